@@ -1,0 +1,42 @@
+"""The batch that travels from the loader to the device."""
+
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one rank sees of one (micro-)batch.
+
+    Attributes:
+        images: Pixels as stored, ``[B, H, W, C]``, uint8, uint16 or float32.
+        targets: What the task makes of the label, ``[B, ...]``.
+        valid: Which rows count, ``[B]`` bool; padding and corrupt samples do not.
+        samples: Number of the sample within its split, ``[B]`` int64.
+        uniforms: Numbers in ``[0, 1)`` for augmentation, ``[B, K]`` float32; a pure function of
+            (seed, epoch, sample).
+        num_planned: Rows of the whole global batch that the plan wants counted, over all ranks and
+            accumulation steps; losses are divided by it.
+    """
+
+    images: Tensor
+    targets: Tensor
+    valid: Tensor
+    samples: Tensor
+    uniforms: Tensor
+    num_planned: int
+
+    def __len__(self) -> int:
+        """Return the number of rows, counted or not."""
+        return len(self.samples)
+
+    def to(self, device: torch.device, *, non_blocking: bool = True) -> "Batch":
+        """Return the batch with every tensor on ``device``."""
+        moved = {
+            field.name: value.to(device, non_blocking=non_blocking)
+            for field in fields(self)
+            if isinstance(value := getattr(self, field.name), Tensor)
+        }
+        return replace(self, **moved)

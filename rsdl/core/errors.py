@@ -1,0 +1,71 @@
+"""One error tree for the whole project.
+
+Each error says where (a config field or a file), which rule was broken with which value, and what to
+do about it, in one line. The command line turns the class into an exit code: 2 for a user's input,
+75 for a preempted run that wants to be started again, 1 for the rest.
+"""
+
+from collections.abc import Sequence
+
+
+class RsdlError(Exception):
+    """Base of everything that rsdl raises on purpose.
+
+    Args:
+        where: Config field path, file or URL that the error is about.
+        problem: The rule that was broken and the value that broke it.
+        remedy: What the user can do, as an imperative; ``None`` where nothing can be advised.
+    """
+
+    exit_code = 1
+
+    def __init__(self, where: str, problem: str, remedy: str | None = None) -> None:
+        self.where = where
+        self.problem = problem
+        self.remedy = remedy
+        super().__init__(where, problem, remedy)
+
+    def __str__(self) -> str:
+        """Return ``where: problem; remedy`` on one line."""
+        text = f"{self.where}: {self.problem}"
+        return " ".join((f"{text}; {self.remedy}" if self.remedy else text).split())
+
+
+class InputError(RsdlError):
+    """The user's input is wrong; trying again cannot help."""
+
+    exit_code = 2
+
+
+class ConfigError(InputError):
+    """A config field or a command-line argument is wrong."""
+
+
+class ConfigErrors(InputError):
+    """Several config fields are wrong; all are reported together, a line each."""
+
+    def __init__(self, errors: Sequence[ConfigError]) -> None:
+        self.errors = tuple(errors)
+        super().__init__("config", f"{len(self.errors)} errors")
+
+    def __str__(self) -> str:
+        """Return one line for each error."""
+        return "\n".join(str(error) for error in self.errors)
+
+
+class DataError(InputError):
+    """A data set, a shard or a source file is wrong."""
+
+
+class CorruptSampleError(DataError):
+    """One sample cannot be read or decoded; the ``skip`` policy passes over it."""
+
+
+class StorageError(InputError):
+    """A store cannot be reached, read or written as asked."""
+
+
+class PreemptedError(RsdlError):
+    """The run was asked to stop, has saved its state and wants to be started again."""
+
+    exit_code = 75

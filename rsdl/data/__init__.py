@@ -1,0 +1,1 @@
+"""From raw imagery to batches: packing, the manifest, the sampling plan, reading and augmentation."""

@@ -1,0 +1,136 @@
+"""What a data set is: the page at its root that everything else is checked against.
+
+``manifest.json`` is written last. Until it is there the data set does not exist, so whoever finds it
+may trust that every shard and index it names is complete.
+"""
+
+import hashlib
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+
+from rsdl.core.errors import DataError
+from rsdl.storage.connect import join
+from rsdl.storage.store import Store
+
+MANIFEST = "manifest.json"
+FORMAT = 1
+Dtype = Literal["uint8", "uint16", "float32"]
+
+
+class _Page(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class File(_Page):
+    """One file of the data set, by name relative to the root, size and SHA-256."""
+
+    name: str
+    bytes: int = Field(ge=0)
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+
+
+class Shard(File):
+    """One tar of samples."""
+
+    samples: int = Field(ge=1)
+
+
+class Split(_Page):
+    """One split: its shards in order, its index, and how many samples each class has.
+
+    Rows of the index are in the order of ``shards``; sample ``i`` of the split is row ``i``.
+    """
+
+    samples: int = Field(ge=0)
+    shards: tuple[Shard, ...]
+    index: File
+    class_counts: tuple[int, ...]
+
+    @model_validator(mode="after")
+    def _counts_agree(self) -> "Split":
+        if sum(shard.samples for shard in self.shards) != self.samples:
+            raise ValueError("the shards' samples do not add up to the split's")
+        return self
+
+
+class Manifest(_Page):
+    """The data set: what it shows, how it is stored and where it came from.
+
+    Attributes:
+        mean: Mean of each band over the train split, in stored units, nodata left out, ``[C]``.
+        std: Standard deviation likewise, ``[C]``.
+        provenance: Source, checksum, split rule and seed, rsdl version.
+    """
+
+    format: Literal[1] = FORMAT
+    dataset: str
+    task: Literal["classification"] = "classification"
+    classes: tuple[str, ...] = Field(min_length=1)
+    bands: tuple[str, ...] = Field(min_length=1)
+    dtype: Dtype
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    provenance: dict[str, JsonValue]
+    splits: dict[str, Split]
+
+    @model_validator(mode="after")
+    def _lengths_agree(self) -> "Manifest":
+        if not len(self.mean) == len(self.std) == len(self.bands):
+            raise ValueError("mean, std and bands differ in length")
+        if any(len(split.class_counts) != len(self.classes) for split in self.splits.values()):
+            raise ValueError("class_counts and classes differ in length")
+        return self
+
+    def to_json(self) -> bytes:
+        """Return the page as it is stored: indented, a final newline, the same bytes every time."""
+        return (self.model_dump_json(indent=2) + "\n").encode()
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the stored page: names this very data set."""
+        return hashlib.sha256(self.to_json()).hexdigest()
+
+    def split(self, name: str, *, where: str = "split") -> Split:
+        """Return a split by name.
+
+        Raises:
+            DataError: If there is no such split, or it has no samples.
+        """
+        split = self.splits.get(name)
+        if split is None or not split.samples:
+            known = ", ".join(key for key, value in self.splits.items() if value.samples)
+            raise DataError(where, f'data set "{self.dataset}" has no split "{name}"', f"use {known}")
+        return split
+
+
+def load_manifest(store: Store, *, where: str = "URL") -> Manifest:
+    """Read the manifest of the data set at a store's root.
+
+    Args:
+        store: The store whose root is the data set.
+        where: Config field or argument to name in an error.
+
+    Raises:
+        DataError: If there is none, or it is not one that this version reads.
+    """
+    if store.size(MANIFEST) is None:
+        raise DataError(
+            where,
+            f"no manifest at {store.url}",
+            f'make one with "rsdl data prepare ucm --out {store.url}", "rsdl data pack folder SRC '
+            f'--out {store.url}", or "rsdl data index {store.url}" where foreign shards lie',
+        )
+    return parse_manifest(store.read(MANIFEST), join(store.url, MANIFEST))
+
+
+def parse_manifest(data: bytes, where: str) -> Manifest:
+    """Return the manifest in ``data``; ``where`` names it in errors."""
+    try:
+        return Manifest.model_validate_json(data)
+    except ValidationError as error:
+        first: dict[str, Any] = dict(error.errors()[0])
+        place = ".".join(str(part) for part in first["loc"]) or "JSON"
+        raise DataError(
+            where, f"not a manifest of format {FORMAT}: {place}: {first['msg']}", "pack again"
+        ) from error

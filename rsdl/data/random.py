@@ -1,0 +1,53 @@
+"""Random numbers as pure functions of what they are for.
+
+Nothing here has a state: a number depends on the key alone (seed, epoch, sample, purpose), so that
+it is the same on every machine, rank, worker and after every resume. Orders are built from raw
+Philox bits, which NumPy promises never to change, unlike ``Generator.permutation``.
+"""
+
+from hashlib import blake2b
+
+import numpy as np
+from numpy.typing import NDArray
+
+UInt64s = NDArray[np.uint64]
+
+
+def key_of(*parts: int | str) -> int:
+    """Return a 128-bit key for ``parts``; equal parts give the equal key on every machine."""
+    text = "\x1f".join(f"{type(part).__name__}:{part}" for part in parts)
+    return int.from_bytes(blake2b(text.encode(), digest_size=16).digest(), "little")
+
+
+def permutation(size: int, *parts: int | str) -> NDArray[np.int64]:
+    """Return a random order of ``range(size)`` that is a function of ``parts``."""
+    bits = np.random.Philox(key=key_of(*parts)).random_raw(size)
+    return np.argsort(bits, kind="stable")
+
+
+def mix(values: UInt64s) -> UInt64s:
+    """Return 64 well-mixed bits for each value (the finalizer of SplitMix64, Steele et al. 2014)."""
+    with np.errstate(over="ignore"):
+        values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return values ^ (values >> np.uint64(31))
+
+
+def uniforms(key: int, draws: NDArray[np.integer], count: int) -> NDArray[np.float64]:
+    """Return ``count`` independent numbers for every draw.
+
+    Args:
+        key: What the numbers are for, from :func:`key_of`.
+        draws: Numbers that name the draws, ``[N]``.
+        count: Numbers wanted for each draw.
+
+    Returns:
+        Numbers in ``[0, 1)``, ``[N, count]``.
+    """
+    golden = np.uint64(0x9E3779B97F4A7C15)
+    low, high = np.uint64(key & 0xFFFFFFFFFFFFFFFF), np.uint64(key >> 64)
+    with np.errstate(over="ignore"):
+        base = mix((draws.astype(np.uint64) + np.uint64(1)) * golden ^ low) ^ high
+        steps = (np.arange(count, dtype=np.uint64) + np.uint64(1)) * golden
+        bits = mix(base[:, None] + steps)
+    return (bits >> np.uint64(11)) * 2.0**-53

@@ -1,0 +1,81 @@
+"""What a source hands to the packer: samples, already planned into shards.
+
+A source knows one data set or one layout. It lists its items for every split, in an order that is a
+function of its options alone, and reads one item at a time; the packer does the rest (tars, index,
+checksums, statistics, resuming). Items must be cheap: a billion of them may be listed.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rsdl.data.manifest import Dtype
+
+SPLITS = ("train", "val", "test")
+EXTENSIONS = ("jpg", "png", "tif", "npy")
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One image with its label, as it goes into a shard.
+
+    Attributes:
+        key: Name of the sample, unique in the data set; no dot, no slash.
+        extension: One of ``EXTENSIONS``; what ``image`` holds.
+        image: The encoded image, as it came wherever possible.
+        label: Class index.
+        meta: What the ``json`` member says: class name, source file, and for georeferenced imagery
+            ``crs``, ``transform`` (six numbers, as in rasterio's Affine) and ``bounds``.
+        pixels: The decoded image, ``[H, W, C]``.
+        valid: Which pixels hold data, ``[H, W]`` bool; ``None`` where all do.
+    """
+
+    key: str
+    extension: str
+    image: bytes
+    label: int
+    meta: dict[str, Any]
+    pixels: NDArray[Any]
+    valid: NDArray[np.bool_] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ShardPlan:
+    """Items that go into one shard, in order."""
+
+    split: str
+    items: Sequence[Any]
+
+
+class Source(Protocol):
+    """A data set or a layout that can be packed.
+
+    Attributes:
+        dataset: Short name for the manifest.
+        classes: Class names; a label is an index into them.
+        bands: Band names, in stored order.
+        dtype: Type of the stored pixels.
+        provenance: What the manifest says about the origin. With ``options`` of the same run it
+            names the result: equal provenance gives equal bytes.
+    """
+
+    dataset: str
+    classes: tuple[str, ...]
+    bands: tuple[str, ...]
+    dtype: Dtype
+    provenance: dict[str, Any]
+
+    def shards(self, shard_bytes: int) -> list[ShardPlan]:
+        """Deal the items of all splits into shards of about ``shard_bytes`` each."""
+        ...
+
+    def read(self, item: Any) -> Sample | None:  # noqa: ANN401 - each source has its own items
+        """Read one item; ``None`` leaves it out (mostly nodata). Called from several threads.
+
+        Raises:
+            CorruptSampleError: If the item cannot be read or decoded; it names the file.
+        """
+        ...

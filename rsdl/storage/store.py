@@ -1,0 +1,63 @@
+"""The ``Store`` protocol: what rsdl asks of any place that keeps files.
+
+A store is a flat mapping from names (``/``-separated, relative) to bytes under one root URL. Writing
+is all or nothing: a name either holds the complete new bytes or what it held before. That is the
+least that both a file system and an object store can promise, and all that packing, checkpoints and
+run records need.
+"""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One stored object.
+
+    Attributes:
+        name: Name relative to the store's root.
+        size: Size in bytes.
+    """
+
+    name: str
+    size: int
+
+
+class Store(Protocol):
+    """A place that keeps named bytes. Every method raises ``StorageError`` when the place refuses."""
+
+    @property
+    def url(self) -> str:
+        """Root of the store, as the user would type it."""
+        ...
+
+    def read(self, name: str) -> bytes:
+        """Return all bytes of ``name``."""
+        ...
+
+    def write(self, name: str, data: bytes) -> None:
+        """Put ``data`` under ``name``, all or nothing."""
+        ...
+
+    def create(self, name: str) -> AbstractContextManager[Path]:
+        """Give a local path to write to; it becomes ``name`` when the block ends without an error."""
+        ...
+
+    def local(self, name: str) -> Path:
+        """Return a local, readable path that holds the bytes of ``name``."""
+        ...
+
+    def size(self, name: str) -> int | None:
+        """Return the size of ``name`` in bytes, or ``None`` where it does not exist."""
+        ...
+
+    def list(self, prefix: str = "") -> Iterator[Entry]:
+        """Yield every complete object whose name starts with ``prefix``, sorted by name."""
+        ...
+
+    def delete(self, name: str) -> None:
+        """Remove ``name``; it is no error if it does not exist."""
+        ...
