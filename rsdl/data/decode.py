@@ -1,0 +1,165 @@
+"""From the encoded image to pixels, cropped and resized on the way.
+
+Every decoder used here releases the interpreter lock while it works, so threads decode in parallel.
+JPEG goes through TurboJPEG, PNG through OpenCV, TIFF through rasterio, ``npy`` through NumPy.
+Resizing averages over areas when it shrinks (what an antialiased resize is for) and interpolates
+linearly when it enlarges; both straight into the caller's batch.
+"""
+
+import io
+import math
+import warnings
+from typing import Any
+
+import cv2
+import numpy as np
+import rasterio
+import simplejpeg
+from numpy.typing import NDArray
+
+from rsdl.core.errors import CorruptSampleError
+
+Pixels = NDArray[Any]
+
+# The loader's own threads are the parallelism; a pool inside OpenCV would only fight them.
+cv2.setNumThreads(1)
+
+SIGNATURES: tuple[tuple[bytes, str], ...] = (
+    (b"\xff\xd8\xff", "jpg"),
+    (b"\x89PNG\r\n\x1a\n", "png"),
+    (b"II*\x00", "tif"),
+    (b"MM\x00*", "tif"),
+    (b"II+\x00", "tif"),
+    (b"MM\x00+", "tif"),
+    (b"\x93NUMPY", "npy"),
+)
+SUFFIXES = {
+    ".jpg": "jpg", ".jpeg": "jpg", ".png": "png", ".tif": "tif", ".tiff": "tif", ".npy": "npy",
+}  # fmt: skip
+NAMES = {"jpg": "JPEG", "png": "PNG", "tif": "TIFF", "npy": "NumPy array"}
+
+
+def sniff(data: bytes) -> str | None:
+    """Return what ``data`` really holds (``jpg``, ``png``, ``tif``, ``npy``), or ``None``."""
+    return next((kind for mark, kind in SIGNATURES if data.startswith(mark)), None)
+
+
+def check_kind(data: bytes, extension: str, where: str) -> None:
+    """Refuse an image whose bytes are not what its name says.
+
+    Raises:
+        CorruptSampleError: If ``data`` is empty or of another kind than ``extension``.
+    """
+    if not data:
+        raise CorruptSampleError(where, "is empty (0 bytes)", "remove or replace the file")
+    kind = sniff(data)
+    if kind != extension:
+        found = f"holds a {NAMES[kind]}" if kind else "holds no image that rsdl reads"
+        remedy = "rename it" if kind else "remove or replace the file"
+        raise CorruptSampleError(where, f"is named as a {NAMES[extension]} but {found}", remedy)
+
+
+def decode_image(data: bytes, extension: str, where: str, bands: int | None = None) -> Pixels:
+    """Decode one image at full size.
+
+    Args:
+        data: The encoded image.
+        extension: What it is: ``jpg``, ``png``, ``tif`` or ``npy``.
+        where: Name of the sample or file for errors.
+        bands: Bands wanted; JPEG and PNG are converted between grey and RGB to fit. ``None`` takes
+            what the file has.
+
+    Returns:
+        Pixels, ``[H, W, C]``, C-contiguous, RGB order.
+
+    Raises:
+        CorruptSampleError: If it cannot be decoded or has other bands.
+    """
+    try:
+        pixels = _DECODERS[extension](data, bands)
+    except CorruptSampleError:
+        raise
+    except Exception as error:
+        check_kind(data, extension, where)
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CorruptSampleError(
+            where, f"cannot be decoded as {NAMES[extension]}: {reason}", "remove or replace it"
+        ) from error
+    if pixels.ndim != 3 or 0 in pixels.shape:
+        raise CorruptSampleError(where, f"has shape {pixels.shape}, expected [H, W, C]")
+    if bands is not None and pixels.shape[2] != bands:
+        raise CorruptSampleError(where, f"has {pixels.shape[2]} bands, the data set has {bands}")
+    return pixels
+
+
+def _decode_jpeg(data: bytes, bands: int | None) -> Pixels:
+    # simplejpeg is strict by default: a truncated stream is an error, not a half-grey picture.
+    if bands is None:
+        bands = 1 if simplejpeg.decode_jpeg_header(data)[2] == "GRAY" else 3
+    pixels: Pixels = simplejpeg.decode_jpeg(data, colorspace="GRAY" if bands == 1 else "RGB")
+    return pixels
+
+
+def _decode_png(data: bytes, bands: int | None) -> Pixels:
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None:
+        raise ValueError("damaged or truncated")
+    if pixels.ndim == 2:
+        pixels = pixels[:, :, None]
+    elif pixels.shape[2] == 3:
+        pixels = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+    elif pixels.shape[2] == 4:
+        pixels = cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGBA)
+    if bands == 3 and pixels.shape[2] == 1:
+        pixels = np.repeat(pixels, 3, axis=2)
+    return np.ascontiguousarray(pixels)
+
+
+def _decode_tiff(data: bytes, bands: int | None) -> Pixels:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+        with rasterio.MemoryFile(data) as memory, memory.open(driver="GTiff") as scene:
+            pixels = scene.read()
+    # [C, H, W] -> [H, W, C]
+    return np.ascontiguousarray(np.moveaxis(pixels, 0, 2))
+
+
+def _decode_npy(data: bytes, bands: int | None) -> Pixels:
+    # read_array on a buffer, not np.load: nothing that could be a pickle is ever opened.
+    stream = io.BytesIO(data)
+    version = np.lib.format.read_magic(stream)
+    read_header = (
+        np.lib.format.read_array_header_1_0
+        if version == (1, 0)
+        else np.lib.format.read_array_header_2_0
+    )
+    shape, fortran, dtype = read_header(stream)
+    if dtype.hasobject:
+        raise ValueError("an array of objects")
+    count = math.prod(shape)
+    if len(data) - stream.tell() < count * dtype.itemsize:
+        raise ValueError("truncated")
+    flat = np.frombuffer(data, dtype, count=count, offset=stream.tell())
+    pixels = flat.reshape(shape, order="F" if fortran else "C")
+    return pixels[:, :, None] if pixels.ndim == 2 else pixels
+
+
+_DECODERS = {"jpg": _decode_jpeg, "png": _decode_png, "tif": _decode_tiff, "npy": _decode_npy}
+
+
+def resize_into(pixels: Pixels, out: Pixels) -> None:
+    """Resize ``pixels`` ``[h, w, C]`` to fill ``out`` ``[H, W, C]`` of the same type."""
+    height, width, bands = out.shape
+    if pixels.shape[:2] == (height, width):
+        out[...] = pixels
+        return
+    shrinks = pixels.shape[0] * pixels.shape[1] > height * width
+    how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    if bands <= 4:
+        cv2.resize(pixels, (width, height), dst=out, interpolation=how)
+        return
+    # OpenCV averages areas of at most four bands at a time.
+    for band in range(0, bands, 4):
+        part = np.ascontiguousarray(pixels[:, :, band : band + 4])
+        resized = cv2.resize(part, (width, height), interpolation=how)
+        out[:, :, band : band + 4] = resized.reshape(height, width, -1)
