@@ -7,6 +7,39 @@ from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True)
+class Tally:
+    """What became of the planned samples; tallies add up to an epoch's ledger.
+
+    Attributes:
+        planned: Rows that the plan wants counted.
+        delivered: Rows that reached the step.
+        padded: Rows that only fill up a batch.
+        skipped: Rows whose sample could not be decoded.
+        encoded_bytes: Bytes read from shards.
+        decoded_bytes: Bytes of full-size pixels decoded from them.
+        fingerprint: Sum of hashes of the planned draws, modulo 2^64: equal multisets of draws have
+            equal fingerprints, in whatever order and by whatever ranks they were read.
+    """
+
+    planned: int = 0
+    delivered: int = 0
+    padded: int = 0
+    skipped: int = 0
+    encoded_bytes: int = 0
+    decoded_bytes: int = 0
+    fingerprint: int = 0
+
+    def __add__(self, other: "Tally") -> "Tally":
+        """Return the sum, field by field."""
+        sums = {
+            field.name: getattr(self, field.name) + getattr(other, field.name)
+            for field in fields(self)
+        }
+        sums["fingerprint"] %= 1 << 64
+        return Tally(**sums)
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
     """What one rank sees of one (micro-)batch.
 
@@ -19,6 +52,7 @@ class Batch:
             (seed, epoch, sample).
         num_planned: Rows of the whole global batch that the plan wants counted, over all ranks and
             accumulation steps; losses are divided by it.
+        tally: What became of this rank's rows; stays on the host.
     """
 
     images: Tensor
@@ -27,6 +61,7 @@ class Batch:
     samples: Tensor
     uniforms: Tensor
     num_planned: int
+    tally: Tally
 
     def __len__(self) -> int:
         """Return the number of rows, counted or not."""

@@ -51,3 +51,10 @@ def uniforms(key: int, draws: NDArray[np.integer], count: int) -> NDArray[np.flo
         steps = (np.arange(count, dtype=np.uint64) + np.uint64(1)) * golden
         bits = mix(base[:, None] + steps)
     return (bits >> np.uint64(11)) * 2.0**-53
+
+
+def fingerprint(draws: NDArray[np.integer]) -> int:
+    """Return the sum of the draws' hashes modulo 2^64, equal for equal multisets."""
+    with np.errstate(over="ignore"):
+        hashes = mix(draws.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15))
+        return int(hashes.sum(dtype=np.uint64))

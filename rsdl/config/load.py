@@ -1,0 +1,146 @@
+"""YAML, what it extends, and overrides -> RunConfig; every error by field path."""
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from rsdl.core.errors import ConfigError, ConfigErrors
+from rsdl.config.run import RunConfig
+
+EXTENDS = "extends"
+
+
+def load_config(path: str, overrides: Sequence[str] = ()) -> RunConfig:
+    """Return the run that a config file and overrides describe.
+
+    Args:
+        path: YAML file; its name without suffix is the default for ``name``.
+        overrides: ``key=value`` pairs with dotted keys; values are YAML.
+
+    Raises:
+        ConfigError: If a file is missing or not YAML, or an override is not ``key=value``.
+        ConfigErrors: With every field that is wrong.
+    """
+    tree = OmegaConf.merge(read_tree(Path(path)), *map(parse_override, overrides))
+    assert isinstance(tree, DictConfig)
+    if "name" not in tree:
+        tree["name"] = Path(path).stem
+    return validate(resolve(tree, path))
+
+
+def read_tree(path: Path, seen: tuple[Path, ...] = ()) -> DictConfig:
+    """Return a YAML file merged over the files that it extends."""
+    if path.resolve() in seen:
+        chain = " -> ".join(str(step.name) for step in (*seen, path))
+        raise ConfigError(str(path), f"extends itself: {chain}", "break the circle")
+    try:
+        tree = OmegaConf.load(path)
+    except FileNotFoundError as error:
+        source = seen[-1] if seen else None
+        remedy = f"mend extends in {source}" if source else _nearest_file(path)
+        raise ConfigError(str(path), "no such file", remedy) from error
+    except (yaml.YAMLError, OmegaConfBaseException, OSError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(str(path), f"is not YAML: {reason}") from error
+    if not isinstance(tree, DictConfig):
+        raise ConfigError(str(path), "must hold a mapping of fields", "see configs/quickstart.yaml")
+    bases = tree.pop(EXTENDS, None) or []
+    names = [bases] if isinstance(bases, str) else list(bases)
+    parts = [read_tree(path.parent / name, (*seen, path.resolve())) for name in names]
+    try:
+        merged = OmegaConf.merge(*parts, tree)
+    except OmegaConfBaseException as error:
+        raise ConfigError(str(path), f"does not fit what it extends: {error}") from error
+    assert isinstance(merged, DictConfig)
+    return merged
+
+
+def parse_override(text: str) -> DictConfig:
+    """Return ``key=value`` as a tree."""
+    key, equals, _ = text.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(text, "is not key=value", "write for example optim.lr=1e-3")
+    try:
+        return OmegaConf.from_dotlist([text])
+    except (yaml.YAMLError, OmegaConfBaseException) as error:
+        raise ConfigError(key, f"cannot read the value {text[len(key) + 1 :]!r}") from error
+
+
+def resolve(tree: DictConfig, path: str) -> dict[str, Any]:
+    """Return plain values, with every ``${...}`` filled in."""
+    try:
+        plain = OmegaConf.to_container(tree, resolve=True)
+    except OmegaConfBaseException as error:
+        where = getattr(error, "full_key", None) or path
+        reason = str(error).splitlines()[0]
+        raise ConfigError(where, reason, "set it, or give ${oc.env:NAME,default}") from error
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
+
+
+def validate(tree: dict[str, Any]) -> RunConfig:
+    """Return the run; all errors are raised together."""
+    try:
+        return RunConfig.model_validate(tree)
+    except ValidationError as error:
+        found = {str(each): each for each in map(_explain, error.errors())}
+        raise ConfigErrors(list(found.values())) from error
+
+
+def to_yaml(config: RunConfig) -> str:
+    """Return the resolved run as YAML."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _explain(error: ErrorDetails) -> ConfigError:
+    location = [str(part) for part in error["loc"]]
+    # A union adds the name of the choice that failed; it is no part of the path.
+    path = ".".join(part for part in location if _is_field(part))
+    value, kind = error.get("input"), error["type"]
+    if kind == "extra_forbidden":
+        known = _fields_at(location[:-1])
+        near = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.5)
+        remedy = f'did you mean "{near[0]}"?' if near else f"known here: {', '.join(known)}"
+        return ConfigError(path, "unknown field", remedy)
+    if kind == "missing":
+        return ConfigError(path, "is required", f"set {path}=... or put it in the config")
+    message = error["msg"].removeprefix("Value error, ")
+    message = message[:1].lower() + message[1:]
+    if isinstance(value, dict):
+        return ConfigError(path, message)
+    return ConfigError(path, f"{message}, is {value!r}")
+
+
+def _is_field(part: str) -> bool:
+    return not any(mark in part for mark in ("[", "(", "literal", "function-")) and part not in {
+        "int", "str", "float", "bool",
+    }  # fmt: skip
+
+
+def _fields_at(location: Sequence[str]) -> list[str]:
+    model: type[BaseModel] = RunConfig
+    for part in location:
+        field = model.model_fields.get(part)
+        if field is None:
+            return []
+        kinds = (field.annotation, *get_args(field.annotation))
+        inner = [k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel)]
+        if not inner:
+            return []
+        model = inner[0]
+    return list(model.model_fields)
+
+
+def _nearest_file(path: Path) -> str | None:
+    if not path.parent.is_dir():
+        return None
+    names = [entry.name for entry in path.parent.glob("*.yaml")]
+    near = difflib.get_close_matches(path.name, names, n=1)
+    return f"did you mean {path.parent / near[0]}?" if near else None

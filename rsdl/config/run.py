@@ -1,0 +1,108 @@
+"""RunConfig: everything that a run is, composed of the rooms' own config classes."""
+
+import hashlib
+import json
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from rsdl.data.augment import AugmentConfig
+from rsdl.data.module import DataConfig
+from rsdl.models.catalog import ModelConfig
+from rsdl.tasks.classification import TaskConfig
+from rsdl.train.checkpoint import CheckpointConfig
+from rsdl.train.optim import OptimConfig
+from rsdl.train.trainer import LoggingConfig, TrainerConfig
+
+# What may change between a run and its resume: where and how fast it runs, never what it computes.
+CHANGEABLE = (
+    "output",
+    "data.url",
+    "data.num_workers",
+    "data.prefetch",
+    "data.eval_batch_size",
+    "trainer.accelerator",
+    "trainer.devices",
+    "trainer.num_nodes",
+    "trainer.accumulate",
+    "trainer.compile",
+    "trainer.channels_last",
+    "trainer.log_every_steps",
+    "checkpoint.every_minutes",
+    "checkpoint.keep",
+    "logging.mlflow",
+    "logging.wandb",
+    "logging.project",
+)
+
+
+class RunConfig(BaseModel):
+    """One training run."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Name of the run, and of its folder."
+    )
+    output: str = Field("runs", description="Folder of all runs.")
+    seed: int = Field(0, ge=0, description="Seed of every random choice.")
+    task: TaskConfig = Field(TaskConfig(), description="What is learnt.")
+    data: DataConfig = Field(description="Where the data lies and how it is fed.")
+    model: ModelConfig = Field(description="The network.")
+    augment: AugmentConfig = Field(AugmentConfig(), description="What happens to training images.")
+    optim: OptimConfig = Field(OptimConfig(), description="How weights are updated.")
+    trainer: TrainerConfig = Field(TrainerConfig(), description="Where and how long to train.")
+    checkpoint: CheckpointConfig = Field(CheckpointConfig(), description="When state is saved.")
+    logging: LoggingConfig = Field(LoggingConfig(), description="Where to log.")
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of everything that decides the result."""
+        text = json.dumps(self.identity(), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def identity(self) -> dict[str, Any]:
+        """Return the fields that decide the result, by path."""
+        leaves = flatten(self.model_dump(mode="json"))
+        return {path: value for path, value in leaves.items() if path not in CHANGEABLE}
+
+
+def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return the leaves of nested dicts by dotted path."""
+    leaves: dict[str, Any] = {}
+    for key, value in tree.items():
+        path = f"{prefix}{key}"
+        leaves |= flatten(value, f"{path}.") if isinstance(value, dict) else {path: value}
+    return leaves
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of a config file, for editors.
+
+    A file may be a piece that others extend, so nothing is required in it.
+    """
+    schema = RunConfig.model_json_schema()
+    schema["title"] = "rsdl run"
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    schema["properties"]["extends"] = {
+        "description": "Files that this one builds upon, later ones override earlier ones.",
+        "items": {"type": "string"},
+        "type": "array",
+    }
+    for part in (schema, *schema.get("$defs", {}).values()):
+        part.pop("required", None)
+        for field in part.get("properties", {}).values():
+            _allow_interpolation(field)
+    return schema
+
+
+def _allow_interpolation(field: dict[str, Any]) -> None:
+    """Let ``${...}`` stand wherever a number or a word is wanted."""
+    kinds = {"integer", "number", "boolean"}
+    wanted = {field.get("type")} | {choice.get("type") for choice in field.get("anyOf", [])}
+    if not kinds & wanted:
+        return
+    keep = ("description", "title", "default")
+    rule = {key: field.pop(key) for key in list(field) if key not in keep}
+    choices = rule.pop("anyOf", [rule])
+    field["anyOf"] = [*choices, {"type": "string", "pattern": r"\$\{.*\}"}]

@@ -1,0 +1,70 @@
+"""What this process may use of the machine: cores and memory, as a container limits them.
+
+A pod with 4 cores on a node of 128 sees all 128 in ``os.cpu_count()``; a thread for each of them
+would be throttled to a crawl. So affinity and control groups (version 2, and 1 where it lives on)
+are asked too. What cannot be read limits nothing.
+"""
+
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path("/")
+
+
+def usable_cores(root: Path = ROOT) -> int:
+    """Return the number of cores that this process may keep busy, at least 1.
+
+    Args:
+        root: Where ``proc`` and ``sys`` are mounted; another one for tests.
+    """
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux only
+    cores = len(affinity(0)) if affinity is not None else os.cpu_count() or 1
+    quotas = [_cpu_quota(folder) for folder in _groups("cpu", root)]
+    return max(1, math.floor(min([float(cores), *(q for q in quotas if q is not None)])))
+
+
+def usable_memory(root: Path = ROOT) -> int:
+    """Return the bytes of memory that this process and its neighbours in the container may use.
+
+    Args:
+        root: Where ``proc`` and ``sys`` are mounted; another one for tests.
+    """
+    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    names = ("memory.max", "memory.limit_in_bytes")
+    limits = [_number(_read(folder / name)) for folder in _groups("memory", root) for name in names]
+    return min([physical, *(limit for limit in limits if limit is not None)])
+
+
+def _groups(controller: str, root: Path) -> Iterator[Path]:
+    """Yield the folders of this process's control group and of all groups around it."""
+    mount = root / "sys/fs/cgroup"
+    for line in _read(root / "proc/self/cgroup").splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers and controller not in controllers.split(","):
+            continue
+        base = mount / controllers if controllers else mount
+        group = Path(path.lstrip("/"))
+        yield from (base / part for part in (group, *group.parents))
+
+
+def _cpu_quota(folder: Path) -> float | None:
+    """Return how many cores' time a group gets, or ``None`` where it is not limited."""
+    quota, _, period = _read(folder / "cpu.max").partition(" ")
+    if not quota:
+        quota, period = (_read(folder / f"cpu.cfs_{part}_us") for part in ("quota", "period"))
+    granted, every = _number(quota), _number(period)
+    return granted / every if granted and every else None
+
+
+def _number(text: str) -> int | None:
+    """Return a limit; ``max``, ``-1`` and an empty text are none."""
+    return int(text) if text.strip().isdigit() else None
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""

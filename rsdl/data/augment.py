@@ -1,0 +1,275 @@
+"""Augmentation and normalisation, batched on the training device in one pass.
+
+Nothing is drawn here: every parameter is a function of the numbers that came with the sample, so the
+result is the same whatever the device count, the workers or a resume. Nothing waits for the device:
+there is no ``if`` on a tensor, choices are made with ``torch.where``.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from rsdl.core.batch import Batch
+
+Share = Field(ge=0, le=1)
+GREY = (0.2989, 0.587, 0.114)  # ITU-R BT.601, as torchvision weighs them
+
+# Columns of Batch.uniforms.
+TRANSPOSE, FLIP_X, FLIP_Y, BRIGHTNESS, CONTRAST, SATURATION, HUE = range(7)
+MIX_CHOICE, MIX_WEIGHT, CUT_X, CUT_Y = range(7, 11)
+
+
+class AugmentConfig(BaseModel):
+    """What happens to training images beside the random crop."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    flip: bool = Field(True, description="Flip along x and y, each with probability 1/2.")
+    rotate90: bool = Field(True, description="Rotate by multiples of 90 degrees.")
+    brightness: float = Field(0.0, ge=0, le=1, description="Jitter factor 1 +- this (RGB).")
+    contrast: float = Field(0.0, ge=0, le=1, description="Jitter factor 1 +- this (RGB).")
+    saturation: float = Field(0.0, ge=0, le=1, description="Jitter factor 1 +- this (RGB).")
+    hue: float = Field(0.0, ge=0, le=0.5, description="Shift of the hue, +- turns (RGB).")
+    mixup: float = Field(0.0, ge=0, description="Alpha of mixup's Beta distribution; 0 is off.")
+    cutmix: float = Field(0.0, ge=0, description="Alpha of CutMix's Beta distribution; 0 is off.")
+
+    @property
+    def jitters(self) -> bool:
+        """Whether colours change."""
+        return any((self.brightness, self.contrast, self.saturation, self.hue))
+
+    @property
+    def mixes(self) -> bool:
+        """Whether images are mixed in pairs."""
+        return self.mixup > 0 or self.cutmix > 0
+
+
+@dataclass(frozen=True, slots=True)
+class Mix:
+    """Who is mixed with whom, for the task to mix targets alike.
+
+    Attributes:
+        partner: Row of the partner, ``[B]``.
+        weight: Share of a row's own image, ``[B]``; the partner has the rest.
+    """
+
+    partner: Tensor
+    weight: Tensor
+
+
+class Augment(nn.Module):
+    """From stored pixels to what the network sees.
+
+    Args:
+        config: What to do in training.
+        mean: Mean of each band in stored units, ``[C]``.
+        std: Standard deviation of each band, ``[C]``; 0 counts as 1.
+        dtype: Type of the stored pixels, for the range of colours.
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(
+        self, config: AugmentConfig, mean: Sequence[float], std: Sequence[float], dtype: str
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.num_bands = len(mean)
+        self.top = {"uint8": 255.0, "uint16": 65535.0, "float32": 1.0}[dtype]
+        scale = 1.0 / np.where(np.asarray(std) > 0, std, 1.0)
+        # Not in the checkpoint: the manifest says it, and a run is bound to its manifest.
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32), persistent=False)
+        self.register_buffer("scale", torch.tensor(scale, dtype=torch.float32), persistent=False)
+        for name, alpha in (("mixup", config.mixup), ("cutmix", config.cutmix)):
+            table = beta_quantiles(alpha) if alpha > 0 else torch.zeros(0)
+            self.register_buffer(f"{name}_quantiles", table, persistent=False)
+
+    def forward(self, batch: Batch, *, training: bool) -> tuple[Tensor, Mix | None]:
+        """Return normalised images and, where images were mixed, how.
+
+        Args:
+            batch: Images ``[B, H, W, C]`` as stored.
+            training: Whether to augment; otherwise only normalise.
+
+        Returns:
+            Images ``[B, C, H, W]`` float32 in channels-last memory, and the mix or ``None``.
+        """
+        # [B, H, W, C] -> [B, C, H, W], the same memory
+        images = batch.images.permute(0, 3, 1, 2)
+        if not training:
+            return self.normalize(images), None
+        config, numbers = self.config, batch.uniforms
+        images = turn(images, numbers, flip=config.flip, rotate90=config.rotate90)
+        if config.jitters and self.num_bands == 3:
+            colours = images.to(torch.float32) / self.top
+            images = jitter_colours(colours, numbers, config) * self.top
+        normal = self.normalize(images)
+        return self.mix(normal, batch) if config.mixes else (normal, None)
+
+    def normalize(self, images: Tensor) -> Tensor:
+        """Return ``(images - mean) / std`` by band, ``[B, C, H, W]`` float32."""
+        shape = (1, -1, 1, 1)
+        return (images.to(torch.float32) - self.mean.view(shape)) * self.scale.view(shape)
+
+    def mix(self, images: Tensor, batch: Batch) -> tuple[Tensor, Mix]:
+        """Mix rows 2j and 2j + 1 with each other by mixup or CutMix.
+
+        Neighbours in the global order stay on one rank at every world size, so the partner is a
+        function of the plan. A row that does not count is not mixed in.
+
+        Sources: Zhang et al. 2018 (mixup), Yun et al. 2019 (CutMix).
+        """
+        size, _, height, width = images.shape
+        rows = torch.arange(size, device=images.device)
+        partner, leader = rows ^ 1, rows & ~1
+        numbers = batch.uniforms[leader]  # a pair shares its numbers
+        use_cut = self._choose_cut(numbers[:, MIX_CHOICE])
+        up, cut = self._weight("mixup", numbers), self._weight("cutmix", numbers)
+        box = cut_box(cut, numbers[:, CUT_X], numbers[:, CUT_Y], height, width)
+        inside = box & use_cut[:, None, None]
+        area = inside.sum((1, 2)) / (height * width)
+        both = batch.valid & batch.valid[partner]
+        weight = torch.where(use_cut, 1 - area, up)
+        weight = torch.where(both, weight, torch.ones_like(weight))
+        own = torch.where(use_cut[:, None, None], (~inside).float(), weight[:, None, None])
+        own = torch.where(both[:, None, None], own, torch.ones_like(own))[:, None]
+        return images * own + images[partner] * (1 - own), Mix(partner, weight)
+
+    def _choose_cut(self, choice: Tensor) -> Tensor:
+        if self.config.mixup > 0 and self.config.cutmix > 0:
+            return choice < 0.5
+        return torch.full_like(choice, self.config.cutmix > 0, dtype=torch.bool)
+
+    def _weight(self, name: str, numbers: Tensor) -> Tensor:
+        table: Tensor = getattr(self, f"{name}_quantiles")
+        if not len(table):
+            return torch.ones_like(numbers[:, MIX_WEIGHT])
+        return interpolate(table, numbers[:, MIX_WEIGHT])
+
+
+def turn(images: Tensor, numbers: Tensor, *, flip: bool, rotate90: bool) -> Tensor:
+    """Flip and rotate each square image by its own numbers.
+
+    Flips alone reach 4 of the 8 symmetries of the square, rotations alone another 4, both all 8.
+
+    Args:
+        images: ``[B, C, H, W]``, any type; square where ``rotate90``.
+        numbers: ``[B, K]`` in ``[0, 1)``.
+        flip: Whether to flip.
+        rotate90: Whether to rotate.
+    """
+    over_x = numbers[:, FLIP_X] < 0.5
+    over_y = numbers[:, FLIP_Y] < 0.5
+    swap = numbers[:, TRANSPOSE] < 0.5
+    if rotate90 and not flip:
+        # Transposing with one flip is a quarter turn, two flips are a half turn.
+        over_x = over_y ^ swap
+    if rotate90:
+        images = torch.where(swap[:, None, None, None], images.transpose(2, 3), images)
+    if flip or rotate90:
+        images = torch.where(over_x[:, None, None, None], images.flip(3), images)
+        images = torch.where(over_y[:, None, None, None], images.flip(2), images)
+    return images
+
+
+def jitter_colours(images: Tensor, numbers: Tensor, config: AugmentConfig) -> Tensor:
+    """Change brightness, contrast, saturation and hue, in this order, as torchvision does each.
+
+    Args:
+        images: ``[B, 3, H, W]`` in ``[0, 1]``.
+        numbers: ``[B, K]`` in ``[0, 1)``.
+        config: Strengths; 0 leaves a step out.
+    """
+
+    def factor(column: int, strength: float) -> Tensor:
+        return (1 + strength * (2 * numbers[:, column] - 1))[:, None, None, None]
+
+    if config.brightness:
+        images = (images * factor(BRIGHTNESS, config.brightness)).clamp(0, 1)
+    if config.contrast:
+        middle = grey(images).mean((2, 3), keepdim=True)
+        images = blend(images, middle, factor(CONTRAST, config.contrast))
+    if config.saturation:
+        images = blend(images, grey(images), factor(SATURATION, config.saturation))
+    if config.hue:
+        images = shift_hue(images, config.hue * (2 * numbers[:, HUE] - 1))
+    return images
+
+
+def grey(images: Tensor) -> Tensor:
+    """Return the luma of RGB images, ``[B, 3, H, W] -> [B, 1, H, W]``."""
+    red, green, blue = images.unbind(1)
+    return (GREY[0] * red + GREY[1] * green + GREY[2] * blue)[:, None]
+
+
+def blend(images: Tensor, others: Tensor, factor: Tensor) -> Tensor:
+    """Return ``factor * images + (1 - factor) * others``, kept in ``[0, 1]``."""
+    return (factor * images + (1 - factor) * others).clamp(0, 1)
+
+
+def shift_hue(images: Tensor, turns: Tensor) -> Tensor:
+    """Rotate the hue of RGB images by ``turns`` ``[B]`` (HSV, Smith 1978)."""
+    top, _ = images.max(1)
+    low, _ = images.min(1)
+    span = top - low
+    safe = torch.where(span == 0, torch.ones_like(span), span)
+    red, green, blue = images.unbind(1)
+    hue = torch.where(
+        top == red,
+        ((green - blue) / safe) % 6,
+        torch.where(top == green, (blue - red) / safe + 2, (red - green) / safe + 4),
+    )
+    hue = hue + 6 * turns[:, None, None]
+    # Channel n of HSV -> RGB: V - V S max(0, min(k, 4 - k, 1)), k = (n + H) mod 6
+    channels = []
+    for number in (5, 3, 1):
+        k = (number + hue) % 6
+        ramp = torch.minimum(torch.minimum(k, 4 - k), torch.ones_like(k)).clamp_min(0)
+        channels.append(top - span * ramp)
+    return torch.stack(channels, 1)
+
+
+def beta_quantiles(alpha: float, size: int = 1025) -> Tensor:
+    """Return quantiles of Beta(alpha, alpha) at ``size`` equally spaced levels, 0 and 1 included.
+
+    The density is integrated after the substitution ``x = sin^2 t``, which removes its poles at
+    both ends for small ``alpha``.
+    """
+    steps = 1 << 16
+    middle = (np.arange(steps) + 0.5) / steps * (math.pi / 2)
+    mass = np.cumsum((np.sin(middle) * np.cos(middle)) ** (2 * alpha - 1))
+    levels = np.concatenate(([0.0], mass / mass[-1]))
+    angles = np.arange(steps + 1) / steps * (math.pi / 2)
+    quantiles = np.sin(np.interp(np.linspace(0, 1, size), levels, angles)) ** 2
+    return torch.tensor(quantiles, dtype=torch.float32)
+
+
+def interpolate(table: Tensor, levels: Tensor) -> Tensor:
+    """Return the table's value at ``levels`` in ``[0, 1)``, between entries linearly."""
+    place = levels * (len(table) - 1)
+    below = place.long().clamp_max(len(table) - 2)
+    return torch.lerp(table[below], table[below + 1], place - below)
+
+
+def cut_box(weight: Tensor, x: Tensor, y: Tensor, height: int, width: int) -> Tensor:
+    """Return which pixels come from the partner, ``[B, H, W]`` bool.
+
+    Args:
+        weight: Share that a row keeps before the box is clipped at the border, ``[B]``.
+        x: Centre in ``[0, 1)`` of the width, ``[B]``.
+        y: Centre in ``[0, 1)`` of the height, ``[B]``.
+        height: Height in pixels.
+        width: Width in pixels.
+    """
+    half = (1 - weight).clamp_min(0).sqrt() / 2
+    rows = (torch.arange(height, device=weight.device) + 0.5) / height
+    columns = (torch.arange(width, device=weight.device) + 0.5) / width
+    in_rows = (rows[None, :] - y[:, None]).abs() < half[:, None]
+    in_columns = (columns[None, :] - x[:, None]).abs() < half[:, None]
+    return in_rows[:, :, None] & in_columns[:, None, :]

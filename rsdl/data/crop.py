@@ -1,0 +1,78 @@
+"""Which part of an image travels: a box, from the image's size and the sample's own numbers."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+# As torchvision's RandomResizedCrop: ten tries, then the largest central box within the ratios.
+NUM_TRIES = 10
+
+
+@dataclass(frozen=True, slots=True)
+class CropRule:
+    """Random resized crop for training, central square for evaluation.
+
+    Attributes:
+        random: Whether the box is drawn.
+        scale: Smallest and largest share of the image's area, when drawn.
+        ratio: Smallest and largest width over height, when drawn.
+        central: Side of the central square as a share of the image's shorter side, when not.
+    """
+
+    random: bool = False
+    scale: tuple[float, float] = (0.08, 1.0)
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    central: float = 1.0
+
+    @property
+    def num_uniforms(self) -> int:
+        """Numbers that one sample's box needs."""
+        return 2 * NUM_TRIES + 2 if self.random else 0
+
+
+Box = tuple[int, int, int, int]
+
+
+def crop_box(rule: CropRule, height: int, width: int, numbers: Sequence[float]) -> Box:
+    """Return the box (top, left, height, width) of an image in pixels.
+
+    Args:
+        rule: Which kind of box.
+        height: Height of the image in pixels.
+        width: Width of the image in pixels.
+        numbers: ``rule.num_uniforms`` numbers in ``[0, 1)``.
+    """
+    if rule.random:
+        return random_box(rule, height, width, numbers)
+    return central_box(height, width, rule.central)
+
+
+def random_box(rule: CropRule, height: int, width: int, numbers: Sequence[float]) -> Box:
+    """Return a box of random area and shape (Szegedy et al. 2015, as torchvision draws it)."""
+    low, high = math.log(rule.ratio[0]), math.log(rule.ratio[1])
+    for attempt in range(NUM_TRIES):
+        share = rule.scale[0] + numbers[2 * attempt] * (rule.scale[1] - rule.scale[0])
+        ratio = math.exp(low + numbers[2 * attempt + 1] * (high - low))
+        area = height * width * share
+        w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if 0 < w <= width and 0 < h <= height:
+            top = int(numbers[-2] * (height - h + 1))
+            left = int(numbers[-1] * (width - w + 1))
+            return top, left, h, w
+    return _widest_box(rule, height, width)
+
+
+def _widest_box(rule: CropRule, height: int, width: int) -> Box:
+    ratio = width / height
+    w, h = width, height
+    if ratio < rule.ratio[0]:
+        h = min(height, max(1, round(width / rule.ratio[0])))
+    elif ratio > rule.ratio[1]:
+        w = min(width, max(1, round(height * rule.ratio[1])))
+    return (height - h) // 2, (width - w) // 2, h, w
+
+
+def central_box(height: int, width: int, share: float) -> Box:
+    """Return the central square whose side is ``share`` of the image's shorter side."""
+    side = max(1, round(min(height, width) * share))
+    return (height - side) // 2, (width - side) // 2, side, side

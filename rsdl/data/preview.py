@@ -1,0 +1,122 @@
+"""Imagery for people's eyes: any bands, any type -> small RGB pictures."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from rsdl.data.decode import decode_image
+from rsdl.data.loader import SplitData
+from rsdl.data.manifest import Manifest
+from rsdl.data.reader import ShardReader
+from rsdl.data.sample import EXTENSIONS
+
+RGB_NAMES = (("red", "green", "blue"), ("b04", "b03", "b02"), ("b4", "b3", "b2"))
+GAP = 6
+
+
+def rgb_bands(bands: Sequence[str]) -> tuple[int, int, int]:
+    """Return the bands to show as red, green and blue: by name where known, else the first ones."""
+    names = [name.lower() for name in bands]
+    for wanted in RGB_NAMES:
+        if all(name in names for name in wanted):
+            return names.index(wanted[0]), names.index(wanted[1]), names.index(wanted[2])
+    return (0, 1, 2) if len(bands) >= 3 else (0, 0, 0)
+
+
+def to_rgb(pixels: NDArray[Any], manifest: Manifest) -> NDArray[np.uint8]:
+    """Return pixels as RGB, ``[H, W, C] -> [H, W, 3]``.
+
+    8-bit colours are shown as they are; anything else is stretched over two standard deviations
+    around the data set's mean.
+    """
+    chosen = list(rgb_bands(manifest.bands))
+    picture = pixels[:, :, chosen]
+    if manifest.dtype == "uint8":
+        return np.ascontiguousarray(picture)
+    mean, std = np.array(manifest.mean)[chosen], np.array(manifest.std)[chosen]
+    low = mean - 2 * std
+    span = np.where(std > 0, 4 * std, 1.0)
+    return np.ascontiguousarray((np.clip((picture - low) / span, 0, 1) * 255).astype(np.uint8))
+
+
+def read_pictures(
+    data: SplitData, samples: Sequence[int], side: int
+) -> list[NDArray[np.uint8] | None]:
+    """Return samples as RGB pictures of at most ``side`` pixels, ``None`` for what is corrupt."""
+    reader = ShardReader(data.store, data.index.shard_names)
+    pictures: list[NDArray[np.uint8] | None] = []
+    shards = data.index.shards_of(np.asarray(samples, dtype=np.int64))
+    try:
+        for sample, shard in zip(samples, shards, strict=True):
+            row = data.index.rows[sample]
+            try:
+                content = reader.read(int(shard), int(row["offset"]), int(row["length"]))
+                kind = EXTENSIONS[int(row["extension"])]
+                pixels = decode_image(content, kind, "", len(data.manifest.bands))
+            except Exception:  # a report is made of what can be shown
+                pictures.append(None)
+                continue
+            pictures.append(shrink(to_rgb(pixels, data.manifest), side))
+    finally:
+        reader.close()
+    return pictures
+
+
+def shrink(picture: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """Return a picture whose longer side is at most ``side``."""
+    factor = side / max(picture.shape[:2])
+    if factor >= 1:
+        return picture
+    size = (round(picture.shape[1] * factor), round(picture.shape[0] * factor))
+    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
+
+
+def encode_jpeg(picture: NDArray[np.uint8], quality: int = 85) -> bytes:
+    """Return an RGB picture as JPEG."""
+    _, data = cv2.imencode(".jpg", picture[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return data.tobytes()
+
+
+def encode_png(picture: NDArray[np.uint8]) -> bytes:
+    """Return an RGB picture as PNG."""
+    _, data = cv2.imencode(".png", picture[:, :, ::-1])
+    return data.tobytes()
+
+
+def contact_sheet(data: SplitData, *, columns: int = 8, side: int = 96) -> NDArray[np.uint8]:
+    """Return one sheet with samples of every class, a labelled row each.
+
+    Args:
+        data: The split to show.
+        columns: Samples of each class.
+        side: Side of one picture in pixels.
+    """
+    labels = data.index.labels
+    rows = []
+    for number, name in enumerate(data.manifest.classes):
+        members = np.flatnonzero(labels == number)
+        if not len(members):
+            continue
+        chosen = members[np.linspace(0, len(members) - 1, min(columns, len(members))).astype(int)]
+        rows.append(_row(name, read_pictures(data, chosen.tolist(), side), columns, side))
+    return np.concatenate(rows) if rows else np.full((side, side, 3), 255, np.uint8)
+
+
+def _row(
+    name: str, pictures: Sequence[NDArray[np.uint8] | None], columns: int, side: int
+) -> NDArray[np.uint8]:
+    left = 180
+    row = np.full((side + GAP, left + columns * (side + GAP), 3), 255, np.uint8)
+    text = name if len(name) <= 22 else name[:21] + "~"
+    place = (8, side // 2 + 5)
+    cv2.putText(row, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.42, (30, 30, 30), 1, cv2.LINE_AA)
+    for number, picture in enumerate(pictures):
+        if picture is None:
+            continue
+        height, width = picture.shape[:2]
+        x = left + number * (side + GAP)
+        row[GAP // 2 : GAP // 2 + height, x : x + width] = picture
+    return row

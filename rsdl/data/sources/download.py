@@ -1,0 +1,196 @@
+"""Fetching one large file over an unreliable line.
+
+Bytes go to a part file beside the target. When the line breaks, the next attempt, or the next run,
+asks for the rest, unless the server's file has changed meanwhile. The target appears only with the
+right checksum. Proxies and certificates are taken from the environment, as urllib does.
+"""
+
+import hashlib
+import ssl
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from http.client import HTTPException, HTTPResponse
+from pathlib import Path
+
+from rsdl import __version__
+from rsdl.core.errors import DataError
+from rsdl.storage.local import translate
+
+Progress = Callable[[int, int | None], None]
+
+CHUNK_BYTES = 1 << 20
+TIMEOUT_S = 30.0
+TRANSIENT_STATUS = (408, 425, 429, 500, 502, 503, 504)
+
+
+class _Interrupted(Exception):
+    """The line broke; another attempt may help."""
+
+
+def download(
+    url: str,
+    target: Path,
+    *,
+    md5: str | None = None,
+    progress: Progress = lambda received, total: None,
+    attempts: int = 4,
+    pause_s: float = 1.0,
+) -> Path:
+    """Fetch ``url`` to ``target``, going on with what an earlier try has left.
+
+    Args:
+        url: An http or https URL.
+        target: The file to make; where it exists already, nothing is fetched.
+        md5: Checksum in hex; ``None`` takes what comes.
+        progress: Called with the bytes that are here and the total, ``None`` where unknown.
+        attempts: Tries in a row without a single new byte before giving up.
+        pause_s: Pause after the first failed try in seconds, doubled after each further one.
+
+    Returns:
+        ``target``.
+
+    Raises:
+        DataError: If the file cannot be fetched, or its checksum is wrong.
+        StorageError: If ``target`` cannot be written.
+    """
+    if target.exists():
+        return target
+    part, tag = target.with_name(f"{target.name}.part"), target.with_name(f"{target.name}.etag")
+    failures = 0
+    while True:
+        before = _size(part)
+        try:
+            _fetch_rest(url, part, tag, progress)
+            break
+        except _Interrupted as error:
+            failures = 1 if _size(part) > before else failures + 1
+            if failures >= attempts:
+                raise _failed(url, str(error)) from error
+            time.sleep(pause_s * 2 ** (failures - 1))
+    if md5 is not None and (found := md5_of(part)) != md5:
+        part.unlink()
+        tag.unlink(missing_ok=True)
+        raise DataError(
+            url, f"came with MD5 {found}, published is {md5}", 'try again or use "--from PATH"'
+        )
+    part.replace(target)
+    tag.unlink(missing_ok=True)
+    return target
+
+
+def md5_of(path: Path) -> str:
+    """Return the MD5 of a file in hex: what data sets are published with, no safeguard."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    except OSError as error:
+        raise translate(error, path) from error
+
+
+def _fetch_rest(url: str, part: Path, tag: Path, progress: Progress) -> None:
+    start, known_tag = _size(part), _read_tag(tag)
+    try:
+        with _request(url, start, known_tag) as response:
+            found_tag = response.headers.get("ETag") or response.headers.get("Last-Modified") or ""
+            if start and not _continues(response, start, known_tag, found_tag):
+                if response.status == 206:
+                    _start_anew(part, tag)
+                    raise _Interrupted("the file has changed on the server")
+                start = 0
+            length = response.headers.get("Content-Length")
+            total = start + int(length) if length else None
+            _write_tag(tag, found_tag)
+            received = _append(response, part, start, total, progress)
+    except urllib.error.HTTPError as error:
+        error.close()
+        _handle_status(url, error, part, tag)
+        return
+    except (HTTPException, urllib.error.URLError, ConnectionError, TimeoutError) as error:
+        reason = getattr(error, "reason", None) or error
+        if isinstance(reason, ssl.SSLCertVerificationError):
+            raise _failed(
+                url, f"{reason.verify_message}; SSL_CERT_FILE can name your own certificates"
+            ) from error
+        raise _Interrupted(getattr(reason, "strerror", None) or str(reason)) from error
+    if total is not None and received < total:
+        raise _Interrupted(f"the connection broke after {received} of {total} bytes")
+
+
+def _request(url: str, start: int, tag: str) -> HTTPResponse:
+    headers = {"User-Agent": f"rsdl/{__version__}", "Accept-Encoding": "identity"}
+    if start:
+        headers["Range"] = f"bytes={start}-"
+        # A weak tag may not stand in If-Range; _continues compares it instead.
+        if tag and not tag.startswith("W/"):
+            headers["If-Range"] = tag
+    request = urllib.request.Request(url, headers=headers)
+    response: HTTPResponse = urllib.request.urlopen(request, timeout=TIMEOUT_S)
+    return response
+
+
+def _continues(response: HTTPResponse, start: int, known_tag: str, found_tag: str) -> bool:
+    span = response.headers.get("Content-Range", "")
+    changed = bool(known_tag and found_tag) and known_tag != found_tag
+    return response.status == 206 and span.startswith(f"bytes {start}-") and not changed
+
+
+def _append(
+    response: HTTPResponse, part: Path, start: int, total: int | None, progress: Progress
+) -> int:
+    received = start
+    try:
+        file = part.open("ab" if start else "wb")
+    except OSError as error:
+        raise translate(error, part) from error
+    with file:
+        while chunk := response.read1(CHUNK_BYTES):
+            try:
+                file.write(chunk)
+            except OSError as error:
+                raise translate(error, part) from error
+            received += len(chunk)
+            progress(received, total)
+    return received
+
+
+def _handle_status(url: str, error: urllib.error.HTTPError, part: Path, tag: Path) -> None:
+    if error.code == 416:
+        # Nothing lies beyond the part: either it is the whole file, or the file has changed.
+        if error.headers.get("Content-Range") == f"bytes */{_size(part)}":
+            return
+        _start_anew(part, tag)
+        raise _Interrupted("the file has changed on the server") from error
+    reason = f"HTTP {error.code} {error.reason}"
+    if error.code in TRANSIENT_STATUS:
+        raise _Interrupted(reason) from error
+    raise _failed(url, reason) from error
+
+
+def _failed(url: str, reason: str) -> DataError:
+    return DataError(
+        url,
+        f"the download failed: {reason}",
+        'run the command again to go on with it, or get the archive by hand and add "--from PATH"',
+    )
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _start_anew(part: Path, tag: Path) -> None:
+    part.unlink(missing_ok=True)
+    tag.unlink(missing_ok=True)
+
+
+def _read_tag(tag: Path) -> str:
+    return tag.read_text() if tag.exists() else ""
+
+
+def _write_tag(tag: Path, text: str) -> None:
+    try:
+        tag.write_text(text)
+    except OSError as error:
+        raise translate(error, tag) from error

@@ -1,0 +1,217 @@
+"""Class-per-folder data sets: the layout that most published scene classification comes in.
+
+Images are stored as they came, so their sizes may differ; they must agree in type and bands. The
+split is drawn inside each class, and both it and the order hang on nothing but the seed and the
+relative paths: a file added to one class moves no sample of another.
+"""
+
+import hashlib
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from rasterio.errors import NotGeoreferencedWarning
+from rasterio.io import DatasetReader, MemoryFile
+
+from rsdl.core.errors import CorruptSampleError, DataError
+from rsdl.data.decode import SUFFIXES, Pixels, check_kind, decode_image
+from rsdl.data.manifest import Dtype
+from rsdl.data.sample import Sample, ShardPlan
+from rsdl.data.sources.listing import ImageFile, list_tree
+from rsdl.data.sources.splits import check_fractions, deal, draw_splits, order_splits
+
+FRACTIONS = (0.8, 0.1, 0.1)
+RGB = ("red", "green", "blue")
+
+
+class FolderSource:
+    """A tree ``CLASS/**/image`` or ``SPLIT/CLASS/**/image``, as a source for the packer.
+
+    Args:
+        root: The folder; see :func:`rsdl.data.sources.listing.list_tree`.
+        fractions: Shares of train, val and test, used where the tree has no split folders.
+        seed: Seed of the split and of the order within each split.
+        name: Name of the data set; ``None`` takes the folder's.
+        bands: Band names, which every image must then have; ``None`` reads them from the first
+            image that decodes.
+        provenance: What to say about the origin besides.
+
+    Raises:
+        ConfigError: If ``fractions`` are not three shares that add up to 1.
+        DataError: If the tree is not such a layout or no image decodes.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        fractions: tuple[float, float, float] = FRACTIONS,
+        seed: int = 0,
+        name: str | None = None,
+        bands: tuple[str, ...] | None = None,
+        provenance: dict[str, Any] | None = None,
+    ) -> None:
+        check_fractions(fractions)
+        tree = list_tree(root)
+        self._root = root
+        self._splits = order_splits(
+            tree.files if tree.has_splits else draw_splits(tree.files, fractions, seed), seed
+        )
+        self.dataset = name or root.resolve().name
+        self.classes = tree.classes
+        self.num_images = len(tree.files)
+        self.dtype, self.bands = _probe(root, tree.files, bands)
+        # Grey JPEGs and PNGs are common among colour ones and lose nothing as three bands; colour
+        # would lose everything as one, so a grey data set takes no conversion.
+        self._convert_to = 3 if self.dtype == "uint8" and len(self.bands) == 3 else None
+        self.provenance: dict[str, Any] = {
+            "source": self.dataset,
+            "layout": "class folders",
+            "listing_sha256": _digest(tree.files),
+            "split_rule": "split folders" if tree.has_splits else "stratified by class",
+            "seed": seed,
+            **({} if tree.has_splits else {"fractions": list(fractions)}),
+            **(provenance or {}),
+        }
+
+    def shards(self, shard_bytes: int) -> list[ShardPlan]:
+        """Deal the images of all splits into shards of about ``shard_bytes`` each, evenly."""
+        return [
+            ShardPlan(split, items)
+            for split, files in self._splits.items()
+            for items in deal(files, shard_bytes)
+        ]
+
+    def read(self, item: ImageFile) -> Sample:
+        """Read and decode one image.
+
+        Raises:
+            CorruptSampleError: If it cannot be read or decoded, or has another type or other bands
+                than the data set.
+        """
+        where = str(self._root / item.path)
+        data, extension = _read_image(where)
+        pixels = decode_image(data, extension, where, self._convert_to)
+        self._check_agrees(pixels, where)
+        meta: dict[str, Any] = {"class": self.classes[item.label], "source": item.path}
+        valid = None
+        if extension == "tif":
+            with MemoryFile(data) as memory, _open(memory) as scene:
+                meta |= _georeference(scene)
+                valid = _valid(scene)
+        return Sample(item.key, extension, data, item.label, meta, pixels, valid)
+
+    def _check_agrees(self, pixels: Pixels, where: str) -> None:
+        found = f"{_bands(pixels.shape[2])} of {pixels.dtype.name}"
+        wanted = f"{_bands(len(self.bands))} of {self.dtype}"
+        if found != wanted:
+            raise CorruptSampleError(
+                where, f"has {found}, the data set has {wanted}", "convert or remove the file"
+            )
+
+
+def _read_image(where: str) -> tuple[bytes, str]:
+    path = Path(where)
+    extension = SUFFIXES[path.suffix.lower()]
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise CorruptSampleError(
+            where, f"cannot be read: {error.strerror}", "check the file and its permissions"
+        ) from error
+    # Before decoding: OpenCV would gladly decode a JPEG that is named as a PNG.
+    check_kind(data, extension, where)
+    return data, extension
+
+
+def _probe(
+    root: Path, files: tuple[ImageFile, ...], wanted: tuple[str, ...] | None
+) -> tuple[Dtype, tuple[str, ...]]:
+    """Return type and bands of the first image that decodes.
+
+    A grey JPEG or PNG says little about the others, so one image of each class is asked until
+    one is not grey.
+    """
+    first_error: CorruptSampleError | None = None
+    grey: tuple[Dtype, tuple[str, ...]] | None = None
+    asked: set[int] = set()
+    for file in files:
+        if file.label in asked:
+            continue
+        try:
+            found = _describe(str(root / file.path), wanted)
+        except CorruptSampleError as error:
+            first_error = first_error or error
+            continue
+        asked.add(file.label)
+        if len(found[1]) > 1 or file.path.lower().endswith((".tif", ".tiff", ".npy")):
+            return found
+        grey = grey or found
+    if grey is None:
+        raise DataError(str(root), f"no image can be decoded; the first: {first_error}")
+    return grey
+
+
+def _describe(where: str, wanted: tuple[str, ...] | None) -> tuple[Dtype, tuple[str, ...]]:
+    data, extension = _read_image(where)
+    rgb_wanted = extension in ("jpg", "png") and wanted is not None and len(wanted) == 3
+    pixels = decode_image(data, extension, where, 3 if rgb_wanted else None)
+    dtype, count = pixels.dtype.name, pixels.shape[2]
+    if dtype not in get_args(Dtype):
+        raise DataError(
+            where,
+            f"has type {dtype}; rsdl reads {', '.join(get_args(Dtype))}",
+            "convert the images",
+        )
+    if wanted is not None and len(wanted) != count:
+        raise DataError(
+            where,
+            f"has {_bands(count)}, expected {len(wanted)}: {', '.join(wanted)}",
+            "use its data",
+        )
+    if wanted is None and extension == "tif":
+        with MemoryFile(data) as memory, _open(memory) as scene:
+            described = tuple(text for text in scene.descriptions if text)
+        wanted = described if len(set(described)) == count else None
+    if wanted is None and count == 3 and dtype == "uint8":
+        wanted = RGB
+    names = wanted or tuple(f"band_{number}" for number in range(1, count + 1))
+    kept: Dtype = next(known for known in get_args(Dtype) if known == dtype)
+    return kept, names
+
+
+def _open(memory: MemoryFile) -> DatasetReader:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        return memory.open(driver="GTiff")
+
+
+def _georeference(scene: DatasetReader) -> dict[str, Any]:
+    if scene.crs is None:
+        return {}
+    return {
+        "crs": scene.crs.to_string(),
+        "transform": list(scene.transform)[:6],
+        "bounds": list(scene.bounds),
+    }
+
+
+def _valid(scene: DatasetReader) -> NDArray[np.bool_] | None:
+    if scene.nodata is None:
+        return None
+    valid: NDArray[np.bool_] = scene.dataset_mask() > 0
+    return None if valid.all() else valid
+
+
+def _bands(count: int) -> str:
+    return f"{count} band{'s' if count != 1 else ''}"
+
+
+def _digest(files: Iterable[ImageFile]) -> str:
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(f"{file.path}\t{file.size}\n".encode())
+    return digest.hexdigest()

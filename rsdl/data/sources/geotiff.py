@@ -1,0 +1,250 @@
+"""Georeferenced scenes, cut into labelled tiles that keep their CRS, transform and bounds.
+
+Which tiles there are and in which split is decided by sizes, footprints and the bounds of labels,
+before a pixel is read. Pixels and labels are read by window, tile by tile in
+the order of the scene, so memory does not grow with it; shuffling is left to training, which
+shuffles inside windows of shards. Whether a tile is mostly nodata or unlabelled is only known once
+it is read, so shards come out somewhat smaller than planned.
+"""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+
+from rsdl.core.errors import ConfigError
+from rsdl.data.sample import SPLITS, Sample, ShardPlan
+from rsdl.data.sources.ground import apply, bounding_box, outline, shift
+from rsdl.data.sources.ground_truth import open_labels
+from rsdl.data.sources.handles import Handles
+from rsdl.data.sources.labels import majority
+from rsdl.data.sources.pixels import encode_npy, encode_tif, read_tile
+from rsdl.data.sources.scenes import (
+    describe_scenes,
+    find_rasters,
+    fingerprint,
+    relative_names,
+)
+from rsdl.data.sources.spatial import SplitRule, split_tiles
+from rsdl.data.sources.tiles import Tile, Tiles, corners_hit
+
+# GDAL would take 5% of the machine's memory for its block cache, on a large node tens of GiB.
+GDAL_CACHE_BYTES = 256 << 20
+# Headers, padding, label and page of one sample.
+TAR_BYTES = 4096
+CHOICES = {
+    "alpha": ("mask", "band"),
+    "split_by": ("auto", "scene", "block"),
+    "tile_format": ("npy", "tif"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GeotiffOptions:
+    """How scenes are cut, labelled and split.
+
+    Attributes:
+        scenes: Files, folders (searched all the way down) and globs.
+        labels: A ``.geojson`` or ``.json`` file of polygons, a class raster, or a folder of them.
+        name: Name of the data set.
+        tile: Side of a tile in pixels.
+        overlap: Pixels two neighbours share, below ``tile``.
+        label_field: Property of a polygon that names its class.
+        classes: Class names in order; for rasters also ``VALUE=NAME``. ``None`` takes what occurs.
+        min_cover: Share of a tile's pixels with data that its class must cover, 0 to 1.
+        max_nodata: Share of pixels without data up to which a tile is kept, 0 to 1.
+        alpha: ``mask`` takes a band tagged as alpha for the mask, ``band`` for imagery (GDAL tags
+            the fourth band of 8-bit files so unless told otherwise, near infrared included).
+        split_by: ``scene``, ``block``, or ``auto``: by scene where at least 5 lie apart.
+        fractions: Shares of train, val and test.
+        seed: Seed of the split.
+        block: Side of a block of ground in tiles.
+        gap: Tiles between splits, at least 1.
+        tile_format: ``npy``, or ``tif``: deflated GeoTIFF with CRS and transform, smaller, slower.
+
+    Raises:
+        ConfigError: If a value is out of its range.
+    """
+
+    scenes: tuple[str, ...]
+    labels: str
+    name: str = "scenes"
+    tile: int = 256
+    overlap: int = 0
+    label_field: str = "class"
+    classes: tuple[str, ...] | None = None
+    min_cover: float = 0.5
+    max_nodata: float = 0.5
+    alpha: Literal["mask", "band"] = "mask"
+    split_by: Literal["auto", "scene", "block"] = "auto"
+    fractions: tuple[float, float, float] = (0.7, 0.15, 0.15)
+    seed: int = 0
+    block: int = 8
+    gap: int = 1
+    tile_format: Literal["npy", "tif"] = "npy"
+
+    def __post_init__(self) -> None:
+        """Check every value."""
+        _check_ranges(self)
+        _check_choices(self)
+        fair = len(self.fractions) == len(SPLITS) and min(self.fractions) >= 0
+        if not fair or abs(sum(self.fractions) - 1) > 1e-6 or not self.fractions[0]:
+            raise ConfigError(
+                "fractions", f"are {self.fractions}", "give train, val and test, in all 1"
+            )
+        if not self.scenes:
+            raise ConfigError("scenes", "none given", "give files, folders or globs")
+        if self.classes is not None and len(set(self.classes)) != len(self.classes):
+            raise ConfigError("classes", "a name comes twice", "name each once")
+
+
+def _check_ranges(options: GeotiffOptions) -> None:
+    for field in ("tile", "block", "gap"):
+        if (number := getattr(options, field)) < 1:
+            raise ConfigError(field, f"is {number}", "use 1 or more")
+    for field in ("min_cover", "max_nodata"):
+        if not 0 <= (share := getattr(options, field)) <= 1:
+            raise ConfigError(field, f"is {share}", "use a share from 0 to 1")
+    if not 0 <= options.overlap < options.tile:
+        raise ConfigError("overlap", f"is {options.overlap}", f"use 0 to {options.tile - 1}")
+
+
+def _check_choices(options: GeotiffOptions) -> None:
+    for field, known in CHOICES.items():
+        if (choice := getattr(options, field)) not in known:
+            raise ConfigError(field, f'is "{choice}"', f"use {' or '.join(known)}")
+
+
+class GeotiffSource:
+    """Labelled scenes as a source of tiles.
+
+    Args:
+        options: What to cut and how.
+
+    Raises:
+        DataError: If there are no scenes, they do not go together, or the labels hit none of them.
+        ConfigError: If an option does not fit the scenes.
+    """
+
+    def __init__(self, options: GeotiffOptions) -> None:
+        self._options = options
+        self._handles = Handles()
+        labels_path = Path(options.labels).expanduser()
+        with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE_BYTES):
+            paths = find_rasters(options.scenes, leave_out=labels_path)
+            self.scenes = describe_scenes(paths, alpha=options.alpha)
+            self._check_sizes()
+            self._labels = open_labels(
+                labels_path, options.label_field, options.classes, self.scenes, self._handles
+            )
+        self.dataset = options.name
+        self.classes = self._labels.classes
+        self.bands = self.scenes[0].bands
+        self.dtype = self.scenes[0].dtype
+        self._corners = [
+            corners_hit(
+                self._labels.boxes(number),
+                scene.height,
+                scene.width,
+                tile=options.tile,
+                overlap=options.overlap,
+            )
+            for number, scene in enumerate(self.scenes)
+        ]
+        self.provenance: dict[str, Any] = {
+            "source": "geotiff",
+            "scenes": [
+                {"name": s.name, "height": s.height, "width": s.width, **fingerprint(s.path)}
+                for s in self.scenes
+            ],
+            "labels": [
+                {"name": name, **fingerprint(file, whole=True)}
+                for name, file in zip(
+                    relative_names(self._labels.files), self._labels.files, strict=True
+                )
+            ],
+            "options": {
+                key: value
+                for key, value in asdict(options).items()
+                if key not in ("scenes", "labels")
+            },
+        }
+
+    def shards(self, shard_bytes: int) -> list[ShardPlan]:
+        """Deal the tiles that labels may hit into shards, split by split, in the scenes' order.
+
+        Raises:
+            ConfigError: If a split that is wanted gets no tile.
+        """
+        parts: list[list[NDArray[np.int32]]] = [[] for _ in SPLITS]
+        options = self._options
+        rule = SplitRule(
+            options.split_by, options.fractions, options.seed, options.block, options.gap
+        )
+        for number, splits, corners in split_tiles(self.scenes, self._corners, options.tile, rule):
+            scene = np.full((len(corners), 1), number, np.int32)
+            rows = np.concatenate([scene, corners], axis=1)
+            for split, part in enumerate(parts):
+                part.append(rows[splits == split])
+        pixels = options.tile**2 * len(self.bands) * np.dtype(self.dtype).itemsize
+        each = max(1, shard_bytes // (pixels + TAR_BYTES))
+        plans = []
+        for name, fraction, part in zip(SPLITS, options.fractions, parts, strict=True):
+            rows = np.concatenate(part)
+            if fraction and not len(rows):
+                raise ConfigError(
+                    "block",
+                    f"no tile is left for {name} between blocks of {options.block} tiles "
+                    f"that keep {options.gap} apart",
+                    "use a smaller tile, a larger block, another seed or more scenes",
+                )
+            shares = np.array_split(rows, -(-len(rows) // each)) if len(rows) else []
+            plans += [ShardPlan(name, Tiles(share)) for share in shares]
+        return plans
+
+    def read(self, item: Tile) -> Sample | None:
+        """Read one tile; ``None`` where it is mostly nodata or no class covers enough of it."""
+        scene, tile = self.scenes[item.scene], self._options.tile
+        with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE_BYTES):
+            painted = self._labels.paint(item.scene, item.row, item.col, tile)
+            if not painted.any():
+                return None
+            pixels, valid = read_tile(scene, item.row, item.col, tile, self._handles)
+            if 1 - valid.mean() > self._options.max_nodata:
+                return None
+            label = majority(painted, valid, len(self.classes), self._options.min_cover)
+            if label is None:
+                return None
+            place = shift(scene.transform, item.row, item.col)
+            tif = self._options.tile_format == "tif"
+            image = encode_tif(pixels, scene, place) if tif else encode_npy(pixels)
+        return Sample(
+            key=f"{scene.slug}_r{item.row:05d}_c{item.col:05d}",
+            extension=self._options.tile_format,
+            image=image,
+            label=label,
+            meta={
+                "class": self.classes[label],
+                "source": scene.name,
+                "row": item.row,
+                "col": item.col,
+                "crs": scene.crs.to_string(),
+                "transform": list(place)[:6],
+                "bounds": bounding_box(apply(place, outline(tile, tile, 1))).tolist(),
+            },
+            pixels=pixels,
+            valid=None if valid.all() else valid,
+        )
+
+    def _check_sizes(self) -> None:
+        for scene in self.scenes:
+            if min(scene.height, scene.width) < self._options.tile:
+                raise ConfigError(
+                    "tile",
+                    f"is {self._options.tile} pixels, but {scene.path} is only "
+                    f"{scene.height} x {scene.width}",
+                    f"use {min(scene.height, scene.width)} or less, or leave that scene out",
+                )

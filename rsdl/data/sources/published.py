@@ -1,0 +1,169 @@
+"""Published class-per-folder data sets: where they are, what is in them, and how to get at it.
+
+A data set is found by its class names, not by its path: archives are repacked, unpacked by hand and
+moved about, and users keep subsets. What differs from the publication is said, not refused.
+"""
+
+import logging
+import os
+from collections import deque
+from dataclasses import dataclass
+from pathlib import Path
+
+from rsdl.core.errors import DataError
+from rsdl.data.sources.archive import is_archive, unpack
+from rsdl.data.sources.download import Progress, download, md5_of
+from rsdl.data.sources.folder import FRACTIONS, FolderSource
+from rsdl.data.sources.listing import SPLIT_NAMES, is_litter
+from rsdl.storage.local import translate
+
+MAX_DEPTH = 8
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedDataset:
+    """One published data set.
+
+    Attributes:
+        name: Short name, as on the command line.
+        title: Its full name with the paper that it comes from.
+        archive: File name of the published archive.
+        url: Where the archive is, ``None`` where it is only given out by hand.
+        md5: Checksum of the archive in hex, ``None`` where none is published.
+        homepage: The page to get the data from by hand.
+        classes: Names of the class folders.
+        num_images: Images in all.
+        bands: Band names, in stored order.
+    """
+
+    name: str
+    title: str
+    archive: str
+    url: str | None
+    md5: str | None
+    homepage: str
+    classes: tuple[str, ...]
+    num_images: int
+    bands: tuple[str, ...] = ("red", "green", "blue")
+
+
+def prepare_source(
+    dataset: PublishedDataset,
+    *,
+    origin: Path | None,
+    work: Path,
+    progress: Progress = lambda received, total: None,
+    fractions: tuple[float, float, float] = FRACTIONS,
+    seed: int = 0,
+) -> FolderSource:
+    """Return the data set as a source, after downloading and unpacking what is needed.
+
+    Args:
+        dataset: What to prepare.
+        origin: An archive, or a folder that holds the class folders at any depth; ``None``
+            downloads the published archive.
+        work: Folder for the archive and what it unpacks to; used again by the next run.
+        progress: Called while downloading; see :func:`rsdl.data.sources.download.download`.
+        fractions: Shares of train, val and test.
+        seed: Seed of the split and the order.
+
+    Raises:
+        DataError: If the data cannot be fetched, unpacked or recognised.
+        StorageError: If ``work`` cannot be written.
+    """
+    provenance: dict[str, object] = {"title": dataset.title, "homepage": dataset.homepage}
+    if origin is None:
+        origin = _fetch(dataset, work, progress)
+        provenance["url"] = dataset.url
+    if not origin.exists():
+        raise DataError(str(origin), "no such file or folder", 'check the path after "--from"')
+    folder = origin
+    if not origin.is_dir():
+        md5 = _checksum(dataset, origin)
+        provenance["md5"] = md5
+        folder = unpack(origin, work / f"{dataset.name}-{md5[:12]}")
+    tree = find_class_tree(folder, dataset)
+    source = FolderSource(
+        tree,
+        fractions=fractions,
+        seed=seed,
+        name=dataset.name,
+        bands=dataset.bands,
+        provenance=provenance,
+    )
+    _compare(dataset, source)
+    return source
+
+
+def find_class_tree(folder: Path, dataset: PublishedDataset) -> Path:
+    """Return the folder at or below ``folder`` that holds most of the data set's class folders.
+
+    Raises:
+        DataError: If no class folder is found.
+    """
+    best, most = None, 0
+    expected = set(dataset.classes)
+    queue = deque([(folder, 0)])
+    while queue:
+        place, depth = queue.popleft()
+        names = _folders(place)
+        if (num_found := len(expected.intersection(names))) > most:
+            best, most = place, num_found
+        if depth < MAX_DEPTH:
+            queue += ((place / name, depth + 1) for name in names if name not in expected)
+    if best is None:
+        raise DataError(
+            str(folder),
+            f"holds no class folder of {dataset.name} ({', '.join(dataset.classes[:3])}, ...)",
+            'name the right archive or folder, or use "rsdl data pack folder" for other classes',
+        )
+    # SPLIT/CLASS: the splits that come with the data are the ones to use.
+    in_split = best != folder and best.name.casefold() in SPLIT_NAMES
+    return best.parent if in_split else best
+
+
+def _fetch(dataset: PublishedDataset, work: Path, progress: Progress) -> Path:
+    if dataset.url is None:
+        raise DataError(
+            dataset.name,
+            f"is only given out by hand ({dataset.homepage})",
+            'get it there and name the archive or folder with "--from PATH"',
+        )
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise translate(error, work) from error
+    return download(dataset.url, work / dataset.archive, md5=dataset.md5, progress=progress)
+
+
+def _checksum(dataset: PublishedDataset, archive: Path) -> str:
+    if not is_archive(archive):
+        raise DataError(str(archive), "is no zip or tar archive", "name an archive or a folder")
+    md5 = md5_of(archive)
+    if dataset.md5 is not None and md5 != dataset.md5:
+        log.warning("%s: MD5 is %s, the published archive's is %s", archive, md5, dataset.md5)
+    return md5
+
+
+def _compare(dataset: PublishedDataset, source: FolderSource) -> None:
+    published = (set(dataset.classes), dataset.num_images)
+    if (set(source.classes), source.num_images) != published:
+        log.warning(
+            "%s: %d classes with %d images in all; the publication has %d with %d",
+            dataset.name,
+            len(source.classes),
+            source.num_images,
+            len(dataset.classes),
+            dataset.num_images,
+        )
+
+
+def _folders(place: Path) -> list[str]:
+    try:
+        with os.scandir(place) as entries:
+            names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=True)]
+    except OSError as error:
+        raise translate(error, place) from error
+    return sorted(name for name in names if not is_litter(name))

@@ -1,0 +1,209 @@
+"""Procedural high-resolution scenes with labelled land use: data that needs no download.
+
+Each scene is a mosaic of parcels, one land use each, under its own sun, season, soil and air, so
+that a network has to learn shapes and not the colours of one day. Scenes are written as anyone's
+would be, as georeferenced GeoTIFFs beside one GeoJSON of labelled polygons, and go through the same
+code. A scene is a function of (seed, number): asking for more scenes leaves the first ones as they
+were.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from rasterio.crs import CRS
+from rasterio.io import MemoryFile
+from rasterio.transform import Affine
+from rasterio.warp import transform_geom
+
+from rsdl.core.errors import ConfigError
+from rsdl.data.random import key_of
+from rsdl.data.sources.landuse import PAINTERS
+from rsdl.data.sources.relief import Field, Site, light, noise
+from rsdl.storage.local import LocalStore
+
+LABELS = "labels.geojson"
+CRS_NAME = "EPSG:32633"
+CLASSES = tuple(sorted(PAINTERS))
+# Four parcels a side hold every class once and some twice.
+MIN_PARCELS = 4
+PARCEL_PX = 128
+MIN_SIZE_PX = 256
+PIXEL_M = (0.5, 0.7)
+ORIGIN_M = (390_000.0, 5_700_000.0)
+SCENES_PER_ROW = 20
+# Rendered finer than it is stored, as a sensor averages over its pixels.
+FINER = 2
+
+
+def write_scenes(folder: Path, *, num_scenes: int, size: int, seed: int) -> Path:
+    """Write scenes ``scene_000.tif``, ... and their labels.
+
+    Args:
+        folder: Where to write; it is made where it does not exist.
+        num_scenes: Number of scenes, at least 1.
+        size: Side of a scene in pixels, at least 256; every scene has every class.
+        seed: Seed of everything.
+
+    Returns:
+        Path of the GeoJSON: polygons in EPSG:4326 with the properties ``class`` and ``scene``.
+
+    Raises:
+        ConfigError: If there would be no scene or too small ones.
+        StorageError: If the folder cannot be written.
+    """
+    if num_scenes < 1:
+        raise ConfigError("num_scenes", f"{num_scenes} is less than 1", "ask for 1 or more")
+    if size < MIN_SIZE_PX:
+        raise ConfigError("size", f"{size} px is less than {MIN_SIZE_PX}", "make it larger")
+    store = LocalStore(folder)
+    features: list[dict[str, Any]] = []
+    for number in range(num_scenes):
+        name = f"scene_{number:03}.tif"
+        rng = np.random.Generator(np.random.Philox(key=key_of("scene", seed, number)))
+        pixel_m = round(float(rng.uniform(*PIXEL_M)), 2)
+        transform = _place(number, size, pixel_m)
+        parcels = draw_parcels(size, rng)
+        pixels = paint_scene(parcels, size, pixel_m, rng)
+        store.write(name, _encode(pixels, transform))
+        features += (_feature(label, corners, transform, name) for label, corners in parcels)
+    page = {"type": "FeatureCollection", "features": features}
+    store.write(LABELS, (json.dumps(page) + "\n").encode())
+    return folder / LABELS
+
+
+def draw_parcels(size: int, rng: np.random.Generator) -> list[tuple[str, NDArray[np.float64]]]:
+    """Return the land use and the corners of every parcel of a scene.
+
+    Args:
+        size: Side of the scene in pixels.
+        rng: Source of the layout.
+
+    Returns:
+        Class names with corners in pixels, ``[4, 2]`` as (x, y); together they cover the scene.
+    """
+    count = max(MIN_PARCELS, size // PARCEL_PX)
+    pitch = size / count
+    nodes = np.stack(np.meshgrid(*[np.arange(count + 1) * pitch] * 2), axis=-1)
+    shift = rng.uniform(-0.07, 0.07, nodes.shape) * pitch
+    # Nodes on the scene's edge may only move along it.
+    shift[:, [0, -1], 0] = 0
+    shift[[0, -1], :, 1] = 0
+    nodes = nodes + shift
+    kinds = [rng.permutation(len(CLASSES)) for _ in range(-(-(count**2) // len(CLASSES)))]
+    order = rng.permutation(np.concatenate(kinds)[: count**2])
+    return [
+        (
+            CLASSES[order[row * count + column]],
+            nodes[[row, row, row + 1, row + 1], [column, column + 1, column + 1, column]],
+        )
+        for row in range(count)
+        for column in range(count)
+    ]
+
+
+def paint_scene(
+    parcels: list[tuple[str, NDArray[np.float64]]],
+    size: int,
+    pixel_m: float,
+    rng: np.random.Generator,
+) -> NDArray[np.uint8]:
+    """Return the scene's pixels, RGB, ``[size, size, 3]``."""
+    fine, fine_m = size * FINER, pixel_m / FINER
+    albedo, height = np.zeros((fine, fine, 3), np.float32), np.zeros((fine, fine), np.float32)
+    dryness, autumn = float(rng.uniform(0, 1)), max(0.0, float(rng.uniform(-0.6, 0.6)))
+    tracks = np.zeros((fine, fine), np.uint8)
+    for label, corners in parcels:
+        outline = np.round(corners * FINER).astype(np.int32)
+        left, top = outline.min(axis=0)
+        right, bottom = outline.max(axis=0)
+        window = slice(top, bottom), slice(left, right)
+        mask = np.zeros((bottom - top, right - left), np.uint8)
+        cv2.fillPoly(mask, [outline - [left, top]], 1)
+        site = _site(mask.shape, fine_m, dryness, autumn, rng)
+        colours, heights = PAINTERS[label](site)
+        albedo[window][mask > 0] = colours[mask > 0]
+        height[window][mask > 0] = heights[mask > 0]
+        cv2.polylines(tracks, [outline], True, 1, round(2.4 / fine_m))
+    _lay_tracks(albedo, height, tracks, fine_m, rng)
+    radiance = light(albedo, height, fine_m, rng)
+    blurred = cv2.GaussianBlur(radiance, (0, 0), float(rng.uniform(0.4, 0.9)))
+    seen = cv2.resize(blurred, (size, size), interpolation=cv2.INTER_AREA)
+    seen += np.asarray(rng.normal(0, 0.012, seen.shape), np.float32)
+    return np.asarray(np.clip(seen, 0, 1) * 255 + 0.5, np.uint8)
+
+
+def _site(
+    shape: tuple[int, ...], pixel_m: float, dryness: float, autumn: float, rng: np.random.Generator
+) -> Site:
+    rows, columns = (np.arange(side, dtype=np.float32) - side / 2 for side in shape)
+    y, x = np.meshgrid(rows * np.float32(pixel_m), columns * np.float32(pixel_m), indexing="ij")
+    angle = float(rng.uniform(0, 2 * np.pi))
+    cos, sin = np.float32(np.cos(angle)), np.float32(np.sin(angle))
+    here = float(np.clip(dryness + rng.normal(0, 0.12), 0, 1))
+    return Site(x * cos + y * sin, y * cos - x * sin, pixel_m, here, autumn, rng)
+
+
+def _lay_tracks(
+    albedo: Field,
+    height: Field,
+    tracks: NDArray[np.uint8],
+    pixel_m: float,
+    rng: np.random.Generator,
+) -> None:
+    """Lay dirt tracks along the boundaries of the parcels."""
+    where = tracks > 0
+    dirt = np.array([0.56, 0.49, 0.39], np.float32)
+    mottled = 1 + 0.12 * noise(where.shape, 3 / pixel_m, 2, rng)
+    albedo[where] = mottled[where][:, None] * dirt
+    height[where] = 0
+
+
+def _place(number: int, size: int, pixel_m: float) -> Affine:
+    # Half a scene stays free on all sides, so that no two scenes share ground.
+    pitch = 1.5 * size * PIXEL_M[1]
+    row, column = divmod(number, SCENES_PER_ROW)
+    west, north = ORIGIN_M[0] + column * pitch, ORIGIN_M[1] - row * pitch
+    return Affine(pixel_m, 0.0, west, 0.0, -pixel_m, north)
+
+
+def _encode(pixels: NDArray[np.uint8], transform: Affine) -> bytes:
+    height, width, bands = pixels.shape
+    with MemoryFile() as memory:
+        with memory.open(
+            driver="GTiff",
+            width=width,
+            height=height,
+            count=bands,
+            dtype="uint8",
+            crs=CRS_NAME,
+            transform=transform,
+            photometric="RGB",
+            tiled=True,
+            blockxsize=256,
+            blockysize=256,
+            compress="deflate",
+            predictor=2,
+        ) as scene:
+            scene.write(np.moveaxis(pixels, 2, 0))
+        return bytes(memory.read())
+
+
+def _feature(
+    label: str, corners: NDArray[np.float64], transform: Affine, scene: str
+) -> dict[str, Any]:
+    ring = [transform @ (float(x), float(y)) for x, y in corners]
+    # [x right, y down] goes round the other way on a map, where y is up; GeoJSON wants it
+    # counter-clockwise there.
+    ring = [*ring[::-1], ring[-1]]
+    plane = {"type": "Polygon", "coordinates": [ring]}
+    sphere = transform_geom(CRS.from_string(CRS_NAME), CRS.from_epsg(4326), plane, precision=9)
+    geometry = {"type": "Polygon", "coordinates": sphere["coordinates"]}
+    return {
+        "type": "Feature",
+        "properties": {"class": label, "scene": scene},
+        "geometry": geometry,
+    }

@@ -1,0 +1,73 @@
+"""The reliability diagram: does a confidence of 80% mean right in 80 of 100 cases?"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rsdl.evaluate.plot import BOTTOM, LEFT, RIGHT, TOP, Axis, linear_axis
+from rsdl.evaluate.result import CalibrationBin
+from rsdl.evaluate.units import count, percent
+
+HISTOGRAM_TOP, HISTOGRAM_BOTTOM = 222, 262
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One bin: its accuracy above, its share of the samples below; lengths in CSS pixels."""
+
+    x: float
+    width: float
+    accuracy_y: float
+    confidence_y: float
+    count_y: float
+    tip: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reliability:
+    """Geometry of the diagram, and what it says in words."""
+
+    axis_x: Axis
+    axis_y: Axis
+    bars: tuple[Bar, ...]
+    verdict: str
+    baseline: float = BOTTOM
+    histogram_baseline: float = HISTOGRAM_BOTTOM
+
+
+def reliability(bins: Sequence[CalibrationBin]) -> Reliability | None:
+    """Return the diagram of the bins that hold samples, ``None`` if none does."""
+    filled = [b for b in bins if b.count and b.accuracy is not None and b.confidence is not None]
+    if not filled:
+        return None
+    axis_x = linear_axis(0, 1, (LEFT, RIGHT), word=lambda value: percent(value, 0))
+    axis_y = linear_axis(0, 1, (BOTTOM, TOP), word=lambda value: percent(value, 0))
+    most = max(b.count for b in filled)
+    height = HISTOGRAM_BOTTOM - HISTOGRAM_TOP
+    bars = tuple(
+        Bar(
+            x=axis_x.place(b.low) + 1,
+            width=round(max(axis_x.place(b.high) - axis_x.place(b.low) - 2, 1), 1),
+            accuracy_y=axis_y.place(b.accuracy or 0),
+            confidence_y=axis_y.place(b.confidence or 0),
+            count_y=round(HISTOGRAM_BOTTOM - max(height * b.count / most, 1), 1),
+            tip=f"confidence {percent(b.low, 0)} to {percent(b.high, 0)}: "
+            f"{count(b.count)} samples, {percent(b.accuracy)} right",
+        )
+        for b in filled
+    )
+    return Reliability(axis_x, axis_y, bars, _verdict(filled))
+
+
+def _verdict(bins: Sequence[CalibrationBin]) -> str:
+    total = sum(b.count for b in bins)
+    confidence = sum(b.count * (b.confidence or 0) for b in bins) / total
+    accuracy = sum(b.count * (b.accuracy or 0) for b in bins) / total
+    tendency = "about as sure as it is right"
+    if abs(confidence - accuracy) >= 0.01:
+        tendency = (
+            "surer than it is right" if confidence > accuracy else "less sure than it is right"
+        )
+    return (
+        f"On average the network is {tendency}: "
+        f"mean confidence {percent(confidence)}, accuracy {percent(accuracy)}."
+    )

@@ -1,0 +1,115 @@
+"""From the rows of ``metrics.csv`` to curves over a run."""
+
+from collections.abc import Mapping, Sequence
+
+from rsdl.evaluate.plot import (
+    BOTTOM,
+    LEFT,
+    RIGHT,
+    TOP,
+    Plot,
+    Wording,
+    draw_line,
+    linear_axis,
+    plain,
+    scientific,
+    thin,
+    tight_axis,
+)
+from rsdl.evaluate.units import number, percent
+
+History = Sequence[Mapping[str, float | None]]
+Pairs = list[tuple[float, float]]
+Named = Sequence[tuple[str, Pairs]]
+
+
+def run_curves(history: History) -> list[Plot]:
+    """Return loss, accuracy and learning rate over a run; a curve without any value is left out.
+
+    Long curves are thinned to means of a few rows each, so that a report stays small however many
+    steps a run has.
+    """
+    x_label, positions = time_axis(history)
+
+    def curve(column: str) -> Pairs:
+        values = (number(row.get(column)) for row in history)
+        known = zip(positions, values, strict=True)
+        return thin([(x, y) for x, y in known if x is not None and y is not None])
+
+    wanted: tuple[tuple[str, dict[str, str], Wording, bool], ...] = (
+        ("Loss", {"train": "train_loss", "validation": "val_loss"}, plain, False),
+        (
+            "Validation accuracy",
+            {"overall accuracy": "val_oa", "macro F1": "val_macro_f1"},
+            lambda value: percent(value, 0),
+            False,
+        ),
+        ("Learning rate", {"learning rate": "lr"}, scientific, True),
+    )
+    plots = []
+    for title, columns, word, from_zero in wanted:
+        named = [(name, pairs) for name, column in columns.items() if (pairs := curve(column))]
+        if named:
+            plots.append(line_plot(title, named, x_label, word=word, from_zero=from_zero))
+    return plots
+
+
+def line_plot(
+    title: str,
+    named: Named,
+    x_label: str,
+    *,
+    word: Wording = plain,
+    from_zero: bool = False,
+    styles: Sequence[int] | None = None,
+) -> Plot:
+    """Return a plot of curves on common axes.
+
+    Args:
+        title: What is shown.
+        named: Name and pairs of each curve, none of them empty.
+        x_label: What the horizontal axis counts.
+        word: Value to tick label.
+        from_zero: Whether the vertical axis must start at zero.
+        styles: Style of each curve; by default they are counted up.
+    """
+    xs = [x for _, pairs in named for x, _ in pairs]
+    ys = [y for _, pairs in named for _, y in pairs] + ([0.0] if from_zero else [])
+    x = tight_axis(min(xs), max(xs), (LEFT, RIGHT))
+    y = linear_axis(min(ys), max(ys), (BOTTOM, TOP), word=word)
+    lines = tuple(
+        draw_line(name, pairs, x, y, style=style)
+        for style, (name, pairs) in zip(styles or range(len(named)), named, strict=True)
+    )
+    ends = "; ".join(
+        f"{name} from {_word(pairs[0][1], word)} to {_word(pairs[-1][1], word)}"
+        for name, pairs in named
+    )
+    return Plot(title, f"{title} by {x_label.lower()}: {ends}", x, y, x_label, lines)
+
+
+def time_axis(history: History) -> tuple[str, list[float | None]]:
+    """Return what the rows are counted in, and the position of each row.
+
+    Steps are turned into epochs where rows of two epochs tell how long an epoch is, because epochs
+    are what people compare; the rows of one epoch then still stand apart.
+    """
+    steps = [number(row.get("step")) for row in history]
+    if all(step is None for step in steps):
+        return "Epoch", [number(row.get("epoch")) for row in history]
+    ends: dict[float, float] = {}
+    for row, step in zip(history, steps, strict=True):
+        epoch = number(row.get("epoch"))
+        if epoch is not None and step is not None:
+            ends[epoch] = max(step, ends.get(epoch, step))
+    # The newest epoch may still be running, so its last step is not its length.
+    whole = sorted(ends)[:-1] if len(ends) > 2 else sorted(ends)
+    span = ends[whole[-1]] - ends[whole[0]] if len(whole) > 1 else 0
+    if span <= 0:
+        return "Optimizer step", steps
+    per_epoch = span / (whole[-1] - whole[0])
+    return "Epoch", [None if step is None else step / per_epoch for step in steps]
+
+
+def _word(value: float, word: Wording) -> str:
+    return f"{value:.3g}" if word is plain else word(value)

@@ -1,0 +1,143 @@
+"""The report of one run: what it reached, how it got there, and what it still gets wrong."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rsdl.evaluate import facts, units
+from rsdl.evaluate.calibration import reliability
+from rsdl.evaluate.curves import History, run_curves
+from rsdl.evaluate.matrix import Confusion, confusion_matrix, frequent_confusions
+from rsdl.evaluate.page import render_page
+from rsdl.evaluate.result import ClassScores, Evaluation
+from rsdl.evaluate.scores import wilson_interval
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """One big number of the summary."""
+
+    label: str
+    value: str
+    note: str = ""
+
+
+def render_report(
+    *,
+    evaluation: Evaluation | None,
+    run: Mapping[str, Any],
+    history: History,
+    config_yaml: str,
+) -> str:
+    """Return one self-contained HTML page about a run; it asks no network for anything.
+
+    Args:
+        evaluation: Content of ``report.json``; ``None`` before the first evaluation.
+        run: Content of ``run.json``; missing keys are shown as dashes.
+        history: Rows of ``metrics.csv``, column to value; may be empty.
+        config_yaml: The resolved configuration.
+    """
+    return render_page(
+        "report.html.jinja",
+        run=run,
+        status=facts.status_of(run),
+        evaluation=evaluation,
+        quality=_quality(facts.headline(run, evaluation), evaluation),
+        effort=_effort(run),
+        device=facts.device(run),
+        verdict=_verdict(evaluation),
+        curves=run_curves(history),
+        matrix=confusion_matrix(evaluation) if evaluation else None,
+        confusions=_confusions(evaluation),
+        class_rows=_weakest_first(evaluation.per_class) if evaluation else [],
+        reliability=reliability(evaluation.calibration) if evaluation else None,
+        ledger=facts.ledger_of(run),
+        ledger_totals=facts.ledger_totals(run),
+        record=facts.run_facts(run),
+        config_yaml=config_yaml,
+    )
+
+
+def _quality(head: facts.Headline, evaluation: Evaluation | None) -> list[Tile]:
+    metrics = head.metrics
+    interval = head.note
+    oa = units.number(metrics.get("oa"))
+    if evaluation is not None and evaluation.num_samples and oa is not None:
+        trials = evaluation.num_samples
+        low, high = wilson_interval(round(oa * trials), trials)
+        interval = f"95% interval {100 * low:.1f} to {100 * high:.1f}%"
+    return [
+        Tile("Overall accuracy", units.percent(oa), interval),
+        Tile("Kappa", units.decimal(metrics.get("kappa")), "agreement beyond chance"),
+        Tile("Macro F1", units.percent(metrics.get("macro_f1")), "mean over classes"),
+        Tile(
+            "Balanced accuracy",
+            units.percent(metrics.get("balanced_accuracy")),
+            "mean class recall",
+        ),
+        Tile("Top-5 accuracy", units.percent(metrics.get("top5")), "truth among the best five"),
+        Tile("Calibration error", units.percent(metrics.get("ece")), "ECE, lower is better"),
+        _images(evaluation),
+    ]
+
+
+def _images(evaluation: Evaluation | None) -> Tile:
+    if evaluation is None:
+        return Tile("Images evaluated", units.DASH)
+    skipped = evaluation.num_skipped
+    note = f"{skipped:,} more could not be decoded" if skipped else "none skipped"
+    return Tile("Images evaluated", f"{evaluation.num_samples:,}", note)
+
+
+def _effort(run: Mapping[str, Any]) -> list[Tile]:
+    read = [
+        f"{units.size(run[key])} {word}"
+        for key, word in (("bytes_encoded", "stored"), ("bytes_decoded", "of pixels"))
+        if units.number(run.get(key)) is not None
+    ]
+    waited = _share(run.get("data_wait_s"), run.get("wall_s"))
+    return [
+        Tile("Images read", units.compact(run.get("samples_read")), ", ".join(read)),
+        Tile("Epochs", facts.epochs(run), f"{units.count(run.get('optimizer_steps'))} steps"),
+        Tile(
+            "Wall-clock", units.duration(run.get("wall_s")), waited and f"{waited} waiting for data"
+        ),
+        Tile("Parameters", units.compact(run.get("parameters")), units.text(run.get("timm_model"))),
+    ]
+
+
+def _confusions(evaluation: Evaluation | None) -> list[Confusion]:
+    if evaluation is None:
+        return []
+    # About as long as the table of classes beside it.
+    return frequent_confusions(evaluation, min(max(len(evaluation.classes) // 2, 10), 22))
+
+
+def _share(part: object, whole: object) -> str:
+    numerator, denominator = units.number(part), units.number(whole)
+    return units.percent(numerator / denominator) if numerator is not None and denominator else ""
+
+
+def _verdict(evaluation: Evaluation | None) -> str:
+    if evaluation is None or not evaluation.num_samples:
+        return ""
+    right = sum(row[i] for i, row in enumerate(evaluation.confusion))
+    total, split = evaluation.num_samples, evaluation.split
+    text = f"{right:,} of {total:,} {split} images are classified correctly."
+    known = [row for row in _weakest_first(evaluation.per_class) if row.f1 is not None]
+    if len(known) > 1:
+        worst, best = known[0], known[-1]
+        text += (
+            f" {best.name} is recognised best (F1 {units.percent(best.f1)}), "
+            f"{worst.name} least (F1 {units.percent(worst.f1)})."
+        )
+    confusions = frequent_confusions(evaluation, 1)
+    if confusions:
+        top = confusions[0]
+        times = "once" if top.count == 1 else f"{top.count:,} times"
+        text += f" The commonest mistake is {top.label} taken for {top.predicted} ({times})."
+    return text
+
+
+def _weakest_first(rows: tuple[ClassScores, ...]) -> list[ClassScores]:
+    return sorted(rows, key=lambda row: (row.f1 is None, row.f1 or 0.0))

@@ -1,0 +1,207 @@
+"""From a name in a config to a network.
+
+The nine architectures are a plain dict; every other name is looked up in timm. torch and timm take
+seconds to import, so they are imported where a network is built: reading a config stays quick.
+"""
+
+import re
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from rsdl.core.errors import ConfigError
+from rsdl.models.sizes import SizeRule
+
+if TYPE_CHECKING:
+    from torch import nn
+
+UNEXPECTED_OPTION = re.compile(r"unexpected keyword argument '(\w+)'")
+
+
+@dataclass(frozen=True, slots=True)
+class Architecture:
+    """One of the nine.
+
+    Attributes:
+        timm_name: Name of the model in timm.
+        family: What it is built of.
+        sizes: Which image sizes it takes.
+    """
+
+    timm_name: str
+    family: Literal["CNN", "transformer", "hybrid"]
+    sizes: SizeRule
+
+
+# 32 is the stride of the last feature map: a smaller image would leave less than one cell of it.
+ARCHITECTURES: dict[str, Architecture] = {
+    "resnet50": Architecture("resnet50", "CNN", SizeRule(1, minimum=32)),
+    "resnext101": Architecture("resnext101_32x8d", "CNN", SizeRule(1, minimum=32)),
+    "densenet161": Architecture("densenet161", "CNN", SizeRule(1, minimum=32)),
+    "efficientnet_b5": Architecture("efficientnet_b5", "CNN", SizeRule(1, minimum=32)),
+    "convnext_base": Architecture("convnext_base", "CNN", SizeRule(1, minimum=32)),
+    "vit_base": Architecture("vit_base_patch16_224", "transformer", SizeRule(16, minimum=16)),
+    "swin_base": Architecture(
+        "swin_base_patch4_window7_224", "transformer", SizeRule(4, minimum=32)
+    ),
+    "pvt_v2_b5": Architecture("pvt_v2_b5", "transformer", SizeRule(1, minimum=32)),
+    "maxvit_small": Architecture("maxvit_small_tf_224", "hybrid", SizeRule(32, minimum=32)),
+}
+
+
+class ModelConfig(BaseModel):
+    """Which network is trained, and from which weights."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(
+        min_length=1,
+        description=f"One of {', '.join(ARCHITECTURES)}, or the name of any other timm model.",
+        examples=list(ARCHITECTURES),
+    )
+    weights: str = Field(
+        default="none",
+        min_length=1,
+        description=(
+            'Where training starts from: "pretrained" (timm\'s published weights), "none" '
+            "(random), or the path or URL of a .pth, .pt, .bin or .safetensors file or of a "
+            "checkpoint of rsdl."
+        ),
+        examples=["pretrained", "none"],
+    )
+    drop_rate: float | None = Field(
+        default=None, ge=0, lt=1, description="Dropout before the classifier; timm's own if absent."
+    )
+    drop_path_rate: float | None = Field(
+        default=None, ge=0, lt=1, description="Stochastic depth; timm's own if absent."
+    )
+
+
+def find_timm_name(name: str) -> str:
+    """Return the timm model behind a config name.
+
+    Raises:
+        ConfigError: If neither the catalog nor timm knows the name; it lists the nearest ones.
+    """
+    if name in ARCHITECTURES:
+        return ARCHITECTURES[name].timm_name
+    import timm
+
+    arch, _, tag = name.partition(".")
+    if not timm.is_model(arch):
+        known = [*ARCHITECTURES, *timm.list_models()]
+        near = get_close_matches(arch.lower(), known, n=3, cutoff=0.6) or list(ARCHITECTURES)
+        raise ConfigError("model.name", f'no model "{name}"', f"use {_either(near)}")
+    if tag and name not in timm.list_pretrained(f"{arch}.*"):
+        raise ConfigError("model.name", f'{arch} has no weights "{tag}"', f"use {arch}")
+    return name
+
+
+def build_model(
+    config: ModelConfig, *, num_classes: int, in_chans: int, image_size: int
+) -> "nn.Module":
+    """Build the classifier that a config describes, its weights loaded.
+
+    It maps ``[B, in_chans, image_size, image_size]`` to logits ``[B, num_classes]``.
+
+    Args:
+        config: Name, weights and drop rates.
+        num_classes: Classes of the data set; 0 leaves the classifier out and gives ``[B, D]``.
+        in_chans: Bands of the data set, at least 1.
+        image_size: Side of the square input in pixels.
+
+    Raises:
+        ConfigError: If the name is unknown, the network cannot take the size or an option, or the
+            weights cannot be read or do not fit.
+    """
+    from rsdl.models.weights import load_weights
+
+    options = _options(config, in_chans, image_size) | {"num_classes": num_classes}
+    if config.weights == "pretrained":
+        return _create_pretrained(config, options)
+    model = _create(config.name, options)
+    if config.weights != "none":
+        load_weights(model, config.weights)
+    return model
+
+
+def build_backbone(config: ModelConfig, *, in_chans: int, image_size: int) -> "nn.Module":
+    """Build the network without its classifier, as a source of feature maps for other heads.
+
+    It maps ``[B, in_chans, image_size, image_size]`` to a list of maps ``[B, D, H, W]``, fine to
+    coarse; ``feature_info.channels()`` and ``feature_info.reduction()`` tell D and the strides.
+
+    Raises:
+        ConfigError: As ``build_model``.
+    """
+    # The getter gives [B, D, H, W] for every family; without it Swin's maps are [B, H, W, D].
+    options = _options(config, in_chans, image_size)
+    features = {"features_only": True, "feature_cls": "getter"}
+    if config.weights == "pretrained":
+        return _create_pretrained(config, options | features)
+    backbone = _create(config.name, options | features)
+    if config.weights != "none":
+        # The wrapper lacks layers that a file has, so the file is fitted to the whole network.
+        whole = build_model(config, num_classes=0, in_chans=in_chans, image_size=image_size)
+        body, fitted = backbone.get_submodule("model"), whole.state_dict()
+        body.load_state_dict({name: fitted[name] for name in body.state_dict()})
+    return backbone
+
+
+def _options(config: ModelConfig, in_chans: int, image_size: int) -> dict[str, Any]:
+    """Return timm's arguments, once the name is known and the network takes the size."""
+    from rsdl.models.probe import check_image_size
+
+    timm_name = find_timm_name(config.name)
+    if config.name in ARCHITECTURES:
+        ARCHITECTURES[config.name].sizes.check(image_size, config.name)
+    else:
+        check_image_size(timm_name, in_chans=in_chans, image_size=image_size)
+    rates = {"drop_rate": config.drop_rate, "drop_path_rate": config.drop_path_rate}
+    given = {key: value for key, value in rates.items() if value is not None}
+    return {"in_chans": in_chans, "img_size": image_size, **given}
+
+
+def _create_pretrained(config: ModelConfig, options: dict[str, Any]) -> "nn.Module":
+    import torch
+
+    from rsdl.models.hub import find_pretrained
+
+    with torch.device("meta"):
+        _create(config.name, options)  # a wrong option is found before anything is downloaded
+    overlay = find_pretrained(find_timm_name(config.name))
+    try:
+        return _create(
+            config.name, options | {"pretrained": True, "pretrained_cfg_overlay": overlay}
+        )
+    except Exception as error:  # hub, TLS, HTTP and file errors share no base class
+        raise ConfigError(
+            "model.weights",
+            f"the pretrained weights of {config.name} cannot be loaded ({error})",
+            "name a file with model.weights=PATH, or start at random with model.weights=none",
+        ) from error
+
+
+def _create(name: str, options: dict[str, Any]) -> "nn.Module":
+    """Call timm; a network without a fixed input size is built without ``img_size``."""
+    import timm
+
+    try:
+        model: nn.Module = timm.create_model(find_timm_name(name), **options)
+    except TypeError as error:
+        refused = UNEXPECTED_OPTION.search(str(error))
+        if refused is None:
+            raise
+        if refused[1] == "img_size":
+            return _create(name, {key: options[key] for key in options if key != "img_size"})
+        raise ConfigError(
+            f"model.{refused[1]}", f"{name} has no such option", "leave it out"
+        ) from error
+    return model
+
+
+def _either(names: list[str]) -> str:
+    """Return ``a, b or c``."""
+    return " or ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

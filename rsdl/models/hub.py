@@ -1,0 +1,89 @@
+"""What comes over the network: timm's published weights, and weight files by ``https://``.
+
+The hub's own client retries for most of a minute when there is no internet. So a copy in the local
+cache is used without asking anyone, and otherwise one short request tells whether to begin at all.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError
+from urllib.parse import urlsplit
+from urllib.request import Request, urlopen
+
+import timm
+import torch
+from huggingface_hub import constants, try_to_load_from_cache
+
+from rsdl.core.errors import ConfigError
+from rsdl.storage.local import LocalStore
+
+TIMEOUT_S = 10
+CHUNK_BYTES = 1 << 20
+HUB_FILES = ("model.safetensors", "pytorch_model.bin")
+REMEDY = "name a file with model.weights=PATH, or start at random with model.weights=none"
+
+
+def find_pretrained(timm_name: str) -> dict[str, Any]:
+    """Return where timm shall take a model's published weights from, as its config overlay.
+
+    Raises:
+        ConfigError: If there are none, or they are not cached and the hub cannot be reached.
+    """
+    source = timm.get_pretrained_cfg(timm_name)
+    if source is None or not source.has_weights:
+        raise ConfigError("model.weights", f"timm has no pretrained weights of {timm_name}", REMEDY)
+    if source.custom_load or not source.hf_hub_id:
+        return {}  # timm's own way to a rare format
+    repository, _, revision = source.hf_hub_id.partition("@")
+    names = (source.hf_hub_filename,) if source.hf_hub_filename else HUB_FILES
+    for name in names:
+        cached = try_to_load_from_cache(repository, name, revision=revision or None)
+        if isinstance(cached, str):
+            return {"file": cached}
+    _check_hub(timm_name)
+    return {}
+
+
+def download(url: str) -> Path:
+    """Return the local copy of a file on a web server, fetched once and kept in torch's cache.
+
+    Raises:
+        ConfigError: If it cannot be fetched completely.
+    """
+    name = Path(urlsplit(url).path).name or "weights"
+    name = f"{hashlib.sha256(url.encode()).hexdigest()[:16]}-{name}"
+    cache = LocalStore(Path(torch.hub.get_dir()) / "rsdl")
+    if cache.size(name) is None:
+        with cache.create(name) as part, part.open("wb") as file:
+            for chunk in _fetch(url):
+                file.write(chunk)
+    return cache.local(name)
+
+
+def _fetch(url: str) -> Iterator[bytes]:
+    """Yield the bytes behind ``url`` chunk by chunk, and fail if any are missing at the end."""
+    try:
+        with urlopen(url, timeout=TIMEOUT_S) as answer:
+            while chunk := answer.read(CHUNK_BYTES):
+                yield chunk
+            if answer.length:  # announced, but the server closed the connection
+                raise OSError(f"{answer.length} bytes are missing at the end")
+    except (OSError, HTTPException, ValueError) as error:
+        raise ConfigError("model.weights", f"{url} cannot be fetched ({error})", REMEDY) from error
+
+
+def _check_hub(timm_name: str) -> None:
+    problem = f"the pretrained weights of {timm_name} are not cached and "
+    if constants.HF_HUB_OFFLINE:
+        raise ConfigError("model.weights", f"{problem}HF_HUB_OFFLINE is set", REMEDY)
+    try:
+        urlopen(Request(constants.ENDPOINT, method="HEAD"), timeout=TIMEOUT_S).close()
+    except HTTPError:
+        return  # an answer, whatever it says: the hub is there
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            "model.weights", f"{problem}{constants.ENDPOINT} cannot be reached ({error})", REMEDY
+        ) from error

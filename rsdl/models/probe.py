@@ -1,0 +1,106 @@
+"""Tries of a network without its weights: whether it takes a size, and what it costs.
+
+Both run on torch's meta device, where tensors have a shape but no bytes: nothing is downloaded or
+allocated and a forward pass takes a fraction of a second. The few networks that look at values
+while they are built are tried on the CPU instead.
+"""
+
+from dataclasses import dataclass
+from itertools import chain
+
+import timm
+import torch
+from timm.layers.patch_embed import PatchEmbed
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from rsdl.models.sizes import size_error
+
+# Patch sizes and strides that networks are made with; multiples of these are worth a try.
+STEPS = (8, 14, 16, 32)
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a network costs.
+
+    Attributes:
+        parameters: Trainable numbers.
+        flops: Floating point operations of one forward pass of one image; a multiply-accumulate
+            counts as two.
+    """
+
+    parameters: int
+    flops: int
+
+
+def measure_cost(model: nn.Module, *, in_chans: int, image_size: int) -> Cost:
+    """Count the parameters and operations of a network, on the device where it is.
+
+    Args:
+        model: The network; it is left in evaluation mode.
+        in_chans: Bands of the input.
+        image_size: Side of the square input in pixels.
+    """
+    parameters = list(model.parameters())
+    images = torch.empty(1, in_chans, image_size, image_size, device=parameters[0].device)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model.eval()(images)
+    return Cost(sum(p.numel() for p in parameters), counter.get_total_flops())
+
+
+def published_size(timm_name: str) -> int:
+    """Return the side in pixels of the images that timm's weights were trained on."""
+    config = timm.get_pretrained_cfg(timm_name)
+    assert config is not None, timm_name
+    return int(config.input_size[-1])
+
+
+def check_image_size(timm_name: str, *, in_chans: int, image_size: int) -> None:
+    """Refuse a size on which a timm model fails or loses pixels.
+
+    Raises:
+        ConfigError: It gives timm's reason and names the sizes near it that work.
+    """
+    reason = _failure(timm_name, in_chans, image_size)
+    if reason is None:
+        return
+    size = max(image_size, 1)
+    published = published_size(timm_name)
+    below = {size // step * step for step in STEPS} | ({published} if published < size else set())
+    above = {(size // step + 1) * step for step in STEPS} | ({published} - below)
+    near: list[int] = []
+    for candidates in (sorted(below - {0, size}, reverse=True), sorted(above - {size})):
+        works = (s for s in candidates if _failure(timm_name, in_chans, s) is None)
+        near.extend(found for found in [next(works, None)] if found is not None)
+    raise size_error(image_size, f"{timm_name} does not take this size ({reason})", near)
+
+
+def _failure(timm_name: str, in_chans: int, image_size: int) -> str | None:
+    """Return why one forward pass at this size fails, or ``None``."""
+    reason = _try(timm_name, in_chans, image_size, "meta")
+    if reason and "meta" in reason:  # it is the device that fails, not the size
+        reason = _try(timm_name, in_chans, image_size, "cpu")
+    return reason
+
+
+def _try(timm_name: str, in_chans: int, image_size: int, device: str) -> str | None:
+    # The caller's random numbers stay as they are: a probe must not change what is trained.
+    with torch.random.fork_rng(devices=[]), torch.device(device), torch.no_grad():
+        try:
+            try:
+                model = timm.create_model(timm_name, in_chans=in_chans, img_size=image_size)
+            except TypeError:  # no fixed input size
+                model = timm.create_model(timm_name, in_chans=in_chans)
+            lost = _lost_pixels(model, image_size)
+            if lost:
+                return f"{lost} pixels at the border would be lost"
+            model.eval()(torch.zeros(1, in_chans, image_size, image_size))
+        except Exception as error:  # a network may fail in any way it likes
+            return str(error) or type(error).__name__
+    return None
+
+
+def _lost_pixels(model: nn.Module, image_size: int) -> int:
+    patches = (m for m in chain([model], model.children()) if isinstance(m, PatchEmbed))
+    return max((image_size % p.patch_size[0] for p in patches if not p.dynamic_img_pad), default=0)

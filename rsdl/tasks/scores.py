@@ -1,0 +1,80 @@
+"""Class-level scores from a confusion matrix, pure and without torch.
+
+Everything an accuracy assessment reports about hard predictions is in that matrix, so the network
+runs once and the scores follow on the CPU, exactly, in double precision.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class ConfusionScores:
+    """What a confusion matrix says; undefined numbers are NaN.
+
+    Attributes:
+        oa: Overall accuracy.
+        balanced_accuracy: Mean recall over classes that have samples.
+        kappa: Cohen's kappa.
+        macro_f1: Mean F1 over classes that are true or predicted at least once.
+        support: Samples of each class, ``[C]``.
+        precision: Correct share of what was predicted as each class, ``[C]``.
+        recall: Correct share of each class, ``[C]``.
+        f1: Harmonic mean of the two, ``[C]``.
+    """
+
+    oa: float
+    balanced_accuracy: float
+    kappa: float
+    macro_f1: float
+    support: Floats
+    precision: Floats
+    recall: Floats
+    f1: Floats
+
+
+def score_confusion(confusion: NDArray[Any]) -> ConfusionScores:
+    """Return overall and per-class scores.
+
+    A class without samples has no recall, and one that is never predicted no precision: both are
+    NaN rather than zero. Balanced accuracy is the mean recall over classes that have samples
+    (Brodersen et al. 2010; as scikit-learn, while torchmetrics' macro recall also counts a zero for
+    a class that was predicted but has no samples). Macro F1 is the mean over classes that are true
+    or predicted at least once (as both libraries). Kappa is Cohen's (1960), NaN where chance alone
+    would always agree.
+
+    Args:
+        confusion: Counts by true class (rows) and predicted class (columns), ``[C, C]`` integers.
+    """
+    counts = np.asarray(confusion, dtype=np.float64)
+    correct, support, predicted = np.diagonal(counts), counts.sum(axis=1), counts.sum(axis=0)
+    recall = _ratio(correct, support)
+    f1 = _ratio(2 * correct, support + predicted)
+    total = counts.sum()
+    chance = support @ predicted  # over total squared, kept whole to stay exact
+    return ConfusionScores(
+        oa=float(_ratio(correct.sum(), total)),
+        balanced_accuracy=_mean(recall),
+        kappa=float(_ratio(correct.sum() * total - chance, total * total - chance)),
+        macro_f1=_mean(f1),
+        support=support,
+        precision=_ratio(correct, predicted),
+        recall=recall,
+        f1=f1,
+    )
+
+
+def _ratio(numerator: Any, denominator: Any) -> Floats:  # noqa: ANN401 - scalars and arrays alike
+    numerator, denominator = np.asarray(numerator), np.asarray(denominator)
+    empty = np.full(np.broadcast_shapes(numerator.shape, denominator.shape), np.nan)
+    return np.divide(numerator, denominator, out=empty, where=denominator != 0)
+
+
+def _mean(values: Floats) -> float:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if known.size else float("nan")

@@ -1,0 +1,1 @@
+"""Fitting a network with Lightning: the step, the optimizer, checkpoints, preemption, the record."""

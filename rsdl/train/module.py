@@ -1,0 +1,186 @@
+"""The LightningModule: one shared step for training, validation and test.
+
+Nothing in the training step waits for the device: losses and counts are added up there and read
+only when a line is logged.
+"""
+
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+
+from rsdl.core.batch import Batch
+from rsdl.data.augment import Augment
+from rsdl.data.random import key_of
+from rsdl.tasks.classification import ClassificationMetrics, ClassificationTask
+from rsdl.train.optim import OptimConfig, build_optimizer, build_schedule
+
+
+class TrainingModule(pl.LightningModule):
+    """A network, its task and how it is fitted.
+
+    Args:
+        network: Images ``[B, C, H, W]`` -> outputs.
+        task: Loss and metrics.
+        augment: Stored pixels -> what the network sees.
+        optim: How weights are updated.
+        seed: Seed of the run.
+    """
+
+    train_sums: Tensor
+
+    def __init__(
+        self,
+        network: nn.Module,
+        task: ClassificationTask,
+        augment: Augment,
+        optim: OptimConfig,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.model = network
+        self.task = task
+        self.augment = augment
+        self.optim_config = optim
+        self.seed = seed
+        self.averaged = average_weights(network, optim.ema_decay)
+        self.metrics: ClassificationMetrics = task.metrics()
+        self.steps_per_epoch = 1
+        self.num_steps = 1
+        self.tta = False
+        # Sums over the epoch so far, on the device: loss, rows.
+        self.register_buffer("train_sums", torch.zeros(2, dtype=torch.float64), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the outputs of the weights that count: the average, where one is kept."""
+        network = self.model if self.averaged is None else self.averaged.module
+        return network(images)  # type: ignore[no-any-return]
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the loss, scaled so that all ranks' and micro-batches' gradients add up to the mean
+        over the samples of the global batch that count.
+        """
+        self._seed_step(batch_idx)
+        images, mix = self.augment(batch, training=True)
+        outputs = self.model(images)
+        partner, weight = (mix.partner, mix.weight) if mix is not None else (None, None)
+        losses = self.task.loss(
+            outputs, batch.targets, smooth=True, partner=partner, weight=weight
+        )
+        counted = torch.where(batch.valid, losses, torch.zeros_like(losses)).sum()
+        with torch.no_grad():
+            self.train_sums += torch.stack((counted.double(), batch.valid.sum().double()))
+        # Lightning divides by the accumulation steps and DDP by the ranks.
+        return counted * (self.trainer.world_size * self._accumulate / batch.num_planned)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """Add a batch to the metrics and return what became of each row."""
+        outputs, probabilities = self.predict_batch(batch)
+        losses = self.task.loss(outputs, batch.targets, smooth=False)
+        self.metrics.update(probabilities, batch.targets, batch.valid, losses)
+        outcome = self.task.outcome(probabilities)
+        return {
+            "samples": batch.samples,
+            "targets": batch.targets,
+            "valid": batch.valid,
+            "predicted": outcome.predicted,
+            "confidence": outcome.confidence,
+            "runner_up": outcome.runner_up,
+            "runner_up_probability": outcome.runner_up_probability,
+        }
+
+    test_step = validation_step
+
+    def predict_batch(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return outputs and probabilities, averaged over the 8 symmetries under ``tta``."""
+        images, _ = self.augment(batch, training=False)
+        if not self.tta:
+            outputs = self(images)
+            return outputs, self.task.probabilities(outputs)
+        views = [
+            view
+            for turned in (images, images.transpose(2, 3))
+            for view in (turned, turned.flip(2), turned.flip(3), turned.flip(2, 3))
+        ]
+        each = [self.task.probabilities(self(view)) for view in views]
+        probabilities = torch.stack(each).mean(0)
+        return probabilities.clamp_min(1e-12).log(), probabilities
+
+    def on_validation_epoch_start(self) -> None:
+        """Begin counting anew."""
+        self.metrics.reset()
+
+    on_test_epoch_start = on_validation_epoch_start
+
+    def on_train_epoch_start(self) -> None:
+        """Freeze or thaw the backbone, and put dropout's and batch norm's mode right."""
+        self._freeze(self.current_epoch < self.optim_config.freeze_epochs)
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Leave a frozen backbone alone, whatever gradients other ranks need of it."""
+        if self.current_epoch < self.optim_config.freeze_epochs:
+            for parameter in self._backbone():
+                parameter.grad = None
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+        """Update the weights, then their average."""
+        super().optimizer_step(*args, **kwargs)
+        if self.averaged is not None:
+            self.averaged.update(self.model, step=self.global_step)
+
+    def configure_optimizers(self) -> dict[str, Any]:  # type: ignore[override]
+        """Return the optimizer and its schedule, both timm's."""
+        optimizer = build_optimizer(self.optim_config, self.model)
+        schedule = build_schedule(
+            self.optim_config,
+            optimizer,
+            steps_per_epoch=self.steps_per_epoch,
+            num_steps=self.num_steps,
+        )
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:  # noqa: ANN401
+        """Set the rate of the step to come."""
+        scheduler.step_update(self.global_step)
+
+    def _freeze(self, frozen: bool) -> None:
+        if not self.optim_config.freeze_epochs:
+            return
+        # DDP counts on a gradient from every parameter that it was told of; alone, save the work.
+        if self.trainer.world_size == 1:
+            for parameter in self._backbone():
+                parameter.requires_grad_(not frozen)
+        self.model.train()
+        if frozen:
+            for module in self.model.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+
+    def _backbone(self) -> list[nn.Parameter]:
+        head = {id(parameter) for parameter in self.model.get_classifier().parameters()}  # type: ignore[operator]
+        return [parameter for parameter in self.model.parameters() if id(parameter) not in head]
+
+    def _seed_step(self, batch_idx: int) -> None:
+        """Make dropout a function of (seed, step, rank), so that a resume repeats it exactly."""
+        micro = batch_idx % self._accumulate
+        key = key_of(self.seed, self.global_step, micro, self.global_rank, "step")
+        torch.manual_seed(key & 0x7FFFFFFFFFFFFFFF)
+
+    @property
+    def _accumulate(self) -> int:
+        return int(self.trainer.accumulate_grad_batches)
+
+
+def average_weights(network: nn.Module, decay: float | None) -> Any:  # noqa: ANN401 - timm's type
+    """Return an exponential moving average of a network's weights, or ``None``."""
+    if decay is None:
+        return None
+    from timm.utils import ModelEmaV3
+
+    averaged = ModelEmaV3(network, decay=decay, use_warmup=True, foreach=True)
+    averaged.requires_grad_(False)
+    return averaged

@@ -1,0 +1,92 @@
+"""Optimizers and learning-rate schedules, all from timm's factories."""
+
+from typing import Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import nn
+
+from rsdl.core.errors import ConfigError
+
+
+class OptimConfig(BaseModel):
+    """How weights are updated."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field("adamw", description="adamw, sgd, lamb or any other of timm's optimizers.")
+    lr: float = Field(1e-3, gt=0, description="Peak learning rate.")
+    weight_decay: float = Field(0.05, ge=0, description="Not applied to biases and norms.")
+    momentum: float = Field(0.9, ge=0, lt=1, description="For optimizers that have one.")
+    layer_decay: float | None = Field(
+        None, gt=0, le=1, description="Factor on the rate from each layer to the one below."
+    )
+    schedule: Literal["cosine", "step", "constant"] = Field(
+        "cosine", description="How the rate falls after warm-up."
+    )
+    warmup_epochs: float = Field(3.0, ge=0, description="Epochs of linear warm-up from lr / 100.")
+    min_lr: float = Field(1e-6, ge=0, description="Where the cosine ends.")
+    decay_epochs: float = Field(30.0, gt=0, description="Epochs between falls of the step schedule.")
+    decay_rate: float = Field(0.1, gt=0, lt=1, description="Factor of each fall.")
+    clip_grad: float | None = Field(None, gt=0, description="Largest norm of the gradient.")
+    ema_decay: float | None = Field(
+        None, gt=0, lt=1, description="Evaluate a moving average of the weights; null: do not."
+    )
+    freeze_epochs: int = Field(0, ge=0, description="Epochs in which only the head is trained.")
+
+
+def build_optimizer(config: OptimConfig, network: nn.Module) -> torch.optim.Optimizer:
+    """Return the optimizer over a network's weights.
+
+    Raises:
+        ConfigError: If timm has no optimizer of that name.
+    """
+    from timm.optim import create_optimizer_v2, list_optimizers
+
+    known = list_optimizers()
+    if config.name.lower() not in known:
+        raise ConfigError(
+            "optim.name", f'no optimizer "{config.name}"', f"use one of {', '.join(known)}"
+        )
+    optimizer: torch.optim.Optimizer = create_optimizer_v2(
+        network,
+        opt=config.name,
+        lr=config.lr,
+        weight_decay=config.weight_decay,
+        momentum=config.momentum,
+        layer_decay=config.layer_decay,
+    )
+    return optimizer
+
+
+def build_schedule(
+    config: OptimConfig, optimizer: torch.optim.Optimizer, *, steps_per_epoch: int, num_steps: int
+) -> Any:  # noqa: ANN401 - timm's Scheduler has no types
+    """Return a timm schedule that is a function of the optimizer step alone.
+
+    Args:
+        config: What the rate does.
+        optimizer: Whose rate it is.
+        steps_per_epoch: Optimizer steps in an epoch.
+        num_steps: Optimizer steps in the run.
+    """
+    from timm.scheduler import create_scheduler_v2
+
+    warmup = min(round(config.warmup_epochs * steps_per_epoch), max(num_steps - 1, 0))
+    # Counted in steps throughout, so that "epochs" may be fractions and a run may be cut short.
+    schedule, _ = create_scheduler_v2(
+        optimizer,
+        sched="step" if config.schedule == "constant" else config.schedule,
+        num_epochs=max(num_steps - warmup, 1) if config.schedule == "cosine" else num_steps,
+        decay_epochs=max(round(config.decay_epochs * steps_per_epoch), 1)
+        if config.schedule == "step"
+        else num_steps + 1,
+        decay_rate=config.decay_rate,
+        min_lr=config.min_lr,
+        warmup_lr=config.lr / 100,
+        warmup_epochs=warmup,
+        warmup_prefix=config.schedule == "cosine",
+        step_on_epochs=False,
+        updates_per_epoch=1,
+    )
+    return schedule

@@ -1,0 +1,201 @@
+"""The run's own account: ``run.json``, ``metrics.csv`` and the ledger.
+
+Everything is rewritten atomically as the run goes, so whoever looks finds a whole file, and what a
+killed run has used up (time, bytes, preemptions) is not forgotten by the one that goes on.
+"""
+
+import csv
+import io
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from rsdl import __version__
+from rsdl.core.batch import Tally
+from rsdl.core.errors import DataError
+from rsdl.storage.connect import join
+from rsdl.storage.store import Store
+
+RECORD = "run.json"
+HISTORY = "metrics.csv"
+CONFIG = "config.yaml"
+REPORT = "report.html"
+Status = Literal["running", "completed", "preempted", "failed"]
+Row = dict[str, float | None]
+
+COLUMNS = (
+    "epoch", "step", "samples", "time_s", "lr", "train_loss", "images_per_s", "data_wait_pct",
+    "val_loss", "val_oa", "val_balanced_accuracy", "val_kappa", "val_macro_f1", "val_top5",
+    "val_ece",
+)  # fmt: skip
+PACKAGES = ("torch", "torchvision", "timm", "pytorch-lightning", "numpy", "rasterio", "simplejpeg")
+
+
+class LedgerEntry(BaseModel):
+    """What became of one epoch's samples."""
+
+    model_config = ConfigDict(frozen=True)
+
+    epoch: int
+    split: str
+    planned: int
+    delivered: int
+    padded: int
+    skipped: int
+    fingerprint: str
+    balanced: bool
+
+
+class RunRecord(BaseModel):
+    """What a report wants to know of a run; see DESIGN: contract "a run"."""
+
+    model_config = ConfigDict(extra="ignore", validate_assignment=True)
+
+    format: Literal[1] = 1
+    name: str
+    status: Status = "running"
+    reason: str = ""
+    rsdl_version: str = __version__
+    git_revision: str | None = None
+    config_digest: str
+    manifest_digest: str
+    seed: int
+    architecture: str
+    timm_model: str
+    parameters: int
+    dataset: str
+    num_classes: int
+    bands: int
+    image_size: int
+    global_batch: int
+    epochs_planned: int
+    epochs_completed: int = 0
+    optimizer_steps: int = 0
+    samples_read: int = 0
+    bytes_encoded: int = 0
+    bytes_decoded: int = 0
+    wall_s: float = 0.0
+    device_s: float = 0.0
+    device_name: str = ""
+    device_count: int = 1
+    data_wait_s: float = 0.0
+    gpu_utilization: float | None = None
+    preemptions: int = 0
+    resumes: int = 0
+    started_at: str = Field(default_factory=lambda: now())
+    updated_at: str = Field(default_factory=lambda: now())
+    metrics: dict[str, dict[str, float | int | None]] = Field(default_factory=dict)
+    ledger: list[LedgerEntry] = Field(default_factory=list)
+    environment: dict[str, str] = Field(default_factory=dict)
+
+    def add_work(self, tally: Tally, world_size: int) -> None:
+        """Count samples and bytes that were read; every rank reads as many as this one."""
+        self.samples_read += tally.delivered * world_size
+        self.bytes_encoded += tally.encoded_bytes * world_size
+        self.bytes_decoded += tally.decoded_bytes * world_size
+
+
+class RunFolder:
+    """The files of one run.
+
+    Args:
+        store: The run's folder.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    def read_record(self) -> RunRecord | None:
+        """Return the record, or ``None`` where there is no run yet."""
+        if self.store.size(RECORD) is None:
+            return None
+        try:
+            return RunRecord.model_validate_json(self.store.read(RECORD))
+        except ValidationError as error:
+            raise DataError(
+                join(self.store.url, RECORD),
+                f"is not a run record of format 1: {error.errors()[0]['msg']}",
+                "restore it, or start again with --restart",
+            ) from error
+
+    def write_record(self, record: RunRecord) -> None:
+        """Write the record, all or nothing."""
+        record.updated_at = now()
+        self.store.write(RECORD, (record.model_dump_json(indent=2) + "\n").encode())
+
+    def read_history(self) -> list[Row]:
+        """Return the rows of ``metrics.csv``."""
+        if self.store.size(HISTORY) is None:
+            return []
+        lines = csv.DictReader(io.StringIO(self.store.read(HISTORY).decode()))
+        return [
+            {name: float(value) if value else None for name, value in line.items()}
+            for line in lines
+        ]
+
+    def write_history(self, rows: list[Row]) -> None:
+        """Write ``metrics.csv``, all or nothing."""
+        stream = io.StringIO()
+        writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n", extrasaction="ignore")
+        writer.writeheader()
+        for row in rows:
+            cells = {key: _cell(value) for key, value in row.items()}
+            writer.writerow(cells)
+        self.store.write(HISTORY, stream.getvalue().encode())
+
+    def write_json(self, name: str, content: Mapping[str, Any]) -> None:
+        """Write any JSON page."""
+        self.store.write(name, (json.dumps(content, indent=2) + "\n").encode())
+
+    def clear(self) -> None:
+        """Remove what a run has left, and nothing else."""
+        ours = (RECORD, HISTORY, CONFIG, REPORT, "checkpoints/", "report", "events.out.")
+        for entry in list(self.store.list()):
+            if entry.name.startswith(ours):
+                self.store.delete(entry.name)
+
+
+def describe_environment() -> dict[str, str]:
+    """Return versions of what the numbers depend on."""
+    facts = {"python": platform.python_version(), "platform": platform.platform()}
+    for name in PACKAGES:
+        try:
+            facts[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return facts
+
+
+def git_revision() -> str | None:
+    """Return the revision of the checkout that runs, with ``+`` where it was changed, if any."""
+    if (given := os.environ.get("RSDL_GIT_REVISION")) is not None:
+        return given or None
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return None
+    try:
+        command = ["git", "-C", str(root), "describe", "--always", "--dirty=+", "--abbrev=40"]
+        command.append("--exclude=*")
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() or None
+
+
+def now() -> str:
+    """Return the time in UTC, ISO 8601, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _cell(value: float | None) -> str:
+    if value is None or value != value:
+        return ""
+    return str(int(value)) if float(value).is_integer() and abs(value) < 1e15 else repr(value)

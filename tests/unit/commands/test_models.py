@@ -1,0 +1,59 @@
+import json
+
+import pytest
+
+from rsdl.commands.models import describe_model, list_models
+from rsdl.core.errors import ConfigError
+from rsdl.models.catalog import ARCHITECTURES
+
+
+@pytest.fixture(autouse=True)
+def _terminal_of_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+
+
+def test_the_nine_are_listed_each_on_one_line_of_80_columns(capsys: pytest.CaptureFixture[str]):
+    list_models()
+    lines = capsys.readouterr().out.splitlines()
+    assert all(len(line) <= 80 for line in lines)
+    for name, architecture in ARCHITECTURES.items():
+        (line,) = (line for line in lines if line.startswith(f"{name} "))
+        assert architecture.timm_name in line.split()
+        assert architecture.family in line.split()
+    assert any("multiply-accumulate" in line for line in lines)
+
+
+def test_other_models_are_listed_by_name(capsys: pytest.CaptureFixture[str]):
+    list_models(["test_vit", "resnet18"], image_size=64, as_json=True)
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["name"] for row in rows] == ["test_vit", "resnet18"]
+    assert {row["image_size"] for row in rows} == {64}
+    assert {row["family"] for row in rows} == {None}
+
+
+def test_a_multiply_accumulate_counts_as_two_operations():
+    # The paper of ResNet counts 3.8 G multiply-adds for ResNet-50; its later form (v1.5) has 4.1 G.
+    row = describe_model("resnet50", num_classes=1000, image_size=224)
+    assert row.gflops == pytest.approx(2 * 4.1, rel=0.02)
+    assert row.parameters == 25_557_032
+
+
+def test_a_convolution_costs_four_times_as_much_at_twice_the_side():
+    small, large = (
+        describe_model("resnet18", num_classes=2, image_size=size).gflops for size in (64, 128)
+    )
+    assert large == pytest.approx(4 * small, rel=1e-3)
+
+
+def test_the_published_size_is_taken_where_none_is_given():
+    assert describe_model("vit_base", num_classes=2, image_size=None).image_size == 224
+    assert describe_model("test_resnet", num_classes=2, image_size=None).image_size == 160
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "where"), [("resnot50", 64, "model.name"), ("vit_base", 50, "data.image_size")]
+)
+def test_a_wrong_name_or_size_is_refused(name: str, size: int, where: str):
+    with pytest.raises(ConfigError) as caught:
+        list_models([name], image_size=size)
+    assert caught.value.where == where

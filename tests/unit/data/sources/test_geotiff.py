@@ -1,0 +1,424 @@
+"""Scenes on disk -> labelled, georeferenced tiles."""
+
+import gc
+import json
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+from rasterio.warp import transform
+
+from rsdl.core.errors import ConfigError, CorruptSampleError, DataError
+from rsdl.data.decode import decode_image
+from rsdl.data.sample import Sample
+from rsdl.data.sources.geotiff import GeotiffOptions, GeotiffSource
+
+LEFT, TOP = 500_000.0, 4_500_000.0
+UTM = "EPSG:32618"
+
+
+def write_scene(
+    path: Path,
+    pixels: np.ndarray,
+    *,
+    left: float = LEFT,
+    top: float = TOP,
+    crs: str | None = UTM,
+    names: Sequence[str] = (),
+    **profile: Any,  # noqa: ANN401
+) -> Path:
+    """Write pixels ``[C, H, W]`` with pixels of 1 m."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    bands, height, width = pixels.shape
+    place = {"transform": rasterio.Affine(1, 0, left, 0, -1, top)} if crs else {}
+    profile = {"photometric": "MINISBLACK", **place, **profile}
+    with rasterio.open(
+        path, "w", driver="GTiff", height=height, width=width, count=bands, dtype=pixels.dtype,
+        crs=crs, **profile,
+    ) as target:  # fmt: skip
+        target.write(pixels)
+        if names:
+            target.descriptions = tuple(names)
+    return path
+
+
+def noise(bands: int, height: int, width: int, dtype: str = "uint8", seed: int = 0) -> np.ndarray:
+    drawn = np.random.default_rng(seed).integers(1, 255, (bands, height, width))
+    return drawn.astype(dtype)
+
+
+def box(x0: float, y0: float, x1: float, y1: float) -> list[list[list[float]]]:
+    """Return the ring of a box given in metres from the scenes' top-left, y downwards."""
+    x = [LEFT + v for v in (x0, x1, x1, x0, x0)]
+    y = [TOP - v for v in (y0, y0, y1, y1, y0)]
+    return [[list(position) for position in zip(x, y, strict=True)]]
+
+
+def feature(name: Any, rings: Any, kind: str = "Polygon") -> dict[str, Any]:  # noqa: ANN401
+    geometry = {"type": kind, "coordinates": rings}
+    return {"type": "Feature", "properties": {"class": name}, "geometry": geometry}
+
+
+def write_labels(path: Path, features: list[dict[str, Any]], crs: str | None = UTM) -> Path:
+    page: dict[str, Any] = {"type": "FeatureCollection", "features": features}
+    if crs:
+        page["crs"] = {"type": "name", "properties": {"name": crs}}
+    path.write_text(json.dumps(page))
+    return path
+
+
+def open_source(scenes: Path | Sequence[Path], labels: Path, **options: Any) -> GeotiffSource:  # noqa: ANN401
+    chosen = [scenes] if isinstance(scenes, Path) else scenes
+    options = {"tile": 8, "block": 2, "fractions": (1.0, 0.0, 0.0), **options}
+    return GeotiffSource(
+        GeotiffOptions(scenes=tuple(str(s) for s in chosen), labels=str(labels), **options)
+    )
+
+
+def read_all(source: GeotiffSource) -> dict[str, Sample]:
+    items = [item for plan in source.shards(1 << 20) for item in plan.items]
+    samples = [sample for item in items if (sample := source.read(item)) is not None]
+    assert len({sample.key for sample in samples}) == len(samples)
+    return {sample.key: sample for sample in samples}
+
+
+@pytest.fixture
+def everywhere(tmp_path: Path) -> Path:
+    return write_labels(tmp_path / "labels.geojson", [feature("land", box(-99, -99, 9999, 9999))])
+
+
+@pytest.mark.parametrize("tile_format", ["npy", "tif"])
+@pytest.mark.parametrize(
+    ("bands", "dtype"), [(1, "uint8"), (4, "uint8"), (3, "uint16"), (7, "float32")]
+)
+def test_tiles_hold_the_pixels_of_the_scene(
+    tmp_path: Path, everywhere: Path, bands: int, dtype: str, tile_format: str
+):
+    pixels = noise(bands, 20, 27, dtype)
+    path = write_scene(tmp_path / "a.tif", pixels)
+    source = open_source(path, everywhere, overlap=3, tile_format=tile_format)
+    samples = read_all(source)
+    assert (source.dtype, len(source.bands)) == (dtype, bands)
+    covered = np.zeros((20, 27), bool)
+    for sample in samples.values():
+        row, col = sample.meta["row"], sample.meta["col"]
+        wanted = np.moveaxis(pixels[:, row : row + 8, col : col + 8], 0, 2)
+        np.testing.assert_array_equal(sample.pixels, wanted)
+        decoded = decode_image(sample.image, sample.extension, sample.key, bands)
+        np.testing.assert_array_equal(decoded, wanted)
+        assert sample.valid is None
+        assert sample.key == f"a_r{row:05d}_c{col:05d}"
+        covered[row : row + 8, col : col + 8] = True
+    assert covered.all()
+
+
+def test_a_tile_says_where_it_lies(tmp_path: Path, everywhere: Path):
+    path = write_scene(tmp_path / "a.tif", noise(2, 16, 16), names=("red", "nir"))
+    source = open_source(path, everywhere, tile_format="tif")
+    sample = read_all(source)["a_r00008_c00008"]
+    assert source.bands == ("red", "nir")
+    assert sample.meta == {
+        "class": "land",
+        "source": "a.tif",
+        "row": 8,
+        "col": 8,
+        "crs": UTM,
+        "transform": [1.0, 0.0, LEFT + 8, 0.0, -1.0, TOP - 8],
+        "bounds": [LEFT + 8, TOP - 16, LEFT + 16, TOP - 8],
+    }
+    with rasterio.MemoryFile(sample.image) as memory, memory.open() as tile:
+        assert tile.crs == rasterio.CRS.from_string(UTM)
+        assert list(tile.bounds) == sample.meta["bounds"]
+        assert tile.descriptions == ("red", "nir")
+
+
+def test_the_class_that_covers_most_wins_and_too_little_is_left_out(tmp_path: Path):
+    path = write_scene(tmp_path / "a.tif", noise(1, 8, 24))
+    labels = write_labels(
+        tmp_path / "labels.geojson",
+        [
+            feature("water", box(0, 0, 5, 8)),
+            feature("field", box(5, 0, 8, 8)),
+            feature("field", [box(8, 0, 11, 8), box(17, 0, 24, 4)], "MultiPolygon"),
+        ],
+    )
+    source = open_source(path, labels, min_cover=0.4)
+    assert source.classes == ("field", "water")
+    got = {key: sample.meta["class"] for key, sample in read_all(source).items()}
+    assert got == {"a_r00000_c00000": "water", "a_r00000_c00016": "field"}
+    assert set(read_all(open_source(path, labels, min_cover=0.7))) == set()
+    field = open_source(path, labels, classes=("field",), min_cover=0.3)
+    assert {s.label for s in read_all(field).values()} == {0}
+    assert len(read_all(field)) == 3
+
+
+def test_holes_and_later_polygons_take_from_earlier_ones(tmp_path: Path):
+    path = write_scene(tmp_path / "a.tif", noise(1, 8, 16))
+    ring = box(0, 0, 16, 8) + box(0, 0, 8, 8)
+    labels = write_labels(tmp_path / "labels.geojson", [feature("wood", ring)])
+    assert set(read_all(open_source(path, labels))) == {"a_r00000_c00008"}
+    features = [feature("wood", box(0, 0, 16, 8)), feature("road", box(0, 0, 8, 8))]
+    labels = write_labels(tmp_path / "both.geojson", features)
+    got = [s.meta["class"] for s in read_all(open_source(path, labels)).values()]
+    assert got == ["road", "wood"]
+
+
+def test_geojson_is_longitude_and_latitude_unless_it_says_otherwise(tmp_path: Path):
+    path = write_scene(tmp_path / "a.tif", noise(1, 24, 24))
+    ring = box(8, 8, 16, 16)[0]
+    x, y = zip(*ring, strict=True)
+    degrees = [list(p) for p in zip(*transform(UTM, "EPSG:4326", x, y), strict=True)]
+    far = [[-170, 89.99], [-169, 89.99], [-169, 90], [-170, 89.99]]
+    features = [feature("a", [degrees]), feature("b", [far])]
+    labels = write_labels(tmp_path / "labels.json", features, crs=None)
+    source = open_source(path, labels)
+    assert set(read_all(source)) == {"a_r00008_c00008"}
+    assert source.classes == ("a", "b")
+    urn = write_labels(tmp_path / "u.json", features, crs="urn:ogc:def:crs:OGC:1.3:CRS84")
+    assert set(read_all(open_source(path, urn))) == {"a_r00008_c00008"}
+
+
+def test_nodata_never_reaches_the_tile(tmp_path: Path, everywhere: Path):
+    pixels = noise(2, 8, 8, "float32")
+    pixels[:, :2] = -9999
+    pixels[1, 2, 3] = np.nan
+    path = write_scene(tmp_path / "a.tif", pixels, nodata=-9999)
+    sample = read_all(open_source(path, everywhere))["a_r00000_c00000"]
+    assert sample.valid is not None
+    expected = np.ones((8, 8), bool)
+    expected[:2] = False
+    expected[2, 3] = False
+    np.testing.assert_array_equal(sample.valid, expected)
+    assert np.isfinite(sample.pixels).all()
+    assert sample.pixels.min() >= 1
+    # What holds data stays, also in the other band of a pixel that lacks one.
+    np.testing.assert_array_equal(sample.pixels[2:, :, 0], pixels[0, 2:])
+    np.testing.assert_allclose(sample.pixels[0, 0, 0], pixels[0, 2:].mean(), rtol=1e-6)
+
+
+def test_a_lone_zero_is_a_dark_pixel_and_not_a_hole(tmp_path: Path, everywhere: Path):
+    pixels = noise(3, 8, 8)
+    pixels[2] = 0
+    pixels[:, 0, 0] = 0
+    path = write_scene(tmp_path / "a.tif", pixels, nodata=0)
+    sample = read_all(open_source(path, everywhere))["a_r00000_c00000"]
+    assert sample.valid is not None
+    assert np.argwhere(~sample.valid).tolist() == [[0, 0]]
+    assert (sample.pixels[:, :, 2] == 0).all()
+    assert (sample.pixels[0, 0, :2] > 0).all()
+
+
+@pytest.mark.parametrize(("max_nodata", "kept"), [(0.5, 1), (0.2, 0)])
+def test_tiles_that_are_mostly_nodata_are_left_out(
+    tmp_path: Path, everywhere: Path, max_nodata: float, kept: int
+):
+    pixels = noise(1, 8, 16)
+    pixels[0, :3, :8] = 0
+    pixels[0, :, 8:] = 0
+    path = write_scene(tmp_path / "a.tif", pixels, nodata=0)
+    assert len(read_all(open_source(path, everywhere, max_nodata=max_nodata))) == kept
+
+
+def test_a_class_under_nodata_labels_nothing(tmp_path: Path):
+    pixels = noise(1, 8, 8)
+    pixels[0, :, :4] = 0
+    path = write_scene(tmp_path / "a.tif", pixels, nodata=0)
+    labels = write_labels(
+        tmp_path / "labels.geojson",
+        [feature("hidden", box(0, 0, 5, 8)), feature("seen", box(5, 0, 8, 8))],
+    )
+    assert [s.meta["class"] for s in read_all(open_source(path, labels)).values()] == ["seen"]
+
+
+def test_alpha_is_a_mask_unless_it_is_said_to_be_a_band(tmp_path: Path, everywhere: Path):
+    pixels = noise(4, 8, 8)
+    pixels[3, :2] = 0
+    path = write_scene(tmp_path / "a.tif", pixels, photometric="RGB", alpha="YES")
+    masked = read_all(open_source(path, everywhere))["a_r00000_c00000"]
+    assert masked.pixels.shape == (8, 8, 3)
+    assert masked.valid is not None
+    np.testing.assert_array_equal(masked.valid, pixels[3] > 0)
+    band = read_all(open_source(path, everywhere, alpha="band"))["a_r00000_c00000"]
+    np.testing.assert_array_equal(band.pixels, np.moveaxis(pixels, 0, 2))
+    assert band.valid is None
+
+
+def test_an_internal_mask_is_honoured(tmp_path: Path, everywhere: Path):
+    path = write_scene(tmp_path / "a.tif", noise(2, 8, 8))
+    mask = np.full((8, 8), 255, np.uint8)
+    mask[:, 6:] = 0
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(path, "r+") as target:
+        target.write_mask(mask)
+    sample = read_all(open_source(path, everywhere))["a_r00000_c00000"]
+    assert sample.valid is not None
+    np.testing.assert_array_equal(sample.valid, mask > 0)
+
+
+def test_scenes_are_found_once_and_keys_stay_unique(tmp_path: Path, everywhere: Path):
+    for name in ("2009/a.b.tif", "2014/a.b.TIFF", "2014/deep/c.tif", "labels/classes.tif"):
+        write_scene(tmp_path / "scenes" / name, noise(1, 8, 8))
+    (tmp_path / "scenes/notes.txt").write_text("no scene")
+    root = tmp_path / "scenes"
+    source = open_source(
+        [root / "2009", root / "2014/**/*.tif", root], root / "labels", name="towns"
+    )
+    names = [scene.name for scene in source.scenes]
+    assert names == ["2009/a.b.tif", "2014/a.b.TIFF", "2014/deep/c.tif"]
+    samples = read_all(open_source(root / "2009", everywhere)) | read_all(
+        open_source([root / "2009", root / "2014"], everywhere)
+    )
+    assert len(samples) == 4
+    assert not any("." in key or "/" in key for key in samples)
+
+
+def test_threads_read_what_one_thread_reads(tmp_path: Path, everywhere: Path):
+    for number in range(3):
+        write_scene(
+            tmp_path / f"{number}.tif", noise(2, 64, 64, seed=number), left=LEFT + 99 * number
+        )
+    source = open_source(tmp_path / "*.tif", everywhere)
+    items = [item for plan in source.shards(1 << 20) for item in plan.items]
+    alone = [sample.image for item in items if (sample := source.read(item))]
+    with ThreadPoolExecutor(4) as pool:
+        together = [sample.image for sample in pool.map(source.read, items) if sample]
+    assert alone == together
+    assert len(alone) == 192
+
+
+def test_open_files_are_few_however_many_scenes(tmp_path: Path, everywhere: Path):
+    for number in range(20):
+        write_scene(tmp_path / f"{number}.tif", noise(1, 8, 8), left=LEFT + 99 * number)
+    before = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").is_dir() else None
+    source = open_source(tmp_path / "*.tif", everywhere)
+    assert len(read_all(source)) == 20
+    if before is not None:
+        assert len(os.listdir("/proc/self/fd")) - before <= 8
+        del source
+        gc.collect()
+        assert len(os.listdir("/proc/self/fd")) <= before
+
+
+def test_shards_follow_the_scene_and_hold_what_was_asked(tmp_path: Path, everywhere: Path):
+    path = write_scene(tmp_path / "a.tif", noise(1, 160, 160))
+    source = open_source(path, everywhere, fractions=(0.6, 0.2, 0.2), block=4)
+    plans = source.shards(50_000)
+    assert {plan.split for plan in plans} == {"train", "val", "test"}
+    assert sum(plan.split == "train" for plan in plans) > 1
+    for split in ("train", "val", "test"):
+        items = [item for plan in plans if plan.split == split for item in plan.items]
+        assert items == sorted(items)
+    assert max(len(plan.items) for plan in plans) * (64 + 4096) <= 50_000
+    again = open_source(path, everywhere, fractions=(0.6, 0.2, 0.2), block=4)
+    assert [list(p.items) for p in again.shards(50_000)] == [list(p.items) for p in plans]
+    assert again.provenance == source.provenance
+
+
+def test_provenance_tells_other_pixels_labels_or_options_apart(tmp_path: Path, everywhere: Path):
+    path = write_scene(tmp_path / "a.tif", noise(1, 16, 16))
+    first = open_source(path, everywhere).provenance
+    assert json.loads(json.dumps(first))["scenes"][0]["name"] == "a.tif"
+    assert str(tmp_path) not in json.dumps(first)
+    assert open_source(path, everywhere, min_cover=0.6).provenance != first
+    write_scene(path, noise(1, 16, 16, seed=9))
+    second = open_source(path, everywhere).provenance
+    assert second != first
+    write_labels(everywhere, [feature("land", box(0, 0, 99, 99))])
+    assert open_source(path, everywhere).provenance != second
+
+
+# What can be wrong, in one clear line each.
+
+
+def refuse(match: str, *arguments: Any, error: type[Exception] = DataError, **options: Any) -> None:  # noqa: ANN401
+    with pytest.raises(error, match=match) as caught:
+        open_source(*arguments, **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_bad_scenes_are_named(tmp_path: Path, everywhere: Path):
+    good = write_scene(tmp_path / "good.tif", noise(1, 16, 16))
+    refuse("no scenes found", tmp_path / "absent.tif", everywhere)
+    (tmp_path / "empty").mkdir()
+    refuse("empty: no scenes found", tmp_path / "empty", everywhere)
+    text = tmp_path / "text.tif"
+    text.write_text("no raster")
+    refuse("text.tif: is not a raster", [good, text], everywhere)
+    odd = write_scene(tmp_path / "odd.tif", noise(2, 16, 16))
+    fine = write_scene(tmp_path / "fine.tif", noise(1, 16, 16))
+    refuse("odd.tif: has 2 bands of uint8, the other scenes 1", [good, odd, fine], everywhere)
+    signed = write_scene(tmp_path / "signed.tif", noise(1, 16, 16, "int16"))
+    refuse("signed.tif: has pixels of int16.*gdal_translate", signed, everywhere)
+    refuse(
+        "tile: is 32 pixels, but .*good.tif is only 16 x 16", good, everywhere, tile=32,
+        error=ConfigError,
+    )  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_a_scene_without_crs_or_transform_is_refused(tmp_path: Path, everywhere: Path):
+    lost = write_scene(tmp_path / "lost.tif", noise(1, 16, 16), transform=None)
+    refuse("lost.tif: has a CRS but no transform", lost, everywhere)
+    bare = write_scene(tmp_path / "bare.tif", noise(1, 16, 16), crs=None)
+    refuse("bare.tif: has no coordinate reference system", bare, everywhere)
+
+
+def test_a_truncated_scene_names_file_and_place(tmp_path: Path, everywhere: Path):
+    path = write_scene(tmp_path / "cut.tif", noise(1, 64, 64), blockysize=8, compress="deflate")
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) * 2 // 3])
+    source = open_source(path, everywhere)
+    with pytest.raises(CorruptSampleError, match=r"cut.tif: cannot be read at row \d+, column 0"):
+        read_all(source)
+
+
+def test_bad_labels_are_named(tmp_path: Path):
+    scene = write_scene(tmp_path / "a.tif", noise(1, 16, 16))
+
+    def labels(*features: Any, crs: str | None = UTM) -> Path:  # noqa: ANN401
+        return write_labels(tmp_path / "labels.geojson", list(features), crs)
+
+    ring = box(0, 0, 9, 9)
+    refuse("no such file", scene, tmp_path / "absent.geojson")
+    (tmp_path / "broken.geojson").write_text("{")
+    refuse("is not JSON", scene, tmp_path / "broken.geojson")
+    (tmp_path / "list.geojson").write_text("[]")
+    refuse("is not a GeoJSON FeatureCollection", scene, tmp_path / "list.geojson")
+    refuse("has no polygons", scene, labels())
+    nowhere = {"type": "Feature", "geometry": None}
+    kindless = labels(nowhere, feature("a", ring))
+    refuse('feature 1: has no property "kind" .it has class', scene, kindless, label_field="kind")
+    refuse("feature 0: is a Point", scene, labels(feature("a", [0, 0], "Point")))
+    refuse("feature 0: has broken coordinates", scene, labels(feature("a", [[[0, 0], [1, 1]]])))
+    refuse("feature 0: has broken coordinates", scene, labels(feature("a", [[["x", 0]] * 4])))
+    refuse('unknown "crs"', scene, labels(feature("a", ring), crs="EPSG:0"))
+    refuse(
+        r"cover \(\d.*\) in EPSG:32618, but the scenes lie in \(500000, ", scene,
+        labels(feature("a", box(900, 900, 990, 990))),
+    )  # fmt: skip
+    refuse('is of class "b"; use a', scene, labels(feature("a", ring)), classes=("b",),
+           error=ConfigError)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("tile", 0), ("overlap", 8), ("min_cover", 1.5), ("max_nodata", -0.1), ("gap", 0),
+        ("block", 0), ("fractions", (0.5, 0.1, 0.1)), ("fractions", (0.0, 0.5, 0.5)),
+        ("split_by", "tile"), ("tile_format", "jpg"), ("alpha", "no"), ("classes", ("a", "a")),
+    ],
+)  # fmt: skip
+def test_options_out_of_range_are_refused(field: str, value: Any):  # noqa: ANN401
+    with pytest.raises(ConfigError, match=f"^{field}: |{field}"):
+        GeotiffOptions(**{"scenes": ("a",), "labels": "b", "tile": 8, field: value})
+
+
+def test_a_split_without_tiles_is_refused(tmp_path: Path, everywhere: Path):
+    scene = write_scene(tmp_path / "a.tif", noise(1, 24, 24))
+    source = open_source(scene, everywhere, block=1, gap=3, fractions=(0.4, 0.3, 0.3))
+    with pytest.raises(ConfigError, match="no tile is left for train"):
+        source.shards(1 << 20)
