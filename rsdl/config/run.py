@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from rsdl.data.augment import AugmentConfig
-from rsdl.data.module import DataConfig
+from rsdl.data.dataset import DataConfig
 from rsdl.models.catalog import ModelConfig
 from rsdl.tasks.classification import TaskConfig
 from rsdl.train.checkpoint import CheckpointConfig

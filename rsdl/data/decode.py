@@ -24,6 +24,9 @@ Pixels = NDArray[Any]
 # The loader's own threads are the parallelism; a pool inside OpenCV would only fight them.
 cv2.setNumThreads(1)
 
+# A tile needs no georeference to be decoded. Once for the process: filters are not for threads.
+warnings.filterwarnings("ignore", category=rasterio.errors.NotGeoreferencedWarning)
+
 SIGNATURES: tuple[tuple[bytes, str], ...] = (
     (b"\xff\xd8\xff", "jpg"),
     (b"\x89PNG\r\n\x1a\n", "png"),
@@ -116,10 +119,8 @@ def _decode_png(data: bytes, bands: int | None) -> Pixels:
 
 
 def _decode_tiff(data: bytes, bands: int | None) -> Pixels:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
-        with rasterio.MemoryFile(data) as memory, memory.open(driver="GTiff") as scene:
-            pixels = scene.read()
+    with rasterio.MemoryFile(data) as memory, memory.open(driver="GTiff") as scene:
+        pixels = scene.read()
     # [C, H, W] -> [H, W, C]
     return np.ascontiguousarray(np.moveaxis(pixels, 0, 2))
 

@@ -25,32 +25,15 @@ from torch import Tensor
 from rsdl.core.batch import Batch, Tally
 from rsdl.core.errors import CorruptSampleError, DataError
 from rsdl.data.crop import CropRule, crop_box
+from rsdl.data.dataset import SplitData
 from rsdl.data.decode import decode_image, resize_into
-from rsdl.data.index import Index
-from rsdl.data.manifest import Manifest
-from rsdl.data.plan import PlannedBatch, SamplingPlan, Share
+from rsdl.data.plan import PlannedBatch, SamplingPlan, Share, deal_parts
 from rsdl.data.random import fingerprint, key_of, uniforms
 from rsdl.data.reader import ShardReader
 from rsdl.data.sample import EXTENSIONS
-from rsdl.storage.store import Store
 
 NUM_UNIFORMS = 12
 TORCH_DTYPES = {"uint8": torch.uint8, "uint16": torch.uint16, "float32": torch.float32}
-
-
-@dataclass(frozen=True, slots=True)
-class SplitData:
-    """One split, ready to be read.
-
-    Attributes:
-        store: Where the shards lie.
-        manifest: What the data set is.
-        index: Where each sample of the split lies.
-    """
-
-    store: Store
-    manifest: Manifest
-    index: Index
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,17 +82,6 @@ class _Slot:
             self.parts_left -= 1
             if self.parts_left == 0:
                 self.ready.set()
-
-
-def deal_parts(planned: PlannedBatch, num_workers: int) -> list[tuple[int, int, int]]:
-    """Return which worker reads which rows of a batch, as ``(worker, start, stop)``."""
-    size = len(planned.samples)
-    num_parts = min(num_workers, size)
-    edges = [size * part // num_parts for part in range(num_parts + 1)]
-    return [
-        ((part + planned.number) % num_workers, edges[part], edges[part + 1])
-        for part in range(num_parts)
-    ]
 
 
 class BatchLoader:

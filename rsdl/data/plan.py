@@ -272,6 +272,17 @@ def check_share(global_batch: int, share: Share) -> None:
         )
 
 
+def deal_parts(planned: PlannedBatch, num_workers: int) -> list[tuple[int, int, int]]:
+    """Return which worker reads which rows of a batch, as ``(worker, start, stop)``."""
+    size = len(planned.samples)
+    num_parts = min(num_workers, size)
+    edges = [size * part // num_parts for part in range(num_parts + 1)]
+    return [
+        ((part + planned.number) % num_workers, edges[part], edges[part + 1])
+        for part in range(num_parts)
+    ]
+
+
 def balanced_repeats(labels: NDArray[np.integer], *, seed: int, epoch: int) -> Int64s:
     """Return how often to draw each sample so that every class is drawn equally often.
 

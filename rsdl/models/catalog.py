@@ -168,14 +168,16 @@ def _create_pretrained(config: ModelConfig, options: dict[str, Any]) -> "nn.Modu
     import torch
 
     from rsdl.models.hub import find_pretrained
+    from rsdl.models.weights import quiet_resizing
 
     with torch.device("meta"):
         _create(config.name, options)  # a wrong option is found before anything is downloaded
     overlay = find_pretrained(find_timm_name(config.name))
     try:
-        return _create(
-            config.name, options | {"pretrained": True, "pretrained_cfg_overlay": overlay}
-        )
+        with quiet_resizing():
+            return _create(
+                config.name, options | {"pretrained": True, "pretrained_cfg_overlay": overlay}
+            )
     except Exception as error:  # hub, TLS, HTTP and file errors share no base class
         raise ConfigError(
             "model.weights",

@@ -72,6 +72,8 @@ def _fetch(url: str) -> Iterator[bytes]:
             if answer.length:  # announced, but the server closed the connection
                 raise OSError(f"{answer.length} bytes are missing at the end")
     except (OSError, HTTPException, ValueError) as error:
+        if isinstance(error, HTTPError):
+            error.close()  # it holds the connection
         raise ConfigError("model.weights", f"{url} cannot be fetched ({error})", REMEDY) from error
 
 
@@ -81,8 +83,8 @@ def _check_hub(timm_name: str) -> None:
         raise ConfigError("model.weights", f"{problem}HF_HUB_OFFLINE is set", REMEDY)
     try:
         urlopen(Request(constants.ENDPOINT, method="HEAD"), timeout=TIMEOUT_S).close()
-    except HTTPError:
-        return  # an answer, whatever it says: the hub is there
+    except HTTPError as error:
+        error.close()  # an answer, whatever it says: the hub is there
     except (OSError, ValueError) as error:
         raise ConfigError(
             "model.weights", f"{problem}{constants.ENDPOINT} cannot be reached ({error})", REMEDY

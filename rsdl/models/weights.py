@@ -2,39 +2,26 @@
 
 timm loads its own files well, but once a head is dropped it loads "what fits" and passes over the
 rest: weights of the wrong network then train from scratch in silence. So every tensor is accounted
-for here. Only tensors are read: a pickle that wants to run code is refused by PyTorch's unpickler.
+for here.
 """
 
-import argparse
 import inspect
 import logging
-import pickle
 import sys
 import warnings
-from collections.abc import Callable, Iterable
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from rsdl.core.errors import ConfigError, StorageError
-from rsdl.models.hub import download
-from rsdl.storage.connect import connect
+from rsdl.core.errors import ConfigError
+from rsdl.models.tensors import Tensors, read_tensors
 
 FIELD = "model.weights"
-Tensors = dict[str, Tensor]
 
 logger = logging.getLogger("rsdl")
 
-# Where checkpoints keep their tensors; averaged weights are the better ones and come first.
-ENTRIES = ("state_dict_ema", "model_ema", "state_dict", "model")
-EMA_PREFIX = "averaged.module."
-MODULE_PREFIX = "model."
-PICKLES = (b"PK", b"\x80")  # how torch.save's files begin, today's and those of old
-WRAPPERS = ("_orig_mod.", "module.")  # torch.compile and DDP
 # timm hands its converters (older names, other patch and window sizes) to its factory only; these
 # are what its model files call them.
 CONVERTERS = ("checkpoint_filter_fn", "_filter_fn", "_filter_torchvision_pretrained")
@@ -43,9 +30,9 @@ CONVERTERS = ("checkpoint_filter_fn", "_filter_fn", "_filter_torchvision_pretrai
 def load_weights(model: nn.Module, source: str) -> None:
     """Load a file into a classifier built by timm, in place.
 
-    The first layer is adapted to another number of bands, position embeddings and relative position
-    tables to another image size, and a head for another number of classes is left at random; each
-    such change is logged.
+    Position embeddings and relative position tables are resized to another image size. The first
+    layer is adapted to another number of bands, and a head for other classes is left at random;
+    both are logged.
 
     Args:
         model: The network, as timm built it.
@@ -63,71 +50,15 @@ def load_weights(model: nn.Module, source: str) -> None:
     model.load_state_dict(tensors, strict=False)
 
 
-def read_tensors(source: str) -> Tensors:
-    """Return the tensors of a weight file or checkpoint by name, free of wrappers' prefixes.
+@contextmanager
+def quiet_resizing() -> Iterator[None]:
+    """Keep back what PyTorch says of timm's code that resizes relative position tables.
 
-    Raises:
-        ConfigError: If the file cannot be read or holds anything but tensors.
+    It indexes by lists, which PyTorch warns of; the tests hold its result against the table.
     """
-    content: Any = _unpack(_find(source), source)
-    for entry in ENTRIES:
-        if isinstance(content, dict) and isinstance(content.get(entry), dict):
-            content = content[entry]
-            break
-    if not isinstance(content, dict) or not content:
-        raise _unreadable(source, "holds no weights by name")
-    for prefix in (EMA_PREFIX, MODULE_PREFIX):
-        chosen = {k.removeprefix(prefix): v for k, v in content.items() if k.startswith(prefix)}
-        if chosen:
-            content = chosen
-            break
-    odd = next((key for key, value in content.items() if not isinstance(value, Tensor)), None)
-    if odd is not None:
-        raise _unreadable(source, f'"{odd}" is no tensor')
-    return {_unwrap(name): tensor for name, tensor in content.items()}
-
-
-def _find(source: str) -> Path:
-    """Return a local path with the bytes of ``source``."""
-    if source.startswith(("http://", "https://")):
-        return download(source)
-    folder, slash, name = source.rpartition("/")
-    try:
-        return connect(folder or slash or ".").local(name)
-    except StorageError as error:
-        remedy = 'use "pretrained", "none" or the path or URL of a file'
-        raise ConfigError(FIELD, f"{error.where}: {error.problem}", remedy) from error
-
-
-def _unpack(path: Path, source: str) -> object:
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path, device="cpu")
-        # timm's training script keeps its arguments in its checkpoints; a Namespace runs nothing.
-        # PyTorch warns of pickles that it did not write itself, and then reads or refuses them.
-        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        with path.open("rb") as file:
-            if not file.read(2).startswith(PICKLES):
-                raise _unreadable(source, "is damaged or no weight file") from error
-        problem = f"{source} holds more than tensors, which could run code and is never loaded"
-        raise ConfigError(FIELD, problem, "save its state_dict alone and use that file") from error
-    except PermissionError as error:
-        raise _unreadable(source, "permission denied") from error
-    except (SafetensorError, OSError, EOFError, RuntimeError, ValueError, LookupError) as error:
-        raise _unreadable(source, "is damaged or no weight file") from error
-
-
-def _unreadable(source: str, problem: str) -> ConfigError:
-    return ConfigError(FIELD, f"{source}: {problem}", "copy the file again, or use another")
-
-
-def _unwrap(name: str) -> str:
-    while name.startswith(WRAPPERS):
-        name = name.partition(".")[2]
-    return name
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=UserWarning, module=r"timm\.layers\.interpolate")
+        yield
 
 
 def _convert(tensors: Tensors, model: nn.Module) -> Tensors:
@@ -141,7 +72,8 @@ def _convert(tensors: Tensors, model: nn.Module) -> Tensors:
         return tensors
     takes_model = len(inspect.signature(convert).parameters) > 1
     try:
-        return convert(dict(tensors), model) if takes_model else convert(dict(tensors))
+        with quiet_resizing():
+            return convert(dict(tensors), model) if takes_model else convert(dict(tensors))
     except Exception as error:  # converters trip in many ways over tensors of another network
         logger.debug("timm's converter refused the file: %s", error)
         return tensors  # the account of every tensor will say what is wrong

@@ -160,46 +160,61 @@ class ClassificationMetrics(Metric):
         self.bin_correct.scatter_add_(0, bins, (predicted == targets).long() * counts)
         self.loss_sum += (loss.double() * counts).sum()
 
-    def compute(self) -> dict[str, float]:
-        """Return every metric by name; shares in ``[0, 1]``, NaN where undefined."""
-        confusion = self.confusion.cpu().numpy()
-        scores = score_confusion(confusion)
-        total = int(confusion.sum())
-        return {
-            "loss": _share(float(self.loss_sum), total),
-            "oa": scores.oa,
-            "balanced_accuracy": scores.balanced_accuracy,
-            "kappa": scores.kappa,
-            "macro_f1": scores.macro_f1,
-            "top5": _share(int(self.num_top), total),
-            "ece": self._calibration_error(total),
+    def compute(self) -> dict[str, Tensor]:
+        """Return the sums over all ranks."""
+        return {name: getattr(self, name) for name in self._defaults}
+
+    def values(self) -> "MetricValues":
+        """Return every metric over all ranks; every rank must ask."""
+        sums = {name: value.cpu().numpy() for name, value in self.compute().items()}
+        return summarize(sums)
+
+
+@dataclass(frozen=True, slots=True)
+class MetricValues:
+    """The metrics of an evaluation.
+
+    Attributes:
+        metrics: By name: loss, oa, balanced_accuracy, kappa, macro_f1, top5, ece; shares in
+            ``[0, 1]``, NaN where undefined.
+        confusion: Counts, true classes in rows, ``[C, C]``.
+        calibration: For each bin of confidence: low, high, count, and mean confidence and accuracy
+            (``None`` where empty).
+    """
+
+    metrics: dict[str, float]
+    confusion: NDArray[np.int64]
+    calibration: list[dict[str, Any]]
+
+
+def summarize(sums: dict[str, NDArray[Any]]) -> MetricValues:
+    """Return the metrics that the sums of :class:`ClassificationMetrics` mean."""
+    confusion = sums["confusion"]
+    scores, total = score_confusion(confusion), int(confusion.sum())
+    gap = np.abs(sums["bin_confidence"] - sums["bin_correct"]).sum()
+    metrics = {
+        "loss": _share(sums["loss_sum"], total),
+        "oa": scores.oa,
+        "balanced_accuracy": scores.balanced_accuracy,
+        "kappa": scores.kappa,
+        "macro_f1": scores.macro_f1,
+        "top5": _share(sums["num_top"], total),
+        "ece": _share(gap, total),
+    }
+    calibration = [
+        {
+            "low": number / NUM_BINS,
+            "high": (number + 1) / NUM_BINS,
+            "count": int(count),
+            "confidence": float(confidence) / int(count) if count else None,
+            "accuracy": int(correct) / int(count) if count else None,
         }
-
-    def calibration(self) -> list[dict[str, Any]]:
-        """Return each bin: low, high, count, mean confidence and accuracy (``None`` if empty)."""
-        rows = []
-        for number in range(NUM_BINS):
-            count = int(self.bin_count[number])
-            rows.append(
-                {
-                    "low": number / NUM_BINS,
-                    "high": (number + 1) / NUM_BINS,
-                    "count": count,
-                    "confidence": float(self.bin_confidence[number]) / count if count else None,
-                    "accuracy": int(self.bin_correct[number]) / count if count else None,
-                }
-            )
-        return rows
-
-    def confusion_counts(self) -> NDArray[np.int64]:
-        """Return the confusion matrix, true classes in rows, ``[C, C]``."""
-        counts: NDArray[np.int64] = self.confusion.cpu().numpy()
-        return counts
-
-    def _calibration_error(self, total: int) -> float:
-        gap = (self.bin_confidence - self.bin_correct.double()).abs().sum()
-        return _share(float(gap), total)
+        for number, (count, confidence, correct) in enumerate(
+            zip(sums["bin_count"], sums["bin_confidence"], sums["bin_correct"], strict=True)
+        )
+    ]
+    return MetricValues(metrics, confusion, calibration)
 
 
-def _share(part: float, total: int) -> float:
-    return part / total if total else float("nan")
+def _share(part: Any, total: int) -> float:  # noqa: ANN401 - NumPy scalars
+    return float(part) / total if total else float("nan")

@@ -81,6 +81,16 @@ class Recorder(pl.Callback):
         self._logged = (state["logged"][0], state["logged"][1])
         set_progress(trainer, self.position)
 
+    @property
+    def epoch(self) -> int:
+        """The epoch that was trained last, from 0."""
+        return self.position.epoch - 1 if self.position.validate else self.position.epoch
+
+    def take(self, position: Position) -> None:
+        """Stand where a checkpoint stands; what was logged after it is going to happen again."""
+        self.position = position
+        self.history = [row for row in self.history if _is_before(row, position)]
+
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Do not go on with a run that early stopping has ended."""
         self._tick(trainer)
@@ -121,8 +131,8 @@ class Recorder(pl.Callback):
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log the validation and keep the best weights."""
         assert isinstance(pl_module, TrainingModule)
-        values = {name: _finite(v) for name, v in pl_module.metrics.compute().items()}
-        epoch = self.position.epoch - 1 if self.position.validate else self.position.epoch
+        values = {name: _finite(v) for name, v in pl_module.metrics.values().metrics.items()}
+        epoch = self.epoch
         row: Row = {"epoch": epoch, "step": self.position.step}
         row |= {"time_s": round(self.record.wall_s, 1)}
         row |= {f"val_{name}": value for name, value in values.items()}
@@ -261,6 +271,11 @@ def close_ledger(tally: Tally, plan: SamplingPlan, epoch: int, split: str) -> Le
         fingerprint=f"{tally.fingerprint:016x}",
         balanced=balanced,
     )
+
+
+def _is_before(row: Row, position: Position) -> bool:
+    step, validates = int(row["step"] or 0), row.get("val_loss") is not None
+    return step < position.step or (step == position.step and not validates)
 
 
 def _data(trainer: pl.Trainer) -> DataModule:

@@ -146,6 +146,18 @@ def _tar_members(archive: Path) -> Iterator[_Member]:
             if not info.isfile() or info.issparse():
                 raise _not_plain(str(archive), info.name)
             yield _Member(info.name, info.size, partial(_tar_file, pack, info))
+        _check_end(pack)
+
+
+def _check_end(pack: tarfile.TarFile) -> None:
+    # tarfile takes the first block that makes no sense for the end, so a cut archive would pass.
+    stream = pack.fileobj
+    assert stream is not None
+    stream.seek(pack.offset)
+    if stream.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+        raise EOFError("it has no end mark")
+    while stream.read(CHUNK_BYTES):
+        pass  # The checksum of a compressed tar comes last.
 
 
 def _tar_file(pack: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:

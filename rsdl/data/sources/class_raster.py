@@ -2,9 +2,9 @@
 
 A tile's labels are read by window through a warped view in the scene's own grid, nearest neighbour,
 so a label map of a whole country costs no more than a tile. What a value means: the raster's nodata
-is no label; with ``classes`` given as ``VALUE=NAME`` exactly these values are classes (0 too, where
-it is named); given as plain names they are the values 1, 2, 3 ...; without, every value but 0 that
-occurs is the class ``class_<value>``.
+is no label; with ``classes`` given as ``VALUE=NAME`` exactly these values are classes (0 too where
+it is named; several values may share a name); given as plain names they are the values 1, 2, 3 ...;
+without, every value but 0 that occurs is the class ``class_<value>``.
 """
 
 from collections.abc import Sequence
@@ -68,10 +68,10 @@ class RasterLabels:
                 f"value {min(lost)} is the nodata of a class raster and never a label",
                 'unset it with "gdal_edit.py -unsetnodata FILE", or leave it out of the classes',
             )
-        self.classes = tuple(named.values())
+        self.classes = tuple(dict.fromkeys(named.values()))
         self._values = np.array(sorted(named), np.int64)
-        places = {value: place for place, value in enumerate(named)}
-        self._codes = np.array([places[int(v)] + 1 for v in self._values], np.int32)
+        codes = [self.classes.index(named[value]) + 1 for value in sorted(named)]
+        self._codes = np.array(codes, np.int32)
         self._extent = bounding_box(outlines[0]), crs[0]
         self._boxes = [_place(outlines, crs, scene) for scene in scenes]
 

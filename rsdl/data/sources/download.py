@@ -107,7 +107,7 @@ def _fetch_rest(url: str, part: Path, tag: Path, progress: Progress) -> None:
         error.close()
         _handle_status(url, error, part, tag)
         return
-    except (HTTPException, urllib.error.URLError, ConnectionError, TimeoutError) as error:
+    except (HTTPException, OSError) as error:
         reason = getattr(error, "reason", None) or error
         if isinstance(reason, ssl.SSLCertVerificationError):
             raise _failed(

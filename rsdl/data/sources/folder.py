@@ -26,6 +26,10 @@ from rsdl.data.sources.splits import check_fractions, deal, draw_splits, order_s
 FRACTIONS = (0.8, 0.1, 0.1)
 RGB = ("red", "green", "blue")
 
+# An image without a place is no mistake here. Once for all, and not around each reading:
+# catch_warnings swaps a list that all threads share.
+warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
+
 
 class FolderSource:
     """A tree ``CLASS/**/image`` or ``SPLIT/CLASS/**/image``, as a source for the packer.
@@ -99,7 +103,7 @@ class FolderSource:
         meta: dict[str, Any] = {"class": self.classes[item.label], "source": item.path}
         valid = None
         if extension == "tif":
-            with MemoryFile(data) as memory, _open(memory) as scene:
+            with MemoryFile(data) as memory, memory.open(driver="GTiff") as scene:
                 meta |= _georeference(scene)
                 valid = _valid(scene)
         return Sample(item.key, extension, data, item.label, meta, pixels, valid)
@@ -173,7 +177,7 @@ def _describe(where: str, wanted: tuple[str, ...] | None) -> tuple[Dtype, tuple[
             "use its data",
         )
     if wanted is None and extension == "tif":
-        with MemoryFile(data) as memory, _open(memory) as scene:
+        with MemoryFile(data) as memory, memory.open(driver="GTiff") as scene:
             described = tuple(text for text in scene.descriptions if text)
         wanted = described if len(set(described)) == count else None
     if wanted is None and count == 3 and dtype == "uint8":
@@ -181,12 +185,6 @@ def _describe(where: str, wanted: tuple[str, ...] | None) -> tuple[Dtype, tuple[
     names = wanted or tuple(f"band_{number}" for number in range(1, count + 1))
     kept: Dtype = next(known for known in get_args(Dtype) if known == dtype)
     return kept, names
-
-
-def _open(memory: MemoryFile) -> DatasetReader:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        return memory.open(driver="GTiff")
 
 
 def _georeference(scene: DatasetReader) -> dict[str, Any]:

@@ -167,7 +167,7 @@ class GeotiffSource:
                 )
             ],
             "options": {
-                key: value
+                key: list(value) if isinstance(value, tuple) else value
                 for key, value in asdict(options).items()
                 if key not in ("scenes", "labels")
             },

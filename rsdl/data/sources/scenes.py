@@ -171,6 +171,12 @@ def describe_scenes(paths: Sequence[Path], *, alpha: str) -> tuple[Scene, ...]:
                 f"the other scenes {usual[0]} of {usual[1]}",
                 "pack it apart, or convert it",
             )
+        if set(scene.bands) == set(scenes[0].bands) and scene.bands != scenes[0].bands:
+            raise DataError(
+                str(scene.path),
+                f"has its bands in another order than {scenes[0].path}",
+                'reorder them with "gdal_translate -b"',
+            )
     return scenes
 
 

@@ -16,6 +16,9 @@ from rsdl.data.sources.listing import ImageFile
 
 Fractions = tuple[float, float, float]
 
+# What a tar adds to an image: three headers, two small members, and padding to whole blocks.
+TAR_BYTES = 2816
+
 
 def check_fractions(fractions: tuple[float, ...]) -> None:
     """Raise a ``ConfigError`` unless ``fractions`` are three shares that add up to 1."""
@@ -71,12 +74,12 @@ def order_splits(files: Iterable[ImageFile], seed: int) -> dict[str, list[ImageF
 
 def deal(files: list[ImageFile], shard_bytes: int) -> Iterator[list[ImageFile]]:
     """Yield runs of files of about ``shard_bytes`` each, as even as their sizes allow."""
-    total = max(1, sum(file.size for file in files))
+    total = sum(file.size + TAR_BYTES for file in files)
     num_shards = max(1, round(total / shard_bytes))
     offset = 0
     numbered: list[tuple[int, ImageFile]] = []
     for file in files:
-        numbered.append((min(offset, total - 1) * num_shards // total, file))
-        offset += file.size
+        numbered.append((offset * num_shards // total, file))
+        offset += file.size + TAR_BYTES
     for _, group in groupby(numbered, key=lambda pair: pair[0]):
         yield [file for _, file in group]

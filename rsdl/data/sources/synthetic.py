@@ -195,9 +195,11 @@ def _encode(pixels: NDArray[np.uint8], transform: Affine) -> bytes:
 def _feature(
     label: str, corners: NDArray[np.float64], transform: Affine, scene: str
 ) -> dict[str, Any]:
-    ring = [transform @ (float(x), float(y)) for x, y in corners]
-    # [x right, y down] goes round the other way on a map, where y is up; GeoJSON wants it
-    # counter-clockwise there.
+    ring = [
+        (transform.c + transform.a * float(x), transform.f + transform.e * float(y))
+        for x, y in corners
+    ]
+    # What runs clockwise in pixels, y down, does so on the map; GeoJSON wants the other way round.
     ring = [*ring[::-1], ring[-1]]
     plane = {"type": "Polygon", "coordinates": [ring]}
     sphere = transform_geom(CRS.from_string(CRS_NAME), CRS.from_epsg(4326), plane, precision=9)

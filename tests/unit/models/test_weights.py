@@ -15,7 +15,8 @@ from torch import Tensor
 
 from rsdl.core.errors import ConfigError
 from rsdl.models.catalog import ModelConfig, build_backbone, build_model
-from rsdl.models.weights import adapt_bands, read_tensors
+from rsdl.models.tensors import read_tensors
+from rsdl.models.weights import adapt_bands, load_weights
 
 SIZE = 64
 CLASSES = 5
@@ -159,6 +160,25 @@ def test_position_embeddings_follow_the_image_size(tmp_path: Path):
         {k: v for k, v in model.state_dict().items() if k != "pos_embed"},
         {k: v for k, v in tensors.items() if k != "pos_embed"},
     )
+
+
+def test_relative_position_tables_follow_the_window(tmp_path: Path):
+    def tiny(image_size: int) -> torch.nn.Module:
+        sizes: dict[str, Any] = {"embed_dim": 8, "depths": (1, 1, 1, 1), "num_heads": (1, 1, 1, 1)}
+        return timm.create_model("swin_tiny_patch4_window7_224", img_size=image_size, **sizes)
+
+    table = "layers.3.blocks.0.attn.relative_position_bias_table"
+    tensors = tiny(224).state_dict()
+    slope = torch.arange(-6.0, 7.0)  # 13 x 13 offsets of a 7 x 7 window, growing along a row
+    tensors[table] = slope.repeat(13).unsqueeze(1)
+    torch.save(tensors, tmp_path / "w.pth")
+    model = tiny(96)
+    load_weights(model, str(tmp_path / "w.pth"))
+    resized = model.state_dict()[table].reshape(5, 5)  # the last map has 3 x 3 cells
+    assert torch.allclose(resized, resized[0].expand(5, 5), atol=1e-3)
+    assert resized[0].abs().max() <= 6.01
+    assert (resized[0].diff() > 0).all()
+    torch.testing.assert_close(resized[0], -resized[0].flip(0), atol=1e-3, rtol=0)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -92,6 +92,15 @@ def test_zero_is_a_class_only_where_it_is_named(scene: Path, tmp_path: Path):
     }  # fmt: skip
 
 
+def test_values_may_share_a_class(scene: Path, tmp_path: Path):
+    values = spread([[1, 2, 7]])
+    values[:, 12:16] = 9
+    labels = write_raster(tmp_path / "l" / "l.tif", values)
+    named = ("2=wood", "7=town", "9=wood")
+    got = classes_of(scene, labels, classes=named, min_cover=0.9)
+    assert got == {(0, 8): "wood", (0, 16): "town"}
+
+
 def test_nodata_is_never_a_label(scene: Path, tmp_path: Path):
     labels = write_raster(tmp_path / "l" / "l.tif", spread([[255, 1, 255]]), nodata=255)
     assert classes_of(scene, labels) == {(0, 8): "class_1"}

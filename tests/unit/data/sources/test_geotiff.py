@@ -321,7 +321,8 @@ def test_shards_follow_the_scene_and_hold_what_was_asked(tmp_path: Path, everywh
 def test_provenance_tells_other_pixels_labels_or_options_apart(tmp_path: Path, everywhere: Path):
     path = write_scene(tmp_path / "a.tif", noise(1, 16, 16))
     first = open_source(path, everywhere).provenance
-    assert json.loads(json.dumps(first))["scenes"][0]["name"] == "a.tif"
+    assert json.loads(json.dumps(first)) == first
+    assert first["scenes"][0]["name"] == "a.tif"
     assert str(tmp_path) not in json.dumps(first)
     assert open_source(path, everywhere, min_cover=0.6).provenance != first
     write_scene(path, noise(1, 16, 16, seed=9))
@@ -351,6 +352,9 @@ def test_bad_scenes_are_named(tmp_path: Path, everywhere: Path):
     odd = write_scene(tmp_path / "odd.tif", noise(2, 16, 16))
     fine = write_scene(tmp_path / "fine.tif", noise(1, 16, 16))
     refuse("odd.tif: has 2 bands of uint8, the other scenes 1", [good, odd, fine], everywhere)
+    rgb = write_scene(tmp_path / "rgb.tif", noise(2, 16, 16), names=("red", "nir"))
+    bgr = write_scene(tmp_path / "turned.tif", noise(2, 16, 16), names=("nir", "red"))
+    refuse("turned.tif: has its bands in another order", [rgb, bgr], everywhere)
     signed = write_scene(tmp_path / "signed.tif", noise(1, 16, 16, "int16"))
     refuse("signed.tif: has pixels of int16.*gdal_translate", signed, everywhere)
     refuse(

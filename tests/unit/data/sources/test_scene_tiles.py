@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rsdl.core.errors import ConfigError
@@ -17,6 +17,7 @@ def grids(draw: st.DrawFn) -> tuple[int, int, int, int]:
     return height, width, tile, draw(st.integers(0, tile - 1))
 
 
+@settings(deadline=None)
 @given(grids())
 def test_full_size_tiles_cover_every_pixel(grid: tuple[int, int, int, int]):
     height, width, tile, overlap = grid
@@ -30,6 +31,7 @@ def test_full_size_tiles_cover_every_pixel(grid: tuple[int, int, int, int]):
     assert corners == sorted(set(corners))
 
 
+@settings(deadline=None)
 @given(grids())
 def test_no_tile_but_the_last_shares_more_than_the_overlap(grid: tuple[int, int, int, int]):
     height, _, tile, overlap = grid
@@ -40,6 +42,7 @@ def test_no_tile_but_the_last_shares_more_than_the_overlap(grid: tuple[int, int,
     assert (steps <= tile - overlap).all()
 
 
+@settings(deadline=None)
 @given(
     grids(),
     st.lists(st.tuples(*[st.floats(-20, 70, allow_subnormal=False)] * 4), max_size=4),

@@ -198,6 +198,7 @@ def test_scenes_across_the_180th_meridian_need_one_crs():
         list(split_tiles(scenes, corners_of(scenes, 20, 0), 20, rule))
 
 
+@settings(deadline=None)
 @given(
     weights=st.lists(st.integers(1, 50), min_size=3, max_size=40),
     fractions=st.sampled_from([FRACTIONS, (0.8, 0.2, 0.0), (1.0, 0.0, 0.0), (0.34, 0.33, 0.33)]),

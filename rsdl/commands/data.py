@@ -1,0 +1,241 @@
+"""``rsdl data``: prepare, pack, index, look at and check data sets."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from rsdl.core.errors import ConfigError, DataError
+from rsdl.data.check import check_dataset
+from rsdl.data.foreign import index_shards
+from rsdl.data.manifest import Manifest
+from rsdl.data.dataset import DataConfig, DataSet, train_plan
+from rsdl.data.pack import PackOptions, pack
+from rsdl.data.plan import Share, check_share, deal_parts
+from rsdl.data.preview import contact_sheet, encode_png
+from rsdl.data.sample import Source
+from rsdl.data.sources.catalog import DATASETS
+from rsdl.data.sources.folder import FolderSource
+from rsdl.data.sources.geotiff import GeotiffOptions, GeotiffSource
+from rsdl.data.sources.published import prepare_source
+from rsdl.storage.connect import connect
+from rsdl.storage.local import translate
+
+Fractions = tuple[float, float, float]
+
+
+def prepare(
+    name: str,
+    *,
+    out: str,
+    origin: str | None,
+    work: str,
+    fractions: Fractions,
+    seed: int,
+    options: PackOptions,
+) -> int:
+    """Fetch a published data set, unless it is there already, and pack it."""
+    if name not in DATASETS:
+        known = ", ".join(DATASETS)
+        raise ConfigError("data set", f'no data set "{name}"', f"use one of {known}")
+    with download_bar(name) as progress:
+        source = prepare_source(
+            DATASETS[name],
+            origin=Path(origin) if origin is not None else None,
+            work=Path(work),
+            progress=progress,
+            fractions=fractions,
+            seed=seed,
+        )
+    return pack_source(source, out, options)
+
+
+def pack_folder(
+    src: str, *, out: str, name: str | None, fractions: Fractions, seed: int, options: PackOptions
+) -> int:
+    """Pack a class-per-folder tree."""
+    source = FolderSource(Path(src), fractions=fractions, seed=seed, name=name)
+    return pack_source(source, out, options)
+
+
+def pack_geotiff(scenes: GeotiffOptions, *, out: str, options: PackOptions) -> int:
+    """Cut scenes into labelled tiles and pack them."""
+    return pack_source(GeotiffSource(scenes), out, options)
+
+
+def pack_source(source: Source, out: str, options: PackOptions) -> int:
+    """Pack any source, with a bar, and say what has come of it."""
+    console = Console(file=sys.stdout, soft_wrap=True)
+    store = connect(out)
+    with sample_bar("packing") as progress:
+        manifest = pack(source, store, options, progress)
+    console.print(f"{store.url}: {describe(manifest)}", highlight=False)
+    num_skipped = manifest.provenance.get("num_skipped")
+    if num_skipped:
+        console.print(f"{num_skipped} corrupt samples left out; manifest.json names them")
+    return 0
+
+
+def index(url: str, *, splits: Sequence[str], classes: str | None, overwrite: bool) -> int:
+    """Index foreign WebDataset shards in place."""
+    store = connect(url)
+    with sample_bar("indexing") as progress:
+        manifest = index_shards(
+            store, globs=splits, classes=read_names(classes), overwrite=overwrite, progress=progress
+        )
+    Console(file=sys.stdout, soft_wrap=True).print(
+        f"{store.url}: {describe(manifest)}", highlight=False
+    )
+    return 0
+
+
+def info(url: str, *, sheet: str | None, split: str) -> int:
+    """Show what a data set is, and on request a sheet of samples."""
+    console = Console(file=sys.stdout)
+    dataset = DataSet(DataConfig(url=url))
+    manifest = dataset.manifest
+    console.print(f"{manifest.dataset} at {dataset.store.url}: {describe(manifest)}", soft_wrap=True)
+    table = Table("class", title="samples")
+    for name in manifest.splits:
+        table.add_column(name, justify="right")
+    table.add_column("all", justify="right")
+    for number, name in enumerate(manifest.classes):
+        counts = [each.class_counts[number] for each in manifest.splits.values()]
+        table.add_row(name, *map(str, counts), str(sum(counts)))
+    totals = [each.samples for each in manifest.splits.values()]
+    table.add_row("all", *map(str, totals), str(sum(totals)), style="bold")
+    console.print(table)
+    bands = Table("band", title=f"train statistics ({manifest.dtype})")
+    bands.add_column("mean", justify="right")
+    bands.add_column("std", justify="right")
+    for name, mean, std in zip(manifest.bands, manifest.mean, manifest.std, strict=True):
+        bands.add_row(name, f"{mean:.4g}", f"{std:.4g}")
+    console.print(bands)
+    if sheet is not None:
+        picture = encode_png(contact_sheet(dataset.split(split, "--split")))
+        try:
+            Path(sheet).write_bytes(picture)
+        except OSError as error:
+            raise translate(error, Path(sheet)) from error
+        console.print(f"sheet: {sheet}", highlight=False)
+    return 0
+
+
+def verify(url: str) -> int:
+    """Check every checksum, index row and sample; 1 if anything is wrong."""
+    console = Console(file=sys.stdout, soft_wrap=True)
+    store = connect(url)
+    with sample_bar("verifying") as progress:
+        report = check_dataset(store, progress)
+    for problem in report.problems:
+        console.print(problem, highlight=False, markup=False)
+    if report.problems:
+        console.print(f"{len(report.problems)} problems in {report.num_samples} samples")
+        return 1
+    console.print(
+        f"ok: {report.num_samples} samples in {report.num_shards} shards", highlight=False
+    )
+    return 0
+
+
+def show_plan(
+    config: DataConfig,
+    *,
+    seed: int,
+    epoch: int,
+    world_size: int,
+    rank: int | None,
+    num_workers: int,
+    start: int = 0,
+) -> int:
+    """Print the planned samples, a line each: batch, rank, worker, key."""
+    data = DataSet(config).split(config.train_split, "--split")
+    plan = train_plan(config, data, seed=seed, epoch=epoch)
+    check_share(config.batch_size, Share(0, world_size))
+    ranks = range(world_size) if rank is None else [rank]
+    streams = [plan.batches(Share(number, world_size), start) for number in ranks]
+    for batches in zip(*streams, strict=True):
+        for number, planned in zip(ranks, batches, strict=True):
+            keys = data.index.keys(planned.samples)
+            for worker, first, last in deal_parts(planned, num_workers):
+                for row in range(first, last):
+                    mark = "" if planned.valid[row] else " (padding)"
+                    sys.stdout.write(f"{planned.number} {number} {worker} {keys[row]}{mark}\n")
+    return 0
+
+
+def describe(manifest: Manifest) -> str:
+    """Return a data set in one line."""
+    shards = [shard for split in manifest.splits.values() for shard in split.shards]
+    counts = ", ".join(f"{split.samples:,} {name}" for name, split in manifest.splits.items())
+    size = sum(shard.bytes for shard in shards)
+    return (
+        f"{counts}; {len(manifest.classes)} classes, {len(manifest.bands)} bands of "
+        f"{manifest.dtype}, {len(shards)} shards, {size / 1e6:,.1f} MB"
+    )
+
+
+def read_names(text: str | None) -> tuple[str, ...] | None:
+    """Return class names given as ``a,b,c`` or as a file with a name a line."""
+    if text is None:
+        return None
+    path = Path(text)
+    if path.is_file():
+        names = path.read_text(encoding="utf-8").splitlines()
+    else:
+        names = text.split(",")
+    cleaned = tuple(name.strip() for name in names if name.strip())
+    if not cleaned:
+        raise DataError("--classes", "names no class", "give a,b,c or a file with a name a line")
+    return cleaned
+
+
+@contextmanager
+def sample_bar(what: str) -> Iterator["SampleProgress"]:
+    """Show a bar over samples, on stderr."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        yield SampleProgress(bar, what)
+
+
+@contextmanager
+def download_bar(what: str) -> Iterator["SampleProgress"]:
+    """Show a bar over bytes, on stderr; only once something is downloaded."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        yield SampleProgress(bar, what)
+
+
+class SampleProgress:
+    """Called with (done, total); shows both."""
+
+    def __init__(self, bar: Progress, what: str) -> None:
+        self._bar = bar
+        self._what = what
+        self._task = None if bar is None else bar.add_task(what, total=None, visible=False)
+
+    def __call__(self, done: int, total: int | None) -> None:
+        """Move the bar."""
+        assert self._task is not None
+        self._bar.update(self._task, completed=done, total=total, visible=True)

@@ -1,0 +1,86 @@
+"""``rsdl report``: pages for people, from what runs have recorded."""
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+
+from rsdl.core.errors import DataError
+from rsdl.evaluate.comparison import Entry, render_comparison
+from rsdl.evaluate.report import render_report
+from rsdl.evaluate.result import REPORT, Evaluation, parse_evaluation
+from rsdl.storage.connect import connect, join
+from rsdl.train.record import CONFIG, RunFolder
+from rsdl.train.record import REPORT as PAGE
+
+
+def report(targets: Sequence[str], *, out: str | None = None) -> int:
+    """Write one run's report anew, or compare several runs in one page.
+
+    Args:
+        targets: Folders of runs, or folders that hold runs.
+        out: File to write; ``None`` takes ``report.html`` in the run, or ``comparison.html`` here.
+    """
+    console = Console(file=sys.stdout, soft_wrap=True)
+    folders = [folder for target in targets for folder in find_runs(target)]
+    if len(folders) == 1 and out is None:
+        console.print(f"report: {write_report(folders[0], None)}", highlight=False)
+        return 0
+    entries = [read_entry(folder) for folder in folders]
+    path = out or "comparison.html"
+    place, _, name = path.rpartition("/")
+    connect(place or ".").write(name, render_comparison(entries).encode())
+    console.print(f"{len(entries)} runs compared: {path}", highlight=False)
+    return 0
+
+
+def find_runs(target: str) -> list[RunFolder]:
+    """Return the runs at or directly below a place.
+
+    Raises:
+        DataError: If there are none.
+    """
+    store = connect(target)
+    if store.size("run.json") is not None:
+        return [RunFolder(store)]
+    names = [e.name for e in store.list() if e.name.endswith("/run.json")]
+    if not names:
+        raise DataError(target, "holds no run", "name a folder that rsdl train wrote")
+    return [RunFolder(connect(join(target, name.removesuffix("/run.json")))) for name in names]
+
+
+def write_report(folder: RunFolder, evaluation: Evaluation | None) -> str:
+    """Write ``report.json`` and ``report.html`` of a run and return where the page lies."""
+    store = folder.store
+    if evaluation is not None:
+        store.write(REPORT, (evaluation.model_dump_json(indent=1) + "\n").encode())
+    else:
+        evaluation = read_evaluation(folder)
+    config = store.read(CONFIG).decode() if store.size(CONFIG) is not None else ""
+    page = render_report(
+        evaluation=evaluation, run=read_run(folder), history=folder.read_history(),
+        config_yaml=config,
+    )  # fmt: skip
+    store.write(PAGE, page.encode())
+    return join(store.url, PAGE)
+
+
+def read_entry(folder: RunFolder) -> Entry:
+    """Return what a comparison needs of a run."""
+    return Entry(read_run(folder), read_evaluation(folder), folder.read_history())
+
+
+def read_run(folder: RunFolder) -> dict[str, Any]:
+    """Return the run's record as plain values."""
+    record = folder.read_record()
+    if record is None:
+        raise DataError(folder.store.url, "is no run: it has no run.json", "name a trained run")
+    return record.model_dump(mode="json")
+
+
+def read_evaluation(folder: RunFolder) -> Evaluation | None:
+    """Return the run's last evaluation, if it has one."""
+    if folder.store.size(REPORT) is None:
+        return None
+    return parse_evaluation(folder.store.read(REPORT), join(folder.store.url, REPORT))

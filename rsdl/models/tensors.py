@@ -1,0 +1,96 @@
+"""Tensors by name out of a weight file or a checkpoint, wherever it lies and whoever wrote it.
+
+Only tensors are read: a pickle that wants to run code is refused by PyTorch's own unpickler.
+"""
+
+import argparse
+import pickle
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from rsdl.core.errors import ConfigError, StorageError
+from rsdl.models.hub import download
+from rsdl.storage.connect import connect
+
+FIELD = "model.weights"
+Tensors = dict[str, Tensor]
+
+# Where checkpoints keep their tensors; averaged weights are the better ones and come first.
+ENTRIES = ("state_dict_ema", "model_ema", "state_dict", "model")
+EMA_PREFIX = "averaged.module."
+MODULE_PREFIX = "model."
+PICKLES = (b"PK", b"\x80")  # how torch.save's files begin, today's and those of old
+WRAPPERS = ("_orig_mod.", "module.")  # torch.compile and DDP
+
+
+def read_tensors(source: str) -> Tensors:
+    """Return the tensors of a weight file or checkpoint by name, free of wrappers' prefixes.
+
+    Raises:
+        ConfigError: If the file cannot be read or holds anything but tensors.
+    """
+    content: Any = _unpack(_find(source), source)
+    for entry in ENTRIES:
+        if isinstance(content, dict) and isinstance(content.get(entry), dict):
+            content = content[entry]
+            break
+    if not isinstance(content, dict) or not content:
+        raise _unreadable(source, "holds no weights by name")
+    for prefix in (EMA_PREFIX, MODULE_PREFIX):
+        chosen = {k.removeprefix(prefix): v for k, v in content.items() if k.startswith(prefix)}
+        if chosen:
+            content = chosen
+            break
+    odd = next((key for key, value in content.items() if not isinstance(value, Tensor)), None)
+    if odd is not None:
+        raise _unreadable(source, f'"{odd}" is no tensor')
+    return {_unwrap(name): tensor for name, tensor in content.items()}
+
+
+def _find(source: str) -> Path:
+    """Return a local path with the bytes of ``source``."""
+    if source.startswith(("http://", "https://")):
+        return download(source)
+    folder, slash, name = source.rpartition("/")
+    try:
+        return connect(folder or slash or ".").local(name)
+    except StorageError as error:
+        remedy = 'use "pretrained", "none" or the path or URL of a file'
+        raise ConfigError(FIELD, f"{error.where}: {error.problem}", remedy) from error
+
+
+def _unpack(path: Path, source: str) -> object:
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path, device="cpu")
+        # timm's training script keeps its arguments in its checkpoints; a Namespace runs nothing.
+        # PyTorch warns of pickles that it did not write itself, and then reads or refuses them.
+        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        with path.open("rb") as file:
+            if not file.read(2).startswith(PICKLES):
+                raise _unreadable(source, "is damaged or no weight file") from error
+        problem = f"{source} holds more than tensors, which could run code and is never loaded"
+        raise ConfigError(FIELD, problem, "save its state_dict alone and use that file") from error
+    except PermissionError as error:
+        raise _unreadable(source, "permission denied") from error
+    except (SafetensorError, OSError, EOFError, RuntimeError, ValueError, LookupError) as error:
+        raise _unreadable(source, "is damaged or no weight file") from error
+
+
+def _unreadable(source: str, problem: str) -> ConfigError:
+    return ConfigError(FIELD, f"{source}: {problem}", "copy the file again, or use another")
+
+
+def _unwrap(name: str) -> str:
+    while name.startswith(WRAPPERS):
+        name = name.partition(".")[2]
+    return name
