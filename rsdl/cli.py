@@ -23,7 +23,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-data_app = typer.Typer(help="Prepare, pack, index, look at and check data sets.", no_args_is_help=True)
+data_app = typer.Typer(
+    help="Prepare, pack, index, look at and check data sets.", no_args_is_help=True
+)
 pack_app = typer.Typer(help="Pack imagery of your own into shards.", no_args_is_help=True)
 data_app.add_typer(pack_app, name="pack")
 app.add_typer(data_app, name="data")
@@ -160,7 +162,8 @@ def config(
 @app.command()
 def models(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME]...", help="Models of timm; default: the nine.")
+        list[str] | None,
+        typer.Argument(metavar="[NAME]...", help="Models of timm; default: the nine."),
     ] = None,
     num_classes: Annotated[int, typer.Option(min=1, help="Classes of the head.")] = 21,
     image_size: Annotated[
@@ -210,8 +213,9 @@ def data_prepare(
     Downloads resume, are checked, and are kept. Run it again if it was interrupted.
     """
     from rsdl.commands import data
+    from rsdl.data.pack import PackOptions
 
-    options = data.PackOptions(round(shard_mb * 1e6), on_corrupt, overwrite, num_workers)
+    options = PackOptions(round(shard_mb * 1e6), on_corrupt, overwrite, num_workers)
     code = data.prepare(
         name,
         out=out,
@@ -242,8 +246,9 @@ def data_pack_folder(
     interrupted: it goes on, and gives the same bytes.
     """
     from rsdl.commands import data
+    from rsdl.data.pack import PackOptions
 
-    options = data.PackOptions(round(shard_mb * 1e6), on_corrupt, overwrite, num_workers)
+    options = PackOptions(round(shard_mb * 1e6), on_corrupt, overwrite, num_workers)
     code = data.pack_folder(
         src, out=out, name=name, fractions=_shares(split), seed=seed, options=options
     )
@@ -298,9 +303,12 @@ def data_pack_geotiff(
     together, or blocks of ground are dealt out with a gap between them.
     """
     from rsdl.commands import data
+    from rsdl.data.pack import PackOptions
 
-    options = data.PackOptions(round(shard_mb * 1e6), on_corrupt, overwrite, num_workers)
-    cut = data.GeotiffOptions(
+    options = PackOptions(round(shard_mb * 1e6), on_corrupt, overwrite, num_workers)
+    from rsdl.data.sources.geotiff import GeotiffOptions
+
+    cut = GeotiffOptions(
         scenes=tuple(scenes),
         labels=labels,
         name=name,
@@ -382,10 +390,11 @@ def data_plan(
     Batch k holds the same keys whatever the world size and the workers: compare for yourself.
     """
     from rsdl.commands import data
+    from rsdl.data.dataset import DataConfig
 
     if rank is not None and rank >= world_size:
         raise ConfigError("--rank", f"is {rank}, there are {world_size}", "count from 0")
-    settings = data.DataConfig(
+    settings = DataConfig(
         url=url,
         train_split=split,
         batch_size=global_batch,

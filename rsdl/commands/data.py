@@ -18,9 +18,9 @@ from rich.table import Table
 
 from rsdl.core.errors import ConfigError, DataError
 from rsdl.data.check import check_dataset
+from rsdl.data.dataset import DataConfig, DataSet, train_plan
 from rsdl.data.foreign import index_shards
 from rsdl.data.manifest import Manifest
-from rsdl.data.dataset import DataConfig, DataSet, train_plan
 from rsdl.data.pack import PackOptions, pack
 from rsdl.data.plan import Share, check_share, deal_parts
 from rsdl.data.preview import contact_sheet, encode_png
@@ -105,7 +105,9 @@ def info(url: str, *, sheet: str | None, split: str) -> int:
     console = Console(file=sys.stdout)
     dataset = DataSet(DataConfig(url=url))
     manifest = dataset.manifest
-    console.print(f"{manifest.dataset} at {dataset.store.url}: {describe(manifest)}", soft_wrap=True)
+    console.print(
+        f"{manifest.dataset} at {dataset.store.url}: {describe(manifest)}", soft_wrap=True
+    )
     table = Table("class", title="samples")
     for name in manifest.splits:
         table.add_column(name, justify="right")
@@ -191,10 +193,7 @@ def read_names(text: str | None) -> tuple[str, ...] | None:
     if text is None:
         return None
     path = Path(text)
-    if path.is_file():
-        names = path.read_text(encoding="utf-8").splitlines()
-    else:
-        names = text.split(",")
+    names = path.read_text(encoding="utf-8").splitlines() if path.is_file() else text.split(",")
     cleaned = tuple(name.strip() for name in names if name.strip())
     if not cleaned:
         raise DataError("--classes", "names no class", "give a,b,c or a file with a name a line")
@@ -232,10 +231,8 @@ class SampleProgress:
 
     def __init__(self, bar: Progress, what: str) -> None:
         self._bar = bar
-        self._what = what
-        self._task = None if bar is None else bar.add_task(what, total=None, visible=False)
+        self._task = bar.add_task(what, total=None, visible=False)
 
     def __call__(self, done: int, total: int | None) -> None:
         """Move the bar."""
-        assert self._task is not None
         self._bar.update(self._task, completed=done, total=total, visible=True)

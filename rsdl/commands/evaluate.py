@@ -89,7 +89,9 @@ def find_run(target: str) -> tuple[RunFolder, str]:
         name = next((n for n in (BEST, LAST) if folder.store.size(n) is not None), BEST)
     if folder.store.size(CONFIG) is None:
         raise DataError(
-            folder.store.url, f"is no run: it has no {CONFIG}", "name a folder that rsdl train wrote"
+            folder.store.url,
+            f"is no run: it has no {CONFIG}",
+            "name a folder that rsdl train wrote",
         )
     if folder.store.size(name) is None:
         raise DataError(join(folder.store.url, name), "no such checkpoint", "train the run first")

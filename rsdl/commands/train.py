@@ -114,7 +114,9 @@ def check_same_run(config: RunConfig, record: RunRecord, folder: RunFolder) -> N
 
         old, new = flatten(yaml.safe_load(folder.store.read(CONFIG))), config.identity()
         changes = [
-            f"{key} {old.get(key)} -> {value}" for key, value in new.items() if old.get(key) != value
+            f"{key} {old.get(key)} -> {value}"
+            for key, value in new.items()
+            if old.get(key) != value
         ] or changes
     raise ConfigError(
         folder.store.url,
@@ -238,7 +240,7 @@ def build_network(config: RunConfig, dataset: DataSet) -> nn.Module:
         image_size=config.data.image_size,
     )
     if config.trainer.channels_last:
-        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network = network.to(memory_format=torch.channels_last)
     if config.trainer.compile:
         network.compile()
     return network

@@ -11,8 +11,8 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from rsdl.core.errors import ConfigError, ConfigErrors
 from rsdl.config.run import RunConfig
+from rsdl.core.errors import ConfigError, ConfigErrors
 
 EXTENDS = "extends"
 

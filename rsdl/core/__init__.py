@@ -1,1 +1,1 @@
-"""What every room may use: errors, the world of processes, and the batch that travels between rooms."""
+"""What every room may use: errors, the processes, and the batch that travels."""

@@ -69,9 +69,15 @@ class Batch:
 
     def to(self, device: torch.device, *, non_blocking: bool = True) -> "Batch":
         """Return the batch with every tensor on ``device``."""
-        moved = {
-            field.name: value.to(device, non_blocking=non_blocking)
-            for field in fields(self)
-            if isinstance(value := getattr(self, field.name), Tensor)
-        }
-        return replace(self, **moved)
+
+        def move(tensor: Tensor) -> Tensor:
+            return tensor.to(device, non_blocking=non_blocking)
+
+        return replace(
+            self,
+            images=move(self.images),
+            targets=move(self.targets),
+            valid=move(self.valid),
+            samples=move(self.samples),
+            uniforms=move(self.uniforms),
+        )

@@ -1,1 +1,1 @@
-"""From raw imagery to batches: packing, the manifest, the sampling plan, reading and augmentation."""
+"""From raw imagery to batches: packing, manifest, sampling plan, reading, augmentation."""

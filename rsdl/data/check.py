@@ -53,7 +53,7 @@ def check_dataset(store: Store, progress: Progress | None = None) -> CheckReport
             index = _check_index(store, name, split, report)
             starts = np.cumsum([0, *(shard.samples for shard in split.shards)])
             found = pool.map(
-                lambda number, start, index=index, split=split: _check_shard(  # type: ignore[misc]
+                lambda number, start, index=index, split=split: _check_shard(
                     store, manifest, split, index, number, int(start)
                 ),
                 range(len(split.shards)),

@@ -115,9 +115,7 @@ def train_plan(config: DataConfig, data: SplitData, *, seed: int, epoch: int) ->
         repeats = balanced_repeats(data.index.labels, seed=seed, epoch=epoch)
         shards = repeated_shards(shards, repeats)
     order = GlobalOrder(shards, rule)
-    return SamplingPlan(
-        order, global_batch=config.batch_size, tail=config.tail, repeats=repeats
-    )
+    return SamplingPlan(order, global_batch=config.batch_size, tail=config.tail, repeats=repeats)
 
 
 def eval_plan(config: DataConfig, data: SplitData) -> SamplingPlan:

@@ -98,7 +98,7 @@ def decode_image(data: bytes, extension: str, where: str, bands: int | None = No
 def _decode_jpeg(data: bytes, bands: int | None) -> Pixels:
     # simplejpeg is strict by default: a truncated stream is an error, not a half-grey picture.
     if bands is None:
-        bands = 1 if simplejpeg.decode_jpeg_header(data)[2] == "GRAY" else 3
+        bands = 1 if simplejpeg.decode_jpeg_header(data)[2].upper() == "GRAY" else 3
     pixels: Pixels = simplejpeg.decode_jpeg(data, colorspace="GRAY" if bands == 1 else "RGB")
     return pixels
 

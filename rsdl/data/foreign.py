@@ -1,7 +1,7 @@
 """Index WebDataset shards that someone else wrote, in place.
 
-The tars stay as they are; an index for each split and a manifest are put beside them. A sample needs
-an image member and a class: ``cls`` in ASCII, or ``json`` with ``label`` or ``cls``.
+The tars stay as they are; an index for each split and a manifest are put beside them. A sample
+needs an image member and a class: ``cls`` in ASCII, or ``json`` with ``label`` or ``cls``.
 """
 
 import fnmatch

@@ -1,7 +1,7 @@
 """What a data set is: the page at its root that everything else is checked against.
 
-``manifest.json`` is written last. Until it is there the data set does not exist, so whoever finds it
-may trust that every shard and index it names is complete.
+``manifest.json`` is written last. Until it is there the data set does not exist, so whoever finds
+it may trust that every shard and index it names is complete.
 """
 
 import hashlib
@@ -63,7 +63,7 @@ class Manifest(_Page):
         provenance: Source, checksum, split rule and seed, rsdl version.
     """
 
-    format: Literal[1] = FORMAT
+    format: Literal[1] = 1
     dataset: str
     task: Literal["classification"] = "classification"
     classes: tuple[str, ...] = Field(min_length=1)
@@ -100,7 +100,9 @@ class Manifest(_Page):
         split = self.splits.get(name)
         if split is None or not split.samples:
             known = ", ".join(key for key, value in self.splits.items() if value.samples)
-            raise DataError(where, f'data set "{self.dataset}" has no split "{name}"', f"use {known}")
+            raise DataError(
+                where, f'data set "{self.dataset}" has no split "{name}"', f"use {known}"
+            )
         return split
 
 

@@ -107,6 +107,4 @@ class DataModule(pl.LightningDataModule):
         assert self.trainer is not None
         processes = max(1, self.trainer.num_devices)
         pin = torch.cuda.is_available() and self.trainer.strategy.root_device.type == "cuda"
-        return load_rule(
-            self.data.config, training=training, pin_memory=pin, processes=processes
-        )
+        return load_rule(self.data.config, training=training, pin_memory=pin, processes=processes)

@@ -96,9 +96,9 @@ class GlobalOrder:
         for window in np.unique(windows):
             mine = windows == window
             start, stop = int(edges[window]), int(edges[window + 1])
-            moved[mine] = start + self._order_of(partition, int(window), stop - start)[
-                stream[mine] - start
-            ]
+            moved[mine] = (
+                start + self._order_of(partition, int(window), stop - start)[stream[mine] - start]
+            )
         return moved
 
     def _window_edges(self, partition: int) -> Int64s:
@@ -221,8 +221,8 @@ class SamplingPlan:
     def fingerprint(self) -> int:
         """Return the fingerprint of the draws that the epoch delivers, counted independently.
 
-        It is the sum over all draws less the dropped tail, so it does not walk the order: what ranks
-        and resumes really delivered must add up to the same. Takes about 10 ns a sample.
+        It is the sum over all draws less the dropped tail, so it does not walk the order: what
+        ranks and resumes really delivered must add up to the same. Takes about 10 ns a sample.
         """
         block = 1 << 20
         total = sum(

@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from rsdl.data.decode import decode_image
 from rsdl.data.dataset import SplitData
+from rsdl.data.decode import decode_image
 from rsdl.data.manifest import Manifest
 from rsdl.data.reader import ShardReader
 from rsdl.data.sample import EXTENSIONS

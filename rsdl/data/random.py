@@ -26,7 +26,7 @@ def permutation(size: int, *parts: int | str) -> NDArray[np.int64]:
 
 
 def mix(values: UInt64s) -> UInt64s:
-    """Return 64 well-mixed bits for each value (the finalizer of SplitMix64, Steele et al. 2014)."""
+    """Return 64 well-mixed bits for each value (SplitMix64's finalizer, Steele et al. 2014)."""
     with np.errstate(over="ignore"):
         values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -50,7 +50,7 @@ def uniforms(key: int, draws: NDArray[np.integer], count: int) -> NDArray[np.flo
         base = mix((draws.astype(np.uint64) + np.uint64(1)) * golden ^ low) ^ high
         steps = (np.arange(count, dtype=np.uint64) + np.uint64(1)) * golden
         bits = mix(base[:, None] + steps)
-    return (bits >> np.uint64(11)) * 2.0**-53
+    return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def fingerprint(draws: NDArray[np.integer]) -> int:

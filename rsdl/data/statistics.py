@@ -46,7 +46,9 @@ class BandStatistics:
             mean, std = cv2.meanStdDev(part, mask=mask)
             means.append(mean.ravel())
             stds.append(std.ravel())
-        return cls(np.full(bands, float(num)), np.concatenate(means), np.concatenate(stds) ** 2 * num)
+        return cls(
+            np.full(bands, float(num)), np.concatenate(means), np.concatenate(stds) ** 2 * num
+        )
 
     def merge(self, other: "BandStatistics") -> "BandStatistics":
         """Return the statistics of both sets of pixels together."""
@@ -61,9 +63,7 @@ class BandStatistics:
     def std(self) -> NDArray[np.float64]:
         """Population standard deviation of each band, ``[C]``."""
         return np.sqrt(
-            np.divide(
-                self.squares, self.count, out=np.zeros_like(self.count), where=self.count > 0
-            )
+            np.divide(self.squares, self.count, out=np.zeros_like(self.count), where=self.count > 0)
         )
 
     def to_lists(self) -> dict[str, list[float]]:

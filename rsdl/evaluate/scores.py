@@ -17,7 +17,7 @@ class Scores:
     """What a confusion matrix says.
 
     Attributes:
-        metrics: ``oa``, ``balanced_accuracy``, ``kappa`` and ``macro_f1``; ``None`` where undefined.
+        metrics: ``oa``, ``balanced_accuracy``, ``kappa``, ``macro_f1``; ``None`` where undefined.
         per_class: One row a class.
     """
 

@@ -1,7 +1,7 @@
 """The ``Store`` protocol: what rsdl asks of any place that keeps files.
 
-A store is a flat mapping from names (``/``-separated, relative) to bytes under one root URL. Writing
-is all or nothing: a name either holds the complete new bytes or what it held before. That is the
+A store is a flat mapping from names (``/``-separated, relative) to bytes under one root URL.
+Writing is all or nothing: a name either holds the complete new bytes or what it held before. That is the
 least that both a file system and an object store can promise, and all that packing, checkpoints and
 run records need.
 """
@@ -27,7 +27,7 @@ class Entry:
 
 
 class Store(Protocol):
-    """A place that keeps named bytes. Every method raises ``StorageError`` when the place refuses."""
+    """A place that keeps named bytes; methods raise ``StorageError`` when it refuses."""
 
     @property
     def url(self) -> str:
@@ -43,7 +43,7 @@ class Store(Protocol):
         ...
 
     def create(self, name: str) -> AbstractContextManager[Path]:
-        """Give a local path to write to; it becomes ``name`` when the block ends without an error."""
+        """Give a local path to write to; it becomes ``name`` when the block ends well."""
         ...
 
     def local(self, name: str) -> Path:

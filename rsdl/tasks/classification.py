@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812 - the name that everyone knows
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
@@ -100,9 +100,7 @@ class ClassificationTask:
     def outcome(self, probabilities: Tensor) -> Outcome:
         """Return the first two classes of each row."""
         top = probabilities.topk(min(2, self.num_classes), dim=1)
-        return Outcome(
-            top.indices[:, 0], top.values[:, 0], top.indices[:, -1], top.values[:, -1]
-        )
+        return Outcome(top.indices[:, 0], top.values[:, 0], top.indices[:, -1], top.values[:, -1])
 
     def metrics(self) -> "ClassificationMetrics":
         """Return fresh metrics."""

@@ -72,7 +72,8 @@ def score_confusion(confusion: NDArray[Any]) -> ConfusionScores:
 def _ratio(numerator: Any, denominator: Any) -> Floats:  # noqa: ANN401 - scalars and arrays alike
     numerator, denominator = np.asarray(numerator), np.asarray(denominator)
     empty = np.full(np.broadcast_shapes(numerator.shape, denominator.shape), np.nan)
-    return np.divide(numerator, denominator, out=empty, where=denominator != 0)
+    ratio: Floats = np.divide(numerator, denominator, out=empty, where=denominator != 0)
+    return ratio
 
 
 def _mean(values: Floats) -> float:

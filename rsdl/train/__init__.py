@@ -1,1 +1,1 @@
-"""Fitting a network with Lightning: the step, the optimizer, checkpoints, preemption, the record."""
+"""Fitting a network with Lightning: step, optimizer, checkpoints, preemption, record."""

@@ -110,7 +110,7 @@ class StoreCheckpointIO(CheckpointIO):
                     "free some space and run the same command again",
                 ) from error
 
-    def load_checkpoint(  # type: ignore[override]
+    def load_checkpoint(
         self,
         path: str | Path,
         map_location: Any | None = None,  # noqa: ANN401 - Lightning's signature
@@ -208,8 +208,8 @@ def set_progress(trainer: pl.Trainer, position: Position) -> None:
     """Tell Lightning's loops where the run is."""
     fit = trainer.fit_loop
     for progress in (fit.epoch_progress.total, fit.epoch_progress.current):
-        progress.ready = progress.started = position.epoch
-        progress.processed = progress.completed = position.epoch
+        for name in ("ready", "started", "processed", "completed"):
+            setattr(progress, name, position.epoch)
     loop = fit.epoch_loop
     steps = loop.automatic_optimization.optim_progress.optimizer.step.total
     steps.ready = steps.completed = position.step

@@ -58,16 +58,16 @@ class TrainingModule(pl.LightningModule):
         return network(images)  # type: ignore[no-any-return]
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Return the loss, scaled so that all ranks' and micro-batches' gradients add up to the mean
-        over the samples of the global batch that count.
+        """Return the loss over the rows that count.
+
+        It is scaled so that the gradients of all ranks and micro-batches add up to the mean over
+        the samples of the global batch that count.
         """
         self._seed_step(batch_idx)
         images, mix = self.augment(batch, training=True)
         outputs = self.model(images)
         partner, weight = (mix.partner, mix.weight) if mix is not None else (None, None)
-        losses = self.task.loss(
-            outputs, batch.targets, smooth=True, partner=partner, weight=weight
-        )
+        losses = self.task.loss(outputs, batch.targets, smooth=True, partner=partner, weight=weight)
         counted = torch.where(batch.valid, losses, torch.zeros_like(losses)).sum()
         with torch.no_grad():
             self.train_sums += torch.stack((counted.double(), batch.valid.sum().double()))
@@ -179,7 +179,7 @@ def average_weights(network: nn.Module, decay: float | None) -> Any:  # noqa: AN
     """Return an exponential moving average of a network's weights, or ``None``."""
     if decay is None:
         return None
-    from timm.utils import ModelEmaV3
+    from timm.utils.model_ema import ModelEmaV3
 
     averaged = ModelEmaV3(network, decay=decay, use_warmup=True, foreach=True)
     averaged.requires_grad_(False)

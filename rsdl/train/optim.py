@@ -26,7 +26,9 @@ class OptimConfig(BaseModel):
     )
     warmup_epochs: float = Field(3.0, ge=0, description="Epochs of linear warm-up from lr / 100.")
     min_lr: float = Field(1e-6, ge=0, description="Where the cosine ends.")
-    decay_epochs: float = Field(30.0, gt=0, description="Epochs between falls of the step schedule.")
+    decay_epochs: float = Field(
+        30.0, gt=0, description="Epochs between falls of the step schedule."
+    )
     decay_rate: float = Field(0.1, gt=0, lt=1, description="Factor of each fall.")
     clip_grad: float | None = Field(None, gt=0, description="Largest norm of the gradient.")
     ema_decay: float | None = Field(
@@ -41,9 +43,9 @@ def build_optimizer(config: OptimConfig, network: nn.Module) -> torch.optim.Opti
     Raises:
         ConfigError: If timm has no optimizer of that name.
     """
-    from timm.optim import create_optimizer_v2, list_optimizers
+    from timm.optim._optim_factory import create_optimizer_v2, list_optimizers
 
-    known = list_optimizers()
+    known = [str(name) for name in list_optimizers()]
     if config.name.lower() not in known:
         raise ConfigError(
             "optim.name", f'no optimizer "{config.name}"', f"use one of {', '.join(known)}"
@@ -70,7 +72,7 @@ def build_schedule(
         steps_per_epoch: Optimizer steps in an epoch.
         num_steps: Optimizer steps in the run.
     """
-    from timm.scheduler import create_scheduler_v2
+    from timm.scheduler.scheduler_factory import create_scheduler_v2
 
     warmup = min(round(config.warmup_epochs * steps_per_epoch), max(num_steps - 1, 0))
     # Counted in steps throughout, so that "epochs" may be fractions and a run may be cut short.

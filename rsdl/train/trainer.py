@@ -6,6 +6,7 @@ from typing import Literal
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pydantic import BaseModel, ConfigDict, Field
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
 
@@ -69,7 +70,9 @@ def build_trainer(
     try:
         return pl.Trainer(
             accelerator=config.accelerator,
-            devices=1 if config.devices == "auto" and config.accelerator == "cpu" else config.devices,
+            devices=1
+            if config.devices == "auto" and config.accelerator == "cpu"
+            else config.devices,
             num_nodes=config.num_nodes,
             precision=PRECISIONS[choose_precision(config)],  # type: ignore[arg-type]
             max_epochs=config.max_epochs,
@@ -89,7 +92,7 @@ def build_trainer(
             enable_model_summary=False,
             log_every_n_steps=config.log_every_steps,
         )
-    except (pl.utilities.exceptions.MisconfigurationException, ValueError, RuntimeError) as error:
+    except (MisconfigurationException, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise ConfigError("trainer", reason, 'see what is here with "rsdl doctor"') from error
 
