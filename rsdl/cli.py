@@ -329,6 +329,19 @@ def data_pack_geotiff(
     raise typer.Exit(data.pack_geotiff(cut, out=out, options=options))
 
 
+@data_app.command("scenes")
+def data_scenes(
+    out: Annotated[str, typer.Argument(metavar="DIR", help="Folder to write to.")],
+    num_scenes: Annotated[int, typer.Option(min=1, help="Scenes.")] = 20,
+    size: Annotated[int, typer.Option(min=256, help="Side of a scene in px.")] = 512,
+    seed: Annotated[int, typer.Option(min=0, help="Seed; the same scenes every time.")] = 0,
+) -> None:
+    """Generate georeferenced scenes of ten land uses with labels, for trying things out."""
+    from rsdl.commands import data
+
+    raise typer.Exit(data.generate_scenes(out, num_scenes=num_scenes, size=size, seed=seed))
+
+
 @data_app.command("index")
 def data_index(
     url: Url,

@@ -29,6 +29,7 @@ from rsdl.data.sources.catalog import DATASETS
 from rsdl.data.sources.folder import FolderSource
 from rsdl.data.sources.geotiff import GeotiffOptions, GeotiffSource
 from rsdl.data.sources.published import prepare_source
+from rsdl.data.sources.synthetic import write_scenes
 from rsdl.storage.connect import connect
 from rsdl.storage.local import translate
 
@@ -84,6 +85,15 @@ def pack_source(source: Source, out: str, options: PackOptions) -> int:
     num_skipped = manifest.provenance.get("num_skipped")
     if num_skipped:
         console.print(f"{num_skipped} corrupt samples left out; manifest.json names them")
+    return 0
+
+
+def generate_scenes(out: str, *, num_scenes: int, size: int, seed: int) -> int:
+    """Write procedural scenes and their labels."""
+    labels = write_scenes(Path(out), num_scenes=num_scenes, size=size, seed=seed)
+    Console(file=sys.stdout, soft_wrap=True).print(
+        f"{num_scenes} scenes of {size} x {size} px: {out}, labels: {labels}", highlight=False
+    )
     return 0
 
 

@@ -1,8 +1,8 @@
 """One error tree for the whole project.
 
 Each error says where (a config field or a file), which rule was broken with which value, and what
-to do about it, in one line. The command line turns the class into an exit code: 2 for a user's input,
-75 for a preempted run that wants to be started again, 1 for the rest.
+to do about it, in one line. The command line turns the class into an exit code: 2 for a user's
+input, 75 for a preempted run that wants to be started again, 1 for the rest.
 """
 
 from collections.abc import Sequence

@@ -1,8 +1,8 @@
 """Augmentation and normalisation, batched on the training device in one pass.
 
 Nothing is drawn here: every parameter is a function of the numbers that came with the sample, so
-the result is the same whatever the device count, the workers or a resume. Nothing waits for the device:
-there is no ``if`` on a tensor, choices are made with ``torch.where``.
+the result is the same whatever the device count, the workers or a resume. Nothing waits for the
+device: there is no ``if`` on a tensor, choices are made with ``torch.where``.
 """
 
 import math

@@ -1,9 +1,9 @@
 """The ``Store`` protocol: what rsdl asks of any place that keeps files.
 
 A store is a flat mapping from names (``/``-separated, relative) to bytes under one root URL.
-Writing is all or nothing: a name either holds the complete new bytes or what it held before. That is the
-least that both a file system and an object store can promise, and all that packing, checkpoints and
-run records need.
+Writing is all or nothing: a name either holds the complete new bytes or what it held before. That
+is the least that both a file system and an object store can promise, and all that packing,
+checkpoints and run records need.
 """
 
 from collections.abc import Iterator

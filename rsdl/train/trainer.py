@@ -135,5 +135,10 @@ def _quieten() -> None:
     """Keep Lightning's chatter and what does not concern our loaders off the terminal."""
     for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    for message in (".*does not have many workers.*", ".*smaller than the logging interval.*"):
+    quiet = (
+        ".*does not have many workers.*",
+        ".*smaller than the logging interval.*",
+        ".*LeafSpec.*is deprecated.*",  # Lightning 2.6 on torch 2.14
+    )
+    for message in quiet:
         warnings.filterwarnings("ignore", message)

@@ -1,0 +1,62 @@
+"""What every test gets: a clean environment and tiny imagery that is made here."""
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import simplejpeg
+
+from rsdl.data.pack import PackOptions, pack
+from rsdl.data.sources.folder import FolderSource
+from rsdl.storage.connect import connect
+
+CLASSES = {"field": (60, 150, 50), "harbor": (30, 70, 160), "roofs": (180, 90, 70)}
+PER_CLASS = 12
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take away what the developer's shell would say to rsdl; what it says to the tests stays."""
+    for name in list(os.environ):
+        ours = name.startswith("RSDL_") and not name.startswith("RSDL_TEST_")
+        if ours or name.lower() in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def image_tree(tmp_path: Path) -> Path:
+    """Return a folder of 3 class folders with 12 JPEGs each, 40 x 48 pixels, told by colour."""
+    return draw_tree(tmp_path / "images")
+
+
+@pytest.fixture
+def packed(packed_once: Path, tmp_path: Path) -> str:
+    """Return the URL of ``image_tree`` packed: 18, 9 and 9 samples, several shards a split.
+
+    It is the test's own copy, to be damaged at will.
+    """
+    return str(shutil.copytree(packed_once, tmp_path / "packed"))
+
+
+@pytest.fixture(scope="session")
+def packed_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a packed data set that nobody may write to."""
+    root = tmp_path_factory.mktemp("shared") / "packed"
+    source = FolderSource(draw_tree(root.with_name("images")), fractions=(0.5, 0.25, 0.25))
+    pack(source, connect(str(root)), PackOptions(shard_bytes=5000, num_workers=1))
+    return root
+
+
+def draw_tree(root: Path) -> Path:
+    """Draw the images of ``image_tree`` below ``root``."""
+    random = np.random.default_rng(7)
+    for name, colour in CLASSES.items():
+        (root / name).mkdir(parents=True)
+        for number in range(PER_CLASS):
+            shade = random.integers(-25, 25, (5, 6, 1)).repeat(8, axis=0).repeat(8, axis=1)
+            pixels = np.clip(np.array(colour) + shade, 0, 255).astype(np.uint8)
+            image = simplejpeg.encode_jpeg(pixels, quality=90, colorspace="RGB")
+            (root / name / f"{name}_{number:02d}.jpg").write_bytes(image)
+    return root
