@@ -17,19 +17,19 @@ from numpy.typing import NDArray
 
 from rsdl.core.errors import ConfigError
 from rsdl.data.sample import SPLITS, Sample, ShardPlan
-from rsdl.data.sources.ground import apply, bounding_box, outline, shift
-from rsdl.data.sources.ground_truth import open_labels
-from rsdl.data.sources.handles import Handles
-from rsdl.data.sources.labels import majority
-from rsdl.data.sources.pixels import encode_npy, encode_tif, read_tile
-from rsdl.data.sources.scenes import (
+from rsdl.data.sources.tiling.ground import apply, bounding_box, outline, shift
+from rsdl.data.sources.tiling.ground_truth import open_labels
+from rsdl.data.sources.tiling.handles import Handles
+from rsdl.data.sources.tiling.labels import majority
+from rsdl.data.sources.tiling.pixels import encode_npy, encode_tif, read_tile
+from rsdl.data.sources.tiling.scenes import (
     describe_scenes,
     find_rasters,
     fingerprint,
     relative_names,
 )
-from rsdl.data.sources.spatial import SplitRule, split_tiles
-from rsdl.data.sources.tiles import Tile, Tiles, corners_hit
+from rsdl.data.sources.tiling.spatial import SplitRule, split_tiles
+from rsdl.data.sources.tiling.tiles import Tile, Tiles, corners_hit
 
 # GDAL would take 5% of the machine's memory for its block cache, on a large node tens of GiB.
 GDAL_CACHE_BYTES = 256 << 20

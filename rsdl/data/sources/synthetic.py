@@ -21,8 +21,8 @@ from rasterio.warp import transform_geom
 
 from rsdl.core.errors import ConfigError
 from rsdl.data.random import key_of
-from rsdl.data.sources.landuse import PAINTERS
-from rsdl.data.sources.relief import Field, Site, light, noise
+from rsdl.data.sources.painting.landuse import PAINTERS
+from rsdl.data.sources.painting.relief import Field, Site, light, noise
 from rsdl.storage.local import LocalStore
 
 LABELS = "labels.geojson"

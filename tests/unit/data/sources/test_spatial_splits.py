@@ -11,11 +11,11 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from rsdl.core.errors import ConfigError, DataError
-from rsdl.data.sources.blocks import deal, deal_blocks, group_boxes
-from rsdl.data.sources.ground import common_crs, footprint, tile_boxes
-from rsdl.data.sources.scenes import Scene
-from rsdl.data.sources.spatial import Part, SplitRule, split_tiles
-from rsdl.data.sources.tiles import tile_corners
+from rsdl.data.sources.tiling.blocks import deal, deal_blocks, group_boxes
+from rsdl.data.sources.tiling.ground import common_crs, footprint, tile_boxes
+from rsdl.data.sources.tiling.scenes import Scene
+from rsdl.data.sources.tiling.spatial import Part, SplitRule, split_tiles
+from rsdl.data.sources.tiling.tiles import tile_corners
 
 FRACTIONS = (0.7, 0.15, 0.15)
 

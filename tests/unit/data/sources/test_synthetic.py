@@ -12,8 +12,8 @@ from rasterio.warp import transform_bounds, transform_geom
 
 from rsdl.core.errors import ConfigError, StorageError
 from rsdl.data.random import key_of
-from rsdl.data.sources.landuse import PAINTERS
-from rsdl.data.sources.relief import Site, light, noise
+from rsdl.data.sources.painting.landuse import PAINTERS
+from rsdl.data.sources.painting.relief import Site, light, noise
 from rsdl.data.sources.synthetic import CLASSES, draw_parcels, write_scenes
 
 SIZE = 256

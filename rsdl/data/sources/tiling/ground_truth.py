@@ -8,11 +8,11 @@ import rasterio
 from numpy.typing import NDArray
 
 from rsdl.core.errors import DataError
-from rsdl.data.sources.class_raster import RasterLabels
-from rsdl.data.sources.ground import apply, bounding_box, outline, project
-from rsdl.data.sources.handles import Handles
-from rsdl.data.sources.labels import Labels, PolygonLabels
-from rsdl.data.sources.scenes import Scene
+from rsdl.data.sources.tiling.class_raster import RasterLabels
+from rsdl.data.sources.tiling.ground import apply, bounding_box, outline, project
+from rsdl.data.sources.tiling.handles import Handles
+from rsdl.data.sources.tiling.labels import Labels, PolygonLabels
+from rsdl.data.sources.tiling.scenes import Scene
 
 
 def open_labels(

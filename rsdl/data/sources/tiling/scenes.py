@@ -22,7 +22,7 @@ from rasterio.enums import ColorInterp, MaskFlags
 
 from rsdl.core.errors import DataError
 from rsdl.data.manifest import Dtype
-from rsdl.data.sources.handles import WARNINGS
+from rsdl.data.sources.tiling.handles import WARNINGS
 
 SUFFIXES = (".tif", ".tiff")
 FINGERPRINT_BYTES = 1 << 20

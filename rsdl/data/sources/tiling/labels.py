@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from rasterio.features import rasterize
 
 from rsdl.core.errors import ConfigError, DataError
-from rsdl.data.sources.geojson import Rings, list_polygons, load_page, read_crs
-from rsdl.data.sources.ground import apply, bounding_box, project, shift
-from rsdl.data.sources.handles import WARNINGS
-from rsdl.data.sources.scenes import Scene
+from rsdl.data.sources.tiling.geojson import Rings, list_polygons, load_page, read_crs
+from rsdl.data.sources.tiling.ground import apply, bounding_box, project, shift
+from rsdl.data.sources.tiling.handles import WARNINGS
+from rsdl.data.sources.tiling.scenes import Scene
 
 Floats = NDArray[np.float64]
 Painted = NDArray[np.int32]

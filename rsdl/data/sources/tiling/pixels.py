@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from rasterio.windows import Window
 
 from rsdl.core.errors import CorruptSampleError
-from rsdl.data.sources.handles import Handles
-from rsdl.data.sources.scenes import Scene, open_raster
+from rsdl.data.sources.tiling.handles import Handles
+from rsdl.data.sources.tiling.scenes import Scene, open_raster
 
 
 def read_tile(

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from rsdl.data.sources.palette import (
+from rsdl.data.sources.painting.palette import (
     ASPHALT,
     CARS,
     CLOTHS,
@@ -13,7 +13,16 @@ from rsdl.data.sources.palette import (
     leaves,
     pick,
 )
-from rsdl.data.sources.relief import Lattice, Mask, Painting, Site, crowns, lattice, lay, mix
+from rsdl.data.sources.painting.relief import (
+    Lattice,
+    Mask,
+    Painting,
+    Site,
+    crowns,
+    lattice,
+    lay,
+    mix,
+)
 
 
 def dense_residential(site: Site) -> Painting:

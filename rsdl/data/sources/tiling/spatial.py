@@ -9,9 +9,9 @@ import rasterio
 from numpy.typing import NDArray
 
 from rsdl.core.errors import ConfigError
-from rsdl.data.sources.blocks import Splits, deal_blocks, deal_groups, group_boxes
-from rsdl.data.sources.ground import common_crs, footprint, tile_boxes
-from rsdl.data.sources.scenes import Scene
+from rsdl.data.sources.tiling.blocks import Splits, deal_blocks, deal_groups, group_boxes
+from rsdl.data.sources.tiling.ground import common_crs, footprint, tile_boxes
+from rsdl.data.sources.tiling.scenes import Scene
 
 # With fewer groups a split by scene misses the fractions by too much to be chosen unasked.
 MIN_GROUPS = 5

@@ -1,0 +1,1 @@
+"""Parts of the synthetic source: relief, colours and the painters of each land use."""

@@ -1,0 +1,1 @@
+"""Parts of the geotiff source: scenes, tiles, labels, and splits that share no ground."""
