@@ -18,19 +18,19 @@ import numpy as np
 import timm
 import torch
 import torch.nn.functional as F
+from rich.console import Console
 from torch import Tensor
 
-from rsdl.commands.session import build_module, build_network
+from rsdl.commands.train import open_session
 from rsdl.config.load import validate
 from rsdl.config.run import RunConfig
 from rsdl.data.crop import CropRule
 from rsdl.data.dataset import DataSet, eval_plan
 from rsdl.data.loader import BatchLoader, LoadRule
-from rsdl.data.module import DataModule
 from rsdl.data.plan import Share
-from rsdl.storage.local import LocalStore
-from rsdl.train.checkpoint import CheckpointConfig
-from rsdl.train.trainer import build_trainer
+from rsdl.storage.connect import connect
+from rsdl.train.preempt import StopRequest
+from rsdl.train.record import RunFolder
 
 
 def load_images(dataset: DataSet, image_size: int) -> tuple[Tensor, Tensor]:
@@ -44,7 +44,7 @@ def load_images(dataset: DataSet, image_size: int) -> tuple[Tensor, Tensor]:
     return images, torch.cat([batch.targets for batch in batches])
 
 
-def plain_epochs(dataset: DataSet, config: RunConfig, num_steps: int) -> "PlainLoop":
+def build_plain_loop(dataset: DataSet, config: RunConfig, num_steps: int) -> "PlainLoop":
     """Return the reference, ready to run epochs."""
     images, labels = load_images(dataset, config.data.image_size)
     network = timm.create_model(config.model.name, num_classes=len(dataset.manifest.classes))
@@ -130,7 +130,7 @@ def measure(config: RunConfig, dataset: DataSet) -> tuple[list[float], list[floa
 
     epochs = config.trainer.max_epochs
     steps = len(dataset.split("train", "train").index) // config.data.batch_size
-    reference = plain_epochs(dataset, config, epochs * steps)
+    reference = build_plain_loop(dataset, config, epochs * steps)
     plain: list[float] = []
     ours: list[float] = []
 
@@ -144,19 +144,12 @@ def measure(config: RunConfig, dataset: DataSet) -> tuple[list[float], list[floa
             ours.append((time.perf_counter() - self.begin) / (steps * config.data.batch_size))
             plain.append(reference.run_epoch())
 
-    with tempfile.TemporaryDirectory() as folder:
-        store = LocalStore(__import__("pathlib").Path(folder))
-        module, recorder, checkpointer = training_parts(config, dataset, store)
-        data = DataModule(dataset, seed=0)
-        trainer = build_trainer(
-            config.trainer,
-            store,
-            clip_grad=None,
-            callbacks=[recorder, checkpointer, Turns()],
-            loggers=[],
-        )
-        trainer.limit_val_batches = 0
-        trainer.fit(module, datamodule=data)
+    with tempfile.TemporaryDirectory() as output:
+        folder = RunFolder(connect(output))
+        session = open_session(config, folder, None, StopRequest(), Console(quiet=True))
+        session.trainer.callbacks.append(Turns())  # type: ignore[attr-defined]
+        session.trainer.limit_val_batches = 0
+        session.trainer.fit(session.module, datamodule=session.data)
     return plain[1:], ours[1:]
 
 

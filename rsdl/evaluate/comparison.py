@@ -19,9 +19,9 @@ from rsdl.evaluate.plot import (
     TOP,
     Plot,
     Point,
-    linear_axis,
     log_axis,
     place_labels,
+    share_axis,
     thin,
 )
 from rsdl.evaluate.result import Evaluation
@@ -186,7 +186,7 @@ def _scatter(
     costs = [cost for _, cost in priced]
     scores = [s.oa or 0.0 for s, _ in priced]
     x = log_axis(min(costs), max(costs), (LEFT, RIGHT))
-    y = linear_axis(min(scores), max(scores), (BOTTOM, TOP + 8), word=_tick_percent)
+    y = share_axis(min(scores), max(scores), (BOTTOM, TOP + 8), word=_tick_percent)
     points = place_labels(
         [
             Point(

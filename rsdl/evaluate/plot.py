@@ -123,9 +123,10 @@ def linear_axis(
 def tight_axis(
     low: float, high: float, span: tuple[float, float], *, word: Wording = plain
 ) -> Axis:
-    """Return an axis from ``low`` to ``high`` exactly, with ticks at the round numbers between."""
+    """Return an axis of counts from ``low`` to ``high`` exactly, with ticks at whole numbers."""
     low, high = _apart(low, high)
-    step = _round_step(low, high)
+    step = max(_round_step(low, high), 1.0)
+    step = 5.0 if step == 2.5 else step  # there is no epoch 2.5
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     return _ticked(Axis(low, high, *span), (k * step for k in range(first, last + 1)), word)
 
@@ -184,6 +185,15 @@ _OFFSETS = (
 
 def _overlap(one: _Box, other: _Box) -> bool:
     return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+
+
+def share_axis(
+    low: float, high: float, span: tuple[float, float], *, word: Wording = plain
+) -> Axis:
+    """Return an axis for shares, which never leaves ``[0, 1]``; a lone value gets room around it."""
+    if high - low < 0.01:
+        low, high = max(low - 0.05, 0.0), min(high + 0.05, 1.0)
+    return linear_axis(low, high, span, word=word)
 
 
 def _apart(low: float, high: float) -> tuple[float, float]:

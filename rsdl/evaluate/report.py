@@ -125,8 +125,8 @@ def _verdict(evaluation: Evaluation | None) -> str:
     total, split = evaluation.num_samples, evaluation.split
     text = f"{right:,} of {total:,} {split} images are classified correctly."
     known = [row for row in _weakest_first(evaluation.per_class) if row.f1 is not None]
-    if len(known) > 1:
-        worst, best = known[0], known[-1]
+    worst, best = (known[0], known[-1]) if known else (None, None)
+    if worst is not None and best is not None and worst.f1 != best.f1:
         text += (
             f" {best.name} is recognised best (F1 {units.percent(best.f1)}), "
             f"{worst.name} least (F1 {units.percent(worst.f1)})."
