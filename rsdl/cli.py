@@ -5,6 +5,7 @@ preempted after saving: start it again. Commands are imported when they are call
 ``rsdl --help`` is quick.
 """
 
+import logging
 import os
 import sys
 import traceback
@@ -54,6 +55,7 @@ SplitShares = Annotated[
 def main() -> None:
     """Run the command line and exit with its code."""
     debug = "--debug" in sys.argv or os.environ.get("RSDL_DEBUG", "") not in ("", "0")
+    _show_log()
     try:
         app()
     except RsdlError as error:
@@ -80,6 +82,16 @@ def main() -> None:
 
 def _leave(code: int) -> None:
     sys.exit(code)
+
+
+def _show_log() -> None:
+    """Show what rsdl has to say besides results, such as a head that was left out."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    log = logging.getLogger("rsdl")
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    log.propagate = False
 
 
 @app.callback(invoke_without_command=True)

@@ -2,6 +2,9 @@
 
 import os
 import shutil
+import subprocess
+from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +17,12 @@ from rsdl.storage.connect import connect
 
 CLASSES = {"field": (60, 150, 50), "harbor": (30, 70, 160), "roofs": (180, 90, 70)}
 PER_CLASS = 12
+
+# Parts of a machine that some tests need, and how to get them.
+PARTS = {
+    "chromium": "apt-get install chromium",
+    "tmpfs": "run as root where mounting is allowed",
+}
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +54,7 @@ def packed_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a packed data set that nobody may write to."""
     root = tmp_path_factory.mktemp("shared") / "packed"
     source = FolderSource(draw_tree(root.with_name("images")), fractions=(0.5, 0.25, 0.25))
-    pack(source, connect(str(root)), PackOptions(shard_bytes=5000, num_workers=1))
+    pack(source, connect(str(root)), PackOptions(shard_bytes=14000, num_workers=1))
     return root
 
 
@@ -60,3 +69,30 @@ def draw_tree(root: Path) -> Path:
             image = simplejpeg.encode_jpeg(pixels, quality=90, colorspace="RGB")
             (root / name / f"{name}_{number:02d}.jpg").write_bytes(image)
     return root
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """Return a real file system of 1 MiB; only root may mount one."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)]
+    if subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("needs the right to mount a tmpfs; run as root")
+    yield disk
+    subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
+@pytest.fixture
+def require() -> Callable[[str, bool], None]:
+    """Return what a test asks for a part with: absent, it skips, or fails where it is demanded."""
+
+    def ask(part: str, present: bool) -> None:
+        if present:
+            return
+        demanded = os.environ.get("RSDL_TEST_REQUIRE", "").split(",")
+        if part in demanded:
+            pytest.fail(f"RSDL_TEST_REQUIRE names {part}, which is not here")
+        pytest.skip(f"needs {part}: {PARTS[part]}")
+
+    return ask

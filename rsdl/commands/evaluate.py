@@ -11,6 +11,7 @@ import pytorch_lightning as pl
 from rich.console import Console
 from rich.table import Table
 
+from rsdl.commands.network import build_module, build_network
 from rsdl.commands.report import write_report
 from rsdl.config.load import read_tree, resolve, validate
 from rsdl.config.run import RunConfig
@@ -44,8 +45,6 @@ def evaluate(
         tta: Whether to average over the 8 symmetries of the square.
         data_url: Where the data lies now, if it has moved.
     """
-    from rsdl.commands.train import build_module, build_network
-
     console = Console(file=sys.stdout, soft_wrap=True)
     folder, checkpoint = find_run(target)
     config = read_config(folder, data_url)

@@ -11,7 +11,7 @@ from rsdl.evaluate.comparison import Entry, render_comparison
 from rsdl.evaluate.report import render_report
 from rsdl.evaluate.result import REPORT, Evaluation, parse_evaluation
 from rsdl.storage.connect import connect, join
-from rsdl.train.record import CONFIG, RunFolder
+from rsdl.train.record import CONFIG, RunFolder, RunRecord
 from rsdl.train.record import REPORT as PAGE
 
 
@@ -50,16 +50,25 @@ def find_runs(target: str) -> list[RunFolder]:
     return [RunFolder(connect(join(target, name.removesuffix("/run.json")))) for name in names]
 
 
-def write_report(folder: RunFolder, evaluation: Evaluation | None) -> str:
-    """Write ``report.json`` and ``report.html`` of a run and return where the page lies."""
+def write_report(
+    folder: RunFolder, evaluation: Evaluation | None, record: RunRecord | None = None
+) -> str:
+    """Write ``report.json`` and ``report.html`` of a run and return where the page lies.
+
+    Args:
+        folder: The run.
+        evaluation: A new evaluation; ``None`` takes the last one.
+        record: The run's record; ``None`` reads it.
+    """
     store = folder.store
     if evaluation is not None:
         store.write(REPORT, (evaluation.model_dump_json(indent=1) + "\n").encode())
     else:
         evaluation = read_evaluation(folder)
     config = store.read(CONFIG).decode() if store.size(CONFIG) is not None else ""
+    run = read_run(folder) if record is None else record.model_dump(mode="json")
     page = render_report(
-        evaluation=evaluation, run=read_run(folder), history=folder.read_history(),
+        evaluation=evaluation, run=run, history=folder.read_history(),
         config_yaml=config,
     )  # fmt: skip
     store.write(PAGE, page.encode())

@@ -20,7 +20,10 @@ def is_main() -> bool:
     """Return whether this process writes files and talks to the user."""
     if dist.is_available() and dist.is_initialized():
         return dist.get_rank() == 0
-    return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0
+    if "RANK" in os.environ:
+        return os.environ["RANK"] == "0"
+    # As Lightning sets them: one process a node is started by hand, and starts the others.
+    return all(os.environ.get(name, "0") == "0" for name in ("LOCAL_RANK", "NODE_RANK"))
 
 
 def sum_over_ranks(values: list[int], device: torch.device) -> list[int]:

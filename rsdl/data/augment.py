@@ -5,7 +5,6 @@ the result is the same whatever the device count, the workers or a resume. Nothi
 device: there is no ``if`` on a tensor, choices are made with ``torch.where``.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,9 +14,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from rsdl.core.batch import Batch
+from rsdl.core.errors import ConfigError
+from rsdl.data.colour import blend, grey, shift_hue
+from rsdl.data.mixing import beta_quantiles, cut_box, interpolate
 
 Share = Field(ge=0, le=1)
-GREY = (0.2989, 0.587, 0.114)  # ITU-R BT.601, as torchvision weighs them
 
 # Columns of Batch.uniforms.
 TRANSPOSE, FLIP_X, FLIP_Y, BRIGHTNESS, CONTRAST, SATURATION, HUE = range(7)
@@ -200,76 +201,3 @@ def jitter_colours(images: Tensor, numbers: Tensor, config: AugmentConfig) -> Te
     if config.hue:
         images = shift_hue(images, config.hue * (2 * numbers[:, HUE] - 1))
     return images
-
-
-def grey(images: Tensor) -> Tensor:
-    """Return the luma of RGB images, ``[B, 3, H, W] -> [B, 1, H, W]``."""
-    red, green, blue = images.unbind(1)
-    return (GREY[0] * red + GREY[1] * green + GREY[2] * blue)[:, None]
-
-
-def blend(images: Tensor, others: Tensor, factor: Tensor) -> Tensor:
-    """Return ``factor * images + (1 - factor) * others``, kept in ``[0, 1]``."""
-    return (factor * images + (1 - factor) * others).clamp(0, 1)
-
-
-def shift_hue(images: Tensor, turns: Tensor) -> Tensor:
-    """Rotate the hue of RGB images by ``turns`` ``[B]`` (HSV, Smith 1978)."""
-    top, _ = images.max(1)
-    low, _ = images.min(1)
-    span = top - low
-    safe = torch.where(span == 0, torch.ones_like(span), span)
-    red, green, blue = images.unbind(1)
-    hue = torch.where(
-        top == red,
-        ((green - blue) / safe) % 6,
-        torch.where(top == green, (blue - red) / safe + 2, (red - green) / safe + 4),
-    )
-    hue = hue + 6 * turns[:, None, None]
-    # Channel n of HSV -> RGB: V - V S max(0, min(k, 4 - k, 1)), k = (n + H) mod 6
-    channels = []
-    for number in (5, 3, 1):
-        k = (number + hue) % 6
-        ramp = torch.minimum(torch.minimum(k, 4 - k), torch.ones_like(k)).clamp_min(0)
-        channels.append(top - span * ramp)
-    return torch.stack(channels, 1)
-
-
-def beta_quantiles(alpha: float, size: int = 1025) -> Tensor:
-    """Return quantiles of Beta(alpha, alpha) at ``size`` equally spaced levels, 0 and 1 included.
-
-    The density is integrated after the substitution ``x = sin^2 t``, which removes its poles at
-    both ends for small ``alpha``.
-    """
-    steps = 1 << 16
-    middle = (np.arange(steps) + 0.5) / steps * (math.pi / 2)
-    mass = np.cumsum((np.sin(middle) * np.cos(middle)) ** (2 * alpha - 1))
-    levels = np.concatenate(([0.0], mass / mass[-1]))
-    angles = np.arange(steps + 1) / steps * (math.pi / 2)
-    quantiles = np.sin(np.interp(np.linspace(0, 1, size), levels, angles)) ** 2
-    return torch.tensor(quantiles, dtype=torch.float32)
-
-
-def interpolate(table: Tensor, levels: Tensor) -> Tensor:
-    """Return the table's value at ``levels`` in ``[0, 1)``, between entries linearly."""
-    place = levels * (len(table) - 1)
-    below = place.long().clamp_max(len(table) - 2)
-    return torch.lerp(table[below], table[below + 1], place - below)
-
-
-def cut_box(weight: Tensor, x: Tensor, y: Tensor, height: int, width: int) -> Tensor:
-    """Return which pixels come from the partner, ``[B, H, W]`` bool.
-
-    Args:
-        weight: Share that a row keeps before the box is clipped at the border, ``[B]``.
-        x: Centre in ``[0, 1)`` of the width, ``[B]``.
-        y: Centre in ``[0, 1)`` of the height, ``[B]``.
-        height: Height in pixels.
-        width: Width in pixels.
-    """
-    half = (1 - weight).clamp_min(0).sqrt() / 2
-    rows = (torch.arange(height, device=weight.device) + 0.5) / height
-    columns = (torch.arange(width, device=weight.device) + 0.5) / width
-    in_rows = (rows[None, :] - y[:, None]).abs() < half[:, None]
-    in_columns = (columns[None, :] - x[:, None]).abs() < half[:, None]
-    return in_rows[:, :, None] & in_columns[:, None, :]

@@ -5,15 +5,11 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from rsdl.data.balance import balanced_repeats, repeated_shards
 from rsdl.data.index import Index, open_index
 from rsdl.data.manifest import Manifest, load_manifest
-from rsdl.data.plan import (
-    GlobalOrder,
-    OrderRule,
-    SamplingPlan,
-    balanced_repeats,
-    repeated_shards,
-)
+from rsdl.data.order import GlobalOrder, OrderRule
+from rsdl.data.plan import SamplingPlan
 from rsdl.storage.connect import connect, join
 from rsdl.storage.store import Store
 

@@ -15,7 +15,9 @@ UInt64s = NDArray[np.uint64]
 
 def key_of(*parts: int | str) -> int:
     """Return a 128-bit key for ``parts``; equal parts give the equal key on every machine."""
-    text = "\x1f".join(f"{type(part).__name__}:{part}" for part in parts)
+    # A NumPy integer is the number that it holds.
+    plain = (part if isinstance(part, str) else int(part) for part in parts)
+    text = "\x1f".join(f"{type(part).__name__}:{part}" for part in plain)
     return int.from_bytes(blake2b(text.encode(), digest_size=16).digest(), "little")
 
 
@@ -51,6 +53,12 @@ def uniforms(key: int, draws: NDArray[np.integer], count: int) -> NDArray[np.flo
         steps = (np.arange(count, dtype=np.uint64) + np.uint64(1)) * golden
         bits = mix(base[:, None] + steps)
     return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def to_float32(numbers: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Return numbers in ``[0, 1)`` in single precision, where rounding would reach 1."""
+    below_one = np.nextafter(np.float32(1), np.float32(0))
+    return np.minimum(numbers.astype(np.float32), below_one)
 
 
 def fingerprint(draws: NDArray[np.integer]) -> int:

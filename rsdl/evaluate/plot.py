@@ -190,7 +190,7 @@ def _overlap(one: _Box, other: _Box) -> bool:
 def share_axis(
     low: float, high: float, span: tuple[float, float], *, word: Wording = plain
 ) -> Axis:
-    """Return an axis for shares, which never leaves ``[0, 1]``; a lone value gets room around it."""
+    """Return an axis for shares that stays in ``[0, 1]``; a lone value gets room around it."""
     if high - low < 0.01:
         low, high = max(low - 0.05, 0.0), min(high + 0.05, 1.0)
     return linear_axis(low, high, span, word=word)

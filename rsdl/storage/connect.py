@@ -15,18 +15,28 @@ def connect(url: str) -> Store:
         url: A folder, absolute or relative, with ``~`` for home; or ``file:///folder``.
 
     Raises:
-        StorageError: If the URL is empty or its scheme has no store.
+        StorageError: If the URL is empty, its scheme has no store or its folder cannot be meant.
     """
     if not url:
         raise StorageError("URL", "is empty", "name a folder")
     if "://" not in url:
-        return LocalStore(Path(url).expanduser())
+        return LocalStore(_expand_home(url))
     parts = urlsplit(url)
     if parts.scheme == "file":
+        if parts.netloc not in ("", "localhost") or not parts.path:
+            # file://data/ucm would mean /ucm on the host "data".
+            raise StorageError(url, "names a host, not a folder", "write file:///folder")
         return LocalStore(Path(unquote(parts.path)))
     raise StorageError(url, f'no store for "{parts.scheme}://"', "use a local folder")
 
 
+def _expand_home(url: str) -> Path:
+    try:
+        return Path(url).expanduser()
+    except RuntimeError as error:
+        raise StorageError(url, "no such home folder", "write the whole path") from error
+
+
 def join(url: str, *names: str) -> str:
     """Return ``url`` with path parts appended."""
-    return "/".join((url.rstrip("/") or "/", *names))
+    return (url if url.endswith("/") else url + "/") + "/".join(names)

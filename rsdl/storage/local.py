@@ -1,20 +1,30 @@
 """A store on the local file system.
 
 New bytes go to a hidden part file in the same folder and are renamed over the name after fsync, so
-neither a killed process nor a full disk leaves a half-written file under a real name.
+neither a killed process nor a full disk leaves a half-written file under a real name. A part's name
+tells its writer; whoever writes the same name next sweeps away the parts of writers that are dead.
 """
 
 import errno
 import os
 import secrets
+import socket
+import stat
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from rsdl.core.errors import StorageError
 from rsdl.storage.store import Entry
 
 PART_MARK = ".part-"
+
+# Another host's processes cannot be asked: a part that nobody touched for so long is abandoned.
+ABANDONED_S = 24 * 3600
+
+# Tells this process from an earlier one that had its number, as in a restarted container.
+PROCESS_TOKEN = secrets.token_hex(4)
 
 
 class LocalStore:
@@ -42,66 +52,73 @@ class LocalStore:
     def write(self, name: str, data: bytes) -> None:
         """Put ``data`` under ``name``, all or nothing."""
         with self.create(name) as path:
-            try:
-                path.write_bytes(data)
-            except OSError as error:
-                raise translate(error, self._path(name)) from error
+            path.write_bytes(data)
 
     @contextmanager
     def create(self, name: str) -> Iterator[Path]:
         """Give a part file to write to; it is renamed to ``name`` when the block ends well."""
         path = self._path(name)
-        part = path.with_name(f".{path.name}{PART_MARK}{os.getpid()}-{secrets.token_hex(4)}")
+        part = path.with_name(_part_name(path.name))
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            _sweep_parts(path)
             yield part
             _sync(part)
             os.replace(part, path)
             _sync(path.parent)
         except OSError as error:
-            raise translate(error, path) from error
+            # What the block itself stumbled over keeps its own name.
+            other = error.filename not in (None, str(part))
+            raise translate(error, Path(str(error.filename)) if other else path) from error
         finally:
-            part.unlink(missing_ok=True) if part.parent.is_dir() else None
+            with suppress(OSError):
+                part.unlink()
 
     def local(self, name: str) -> Path:
         """Return the file itself: it is local already."""
         path = self._path(name)
-        if not path.is_file():
+        if self.size(name) is None:
             raise StorageError(str(path), "no such file")
         return path
 
     def size(self, name: str) -> int | None:
         """Return the size of ``name`` in bytes, or ``None`` where it does not exist."""
         try:
-            return self._path(name).stat().st_size
+            found = self._path(name).stat()
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
             raise translate(error, self._path(name)) from error
+        return found.st_size if stat.S_ISREG(found.st_mode) else None
 
     def list(self, prefix: str = "") -> Iterator[Entry]:
         """Yield every complete file whose name starts with ``prefix``, sorted by name."""
-        names = (
-            path.relative_to(self._root).as_posix()
-            for path in self._root.rglob("*")
-            if path.is_file() and PART_MARK not in path.name
-        )
-        for name in sorted(names):
-            if name.startswith(prefix):
-                yield Entry(name, self._path(name).stat().st_size)
+        names = sorted(path.relative_to(self._root).as_posix() for path in self._root.rglob("*"))
+        for name in names:
+            if not name.startswith(prefix) or _is_part(name):
+                continue
+            # Folders have no size here, and a file may vanish while others are listed.
+            if (size := self.size(name)) is not None:
+                yield Entry(name, size)
 
     def delete(self, name: str) -> None:
-        """Remove ``name``; it is no error if it does not exist."""
+        """Remove ``name`` and folders that hold nothing else; no error if it does not exist."""
+        path = self._path(name)
         try:
-            self._path(name).unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
+        except NotADirectoryError:
+            return
         except OSError as error:
-            raise translate(error, self._path(name)) from error
+            raise translate(error, path) from error
+        with suppress(OSError):
+            for folder in path.relative_to(self._root).parents[:-1]:
+                (self._root / folder).rmdir()
 
     def _path(self, name: str) -> Path:
-        path = self._root / name
-        if Path(name).is_absolute() or ".." in Path(name).parts:
-            raise StorageError(name, "a name must stay below the store's root")
-        return path
+        parts = Path(name).parts
+        if not parts or Path(name).is_absolute() or ".." in parts or "\0" in name:
+            raise StorageError(name or '""', "a name must stay below the store's root")
+        return self._root / name
 
 
 def translate(error: OSError, path: Path) -> StorageError:
@@ -119,6 +136,45 @@ def translate(error: OSError, path: Path) -> StorageError:
     }
     problem, remedy = reasons.get(error.errno, (error.strerror or str(error), None))
     return StorageError(str(path), problem, remedy)
+
+
+def _part_name(name: str) -> str:
+    writer = f"{socket.gethostname()}-{os.getpid()}-{PROCESS_TOKEN}{secrets.token_hex(4)}"
+    return f".{name}{PART_MARK}{writer}"
+
+
+def _is_part(name: str) -> bool:
+    base = name.rpartition("/")[2]
+    return base.startswith(".") and PART_MARK in base
+
+
+def _sweep_parts(path: Path) -> None:
+    """Remove the parts of ``path`` whose writers are dead."""
+    start = f".{path.name}{PART_MARK}"
+    with suppress(OSError), os.scandir(path.parent) as entries:
+        for entry in entries:
+            if entry.name.startswith(start) and _is_stale(entry, entry.name[len(start) :]):
+                os.unlink(entry)
+
+
+def _is_stale(part: "os.DirEntry[str]", writer: str) -> bool:
+    host, _, rest = writer.rpartition("-")[0].rpartition("-")
+    token = writer.rpartition("-")[2]
+    if host == socket.gethostname() and rest.isdigit() and not _is_alive(int(rest), token):
+        return True
+    return time.time() - part.stat().st_mtime > ABANDONED_S
+
+
+def _is_alive(pid: int, token: str) -> bool:
+    if pid == os.getpid():
+        return token.startswith(PROCESS_TOKEN)
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass  # it lives, but belongs to someone else
+    return True
 
 
 def _sync(path: Path) -> None:

@@ -163,16 +163,25 @@ class Checkpointer(pl.Callback):
         if done % trainer.accumulate_grad_batches:
             return
         is_last = done >= trainer.num_training_batches or self._is_final_step(trainer)
-        asked = self._ask(trainer, bool(self._stop))
+        step = trainer.global_step
+        asked = self._ask(trainer, bool(self._stop), step)
         minutes = (time.monotonic() - self._saved_at) / 60
-        if is_last or asked or self._ask(trainer, minutes >= self._config.every_minutes):
+        if is_last or asked or self._ask(trainer, minutes >= self._config.every_minutes, step):
             self.save(trainer)
         if asked:
             raise PreemptedError("run", f"stopped by {self._stop.reason}", "run it again to go on")
 
-    def on_validation_batch_end(self, trainer: pl.Trainer, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+    def on_validation_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,  # noqa: ANN401 - Lightning's signature
+        batch: Any,  # noqa: ANN401
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
         """Stop when asked to; the state was saved before validation began."""
-        if self._ask(trainer, bool(self._stop)):
+        if self._ask(trainer, bool(self._stop), batch_idx):
             raise PreemptedError("run", f"stopped by {self._stop.reason}", "run it again to go on")
 
     on_test_batch_end = on_validation_batch_end
@@ -196,10 +205,11 @@ class Checkpointer(pl.Callback):
         return 0 < trainer.max_steps <= trainer.global_step
 
     @staticmethod
-    def _ask(trainer: pl.Trainer, flag: bool) -> bool:
+    def _ask(trainer: pl.Trainer, flag: bool, turn: int) -> bool:
+        """Return whether any rank says yes, every so many turns."""
         if world_size() == 1:
             return flag
-        if trainer.global_step % STEPS_BETWEEN_NOTES:
+        if turn % STEPS_BETWEEN_NOTES:
             return False
         return any_rank(flag, trainer.strategy.root_device)
 

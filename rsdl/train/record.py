@@ -4,17 +4,13 @@ Everything is rewritten atomically as the run goes, so whoever looks finds a who
 killed run has used up (time, bytes, preemptions) is not forgotten by the one that goes on.
 """
 
-import csv
-import io
-import json
 import os
 import platform
 import subprocess
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -23,35 +19,15 @@ from rsdl.core.batch import Tally
 from rsdl.core.errors import DataError
 from rsdl.storage.connect import join
 from rsdl.storage.store import Store
+from rsdl.train.history import Row, format_rows, parse_rows
+from rsdl.train.ledger import LedgerEntry
 
 RECORD = "run.json"
 HISTORY = "metrics.csv"
 CONFIG = "config.yaml"
 REPORT = "report.html"
 Status = Literal["running", "completed", "preempted", "failed"]
-Row = dict[str, float | None]
-
-COLUMNS = (
-    "epoch", "step", "samples", "time_s", "lr", "train_loss", "images_per_s", "data_wait_pct",
-    "val_loss", "val_oa", "val_balanced_accuracy", "val_kappa", "val_macro_f1", "val_top5",
-    "val_ece",
-)  # fmt: skip
 PACKAGES = ("torch", "torchvision", "timm", "pytorch-lightning", "numpy", "rasterio", "simplejpeg")
-
-
-class LedgerEntry(BaseModel):
-    """What became of one epoch's samples."""
-
-    model_config = ConfigDict(frozen=True)
-
-    epoch: int
-    split: str
-    planned: int
-    delivered: int
-    padded: int
-    skipped: int
-    fingerprint: str
-    balanced: bool
 
 
 class RunRecord(BaseModel):
@@ -135,25 +111,18 @@ class RunFolder:
         """Return the rows of ``metrics.csv``."""
         if self.store.size(HISTORY) is None:
             return []
-        lines = csv.DictReader(io.StringIO(self.store.read(HISTORY).decode()))
-        return [
-            {name: float(value) if value else None for name, value in line.items()}
-            for line in lines
-        ]
+        try:
+            return parse_rows(self.store.read(HISTORY).decode())
+        except (ValueError, TypeError) as error:
+            raise DataError(
+                join(self.store.url, HISTORY),
+                f"is not what rsdl wrote: {error}",
+                "restore it, or start again with --restart",
+            ) from error
 
     def write_history(self, rows: list[Row]) -> None:
         """Write ``metrics.csv``, all or nothing."""
-        stream = io.StringIO()
-        writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n", extrasaction="ignore")
-        writer.writeheader()
-        for row in rows:
-            cells = {key: _cell(value) for key, value in row.items()}
-            writer.writerow(cells)
-        self.store.write(HISTORY, stream.getvalue().encode())
-
-    def write_json(self, name: str, content: Mapping[str, Any]) -> None:
-        """Write any JSON page."""
-        self.store.write(name, (json.dumps(content, indent=2) + "\n").encode())
+        self.store.write(HISTORY, format_rows(rows).encode())
 
     def clear(self) -> None:
         """Remove what a run has left, and nothing else."""
@@ -193,9 +162,3 @@ def git_revision() -> str | None:
 def now() -> str:
     """Return the time in UTC, ISO 8601, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _cell(value: float | None) -> str:
-    if value is None or value != value:
-        return ""
-    return str(int(value)) if float(value).is_integer() and abs(value) < 1e15 else repr(value)

@@ -12,11 +12,12 @@ from rsdl.core.batch import Batch, Tally
 from rsdl.core.errors import RsdlError
 from rsdl.core.world import sum_over_ranks
 from rsdl.data.module import DataModule
-from rsdl.data.plan import SamplingPlan
 from rsdl.train.checkpoint import BEST, STATE, Position, set_progress, state_of
+from rsdl.train.history import Row, has_stalled, rows_before, summarize_validations
+from rsdl.train.ledger import close_ledger
 from rsdl.train.module import TrainingModule
 from rsdl.train.pace import Pace
-from rsdl.train.record import LedgerEntry, Row, RunFolder, RunRecord
+from rsdl.train.record import RunFolder, RunRecord
 
 SECONDS_BETWEEN_WRITES = 20.0
 
@@ -53,32 +54,34 @@ class Recorder(pl.Callback):
         self._patience = patience
         self._tally = Tally()  # this rank's, since the epoch's start or the resume
         self._before = Tally()  # all ranks', of this epoch, before the resume
-        self._sums_before = (0.0, 0.0)  # loss and rows likewise
         self._logged = (0.0, 0.0)  # loss and rows of the epoch at the last row
-        self._resumed: Position | None = None
+        self._resumed: dict[str, Any] | None = None
         self._written = time.monotonic()
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Add where the run is and what it has counted in this epoch."""
+        """Add where the run is and what it has counted in this epoch.
+
+        The record is written first: what a checkpoint leaves behind is never told again.
+        """
         assert isinstance(pl_module, TrainingModule)
+        sums = self._sums(pl_module)
+        self._check_loss(trainer, sums[0])
         checkpoint[STATE] = {
             "position": asdict(self.position),
             "tally": asdict(self._total(trainer)),
-            "train_sums": list(self._sums(pl_module)),
+            "train_sums": list(sums),
             "logged": list(self._logged),
         }
+        self.write(trainer)
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Take up the run where the checkpoint left it."""
-        state = state_of(checkpoint, "checkpoint")
-        self.position = self._resumed = Position(**state["position"])
-        self._before = Tally(**state["tally"])
-        self._sums_before = (state["train_sums"][0], state["train_sums"][1])
-        self._logged = (state["logged"][0], state["logged"][1])
+        self._resumed = state_of(checkpoint, "checkpoint")
+        self.position = Position(**self._resumed["position"])
         set_progress(trainer, self.position)
 
     @property
@@ -86,25 +89,39 @@ class Recorder(pl.Callback):
         """The epoch that was trained last, from 0."""
         return self.position.epoch - 1 if self.position.validate else self.position.epoch
 
-    def take(self, position: Position) -> None:
-        """Stand where a checkpoint stands; what was logged after it is going to happen again."""
+    def take(self, position: Position, monitor: str) -> None:
+        """Stand where a checkpoint stands; what came after it is going to happen again.
+
+        Args:
+            position: Where the run goes on.
+            monitor: Metric that tells the best validation.
+        """
         self.position = position
-        self.history = [row for row in self.history if _is_before(row, position)]
+        self.history = rows_before(self.history, position.step, validated=not position.validate)
+        self.record.metrics = summarize_validations(self.history, monitor)
+        self.record.ledger = [e for e in self.record.ledger if e.epoch < position.epoch]
+        self.record.epochs_completed = position.epoch
+        self.record.optimizer_steps = position.step
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Do not go on with a run that early stopping has ended."""
         self._tick(trainer)
         self.pace.restart()
-        trainer.should_stop = self._has_stalled()
+        trainer.should_stop = self._has_stalled(pl_module)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Open a ledger, unless a resumed epoch goes on with its own."""
         assert isinstance(pl_module, TrainingModule)
-        self._tally = Tally()
+        self._tally, self._before, self._logged = Tally(), Tally(), (0.0, 0.0)
         pl_module.train_sums.zero_()
-        resumed, self._resumed = self._resumed, None
-        if resumed is None or not resumed.consumed:
-            self._before, self._sums_before, self._logged = Tally(), (0.0, 0.0), (0.0, 0.0)
+        state, self._resumed = self._resumed, None
+        if state is not None and self.position.consumed:
+            self._before = Tally(**state["tally"])
+            self._logged = (state["logged"][0], state["logged"][1])
+            # Sums go on where they were, not beside it: floats add up in one order only.
+            if trainer.is_global_zero:
+                sums = torch.tensor(state["train_sums"], dtype=torch.float64)
+                pl_module.train_sums.copy_(sums)
 
     def on_train_batch_end(
         self,
@@ -125,6 +142,8 @@ class Recorder(pl.Callback):
         self._tick(trainer)
         if trainer.global_step % self._log_every_steps == 0:
             self._log_training(trainer, pl_module)
+        if not self.position.consumed:
+            self._close_epoch(trainer, self.epoch)
         if time.monotonic() - self._written > SECONDS_BETWEEN_WRITES:
             self.write(trainer)
 
@@ -132,30 +151,18 @@ class Recorder(pl.Callback):
         """Log the validation and keep the best weights."""
         assert isinstance(pl_module, TrainingModule)
         values = {name: _finite(v) for name, v in pl_module.metrics.values().metrics.items()}
-        epoch = self.epoch
-        row: Row = {"epoch": epoch, "step": self.position.step}
-        row |= {"time_s": round(self.record.wall_s, 1)}
+        epoch, time_s = self.epoch, round(self.record.wall_s, 1)
+        row: Row = {"epoch": epoch, "step": self.position.step, "time_s": time_s}
         row |= {f"val_{name}": value for name, value in values.items()}
         self._add_row(trainer, row)
-        final: dict[str, float | int | None] = {"epoch": epoch, **values}
-        metrics = dict(self.record.metrics) | {"final": final}
-        monitor = pl_module.task.monitor
-        best = metrics.get("best")
-        if best is None or (final[monitor] or 0.0) > (best[monitor] or 0.0):
-            metrics["best"] = final
+        self.record.metrics = summarize_validations(self.history, pl_module.task.monitor)
+        if self.record.metrics["best"]["epoch"] == epoch:
             trainer.save_checkpoint(BEST, weights_only=True)
-        self.record.metrics = metrics
         self._tick(trainer)
         self.pace.restart()
         self.write(trainer)
-        if self._has_stalled():
+        if self._has_stalled(pl_module):
             trainer.should_stop = True
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Close the ledger; it must balance."""
-        if self.position.consumed == 0:
-            self._close_ledger(trainer, self.position.epoch - 1)
-            self.record.epochs_completed = self.position.epoch
 
     def write(self, trainer: pl.Trainer) -> None:
         """Write ``run.json`` and ``metrics.csv``."""
@@ -185,21 +192,23 @@ class Recorder(pl.Callback):
         if torch.distributed.is_initialized():
             torch.distributed.all_reduce(sums)
         loss, rows = sums.tolist()
-        return self._sums_before[0] + loss, self._sums_before[1] + rows
+        return loss, rows
 
-    def _close_ledger(self, trainer: pl.Trainer, epoch: int) -> None:
+    def _check_loss(self, trainer: pl.Trainer, loss: float) -> None:
+        if not math.isfinite(loss):
+            raise RsdlError(
+                "optim.lr",
+                f"the training loss is {loss} at step {trainer.global_step}",
+                "use a lower optim.lr, optim.clip_grad=1, or trainer.precision=fp32",
+            )
+
+    def _close_epoch(self, trainer: pl.Trainer, epoch: int) -> None:
         data = _data(trainer)
         assert data.train_loader is not None
         split = data.data.config.train_split
         entry = close_ledger(self._total(trainer), data.train_loader.plan, epoch, split)
-        kept = [old for old in self.record.ledger if old.epoch < epoch]
-        self.record.ledger = [*kept, entry]
-        if not entry.balanced:
-            raise RsdlError(
-                "ledger",
-                f"epoch {epoch} does not balance: {entry}",
-                "this is a bug in rsdl: please report it",
-            )
+        self.record.ledger = [*self.record.ledger, entry]
+        self.record.epochs_completed = epoch + 1
 
     def _tick(self, trainer: pl.Trainer) -> None:
         loader = _data(trainer).train_loader
@@ -215,17 +224,12 @@ class Recorder(pl.Callback):
         loss, rows = self._sums(module)
         mean = (loss - self._logged[0]) / max(rows - self._logged[1], 1.0)
         self._logged, self.last_loss = (loss, rows), mean
+        self._check_loss(trainer, mean)
         rate = float(trainer.optimizers[0].param_groups[0]["lr"])
-        if not math.isfinite(mean):
-            raise RsdlError(
-                "optim.lr",
-                f"the loss is {mean} at step {trainer.global_step} (rate {rate:.3g})",
-                "use a lower optim.lr, optim.clip_grad=1, or trainer.precision=32",
-            )
         row: Row = {
             "epoch": trainer.current_epoch,
             "step": trainer.global_step,
-            "samples": self.record.samples_read,
+            "samples": sum(entry.delivered for entry in self.record.ledger) + int(rows),
             "time_s": round(self.record.wall_s, 1),
             "lr": rate,
             "train_loss": mean,
@@ -240,42 +244,9 @@ class Recorder(pl.Callback):
         for logger in trainer.loggers:
             logger.log_metrics(values, step=int(row["step"] or 0))
 
-    def _has_stalled(self) -> bool:
-        """Return whether validation has not become better for ``patience`` epochs."""
-        scores = [score for row in self.history if (score := row.get("val_oa")) is not None]
-        if self._patience is None or len(scores) <= self._patience:
-            return False
-        return max(scores[-self._patience :]) <= max(scores[: -self._patience])
-
-
-def close_ledger(tally: Tally, plan: SamplingPlan, epoch: int, split: str) -> LedgerEntry:
-    """Compare what was read in an epoch with what was planned.
-
-    Args:
-        tally: What all ranks read, resumes included.
-        plan: What the epoch was to read.
-        epoch: Epoch, from 0.
-        split: Name of the split.
-    """
-    balanced = (
-        tally.planned == plan.num_planned == tally.delivered + tally.skipped
-        and tally.fingerprint == plan.fingerprint()
-    )
-    return LedgerEntry(
-        epoch=epoch,
-        split=split,
-        planned=plan.num_planned,
-        delivered=tally.delivered,
-        padded=tally.padded,
-        skipped=tally.skipped,
-        fingerprint=f"{tally.fingerprint:016x}",
-        balanced=balanced,
-    )
-
-
-def _is_before(row: Row, position: Position) -> bool:
-    step, validates = int(row["step"] or 0), row.get("val_loss") is not None
-    return step < position.step or (step == position.step and not validates)
+    def _has_stalled(self, module: pl.LightningModule) -> bool:
+        assert isinstance(module, TrainingModule)
+        return has_stalled(self.history, module.task.monitor, self._patience)
 
 
 def _data(trainer: pl.Trainer) -> DataModule:

@@ -53,6 +53,15 @@ class LoggingConfig(BaseModel):
     project: str = Field("rsdl", description="MLflow experiment or W&B project.")
 
 
+class EventLogger(TensorBoardLogger):
+    """TensorBoard's events and nothing else."""
+
+    def save(self) -> None:
+        """Write events, but no hparams.yaml: config.yaml says it all."""
+        if self._experiment is not None:
+            self._experiment.flush()
+
+
 def build_trainer(
     config: TrainerConfig,
     store: Store,
@@ -113,7 +122,7 @@ def build_loggers(config: LoggingConfig, folder: str, name: str) -> list[Logger]
         folder: Local folder for TensorBoard's event files.
         name: Name of the run.
     """
-    loggers: list[Logger] = [TensorBoardLogger(folder, name="", version="")]
+    loggers: list[Logger] = [EventLogger(folder, name="", version="")]
     try:
         if config.mlflow:
             from pytorch_lightning.loggers import MLFlowLogger

@@ -1,0 +1,35 @@
+"""From a config and an opened data set to the network, and the module that fits or evaluates it."""
+
+import torch
+from torch import nn
+
+from rsdl.config.run import RunConfig
+from rsdl.data.augment import Augment
+from rsdl.data.dataset import DataSet
+from rsdl.models.catalog import build_model
+from rsdl.tasks.classification import ClassificationTask
+from rsdl.train.module import TrainingModule
+
+
+def build_network(config: RunConfig, dataset: DataSet) -> nn.Module:
+    """Return the network that a config describes for a data set."""
+    manifest = dataset.manifest
+    network = build_model(
+        config.model,
+        num_classes=len(manifest.classes),
+        in_chans=len(manifest.bands),
+        image_size=config.data.image_size,
+    )
+    if config.trainer.channels_last:
+        network = network.to(memory_format=torch.channels_last)
+    if config.trainer.compile:
+        network.compile()
+    return network
+
+
+def build_module(config: RunConfig, dataset: DataSet, network: nn.Module) -> TrainingModule:
+    """Return the module that fits or evaluates a network."""
+    manifest = dataset.manifest
+    task = ClassificationTask(config.task, len(manifest.classes))
+    augment = Augment(config.augment, manifest.mean, manifest.std, manifest.dtype)
+    return TrainingModule(network, task, augment, config.optim, config.seed)

@@ -1,0 +1,181 @@
+"""Everything that one process of a run works with, and the checks before anything is begun."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import mkdtemp
+
+import pytorch_lightning as pl
+import torch
+import yaml
+from rich.console import Console
+from torch import nn
+
+from rsdl.commands.network import build_module, build_network
+from rsdl.config.run import RunConfig, flatten
+from rsdl.core.errors import ConfigError
+from rsdl.core.world import is_main
+from rsdl.data.dataset import DataSet
+from rsdl.data.module import DataModule
+from rsdl.models.catalog import find_timm_name
+from rsdl.storage.local import LocalStore
+from rsdl.train.checkpoint import Checkpointer
+from rsdl.train.module import TrainingModule
+from rsdl.train.preempt import StopRequest
+from rsdl.train.progress import ProgressReport
+from rsdl.train.record import (
+    CONFIG,
+    RunFolder,
+    RunRecord,
+    describe_environment,
+    git_revision,
+)
+from rsdl.train.recorder import Recorder
+from rsdl.train.trainer import build_loggers, build_trainer
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """Everything that one process of a run works with."""
+
+    config: RunConfig
+    folder: RunFolder
+    data: DataModule
+    module: TrainingModule
+    trainer: pl.Trainer
+    recorder: Recorder
+    console: Console
+
+
+def check_same_run(config: RunConfig, record: RunRecord, folder: RunFolder) -> None:
+    """Refuse to go on with a run under another config.
+
+    Raises:
+        ConfigError: Naming what changed.
+    """
+    if record.config_digest == config.digest:
+        return
+    changes = ["the code or the defaults"]
+    if folder.store.size(CONFIG) is not None:
+        old, new = flatten(yaml.safe_load(folder.store.read(CONFIG))), config.identity()
+        changes = [
+            f"{key} {old.get(key)} -> {value}"
+            for key, value in new.items()
+            if old.get(key) != value
+        ] or changes
+    raise ConfigError(
+        folder.store.url,
+        f"holds a run with another config: {', '.join(changes)}",
+        "give it another name=..., or begin anew with --restart",
+    )
+
+
+def open_session(
+    config: RunConfig,
+    folder: RunFolder,
+    known: RunRecord | None,
+    stop: StopRequest,
+    console: Console,
+) -> Session:
+    """Build everything that a run needs, checking the cheap things first."""
+    check_mixing(config)
+    dataset = DataSet(config.data)
+    if known is not None and known.manifest_digest != dataset.manifest.digest:
+        raise ConfigError(
+            "data.url",
+            f'is not the data set that this run was begun with ("{dataset.manifest.dataset}")',
+            "point it at the same data, or begin anew with --restart",
+        )
+    pl.seed_everything(config.seed, verbose=False)
+    data = DataModule(dataset, seed=config.seed, accumulate=config.trainer.accumulate)
+    network = build_network(config, dataset)
+    module = build_module(config, dataset, network)
+    module.steps_per_epoch = data.plan(0).num_batches()
+    total = config.trainer.max_epochs * module.steps_per_epoch
+    module.num_steps = min(config.trainer.max_steps or total, total)
+    record = known or new_record(config, dataset, network)
+    record.resumes += known is not None
+    record.status, record.reason = "running", ""
+    recorder = Recorder(
+        folder,
+        record,
+        folder.read_history() if known else [],
+        log_every_steps=config.trainer.log_every_steps,
+        patience=config.trainer.patience,
+    )
+    trainer = build_trainer(
+        config.trainer,
+        folder.store,
+        clip_grad=config.optim.clip_grad,
+        callbacks=[
+            recorder,
+            ProgressReport(
+                recorder,
+                steps_per_epoch=module.steps_per_epoch,
+                num_steps=module.num_steps,
+                console=console,
+            ),
+            Checkpointer(config.checkpoint, folder.store, stop),
+        ],
+        loggers=build_loggers(config.logging, event_folder(folder), config.name)
+        if is_main()
+        else [],
+    )
+    data.check(trainer.world_size)
+    record.device_count = trainer.world_size
+    record.device_name = device_name(trainer)
+    return Session(config, folder, data, module, trainer, recorder, console)
+
+
+def check_mixing(config: RunConfig) -> None:
+    """Refuse mixing in batches that have no pairs."""
+    size = config.data.batch_size // config.trainer.accumulate
+    if config.augment.mixes and size % 2:
+        raise ConfigError(
+            "data.batch_size",
+            f"{size} images in a micro-batch cannot be mixed in pairs",
+            "use an even number, or augment.mixup=0 augment.cutmix=0",
+        )
+
+
+def new_record(config: RunConfig, dataset: DataSet, network: nn.Module) -> RunRecord:
+    """Return the record of a run that begins."""
+    manifest = dataset.manifest
+    return RunRecord(
+        name=config.name,
+        git_revision=git_revision(),
+        config_digest=config.digest,
+        manifest_digest=manifest.digest,
+        seed=config.seed,
+        architecture=config.model.name,
+        timm_model=find_timm_name(config.model.name),
+        parameters=sum(parameter.numel() for parameter in network.parameters()),
+        dataset=manifest.dataset,
+        num_classes=len(manifest.classes),
+        bands=len(manifest.bands),
+        image_size=config.data.image_size,
+        global_batch=config.data.batch_size,
+        epochs_planned=config.trainer.max_epochs,
+        environment=describe_environment(),
+    )
+
+
+def device_name(trainer: pl.Trainer) -> str:
+    """Return what the user would call the device."""
+    if trainer.strategy.root_device.type == "cuda":
+        return torch.cuda.get_device_name(trainer.strategy.root_device)
+    for line in _cpu_facts():
+        if line.startswith("model name"):
+            return f"CPU ({line.partition(':')[2].strip()}, {torch.get_num_threads()} threads)"
+    return f"CPU ({torch.get_num_threads()} threads)"
+
+
+def event_folder(folder: RunFolder) -> str:
+    """Return a local folder for TensorBoard's events: the run's own where it is local."""
+    if isinstance(folder.store, LocalStore):
+        return folder.store.url
+    return mkdtemp(prefix="rsdl-events-")
+
+
+def _cpu_facts() -> list[str]:
+    path = Path("/proc/cpuinfo")
+    return path.read_text().splitlines() if path.is_file() else []

@@ -1,0 +1,90 @@
+"""The rows of ``metrics.csv``, and what follows from them: the last and the best validation.
+
+Everything that a run knows of its past validations is read off these rows, so that a resumed run
+and one that never stopped cannot disagree about the best epoch or about when to stop.
+"""
+
+import csv
+import io
+from collections.abc import Sequence
+
+Row = dict[str, float | None]
+Summary = dict[str, float | int | None]
+
+COLUMNS = (
+    "epoch", "step", "samples", "time_s", "lr", "train_loss", "images_per_s", "data_wait_pct",
+    "val_loss", "val_oa", "val_balanced_accuracy", "val_kappa", "val_macro_f1", "val_top5",
+    "val_ece",
+)  # fmt: skip
+PREFIX = "val_"
+
+
+def format_rows(rows: Sequence[Row]) -> str:
+    """Return rows as CSV with a header; every number reads back exactly."""
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n", extrasaction="ignore")
+    writer.writeheader()
+    writer.writerows({key: _cell(value) for key, value in row.items()} for row in rows)
+    return stream.getvalue()
+
+
+def parse_rows(text: str) -> list[Row]:
+    """Return the rows of a CSV that :func:`format_rows` wrote."""
+    return [
+        {name: float(value) if value else None for name, value in line.items()}
+        for line in csv.DictReader(io.StringIO(text))
+    ]
+
+
+def is_validation(row: Row) -> bool:
+    """Return whether a row is about a validation, and not about training steps."""
+    return row.get("train_loss") is None
+
+
+def rows_before(rows: Sequence[Row], step: int, *, validated: bool) -> list[Row]:
+    """Return the rows that lie behind an optimizer step.
+
+    Args:
+        rows: All rows.
+        step: Optimizer steps made.
+        validated: Whether a validation at this very step is behind, too.
+    """
+
+    def is_behind(row: Row) -> bool:
+        at = int(row["step"] or 0)
+        return at < step or (at == step and (validated or not is_validation(row)))
+
+    return [row for row in rows if is_behind(row)]
+
+
+def summarize_validations(rows: Sequence[Row], monitor: str) -> dict[str, Summary]:
+    """Return the metrics of the last and of the best validation as ``final`` and ``best``.
+
+    Args:
+        rows: All rows.
+        monitor: Metric that is to be high; the first of equals is the best.
+    """
+    found = [row for row in rows if is_validation(row)]
+    if not found:
+        return {}
+    best = max(found, key=lambda row: row.get(PREFIX + monitor) or 0.0)
+    return {"final": _summary(found[-1]), "best": _summary(best)}
+
+
+def has_stalled(rows: Sequence[Row], monitor: str, patience: int | None) -> bool:
+    """Return whether no validation of the last ``patience`` was better than those before."""
+    scores = [row.get(PREFIX + monitor) or 0.0 for row in rows if is_validation(row)]
+    if patience is None or len(scores) <= patience:
+        return False
+    return max(scores[-patience:]) <= max(scores[:-patience])
+
+
+def _summary(row: Row) -> Summary:
+    values = {name.removeprefix(PREFIX): row.get(name) for name in COLUMNS if PREFIX in name}
+    return {"epoch": int(row["epoch"] or 0), **values}
+
+
+def _cell(value: float | None) -> str:
+    if value is None or value != value:
+        return ""
+    return str(int(value)) if float(value).is_integer() and abs(value) < 1e15 else repr(value)

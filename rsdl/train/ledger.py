@@ -1,0 +1,57 @@
+"""What became of every sample of an epoch: planned, delivered, padded, skipped. It must balance."""
+
+from pydantic import BaseModel, ConfigDict
+
+from rsdl.core.batch import Tally
+from rsdl.core.errors import RsdlError
+from rsdl.data.plan import SamplingPlan
+
+
+class LedgerEntry(BaseModel):
+    """What became of one epoch's samples."""
+
+    model_config = ConfigDict(frozen=True)
+
+    epoch: int
+    split: str
+    planned: int
+    delivered: int
+    padded: int
+    skipped: int
+    fingerprint: str
+    balanced: bool
+
+
+def close_ledger(tally: Tally, plan: SamplingPlan, epoch: int, split: str) -> LedgerEntry:
+    """Compare what was read in an epoch with what was planned.
+
+    Args:
+        tally: What all ranks read, resumes included.
+        plan: What the epoch was to read.
+        epoch: Epoch, from 0.
+        split: Name of the split.
+
+    Raises:
+        RsdlError: If they differ: samples were lost, or read twice.
+    """
+    balanced = (
+        tally.planned == plan.num_planned == tally.delivered + tally.skipped
+        and tally.fingerprint == plan.fingerprint()
+    )
+    entry = LedgerEntry(
+        epoch=epoch,
+        split=split,
+        planned=plan.num_planned,
+        delivered=tally.delivered,
+        padded=tally.padded,
+        skipped=tally.skipped,
+        fingerprint=f"{tally.fingerprint:016x}",
+        balanced=balanced,
+    )
+    if not balanced:
+        raise RsdlError(
+            "ledger",
+            f"epoch {epoch} does not balance: {entry}",
+            "this is a bug in rsdl: please report it",
+        )
+    return entry

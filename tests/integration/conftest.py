@@ -1,0 +1,217 @@
+"""Commands of ``rsdl`` as real processes, and what a run has left behind."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+NURSERY = Path(__file__).with_name("nursery.py")
+TIMED = {"time_s", "images_per_s", "data_wait_pct"}
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A command that has ended."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+class Command:
+    """A command that runs in a process of its own."""
+
+    def __init__(self, server: "subprocess.Popen[str]", folder: Path) -> None:
+        self._server = server
+        self._folder = folder
+        self.pid: int = self._hear()["pid"]
+
+    def wait_for(self, condition: Callable[[], object], limit_s: float = 60) -> None:
+        """Wait until a condition holds; the process must not have ended without it."""
+        end = time.monotonic() + limit_s
+        while not condition():
+            assert time.monotonic() < end, self.stderr
+            assert self._state() not in "ZX", f"ended before: {self.stderr}"
+            time.sleep(0.002)
+
+    def send(self, number: int) -> None:
+        """Send a signal."""
+        os.kill(self.pid, number)
+
+    def wait(self) -> Ended:
+        """Wait for the end."""
+        code = self._hear()["returncode"]
+        return Ended(code, (self._folder / "stdout").read_text(), self.stderr)
+
+    @property
+    def stderr(self) -> str:
+        return (self._folder / "stderr").read_text()
+
+    def _hear(self) -> dict[str, int]:
+        assert self._server.stdout is not None
+        line: dict[str, int] = json.loads(self._server.stdout.readline())
+        return line
+
+    def _state(self) -> str:
+        return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+class Rsdl:
+    """Starts commands."""
+
+    def __init__(self, server: "subprocess.Popen[str]", folder: Path) -> None:
+        self._server = server
+        self._folder = folder
+
+    def start(
+        self, *arguments: object, die: int | None = None, env: Mapping[str, str] | None = None
+    ) -> Command:
+        """Start ``rsdl ARGUMENTS`` in the test's own folder."""
+        assert self._server.stdin is not None
+        request = {
+            "arguments": [str(argument) for argument in arguments],
+            "cwd": str(self._folder),
+            "env": dict(env or {}),
+            "stdout": str(self._folder / "stdout"),
+            "stderr": str(self._folder / "stderr"),
+            "die": die,
+        }
+        self._server.stdin.write(json.dumps(request) + "\n")
+        self._server.stdin.flush()
+        return Command(self._server, self._folder)
+
+    def __call__(self, *arguments: object, **options: Any) -> Ended:
+        """Run ``rsdl ARGUMENTS`` to its end."""
+        return self.start(*arguments, **options).wait()
+
+
+@pytest.fixture(scope="session")
+def nursery() -> Iterator["subprocess.Popen[str]"]:
+    """Return the process that forks commands."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "120"}
+    server = subprocess.Popen(
+        [sys.executable, str(NURSERY)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+    assert server.stdin is not None and server.stdout is not None
+    assert "ready" in server.stdout.readline()
+    yield server
+    server.stdin.close()
+    server.wait()
+    server.stdout.close()
+
+
+@pytest.fixture
+def rsdl(nursery: "subprocess.Popen[str]", tmp_path: Path) -> Rsdl:
+    """Return what runs commands, one at a time."""
+    return Rsdl(nursery, tmp_path)
+
+
+Write = Callable[..., Path]
+
+
+@pytest.fixture
+def write_config(packed: str, tmp_path: Path) -> Write:
+    """Return what writes ``NAME.yaml`` for a tiny run on ``packed``, with fields by dotted path."""
+
+    def write(name: str, **fields: Any) -> Path:
+        tree: dict[str, Any] = {
+            "output": str(tmp_path / "runs"),
+            "data": {"url": packed, "image_size": 32, "batch_size": 4, "num_workers": 2},
+            "model": {"name": "test_efficientnet"},
+            "optim": {"warmup_epochs": 0.5, "lr": 2e-3},
+            "trainer": {"accelerator": "cpu", "max_epochs": 3, "log_every_steps": 1},
+        }
+        for path, value in fields.items():
+            room, _, field = path.partition("__")
+            if field:
+                tree.setdefault(room, {})[field] = value
+            else:
+                tree[room] = value
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(yaml.safe_dump(tree))
+        return path
+
+    return write
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run has left behind."""
+
+    folder: Path
+
+    @property
+    def record(self) -> dict[str, Any]:
+        record: dict[str, Any] = json.loads((self.folder / "run.json").read_text())
+        return record
+
+    @property
+    def rows(self) -> list[dict[str, str]]:
+        """Rows of ``metrics.csv`` without the columns that tell the time."""
+        with (self.folder / "metrics.csv").open() as stream:
+            return [
+                {key: value for key, value in row.items() if key not in TIMED}
+                for row in csv.DictReader(stream)
+            ]
+
+    def load(self, name: str = "last") -> dict[str, Any]:
+        content: dict[str, Any] = torch.load(
+            self.folder / "checkpoints" / f"{name}.ckpt", weights_only=True
+        )
+        return content
+
+    @property
+    def names(self) -> list[str]:
+        found = (p.relative_to(self.folder) for p in self.folder.rglob("*") if p.is_file())
+        return sorted(p.as_posix().split(".tfevents")[0] for p in found)
+
+
+def differences(left: object, right: object, path: str = "") -> list[str]:
+    """Return where two trees of tensors and values are not equal, bit by bit."""
+    if isinstance(left, torch.Tensor) and isinstance(right, torch.Tensor):
+        return [] if torch.equal(left, right) else [path]
+    if isinstance(left, Mapping) and isinstance(right, Mapping):
+        if left.keys() != right.keys():
+            return [f"{path} keys"]
+        return [d for key in left for d in differences(left[key], right[key], f"{path}.{key}")]
+    if isinstance(left, Sequence) and isinstance(right, Sequence) and not isinstance(left, str):
+        if len(left) != len(right):
+            return [f"{path} length"]
+        pairs = zip(left, right, strict=True)
+        return [d for at, pair in enumerate(pairs) for d in differences(*pair, f"{path}.{at}")]
+    return [] if left == right else [f"{path}: {left} {right}"]
+
+
+def assert_same_run(left: Run, right: Run) -> None:
+    """Check that two runs ended with the same numbers, bit by bit."""
+    for name in ("last", "best"):
+        assert differences(left.load(name), right.load(name)) == []
+    assert left.rows == right.rows
+    for key in ("metrics", "ledger", "optimizer_steps", "epochs_completed", "status"):
+        assert left.record[key] == right.record[key], key
+
+
+@pytest.fixture(scope="session")
+def compare_runs() -> Callable[[Run, Run], None]:
+    """Return :func:`assert_same_run`."""
+    return assert_same_run
+
+
+@pytest.fixture
+def run_at(tmp_path: Path) -> Callable[[str], Run]:
+    """Return what finds the run of a name."""
+    return lambda name: Run(tmp_path / "runs" / name)

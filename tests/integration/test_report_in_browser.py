@@ -1,0 +1,121 @@
+"""The report in a real browser: nothing sticks out, at desktop and at phone width."""
+
+import html
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from rsdl.evaluate.comparison import Entry, render_comparison
+from rsdl.evaluate.report import render_report
+from rsdl.evaluate.result import Evaluation, Picture, RunnerUp
+from rsdl.evaluate.scores import scores_from_confusion
+
+CLASSES = tuple(f"very_long_land_use_class_name_number_{number}" for number in range(45))
+RUN = {"name": "a_run_with_quite_a_long_name_" * 3, "architecture": "resnet50", "dataset": "ucm"}
+
+
+def evaluation() -> Evaluation:
+    """Return an evaluation of many classes with long names, mistakes and pictures."""
+    import numpy as np
+
+    confusion = np.random.default_rng(0).integers(0, 3, (45, 45)) + 60 * np.eye(45, dtype=int)
+    scores = scores_from_confusion(confusion, CLASSES)
+    picture = Picture(
+        key="k" * 80,
+        source="/a/very/long/path/without/any/break/" + "x" * 80,
+        label=CLASSES[0],
+        predicted=CLASSES[1],
+        confidence=0.9,
+        runner_up=RunnerUp(name=CLASSES[2], probability=0.05),
+    )
+    return Evaluation(
+        run="run",
+        split="test",
+        checkpoint="checkpoints/best.ckpt",
+        classes=CLASSES,
+        num_samples=int(confusion.sum()),
+        metrics={**scores.metrics, "top5": 0.9, "ece": 0.1, "loss": 1.0},
+        per_class=scores.per_class,
+        confusion=tuple(map(tuple, confusion.tolist())),
+        mistakes=(picture,) * 5,
+        uncertain=(picture,) * 5,
+    )
+
+
+def history() -> list[dict[str, float | None]]:
+    """Return the rows of a short run."""
+    return [
+        {"epoch": epoch, "step": 10 * epoch + 10, "val_oa": 0.1 * epoch, "val_loss": 3 - epoch / 5}
+        for epoch in range(8)
+    ]
+
+
+@pytest.fixture
+def browser(require: Callable[[str, bool], None]) -> str:
+    """Return headless Chromium, or skip."""
+    path = shutil.which("chromium") or shutil.which("chromium-browser")
+    require("chromium", path is not None)
+    assert path is not None
+    return path
+
+
+def measure(browser: str, page: Path, width: int, folder: Path) -> tuple[int, int]:
+    """Return the width of the page's window and of its content, laid out in a frame of ``width``."""
+    frame = folder / "frame.html"
+    inner = page.read_text()
+    # A frame of the wanted width, since headless Chromium has a least window width; its content is
+    # inlined so that the measuring script may look inside.
+    frame.write_text(
+        f'<iframe id=f style="width:{width}px;height:900px;border:0" '
+        f'srcdoc="{html.escape(inner)}"></iframe><p id=out></p><script>'
+        "onload=()=>{const d=document.getElementById('f').contentDocument.documentElement;"
+        "document.getElementById('out').textContent=d.clientWidth+' '+d.scrollWidth}</script>"
+    )
+    done = subprocess.run(
+        [
+            browser,
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-background-networking",
+            "--no-first-run",
+            f"--user-data-dir={folder / 'profile'}",
+            "--virtual-time-budget=5000",
+            "--dump-dom",
+            frame.as_uri(),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    found = re.search(r'<p id="out">(\d+) (\d+)</p>', done.stdout)
+    assert found is not None, done.stdout[-2000:]
+    return int(found[1]), int(found[2])
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_pages_fit_the_window(browser: str, tmp_path: Path, width: int):
+    pages = {
+        "report": render_report(
+            evaluation=evaluation(), run=RUN, history=history(), config_yaml="a: b\n" * 20
+        ),
+        "comparison": render_comparison([Entry(RUN, evaluation(), history())] * 3),
+    }
+    for name, text in pages.items():
+        page = tmp_path / f"{name}.html"
+        page.write_text(text)
+        window, content = measure(browser, page, width, tmp_path)
+        assert 0 < window <= width
+        assert content <= window, f"{name} is {content} px wide in a window of {window} px"
+
+
+def test_a_page_that_sticks_out_is_noticed(browser: str, tmp_path: Path):
+    page = tmp_path / "wide.html"
+    page.write_text("<!doctype html><body><div style='width:2000px'>wide</div></body>")
+    window, content = measure(browser, page, 390, tmp_path)
+    assert content > window

@@ -1,0 +1,281 @@
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rsdl.core.errors import StorageError
+from rsdl.storage.local import PART_MARK, LocalStore
+
+NAMES = st.lists(
+    st.text("abcxyz0.-_", min_size=1, max_size=8).filter(lambda part: part.strip(".") != ""),
+    min_size=1,
+    max_size=3,
+).map("/".join)
+
+WRITE_AND_WAIT = """
+import sys, time
+from pathlib import Path
+from rsdl.storage.local import LocalStore
+
+with LocalStore(Path(sys.argv[1])).create(sys.argv[2]) as path:
+    path.write_bytes(b"half of it")
+    print("writing", flush=True)
+    time.sleep(60)
+"""
+
+FILL = """
+import resource, sys
+from pathlib import Path
+from rsdl.core.errors import StorageError
+from rsdl.storage.local import LocalStore
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16))
+try:
+    LocalStore(Path(sys.argv[1])).write("big.bin", bytes(1 << 20))
+except StorageError as error:
+    print(error)
+    sys.exit(error.exit_code)
+"""
+
+
+def files(root: Path) -> list[str]:
+    return sorted(path.relative_to(root).as_posix() for path in root.rglob("*"))
+
+
+@given(contents=st.dictionaries(st.sampled_from(["a", "b.tar", "c/d", "c/e/f"]), st.binary()))
+def test_a_store_is_a_mapping_from_names_to_bytes(
+    contents: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory
+):
+    store = LocalStore(tmp_path_factory.mktemp("store"))
+    for name, data in contents.items():
+        store.write(name, data)
+
+    assert {entry.name: entry.size for entry in store.list()} == {
+        name: len(data) for name, data in contents.items()
+    }
+    assert [entry.name for entry in store.list()] == sorted(contents)
+    assert all(store.read(name) == data for name, data in contents.items())
+    assert all(store.local(name).read_bytes() == data for name, data in contents.items())
+
+
+def test_listing_knows_prefixes_not_folders(tmp_path: Path):
+    store = LocalStore(tmp_path)
+    for name in ("ab/1", "ab/2", "abc", "b"):
+        store.write(name, b"x")
+
+    assert [entry.name for entry in store.list("ab")] == ["ab/1", "ab/2", "abc"]
+    assert store.size("ab") is None
+    with pytest.raises(StorageError, match="no such file"):
+        store.local("ab")
+
+
+def test_a_failing_block_leaves_what_was_there(tmp_path: Path):
+    store = LocalStore(tmp_path)
+    store.write("name", b"old")
+
+    with pytest.raises(ZeroDivisionError), store.create("name") as path:
+        path.write_bytes(b"new")
+        raise ZeroDivisionError
+
+    assert store.read("name") == b"old"
+    assert files(tmp_path) == ["name"]
+
+
+def test_a_failing_block_leaves_nothing_where_nothing_was(tmp_path: Path):
+    store = LocalStore(tmp_path)
+
+    with pytest.raises(KeyboardInterrupt), store.create("folder/name") as path:
+        path.write_bytes(b"new")
+        raise KeyboardInterrupt
+
+    assert not list(store.list())
+    assert not list((tmp_path / "folder").iterdir())
+
+
+def test_a_block_that_writes_nothing_is_an_error(tmp_path: Path):
+    with pytest.raises(StorageError, match="no such file"), LocalStore(tmp_path).create("name"):
+        pass
+
+    assert files(tmp_path) == []
+
+
+def test_an_error_about_another_file_keeps_that_files_name(tmp_path: Path):
+    with pytest.raises(StorageError, match="elsewhere: no such file"):  # noqa: SIM117
+        with LocalStore(tmp_path / "store").create("name"):
+            (tmp_path / "elsewhere").read_bytes()
+
+
+def test_readers_see_the_old_bytes_until_all_new_ones_are_there(tmp_path: Path):
+    store = LocalStore(tmp_path)
+    store.write("name", b"old")
+
+    with store.create("name") as path:
+        path.write_bytes(b"half")
+        assert store.read("name") == b"old"
+        assert [entry.name for entry in store.list()] == ["name"]
+        path.write_bytes(b"whole")
+
+    assert store.read("name") == b"whole"
+
+
+def test_writers_of_one_name_do_not_disturb_each_other(tmp_path: Path):
+    store = LocalStore(tmp_path)
+    contents = [bytes([number]) * 50_000 for number in range(8)]
+    threads = [threading.Thread(target=store.write, args=("name", data)) for data in contents]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert store.read("name") in contents
+    assert files(tmp_path) == ["name"]
+
+
+@pytest.mark.parametrize("name", ["../x", "a/../../x", "/etc/passwd", "", ".", "a\0b"])
+def test_names_that_escape_are_refused(name: str, tmp_path: Path):
+    store = LocalStore(tmp_path / "root")
+    for act in (store.read, store.local, store.size, store.delete):
+        with pytest.raises(StorageError, match="must stay below"):
+            act(name)
+    with pytest.raises(StorageError, match="must stay below"):
+        store.write(name, b"x")
+
+
+@given(name=NAMES)
+def test_every_plain_name_can_be_written_and_deleted(
+    name: str, tmp_path_factory: pytest.TempPathFactory
+):
+    root = tmp_path_factory.mktemp("store")
+    store = LocalStore(root)
+    store.write(name, b"x")
+    assert [entry.name for entry in store.list()] == [name]
+
+    store.delete(name)
+    store.delete(name)
+
+    assert files(root) == []
+
+
+def test_deleting_keeps_folders_that_hold_something_else(tmp_path: Path):
+    store = LocalStore(tmp_path / "root")
+    store.write("a/b/c", b"x")
+    store.write("a/d", b"x")
+
+    store.delete("a/b/c")
+
+    assert files(tmp_path) == ["root", "root/a", "root/a/d"]
+
+
+@pytest.mark.parametrize("name", ["file/name", "file/folder/name"])
+def test_a_file_in_the_place_of_a_folder_is_one_line(name: str, tmp_path: Path):
+    (tmp_path / "file").write_bytes(b"")
+    store = LocalStore(tmp_path)
+
+    with pytest.raises(StorageError, match="is a file, not a folder; choose another") as caught:
+        store.write(name, b"x")
+
+    assert "\n" not in str(caught.value)
+    assert str(tmp_path) in str(caught.value)
+    assert store.size(name) is None
+    store.delete(name)
+
+
+def test_a_folder_in_the_place_of_a_file_is_one_line(tmp_path: Path):
+    (tmp_path / "name").mkdir()
+    store = LocalStore(tmp_path)
+
+    with pytest.raises(StorageError, match="is a folder"):
+        store.read("name")
+    with pytest.raises(StorageError, match="is a folder"):
+        store.write("name", b"x")
+
+    assert files(tmp_path) == ["name"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere; run as another user")
+def test_a_folder_that_may_not_be_written_is_one_line(tmp_path: Path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(StorageError, match="permission denied; choose a place that you may write"):
+        LocalStore(tmp_path).write("name", b"x")
+
+
+def test_a_place_where_nobody_may_write_is_one_line():
+    if not Path("/proc/self").is_dir():
+        pytest.skip("needs Linux's /proc")
+    with pytest.raises(StorageError) as caught:
+        LocalStore(Path("/proc/self")).write("name", b"x")
+    assert str(caught.value).startswith("/proc/self/name: ")
+
+
+def test_what_does_not_fit_leaves_nothing(tmp_path: Path):
+    done = subprocess.run(
+        [sys.executable, "-c", FILL, str(tmp_path)], capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 2
+    assert done.stdout.count("\n") == 1 and "File too large" in done.stdout
+    assert not done.stderr
+    assert files(tmp_path) == []
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(small_disk: Path):
+    store = LocalStore(small_disk)
+    store.write("fits", bytes(100_000))
+
+    with pytest.raises(StorageError, match="the disk is full; free some space"):
+        store.write("does_not", bytes(3 << 20))
+
+    assert files(small_disk) == ["fits"]
+
+
+def test_the_part_of_a_killed_writer_is_swept_by_the_next_one(tmp_path: Path):
+    code = [sys.executable, "-c", WRITE_AND_WAIT, str(tmp_path), "folder/name"]
+    with subprocess.Popen(code, stdout=subprocess.PIPE) as writer:
+        assert writer.stdout is not None and writer.stdout.readline() == b"writing\n"
+        LocalStore(tmp_path).write("folder/name", b"while the other one lives")
+        assert len(files(tmp_path)) == 3, "a living writer's part must stay"
+        writer.send_signal(signal.SIGKILL)
+    assert len(files(tmp_path)) == 3
+
+    LocalStore(tmp_path).write("folder/other", b"another name")
+    assert len(files(tmp_path)) == 4
+    LocalStore(tmp_path).write("folder/name", b"whole")
+
+    assert files(tmp_path) == ["folder", "folder/name", "folder/other"]
+    assert (tmp_path / "folder/name").read_bytes() == b"whole"
+
+
+@pytest.mark.parametrize(
+    ("host", "pid", "age_s", "stays"),
+    [
+        ("another-host", 1, 60, True),
+        ("another-host", 1, 25 * 3600, False),
+        (socket.gethostname(), os.getpid(), 60, False),  # an earlier process of our number
+        (socket.gethostname(), os.getppid(), 60, True),
+    ],
+)
+def test_parts_of_other_writers_stay_while_they_may_be_alive(
+    host: str, pid: int, age_s: int, stays: bool, tmp_path: Path
+):
+    part = tmp_path / f".name{PART_MARK}{host}-{pid}-0123456789abcdef"
+    part.write_bytes(b"half")
+    then = time.time() - age_s
+    os.utime(part, (then, then))
+
+    LocalStore(tmp_path).write("name", b"whole")
+
+    assert part.exists() == stays
+
+
+def test_a_file_that_only_looks_like_a_part_is_listed(tmp_path: Path):
+    store = LocalStore(tmp_path)
+    store.write(f"x{PART_MARK}1.tar", b"x")
+    assert [entry.name for entry in store.list()] == [f"x{PART_MARK}1.tar"]
