@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from pytorch_lightning.utilities.exceptions import SIGTERMException
@@ -15,7 +16,7 @@ from rsdl.config.load import load_config, to_yaml
 from rsdl.core.errors import PreemptedError, RsdlError
 from rsdl.core.world import is_main
 from rsdl.storage.connect import connect, join
-from rsdl.train.checkpoint import BEST, LAST, Position, read_checkpoint, state_of
+from rsdl.train.checkpoint import BEST, LAST, Position, read_checkpoint, set_progress, state_of
 from rsdl.train.preempt import StopRequest
 from rsdl.train.record import CONFIG, RunFolder
 
@@ -113,10 +114,17 @@ def run_session(session: Session, *, resumed: bool) -> None:
         store.write(CONFIG, to_yaml(session.config).encode())
     recorder.write(trainer)
     if position.validate:
-        trainer.validate(module, datamodule=data, verbose=False)
+        validate(session)
     trainer.fit(module, datamodule=data, ckpt_path=checkpoint)
     if recorder.record.metrics.get("final", {}).get("epoch") != recorder.epoch:
-        trainer.validate(module, datamodule=data, verbose=False)
+        validate(session)
+
+
+def validate(session: Session) -> None:
+    """Validate outside of training, as after the epoch that was trained last."""
+    position = replace(session.recorder.position, epoch=session.recorder.epoch)
+    set_progress(session.trainer, position)
+    session.trainer.validate(session.module, datamodule=session.data, verbose=False)
 
 
 def finish(session: Session) -> None:

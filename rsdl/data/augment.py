@@ -70,7 +70,8 @@ class Augment(nn.Module):
         config: What to do in training.
         mean: Mean of each band in stored units, ``[C]``.
         std: Standard deviation of each band, ``[C]``; 0 counts as 1.
-        dtype: Type of the stored pixels, for the range of colours.
+        dtype: Type of the stored pixels, for the range of colours; float32 has no known range, so
+            its colours are not jittered.
     """
 
     mean: Tensor
@@ -82,7 +83,7 @@ class Augment(nn.Module):
         super().__init__()
         self.config = config
         self.num_bands = len(mean)
-        self.top = {"uint8": 255.0, "uint16": 65535.0, "float32": 1.0}[dtype]
+        self.top = {"uint8": 255.0, "uint16": 65535.0, "float32": None}[dtype]
         scale = 1.0 / np.where(np.asarray(std) > 0, std, 1.0)
         # Not in the checkpoint: the manifest says it, and a run is bound to its manifest.
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32), persistent=False)
@@ -107,7 +108,7 @@ class Augment(nn.Module):
             return self.normalize(images), None
         config, numbers = self.config, batch.uniforms
         images = turn(images, numbers, flip=config.flip, rotate90=config.rotate90)
-        if config.jitters and self.num_bands == 3:
+        if config.jitters and self.num_bands == 3 and self.top is not None:
             colours = images.to(torch.float32) / self.top
             images = jitter_colours(colours, numbers, config) * self.top
         normal = self.normalize(images)
@@ -121,12 +122,21 @@ class Augment(nn.Module):
     def mix(self, images: Tensor, batch: Batch) -> tuple[Tensor, Mix]:
         """Mix rows 2j and 2j + 1 with each other by mixup or CutMix.
 
-        Neighbours in the global order stay on one rank at every world size, so the partner is a
-        function of the plan. A row that does not count is not mixed in.
+        Neighbours in the global order stay on one rank wherever its part is even, so the partner is
+        a function of the plan. A row that does not count is not mixed in.
+
+        Raises:
+            ConfigError: If the number of rows is odd.
 
         Sources: Zhang et al. 2018 (mixup), Yun et al. 2019 (CutMix).
         """
         size, _, height, width = images.shape
+        if size % 2:
+            raise ConfigError(
+                "data.batch_size",
+                f"gives each device {size} images at a time, mixup and cutmix need pairs",
+                "choose one that gives an even number, or set augment.mixup and .cutmix to 0",
+            )
         rows = torch.arange(size, device=images.device)
         partner, leader = rows ^ 1, rows & ~1
         numbers = batch.uniforms[leader]  # a pair shares its numbers

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from rsdl.core.machine import usable_cores
 from rsdl.data.decode import decode_image
 from rsdl.data.index import Index, open_index
 from rsdl.data.manifest import File, Manifest, Split, load_manifest
+from rsdl.data.members import find_image, find_label, group_members
 from rsdl.data.reader import ShardReader
 from rsdl.data.sample import EXTENSIONS
 from rsdl.data.tar import Member, hash_file, scan_tar
@@ -18,6 +20,8 @@ from rsdl.storage.connect import join
 from rsdl.storage.store import Store
 
 Progress = Callable[[int, int], None]
+Read = Callable[[int, int], bytes]
+Samples = dict[str, dict[str, Member]]
 
 
 @dataclass(slots=True)
@@ -77,8 +81,10 @@ def _check_index(store: Store, name: str, split: Split, report: CheckReport) -> 
         report.problems += problems or [str(error)]
         return None
     report.problems += problems
-    counts = np.bincount(np.clip(index.labels, 0, None), minlength=len(split.class_counts))
-    if counts.tolist() != list(split.class_counts):
+    # Damaged labels may be anything: what is out of range is counted at either end.
+    num_classes = len(split.class_counts)
+    counts = np.bincount(np.clip(index.labels, -1, num_classes) + 1, minlength=num_classes + 2)
+    if counts.tolist() != [0, *split.class_counts, 0]:
         report.problems.append(f"{where}: labels disagree with the manifest's counts of {name}")
     return index
 
@@ -104,38 +110,55 @@ def _check_shard(
     if index is None or store.size(shard.name) is None:
         return problems
     try:
-        members = {member.offset: member for member in scan_tar(store.local(shard.name), where)}
+        path = store.local(shard.name)
+        samples: Samples | None = group_members(scan_tar(path, where), where)
     except RsdlError as error:
-        members, problems = {}, problems or [str(error)]
+        samples, problems = None, problems or [str(error)]
+    if samples is not None and len(samples) != shard.samples:
+        problems.append(f"{where}: holds {len(samples)} samples, the index has {shard.samples}")
     reader = ShardReader(store, index.shard_names)
-    for sample in range(start, start + shard.samples):
-        problem = _check_sample(manifest, index, reader, members, sample, number)
-        if problem is not None:
-            problems.append(f"{where}: {problem}")
-    reader.close()
+    try:
+        for sample in range(start, start + shard.samples):
+            row = index.rows[sample]
+            key = row["key"].decode(errors="replace")
+            members = None if samples is None else samples.get(key, {})
+            problem = _check_sample(manifest, row, members, partial(reader.read, number))
+            if problem is not None:
+                problems.append(f"{where}:{key}: {problem}")
+    finally:
+        reader.close()
     return problems
 
 
 def _check_sample(
-    manifest: Manifest,
-    index: Index,
-    reader: ShardReader,
-    members: dict[int, Member],
-    sample: int,
-    shard: int,
+    manifest: Manifest, row: np.void, members: dict[str, Member] | None, read: Read
 ) -> str | None:
-    row = index.rows[sample]
-    key, kind = row["key"].decode(), EXTENSIONS[int(row["extension"])]
-    offset, length = int(row["offset"]), int(row["length"])
-    member = members.get(offset)
-    if members and (member is None or member.length != length or member.key != key):
-        return f"{key}: the index and the tar disagree on where it lies"
-    if not 0 <= int(row["label"]) < len(manifest.classes):
-        return f"{key}: label {row['label']} is out of range"
+    """Return what is wrong with a sample; ``members`` is ``None`` where the tar is unreadable."""
+    offset, length, label = int(row["offset"]), int(row["length"]), int(row["label"])
+    if not 0 <= label < len(manifest.classes):
+        return f"label {label} is out of range"
+    if row["extension"] >= len(EXTENSIONS):
+        return "the index does not say what kind of image it is"
+    kind = EXTENSIONS[int(row["extension"])]
     try:
-        pixels = decode_image(reader.read(shard, offset, length), kind, key, len(manifest.bands))
+        if members is not None and (problem := _compare(row, members, read)) is not None:
+            return problem
+        pixels = decode_image(read(offset, length), kind, "", len(manifest.bands))
     except RsdlError as error:
-        return str(error)
+        return error.problem
     if str(pixels.dtype) != manifest.dtype:
-        return f"{key}: has {pixels.dtype} pixels, the data set {manifest.dtype}"
+        return f"has {pixels.dtype} pixels, the data set {manifest.dtype}"
+    return None
+
+
+def _compare(row: np.void, members: dict[str, Member], read: Read) -> str | None:
+    """Return where the index and the tar disagree."""
+    if not members:
+        return "is in the index, but not in the tar"
+    image, _ = find_image(members, "")
+    if (image.offset, image.length) != (int(row["offset"]), int(row["length"])):
+        return "the index and the tar disagree on where it lies"
+    label, _ = find_label(members, lambda member: read(member.offset, member.length), "")
+    if label != int(row["label"]):
+        return f"has label {row['label']} in the index and {label} in the tar"
     return None

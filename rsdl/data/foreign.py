@@ -5,21 +5,23 @@ needs an image member and a class: ``cls`` in ASCII, or ``json`` with ``label`` 
 """
 
 import fnmatch
-import json
 import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 
 from rsdl import __version__
 from rsdl.core.errors import DataError
 from rsdl.core.machine import usable_cores
-from rsdl.data.decode import SUFFIXES, check_kind, decode_image
+from rsdl.data.decode import Pixels, check_kind, decode_image
 from rsdl.data.index import Row, Rows, join_rows, pack_rows
-from rsdl.data.manifest import MANIFEST, Manifest, Shard
+from rsdl.data.manifest import MANIFEST, Dtype, Manifest, Shard
+from rsdl.data.members import find_image, find_label, group_members, kind_of
 from rsdl.data.pack import write_split
 from rsdl.data.statistics import BandStatistics, merge_statistics
 from rsdl.data.tar import Member, hash_file, scan_tar
@@ -30,8 +32,11 @@ SPLIT_WORDS = {
     "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val",
     "dev": "val", "test": "test", "testing": "test", "eval": "test",
 }  # fmt: skip
-DTYPES = ("uint8", "uint16", "float32")
+NUM_PROBED = 16
 Progress = Callable[[int, int], None]
+Layout = tuple[int, str]
+RGB: Layout = (3, "uint8")
+GREY: Layout = (1, "uint8")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +47,6 @@ class ScannedShard:
     rows: Rows
     names: dict[int, str]
     statistics: BandStatistics
-    layout: tuple[int, str]
 
 
 def index_shards(
@@ -69,17 +73,17 @@ def index_shards(
         raise DataError(store.url, "has a manifest already", "pass --overwrite to index it anew")
     groups = group_shards(store, globs)
     jobs = [(split, name) for split, names in groups.items() for name in names]
+    bands, dtype = layout = probe_layout(store, [name for _, name in jobs])
+    measured = "train" if "train" in groups else next(iter(groups))
     scanned: dict[str, ScannedShard] = {}
     with ThreadPoolExecutor(usable_cores(), thread_name_prefix="index") as pool:
-        results = pool.map(lambda job: scan_shard(store, job[1], measure=job[0] == "train"), jobs)
+        results = pool.map(
+            lambda job: scan_shard(store, job[1], layout=layout, measure=job[0] == measured), jobs
+        )
         for (_, name), result in zip(jobs, results, strict=True):
             scanned[name] = result
             if progress is not None:
                 progress(len(scanned), len(jobs))
-    layouts = {result.layout for result in scanned.values()}
-    if len(layouts) > 1:
-        raise DataError(store.url, f"mixes images of {sorted(layouts)}", "keep one kind")
-    bands, dtype = layouts.pop()
     names = class_names(scanned, classes, store.url)
     splits = {
         split: write_split(
@@ -125,7 +129,13 @@ def group_shards(store: Store, globs: Sequence[str]) -> dict[str, list[str]]:
         found = fnmatch.filter(tars, pattern)
         if not found:
             raise DataError("--split", f'no tar matches "{pattern}"', f"there is {tars[0]}")
-        groups.setdefault(split, []).extend(found)
+        for name in found:
+            taken = next((other for other, names in groups.items() if name in names), split)
+            if taken != split:
+                raise DataError(
+                    "--split", f"{name} would be in {taken} and in {split}", "narrow the patterns"
+                )
+        groups[split] = list(dict.fromkeys([*groups.get(split, []), *found]))
     if globs:
         return groups
     for name in tars:
@@ -135,99 +145,90 @@ def group_shards(store: Store, globs: Sequence[str]) -> dict[str, list[str]]:
     return groups
 
 
-def scan_shard(store: Store, name: str, *, measure: bool) -> ScannedShard:
+def probe_layout(store: Store, names: Sequence[str]) -> Layout:
+    """Return bands and dtype of the images, from the first ones of each tar.
+
+    Grey JPEGs are common among colour ones, so the first image that is not grey decides.
+    """
+    layout: Layout | None = None
+    for name in names:
+        where = join(store.url, name)
+        members = (m for m in scan_tar(store.local(name), where) if kind_of(m.extension))
+        for member in islice(members, NUM_PROBED):
+            data = _content(store.local(name), member)
+            found = _layout(_decode(data, str(kind_of(member.extension)), f"{where}:{member.key}"))
+            if found != GREY:
+                return found
+            layout = found
+    if layout is None:
+        raise DataError(store.url, "holds no image", "images are jpg, png, tif or npy")
+    return layout
+
+
+def scan_shard(store: Store, name: str, *, layout: Layout, measure: bool) -> ScannedShard:
     """Return the index rows of one tar; ``measure`` decodes everything for statistics."""
     path, where = store.local(name), join(store.url, name)
-    samples: dict[str, dict[str, Member]] = {}
-    for member in scan_tar(path, where):
-        samples.setdefault(member.key, {})[member.extension] = member
     rows: list[Row] = []
     names: dict[int, str] = {}
-    layout: tuple[int, str] | None = None
-    statistics: BandStatistics | None = None
+    statistics = BandStatistics.empty(layout[0])
     with path.open("rb") as stream:
 
         def content(member: Member) -> bytes:
             stream.seek(member.offset)
             return stream.read(member.length)
 
-        for key, members in samples.items():
+        for key, members in group_members(scan_tar(path, where), where).items():
             place = f"{where}:{key}"
             image, kind = find_image(members, place)
             label, class_name = find_label(members, content, place)
             if class_name is not None:
                 names[label] = class_name
-            if layout is None or measure:
-                data = content(image)
-                check_kind(data, kind, place)
-                pixels = decode_image(data, kind, place)
-                layout = layout or (pixels.shape[2], str(pixels.dtype))
-                if layout != (pixels.shape[2], str(pixels.dtype)) or layout[1] not in DTYPES:
-                    raise DataError(
-                        place,
-                        f"has {pixels.shape[2]} bands of {pixels.dtype}, "
-                        f"expected {layout[0]} of {layout[1]}",
-                        "keep one kind of uint8, uint16 or float32",
-                    )
-                statistics = (statistics or BandStatistics.empty(layout[0])).merge(
-                    BandStatistics.of(pixels)
-                )
-            meta = members.get("json")
-            rows.append(
-                Row(
-                    key=key,
-                    extension=kind,
-                    offset=image.offset,
-                    length=image.length,
-                    meta_offset=meta.offset if meta else 0,
-                    meta_length=meta.length if meta else 0,
-                    label=label,
-                )
-            )
-    assert layout is not None and statistics is not None, "scan_tar yields at least one member"
-    if not measure:
-        statistics = BandStatistics.empty(layout[0])
+            if measure or not rows:
+                pixels = _decode(content(image), kind, place, layout)
+                if measure:
+                    statistics = statistics.merge(BandStatistics.of(pixels))
+            rows.append(_row(key, kind, image, members.get("json"), label))
+    if not rows:
+        raise DataError(where, "holds no sample", "remove it or write it again")
     size = path.stat().st_size
     shard = Shard(name=name, bytes=size, sha256=hash_file(path), samples=len(rows))
-    return ScannedShard(shard, pack_rows(rows), names, statistics, layout)
+    return ScannedShard(shard, pack_rows(rows), names, statistics)
 
 
-def find_image(members: dict[str, Member], where: str) -> tuple[Member, str]:
-    """Return the image of a sample and what it is."""
-    for extension, member in members.items():
-        kind = SUFFIXES.get("." + extension.rpartition(".")[2])
-        if kind is not None:
-            return member, kind
-    found = ", ".join(members)
-    raise DataError(where, f"has no image, only {found}", "images are jpg, png, tif or npy")
-
-
-def find_label(
-    members: dict[str, Member], content: Callable[[Member], bytes], where: str
-) -> tuple[int, str | None]:
-    """Return the class index of a sample, and the class's name where its ``json`` tells."""
-    page: object = {}
-    if "json" in members:
-        try:
-            page = json.loads(content(members["json"]))
-        except ValueError as error:
-            raise DataError(f"{where}.json", "is not JSON") from error
-    facts = page if isinstance(page, dict) else {}
-    name = next((facts[key] for key in ("class", "class_name") if key in facts), None)
-    text: object = facts.get("label", facts.get("cls"))
-    if "cls" in members:
-        text = content(members["cls"]).decode("ascii", "replace").strip()
-    try:
-        label = int(str(text))
-        if label < 0:
-            raise ValueError
-    except ValueError as error:
+def _decode(data: bytes, kind: str, place: str, layout: Layout | None = None) -> Pixels:
+    check_kind(data, kind, place)
+    pixels = decode_image(data, kind, place, 3 if layout == RGB else None)
+    found = _layout(pixels)
+    if found[1] not in get_args(Dtype) or (layout is not None and found != layout):
+        wanted = f", expected {layout[0]} of {layout[1]}" if layout else ""
         raise DataError(
-            f"{where}.cls",
-            f"label {text!r} is not a class index" if text is not None else "has no label",
-            "a sample needs a cls member with a number from 0",
-        ) from error
-    return label, str(name) if name is not None else None
+            place,
+            f"has {found[0]} bands of {found[1]}{wanted}",
+            "keep one kind of uint8, uint16 or float32",
+        )
+    return pixels
+
+
+def _layout(pixels: Pixels) -> Layout:
+    return pixels.shape[2], str(pixels.dtype)
+
+
+def _content(path: Path, member: Member) -> bytes:
+    with path.open("rb") as stream:
+        stream.seek(member.offset)
+        return stream.read(member.length)
+
+
+def _row(key: str, kind: str, image: Member, meta: Member | None, label: int) -> Row:
+    return Row(
+        key=key,
+        extension=kind,
+        offset=image.offset,
+        length=image.length,
+        meta_offset=meta.offset if meta else 0,
+        meta_length=meta.length if meta else 0,
+        label=label,
+    )
 
 
 def class_names(

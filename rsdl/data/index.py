@@ -118,7 +118,7 @@ class Index:
 
     def keys(self, samples: NDArray[np.int64]) -> list[str]:
         """Return the names of samples."""
-        return [key.decode() for key in self.rows["key"][samples]]
+        return [key.decode(errors="replace") for key in self.rows["key"][samples]]
 
     def shards_of(self, samples: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the number of the shard that each sample lies in."""
@@ -127,7 +127,7 @@ class Index:
     def name(self, sample: int) -> str:
         """Return ``shard:key`` for messages."""
         shard = int(self.shards_of(np.array([sample]))[0])
-        return f"{self.shard_names[shard]}:{self.rows['key'][sample].decode()}"
+        return f"{self.shard_names[shard]}:{self.rows['key'][sample].decode(errors='replace')}"
 
 
 def open_index(path: Path, split: Split, where: str) -> Index:
@@ -145,12 +145,19 @@ def open_index(path: Path, split: Split, where: str) -> Index:
         rows = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
         raise DataError(where, "is not a readable index", "pack or index the data again") from error
-    names = rows.dtype.names or ()
-    if rows.ndim != 1 or names != record_type(1).names or len(rows) != split.samples:
-        raise DataError(
-            where,
-            f"does not fit the manifest: {len(rows)} rows for {split.samples} samples",
-            'run "rsdl data verify", then pack or index the data again',
-        )
+    remedy = 'run "rsdl data verify", then pack or index the data again'
+    if not isinstance(rows, np.ndarray) or rows.ndim != 1 or not _is_record(rows.dtype):
+        raise DataError(where, "is not an index of samples", remedy)
+    if len(rows) != split.samples:
+        problem = f"does not fit the manifest: {len(rows)} rows for {split.samples} samples"
+        raise DataError(where, problem, remedy)
     sizes = np.array([shard.samples for shard in split.shards], dtype=np.int64)
     return Index(rows, sizes, [shard.name for shard in split.shards])
+
+
+def _is_record(dtype: np.dtype[Any]) -> bool:
+    return (
+        dtype.names is not None
+        and "key" in dtype.names
+        and (dtype == record_type(dtype["key"].itemsize))
+    )

@@ -154,15 +154,18 @@ class BatchLoader:
                 pixels = decode_image(data, EXTENSIONS[kind], "", bands)
                 if pixels.dtype != dtype:
                     raise CorruptSampleError("", f"has {pixels.dtype} pixels, the data set {dtype}")
+                top, left, height, width = crop_box(
+                    crop, pixels.shape[0], pixels.shape[1], slot.crop_uniforms[row]
+                )
+                resize_into(pixels[top : top + height, left : left + width], slot.pixels[row])
             except CorruptSampleError as error:
                 self._pass_over(slot, row, error)
                 continue
+            except Exception as error:
+                error.add_note(f"while reading {index.name(int(samples[row - first]))}")
+                raise
             encoded += length
             decoded += pixels.nbytes
-            top, left, height, width = crop_box(
-                crop, pixels.shape[0], pixels.shape[1], slot.crop_uniforms[row]
-            )
-            resize_into(pixels[top : top + height, left : left + width], slot.pixels[row])
         return encoded, decoded
 
     def _check_rows(self, rows: Rows, samples: NDArray[np.int64]) -> None:

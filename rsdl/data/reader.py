@@ -43,6 +43,8 @@ class ShardReader:
             data = os.pread(self._open(shard), length, offset)
         except OSError as error:
             raise translate(error, self._store.local(self._names[shard])) from error
+        except OverflowError:
+            data = b""  # no file is that long: the index is damaged
         if len(data) < length:
             raise CorruptSampleError(
                 self._names[shard],

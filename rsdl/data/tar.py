@@ -79,29 +79,52 @@ class TarWriter:
 def scan_tar(path: Path, where: str) -> Iterator[Member]:
     """Yield every regular member of an uncompressed tar, reading headers only.
 
+    ``tarfile`` takes a damaged header, or a file cut between two members, for the end of the
+    archive; here the end mark must be where the members end.
+
     Args:
         path: The tar.
         where: What to call it in errors.
 
     Raises:
-        DataError: If it is not a tar, or ends before a member does.
+        DataError: If it is not a tar, holds nothing, is damaged or cut off.
     """
     size = path.stat().st_size
-    end = 0
     try:
         with tarfile.open(path, "r:") as archive:
             for info in archive:
-                end = max(end, info.offset_data + info.size)
-                if end > size:
-                    break
+                if info.offset_data + info.size > size:
+                    raise _truncated(where, size)
                 if info.isreg():
-                    yield Member(info.name, info.offset_data, info.size)
-    except tarfile.TarError as error:
+                    yield Member(_printable(info.name), info.offset_data, info.size)
+            end = archive.offset
+    except (tarfile.TarError, ValueError) as error:
+        if str(error) == "unexpected end of data":
+            raise _truncated(where, size) from error
         reason = f"is not a readable tar: {error}"
         raise DataError(where, reason, "write it anew, uncompressed") from error
-    if end > size or end == 0:
-        problem = "is truncated" if end else "has no members"
-        raise DataError(where, f"{problem} ({size} bytes)", "copy or write it again")
+    _check_end(path, end, where)
+
+
+def _check_end(path: Path, end: int, where: str) -> None:
+    with path.open("rb") as stream:
+        stream.seek(end)
+        mark = stream.read(BLOCK)
+    if len(mark) < BLOCK:
+        raise _truncated(where, path.stat().st_size)
+    if any(mark):
+        raise DataError(where, f"is damaged at byte {end}", "copy or write it again")
+    if end == 0:
+        raise DataError(where, "has no members", "remove it or write it again")
+
+
+def _truncated(where: str, size: int) -> DataError:
+    return DataError(where, f"is truncated ({size} bytes)", "copy or write it again")
+
+
+def _printable(name: str) -> str:
+    """Return a member's name with bytes that are not UTF-8 spelt out."""
+    return name.encode(errors="surrogateescape").decode(errors="backslashreplace")
 
 
 def hash_file(path: Path, block_bytes: int = 1 << 20) -> str:

@@ -2,7 +2,7 @@
 
 New bytes go to a hidden part file in the same folder and are renamed over the name after fsync, so
 neither a killed process nor a full disk leaves a half-written file under a real name. A part's name
-tells its writer; whoever writes the same name next sweeps away the parts of writers that are dead.
+tells its writer; whoever writes there next sweeps away the parts of writers that are dead.
 """
 
 import errno
@@ -61,7 +61,7 @@ class LocalStore:
         part = path.with_name(_part_name(path.name))
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            _sweep_parts(path)
+            _sweep_parts(path.parent)
             yield part
             _sync(part)
             os.replace(part, path)
@@ -148,12 +148,11 @@ def _is_part(name: str) -> bool:
     return base.startswith(".") and PART_MARK in base
 
 
-def _sweep_parts(path: Path) -> None:
-    """Remove the parts of ``path`` whose writers are dead."""
-    start = f".{path.name}{PART_MARK}"
-    with suppress(OSError), os.scandir(path.parent) as entries:
+def _sweep_parts(folder: Path) -> None:
+    """Remove the parts in a folder whose writers are dead."""
+    with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
-            if entry.name.startswith(start) and _is_stale(entry, entry.name[len(start) :]):
+            if _is_part(entry.name) and _is_stale(entry, entry.name.rpartition(PART_MARK)[2]):
                 os.unlink(entry)
 
 

@@ -138,11 +138,12 @@ class Checkpointer(pl.Callback):
         self._store = store
         self._stop = stop
         self._saved_at = time.monotonic()
+        self._saved_step = 0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take the signals back from Lightning, whose handler would talk to other ranks."""
         self._stop.install()
-        self._saved_at = time.monotonic()
+        self._saved_at, self._saved_step = time.monotonic(), trainer.global_step
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take the signals back, as above."""
@@ -187,17 +188,19 @@ class Checkpointer(pl.Callback):
     on_test_batch_end = on_validation_batch_end
 
     def save(self, trainer: pl.Trainer) -> None:
-        """Write ``last.ckpt``, and keep as many older ones as asked."""
-        trainer.save_checkpoint(LAST)
+        """Write ``last.ckpt``, after setting the one before aside if more than one stays."""
         if self._config.keep > 1 and trainer.is_global_zero:
-            self._keep(trainer.global_step)
-        self._saved_at = time.monotonic()
+            self._keep()
+        trainer.save_checkpoint(LAST)
+        self._saved_at, self._saved_step = time.monotonic(), trainer.global_step
 
-    def _keep(self, step: int) -> None:
-        with self._store.create(f"checkpoints/step-{step:09d}.ckpt") as part:
+    def _keep(self) -> None:
+        if self._store.size(LAST) is None:
+            return
+        with self._store.create(f"checkpoints/step-{self._saved_step:09d}.ckpt") as part:
             shutil.copyfile(self._store.local(LAST), part)
         names = [entry.name for entry in self._store.list("checkpoints/step-")]
-        for name in names[: -self._config.keep]:
+        for name in names[: 1 - self._config.keep]:
             self._store.delete(name)
 
     @staticmethod

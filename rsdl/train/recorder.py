@@ -218,7 +218,7 @@ class Recorder(pl.Callback):
         self.record.wall_s += passed
         self.record.device_s += passed * trainer.world_size
         self.record.data_wait_s += waited
-        self.record.optimizer_steps = trainer.global_step
+        self.record.optimizer_steps = self.position.step
 
     def _log_training(self, trainer: pl.Trainer, module: TrainingModule) -> None:
         loss, rows = self._sums(module)

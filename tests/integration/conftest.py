@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -48,10 +49,19 @@ class Command:
         """Send a signal."""
         os.kill(self.pid, number)
 
+    def kill(self) -> None:
+        """Kill it, unless it has ended; nothing of it runs on."""
+        if self._state() not in "ZX":
+            self.send(signal.SIGKILL)
+
     def wait(self) -> Ended:
         """Wait for the end."""
         code = self._hear()["returncode"]
-        return Ended(code, (self._folder / "stdout").read_text(), self.stderr)
+        return Ended(code, self.stdout, self.stderr)
+
+    @property
+    def stdout(self) -> str:
+        return (self._folder / "stdout").read_text()
 
     @property
     def stderr(self) -> str:
@@ -63,7 +73,11 @@ class Command:
         return line
 
     def _state(self) -> str:
-        return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0]
+        """Return the process's state as Linux has it; X for none."""
+        try:
+            return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except FileNotFoundError:
+            return "X"
 
 
 class Rsdl:
@@ -78,6 +92,8 @@ class Rsdl:
     ) -> Command:
         """Start ``rsdl ARGUMENTS`` in the test's own folder."""
         assert self._server.stdin is not None
+        for name in ("stdout", "stderr"):
+            (self._folder / name).write_text("")
         request = {
             "arguments": [str(argument) for argument in arguments],
             "cwd": str(self._folder),

@@ -2,6 +2,7 @@
 
 import random
 import signal
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -56,14 +57,74 @@ def test_killed_at_any_moment_a_run_ends_bit_equal(
     whole = write_config("whole", **fields)
     killed = write_config("killed", **fields)
     assert rsdl("train", whole).returncode == 0
-    moments, deaths = random.Random(variant), 0
-    while (ended := rsdl("train", killed, die=moments.randint(10, 120))).returncode:
+    moments, all_deaths = random.Random(variant), 0
+    while all_deaths < 20:
+        deaths = 0
+        begin = ["train", killed, "--restart"]  # also over what a run in between has left
+        while (ended := rsdl(*begin, die=moments.randint(10, 90))).returncode:
+            assert ended.returncode == -signal.SIGKILL, ended.stderr
+            begin = ["train", killed]
+            deaths += 1
+            assert deaths < 100, "no progress"
+        compare_runs(run_at("whole"), run_at("killed"))
+        record = run_at("killed").record
+        assert record["ledger"] and all(entry["balanced"] for entry in record["ledger"])
+        assert record["resumes"] <= deaths
+        assert not [name for name in run_at("killed").names if ".part-" in name]
+        all_deaths += deaths
+
+
+def test_killed_by_the_clock_a_run_ends_bit_equal(
+    rsdl: Any, write_config: Any, run_at: Any, compare_runs: Callable[..., None]
+):
+    fields = {"checkpoint__every_minutes": 1e-4, "trainer__max_epochs": 6}
+    whole, killed = write_config("whole", **fields), write_config("killed", **fields)
+    assert rsdl("train", whole).returncode == 0
+    moments, deaths = random.Random(3), 0
+    while True:
+        command = rsdl.start("train", killed)
+        if deaths < 8:
+            time.sleep(moments.uniform(0.15, 0.6))
+            command.kill()
+        ended = command.wait()
+        if ended.returncode == 0:
+            break
         assert ended.returncode == -signal.SIGKILL, ended.stderr
         deaths += 1
-        assert deaths < 100
-    assert deaths >= 5
     compare_runs(run_at("whole"), run_at("killed"))
-    record = run_at("killed").record
-    assert record["ledger"] and all(entry["balanced"] for entry in record["ledger"])
-    assert record["resumes"] <= deaths
-    assert not [name for name in run_at("killed").names if ".part-" in name]
+
+
+def test_same_seed_gives_the_same_numbers_and_another_does_not(
+    rsdl: Any, write_config: Any, run_at: Any, compare_runs: Callable[..., None]
+):
+    fields = VARIANTS["mixing"]
+    for name, seed in (("one", 4), ("two", 4), ("other", 5)):
+        config = write_config(name, **fields, seed=seed, trainer__max_steps=5)
+        assert rsdl("train", config).returncode == 0
+    compare_runs(run_at("one"), run_at("two"))
+    assert run_at("one").rows != run_at("other").rows
+
+
+def test_number_of_threads_does_not_change_the_numbers(
+    rsdl: Any, write_config: Any, run_at: Any, compare_runs: Callable[..., None]
+):
+    fields = VARIANTS["mixing"] | {"trainer__max_steps": 5}
+    for name, threads in (("one", 1), ("five", 5)):
+        config = write_config(name, **fields | {"data__num_workers": threads})
+        assert rsdl("train", config).returncode == 0
+    compare_runs(run_at("one"), run_at("five"))
+
+
+def test_resuming_with_other_accumulation_reads_the_same_samples(
+    rsdl: Any, write_config: Any, run_at: Any
+):
+    config = write_config("run", checkpoint__every_minutes=1e-4, data__batch_size=4)
+    assert rsdl("train", config, die=100).returncode == -signal.SIGKILL
+    step = run_at("run").load()["rsdl"]["position"]["step"]
+    assert 0 < step < 12
+    assert rsdl("train", config, "trainer.accumulate=2").returncode == 0
+    record = run_at("run").record
+    assert record["optimizer_steps"] == 12
+    assert [entry["delivered"] for entry in record["ledger"]] == [16] * 3
+    assert all(entry["balanced"] for entry in record["ledger"])
+    assert len({entry["fingerprint"] for entry in record["ledger"]}) == 3  # 16 of 18 samples

@@ -54,7 +54,7 @@ def test_a_log_axis_keeps_its_values_off_the_edges(a: float, b: float) -> None:
 def test_a_tight_axis_ends_where_the_values_end() -> None:
     axis = tight_axis(0.2, 12, SPAN)
     assert (axis.low, axis.high) == (0.2, 12)
-    assert [tick.label for tick in axis.ticks] == ["2.5", "5", "7.5", "10"]
+    assert [tick.label for tick in axis.ticks] == ["5", "10"]
 
 
 @pytest.mark.parametrize(("value", "words"), [(2e-5, "2e-5"), (1.5e-3, "1.5e-3"), (0, "0")])

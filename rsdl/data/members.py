@@ -1,0 +1,87 @@
+"""What the members of a tar say as samples: which belong together, the image and the label.
+
+The rules are those of the stock ``webdataset`` library, so that both read the same samples.
+"""
+
+import json
+from collections.abc import Callable, Iterable
+
+from rsdl.core.errors import DataError
+from rsdl.data.decode import SUFFIXES
+from rsdl.data.tar import Member
+
+# More is taken for a mistake: every class costs a name, a weight and a row of the matrix.
+MAX_CLASSES = 1_000_000
+
+
+def group_members(members: Iterable[Member], where: str) -> dict[str, dict[str, Member]]:
+    """Return the members of each sample by extension, in the order of the tar.
+
+    Files without a name or an extension, hidden ones and ``__meta__`` belong to no sample.
+
+    Raises:
+        DataError: If a sample has two members of one extension.
+    """
+    samples: dict[str, dict[str, Member]] = {}
+    for member in members:
+        if not _belongs(member):
+            continue
+        sample = samples.setdefault(member.key, {})
+        if member.extension in sample:
+            raise DataError(
+                f"{where}:{member.key}",
+                f"has two members .{member.extension}",
+                "write the shard anew, with a key for each sample",
+            )
+        sample[member.extension] = member
+    return samples
+
+
+def _belongs(member: Member) -> bool:
+    base = member.key.rpartition("/")[2]
+    meta = any(part.startswith("__") and part.endswith("__") for part in member.key.split("/"))
+    return bool(base and member.extension) and not meta
+
+
+def kind_of(extension: str) -> str | None:
+    """Return what an image with this extension is (``jpg``, ...), or ``None`` if it is none."""
+    return SUFFIXES.get("." + extension.rpartition(".")[2])
+
+
+def find_image(members: dict[str, Member], where: str) -> tuple[Member, str]:
+    """Return the image of a sample and what it is."""
+    # "x.jpg" before "x.mask.png".
+    for extension, member in sorted(members.items(), key=lambda item: item[0].count(".")):
+        kind = kind_of(extension)
+        if kind is not None:
+            return member, kind
+    found = ", ".join(members)
+    raise DataError(where, f"has no image, only {found}", "images are jpg, png, tif or npy")
+
+
+def find_label(
+    members: dict[str, Member], content: Callable[[Member], bytes], where: str
+) -> tuple[int, str | None]:
+    """Return the class index of a sample, and the class's name where its ``json`` tells."""
+    page: object = {}
+    if "json" in members:
+        try:
+            page = json.loads(content(members["json"]))
+        except ValueError as error:
+            raise DataError(f"{where}.json", "is not JSON") from error
+    facts = page if isinstance(page, dict) else {}
+    name = next((facts[key] for key in ("class", "class_name") if key in facts), None)
+    text: object = facts.get("label", facts.get("cls"))
+    if "cls" in members:
+        text = content(members["cls"]).decode("ascii", "replace").strip()
+    try:
+        label = int(str(text))
+        if not 0 <= label < MAX_CLASSES:
+            raise ValueError
+    except ValueError as error:
+        raise DataError(
+            f"{where}.cls",
+            f"label {text!r} is not a class index" if text is not None else "has no label",
+            "a sample needs a cls member with a number from 0",
+        ) from error
+    return label, str(name) if name is not None else None
