@@ -11,6 +11,7 @@ from rich.progress import (
     DownloadColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     TextColumn,
     TimeRemainingColumn,
 )
@@ -219,7 +220,7 @@ def sample_bar(what: str) -> Iterator["SampleProgress"]:
         MofNCompleteColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with open_bar(*columns) as bar:
         yield SampleProgress(bar, what)
 
 
@@ -232,8 +233,14 @@ def download_bar(what: str) -> Iterator["SampleProgress"]:
         DownloadColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with open_bar(*columns) as bar:
         yield SampleProgress(bar, what)
+
+
+def open_bar(*columns: ProgressColumn) -> Progress:
+    """Return a bar for the terminal; where nobody looks, one that stays silent."""
+    console = Console(stderr=True)
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
 class SampleProgress:

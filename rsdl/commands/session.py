@@ -20,6 +20,7 @@ from rsdl.models.catalog import find_timm_name
 from rsdl.storage.local import LocalStore
 from rsdl.train.checkpoint import Checkpointer
 from rsdl.train.module import TrainingModule
+from rsdl.train.optim import check_optimizer
 from rsdl.train.preempt import StopRequest
 from rsdl.train.progress import ProgressReport
 from rsdl.train.record import (
@@ -77,8 +78,9 @@ def open_session(
     console: Console,
 ) -> Session:
     """Build everything that a run needs, checking the cheap things first."""
-    check_mixing(config)
+    check_optimizer(config.optim)
     dataset = DataSet(config.data)
+    dataset.manifest.split(config.data.val_split, where="data.val_split")
     if known is not None and known.manifest_digest != dataset.manifest.digest:
         raise ConfigError(
             "data.url",
@@ -121,19 +123,21 @@ def open_session(
         else [],
     )
     data.check(trainer.world_size)
+    check_mixing(config, trainer.world_size)
     record.device_count = trainer.world_size
     record.device_name = device_name(trainer)
     return Session(config, folder, data, module, trainer, recorder, console)
 
 
-def check_mixing(config: RunConfig) -> None:
+def check_mixing(config: RunConfig, world_size: int) -> None:
     """Refuse mixing in batches that have no pairs."""
-    size = config.data.batch_size // config.trainer.accumulate
+    size = config.data.batch_size // (config.trainer.accumulate * world_size)
     if config.augment.mixes and size % 2:
         raise ConfigError(
             "data.batch_size",
-            f"{size} images in a micro-batch cannot be mixed in pairs",
-            "use an even number, or augment.mixup=0 augment.cutmix=0",
+            f"{config.data.batch_size} gives each device {size} images at a time, which cannot be "
+            "mixed in pairs",
+            "choose one that gives an even number, or set augment.mixup and augment.cutmix to 0",
         )
 
 

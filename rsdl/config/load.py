@@ -1,12 +1,12 @@
 """YAML, what it extends, and overrides -> RunConfig; every error by field path."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
 import yaml
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -51,15 +51,25 @@ def read_tree(path: Path, seen: tuple[Path, ...] = ()) -> DictConfig:
         raise ConfigError(str(path), f"is not YAML: {reason}") from error
     if not isinstance(tree, DictConfig):
         raise ConfigError(str(path), "must hold a mapping of fields", "see configs/quickstart.yaml")
-    bases = tree.pop(EXTENDS, None) or []
-    names = [bases] if isinstance(bases, str) else list(bases)
-    parts = [read_tree(path.parent / name, (*seen, path.resolve())) for name in names]
+    parts = [
+        read_tree(path.parent / name, (*seen, path.resolve())) for name in _pop_bases(tree, path)
+    ]
     try:
         merged = OmegaConf.merge(*parts, tree)
     except OmegaConfBaseException as error:
         raise ConfigError(str(path), f"does not fit what it extends: {error}") from error
     assert isinstance(merged, DictConfig)
     return merged
+
+
+def _pop_bases(tree: DictConfig, path: Path) -> list[str]:
+    bases: object = tree.pop(EXTENDS, None)
+    if isinstance(bases, (ListConfig, DictConfig)):
+        bases = OmegaConf.to_container(bases)
+    names = [bases] if isinstance(bases, str) else bases or []
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ConfigError(f"{path}: extends", f"names no files: {bases!r}", "write [base.yaml]")
+    return names
 
 
 def parse_override(text: str) -> DictConfig:
@@ -90,13 +100,24 @@ def validate(tree: dict[str, Any]) -> RunConfig:
     try:
         return RunConfig.model_validate(tree)
     except ValidationError as error:
-        found = {str(each): each for each in map(_explain, error.errors())}
-        raise ConfigErrors(list(found.values())) from error
+        raise ConfigErrors(_merge_choices(map(_explain, error.errors()))) from error
 
 
 def to_yaml(config: RunConfig) -> str:
     """Return the resolved run as YAML."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _merge_choices(errors: Iterable[ConfigError]) -> list[ConfigError]:
+    """Return one error for each field: each choice of a union has complained on its own."""
+    merged: dict[str, ConfigError] = {}
+    for error in errors:
+        if error.where in merged:
+            before, _, value = merged[error.where].problem.rpartition(", is ")
+            if before and error.problem.endswith(f", is {value}"):
+                error.problem = f"{before} or {error.problem}"
+        merged[error.where] = error
+    return list(merged.values())
 
 
 def _explain(error: ErrorDetails) -> ConfigError:
@@ -111,6 +132,8 @@ def _explain(error: ErrorDetails) -> ConfigError:
         return ConfigError(path, "unknown field", remedy)
     if kind == "missing":
         return ConfigError(path, "is required", f"set {path}=... or put it in the config")
+    if kind == "model_type":
+        return ConfigError(path, f"is a group of fields, not {value!r}", f"set {path}.FIELD=VALUE")
     message = error["msg"].removeprefix("Value error, ")
     message = message[:1].lower() + message[1:]
     if isinstance(value, dict):

@@ -21,7 +21,7 @@ from rsdl.core.machine import usable_cores
 from rsdl.data.decode import Pixels, check_kind, decode_image
 from rsdl.data.index import Row, Rows, join_rows, pack_rows
 from rsdl.data.manifest import MANIFEST, Dtype, Manifest, Shard
-from rsdl.data.members import find_image, find_label, group_members, kind_of
+from rsdl.data.members import find_image, find_label, group_members
 from rsdl.data.pack import write_split
 from rsdl.data.statistics import BandStatistics, merge_statistics
 from rsdl.data.tar import Member, hash_file, scan_tar
@@ -152,16 +152,16 @@ def probe_layout(store: Store, names: Sequence[str]) -> Layout:
     """
     layout: Layout | None = None
     for name in names:
-        where = join(store.url, name)
-        members = (m for m in scan_tar(store.local(name), where) if kind_of(m.extension))
-        for member in islice(members, NUM_PROBED):
-            data = _content(store.local(name), member)
-            found = _layout(_decode(data, str(kind_of(member.extension)), f"{where}:{member.key}"))
+        path, where = store.local(name), join(store.url, name)
+        samples = group_members(scan_tar(path, where), where)
+        for key, members in islice(samples.items(), NUM_PROBED):
+            image, kind = find_image(members, f"{where}:{key}")
+            found = _layout(_decode(_content(path, image), kind, f"{where}:{key}"))
             if found != GREY:
                 return found
             layout = found
     if layout is None:
-        raise DataError(store.url, "holds no image", "images are jpg, png, tif or npy")
+        raise DataError(store.url, "holds no samples", "name the folder of the shards")
     return layout
 
 

@@ -118,17 +118,20 @@ class BatchLoader:
         reader = ShardReader(self._data.store, self._data.index.shard_names)
         try:
             while (task := tasks.get()) is not None:
-                slot, first, last = task
-                error: BaseException | None = None
-                encoded = decoded = 0
-                try:
-                    if slot.error is None:
-                        encoded, decoded = self._fill(slot, first, last, reader)
-                except BaseException as caught:  # raised again in the training loop
-                    error = caught
-                slot.finish_part(encoded, decoded, error)
+                self._fill_part(*task, reader)
+                del task  # or an idle thread would keep the memory of a batch
         finally:
             reader.close()
+
+    def _fill_part(self, slot: Slot, first: int, last: int, reader: ShardReader) -> None:
+        error: BaseException | None = None
+        encoded = decoded = 0
+        try:
+            if slot.error is None:
+                encoded, decoded = self._fill(slot, first, last, reader)
+        except BaseException as caught:  # raised again in the training loop
+            error = caught
+        slot.finish_part(encoded, decoded, error)
 
     def _fill(self, slot: Slot, first: int, last: int, reader: ShardReader) -> tuple[int, int]:
         """Read, decode, crop and resize rows ``first`` to ``last``; return bytes in and out."""

@@ -10,15 +10,19 @@ from torch import Tensor
 def beta_quantiles(alpha: float, size: int = 1025) -> Tensor:
     """Return quantiles of Beta(alpha, alpha) at ``size`` equally spaced levels, 0 and 1 included.
 
-    The density is integrated after the substitution ``x = sin^2 t``, which removes its poles at
-    both ends for small ``alpha``.
+    The lower half of the density is integrated over ``u``, where ``x = sin^2 u^(1 / 2 alpha)``:
+    that removes its pole at 0, however small ``alpha`` is. The upper half mirrors it.
     """
-    steps = 1 << 16
-    middle = (np.arange(steps) + 0.5) / steps * (math.pi / 2)
-    mass = np.cumsum((np.sin(middle) * np.cos(middle)) ** (2 * alpha - 1))
-    levels = np.concatenate(([0.0], mass / mass[-1]))
-    angles = np.arange(steps + 1) / steps * (math.pi / 2)
-    quantiles = np.sin(np.interp(np.linspace(0, 1, size), levels, angles)) ** 2
+    steps = 1 << 14
+    power = 1 / (2 * alpha)
+    edges = np.linspace(0, (math.pi / 4) ** (2 * alpha), steps + 1)
+    middle = ((edges[1:] + edges[:-1]) / 2) ** power
+    # sin t cos t / t = sinc 2t
+    mass = np.cumsum(np.sinc(2 * middle / math.pi) ** (2 * alpha - 1))
+    below = np.concatenate(([0.0], mass / mass[-1])) / 2
+    levels = np.linspace(0, 1, size)
+    lower = np.sin(np.interp(np.minimum(levels, 1 - levels), below, edges) ** power) ** 2
+    quantiles = np.where(levels <= 0.5, lower, 1 - lower)
     return torch.tensor(quantiles, dtype=torch.float32)
 
 

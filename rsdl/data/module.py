@@ -70,6 +70,9 @@ class DataModule(pl.LightningDataModule):
                 "use less, or data.tail=pad",
             )
         check_share(size, Share(0, world_size, self.accumulate))
+        eval_size = self.data.config.eval_batch_size
+        if eval_size is not None:  # now, and not after the first epoch
+            check_share(eval_size, Share(0, world_size), where="data.eval_batch_size")
 
     def train_dataloader(self) -> BatchLoader:
         """Return what is left of the current epoch."""

@@ -158,12 +158,12 @@ class SamplingPlan:
             )
 
 
-def check_share(global_batch: int, share: Share) -> None:
+def check_share(global_batch: int, share: Share, *, where: str = "data.batch_size") -> None:
     """Refuse a global batch that ranks and accumulation steps cannot share equally."""
     if global_batch % share.parts:
         near = max(global_batch // share.parts, 1) * share.parts
         raise ConfigError(
-            "data.batch_size",
+            where,
             f"{global_batch} samples cannot be shared equally by {share.world_size} devices x "
             f"{share.accumulate} accumulation steps",
             f"use {near} or {near + share.parts}",

@@ -70,7 +70,7 @@ def shrink(picture: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
     factor = side / max(picture.shape[:2])
     if factor >= 1:
         return picture
-    size = (round(picture.shape[1] * factor), round(picture.shape[0] * factor))
+    size = (max(1, round(picture.shape[1] * factor)), max(1, round(picture.shape[0] * factor)))
     return cv2.resize(picture, size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
 
 

@@ -14,6 +14,7 @@ from typing import BinaryIO
 from rsdl.core.errors import DataError
 
 BLOCK = 512
+CUT_OFF = ("unexpected end of data", "truncated header", "empty header")  # as tarfile says it
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,7 @@ def scan_tar(path: Path, where: str) -> Iterator[Member]:
                     yield Member(_printable(info.name), info.offset_data, info.size)
             end = archive.offset
     except (tarfile.TarError, ValueError) as error:
-        if str(error) == "unexpected end of data":
+        if str(error) in CUT_OFF and size >= BLOCK:
             raise _truncated(where, size) from error
         reason = f"is not a readable tar: {error}"
         raise DataError(where, reason, "write it anew, uncompressed") from error

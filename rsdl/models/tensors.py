@@ -57,11 +57,13 @@ def _find(source: str) -> Path:
     """Return a local path with the bytes of ``source``."""
     if source.startswith(("http://", "https://")):
         return download(source)
+    remedy = 'use "pretrained", "none" or the path or URL of a file'
+    if Path(source).is_dir():
+        raise ConfigError(FIELD, f"{source}: no such file, it is a folder", remedy)
     folder, slash, name = source.rpartition("/")
     try:
         return connect(folder or slash or ".").local(name)
     except StorageError as error:
-        remedy = 'use "pretrained", "none" or the path or URL of a file'
         raise ConfigError(FIELD, f"{error.where}: {error.problem}", remedy) from error
 
 

@@ -5,6 +5,7 @@ is: (epoch, samples consumed). Lightning's own loop counters are not restored fr
 that position, so that it does not matter how many devices or accumulation steps the run had.
 """
 
+import os
 import shutil
 import time
 from dataclasses import dataclass
@@ -104,6 +105,8 @@ class StoreCheckpointIO(CheckpointIO):
                 torch.save(checkpoint, part)
             except RuntimeError as error:
                 free = shutil.disk_usage(part.parent).free
+                # torch still holds the file: deleting alone would leave no room for the record.
+                os.truncate(part, 0)
                 raise StorageError(
                     join(self._store.url, str(path)),
                     f"the checkpoint cannot be written ({free / 1e6:.0f} MB free on the disk)",

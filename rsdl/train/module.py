@@ -28,8 +28,6 @@ class TrainingModule(pl.LightningModule):
         seed: Seed of the run.
     """
 
-    train_sums: Tensor
-
     def __init__(
         self,
         network: nn.Module,
@@ -49,8 +47,9 @@ class TrainingModule(pl.LightningModule):
         self.steps_per_epoch = 1
         self.num_steps = 1
         self.tta = False
-        # Sums over the epoch so far, on the device: loss, rows.
-        self.register_buffer("train_sums", torch.zeros(2, dtype=torch.float64), persistent=False)
+        # Sums over the epoch so far, on the device: loss, rows. Not a buffer: DDP would overwrite
+        # each rank's by the first one's.
+        self.train_sums = torch.zeros(2, dtype=torch.float64)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the outputs of the weights that count: the average, where one is kept."""
@@ -106,6 +105,10 @@ class TrainingModule(pl.LightningModule):
         each = [self.task.probabilities(self(view)) for view in views]
         probabilities = torch.stack(each).mean(0)
         return probabilities.clamp_min(1e-12).log(), probabilities
+
+    def on_fit_start(self) -> None:
+        """Count on the device."""
+        self.train_sums = self.train_sums.to(self.device)
 
     def on_validation_epoch_start(self) -> None:
         """Begin counting anew."""

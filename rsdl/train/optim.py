@@ -37,19 +37,25 @@ class OptimConfig(BaseModel):
     freeze_epochs: int = Field(0, ge=0, description="Epochs in which only the head is trained.")
 
 
-def build_optimizer(config: OptimConfig, network: nn.Module) -> torch.optim.Optimizer:
-    """Return the optimizer over a network's weights.
+def check_optimizer(config: OptimConfig) -> None:
+    """Refuse an optimizer that timm does not have.
 
     Raises:
-        ConfigError: If timm has no optimizer of that name.
+        ConfigError: Naming those that it has.
     """
-    from timm.optim._optim_factory import create_optimizer_v2, list_optimizers
+    from timm.optim._optim_factory import list_optimizers
 
     known = [str(name) for name in list_optimizers()]
     if config.name.lower() not in known:
         raise ConfigError(
             "optim.name", f'no optimizer "{config.name}"', f"use one of {', '.join(known)}"
         )
+
+
+def build_optimizer(config: OptimConfig, network: nn.Module) -> torch.optim.Optimizer:
+    """Return the optimizer over a network's weights."""
+    from timm.optim._optim_factory import create_optimizer_v2
+
     optimizer: torch.optim.Optimizer = create_optimizer_v2(
         network,
         opt=config.name,

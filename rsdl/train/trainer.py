@@ -147,6 +147,7 @@ def _quieten() -> None:
     quiet = (
         ".*does not have many workers.*",
         ".*smaller than the logging interval.*",
+        ".*in eval mode at the start of training.*",  # the averaged weights
         ".*LeafSpec.*is deprecated.*",  # Lightning 2.6 on torch 2.14
     )
     for message in quiet:

@@ -106,9 +106,11 @@ class Rsdl:
         self._server.stdin.flush()
         return Command(self._server, self._folder)
 
-    def __call__(self, *arguments: object, **options: Any) -> Ended:
+    def __call__(
+        self, *arguments: object, die: int | None = None, env: Mapping[str, str] | None = None
+    ) -> Ended:
         """Run ``rsdl ARGUMENTS`` to its end."""
-        return self.start(*arguments, **options).wait()
+        return self.start(*arguments, die=die, env=env).wait()
 
 
 @pytest.fixture(scope="session")
@@ -136,14 +138,11 @@ def rsdl(nursery: "subprocess.Popen[str]", tmp_path: Path) -> Rsdl:
     return Rsdl(nursery, tmp_path)
 
 
-Write = Callable[..., Path]
-
-
 @pytest.fixture
-def write_config(packed: str, tmp_path: Path) -> Write:
+def write_config(packed: str, tmp_path: Path) -> "Write":
     """Return what writes ``NAME.yaml`` for a tiny run on ``packed``, with fields by dotted path."""
 
-    def write(name: str, **fields: Any) -> Path:
+    def write(name: str, **fields: object) -> Path:
         tree: dict[str, Any] = {
             "output": str(tmp_path / "runs"),
             "data": {"url": packed, "image_size": 32, "batch_size": 4, "num_workers": 2},
@@ -196,6 +195,11 @@ class Run:
         return sorted(p.as_posix().split(".tfevents")[0] for p in found)
 
 
+Write = Callable[..., Path]
+Find = Callable[[str], Run]
+Compare = Callable[[Run, Run], None]
+
+
 def differences(left: object, right: object, path: str = "") -> list[str]:
     """Return where two trees of tensors and values are not equal, bit by bit."""
     if isinstance(left, torch.Tensor) and isinstance(right, torch.Tensor):
@@ -222,12 +226,12 @@ def assert_same_run(left: Run, right: Run) -> None:
 
 
 @pytest.fixture(scope="session")
-def compare_runs() -> Callable[[Run, Run], None]:
+def compare_runs() -> Compare:
     """Return :func:`assert_same_run`."""
     return assert_same_run
 
 
 @pytest.fixture
-def run_at(tmp_path: Path) -> Callable[[str], Run]:
+def run_at(tmp_path: Path) -> Find:
     """Return what finds the run of a name."""
     return lambda name: Run(tmp_path / "runs" / name)

@@ -13,6 +13,7 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Callable
 from typing import Any
 
 
@@ -74,8 +75,10 @@ def die_after(calls: int) -> None:
         setattr(os, name, _counted(getattr(os, name), count, calls))
 
 
-def _counted(call: Any, count: "itertools.count[int]", limit: int) -> Any:
-    def counted(*args: Any) -> Any:
+def _counted(
+    call: Callable[..., object], count: "itertools.count[int]", limit: int
+) -> Callable[..., object]:
+    def counted(*args: object) -> object:
         if next(count) >= limit:
             os.kill(os.getpid(), signal.SIGKILL)
         return call(*args)

@@ -3,10 +3,12 @@
 import random
 import signal
 import time
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.integration.conftest import Compare, Find, Rsdl, Write
 
 pytestmark = pytest.mark.slow
 
@@ -51,7 +53,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_killed_at_any_moment_a_run_ends_bit_equal(
-    variant: str, rsdl: Any, write_config: Any, run_at: Any, compare_runs: Callable[..., None]
+    variant: str, rsdl: "Rsdl", write_config: "Write", run_at: "Find", compare_runs: "Compare"
 ):
     fields = VARIANTS[variant] | {"checkpoint__every_minutes": 1e-4}
     whole = write_config("whole", **fields)
@@ -75,7 +77,7 @@ def test_killed_at_any_moment_a_run_ends_bit_equal(
 
 
 def test_killed_by_the_clock_a_run_ends_bit_equal(
-    rsdl: Any, write_config: Any, run_at: Any, compare_runs: Callable[..., None]
+    rsdl: "Rsdl", write_config: "Write", run_at: "Find", compare_runs: "Compare"
 ):
     fields = {"checkpoint__every_minutes": 1e-4, "trainer__max_epochs": 6}
     whole, killed = write_config("whole", **fields), write_config("killed", **fields)
@@ -95,7 +97,7 @@ def test_killed_by_the_clock_a_run_ends_bit_equal(
 
 
 def test_same_seed_gives_the_same_numbers_and_another_does_not(
-    rsdl: Any, write_config: Any, run_at: Any, compare_runs: Callable[..., None]
+    rsdl: "Rsdl", write_config: "Write", run_at: "Find", compare_runs: "Compare"
 ):
     fields = VARIANTS["mixing"]
     for name, seed in (("one", 4), ("two", 4), ("other", 5)):
@@ -106,7 +108,7 @@ def test_same_seed_gives_the_same_numbers_and_another_does_not(
 
 
 def test_number_of_threads_does_not_change_the_numbers(
-    rsdl: Any, write_config: Any, run_at: Any, compare_runs: Callable[..., None]
+    rsdl: "Rsdl", write_config: "Write", run_at: "Find", compare_runs: "Compare"
 ):
     fields = VARIANTS["mixing"] | {"trainer__max_steps": 5}
     for name, threads in (("one", 1), ("five", 5)):
@@ -116,7 +118,7 @@ def test_number_of_threads_does_not_change_the_numbers(
 
 
 def test_resuming_with_other_accumulation_reads_the_same_samples(
-    rsdl: Any, write_config: Any, run_at: Any
+    rsdl: "Rsdl", write_config: "Write", run_at: "Find"
 ):
     config = write_config("run", checkpoint__every_minutes=1e-4, data__batch_size=4)
     assert rsdl("train", config, die=100).returncode == -signal.SIGKILL

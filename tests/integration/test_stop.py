@@ -2,10 +2,12 @@
 
 import signal
 import time
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.integration.conftest import Compare, Find, Rsdl, Write
 
 pytestmark = pytest.mark.slow
 
@@ -13,10 +15,10 @@ pytestmark = pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_stopped_in_training_a_run_exits_75_and_resumes_bit_equal(
     number: signal.Signals,
-    rsdl: Any,
-    write_config: Any,
-    run_at: Any,
-    compare_runs: Callable[..., None],
+    rsdl: "Rsdl",
+    write_config: "Write",
+    run_at: "Find",
+    compare_runs: "Compare",
 ):
     fields = {"trainer__max_epochs": 12, "optim__ema_decay": 0.9, "data__num_workers": 1}
     whole, stopped = write_config("whole", **fields), write_config("stopped", **fields)
@@ -42,7 +44,7 @@ def test_stopped_in_training_a_run_exits_75_and_resumes_bit_equal(
 
 
 def test_stopped_before_and_in_validation_a_run_resumes_bit_equal(
-    rsdl: Any, write_config: Any, run_at: Any, compare_runs: Callable[..., None]
+    rsdl: "Rsdl", write_config: "Write", run_at: "Find", compare_runs: "Compare"
 ):
     # Validation row by row: most of the time is spent there.
     fields = {"data__eval_batch_size": 1, "trainer__max_epochs": 20, "data__batch_size": 18}
@@ -55,9 +57,7 @@ def test_stopped_before_and_in_validation_a_run_resumes_bit_equal(
         age = last.stat().st_mtime_ns if last.exists() else None
         command = rsdl.start("train", stopped)
         # The state is saved at the end of an epoch; what follows is validation.
-        command.wait_for(
-            lambda age=age: last.exists() and last.stat().st_mtime_ns != age  # noqa: B023
-        )
+        command.wait_for(lambda age=age: last.exists() and last.stat().st_mtime_ns != age)
         command.send(signal.SIGTERM)
         ended = command.wait()
         if ended.returncode == 0:
@@ -70,7 +70,7 @@ def test_stopped_before_and_in_validation_a_run_resumes_bit_equal(
 
 
 @pytest.mark.parametrize("stage", ["importing", "training"])
-def test_a_second_ctrl_c_quits(stage: str, rsdl: Any, write_config: Any, run_at: Any):
+def test_a_second_ctrl_c_quits(stage: str, rsdl: "Rsdl", write_config: "Write", run_at: "Find"):
     config = write_config("run", trainer__max_epochs=500, data__batch_size=18)
     command = rsdl.start("train", config)
     run = run_at("run")

@@ -10,7 +10,7 @@ import threading
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -64,16 +64,15 @@ def digests(root: Path) -> dict[str, str]:
     }
 
 
-@pytest.fixture
-def stock_reader() -> Iterator[None]:
-    """Forgive the stock library its files: it leaves the last shard that it reads open."""
+def read_with_stock_library(urls: list[str]) -> list[dict[str, Any]]:
     with warnings.catch_warnings():
+        # It leaves the last shard that it reads open.
         warnings.simplefilter("ignore", ResourceWarning)
-        yield
+        samples = list(webdataset.WebDataset(urls, shardshuffle=False).decode("rgb8"))
         gc.collect()
+    return samples
 
 
-@pytest.mark.usefixtures("stock_reader")
 def test_the_stock_library_reads_the_same_images_and_labels(image_tree: Path, tmp_path: Path):
     out = pack_tree(image_tree, tmp_path / "out")
     manifest = load_manifest(connect(str(out)))
@@ -81,9 +80,8 @@ def test_the_stock_library_reads_the_same_images_and_labels(image_tree: Path, tm
 
     for split in manifest.splits.values():
         urls = [str(out / shard.name) for shard in split.shards]
-        samples = webdataset.WebDataset(urls, shardshuffle=False).decode("rgb8")
         labels = []
-        for sample in samples:
+        for sample in read_with_stock_library(urls):
             assert manifest.classes[sample["cls"]] == sample["json"]["class"]
             original = (image_tree / sample["json"]["source"]).read_bytes()
             pixels = simplejpeg.decode_jpeg(original)

@@ -1,0 +1,110 @@
+"""Two processes over gloo do what one does: the same batches, the same losses, the same scores."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.integration.conftest import Find, Rsdl, Write
+
+pytestmark = pytest.mark.slow
+
+# No batch norm, no dropout: what is left of a difference is the order in which floats are added.
+FIELDS = {
+    "model__name": "test_vit",
+    "data__batch_size": 8,
+    "data__tail": "pad",
+    "augment": {"mixup": 0.2},
+    "optim__ema_decay": 0.9,
+    "trainer__max_epochs": 4,
+}
+
+
+def begin(command: list[str], folder: Path) -> "subprocess.Popen[bytes]":
+    """Start a command whose words on stdout and stderr go to a file ``log``."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with (folder / "log").open("wb") as log:
+        return subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+
+
+def end(process: "subprocess.Popen[bytes]", folder: Path, limit_s: float = 120) -> tuple[int, str]:
+    """Wait for a command; return its exit code and what it said."""
+    try:
+        code = process.wait(limit_s)
+    finally:
+        process.kill()
+    return code, (folder / "log").read_text()
+
+
+def assert_close(left: list[dict[str, str]], right: list[dict[str, str]]) -> None:
+    assert [row["step"] for row in left] == [row["step"] for row in right]
+    for one, two in zip(left, right, strict=True):
+        assert one["samples"] == two["samples"] and one["lr"] == two["lr"]
+        for name in ("train_loss", "val_loss"):
+            if one[name]:
+                assert float(two[name]) == pytest.approx(float(one[name]), rel=2e-3), (one, two)
+
+
+def test_two_processes_stop_resume_and_score_as_one(
+    rsdl: "Rsdl", write_config: "Write", run_at: "Find", tmp_path: Path
+):
+    assert rsdl("train", write_config("one", **FIELDS)).returncode == 0
+    config = write_config("two", **FIELDS)
+    command = [sys.executable, "-m", "rsdl", "train", str(config), "trainer.devices=2"]
+
+    # Asked to stop by a signal to the first process alone, both stop.
+    process = begin(command, tmp_path)
+    run = run_at("two")
+    limit = time.monotonic() + 60
+    while not (tmp_path / "log").read_text().count("epoch"):
+        assert process.poll() is None and time.monotonic() < limit, (tmp_path / "log").read_text()
+        time.sleep(0.01)
+    asked = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    code, said = end(process, tmp_path)
+    assert code == 75, said
+    assert time.monotonic() - asked < 30
+    assert run.record["status"] == "preempted" and "Traceback" not in said
+
+    code, said = end(begin(command, tmp_path), tmp_path)
+    assert code == 0, said
+    record = run.record
+    assert record["status"] == "completed" and record["device_count"] == 2
+    assert record["samples_read"] >= 4 * 18
+    assert record["ledger"] == run_at("one").record["ledger"]
+    assert_close(run_at("one").rows, run.rows)
+
+    # One process scores the same weights as two did, to the last digit.
+    by_two = json.loads((run.folder / "report.json").read_text())
+    assert rsdl("evaluate", run.folder).returncode == 0
+    by_one = json.loads((run.folder / "report.json").read_text())
+    for key in ("num_samples", "confusion", "per_class"):
+        assert by_one[key] == by_two[key]
+    for name in ("oa", "kappa", "macro_f1", "balanced_accuracy", "top5"):
+        assert by_one["metrics"][name] == by_two["metrics"][name]
+    assert [m["key"] for m in by_one["uncertain"]] == [m["key"] for m in by_two["uncertain"]]
+
+
+def test_torchrun_starts_the_processes_as_well(
+    rsdl: "Rsdl", write_config: "Write", run_at: "Find", tmp_path: Path
+):
+    fields = FIELDS | {"trainer__max_epochs": 2}
+    assert rsdl("train", write_config("one", **fields)).returncode == 0
+    config = write_config("two", **fields)
+    launcher = ["torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m"]
+    command = [sys.executable, "-m", *launcher, "rsdl", "train", str(config), "trainer.devices=2"]
+    code, said = end(begin(command, tmp_path), tmp_path)
+    assert code == 0, said
+    assert said.count("report:") == 1
+    assert run_at("two").record["ledger"] == run_at("one").record["ledger"]
+    assert_close(run_at("one").rows, run_at("two").rows)
+    # Completed is completed, whoever looks.
+    code, said = end(begin(command, tmp_path), tmp_path)
+    assert (code, said.count("is completed")) == (0, 1)

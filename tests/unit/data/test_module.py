@@ -1,0 +1,170 @@
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pydantic
+import pytest
+import pytorch_lightning as pl
+import torch
+
+from rsdl.core.errors import ConfigError, DataError
+from rsdl.data.dataset import DataConfig, DataSet, eval_plan, train_plan
+from rsdl.data.module import DataModule
+from rsdl.data.plan import Share
+
+
+def module_of(url: str, *, accumulate: int = 1, **config: Any) -> DataModule:  # noqa: ANN401
+    data = DataSet(DataConfig(url=url, **({"batch_size": 6, "image_size": 16} | config)))
+    return DataModule(data, seed=5, accumulate=accumulate)
+
+
+def attach(module: DataModule, epoch: int = 0) -> DataModule:
+    """Give the module what it asks of a Lightning trainer."""
+    strategy = SimpleNamespace(root_device=torch.device("cpu"))
+    trainer: Any = SimpleNamespace(
+        current_epoch=epoch, global_rank=0, world_size=1, num_devices=1, strategy=strategy
+    )
+    module.trainer = trainer
+    return module
+
+
+class Reader(pl.LightningModule):
+    """Writes down what it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+        self.train_samples: list[list[int]] = []
+        self.val_samples: list[list[int]] = []
+
+    def on_train_epoch_start(self) -> None:
+        self.train_samples.append([])
+
+    def on_validation_epoch_start(self) -> None:
+        self.val_samples.append([])
+
+    def training_step(self, batch: Any) -> torch.Tensor:  # noqa: ANN401
+        self.train_samples[-1] += batch.samples[batch.valid].tolist()
+        return self.weight.sum()
+
+    def validation_step(self, batch: Any) -> None:  # noqa: ANN401
+        self.val_samples[-1] += batch.samples[batch.valid].tolist()
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), 0.1)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
+def test_lightning_reads_a_fresh_plan_every_epoch(packed: str):
+    module, reader = module_of(packed), Reader()
+    trainer = pl.Trainer(
+        max_epochs=3,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        reload_dataloaders_every_n_epochs=1,
+    )
+    trainer.fit(reader, module)
+
+    assert [sorted(samples) for samples in reader.train_samples] == [list(range(18))] * 3
+    assert len({tuple(samples) for samples in reader.train_samples}) == 3
+    assert reader.val_samples == [list(range(9))] * 3
+
+
+def test_resuming_begins_the_named_epoch_in_the_middle(packed: str):
+    module = attach(module_of(packed), epoch=2)
+    whole = [batch.samples.tolist() for batch in module.train_dataloader()]
+    module.resume(2, 12)
+
+    assert [batch.samples.tolist() for batch in module.train_dataloader()] == whole[2:]
+    attach(module, epoch=3)
+    assert len(module.train_dataloader()) == 3
+
+
+def test_every_split_is_evaluated_once_in_the_order_of_the_index(packed: str):
+    module = attach(module_of(packed, eval_batch_size=4))
+    for loader in (module.val_dataloader(), module.test_dataloader()):
+        batches = list(loader)
+        samples = [s for b in batches for s in b.samples[b.valid].tolist()]
+        assert samples == list(range(9))
+        assert [len(batch) for batch in batches] == [4, 4, 1]
+
+
+@pytest.mark.parametrize(
+    ("config", "world_size", "accumulate", "problem"),
+    [
+        ({"batch_size": 19}, 1, 1, "data.batch_size: 19 exceeds the 18 samples"),
+        ({"batch_size": 8}, 3, 1, "data.batch_size: 8 samples cannot be shared equally by 3"),
+        ({"batch_size": 6}, 2, 2, "data.batch_size: 6 samples cannot be shared"),
+        ({"eval_batch_size": 5}, 2, 1, "data.eval_batch_size: 5 samples cannot be shared"),
+        ({"partitions": 4}, 1, 1, "data.batch_size: 6 samples cannot be taken evenly from 4"),
+    ],
+)
+def test_a_batch_that_does_not_fit_is_refused_before_training(
+    config: dict[str, Any], world_size: int, accumulate: int, problem: str, packed: str
+):
+    with pytest.raises(ConfigError) as caught:
+        module_of(packed, accumulate=accumulate, **config).check(world_size)
+    assert str(caught.value).startswith(problem)
+
+
+def test_what_fits_passes(packed: str):
+    module_of(packed, accumulate=3).check(2)
+    module_of(packed, batch_size=24, tail="pad").check(4)
+
+
+def test_a_missing_data_set_names_the_field():
+    with pytest.raises(DataError, match=r"^data\.url: no manifest at nowhere"):
+        DataSet(DataConfig(url="./nowhere"))
+
+
+def test_a_missing_split_names_the_field(packed: str):
+    with pytest.raises(DataError, match=r'^data\.train_split: .* no split "dev"'):
+        module_of(packed, train_split="dev")
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"crop_scale": (0.5, 0.2)},
+        {"crop_scale": (0.0, 1.0)},
+        {"crop_scale": (0.5, 1.5)},
+        {"crop_ratio": (2.0, 1.0)},
+        {"crop_ratio": (0.0, 1.0)},
+        {"eval_crop": 0},
+        {"batch_size": 0},
+        {"num_workers": 0},
+        {"prefetch": 0},
+        {"window": 0},
+        {"image_size": 4},
+        {"tail": "shrink"},
+        {"unknown": 1},
+    ],
+)
+def test_impossible_configs_are_refused(config: dict[str, Any]):
+    with pytest.raises(pydantic.ValidationError):
+        DataConfig(url="x", **config)
+
+
+def test_balanced_training_draws_rare_classes_as_often(packed: str):
+    config = DataConfig(url=packed, batch_size=6, sampling="balanced")
+    data = DataSet(config).split("train", "")
+    # Leave one sample of class 2: it makes a third of the draws.
+    rows = data.index.rows.copy()
+    rows["label"][np.flatnonzero(rows["label"] == 2)[1:]] = 0
+    data.index.rows = rows
+
+    plan = train_plan(config, data, seed=1, epoch=0)
+    samples = np.concatenate([planned.samples for planned in plan.batches(Share())])
+
+    assert np.bincount(rows["label"][samples]).tolist() == [6, 6, 6]
+
+
+def test_evaluation_plans_do_not_depend_on_seeds_or_windows(packed: str):
+    config = DataConfig(url=packed, window=1, partitions=2, eval_batch_size=9)
+    data = DataSet(config).split("val", "")
+    (planned,) = eval_plan(config, data).batches(Share())
+    assert planned.samples.tolist() == list(range(9))

@@ -1,0 +1,186 @@
+"""The step: what is divided by what, what is frozen, and what is averaged."""
+
+import pytest
+import pytorch_lightning as pl
+import timm
+import torch
+from torch import nn
+
+from rsdl.core.batch import Batch, Tally
+from rsdl.data.augment import Augment, AugmentConfig
+from rsdl.tasks.classification import ClassificationTask, TaskConfig
+from rsdl.train.module import TrainingModule, average_weights
+from rsdl.train.optim import OptimConfig
+
+NUM_CLASSES = 3
+
+
+def build(
+    name: str = "test_vit", *, accumulate: int = 1, optim: OptimConfig | None = None
+) -> TrainingModule:
+    """Return a module of a tiny network, attached to a trainer."""
+    torch.manual_seed(0)
+    sizes = {"img_size": 32} if "vit" in name else {}
+    network = timm.create_model(name, num_classes=NUM_CLASSES, **sizes)
+    augment = Augment(AugmentConfig(), [100.0] * 3, [50.0] * 3, "uint8")
+    task = ClassificationTask(TaskConfig(label_smoothing=0.1), NUM_CLASSES)
+    module = TrainingModule(network, task, augment, optim or OptimConfig(), seed=0)
+    module.trainer = pl.Trainer(
+        accelerator="cpu",
+        devices=1,
+        accumulate_grad_batches=accumulate,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    return module
+
+
+def make_batch(size: int, *, seed: int = 0) -> Batch:
+    random = torch.Generator().manual_seed(seed)
+    return Batch(
+        images=torch.randint(256, (size, 32, 32, 3), generator=random, dtype=torch.uint8),
+        targets=torch.randint(NUM_CLASSES, (size,), generator=random),
+        valid=torch.ones(size, dtype=torch.bool),
+        samples=torch.arange(size),
+        uniforms=torch.rand(size, 12, generator=random),
+        num_planned=size,
+        tally=Tally(),
+    )
+
+
+def cut(batch: Batch, rows: slice) -> Batch:
+    """Return some rows of a batch as a micro-batch; the global batch stays what it was."""
+    return Batch(
+        images=batch.images[rows],
+        targets=batch.targets[rows],
+        valid=batch.valid[rows],
+        samples=batch.samples[rows],
+        uniforms=batch.uniforms[rows],
+        num_planned=batch.num_planned,
+        tally=Tally(),
+    )
+
+
+def gradients(module: TrainingModule, *batches: Batch) -> list[torch.Tensor]:
+    """Return the gradients that Lightning would hand to the optimizer."""
+    module.model.train()
+    module.zero_grad()
+    for number, batch in enumerate(batches):
+        # Lightning divides by the accumulation steps.
+        (module.training_step(batch, number) / len(batches)).backward()
+    return [parameter.grad.clone() for parameter in module.model.parameters()]
+
+
+def test_accumulated_gradients_are_those_of_the_whole_batch():
+    batch = make_batch(8)
+    whole = gradients(build(), batch)
+    halves = gradients(build(accumulate=2), cut(batch, slice(0, 4)), cut(batch, slice(4, 8)))
+    for one, two in zip(whole, halves, strict=True):
+        assert torch.allclose(one, two, rtol=1e-4, atol=1e-6)
+
+
+def test_padding_and_skipped_rows_change_no_gradient():
+    full = make_batch(8)
+    alone = cut(full, slice(0, 5))
+    alone = Batch(**{f: getattr(alone, f) for f in Batch.__dataclass_fields__} | {"num_planned": 5})
+    padded = cut(full, slice(0, 8))
+    padded.valid[5:] = False
+    padded = Batch(
+        **{f: getattr(padded, f) for f in Batch.__dataclass_fields__} | {"num_planned": 5}
+    )
+    for one, two in zip(gradients(build(), alone), gradients(build(), padded), strict=True):
+        assert torch.allclose(one, two, rtol=1e-4, atol=1e-6)
+    # The tail of an epoch in two micro-batches, the second of which is padding in part.
+    first, second = cut(padded, slice(0, 4)), cut(padded, slice(4, 8))
+    halves = gradients(build(accumulate=2), first, second)
+    for one, two in zip(gradients(build(), alone), halves, strict=True):
+        assert torch.allclose(one, two, rtol=1e-4, atol=1e-6)
+
+
+def test_a_batch_without_any_row_that_counts_has_no_gradient():
+    batch = make_batch(4)
+    batch.valid[:] = False
+    assert all(not gradient.any() for gradient in gradients(build(), batch))
+
+
+def test_losses_are_summed_over_rows_that_count():
+    module, batch = build(), make_batch(6)
+    batch.valid[4:] = False
+    loss = module.training_step(batch, 0)
+    total, rows = module.train_sums.tolist()
+    assert rows == 4
+    assert total / batch.num_planned == pytest.approx(float(loss), rel=1e-5)
+
+
+def test_dropout_is_a_function_of_seed_and_step():
+    module, batch = build("test_efficientnet"), make_batch(4)
+    module.model.drop_rate = 0.5
+    module.model.train()
+    # Batch norm's running averages do not act in training.
+    first, other = module.training_step(batch, 0), module.training_step(batch, 0)
+    assert torch.equal(first, other)
+    module.seed = 1
+    assert not torch.equal(first, module.training_step(batch, 0))
+
+
+@pytest.mark.parametrize("name", ["test_efficientnet", "test_vit"])
+def test_a_frozen_backbone_stays_and_thaws(name: str):
+    module = build(name, optim=OptimConfig(freeze_epochs=1, warmup_epochs=0, lr=0.1))
+    optimizer = module.configure_optimizers()["optimizer"]
+    head = {id(parameter) for parameter in module.model.get_classifier().parameters()}
+
+    def step() -> tuple[bool, bool, bool]:
+        """Return whether the head, the backbone and the batch norms' statistics moved."""
+        before = {key: value.clone() for key, value in module.model.state_dict().items()}
+        ours = {key for key, p in module.model.named_parameters() if id(p) in head}
+        module.training_step(make_batch(4), 0).backward()
+        module.on_before_optimizer_step(optimizer)
+        optimizer.step()
+        optimizer.zero_grad()
+        after = module.model.state_dict()
+        moved = {key for key, value in before.items() if not torch.equal(value, after[key])}
+        running = {key for key in moved if "running" in key or "num_batches" in key}
+        return bool(moved & ours), bool(moved - ours - running), bool(running)
+
+    module.on_train_epoch_start()
+    assert step() == (True, False, False)
+    module.trainer.fit_loop.epoch_progress.current.processed = 1
+    module.on_train_epoch_start()
+    assert step() == (True, True, name == "test_efficientnet")
+
+
+def test_the_average_follows_the_weights_and_is_what_is_evaluated():
+    network = nn.Linear(2, 2)
+    averaged = average_weights(network, 0.5)
+    assert average_weights(network, None) is None
+    before = averaged.module.weight.clone()
+    with torch.no_grad():
+        network.weight += 1
+    averaged.update(network, step=1000)
+    assert torch.allclose(averaged.module.weight, before + 0.5)
+
+    module = build(optim=OptimConfig(ema_decay=0.9))
+    module.eval()
+    images = torch.randn(2, 3, 32, 32)
+    same = module(images)
+    with torch.no_grad():
+        for parameter in module.model.parameters():
+            parameter.zero_()
+    assert torch.equal(module(images), same)
+    assert not any(p.requires_grad for p in module.averaged.parameters())
+
+
+def test_tta_scores_do_not_depend_on_how_the_image_is_turned():
+    module = build("test_efficientnet")
+    module.eval()
+    module.tta = True
+    batch = make_batch(4)
+    turned = cut(batch, slice(0, 4))
+    turned.images[:] = torch.rot90(batch.images, 1, (1, 2)).clone()
+    with torch.no_grad():
+        _, one = module.predict_batch(make_batch(4))
+        _, two = module.predict_batch(turned)
+    assert torch.allclose(one, two, atol=1e-6)
+    assert torch.allclose(one.sum(1), torch.ones(4))
