@@ -243,6 +243,23 @@ def test_a_corrupt_sample_stops_the_run_or_is_skipped_as_asked(
         assert entry["balanced"] and entry["padded"] == 2
 
 
+def test_damaged_shards_are_one_line(rsdl: "Rsdl", write_config: "Write", packed: str):
+    config = write_config("run", trainer__max_epochs=1)
+    for split in ("train", "val"):
+        shard = sorted(Path(packed).glob(f"**/*{split}*.tar"))[0]
+        whole = shard.read_bytes()
+        shard.write_bytes(whole[:1000])
+        line = refusal(rsdl("train", config, "--restart"))
+        assert shard.name in line and "is truncated" in line
+        shard.unlink()
+        line = refusal(rsdl("train", config, "--restart"))
+        assert shard.name in line and "no such file" in line
+        shard.write_bytes(whole)
+    manifest = Path(packed) / "manifest.json"
+    manifest.write_text(manifest.read_text()[:200])
+    assert "manifest.json: not a manifest" in refusal(rsdl("train", config, "--restart"))
+
+
 def test_debug_shows_the_traceback(rsdl: "Rsdl", write_config: "Write"):
     ended = rsdl("--debug", "train", write_config("run"), "data.batch_size=1000")
     assert ended.returncode == 2 and "Traceback" in ended.stderr

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+import tracemalloc
 from collections import Counter
 from itertools import pairwise
 
@@ -240,6 +241,19 @@ def test_a_billion_samples_are_planned_in_little_memory():
     )
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) < 100, "MiB; one number for each sample would be 8,000"
+
+
+def test_walking_through_an_epoch_keeps_no_more_than_a_few_windows():
+    order = GlobalOrder(np.full(1000, 500), OrderRule(1, 2, window=4, partitions=2))
+    order.at(np.arange(10))
+    tracemalloc.start()
+    try:
+        for start in range(0, 500_000, 1000):
+            order.at(np.arange(start, start + 1000))
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 500_000, "bytes; the order of the whole epoch would be 4,000,000"
 
 
 def test_no_shuffling_means_the_order_of_the_index():

@@ -1,5 +1,5 @@
 import numpy as np
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from rsdl.data.random import fingerprint, key_of, permutation, to_float32, uniforms
@@ -94,6 +94,7 @@ def test_fingerprints_tell_multisets(draws: list[int], data: st.DataObject):
 
 
 @given(number=st.floats(0, 1, exclude_max=True))
+@example(number=1 - 2.0**-53)
 def test_single_precision_stays_below_one(number: float):
     rounded = to_float32(np.array([number]))
     assert rounded.dtype == np.float32

@@ -9,6 +9,7 @@ from torch import nn
 from rsdl.core.batch import Batch, Tally
 from rsdl.data.augment import Augment, AugmentConfig
 from rsdl.tasks.classification import ClassificationTask, TaskConfig
+from rsdl.train.checkpoint import Position, set_progress
 from rsdl.train.module import TrainingModule, average_weights
 from rsdl.train.optim import OptimConfig
 
@@ -111,7 +112,7 @@ def test_losses_are_summed_over_rows_that_count():
     loss = module.training_step(batch, 0)
     total, rows = module.train_sums.tolist()
     assert rows == 4
-    assert total / batch.num_planned == pytest.approx(float(loss), rel=1e-5)
+    assert total / batch.num_planned == pytest.approx(loss.item(), rel=1e-5)
 
 
 def test_dropout_is_a_function_of_seed_and_step():
@@ -146,7 +147,7 @@ def test_a_frozen_backbone_stays_and_thaws(name: str):
 
     module.on_train_epoch_start()
     assert step() == (True, False, False)
-    module.trainer.fit_loop.epoch_progress.current.processed = 1
+    set_progress(module.trainer, Position(epoch=1))
     module.on_train_epoch_start()
     assert step() == (True, True, name == "test_efficientnet")
 

@@ -38,9 +38,7 @@ def test_cosine_warms_up_linearly_and_falls_to_the_least():
 
 
 def test_step_falls_every_few_epochs():
-    config = OptimConfig(
-        lr=1.0, warmup_epochs=0, schedule="step", decay_epochs=3, decay_rate=0.5
-    )
+    config = OptimConfig(lr=1.0, warmup_epochs=0, schedule="step", decay_epochs=3, decay_rate=0.5)
     found = rates(config, steps_per_epoch=4, num_steps=40)
     assert found == pytest.approx([0.5 ** (step // 12) for step in range(40)])
 

@@ -1,0 +1,71 @@
+"""Every committed config loads, is short, and is what editors are told."""
+
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+
+from rsdl.commands.config import schema_text
+from rsdl.config.load import load_config
+from rsdl.data.sources.catalog import DATASETS
+from rsdl.models.catalog import ARCHITECTURES
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+STUDY = [f"{name}_{data}" for name in ARCHITECTURES for data in ("ucm", "aid", "resisc45")]
+FILES = sorted(path.relative_to(CONFIGS).as_posix() for path in CONFIGS.rglob("*.yaml"))
+RUNS = [name for name in FILES if "/" not in name]
+
+
+def test_the_study_has_27_configs_and_there_is_a_quickstart():
+    assert len(STUDY) == 27
+    assert {f"{name}.yaml" for name in [*STUDY, "quickstart"]} <= set(RUNS)
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_every_config_loads(name: str):
+    load_config(str(CONFIGS / name))
+
+
+@pytest.mark.parametrize("name", STUDY)
+def test_a_config_of_the_study_is_a_few_lines_over_shared_pieces(name: str):
+    text = (CONFIGS / f"{name}.yaml").read_text()
+    assert len([line for line in text.splitlines() if line and not line.startswith("#")]) < 10
+    assert len(yaml.safe_load(text)["extends"]) == 2
+    config = load_config(str(CONFIGS / f"{name}.yaml"))
+    architecture, _, dataset = name.rpartition("_")
+    assert (config.name, config.model.name) == (name, architecture)
+    assert dataset in DATASETS and config.data.url.endswith(f"/{dataset}")
+    assert config.trainer.max_epochs == 300
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_editors_find_the_schema_and_it_accepts_the_file(name: str):
+    text = (CONFIGS / name).read_text()
+    mark = "# yaml-language-server: $schema="
+    assert text.startswith(mark)
+    schema = (CONFIGS / name).parent / text.splitlines()[0].removeprefix(mark)
+    assert schema.resolve() == CONFIGS / "schema.json"
+    jsonschema.validate(yaml.safe_load(text), json.loads(schema.read_text()))
+
+
+def test_the_schema_is_up_to_date():
+    stored = (CONFIGS / "schema.json").read_text()
+    assert stored == schema_text(), 'run "rsdl config --schema > configs/schema.json"'
+
+
+@pytest.mark.parametrize(
+    "tree",
+    [
+        {"optim": {"rate": 1}},
+        {"optim": {"lr": -1}},
+        {"trainer": {"max_epochs": "many"}},
+        {"seeds": 1},
+        {"extends": 3},
+    ],
+)
+def test_the_schema_refuses_what_loading_refuses(tree: dict[str, object]):
+    schema = json.loads((CONFIGS / "schema.json").read_text())
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(tree, schema)

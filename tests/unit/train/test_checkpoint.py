@@ -1,0 +1,66 @@
+"""Checkpoints are read without trusting them, and written whole."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from rsdl.core.errors import DataError
+from rsdl.storage.local import LocalStore
+from rsdl.train.checkpoint import LAST, StoreCheckpointIO, read_checkpoint, state_of
+
+CONTENT = {"state_dict": {"weight": torch.arange(4.0)}, "rsdl": {"position": {"epoch": 1}}}
+
+
+class Trap:
+    """What a malicious pickle would run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Path.touch, (self.path,))
+
+
+def test_what_is_written_is_read_and_the_loops_of_lightning_are_not_kept(tmp_path: Path):
+    checkpoints = StoreCheckpointIO(LocalStore(tmp_path))
+    checkpoints.save_checkpoint(CONTENT | {"loops": {"fit_loop": 1}}, LAST)
+    found = checkpoints.load_checkpoint(LAST)
+    assert found.keys() == CONTENT.keys()
+    assert torch.equal(found["state_dict"]["weight"], torch.arange(4.0))
+    assert state_of(found, "here") == {"position": {"epoch": 1}}
+    checkpoints.remove_checkpoint(LAST)
+    assert not (tmp_path / LAST).exists()
+
+
+def test_a_write_that_fails_leaves_the_one_before(tmp_path: Path):
+    checkpoints = StoreCheckpointIO(LocalStore(tmp_path))
+    checkpoints.save_checkpoint(dict(CONTENT), LAST)
+    with pytest.raises(AttributeError):
+        checkpoints.save_checkpoint({"state_dict": lambda: None}, LAST)
+    assert checkpoints.load_checkpoint(LAST).keys() == CONTENT.keys()
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["last.ckpt"]
+
+
+def test_foreign_code_is_never_executed(tmp_path: Path):
+    trap, path = tmp_path / "trap", tmp_path / "evil.ckpt"
+    torch.save({"state_dict": {}, "evil": Trap(trap)}, path)
+    with pytest.raises(DataError, match=r"evil: is not a checkpoint that can be loaded safely"):
+        read_checkpoint(path, "evil")
+    assert not trap.exists()
+    torch.load(path, weights_only=False)
+    assert trap.exists(), "the trap must be able to spring"
+
+
+@pytest.mark.parametrize("content", [[1, 2], {"weights": 1}, torch.zeros(2)])
+def test_what_is_no_checkpoint_of_rsdl_is_refused(content: object, tmp_path: Path):
+    torch.save(content, tmp_path / "other.ckpt")
+    with pytest.raises(DataError, match="is no checkpoint of rsdl"):
+        read_checkpoint(tmp_path / "other.ckpt", "other")
+
+
+@pytest.mark.parametrize("state", [None, 3, {}, {"tally": {}}])
+def test_a_checkpoint_without_a_position_cannot_be_resumed(state: object):
+    with pytest.raises(DataError, match="holds no position"):
+        state_of({"state_dict": {}, "rsdl": state}, "here")
