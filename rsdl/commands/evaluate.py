@@ -24,7 +24,7 @@ from rsdl.evaluate.result import CalibrationBin, Evaluation, Picture, RunnerUp
 from rsdl.evaluate.scores import scores_from_confusion
 from rsdl.storage.connect import connect, join
 from rsdl.storage.store import Store
-from rsdl.train.checkpoint import BEST, LAST, read_checkpoint
+from rsdl.train.checkpoint import BEST, LAST, load_weights, read_checkpoint
 from rsdl.train.module import TrainingModule
 from rsdl.train.outcomes import OutcomeCollector, Outcomes
 from rsdl.train.record import CONFIG, RunFolder
@@ -129,7 +129,7 @@ def evaluate_checkpoint(
 ) -> Evaluation:
     """Return what a checkpoint scores on a split; every rank takes part."""
     content = read_checkpoint(store.local(checkpoint), join(store.url, checkpoint))
-    module.load_state_dict(content["state_dict"])
+    load_weights(module, content, join(store.url, checkpoint))
     collector = OutcomeCollector()
     trainer.callbacks.append(collector)  # type: ignore[attr-defined]
     data.evaluation_split = split

@@ -16,7 +16,15 @@ from rsdl.config.load import load_config, to_yaml
 from rsdl.core.errors import PreemptedError, RsdlError
 from rsdl.core.world import is_main
 from rsdl.storage.connect import connect, join
-from rsdl.train.checkpoint import BEST, LAST, Position, read_checkpoint, set_progress, state_of
+from rsdl.train.checkpoint import (
+    BEST,
+    LAST,
+    Position,
+    load_weights,
+    read_checkpoint,
+    set_progress,
+    state_of,
+)
 from rsdl.train.preempt import StopRequest
 from rsdl.train.record import CONFIG, RunFolder
 
@@ -105,7 +113,7 @@ def run_session(session: Session, *, resumed: bool) -> None:
     if checkpoint is not None:
         content = read_checkpoint(store.local(LAST), join(store.url, LAST))
         position = Position(**state_of(content, join(store.url, LAST))["position"])
-        module.load_state_dict(content["state_dict"])
+        load_weights(module, content, join(store.url, LAST))
         del content
         data.resume(position.epoch, position.consumed)
     if resumed:

@@ -107,6 +107,8 @@ class Augment(nn.Module):
         if not training:
             return self.normalize(images), None
         config, numbers = self.config, batch.uniforms
+        if images.dtype == torch.uint16:  # which PyTorch stores, but hardly computes with
+            images = images.to(torch.float32)
         images = turn(images, numbers, flip=config.flip, rotate90=config.rotate90)
         if config.jitters and self.num_bands == 3 and self.top is not None:
             colours = images.to(torch.float32) / self.top

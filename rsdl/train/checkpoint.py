@@ -16,6 +16,7 @@ import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins.io.checkpoint_io import CheckpointIO
 from pydantic import BaseModel, ConfigDict, Field
+from torch import nn
 
 from rsdl.core.errors import DataError, PreemptedError, StorageError
 from rsdl.core.world import any_rank, world_size
@@ -71,6 +72,21 @@ def read_checkpoint(path: Path, where: str) -> dict[str, Any]:
     if not isinstance(content, dict) or "state_dict" not in content:
         raise DataError(where, "is no checkpoint of rsdl", "name a run or its checkpoint")
     return content
+
+
+def load_weights(module: nn.Module, checkpoint: dict[str, Any], where: str) -> None:
+    """Put a checkpoint's weights into a module.
+
+    Raises:
+        DataError: If they are of another network.
+    """
+    try:
+        module.load_state_dict(checkpoint["state_dict"])
+    except (RuntimeError, TypeError, AttributeError) as error:
+        first = str(error).splitlines()[-1].strip()[:200]
+        raise DataError(
+            where, f"does not fit the network of the config: {first}", "take the run's own"
+        ) from error
 
 
 def state_of(checkpoint: dict[str, Any], where: str) -> dict[str, Any]:

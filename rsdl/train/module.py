@@ -4,6 +4,7 @@ Nothing in the training step waits for the device: losses and counts are added u
 only when a line is logged.
 """
 
+import math
 from typing import Any
 
 import pytorch_lightning as pl
@@ -11,6 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from rsdl.core.batch import Batch
+from rsdl.core.errors import RsdlError
+from rsdl.core.world import world_size
 from rsdl.data.augment import Augment
 from rsdl.data.random import key_of
 from rsdl.tasks.classification import ClassificationMetrics, ClassificationTask
@@ -105,6 +108,24 @@ class TrainingModule(pl.LightningModule):
         each = [self.task.probabilities(self(view)) for view in views]
         probabilities = torch.stack(each).mean(0)
         return probabilities.clamp_min(1e-12).log(), probabilities
+
+    def sum_losses(self) -> tuple[float, float]:
+        """Return the sum of losses of this epoch so far, and its rows, over all ranks.
+
+        Raises:
+            RsdlError: If a loss was not a number, so that the weights are lost.
+        """
+        sums = self.train_sums.clone()
+        if world_size() > 1:
+            torch.distributed.all_reduce(sums)
+        loss, rows = sums.tolist()
+        if not math.isfinite(loss):
+            raise RsdlError(
+                "optim.lr",
+                f"the training loss is {loss} at step {self.global_step}",
+                "use a lower optim.lr, optim.clip_grad=1, or trainer.precision=fp32",
+            )
+        return loss, rows
 
     def on_fit_start(self) -> None:
         """Count on the device."""

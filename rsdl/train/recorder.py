@@ -9,7 +9,6 @@ import pytorch_lightning as pl
 import torch
 
 from rsdl.core.batch import Batch, Tally
-from rsdl.core.errors import RsdlError
 from rsdl.core.world import sum_over_ranks
 from rsdl.data.module import DataModule
 from rsdl.train.checkpoint import BEST, STATE, Position, set_progress, state_of
@@ -66,8 +65,7 @@ class Recorder(pl.Callback):
         The record is written first: what a checkpoint leaves behind is never told again.
         """
         assert isinstance(pl_module, TrainingModule)
-        sums = self._sums(pl_module)
-        self._check_loss(trainer, sums[0])
+        sums = pl_module.sum_losses()
         checkpoint[STATE] = {
             "position": asdict(self.position),
             "tally": asdict(self._total(trainer)),
@@ -186,22 +184,6 @@ class Recorder(pl.Callback):
         sums = sum_over_ranks(list(values.values()), trainer.strategy.root_device)
         return self._before + Tally(**dict(zip(values, sums, strict=True)))
 
-    def _sums(self, module: TrainingModule) -> tuple[float, float]:
-        """Return loss and rows of this epoch so far, over all ranks."""
-        sums = module.train_sums.clone()
-        if torch.distributed.is_initialized():
-            torch.distributed.all_reduce(sums)
-        loss, rows = sums.tolist()
-        return loss, rows
-
-    def _check_loss(self, trainer: pl.Trainer, loss: float) -> None:
-        if not math.isfinite(loss):
-            raise RsdlError(
-                "optim.lr",
-                f"the training loss is {loss} at step {trainer.global_step}",
-                "use a lower optim.lr, optim.clip_grad=1, or trainer.precision=fp32",
-            )
-
     def _close_epoch(self, trainer: pl.Trainer, epoch: int) -> None:
         data = _data(trainer)
         assert data.train_loader is not None
@@ -221,10 +203,9 @@ class Recorder(pl.Callback):
         self.record.optimizer_steps = self.position.step
 
     def _log_training(self, trainer: pl.Trainer, module: TrainingModule) -> None:
-        loss, rows = self._sums(module)
+        loss, rows = module.sum_losses()
         mean = (loss - self._logged[0]) / max(rows - self._logged[1], 1.0)
         self._logged, self.last_loss = (loss, rows), mean
-        self._check_loss(trainer, mean)
         rate = float(trainer.optimizers[0].param_groups[0]["lr"])
         row: Row = {
             "epoch": trainer.current_epoch,

@@ -243,6 +243,29 @@ def test_a_corrupt_sample_stops_the_run_or_is_skipped_as_asked(
         assert entry["balanced"] and entry["padded"] == 2
 
 
+def test_a_run_that_stalls_stops_early_and_stays_stopped(
+    rsdl: "Rsdl", write_config: "Write", run_at: "Find"
+):
+    config = write_config(
+        "run",
+        model__name="test_vit",  # without batch norm: what is not trained does not change
+        trainer__patience=2,
+        trainer__max_epochs=9,
+        optim__lr=1e-9,
+        optim__name="sgd",
+    )
+    assert rsdl("train", config).returncode == 0
+    run = run_at("run")
+    assert run.record["epochs_completed"] == 3
+    # As if it had been killed before it could say that it is completed.
+    record = run.folder / "run.json"
+    record.write_text(record.read_text().replace('"completed"', '"running"'))
+    before = run.load()
+    assert rsdl("train", config).returncode == 0
+    assert run.record["epochs_completed"] == 3 and len(run.record["ledger"]) == 3
+    assert run.load()["rsdl"] == before["rsdl"]
+
+
 def test_damaged_shards_are_one_line(rsdl: "Rsdl", write_config: "Write", packed: str):
     config = write_config("run", trainer__max_epochs=1)
     for split in ("train", "val"):

@@ -20,7 +20,7 @@ def test_stopped_in_training_a_run_exits_75_and_resumes_bit_equal(
     run_at: "Find",
     compare_runs: "Compare",
 ):
-    fields = {"trainer__max_epochs": 12, "optim__ema_decay": 0.9, "data__num_workers": 1}
+    fields = {"trainer__max_epochs": 40, "optim__ema_decay": 0.9, "data__num_workers": 1}
     whole, stopped = write_config("whole", **fields), write_config("stopped", **fields)
     assert rsdl("train", whole).returncode == 0
     run, stops = run_at("stopped"), 0
@@ -69,7 +69,7 @@ def test_stopped_before_and_in_validation_a_run_resumes_bit_equal(
     compare_runs(run_at("whole"), run)
 
 
-@pytest.mark.parametrize("stage", ["importing", "training"])
+@pytest.mark.parametrize("stage", ["beginning", "training"])
 def test_a_second_ctrl_c_quits(stage: str, rsdl: "Rsdl", write_config: "Write", run_at: "Find"):
     config = write_config("run", trainer__max_epochs=500, data__batch_size=18)
     command = rsdl.start("train", config)

@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from rsdl.core.errors import DataError
 from rsdl.storage.local import LocalStore
-from rsdl.train.checkpoint import LAST, StoreCheckpointIO, read_checkpoint, state_of
+from rsdl.train.checkpoint import LAST, StoreCheckpointIO, load_weights, read_checkpoint, state_of
 
 CONTENT = {"state_dict": {"weight": torch.arange(4.0)}, "rsdl": {"position": {"epoch": 1}}}
 
@@ -64,3 +65,14 @@ def test_what_is_no_checkpoint_of_rsdl_is_refused(content: object, tmp_path: Pat
 def test_a_checkpoint_without_a_position_cannot_be_resumed(state: object):
     with pytest.raises(DataError, match="holds no position"):
         state_of({"state_dict": {}, "rsdl": state}, "here")
+
+
+@pytest.mark.parametrize(
+    "weights", [{"weight": torch.zeros(3, 2)}, {"other": torch.zeros(1)}, {"weight": 3}, 7]
+)
+def test_weights_of_another_network_are_refused_in_one_line(weights: object):
+    network = nn.Linear(2, 2)
+    with pytest.raises(DataError, match="does not fit the network") as caught:
+        load_weights(network, {"state_dict": weights}, "best.ckpt")
+    assert "\n" not in str(caught.value)
+    load_weights(network, {"state_dict": nn.Linear(2, 2).state_dict()}, "best.ckpt")
