@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from rich.console import Console
 from torch import Tensor
 
-from rsdl.commands.train import open_session
+from rsdl.commands.session import open_session
 from rsdl.config.load import validate
 from rsdl.config.run import RunConfig
 from rsdl.data.crop import CropRule
@@ -121,7 +121,7 @@ def main() -> None:
     print(f"plain loop  {1e3 * statistics.median(plain):7.2f} ms/image")
     print(f"rsdl train  {1e3 * statistics.median(ours):7.2f} ms/image")
     pairs = [a / b for a, b in zip(ours, plain, strict=True)]
-    print(f"rsdl / plain {statistics.median(pairs):.3f}  (pairs: {min(pairs):.3f} to {max(pairs):.3f})")
+    print(f"rsdl / plain {statistics.median(pairs):.3f}  ({min(pairs):.3f} to {max(pairs):.3f})")
 
 
 def measure(config: RunConfig, dataset: DataSet) -> tuple[list[float], list[float]]:

@@ -71,15 +71,28 @@ def draw_tree(root: Path) -> Path:
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """Return a real file system of 1 MiB; only root may mount one."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)]
-    if subprocess.run(command, capture_output=True, check=False).returncode:
-        pytest.skip("needs the right to mount a tmpfs; run as root")
-    yield disk
-    subprocess.run(["umount", "--lazy", str(disk)], check=True)
+def mount_disk(require: Callable[[str, bool], None]) -> Iterator[Callable[[Path, str], Path]]:
+    """Return what mounts a real file system of a given size on a folder; only root may."""
+    mounted: list[Path] = []
+
+    def mount(folder: Path, size: str) -> Path:
+        folder.mkdir(exist_ok=True)
+        option = f"remount,size={size}" if folder in mounted else f"size={size}"
+        command = ["mount", "-t", "tmpfs", "-o", option, "tmpfs", str(folder)]
+        done = subprocess.run(command, capture_output=True, check=False)
+        require("tmpfs", done.returncode == 0)
+        mounted.append(folder)
+        return folder
+
+    yield mount
+    for folder in dict.fromkeys(mounted):
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path, mount_disk: Callable[[Path, str], Path]) -> Path:
+    """Return a real file system of 1 MiB."""
+    return mount_disk(tmp_path / "disk", "1m")
 
 
 @pytest.fixture

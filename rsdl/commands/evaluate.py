@@ -56,8 +56,7 @@ def evaluate(
             (s for s in (config.data.test_split, config.data.val_split) if s in splits), "test"
         )
     dataset.manifest.split(split, where="--split")
-    bare = config.model_copy(update={"model": config.model.model_copy(update={"weights": "none"})})
-    module = build_module(config, dataset, build_network(bare, dataset))
+    module = build_module(config, dataset, build_network(config, dataset, bare=True))
     module.tta = tta
     data = DataModule(dataset, seed=config.seed)
     trainer = build_trainer(

@@ -11,11 +11,17 @@ from rsdl.tasks.classification import ClassificationTask
 from rsdl.train.module import TrainingModule
 
 
-def build_network(config: RunConfig, dataset: DataSet) -> nn.Module:
-    """Return the network that a config describes for a data set."""
+def build_network(config: RunConfig, dataset: DataSet, *, bare: bool = False) -> nn.Module:
+    """Return the network that a config describes for a data set.
+
+    Args:
+        config: What to build.
+        dataset: Which classes and bands it is for.
+        bare: Whether a checkpoint is going to fill it, so that ``model.weights`` is not needed.
+    """
     manifest = dataset.manifest
     network = build_model(
-        config.model,
+        config.model.model_copy(update={"weights": "none"}) if bare else config.model,
         num_classes=len(manifest.classes),
         in_chans=len(manifest.bands),
         image_size=config.data.image_size,

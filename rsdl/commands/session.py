@@ -18,7 +18,7 @@ from rsdl.data.dataset import DataSet
 from rsdl.data.module import DataModule
 from rsdl.models.catalog import find_timm_name
 from rsdl.storage.local import LocalStore
-from rsdl.train.checkpoint import Checkpointer
+from rsdl.train.checkpoint import LAST, Checkpointer
 from rsdl.train.module import TrainingModule
 from rsdl.train.optim import check_optimizer
 from rsdl.train.preempt import StopRequest
@@ -89,7 +89,9 @@ def open_session(
         )
     pl.seed_everything(config.seed, verbose=False)
     data = DataModule(dataset, seed=config.seed, accumulate=config.trainer.accumulate)
-    network = build_network(config, dataset)
+    # A run that resumes has its weights: nothing is fetched again.
+    resumes = known is not None and folder.store.size(LAST) is not None
+    network = build_network(config, dataset, bare=resumes)
     module = build_module(config, dataset, network)
     module.steps_per_epoch = data.plan(0).num_batches()
     total = config.trainer.max_epochs * module.steps_per_epoch

@@ -138,7 +138,7 @@ class Recorder(pl.Callback):
             return
         self.position = self._find(trainer, done)
         self._tick(trainer)
-        if trainer.global_step % self._log_every_steps == 0:
+        if trainer.global_step % self._log_every_steps == 0 or not self.position.consumed:
             self._log_training(trainer, pl_module)
         if not self.position.consumed:
             self._close_epoch(trainer, self.epoch)

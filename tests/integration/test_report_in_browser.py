@@ -64,7 +64,7 @@ def browser(require: Callable[[str, bool], None]) -> str:
 
 
 def measure(browser: str, page: Path, width: int, folder: Path) -> tuple[int, int]:
-    """Return the width of the page's window and of its content, laid out in a frame of ``width``."""
+    """Return the widths of a page's window and content, laid out in a frame of ``width``."""
     frame = folder / "frame.html"
     inner = page.read_text()
     # A frame of the wanted width, since headless Chromium has a least window width; its content is

@@ -3,8 +3,10 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -200,11 +202,24 @@ def test_a_folder_in_the_place_of_a_file_is_one_line(tmp_path: Path):
     assert files(tmp_path) == ["name"]
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere; run as another user")
-def test_a_folder_that_may_not_be_written_is_one_line(tmp_path: Path):
-    tmp_path.chmod(0o500)
-    with pytest.raises(StorageError, match="permission denied; choose a place that you may write"):
-        LocalStore(tmp_path).write("name", b"x")
+@pytest.fixture
+def nobody() -> Iterator[None]:
+    """Be a user whom permissions bind; root they do not."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+def test_a_folder_that_may_not_be_written_is_one_line(nobody: None):
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o555)
+        with pytest.raises(StorageError, match="permission denied; choose a place that you may"):
+            LocalStore(Path(folder)).write("name", b"x")
 
 
 def test_a_place_where_nobody_may_write_is_one_line():
