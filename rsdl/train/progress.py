@@ -114,9 +114,10 @@ class ProgressReport(pl.Callback):
 
     def _facts(self, trainer: pl.Trainer) -> str:
         pace = self._recorder.pace
-        loss = self._recorder.last_loss
+        loss, rate = self._recorder.last_loss, pace.images_per_s
         return (
-            f"loss {'-' if loss is None else f'{loss:.3f}'}  {pace.images_per_s:,.0f} images/s  "
+            f"loss {'-' if loss is None else f'{loss:.3f}'}  "
+            f"{f'{rate:,.0f}' if rate else '-'} images/s  "
             f"data wait {pace.data_wait:.0%}  ETA {self._eta(trainer)}"
         )
 
