@@ -22,7 +22,7 @@ from botocore.exceptions import BotoCoreError
 
 from rsdl.core.errors import StorageError
 from rsdl.core.machine import usable_cores
-from rsdl.storage.refusal import FOREIGN, describe, may_pass, translate_refusal
+from rsdl.storage.refusal import FOREIGN, KEYS, describe, may_pass, translate_refusal
 from rsdl.storage.retry import Outage, RetryRule
 
 T = TypeVar("T")
@@ -69,7 +69,7 @@ class S3Client:
     def __init__(self, rule: RetryRule) -> None:
         self.rule = rule
         self.boto = make_client()
-        self.endpoint = show_endpoint(self.boto.meta.endpoint_url)
+        self.endpoint: str = self.boto.meta.endpoint_url
 
     @cached_property
     def pool(self) -> ThreadPoolExecutor:
@@ -122,6 +122,9 @@ def make_client() -> Any:  # noqa: ANN401 - boto3 has no types
             session = boto3.session.Session()
             region = session.region_name or DEFAULT_REGION
             client = session.client("s3", region_name=region, config=_settings(None))
+            if "@" in urlsplit(client.meta.endpoint_url).netloc:
+                # It would be shown wherever an error is.
+                raise StorageError("AWS_ENDPOINT_URL", "holds a password", KEYS)
             if _is_custom(client.meta.endpoint_url):
                 # Few services of one's own have a name in the DNS for every bucket.
                 client = session.client("s3", region_name=region, config=_settings("path"))
@@ -132,14 +135,6 @@ def make_client() -> Any:  # noqa: ANN401 - boto3 has no types
     except BotoCoreError as error:
         raise translate_refusal(error, "s3", "the AWS settings") from error
     return client
-
-
-def show_endpoint(url: str) -> str:
-    """Return an endpoint without what a URL may hold of secrets."""
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    host = f"[{host}]" if ":" in host else host
-    return f"{parts.scheme}://{host}" + (f":{parts.port}" if parts.port else "")
 
 
 def shared_client() -> S3Client:

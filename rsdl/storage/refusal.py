@@ -55,6 +55,7 @@ class ShortBodyError(Exception):
 
 FOREIGN = (BotoCoreError, ClientError, ResponseParserError, ShortBodyError)
 PASSING = (
+    botocore_errors.ConnectionError,
     botocore_errors.HTTPClientError,
     botocore_errors.IncompleteReadError,
     ResponseParserError,
@@ -85,7 +86,7 @@ def describe(error: Exception) -> str:
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", "?")
         return f"the service answers {status} {code_of(error)}"
     if isinstance(error, botocore_errors.EndpointConnectionError):
-        refused = "refused" in str(error).lower()
+        refused = "refused" in str(error.kwargs.get("error")).lower()
         return "connection refused" if refused else "cannot be reached"
     if isinstance(error, (botocore_errors.ConnectTimeoutError, botocore_errors.ReadTimeoutError)):
         return "does not answer in time"
