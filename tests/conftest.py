@@ -30,7 +30,11 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take away what the developer's shell would say to rsdl; what it says to the tests stays."""
     for name in list(os.environ):
         ours = name.startswith("RSDL_") and not name.startswith("RSDL_TEST_")
-        if ours or name.startswith("AWS_") or name.lower() in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        if (
+            ours
+            or name.startswith("AWS_")
+            or name.lower() in ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
+        ):
             monkeypatch.delenv(name)
     for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
         monkeypatch.setenv(name, os.devnull)

@@ -5,7 +5,6 @@ import socket
 import socketserver
 import threading
 from collections.abc import Callable
-from typing import Any
 
 Edit = Callable[[bytes], bytes | None]
 
@@ -38,7 +37,7 @@ class Meddler:
             daemon_threads = True
             allow_reuse_address = True
 
-            def handle_error(self, *_: Any) -> None:
+            def handle_error(self, *_: object) -> None:
                 """A broken connection is what we are for."""
 
         self._server = Server(("127.0.0.1", 0), Handler)
