@@ -1,7 +1,8 @@
 """A node's copies of what lies in object stores, shared by every process of the node.
 
-A copy is one file, named by what it is a copy of, and the file is its own lock: whoever fills it
-holds it alone, whoever uses it holds it together with others, and the kernel lets go for the dead.
+A copy is one file, named by what it is a copy of, and the file is its own lock: whoever uses it
+holds it together with others, and the kernel lets go for the dead. Those who wait for a copy wait
+at an empty turnstile beside it, since the copy itself may stay in use for ever once it is there.
 There is no index to be wrong after a kill. Room is made by dropping the copies used least recently,
 never one in use; where that is not enough the caller is told, and reads by range instead.
 """
@@ -27,6 +28,7 @@ logger = logging.getLogger(__name__)
 
 FOLDER_VARIABLE = "RSDL_CACHE"
 PART = ".part"
+TURNSTILE = ".turn"
 SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,12}")
 
 # A reader that has not read for so long can do with opening its file again.
@@ -100,13 +102,15 @@ class NodeCache:
                     with self._lock:
                         self._pins.add(pin)
                     return pin
-                fd = lock_file(path.with_name(path.name + PART), create=True, wait=True)
+                turnstile = path.with_name(path.name + TURNSTILE)
+                fd = lock_file(turnstile, create=True, wait=True)
                 if fd is None:
-                    continue  # someone else has just finished it, or failed to
+                    continue  # someone else has just finished the copy, or failed to
                 try:
-                    if not path.exists() and not self._fill(path, fd, size, fill):
+                    if not path.exists() and not self._fill(path, size, fill):
                         return None
                 finally:
+                    turnstile.unlink(missing_ok=True)
                     os.close(fd)
         except OSError as error:
             raise translate(error, self.root) from error
@@ -121,8 +125,10 @@ class NodeCache:
         sizes = [size for _, size, _ in self._listing()]
         return len(sizes), sum(sizes)
 
-    def _fill(self, path: Path, fd: int, size: int, fill: Callable[[int], None]) -> bool:
+    def _fill(self, path: Path, size: int, fill: Callable[[int], None]) -> bool:
         part = path.with_name(path.name + PART)
+        while (fd := lock_file(part, create=True, wait=True)) is None:
+            pass  # it was being swept away
         try:
             if not self._admit(fd, size):
                 part.unlink()
@@ -135,6 +141,8 @@ class NodeCache:
             with suppress(OSError):
                 part.unlink()
             raise
+        finally:
+            os.close(fd)
         return True
 
     def _admit(self, fd: int, size: int) -> bool:
@@ -201,10 +209,11 @@ class NodeCache:
         return found
 
     def _sweep(self) -> None:
-        """Remove the parts that killed processes left."""
-        for path in self._copies.glob(f"*{PART}"):
-            with suppress(OSError):
-                self._drop(path)
+        """Remove the parts and turnstiles that killed processes left."""
+        for path in self._copies.iterdir():
+            if path.suffix in (PART, TURNSTILE):
+                with suppress(OSError):
+                    self._drop(path)
 
     def _warn(self, problem: str) -> None:
         if not self._told:
