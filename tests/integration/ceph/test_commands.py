@@ -115,3 +115,11 @@ def test_a_run_outlives_the_gateways_death(
     assert ended.returncode == 0, ended.stderr
     copy(store.url, str(tmp_path / "runs" / "struck"))
     compare_runs(run_at("whole"), run_at("struck"))
+
+
+def test_the_cache_is_shown_and_cleared(rsdl: Rsdl, remote: str, env: dict[str, str]):
+    assert rsdl("data", "verify", remote, env=env).returncode == 0
+    shown = rsdl("data", "cache", "show", env=env).stdout
+    assert env["RSDL_CACHE"] in shown and " 0 copies" not in shown
+    assert " 0 copies, 0.0 MB of" in rsdl("data", "cache", "clear", env=env).stdout
+    assert rsdl("data", "info", remote, env=env).returncode == 0
