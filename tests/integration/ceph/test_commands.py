@@ -86,6 +86,8 @@ def test_a_run_in_a_bucket_killed_at_any_moment_ends_as_one_in_a_folder(
     assert deaths > 1, "hardly anything was killed"
     copy(f"{bucket}/runs/killed", str(tmp_path / "runs" / "killed"))
     compare_runs(run_at("whole"), run_at("killed"))
+    names = [entry.name for entry in connect(f"{bucket}/runs/killed").list()]
+    assert any(name.startswith("events.out.tfevents") for name in names)
     ended = rsdl("evaluate", f"{bucket}/runs/killed/checkpoints/best.ckpt", env=env)
     assert f"report: {bucket}/runs/killed/report.html" in ended.stdout
     page = f"{bucket}/runs/page.html"
