@@ -6,6 +6,7 @@ boto3's own retries are off, so that one rule (``retry.py``) decides how long to
 """
 
 import os
+import re
 import threading
 import time
 import warnings
@@ -29,6 +30,7 @@ T = TypeVar("T")
 CONNECT_TIMEOUT_S = 5
 READ_TIMEOUT_S = 20
 TRANSFERS = 8
+MD5_ETAG = re.compile(r'"([0-9a-f]{32})"')
 DEFAULT_REGION = "us-east-1"
 DEADLINE_VARIABLE = "RSDL_STORE_DEADLINE_S"
 
@@ -107,6 +109,13 @@ class S3Client:
         """Wait before the next attempt, or raise what the error means."""
         if not may_pass(error) or not outage.wait(f"{self.endpoint}: {describe(error)}"):
             raise translate_refusal(error, url, self.endpoint) from error
+
+
+def plain_md5(found: dict[str, Any]) -> str | None:
+    """Return the MD5 that an ETag is, if it is one: not of parts, not of encrypted bytes."""
+    match = MD5_ETAG.fullmatch(found.get("ETag", ""))
+    encrypted = found.get("SSECustomerAlgorithm") or found.get("SSEKMSKeyId")
+    return match.group(1) if match and not encrypted else None
 
 
 def make_client() -> Any:  # noqa: ANN401 - boto3 has no types

@@ -5,11 +5,9 @@ goes through a spool folder on the local disk, since an object can only be put a
 """
 
 import hashlib
-import re
 import threading
-from collections import deque
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from functools import cached_property, partial
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -18,7 +16,7 @@ from botocore.exceptions import ClientError
 
 from rsdl.core.errors import StorageError
 from rsdl.storage.cache import CacheConfig, NodeCache, open_cache
-from rsdl.storage.client import Remote, S3Client, shared_client
+from rsdl.storage.client import Remote, S3Client, plain_md5, shared_client
 from rsdl.storage.download import download, read_range
 from rsdl.storage.local import translate
 from rsdl.storage.locks import Pin
@@ -26,8 +24,6 @@ from rsdl.storage.refusal import ShortBodyError, code_of
 from rsdl.storage.spool import Spool
 from rsdl.storage.store import Entry
 from rsdl.storage.upload import SHA256, abort_noted, upload_bytes, upload_file
-
-MD5_ETAG = re.compile(r'"([0-9a-f]{32})"')
 
 # How many of the paths that a thread was given last stay in the cache, whatever is evicted.
 KEPT_PATHS = 4
@@ -93,16 +89,20 @@ class S3Store:
         """Return the path of a copy whose bytes have this SHA-256."""
         remote = self._find(name)
         pin = self._hold(remote, sha256)
-        if pin is None:
-            raise StorageError(
-                f"data.cache at {self._config.root}",
-                f"no room for the {remote.size / 1e6:,.1f} MB of {remote.url}",
-                "raise data.cache.size, free some space, or set RSDL_CACHE to a larger disk",
-            )
-        if not hasattr(self._given, "pins"):
-            self._given.pins = deque(maxlen=KEPT_PATHS)
-        self._given.pins.append(pin)
-        return pin.path
+        if pin is not None:
+            self._keep(pin)
+            return pin.path
+        # Whoever asks for a path cannot read by range: beside the cache, and soon gone again.
+        with ExitStack() as stack:
+            folder = stack.enter_context(self._spool.folder())
+            path = folder / PurePosixPath(remote.key).name
+            try:
+                with path.open("w+b") as stream:
+                    download(self._client, remote, stream.fileno(), sha256)
+            except OSError as error:
+                raise translate(error, path) from error
+            self._keep(stack.pop_all())
+        return path
 
     def open(self, name: str, sha256: str | None = None) -> "S3Blob":
         """Open ``name`` in the version that this store has first seen."""
@@ -145,6 +145,12 @@ class S3Store:
         fill = partial(download, self._client, remote, sha256=sha256)
         return self._cache.hold(name, remote.size, fill, PurePosixPath(remote.key).suffix)
 
+    def _keep(self, held: Pin | ExitStack) -> None:
+        kept: list[Pin | ExitStack] = self._given.__dict__.setdefault("kept", [])
+        kept.append(held)
+        if len(kept) > KEPT_PATHS:
+            kept.pop(0).close()
+
     def _find(self, name: str) -> Remote:
         found = self._head(name)
         if found is None:
@@ -155,7 +161,7 @@ class S3Store:
             size=int(found["ContentLength"]),
             etag=found["ETag"],
             sha256=found.get("Metadata", {}).get(SHA256),
-            md5=_plain_md5(found),
+            md5=plain_md5(found),
         )
 
     def _head(self, name: str) -> dict[str, Any] | None:
@@ -234,13 +240,6 @@ class S3Blob:
             self._pin.close()
 
 
-def _plain_md5(found: dict[str, Any]) -> str | None:
-    """Return the MD5 that an ETag is, if it is one: not of parts, not of encrypted bytes."""
-    match = MD5_ETAG.fullmatch(found.get("ETag", ""))
-    encrypted = found.get("SSECustomerAlgorithm") or found.get("SSEKMSKeyId")
-    return match.group(1) if match and not encrypted else None
-
-
 def _is_intact(data: bytes, answer: dict[str, Any]) -> bool:
-    md5 = _plain_md5(answer)
+    md5 = plain_md5(answer)
     return md5 is None or hashlib.md5(data, usedforsecurity=False).hexdigest() == md5

@@ -119,6 +119,15 @@ def test_without_a_cache_the_samples_are_the_same(remote: str, packed: str):
     assert read_all(DataConfig(url=remote, cache="none")) == read_all(DataConfig(url=packed))
 
 
+def test_a_path_is_given_even_where_the_cache_has_no_room(store: Store, tmp_path: Path):
+    small = connect(store.url, CacheConfig(folder=str(tmp_path / "small"), size=1))
+    for number in range(8):
+        store.write(f"{number}.bin", bytes([number]) * 1000)
+        path = small.local(f"{number}.bin")
+        assert path.read_bytes() == bytes([number]) * 1000
+    assert len(list((tmp_path / "small").rglob("*.bin"))) == 4
+
+
 def test_a_full_disk_is_read_past(remote: str, packed: str, small_disk: Path):
     cache = CacheConfig(folder=str(small_disk / "cache"))
     (small_disk / "ballast").write_bytes(bytes(1000 * 1024))
