@@ -28,11 +28,18 @@ data_app = typer.Typer(
     help="Prepare, pack, index, look at and check data sets.", no_args_is_help=True
 )
 pack_app = typer.Typer(help="Pack imagery of your own into shards.", no_args_is_help=True)
+cache_app = typer.Typer(
+    help="Look after the copies of remote shards on this node (in $RSDL_CACHE).",
+    no_args_is_help=True,
+)
 data_app.add_typer(pack_app, name="pack")
+data_app.add_typer(cache_app, name="cache")
 app.add_typer(data_app, name="data")
 
-Url = Annotated[str, typer.Argument(metavar="URL", help="Root of the data set: a folder.")]
-Out = Annotated[str, typer.Option("--out", metavar="URL", help="Where the data set goes.")]
+Url = Annotated[str, typer.Argument(metavar="URL", help="Root of the data set: a folder or s3://.")]
+Out = Annotated[
+    str, typer.Option("--out", metavar="URL", help="Where the data set goes: a folder or s3://.")
+]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of the split and the order.")]
 ShardMb = Annotated[float, typer.Option("--shard-mb", min=0.001, help="Size of a shard in MB.")]
 Corrupt = Annotated[
@@ -438,6 +445,22 @@ def data_plan(
         start=start,
     )
     raise typer.Exit(code)
+
+
+@cache_app.command("show")
+def data_cache_show() -> None:
+    """Show where this node keeps copies of remote shards, and how much there is."""
+    from rsdl.commands.cache import show
+
+    raise typer.Exit(show())
+
+
+@cache_app.command("clear")
+def data_cache_clear() -> None:
+    """Remove every copy that no running command uses."""
+    from rsdl.commands.cache import clear
+
+    raise typer.Exit(clear())
 
 
 def _shares(text: str) -> tuple[float, float, float]:

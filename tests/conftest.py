@@ -19,6 +19,7 @@ PER_CLASS = 12
 
 # Parts of a machine that some tests need, and how to get them.
 PARTS = {
+    "ceph": "apt-get install ceph-mon ceph-osd radosgw curl openssl",
     "chromium": "apt-get install chromium",
     "tmpfs": "run as root where mounting is allowed",
 }
@@ -29,8 +30,15 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take away what the developer's shell would say to rsdl; what it says to the tests stays."""
     for name in list(os.environ):
         ours = name.startswith("RSDL_") and not name.startswith("RSDL_TEST_")
-        if ours or name.lower() in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        if (
+            ours
+            or name.startswith("AWS_")
+            or name.lower() in ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
+        ):
             monkeypatch.delenv(name)
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, os.devnull)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ import base64
 import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -75,13 +74,14 @@ def evaluate(
 def find_run(target: str) -> tuple[RunFolder, str]:
     """Return the run's folder and the checkpoint's name within it."""
     if target.endswith(".ckpt"):
-        parts = Path(target).parts
-        if len(parts) < 2 or parts[-2] != "checkpoints":
+        place, _, file = target.rpartition("/")
+        root, _, checkpoints = place.rpartition("/")
+        if checkpoints != "checkpoints":
             raise DataError(
                 target, "does not lie in a run", "name RUN/checkpoints/FILE.ckpt, or the run itself"
             )
-        folder = RunFolder(connect(str(Path(*parts[:-2]) if len(parts) > 2 else Path())))
-        name = "/".join(parts[-2:])
+        folder = RunFolder(connect(root or ("/" if place.startswith("/") else ".")))
+        name = f"{checkpoints}/{file}"
     else:
         folder = RunFolder(connect(target))
         name = next((n for n in (BEST, LAST) if folder.store.size(n) is not None), BEST)
@@ -164,7 +164,7 @@ def describe(data: SplitData, outcomes: Outcomes, rows: Sequence[int] | Any) -> 
     classes = data.manifest.classes
     samples = [int(outcomes.samples[row]) for row in rows]
     images = read_pictures(data, samples, PICTURE_SIDE)
-    reader = ShardReader(data.store, data.index.shard_names)
+    reader = ShardReader(data.store, data.index.shard_names, data.index.shard_sha256s)
     pictures = []
     for row, sample, image in zip(rows, samples, images, strict=True):
         meta = read_meta(data, reader, sample)

@@ -1,5 +1,6 @@
 """Everything that one process of a run works with, and the checks before anything is begun."""
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import mkdtemp
@@ -31,7 +32,7 @@ from rsdl.train.record import (
     git_revision,
 )
 from rsdl.train.recorder import Recorder
-from rsdl.train.trainer import build_loggers, build_trainer
+from rsdl.train.trainer import EventLogger, build_loggers, build_trainer
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +181,20 @@ def event_folder(folder: RunFolder) -> str:
     if isinstance(folder.store, LocalStore):
         return folder.store.url
     return mkdtemp(prefix="rsdl-events-")
+
+
+def keep_events(session: Session) -> None:
+    """Put TensorBoard's events into the run's folder, if they were not written there."""
+    store = session.folder.store
+    if isinstance(store, LocalStore):
+        return
+    for logger in session.trainer.loggers:
+        if not isinstance(logger, EventLogger):
+            continue
+        logger.save()
+        for events in Path(logger.log_dir).glob("events.out.*"):
+            with store.create(events.name) as path:
+                shutil.copyfile(events, path)
 
 
 def _cpu_facts() -> list[str]:

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from rsdl.commands.evaluate import evaluate_checkpoint
 from rsdl.commands.report import write_report
-from rsdl.commands.session import Session, check_same_run, open_session
+from rsdl.commands.session import Session, check_same_run, keep_events, open_session
 from rsdl.config.load import load_config, to_yaml
 from rsdl.core.errors import PreemptedError, RsdlError
 from rsdl.core.world import is_main
@@ -95,6 +95,7 @@ def close_record(session: Session, error: BaseException) -> None:
         record.status, record.reason = "failed", reason
     with suppress(RsdlError):  # A full disk must not hide what went wrong.
         session.recorder.write(session.trainer)
+        keep_events(session)
 
 
 def is_child_of_lightning(session: Session) -> bool:
@@ -150,6 +151,7 @@ def finish(session: Session) -> None:
         return
     record.metrics = dict(record.metrics) | {split: dict(evaluation.metrics)}
     record.status, record.reason = "completed", ""
+    keep_events(session)
     # Killed in between, the run is not completed and the report is written again.
     path = write_report(folder, evaluation, record)
     session.recorder.write(session.trainer)

@@ -18,6 +18,9 @@ from rsdl.train.trainer import LoggingConfig, TrainerConfig
 CHANGEABLE = (
     "output",
     "data.url",
+    "data.cache",
+    "data.cache.folder",
+    "data.cache.size",
     "data.num_workers",
     "data.prefetch",
     "data.eval_batch_size",
@@ -44,7 +47,7 @@ class RunConfig(BaseModel):
     name: str = Field(
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Name of the run, and of its folder."
     )
-    output: str = Field("runs", description="Folder of all runs.")
+    output: str = Field("runs", description="Folder or s3:// of all runs.")
     seed: int = Field(0, ge=0, description="Seed of every random choice.")
     task: TaskConfig = Field(TaskConfig(), description="What is learnt.")
     data: DataConfig = Field(description="Where the data lies and how it is fed.")

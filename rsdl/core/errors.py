@@ -65,6 +65,12 @@ class StorageError(InputError):
     """A store cannot be reached, read or written as asked."""
 
 
+class UnreachableError(StorageError):
+    """A store did not answer for as long as we were ready to wait; later it may."""
+
+    exit_code = 1
+
+
 class PreemptedError(RsdlError):
     """The run was asked to stop, has saved its state and wants to be started again."""
 

@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 
-from rsdl.core.errors import RsdlError
+from rsdl.core.errors import RsdlError, StorageError, UnreachableError
 from rsdl.core.machine import usable_cores
 from rsdl.data.decode import decode_image
 from rsdl.data.index import Index, open_index
@@ -96,7 +96,13 @@ def _check_file(store: Store, file: File) -> list[str]:
     if size != file.bytes:
         word = "truncated" if size < file.bytes else "too long"
         return [f"{where}: is {word}: {size} of {file.bytes} bytes"]
-    if hash_file(store.local(file.name)) != file.sha256:
+    try:
+        sha256 = hash_file(store.local(file.name))
+    except UnreachableError:
+        raise
+    except StorageError as error:
+        return [str(error)]  # a copy that is not what its writer said is not handed out
+    if sha256 != file.sha256:
         return [f"{where}: its SHA-256 is not the manifest's: the content has changed"]
     return []
 

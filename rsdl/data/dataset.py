@@ -10,6 +10,7 @@ from rsdl.data.index import Index, open_index
 from rsdl.data.manifest import Manifest, load_manifest
 from rsdl.data.order import GlobalOrder, OrderRule
 from rsdl.data.plan import SamplingPlan
+from rsdl.storage.cache import CacheConfig
 from rsdl.storage.connect import connect, join
 from rsdl.storage.store import Store
 
@@ -19,7 +20,7 @@ class DataConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    url: str = Field(description="Root of the data set: a folder with a manifest.json.")
+    url: str = Field(description="Root of the data set: a folder or s3:// with a manifest.json.")
     train_split: str = Field("train", description="Split to train on.")
     val_split: str = Field("val", description="Split to validate on after every epoch.")
     test_split: str = Field("test", description="Split for the final evaluation.")
@@ -52,6 +53,9 @@ class DataConfig(BaseModel):
     )
     crop_ratio: tuple[float, float] = Field(
         (3 / 4, 4 / 3), description="Random crop: smallest and largest width over height."
+    )
+    cache: CacheConfig | Literal["none"] = Field(
+        CacheConfig(), description="Copies of remote shards on this node; none: read by range."
     )
     eval_crop: float = Field(
         1.0, gt=0, le=1, description="Evaluation: central square, as a share of the shorter side."
@@ -92,7 +96,8 @@ class DataSet:
 
     def __init__(self, config: DataConfig) -> None:
         self.config = config
-        self.store = connect(config.url)
+        cache = None if config.cache == "none" else config.cache
+        self.store = connect(config.url, cache)
         self.manifest: Manifest = load_manifest(self.store, where="data.url")
 
     def split(self, name: str, where: str) -> SplitData:

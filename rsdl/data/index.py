@@ -97,14 +97,20 @@ class Index:
         rows: Records of all samples, ``[N]``; may be a memory map.
         shard_samples: Samples in each shard, in order, ``[S]``.
         shard_names: Names of the shards, ``[S]``.
+        shard_sha256s: SHA-256 of each shard, ``[S]``; ``None`` where it is not known.
     """
 
     def __init__(
-        self, rows: Rows, shard_samples: NDArray[np.int64], shard_names: Sequence[str]
+        self,
+        rows: Rows,
+        shard_samples: NDArray[np.int64],
+        shard_names: Sequence[str],
+        shard_sha256s: Sequence[str] | None = None,
     ) -> None:
         self.rows = rows
         self.shard_samples = shard_samples
         self.shard_names = tuple(shard_names)
+        self.shard_sha256s = None if shard_sha256s is None else tuple(shard_sha256s)
         self._ends = np.cumsum(shard_samples)
 
     def __len__(self) -> int:
@@ -152,7 +158,8 @@ def open_index(path: Path, split: Split, where: str) -> Index:
         problem = f"does not fit the manifest: {len(rows)} rows for {split.samples} samples"
         raise DataError(where, problem, remedy)
     sizes = np.array([shard.samples for shard in split.shards], dtype=np.int64)
-    return Index(rows, sizes, [shard.name for shard in split.shards])
+    shards = split.shards
+    return Index(rows, sizes, [s.name for s in shards], [s.sha256 for s in shards])
 
 
 def _is_record(dtype: np.dtype[Any]) -> bool:

@@ -115,7 +115,9 @@ class BatchLoader:
         return slot.to_batch(uniforms(self._augment_key, slot.planned.draws, NUM_UNIFORMS))
 
     def _work(self, tasks: "queue.SimpleQueue[tuple[Slot, int, int] | None]") -> None:
-        reader = ShardReader(self._data.store, self._data.index.shard_names)
+        reader = ShardReader(
+            self._data.store, self._data.index.shard_names, self._data.index.shard_sha256s
+        )
         try:
             while (task := tasks.get()) is not None:
                 self._fill_part(*task, reader)

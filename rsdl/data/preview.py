@@ -46,7 +46,7 @@ def read_pictures(
     data: SplitData, samples: Sequence[int], side: int
 ) -> list[NDArray[np.uint8] | None]:
     """Return samples as RGB pictures of at most ``side`` pixels, ``None`` for what is corrupt."""
-    reader = ShardReader(data.store, data.index.shard_names)
+    reader = ShardReader(data.store, data.index.shard_names, data.index.shard_sha256s)
     pictures: list[NDArray[np.uint8] | None] = []
     shards = data.index.shards_of(np.asarray(samples, dtype=np.int64))
     try:

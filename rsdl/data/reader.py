@@ -1,12 +1,9 @@
-"""Planned samples -> bytes: one ``pread`` each, at the place that the index says."""
+"""Planned samples -> bytes: one read each, at the place that the index says."""
 
-import os
 from collections import OrderedDict
-from contextlib import suppress
 
-from rsdl.core.errors import CorruptSampleError, StorageError
-from rsdl.storage.local import translate
-from rsdl.storage.store import Store
+from rsdl.core.errors import CorruptSampleError, StorageError, UnreachableError
+from rsdl.storage.store import Blob, Store
 
 MAX_OPEN = 32
 
@@ -14,18 +11,22 @@ MAX_OPEN = 32
 class ShardReader:
     """Reads parts of shards. Not for several threads: each has its own.
 
-    ``pread`` rather than a memory map, since a shard that turns out truncated is then an error with
-    a name and not a killed process.
-
     Args:
         store: Where the shards lie.
         shard_names: Names of the shards, in the order of the index.
+        sha256s: What each must hash to, for a store that copies them; ``None`` trusts it.
     """
 
-    def __init__(self, store: Store, shard_names: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        shard_names: tuple[str, ...],
+        sha256s: tuple[str, ...] | None = None,
+    ) -> None:
         self._store = store
         self._names = shard_names
-        self._files: OrderedDict[int, int] = OrderedDict()
+        self._sha256s = sha256s
+        self._blobs: OrderedDict[int, Blob] = OrderedDict()
 
     def read(self, shard: int, offset: int, length: int) -> bytes:
         """Return ``length`` bytes of a shard.
@@ -40,9 +41,7 @@ class ShardReader:
             StorageError: If the shard cannot be opened or read.
         """
         try:
-            data = os.pread(self._open(shard), length, offset)
-        except OSError as error:
-            raise translate(error, self._store.local(self._names[shard])) from error
+            data = self._open(shard).read(offset, length)
         except OverflowError:
             data = b""  # no file is that long: the index is damaged
         if len(data) < length:
@@ -54,22 +53,23 @@ class ShardReader:
         return data
 
     def close(self) -> None:
-        """Close every file."""
-        while self._files:
-            os.close(self._files.popitem()[1])
+        """Close every shard."""
+        while self._blobs:
+            self._blobs.popitem()[1].close()
 
-    def _open(self, shard: int) -> int:
-        if (fd := self._files.get(shard)) is not None:
-            self._files.move_to_end(shard)
-            return fd
-        if len(self._files) >= MAX_OPEN:
-            os.close(self._files.popitem(last=False)[1])
+    def _open(self, shard: int) -> Blob:
+        if (blob := self._blobs.get(shard)) is not None:
+            self._blobs.move_to_end(shard)
+            return blob
+        if len(self._blobs) >= MAX_OPEN:
+            self._blobs.popitem(last=False)[1].close()
         try:
-            fd = os.open(self._store.local(self._names[shard]), os.O_RDONLY)
+            sha256 = self._sha256s[shard] if self._sha256s is not None else None
+            blob = self._store.open(self._names[shard], sha256)
+        except UnreachableError:
+            raise
         except StorageError as error:
             error.remedy = f'run "rsdl data verify {self._store.url}"'
             raise
-        with suppress(OSError, AttributeError):
-            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_RANDOM)
-        self._files[shard] = fd
-        return fd
+        self._blobs[shard] = blob
+        return blob

@@ -1,18 +1,25 @@
 """From a URL that a user types to the store that it means."""
 
+import re
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from rsdl.core.errors import StorageError
+from rsdl.storage.cache import CacheConfig
 from rsdl.storage.local import LocalStore
 from rsdl.storage.store import Store
 
+BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,61}[a-z0-9]")
+DEFAULT_CACHE = CacheConfig()
 
-def connect(url: str) -> Store:
+
+def connect(url: str, cache: CacheConfig | None = DEFAULT_CACHE) -> Store:
     """Return the store behind a URL.
 
     Args:
-        url: A folder, absolute or relative, with ``~`` for home; or ``file:///folder``.
+        url: A folder, absolute or relative, with ``~`` for home; ``file:///folder``; or
+            ``s3://bucket/prefix``.
+        cache: Where copies of remote data lie on this node; ``None`` keeps none of what is opened.
 
     Raises:
         StorageError: If the URL is empty, its scheme has no store or its folder cannot be meant.
@@ -27,7 +34,25 @@ def connect(url: str) -> Store:
             # file://data/ucm would mean /ucm on the host "data".
             raise StorageError(url, "names a host, not a folder", "write file:///folder")
         return LocalStore(Path(unquote(parts.path)))
-    raise StorageError(url, f'no store for "{parts.scheme}://"', "use a local folder")
+    if parts.scheme == "s3":
+        # Here, so that local work does not wait for boto3.
+        from rsdl.storage.s3 import S3Store
+
+        return S3Store(*_split_bucket(url), cache)
+    raise StorageError(url, f'no store for "{parts.scheme}://"', "use a folder or s3://")
+
+
+def _split_bucket(url: str) -> tuple[str, str]:
+    """Return bucket and prefix; what may be a secret in the URL is not repeated."""
+    parts = urlsplit(url)
+    remedy = "write s3://bucket/prefix; keys come from AWS_ACCESS_KEY_ID or AWS_PROFILE"
+    if "@" in parts.netloc:
+        raise StorageError(f"s3://{parts.netloc.rpartition('@')[2]}", "has keys before @", remedy)
+    if parts.query or parts.fragment:
+        raise StorageError(f"s3://{parts.netloc}", "has a part behind ? or #", remedy)
+    if not BUCKET.fullmatch(parts.netloc):
+        raise StorageError(url, f'"{parts.netloc}" is no bucket name', remedy)
+    return parts.netloc, parts.path.strip("/")
 
 
 def _expand_home(url: str) -> Path:

@@ -26,6 +26,18 @@ class Entry:
     size: int
 
 
+class Blob(Protocol):
+    """The bytes of one name, opened for reading; not for several threads."""
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Return ``length`` bytes from ``offset``, or fewer where the bytes end before."""
+        ...
+
+    def close(self) -> None:
+        """Let go of it; it is no error to do so twice."""
+        ...
+
+
 class Store(Protocol):
     """A place that keeps named bytes; methods raise ``StorageError`` when it refuses."""
 
@@ -48,6 +60,13 @@ class Store(Protocol):
 
     def local(self, name: str) -> Path:
         """Return a local, readable path that holds the bytes of ``name``."""
+        ...
+
+    def open(self, name: str, sha256: str | None = None) -> Blob:
+        """Open ``name`` for reading parts of it, for as long as the caller likes.
+
+        A store that copies what it opens checks the copy against ``sha256``.
+        """
         ...
 
     def size(self, name: str) -> int | None:

@@ -3,7 +3,14 @@
 import pytest
 
 from rsdl.core import errors
-from rsdl.core.errors import ConfigError, ConfigErrors, InputError, PreemptedError, RsdlError
+from rsdl.core.errors import (
+    ConfigError,
+    ConfigErrors,
+    InputError,
+    PreemptedError,
+    RsdlError,
+    UnreachableError,
+)
 
 
 def test_an_error_is_one_line():
@@ -22,4 +29,6 @@ def test_several_errors_are_a_line_each():
 )
 def test_exit_codes_follow_the_tree(kind: type[RsdlError]):
     expected = 2 if issubclass(kind, InputError) else 75 if kind is PreemptedError else 1
+    if kind is UnreachableError:  # nothing is wrong with the input: later it may do
+        expected = 1
     assert kind.exit_code == expected

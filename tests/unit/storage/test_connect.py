@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -24,6 +26,11 @@ def test_a_folder_may_be_written_in_several_ways(tmp_path: Path, monkeypatch: py
         ("file://data/ucm", "names a host, not a folder; write file:///folder"),
         ("file://", "names a host"),
         ("~no-such-user-here/data", "no such home folder"),
+        ("s3://", "is no bucket name; write s3://bucket/prefix"),
+        ("s3:///prefix", "is no bucket name"),
+        ("s3://Not_A_Bucket/x", "is no bucket name"),
+        ("s3://key:secret@bucket/x", "s3://bucket: has keys before @"),
+        ("s3://bucket/x?X-Amz-Signature=secret", "s3://bucket: has a part behind ?"),
     ],
 )
 def test_a_url_that_means_no_store_is_one_line(url: str, problem: str):
@@ -31,6 +38,7 @@ def test_a_url_that_means_no_store_is_one_line(url: str, problem: str):
         connect(url)
     assert problem in str(caught.value)
     assert "\n" not in str(caught.value)
+    assert "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -46,3 +54,21 @@ def test_a_url_that_means_no_store_is_one_line(url: str, problem: str):
 )
 def test_parts_are_joined_with_one_slash(url: str, joined: str):
     assert join(url, "a", "b") == joined
+
+
+@pytest.mark.parametrize(
+    ("url", "plain"),
+    [
+        ("s3://bucket", "s3://bucket"),
+        ("s3://bucket/", "s3://bucket"),
+        ("s3://a.bucket/some/prefix/", "s3://a.bucket/some/prefix"),
+    ],
+)
+def test_a_bucket_and_its_prefix_are_a_store(url: str, plain: str):
+    assert connect(url).url == plain
+
+
+def test_local_work_does_not_wait_for_boto3():
+    code = "import sys, rsdl.storage.connect as c; c.connect('x'); print('boto3' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"

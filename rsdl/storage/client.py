@@ -1,0 +1,189 @@
+"""One S3 client for a process: where the service is, and asking it until it answers.
+
+Everything that the usual AWS chain settles is left to it: endpoint, credentials, profile, proxies
+and certificate authority. What is set here is what real services, Ceph's gateway first, need.
+boto3's own retries are off, so that one rule (``retry.py``) decides how long to wait.
+"""
+
+import os
+import re
+import threading
+import time
+import warnings
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError
+
+from rsdl.core.errors import StorageError
+from rsdl.core.machine import usable_cores
+from rsdl.storage.refusal import FOREIGN, KEYS, describe, may_pass, translate_refusal
+from rsdl.storage.retry import Outage, RetryRule
+
+T = TypeVar("T")
+CONNECT_TIMEOUT_S = 5
+READ_TIMEOUT_S = 20
+TRANSFERS = 8
+MD5_ETAG = re.compile(r'"([0-9a-f]{32})"')
+DEFAULT_REGION = "us-east-1"
+DEADLINE_VARIABLE = "RSDL_STORE_DEADLINE_S"
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """One version of an object.
+
+    Attributes:
+        bucket: Its bucket.
+        key: Its key.
+        size: Bytes.
+        etag: Names the version; quoted, as the service gave it.
+        sha256: Of its bytes, where its writer has said so.
+        md5: Of its bytes, where the ETag is one.
+    """
+
+    bucket: str
+    key: str
+    size: int
+    etag: str
+    sha256: str | None = None
+    md5: str | None = None
+
+    @property
+    def url(self) -> str:
+        """The object as a user would name it."""
+        return f"s3://{self.bucket}/{self.key}"
+
+
+class S3Client:
+    """boto3's client with our patience and our words. For any number of threads.
+
+    Args:
+        rule: How long to go on when the service fails.
+    """
+
+    def __init__(self, rule: RetryRule) -> None:
+        self.rule = rule
+        self.boto = make_client()
+        self.endpoint: str = self.boto.meta.endpoint_url
+
+    @cached_property
+    def pool(self) -> ThreadPoolExecutor:
+        """Threads for the parts of large objects."""
+        return ThreadPoolExecutor(TRANSFERS, thread_name_prefix="s3")
+
+    def call(self, url: str, operation: str, **arguments: Any) -> dict[str, Any]:  # noqa: ANN401
+        """Ask until there is an answer.
+
+        Args:
+            url: What the request is about, for messages.
+            operation: Method of boto3's client.
+            arguments: Its arguments.
+
+        Raises:
+            StorageError: If the service refuses.
+            UnreachableError: If it did not answer before the deadline.
+        """
+        return self.insist(url, lambda: getattr(self.boto, operation)(**arguments))
+
+    def insist(self, url: str, ask: Callable[[], T]) -> T:
+        """Call ``ask`` until it neither breaks nor is put off."""
+        outage = self.outage(url)
+        while True:
+            try:
+                return ask()
+            except FOREIGN as error:
+                self.endure(outage, error, url)
+
+    def outage(self, url: str, sleep: Callable[[float], object] = time.sleep) -> Outage:
+        """Return what counts the failures of one operation."""
+        return Outage(self.rule, url, sleep=sleep)
+
+    def endure(self, outage: Outage, error: Exception, url: str) -> None:
+        """Wait before the next attempt, or raise what the error means."""
+        if not may_pass(error) or not outage.wait(f"{self.endpoint}: {describe(error)}"):
+            raise translate_refusal(error, url, self.endpoint) from error
+
+
+def plain_md5(found: dict[str, Any]) -> str | None:
+    """Return the MD5 that an ETag is, if it is one: not of parts, not of encrypted bytes."""
+    match = MD5_ETAG.fullmatch(found.get("ETag", ""))
+    encrypted = found.get("SSECustomerAlgorithm") or found.get("SSEKMSKeyId")
+    return match.group(1) if match and not encrypted else None
+
+
+def make_client() -> Any:  # noqa: ANN401 - boto3 has no types
+    """Return boto3's client.
+
+    Raises:
+        StorageError: If the settings of the AWS chain are no good.
+    """
+    try:
+        with warnings.catch_warnings():
+            # About the Python that future releases need: nothing that a user of ours can act on.
+            warnings.filterwarnings("ignore", category=DeprecationWarning, module="boto3")
+            session = boto3.session.Session()
+            region = session.region_name or DEFAULT_REGION
+            client = session.client("s3", region_name=region, config=_settings(None))
+            if "@" in urlsplit(client.meta.endpoint_url).netloc:
+                # It would be shown wherever an error is.
+                raise StorageError("AWS_ENDPOINT_URL", "holds a password", KEYS)
+            if _is_custom(client.meta.endpoint_url):
+                # Few services of one's own have a name in the DNS for every bucket.
+                client = session.client("s3", region_name=region, config=_settings("path"))
+    except ValueError as error:
+        raise StorageError(
+            "AWS_ENDPOINT_URL", "is no URL", "write https://host or http://host:port"
+        ) from error
+    except BotoCoreError as error:
+        raise translate_refusal(error, "s3", "the AWS settings") from error
+    return client
+
+
+def shared_client() -> S3Client:
+    """Return this process's client for the endpoint and keys that the environment names now."""
+    names = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_PROFILE", "AWS_ACCESS_KEY_ID",
+             "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_CA_BUNDLE",
+             "AWS_DEFAULT_REGION", DEADLINE_VARIABLE)  # fmt: skip
+    # A forked child must not talk over its parent's connections.
+    key = (os.getpid(), *(os.environ.get(name) for name in names))
+    with _lock:
+        if key not in _clients:
+            _clients[key] = S3Client(_rule())
+        return _clients[key]
+
+
+_clients: dict[tuple[Any, ...], S3Client] = {}
+_lock = threading.Lock()
+
+
+def _rule() -> RetryRule:
+    text = os.environ.get(DEADLINE_VARIABLE)
+    try:
+        return RetryRule(float(text)) if text else RetryRule()
+    except ValueError as error:
+        raise StorageError(DEADLINE_VARIABLE, f'"{text}" is no number', "give seconds") from error
+
+
+def _settings(addressing: str | None) -> Config:
+    return Config(
+        connect_timeout=CONNECT_TIMEOUT_S,
+        read_timeout=READ_TIMEOUT_S,
+        max_pool_connections=TRANSFERS + 4 * usable_cores(),
+        retries={"mode": "standard", "total_max_attempts": 1},
+        s3={"addressing_style": addressing} if addressing else None,
+        # Ceph refuses checksums in trailers over https, and ignores them over http.
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+    )
+
+
+def _is_custom(endpoint: str) -> bool:
+    host = urlsplit(endpoint).hostname or ""
+    return not host.endswith((".amazonaws.com", ".amazonaws.com.cn"))

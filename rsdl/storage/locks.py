@@ -1,0 +1,107 @@
+"""Locks on files that end with the process that holds them, however it ends.
+
+``flock`` belongs to an open file, so the kernel lets go when a process is killed, and threads of
+one process exclude each other like strangers. A lock is worth something only while the locked file
+still has its name: whoever waited may hold what another has meanwhile renamed or removed.
+"""
+
+import fcntl
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+
+def lock_file(path: Path, *, create: bool, wait: bool) -> int | None:
+    """Open and lock a file for ourselves alone.
+
+    Args:
+        path: The file.
+        create: Whether to make it where it is missing.
+        wait: Whether to wait for whoever holds it.
+
+    Returns:
+        The open file, or ``None`` where it is held by another, missing, or was renamed or removed
+        while we waited.
+    """
+    flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0)
+    return _lock(path, flags, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+
+
+def lock_folder(path: Path) -> int | None:
+    """Lock a folder for ourselves alone, without waiting; ``None`` where another holds it."""
+    return _lock(path, os.O_RDONLY | os.O_CLOEXEC, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+@contextmanager
+def exclusive(path: Path) -> Iterator[None]:
+    """Hold a lock file that is never removed."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
+class Pin:
+    """A file that is in use: open, and locked together with other readers. For any threads.
+
+    Args:
+        path: The file.
+        fd: The open and locked file; the pin closes it.
+    """
+
+    def __init__(self, path: Path, fd: int) -> None:
+        self.path = path
+        self.used_at = time.monotonic()
+        self._fd: int | None = fd
+        self._lock = threading.Lock()
+
+    @classmethod
+    def take(cls, path: Path) -> "Pin | None":
+        """Pin a file; ``None`` where there is none of that name."""
+        fd = _lock(path, os.O_RDONLY | os.O_CLOEXEC, fcntl.LOCK_SH)
+        if fd is None:
+            return None
+        with suppress(OSError):
+            os.utime(fd)  # the file used last is evicted last
+        return cls(path, fd)
+
+    def read(self, offset: int, length: int) -> bytes | None:
+        """Return bytes of the file; ``None`` once the pin is closed."""
+        with self._lock:
+            if self._fd is None:
+                return None
+            self.used_at = time.monotonic()
+            return os.pread(self._fd, length, offset)
+
+    def close(self) -> None:
+        """Let the file go."""
+        with self._lock:
+            fd, self._fd = self._fd, None
+            if fd is not None:
+                os.close(fd)
+
+    def __del__(self) -> None:
+        self.close()
+
+
+def _lock(path: Path, flags: int, kind: int) -> int | None:
+    try:
+        fd = os.open(path, flags, 0o600)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(fd, kind)
+        if os.path.samestat(os.fstat(fd), os.stat(path)):
+            return fd
+    except (BlockingIOError, FileNotFoundError):
+        pass
+    except BaseException:
+        os.close(fd)
+        raise
+    os.close(fd)
+    return None

@@ -1,0 +1,245 @@
+"""A store in an S3 bucket: names are keys below a prefix.
+
+Reading goes through the node's cache, or by range where there is none or no room in it. Writing
+goes through a spool folder on the local disk, since an object can only be put as a whole.
+"""
+
+import hashlib
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from functools import cached_property, partial
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from rsdl.core.errors import StorageError
+from rsdl.storage.cache import CacheConfig, NodeCache, open_cache
+from rsdl.storage.client import Remote, S3Client, plain_md5, shared_client
+from rsdl.storage.download import download, read_range
+from rsdl.storage.local import translate
+from rsdl.storage.locks import Pin
+from rsdl.storage.refusal import ShortBodyError, code_of
+from rsdl.storage.spool import Spool
+from rsdl.storage.store import Entry
+from rsdl.storage.upload import SHA256, abort_noted, upload_bytes, upload_file
+
+# How many of the paths that a thread was given last stay in the cache, whatever is evicted.
+KEPT_PATHS = 4
+
+
+class S3Store:
+    """Names are objects below one prefix of a bucket, which must exist.
+
+    Args:
+        bucket: The bucket.
+        prefix: What every key begins with, without the slash that follows; may be empty.
+        cache: The node's cache; ``None`` keeps copies only of what a path is asked for.
+    """
+
+    def __init__(self, bucket: str, prefix: str, cache: CacheConfig | None = None) -> None:
+        self._bucket = bucket
+        self._prefix = prefix
+        self._keeps = cache is not None
+        self._config = cache or CacheConfig()
+        self._versions: dict[str, Remote] = {}
+        self._given = threading.local()
+
+    @property
+    def url(self) -> str:
+        """The prefix as ``s3://bucket/prefix``."""
+        return f"s3://{self._bucket}/{self._prefix}".rstrip("/")
+
+    def read(self, name: str) -> bytes:
+        """Return all bytes of ``name``."""
+        where, request = self._where(name), self._request(name)
+
+        def ask() -> bytes:
+            answer = self._client.boto.get_object(**request)
+            with closing(answer["Body"]) as body:
+                data: bytes = body.read()
+            if len(data) != answer["ContentLength"] or not _is_intact(data, answer):
+                raise ShortBodyError("the response is not what was stored")
+            return data
+
+        return self._client.insist(where, ask)
+
+    def write(self, name: str, data: bytes) -> None:
+        """Put ``data`` under ``name``, all or nothing."""
+        upload_bytes(self._client, self._bucket, self._key(name), data)
+
+    @contextmanager
+    def create(self, name: str) -> Iterator[Path]:
+        """Give a path to write to; it is uploaded as ``name`` when the block ends well."""
+        key = self._key(name)
+        with self._spool.folder() as folder:
+            path = folder / (PurePosixPath(key).name or "object")
+            try:
+                yield path
+                upload_file(self._client, self._bucket, key, path)
+            except OSError as error:
+                raise translate(error, Path(str(error.filename or path))) from error
+
+    def local(self, name: str) -> Path:
+        """Return the path of a copy; it stays while this thread asks for few others."""
+        return self.fetch(name)
+
+    def fetch(self, name: str, sha256: str | None = None) -> Path:
+        """Return the path of a copy whose bytes have this SHA-256."""
+        remote = self._find(name)
+        pin = self._hold(remote, sha256)
+        if pin is not None:
+            self._keep(pin)
+            return pin.path
+        # Whoever asks for a path cannot read by range: beside the cache, and soon gone again.
+        with ExitStack() as stack:
+            folder = stack.enter_context(self._spool.folder())
+            path = folder / PurePosixPath(remote.key).name
+            try:
+                with path.open("w+b") as stream:
+                    download(self._client, remote, stream.fileno(), sha256)
+            except OSError as error:
+                raise translate(error, path) from error
+            self._keep(stack.pop_all())
+        return path
+
+    def open(self, name: str, sha256: str | None = None) -> "S3Blob":
+        """Open ``name`` in the version that this store has first seen."""
+        if name not in self._versions:
+            self._versions[name] = self._find(name)
+        return S3Blob(self, self._versions[name], sha256)
+
+    def size(self, name: str) -> int | None:
+        """Return the size of ``name`` in bytes, or ``None`` where it does not exist."""
+        found = self._head(name)
+        return None if found is None else int(found["ContentLength"])
+
+    def list(self, prefix: str = "") -> Iterator[Entry]:
+        """Yield every object whose name starts with ``prefix``, sorted by name."""
+        root = f"{self._prefix}/" if self._prefix else ""
+        request = {"Bucket": self._bucket, "Prefix": root + prefix}
+        while True:
+            page = self._client.call(self.url, "list_objects_v2", **request)
+            for item in page.get("Contents", ()):
+                if not item["Key"].endswith("/"):  # a folder, as some browsers draw them
+                    yield Entry(item["Key"].removeprefix(root), item["Size"])
+            if not page.get("IsTruncated"):
+                return
+            request["ContinuationToken"] = page["NextContinuationToken"]
+
+    def delete(self, name: str) -> None:
+        """Remove ``name``; it is no error if it does not exist."""
+        self._client.call(self._where(name), "delete_object", **self._request(name))
+
+    def hold(self, remote: Remote, sha256: str | None) -> Pin | None:
+        """Return a pin on a copy of an object, or ``None`` where none is to be kept."""
+        return self._hold(remote, sha256) if self._keeps else None
+
+    def stream(self, remote: Remote, offset: int, length: int) -> bytes:
+        """Return bytes of an object without keeping them."""
+        return read_range(self._client, remote, offset, offset + length)
+
+    def _hold(self, remote: Remote, sha256: str | None) -> Pin | None:
+        name = "\0".join((self._client.endpoint, remote.bucket, remote.key, remote.etag))
+        fill = partial(download, self._client, remote, sha256=sha256)
+        return self._cache.hold(name, remote.size, fill, PurePosixPath(remote.key).suffix)
+
+    def _keep(self, held: Pin | ExitStack) -> None:
+        kept: list[Pin | ExitStack] = self._given.__dict__.setdefault("kept", [])
+        kept.append(held)
+        if len(kept) > KEPT_PATHS:
+            kept.pop(0).close()
+
+    def _find(self, name: str) -> Remote:
+        found = self._head(name)
+        if found is None:
+            raise StorageError(self._where(name), "no such object")
+        return Remote(
+            bucket=self._bucket,
+            key=self._key(name),
+            size=int(found["ContentLength"]),
+            etag=found["ETag"],
+            sha256=found.get("Metadata", {}).get(SHA256),
+            md5=plain_md5(found),
+        )
+
+    def _head(self, name: str) -> dict[str, Any] | None:
+        request = self._request(name)
+
+        def ask() -> dict[str, Any] | None:
+            try:
+                found: dict[str, Any] = self._client.boto.head_object(**request)
+                return found
+            except ClientError as error:
+                code = code_of(error)
+                if code == "404":
+                    # Nothing there, or no bucket: an answer to HEAD has no body to say which.
+                    self._client.boto.list_objects_v2(Bucket=self._bucket, MaxKeys=1)
+                    return None
+                if code in ("400", "403"):
+                    self._client.boto.get_object(**request, Range="bytes=0-0")["Body"].close()
+                raise
+
+        return self._client.insist(self._where(name), ask)
+
+    def _request(self, name: str) -> dict[str, str]:
+        return {"Bucket": self._bucket, "Key": self._key(name)}
+
+    def _where(self, name: str) -> str:
+        return f"s3://{self._bucket}/{self._key(name)}"
+
+    def _key(self, name: str) -> str:
+        parts = PurePosixPath(name).parts
+        if not parts or parts[0] == "/" or ".." in parts or "\0" in name:
+            raise StorageError(name or '""', "a name must stay below the store's root")
+        return f"{self._prefix}/{name}" if self._prefix else name
+
+    @cached_property
+    def _client(self) -> S3Client:
+        return shared_client()
+
+    @cached_property
+    def _cache(self) -> NodeCache:
+        return open_cache(self._config)
+
+    @cached_property
+    def _spool(self) -> Spool:
+        return Spool(self._config.root / "spool", partial(abort_noted, self._client))
+
+
+class S3Blob:
+    """An object that is open: a copy in the cache, or ranges of it where there is no room.
+
+    Args:
+        store: The store that it lies in.
+        remote: Which version.
+        sha256: What a copy must hash to.
+    """
+
+    def __init__(self, store: S3Store, remote: Remote, sha256: str | None) -> None:
+        self._store = store
+        self._remote = remote
+        self._sha256 = sha256
+        self._pin = store.hold(remote, sha256)
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Return ``length`` bytes from ``offset``, or fewer where the object ends before."""
+        if self._pin is not None:
+            data = self._pin.read(offset, length)
+            if data is not None:
+                return data
+            # The cache has taken it back from a reader that was idle.
+            self._pin = self._store.hold(self._remote, self._sha256)
+            return self.read(offset, length)
+        return self._store.stream(self._remote, offset, length)
+
+    def close(self) -> None:
+        """Let the copy go."""
+        if self._pin is not None:
+            self._pin.close()
+
+
+def _is_intact(data: bytes, answer: dict[str, Any]) -> bool:
+    md5 = plain_md5(answer)
+    return md5 is None or hashlib.md5(data, usedforsecurity=False).hexdigest() == md5

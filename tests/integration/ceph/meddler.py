@@ -1,0 +1,78 @@
+"""A proxy that hands bytes through, or does not."""
+
+import re
+import socket
+import socketserver
+import threading
+from collections.abc import Callable
+
+Edit = Callable[[bytes], bytes | None]
+
+
+class Meddler:
+    """Stands between a client and a server on this machine.
+
+    Attributes:
+        edit: Given a piece of a response, returns what is sent on; ``None`` cuts the connection.
+        requests: First lines of all requests.
+
+    Args:
+        port: Of the server.
+    """
+
+    def __init__(self, port: int) -> None:
+        self.edit: Edit | None = None
+        self.requests: list[str] = []
+        meddler = self
+
+        class Handler(socketserver.BaseRequestHandler):
+            def handle(self) -> None:
+                with socket.create_connection(("127.0.0.1", port)) as server:
+                    back = threading.Thread(target=meddler.answer, args=(server, self.request))
+                    back.start()
+                    meddler.ask(self.request, server)
+                    back.join()
+
+        class Server(socketserver.ThreadingTCPServer):
+            daemon_threads = True
+            allow_reuse_address = True
+
+            def handle_error(self, *_: object) -> None:
+                """A broken connection is what we are for."""
+
+        self._server = Server(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def __enter__(self) -> "Meddler":
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def ask(self, client: socket.socket, server: socket.socket) -> None:
+        """Hand requests on."""
+        try:
+            while data := client.recv(1 << 16):
+                self.requests += [
+                    line.decode() for line in re.findall(rb"^(?:GET|HEAD|PUT) \S+", data)
+                ]
+                server.sendall(data)
+            server.shutdown(socket.SHUT_WR)
+        except OSError:
+            server.close()
+
+    def answer(self, server: socket.socket, client: socket.socket) -> None:
+        """Hand responses back, edited."""
+        try:
+            while data := server.recv(1 << 16):
+                if self.edit is not None:
+                    edited = self.edit(data)
+                    if edited is None:
+                        break
+                    data = edited
+                client.sendall(data)
+            client.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            server.close()

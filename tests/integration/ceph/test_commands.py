@@ -1,0 +1,127 @@
+"""What a command takes as a folder may be a bucket, and what comes out is the same."""
+
+import os
+import random
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rsdl.storage.connect import connect
+
+from ..conftest import Rsdl, Run, Write
+from .conftest import Gateway
+
+pytestmark = pytest.mark.ceph
+Compare = Callable[[Run, Run], None]
+NAMES = ("AWS_ENDPOINT_URL_S3", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "RSDL_CACHE",
+         "RSDL_STORE_DEADLINE_S")  # fmt: skip
+
+
+@pytest.fixture
+def env(gateway: Gateway) -> dict[str, str]:
+    """Return what tells a command where the gateway is."""
+    return {name: os.environ[name] for name in NAMES}
+
+
+@pytest.fixture
+def remote(packed: str, bucket: str) -> str:
+    """Return the URL of ``packed`` in a bucket."""
+    copy(packed, f"{bucket}/packed")
+    return f"{bucket}/packed"
+
+
+def copy(source: str, target: str) -> None:
+    """Copy all that lies below one URL to another."""
+    given, taken = connect(source), connect(target)
+    for entry in given.list():
+        taken.write(entry.name, given.read(entry.name))
+
+
+def test_packing_into_a_bucket_gives_the_bytes_of_packing_into_a_folder(
+    rsdl: Rsdl, image_tree: Path, bucket: str, tmp_path: Path, env: dict[str, str]
+):
+    flags = ("--split", "0.5,0.25,0.25", "--shard-mb", "0.014")
+    for out in (str(tmp_path / "local"), f"{bucket}/remote"):
+        ended = rsdl("data", "pack", "folder", image_tree, "--out", out, *flags, env=env)
+        assert ended.returncode == 0 and f"{out}: 18 train, 9 val, 9 test" in ended.stdout
+        assert rsdl("data", "verify", out, env=env).stdout.startswith("ok: 36 samples")
+    local, remote = connect(str(tmp_path / "local")), connect(f"{bucket}/remote")
+    assert list(local.list()) == list(remote.list())
+    for entry in local.list():
+        assert local.read(entry.name) == remote.read(entry.name), entry.name
+    plans = [
+        rsdl("data", "plan", store.url, "--global-batch", 4, env=env).stdout
+        for store in (local, remote)
+    ]
+    assert plans[0] == plans[1] and len(plans[0].splitlines()) == 16
+
+
+def test_verify_names_what_is_damaged(rsdl: Rsdl, remote: str, env: dict[str, str]):
+    store = connect(remote)
+    name = next(entry.name for entry in store.list() if entry.name.endswith(".tar"))
+    store.write(name, store.read(name)[:-1] + b"x")
+    ended = rsdl("data", "verify", remote, env=env)
+    assert ended.returncode == 1
+    assert f"{remote}/{name}: its SHA-256 is not the manifest's" in ended.stdout
+
+
+@pytest.mark.slow
+def test_a_run_in_a_bucket_killed_at_any_moment_ends_as_one_in_a_folder(
+    rsdl: Rsdl, write_config: Write, run_at: Callable[[str], Run], compare_runs: Compare,
+    remote: str, bucket: str, env: dict[str, str], tmp_path: Path,
+):  # fmt: skip
+    fields: dict[str, Any] = {"checkpoint__every_minutes": 1e-4, "trainer__max_epochs": 2}
+    whole = write_config("whole", **fields)
+    killed = write_config("killed", **fields, output=f"{bucket}/runs", data__url=remote)
+    assert rsdl("train", whole).returncode == 0
+    moments, deaths = random.Random(1), 0
+    while (ended := rsdl("train", killed, env=env, die=moments.randint(20, 70))).returncode:
+        assert ended.returncode == -signal.SIGKILL, ended.stderr
+        deaths += 1
+        assert deaths < 60, "no progress"
+    assert deaths > 1, "hardly anything was killed"
+    copy(f"{bucket}/runs/killed", str(tmp_path / "runs" / "killed"))
+    compare_runs(run_at("whole"), run_at("killed"))
+    names = [entry.name for entry in connect(f"{bucket}/runs/killed").list()]
+    assert any(name.startswith("events.out.tfevents") for name in names)
+    ended = rsdl("evaluate", f"{bucket}/runs/killed/checkpoints/best.ckpt", env=env)
+    assert f"report: {bucket}/runs/killed/report.html" in ended.stdout
+    page = f"{bucket}/runs/page.html"
+    ended = rsdl("report", f"{bucket}/runs/killed", tmp_path / "runs/whole", "--out", page, env=env)
+    assert ended.returncode == 0 and connect(bucket).size("runs/page.html")
+    assert not list((tmp_path / "cache" / "spool").iterdir())
+
+
+@pytest.mark.slow
+def test_a_run_outlives_the_gateways_death(
+    rsdl: Rsdl, write_config: Write, run_at: Callable[[str], Run], compare_runs: Compare,
+    running: Gateway, remote: str, bucket: str, env: dict[str, str], tmp_path: Path,
+):  # fmt: skip
+    fields: dict[str, Any] = {"checkpoint__every_minutes": 1e-4, "trainer__max_epochs": 4}
+    whole = write_config("whole", **fields)
+    struck = write_config(
+        "struck", **fields, output=f"{bucket}/runs", data__url=remote, data__cache="none"
+    )
+    assert rsdl("train", whole).returncode == 0
+    command = rsdl.start("train", struck, env=env)
+    store = connect(f"{bucket}/runs/struck")
+    command.wait_for(lambda: store.size("checkpoints/last.ckpt"))
+    running.send(signal.SIGKILL)
+    time.sleep(2)
+    running.restart()
+    ended = command.wait()
+    assert ended.returncode == 0, ended.stderr
+    copy(store.url, str(tmp_path / "runs" / "struck"))
+    compare_runs(run_at("whole"), run_at("struck"))
+
+
+def test_the_cache_is_shown_and_cleared(rsdl: Rsdl, remote: str, env: dict[str, str]):
+    assert rsdl("data", "verify", remote, env=env).returncode == 0
+    shown = rsdl("data", "cache", "show", env=env).stdout
+    assert env["RSDL_CACHE"] in shown and " 0 copies" not in shown
+    assert " 0 copies, 0.0 MB of" in rsdl("data", "cache", "clear", env=env).stdout
+    assert rsdl("data", "info", remote, env=env).returncode == 0
