@@ -1,5 +1,6 @@
 """``rsdl data``: prepare, pack, index, look at and check data sets."""
 
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -203,12 +204,20 @@ def read_names(text: str | None) -> tuple[str, ...] | None:
     """Return class names given as ``a,b,c`` or as a file with a name a line."""
     if text is None:
         return None
-    path = Path(text)
-    names = path.read_text(encoding="utf-8").splitlines() if path.is_file() else text.split(",")
+    # Not Path.is_file: a list of names may be longer than any path may be.
+    names = read_lines(Path(text)) if os.path.isfile(text) else text.split(",")
     cleaned = tuple(name.strip() for name in names if name.strip())
     if not cleaned:
         raise DataError("--classes", "names no class", "give a,b,c or a file with a name a line")
     return cleaned
+
+
+def read_lines(path: Path) -> list[str]:
+    """Return the lines of a text file."""
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError("--classes", f"cannot read {path}: {error}") from error
 
 
 @contextmanager

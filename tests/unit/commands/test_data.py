@@ -1,0 +1,35 @@
+"""What ``rsdl data`` makes of its arguments."""
+
+from pathlib import Path
+
+import pytest
+
+from rsdl.commands.data import read_names
+from rsdl.core.errors import DataError
+
+
+def test_class_names_come_from_a_list_or_a_file(tmp_path: Path):
+    file = tmp_path / "classes.txt"
+    file.write_text("forest\n\n river \n")
+    assert read_names(None) is None
+    assert read_names("forest, river") == ("forest", "river")
+    assert read_names("forest") == ("forest",)
+    assert read_names(str(file)) == ("forest", "river")
+
+
+def test_a_list_longer_than_any_file_name_is_a_list():
+    names = tuple(f"class_{number:04d}" for number in range(1000))
+    assert read_names(",".join(names)) == names
+
+
+@pytest.mark.parametrize("text", ["", " , ,"])
+def test_no_names_are_refused(text: str):
+    with pytest.raises(DataError, match="names no class"):
+        read_names(text)
+
+
+def test_a_file_that_is_no_text_is_refused_with_its_name(tmp_path: Path):
+    file = tmp_path / "classes.bin"
+    file.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(DataError, match=r"cannot read .*classes\.bin"):
+        read_names(str(file))
