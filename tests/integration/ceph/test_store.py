@@ -14,6 +14,7 @@ import pytest
 from rsdl.core.errors import StorageError
 from rsdl.storage.connect import connect
 from rsdl.storage.store import Entry, Store
+from rsdl.storage.upload import NOTE
 
 from .conftest import Gateway, wait_for
 
@@ -102,11 +103,17 @@ def test_a_failed_block_leaves_nothing(store: Store, gateway: Gateway, bucket: s
 
 
 def test_a_killed_upload_is_never_visible_and_aborted_by_the_next_process(
-    gateway: Gateway, bucket: str
+    gateway: Gateway, bucket: str, tmp_path: Path
 ):
+    spool = tmp_path / "cache" / "spool"
+
+    def has_noted() -> bool:
+        """Return whether the upload has begun and its process has written down which it is."""
+        return any(note.stat().st_size for note in spool.glob(f"*/{NOTE}"))
+
     process = subprocess.Popen([sys.executable, "-c", UPLOAD, bucket])
     try:
-        wait_for(lambda: uploads(gateway, bucket))
+        wait_for(has_noted)
         os.kill(process.pid, signal.SIGKILL)
     finally:
         process.kill()
