@@ -75,3 +75,21 @@ class PreemptedError(RsdlError):
     """The run was asked to stop, has saved its state and wants to be started again."""
 
     exit_code = 75
+
+
+class PeerError(RsdlError):
+    """Another process of the run has failed or is gone, so this one cannot go on either.
+
+    Args:
+        where: The process that failed.
+        problem: What became of it.
+        exit_code: How all processes are to end: as the one that failed.
+        quiet: Whether a process beside this one says the same to the user.
+    """
+
+    def __init__(
+        self, where: str, problem: str, *, exit_code: int = 1, quiet: bool = False
+    ) -> None:
+        super().__init__(where, problem)
+        self.exit_code = exit_code
+        self.quiet = quiet

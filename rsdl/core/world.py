@@ -1,9 +1,41 @@
 """The processes that train together: who am I, and what do we all say."""
 
 import os
+import socket
+from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a process stands among those that train together.
+
+    Attributes:
+        rank: Its number among all.
+        world_size: Number of processes.
+        local_rank: Its number on its node.
+        local_world_size: Number of processes on its node.
+    """
+
+    rank: int = 0
+    world_size: int = 1
+    local_rank: int = 0
+    local_world_size: int = 1
+
+    @property
+    def host(self) -> str:
+        """What the node calls itself."""
+        return socket.gethostname()
+
+
+def find_place() -> Place | None:
+    """Return where torchrun, or our own launcher, has put this process; ``None`` if neither did."""
+    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+    if any(not os.environ.get(name, "").isdigit() for name in names):
+        return None
+    return Place(*(int(os.environ[name]) for name in names))
 
 
 def world_size() -> int:
@@ -20,10 +52,7 @@ def is_main() -> bool:
     """Return whether this process writes files and talks to the user."""
     if dist.is_available() and dist.is_initialized():
         return dist.get_rank() == 0
-    if "RANK" in os.environ:
-        return os.environ["RANK"] == "0"
-    # As Lightning sets them: one process a node is started by hand, and starts the others.
-    return all(os.environ.get(name, "0") == "0" for name in ("LOCAL_RANK", "NODE_RANK"))
+    return os.environ.get("RANK", "0") == "0"
 
 
 def sum_over_ranks(values: list[int], device: torch.device) -> list[int]:

@@ -5,12 +5,13 @@ holds it together with others, and the kernel lets go for the dead. Those who wa
 at an empty turnstile beside it, since the copy itself may stay in use for ever once it is there.
 There is no index to be wrong after a kill. Room is made by dropping the copies used least recently,
 never one in use; where that is not enough the caller is told, and reads by range instead.
+
+Nobody waits without end: one who has the turn and gets nowhere, being stopped or cut off from the
+store, is waited for until ``STALL_S`` have passed, and then the copy is done without.
 """
 
-import hashlib
 import logging
 import os
-import re
 import shutil
 import threading
 import time
@@ -21,18 +22,25 @@ from pathlib import Path
 
 from pydantic import BaseModel, ByteSize, ConfigDict, Field
 
+from rsdl.core.errors import RsdlError
+from rsdl.storage.copies import FOLDER, PART, TURNSTILE, copy_name, drop, list_copies, sweep
 from rsdl.storage.local import translate
-from rsdl.storage.locks import Pin, exclusive, lock_file
+from rsdl.storage.locks import Pin, exclusive, lock_file, pauses
+from rsdl.storage.store import Refusal
 
 logger = logging.getLogger(__name__)
 
 FOLDER_VARIABLE = "RSDL_CACHE"
-PART = ".part"
-TURNSTILE = ".turn"
-SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,12}")
+GATE = "gate"
 
 # A reader that has not read for so long can do with opening its file again.
 IDLE_S = 10.0
+
+# Longer than a read may take to time out, shorter than anybody's patience with a hung process.
+STALL_S = 30.0
+
+# For so long after somebody was refused room, nobody takes any for what can wait.
+PRESSURE_S = 5.0
 
 # The last of a disk is left to others.
 SPARE_SHARE = 0.02
@@ -69,19 +77,27 @@ class NodeCache:
     def __init__(self, root: Path, size: int) -> None:
         self.root = root
         self.size = size
-        self._copies = root / "copies"
-        self._gate = root / "gate"
+        self._copies = root / FOLDER
+        self._gate = root / GATE
+        self._pressure = root / "pressure"
         self._pins: weakref.WeakSet[Pin] = weakref.WeakSet()
         self._lock = threading.Lock()
+        self._failures: dict[Path, tuple[float, RsdlError]] = {}
         self._told = False
         try:
             self._copies.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
             raise translate(error, root) from error
-        self._sweep()
+        sweep(root)
 
     def hold(
-        self, name: str, size: int, fill: Callable[[int], None], suffix: str = ""
+        self,
+        name: str,
+        size: int,
+        fill: Callable[[int], None],
+        suffix: str = "",
+        *,
+        lasting: bool = False,
     ) -> Pin | None:
         """Return a pin on a copy, which one process fetches while the others wait.
 
@@ -90,135 +106,210 @@ class NodeCache:
             size: Its bytes.
             fill: Writes them to an open file.
             suffix: The file's extension; an odd one is left out.
+            lasting: Whether the copy stays in use even where the pin is not read from for long.
 
         Returns:
-            The pin; ``None`` where there is no room.
+            The pin; ``None`` where there is no room, or whoever fetches it gets nowhere.
         """
-        ending = suffix if SUFFIX.fullmatch(suffix) else ""
-        path = self._copies / (hashlib.sha256(name.encode()).hexdigest() + ending)
+        path = self._copies / copy_name(name, suffix)
+        begin = time.time()
+        for pause in pauses():
+            failed_at, error = self._failures.get(path, (0.0, None))
+            if error is not None and failed_at > begin and not path.exists():
+                raise error  # of whom we waited for, who has tried for long enough
+            outcome = self._get(path, size, fill, urgent=True)
+            if isinstance(outcome, Pin):
+                if not lasting:
+                    self._watch(outcome)
+                return outcome
+            if outcome is Refusal.FULL or self._is_stalled(path, begin):
+                return None
+            time.sleep(pause)
+        raise AssertionError("pauses never end")
+
+    def fetch(
+        self,
+        name: str,
+        size: int,
+        fill: Callable[[int], None],
+        suffix: str = "",
+        *,
+        urgent: bool = False,
+    ) -> Pin | Refusal:
+        """Return a pin on a copy, fetching it if nobody else does, and never waiting for others.
+
+        Args:
+            name: What it is a copy of.
+            size: Its bytes.
+            fill: Writes them to an open file.
+            suffix: The file's extension; an odd one is left out.
+            urgent: Whether it is read now; else it takes no room that others are short of.
+
+        Returns:
+            A lasting pin, or why there is none.
+        """
+        return self._get(self._copies / copy_name(name, suffix), size, fill, urgent=urgent)
+
+    def take(self, name: str, suffix: str = "") -> Pin | None:
+        """Return a pin on a copy that is there already."""
         try:
-            while True:
-                if (pin := Pin.take(path)) is not None:
-                    with self._lock:
-                        self._pins.add(pin)
-                    return pin
-                turnstile = path.with_name(path.name + TURNSTILE)
-                fd = lock_file(turnstile, create=True, wait=True)
-                if fd is None:
-                    continue  # someone else has just finished the copy, or failed to
-                try:
-                    if not path.exists() and not self._fill(path, size, fill):
-                        return None
-                finally:
-                    turnstile.unlink(missing_ok=True)
-                    os.close(fd)
+            pin = Pin.take(self._copies / copy_name(name, suffix))
         except OSError as error:
             raise translate(error, self.root) from error
+        if pin is not None:
+            self._watch(pin)
+        return pin
+
+    def release(self, name: str, suffix: str = "") -> None:
+        """Let go of a copy for every reader of this process; one that goes on pins it anew."""
+        path = self._copies / copy_name(name, suffix)
+        for pin in self._watched():
+            if pin.path == path:
+                pin.close()
+
+    def is_pressed(self) -> bool:
+        """Return whether any process was lately refused room for what it reads now."""
+        try:
+            return time.time() - self._pressure.stat().st_mtime < PRESSURE_S
+        except OSError:
+            return False
+
+    def expect(self, size: int, *, loud: bool = True) -> None:
+        """Say how many bytes of shards are read side by side.
+
+        Where they do not fit, that is said once and for all: here if ``loud``, else elsewhere.
+        """
+        if size > self.size:
+            self._told = self._told or not loud
+            self._warn(
+                f"{self.size / 1e6:,.1f} MB cannot hold the {size / 1e6:,.1f} MB of shards that "
+                "are shuffled together (data.window): the rest is read by range, slower; give it "
+                f"{size / 1e6:,.1f} MB or more, twice that to fetch ahead"
+            )
 
     def clear(self) -> int:
         """Remove every copy that is not in use and return how many bytes that freed."""
-        with exclusive(self._gate):
-            return sum(size for _, size, path in self._listing() if self._drop(path))
+        return clear_copies(self.root)
 
     def usage(self) -> tuple[int, int]:
         """Return the number of copies and their bytes."""
-        sizes = [size for _, size, _ in self._listing()]
-        return len(sizes), sum(sizes)
+        copies = list_copies(self.root)
+        return len(copies), sum(copy.size for copy in copies)
 
-    def _fill(self, path: Path, size: int, fill: Callable[[int], None]) -> bool:
+    def _get(
+        self, path: Path, size: int, fill: Callable[[int], None], *, urgent: bool
+    ) -> Pin | Refusal:
+        try:
+            if (pin := Pin.take(path)) is not None:
+                return pin
+            if not urgent and self.is_pressed():
+                return Refusal.FULL
+            turnstile = path.with_name(path.name + TURNSTILE)
+            fd = lock_file(turnstile, create=True, wait=False)
+            if fd is None:
+                return Refusal.BUSY
+            try:
+                if not path.exists() and not self._fill(path, size, fill, urgent=urgent):
+                    return Refusal.FULL
+            finally:
+                turnstile.unlink(missing_ok=True)
+                os.close(fd)
+            return Pin.take(path) or Refusal.BUSY
+        except OSError as error:
+            raise translate(error, self.root) from error
+
+    def _fill(self, path: Path, size: int, fill: Callable[[int], None], *, urgent: bool) -> bool:
         part = path.with_name(path.name + PART)
         while (fd := lock_file(part, create=True, wait=True)) is None:
             pass  # it was being swept away
         try:
-            if not self._admit(fd, size):
+            if not self._admit(fd, size, urgent=urgent):
                 part.unlink()
                 return False
             fill(fd)
             os.fdatasync(fd)
             os.utime(fd)
             os.rename(part, path)
-        except BaseException:
+        except BaseException as error:
             with suppress(OSError):
                 part.unlink()
+            if isinstance(error, RsdlError):
+                self._failures[path] = time.time(), error
             raise
         finally:
             os.close(fd)
+        self._failures.pop(path, None)
         return True
 
-    def _admit(self, fd: int, size: int) -> bool:
+    def _admit(self, fd: int, size: int, *, urgent: bool) -> bool:
         """Give an open part its full size, if there is room or room can be made."""
-        with exclusive(self._gate):
-            os.ftruncate(fd, 0)  # what a killed run left in it
-            if not self._make_room(size):
-                return False
-            try:
+        os.ftruncate(fd, 0)  # what a killed run left in it
+        try:
+            with exclusive(self._gate, STALL_S):
+                if not self._make_room(size, urgent=urgent):
+                    return False
                 if size:
                     os.posix_fallocate(fd, 0, size)
-            except OSError as error:
-                os.ftruncate(fd, 0)
-                self._warn(f"cannot keep {size / 1e6:,.0f} MB: {error.strerror}")
-                return False
-            return True
+                return True
+        except OSError as error:  # a full disk, or one who was stopped at the gate
+            os.ftruncate(fd, 0)
+            self._warn(f"cannot keep {size / 1e6:,.0f} MB: {error.strerror or error}")
+            return False
 
-    def _make_room(self, size: int) -> bool:
-        listing = sorted(self._listing())
-        used = sum(bytes_ for _, bytes_, _ in listing)
+    def _make_room(self, size: int, *, urgent: bool) -> bool:
+        copies = list_copies(self.root)
+        used = sum(copy.size for copy in copies)
         disk = shutil.disk_usage(self.root)
         room = min(self.size - used, disk.free - int(disk.total * SPARE_SHARE))
-        if size > room:
+        if size > room and urgent:
             self._release_idle()
-        for _, bytes_, path in listing:
+        for copy in copies:
             if size <= room:
                 break
-            if self._drop(path):
-                room += bytes_
-                used -= bytes_
-        if size > room:
+            if drop(copy.path):
+                room += copy.size
+                used -= copy.size
+        if size > room and urgent:
+            self._pressure.touch()
             self._warn(
                 f"{used / 1e6:,.1f} MB are in use and {size / 1e6:,.1f} MB more are wanted: the "
                 f"rest is read by range, slower; give it {(used + size) / 1e6:,.1f} MB or more"
             )
         return size <= room
 
-    def _drop(self, path: Path) -> bool:
-        """Remove a copy, unless it is in use."""
-        fd = lock_file(path, create=False, wait=False)
-        if fd is None:
-            return False
-        try:
-            path.unlink()
-        finally:
-            os.close(fd)
-        return True
+    def _is_stalled(self, path: Path, begin: float) -> bool:
+        """Return whether whoever fetches a copy has not got on for long."""
+        moved = begin
+        with suppress(OSError):
+            moved = max(begin, path.with_name(path.name + PART).stat().st_mtime)
+        return time.time() - moved > STALL_S
+
+    def _watch(self, pin: Pin) -> None:
+        with self._lock:
+            self._pins.add(pin)
+
+    def _watched(self) -> list[Pin]:
+        with self._lock:
+            return list(self._pins)
 
     def _release_idle(self) -> None:
-        with self._lock:
-            pins = list(self._pins)
-        for pin in pins:
+        for pin in self._watched():
             if time.monotonic() - pin.used_at > IDLE_S:
                 pin.close()
-
-    def _listing(self) -> list[tuple[float, int, Path]]:
-        """Return time of last use, size and path of every copy, whole or in the making."""
-        found = []
-        with suppress(FileNotFoundError), os.scandir(self._copies) as entries:
-            for entry in entries:
-                with suppress(FileNotFoundError):
-                    status = entry.stat()
-                    found.append((status.st_mtime, status.st_size, Path(entry.path)))
-        return found
-
-    def _sweep(self) -> None:
-        """Remove the parts and turnstiles that killed processes left."""
-        for path in self._copies.iterdir():
-            if path.suffix in (PART, TURNSTILE):
-                with suppress(OSError):
-                    self._drop(path)
 
     def _warn(self, problem: str) -> None:
         if not self._told:
             self._told = True
             logger.warning("data.cache.size at %s: %s", self.root, problem)
+
+
+def clear_copies(root: Path) -> int:
+    """Remove every copy of a cache that is not in use and return how many bytes that freed."""
+    try:
+        with exclusive(root / GATE, STALL_S):
+            return sum(copy.size for copy in list_copies(root) if drop(copy.path))
+    except OSError as error:
+        raise translate(error, root) from error
 
 
 def open_cache(config: CacheConfig) -> NodeCache:

@@ -13,22 +13,24 @@ import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from rsdl.core.errors import StorageError
 from rsdl.core.machine import usable_cores
-from rsdl.storage.refusal import FOREIGN, KEYS, describe, may_pass, translate_refusal
+from rsdl.storage.endpoint import AWS, KEYS, StorageConfig, has_secret, is_service
+from rsdl.storage.refusal import FOREIGN, describe, is_doubtful, may_pass, translate_refusal
 from rsdl.storage.retry import Outage, RetryRule
 
 T = TypeVar("T")
 CONNECT_TIMEOUT_S = 5
 READ_TIMEOUT_S = 20
+DOUBT_S = 10.0
 TRANSFERS = 8
 MD5_ETAG = re.compile(r'"([0-9a-f]{32})"')
 DEFAULT_REGION = "us-east-1"
@@ -66,11 +68,14 @@ class S3Client:
 
     Args:
         rule: How long to go on when the service fails.
+        storage: Where it is.
     """
 
-    def __init__(self, rule: RetryRule) -> None:
+    def __init__(self, rule: RetryRule, storage: StorageConfig = AWS) -> None:
         self.rule = rule
-        self.boto = make_client()
+        self.named = storage.named
+        self.reached = False
+        self.boto = make_client(storage)
         self.endpoint: str = self.boto.meta.endpoint_url
 
     @cached_property
@@ -97,9 +102,12 @@ class S3Client:
         outage = self.outage(url)
         while True:
             try:
-                return ask()
+                answer = ask()
             except FOREIGN as error:
                 self.endure(outage, error, url)
+            else:
+                self.reached = True
+                return answer
 
     def outage(self, url: str, sleep: Callable[[float], object] = time.sleep) -> Outage:
         """Return what counts the failures of one operation."""
@@ -107,8 +115,13 @@ class S3Client:
 
     def endure(self, outage: Outage, error: Exception, url: str) -> None:
         """Wait before the next attempt, or raise what the error means."""
-        if not may_pass(error) or not outage.wait(f"{self.endpoint}: {describe(error)}"):
-            raise translate_refusal(error, url, self.endpoint) from error
+        self.reached = self.reached or isinstance(error, ClientError)
+        # What has never been an S3 service here is more likely mistyped than out of order.
+        doubtful = not self.reached and is_doubtful(error)
+        patience_s = DOUBT_S if doubtful else None
+        problem = f"{self.endpoint}: {describe(error)}"
+        if not may_pass(error) or not outage.wait(problem, patience_s):
+            raise translate_refusal(error, url, self.endpoint, self.named) from error
 
 
 def plain_md5(found: dict[str, Any]) -> str | None:
@@ -118,8 +131,8 @@ def plain_md5(found: dict[str, Any]) -> str | None:
     return match.group(1) if match and not encrypted else None
 
 
-def make_client() -> Any:  # noqa: ANN401 - boto3 has no types
-    """Return boto3's client.
+def make_client(storage: StorageConfig = AWS) -> Any:  # noqa: ANN401 - boto3 has no types
+    """Return boto3's client for a service.
 
     Raises:
         StorageError: If the settings of the AWS chain are no good.
@@ -130,32 +143,36 @@ def make_client() -> Any:  # noqa: ANN401 - boto3 has no types
             warnings.filterwarnings("ignore", category=DeprecationWarning, module="boto3")
             session = boto3.session.Session()
             region = session.region_name or DEFAULT_REGION
-            client = session.client("s3", region_name=region, config=_settings(None))
-            if "@" in urlsplit(client.meta.endpoint_url).netloc:
+            make = partial(session.client, "s3", region_name=region, endpoint_url=storage.endpoint)
+            client = make(config=_settings(None))
+            if has_secret(client.meta.endpoint_url):
                 # It would be shown wherever an error is.
-                raise StorageError("AWS_ENDPOINT_URL", "holds a password", KEYS)
+                raise StorageError(storage.named, "holds a password", KEYS)
+            if not is_service(client.meta.endpoint_url):
+                raise ValueError("no URL of a service")
             if _is_custom(client.meta.endpoint_url):
                 # Few services of one's own have a name in the DNS for every bucket.
-                client = session.client("s3", region_name=region, config=_settings("path"))
+                client = make(config=_settings("path"))
     except ValueError as error:
         raise StorageError(
-            "AWS_ENDPOINT_URL", "is no URL", "write https://host or http://host:port"
+            storage.named, "is no URL", "write https://host or http://host:port"
         ) from error
     except BotoCoreError as error:
-        raise translate_refusal(error, "s3", "the AWS settings") from error
+        raise translate_refusal(error, "s3", "the AWS settings", storage.named) from error
     return client
 
 
-def shared_client() -> S3Client:
-    """Return this process's client for the endpoint and keys that the environment names now."""
+def shared_client(storage: StorageConfig = AWS) -> S3Client:
+    """Return this process's client for a service and the keys that the environment names now."""
     names = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_PROFILE", "AWS_ACCESS_KEY_ID",
              "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_CA_BUNDLE",
-             "AWS_DEFAULT_REGION", DEADLINE_VARIABLE)  # fmt: skip
+             "AWS_DEFAULT_REGION", "HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy",
+             "NO_PROXY", "no_proxy", DEADLINE_VARIABLE)  # fmt: skip
     # A forked child must not talk over its parent's connections.
-    key = (os.getpid(), *(os.environ.get(name) for name in names))
+    key = (os.getpid(), storage.endpoint, *(os.environ.get(name) for name in names))
     with _lock:
         if key not in _clients:
-            _clients[key] = S3Client(_rule())
+            _clients[key] = S3Client(_rule(), storage)
         return _clients[key]
 
 

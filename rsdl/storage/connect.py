@@ -6,6 +6,7 @@ from urllib.parse import unquote, urlsplit
 
 from rsdl.core.errors import StorageError
 from rsdl.storage.cache import CacheConfig
+from rsdl.storage.endpoint import AWS, StorageConfig
 from rsdl.storage.local import LocalStore
 from rsdl.storage.store import Store
 
@@ -13,13 +14,16 @@ BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,61}[a-z0-9]")
 DEFAULT_CACHE = CacheConfig()
 
 
-def connect(url: str, cache: CacheConfig | None = DEFAULT_CACHE) -> Store:
+def connect(
+    url: str, cache: CacheConfig | None = DEFAULT_CACHE, storage: StorageConfig = AWS
+) -> Store:
     """Return the store behind a URL.
 
     Args:
         url: A folder, absolute or relative, with ``~`` for home; ``file:///folder``; or
             ``s3://bucket/prefix``.
         cache: Where copies of remote data lie on this node; ``None`` keeps none of what is opened.
+        storage: Where the service behind ``s3://`` is.
 
     Raises:
         StorageError: If the URL is empty, its scheme has no store or its folder cannot be meant.
@@ -38,7 +42,7 @@ def connect(url: str, cache: CacheConfig | None = DEFAULT_CACHE) -> Store:
         # Here, so that local work does not wait for boto3.
         from rsdl.storage.s3 import S3Store
 
-        return S3Store(*_split_bucket(url), cache)
+        return S3Store(*_split_bucket(url), cache, storage)
     raise StorageError(url, f'no store for "{parts.scheme}://"', "use a folder or s3://")
 
 

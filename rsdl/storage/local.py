@@ -85,6 +85,26 @@ class LocalStore:
         with self.create(name) as path:
             path.write_bytes(data)
 
+    def write_once(self, name: str, data: bytes) -> bool:
+        """Put ``data`` under ``name`` unless something is there; return whether it is there now."""
+        path = self._path(name)
+        part = path.with_name(_part_name(path.name))
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _sweep_parts(path.parent)
+            part.write_bytes(data)
+            _sync(part)
+            _link(part, path)
+            _sync(path.parent)
+            return True
+        except FileExistsError:
+            return self.size(name) == len(data) and self.read(name) == data
+        except OSError as error:
+            raise translate(error, path) from error
+        finally:
+            with suppress(OSError):
+                part.unlink()
+
     @contextmanager
     def create(self, name: str) -> Iterator[Path]:
         """Give a part file to write to; it is renamed to ``name`` when the block ends well."""
@@ -119,6 +139,9 @@ class LocalStore:
             return LocalBlob(path)
         except OSError as error:
             raise translate(error, path) from error
+
+    def copies(self) -> None:
+        """Return ``None``: nothing is copied."""
 
     def size(self, name: str) -> int | None:
         """Return the size of ``name`` in bytes, or ``None`` where it does not exist."""
@@ -180,6 +203,18 @@ def translate(error: OSError, path: Path) -> StorageError:
 def _part_name(name: str) -> str:
     writer = f"{socket.gethostname()}-{os.getpid()}-{PROCESS_TOKEN}{secrets.token_hex(4)}"
     return f".{name}{PART_MARK}{writer}"
+
+
+def _link(part: Path, path: Path) -> None:
+    """Give a file a second name that nothing has yet."""
+    try:
+        os.link(part, path)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
+            raise
+        if path.exists():  # a file system without links: as good as can be
+            raise FileExistsError(errno.EEXIST, "exists", str(path)) from error
+        os.rename(part, path)
 
 
 def _is_part(name: str) -> bool:

@@ -36,14 +36,38 @@ def lock_folder(path: Path) -> int | None:
 
 
 @contextmanager
-def exclusive(path: Path) -> Iterator[None]:
-    """Hold a lock file that is never removed."""
+def exclusive(path: Path, patience_s: float) -> Iterator[None]:
+    """Hold a lock file that is never removed.
+
+    Raises:
+        TimeoutError: If another holds it for longer than ``patience_s``, as one may that was
+            stopped at the wrong instant.
+    """
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    end = time.monotonic() + patience_s
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
+        for pause in pauses():
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if time.monotonic() > end:
+                    raise TimeoutError(f"{path} is locked by another process") from error
+            time.sleep(pause)
         yield
     finally:
         os.close(fd)
+
+
+def pauses() -> Iterator[float]:
+    """Yield for how many seconds to wait for a lock before asking again, for ever.
+
+    The kernel can wait for a lock, but not for a limited time.
+    """
+    pause = 0.001
+    while True:
+        yield pause
+        pause = min(2 * pause, 0.05)
 
 
 class Pin:
@@ -83,6 +107,8 @@ class Pin:
         with self._lock:
             fd, self._fd = self._fd, None
             if fd is not None:
+                with suppress(OSError):
+                    os.utime(fd)
                 os.close(fd)
 
     def __del__(self) -> None:
@@ -93,7 +119,11 @@ def _lock(path: Path, flags: int, kind: int) -> int | None:
     try:
         fd = os.open(path, flags, 0o600)
     except FileNotFoundError:
-        return None
+        if not flags & os.O_CREAT:
+            return None
+        # Somebody has removed the folder beneath us, as people do with caches.
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        fd = os.open(path, flags, 0o600)
     try:
         fcntl.flock(fd, kind)
         if os.path.samestat(os.fstat(fd), os.stat(path)):

@@ -9,8 +9,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
 from rsdl.core.errors import StorageError, UnreachableError
+from rsdl.storage.endpoint import KEYS, VARIABLE
 
-KEYS = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
 MEANINGS: dict[str, tuple[str, str | None]] = {
     "NoSuchBucket": ("no such bucket", "check its name and AWS_ENDPOINT_URL, or create it"),
     "NoSuchKey": ("no such object", None),
@@ -19,6 +19,7 @@ MEANINGS: dict[str, tuple[str, str | None]] = {
     "403": ("access denied", "ask for access, or use other keys (AWS_PROFILE)"),
     "InvalidAccessKeyId": ("the access key is unknown there", KEYS),
     "SignatureDoesNotMatch": ("the secret key does not fit the access key", KEYS),
+    "UserSuspended": ("the account is suspended", "ask those who run the service"),
     "ExpiredToken": ("the credentials have expired", "renew them and run the command again"),
     "InvalidToken": ("the session token is not valid", "renew the credentials"),
     "RequestTimeTooSkewed": (
@@ -44,7 +45,7 @@ PASSING_CODES = {
     "SlowDown", "Throttling", "ThrottlingException", "RequestLimitExceeded",
     "BandwidthLimitExceeded", "InternalError", "ServiceUnavailable", "RequestTimeout",
     "RequestTimeoutException", "IncompleteBody", "BadDigest",
-    "OperationAborted", "ConcurrentModification",
+    "OperationAborted", "ConcurrentModification", "ConditionalRequestConflict",
 }  # fmt: skip
 BROKEN_TLS = ("CERTIFICATE_VERIFY_FAILED", "WRONG_VERSION_NUMBER", "RECORD_LAYER", "HANDSHAKE")
 
@@ -80,12 +81,19 @@ def may_pass(error: Exception) -> bool:
     return isinstance(error, PASSING)
 
 
+def is_doubtful(error: Exception) -> bool:
+    """Return whether this is what a mistyped endpoint gives: no such host, or no S3 there."""
+    return _is_nameless(error) or isinstance(error, ResponseParserError)
+
+
 def describe(error: Exception) -> str:
     """Return in a few words what went wrong, free of anything secret."""
     if isinstance(error, ClientError):
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", "?")
         return f"the service answers {status} {code_of(error)}"
     if isinstance(error, botocore_errors.EndpointConnectionError):
+        if _is_nameless(error):
+            return "no such host"
         refused = "refused" in str(error.kwargs.get("error")).lower()
         return "connection refused" if refused else "cannot be reached"
     if isinstance(error, (botocore_errors.ConnectTimeoutError, botocore_errors.ReadTimeoutError)):
@@ -97,8 +105,23 @@ def describe(error: Exception) -> str:
     return "the connection broke" if may_pass(error) else f"failed ({type(error).__name__})"
 
 
-def translate_refusal(error: Exception, url: str, endpoint: str) -> StorageError:
-    """Return what a foreign error means for ``url``, as served by ``endpoint``."""
+def translate_refusal(
+    error: Exception, url: str, endpoint: str, named: str = VARIABLE
+) -> StorageError:
+    """Return what a foreign error means.
+
+    Args:
+        error: The error.
+        url: What was asked for.
+        endpoint: Of the service that was asked.
+        named: Variable or field that names the endpoint, for the remedy.
+    """
+    told = _translate(error, url, endpoint)
+    remedy = told.remedy.replace(VARIABLE, named) if told.remedy else None
+    return type(told)(told.where, told.problem, remedy)
+
+
+def _translate(error: Exception, url: str, endpoint: str) -> StorageError:
     if isinstance(error, (botocore_errors.NoCredentialsError,
                           botocore_errors.PartialCredentialsError)):  # fmt: skip
         return StorageError(url, "no credentials found", KEYS)
@@ -114,10 +137,33 @@ def translate_refusal(error: Exception, url: str, endpoint: str) -> StorageError
     if may_pass(error):
         remedy = "check AWS_ENDPOINT_URL and the network, then run the command again"
         return UnreachableError(url, f"{endpoint}: {describe(error)}", remedy)
+    if isinstance(error, ClientError) and _is_foreign_answer(error):
+        return StorageError(
+            url, f"{endpoint} is no S3 service", "check AWS_ENDPOINT_URL, its port too"
+        )
     meaning = MEANINGS.get(code_of(error))
     if meaning is not None:
         return StorageError(url, *meaning)
     return StorageError(url, f"{endpoint}: {describe(error)}", "check AWS_ENDPOINT_URL")
+
+
+def _is_nameless(error: Exception) -> bool:
+    if not isinstance(error, botocore_errors.EndpointConnectionError):
+        return False
+    reason = str(error.kwargs.get("error")).lower()
+    return any(mark in reason for mark in ("resolve", "getaddrinfo", "name or service"))
+
+
+def _is_foreign_answer(error: ClientError) -> bool:
+    """Return whether something answered that gives neither S3's codes nor its headers."""
+    metadata = error.response.get("ResponseMetadata", {})
+    headers = metadata.get("HTTPHeaders")
+    code = code_of(error)
+    return (
+        headers is not None
+        and not any(name.startswith("x-amz-") for name in headers)
+        and (not code or code.isdigit() or code.startswith("Unknown"))
+    )
 
 
 def _is_tls_refused(error: Exception) -> bool:

@@ -70,21 +70,25 @@ class Outage:
             logger.info("%s: goes on after %.0f s", self._what, self.waited_s)
         self._began, self._told, self.failures = None, False, 0
 
-    def wait(self, problem: str) -> bool:
+    def wait(self, problem: str, patience_s: float | None = None) -> bool:
         """Wait before another attempt; return whether there is to be one.
 
         Args:
             problem: What went wrong, for the log.
+            patience_s: Stop so long after the first failure, if that is before the deadline.
         """
         if self._began is None:
             self._began = self._clock()
-        left = self._rule.deadline_s - self.waited_s
+        deadline_s = self._rule.deadline_s
+        left = min(deadline_s, deadline_s if patience_s is None else patience_s) - self.waited_s
         if left <= 0:
             return False
-        if self.waited_s > QUIET_S and not self._told:
+        longest = min(self._rule.first_s * 2 ** min(self.failures, 30), self._rule.longest_s)
+        pause = min(left, longest * random.uniform(0.5, 1.0))
+        # Before the pause that would be noticed, not after it.
+        if self.waited_s + pause > QUIET_S and not self._told:
             self._told = True
             logger.warning("%s: %s; trying for %.0f s more", self._what, problem, left)
-        longest = min(self._rule.first_s * 2 ** min(self.failures, 30), self._rule.longest_s)
         self.failures += 1
-        self._sleep(min(left, longest * random.uniform(0.5, 1.0)))
+        self._sleep(pause)
         return True

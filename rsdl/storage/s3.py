@@ -5,7 +5,9 @@ goes through a spool folder on the local disk, since an object can only be put a
 """
 
 import hashlib
+import os
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from functools import cached_property, partial
@@ -15,18 +17,23 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from rsdl.core.errors import StorageError
+from rsdl.storage.ahead import NodeCopies, Wanted
 from rsdl.storage.cache import CacheConfig, NodeCache, open_cache
 from rsdl.storage.client import Remote, S3Client, plain_md5, shared_client
-from rsdl.storage.download import download, read_range
+from rsdl.storage.download import download, read_range, wrong_content
+from rsdl.storage.endpoint import AWS, StorageConfig
 from rsdl.storage.local import translate
 from rsdl.storage.locks import Pin
 from rsdl.storage.refusal import ShortBodyError, code_of
 from rsdl.storage.spool import Spool
 from rsdl.storage.store import Entry
-from rsdl.storage.upload import SHA256, abort_noted, upload_bytes, upload_file
+from rsdl.storage.upload import SHA256, abort_noted, upload_bytes, upload_file, upload_new
 
 # How many of the paths that a thread was given last stay in the cache, whatever is evicted.
 KEPT_PATHS = 4
+
+# There was no room for a copy: whether another has made one by now is asked so often.
+ASK_AGAIN_S = 1.0
 
 
 class S3Store:
@@ -35,10 +42,18 @@ class S3Store:
     Args:
         bucket: The bucket.
         prefix: What every key begins with, without the slash that follows; may be empty.
-        cache: The node's cache; ``None`` keeps copies only of what a path is asked for.
+        cache: The node's cache; ``None`` keeps no copies.
+        storage: Where the service is.
     """
 
-    def __init__(self, bucket: str, prefix: str, cache: CacheConfig | None = None) -> None:
+    def __init__(
+        self,
+        bucket: str,
+        prefix: str,
+        cache: CacheConfig | None = None,
+        storage: StorageConfig = AWS,
+    ) -> None:
+        self._storage = storage
         self._bucket = bucket
         self._prefix = prefix
         self._keeps = cache is not None
@@ -69,6 +84,13 @@ class S3Store:
         """Put ``data`` under ``name``, all or nothing."""
         upload_bytes(self._client, self._bucket, self._key(name), data)
 
+    def write_once(self, name: str, data: bytes) -> bool:
+        """Put ``data`` under ``name`` unless something is there; return whether it is there now."""
+        if upload_new(self._client, self._bucket, self._key(name), data):
+            return True
+        # An attempt of ours whose answer was lost is no rival.
+        return self.size(name) == len(data) and self.read(name) == data
+
     @contextmanager
     def create(self, name: str) -> Iterator[Path]:
         """Give a path to write to; it is uploaded as ``name`` when the block ends well."""
@@ -88,12 +110,14 @@ class S3Store:
     def fetch(self, name: str, sha256: str | None = None) -> Path:
         """Return the path of a copy whose bytes have this SHA-256."""
         remote = self._find(name)
-        pin = self._hold(remote, sha256)
+        pin = self.hold(remote, sha256)
         if pin is not None:
             self._keep(pin)
             return pin.path
         # Whoever asks for a path cannot read by range: beside the cache, and soon gone again.
         with ExitStack() as stack:
+            if not self._keeps and hasattr(os, "memfd_create"):
+                return self._keep_in_memory(remote, sha256, stack)
             folder = stack.enter_context(self._spool.folder())
             path = folder / PurePosixPath(remote.key).name
             try:
@@ -105,10 +129,30 @@ class S3Store:
         return path
 
     def open(self, name: str, sha256: str | None = None) -> "S3Blob":
-        """Open ``name`` in the version that this store has first seen."""
-        if name not in self._versions:
-            self._versions[name] = self._find(name)
-        return S3Blob(self, self._versions[name], sha256)
+        """Open ``name`` in the version that this store has first seen.
+
+        Raises:
+            StorageError: If that is not the version that ``sha256`` names, so far as can be told
+                without reading it: copies are checked whole, and ranges not at all.
+        """
+        remote = self._first_seen(name)
+        if None not in (sha256, remote.sha256) and sha256 != remote.sha256:
+            raise wrong_content(remote)
+        return S3Blob(self, remote, sha256)
+
+    def copies(self) -> NodeCopies | None:
+        """Return the copies that opening makes in the node's cache."""
+        if not self._keeps:
+            return None
+
+        def recall(name: str) -> Wanted | None:
+            remote = self._versions.get(name)
+            return None if remote is None else self._wanted(remote, None)
+
+        def describe(name: str, sha256: str | None) -> Wanted:
+            return self._wanted(self._first_seen(name), sha256)
+
+        return NodeCopies(self._cache, describe, recall)
 
     def size(self, name: str) -> int | None:
         """Return the size of ``name`` in bytes, or ``None`` where it does not exist."""
@@ -136,14 +180,40 @@ class S3Store:
         """Return a pin on a copy of an object, or ``None`` where none is to be kept."""
         return self._hold(remote, sha256) if self._keeps else None
 
+    def take(self, remote: Remote) -> Pin | None:
+        """Return a pin on a copy that is there by now, or ``None``."""
+        wanted = self._wanted(remote, None)
+        return self._cache.take(wanted.name, wanted.suffix) if self._keeps else None
+
     def stream(self, remote: Remote, offset: int, length: int) -> bytes:
         """Return bytes of an object without keeping them."""
         return read_range(self._client, remote, offset, offset + length)
 
+    def _keep_in_memory(self, remote: Remote, sha256: str | None, stack: ExitStack) -> Path:
+        """Return a path of this process's own that has no disk behind it."""
+        fd = os.memfd_create("rsdl", os.MFD_CLOEXEC)
+        stack.callback(os.close, fd)
+        try:
+            os.ftruncate(fd, remote.size)
+            download(self._client, remote, fd, sha256)
+        except OSError as error:
+            raise translate(error, Path(remote.url)) from error
+        self._keep(stack.pop_all())
+        return Path(f"/proc/self/fd/{fd}")
+
     def _hold(self, remote: Remote, sha256: str | None) -> Pin | None:
+        return self._cache.hold(*self._wanted(remote, sha256))
+
+    def _wanted(self, remote: Remote, sha256: str | None) -> Wanted:
         name = "\0".join((self._client.endpoint, remote.bucket, remote.key, remote.etag))
         fill = partial(download, self._client, remote, sha256=sha256)
-        return self._cache.hold(name, remote.size, fill, PurePosixPath(remote.key).suffix)
+        return Wanted(name, remote.size, fill, PurePosixPath(remote.key).suffix)
+
+    def _first_seen(self, name: str) -> Remote:
+        if name not in self._versions:
+            # Two threads may ask at once: what the first was told goes for both.
+            self._versions.setdefault(name, self._find(name))
+        return self._versions[name]
 
     def _keep(self, held: Pin | ExitStack) -> None:
         kept: list[Pin | ExitStack] = self._given.__dict__.setdefault("kept", [])
@@ -197,7 +267,7 @@ class S3Store:
 
     @cached_property
     def _client(self) -> S3Client:
-        return shared_client()
+        return shared_client(self._storage)
 
     @cached_property
     def _cache(self) -> NodeCache:
@@ -222,6 +292,7 @@ class S3Blob:
         self._remote = remote
         self._sha256 = sha256
         self._pin = store.hold(remote, sha256)
+        self._ask_at = 0.0
 
     def read(self, offset: int, length: int) -> bytes:
         """Return ``length`` bytes from ``offset``, or fewer where the object ends before."""
@@ -232,6 +303,11 @@ class S3Blob:
             # The cache has taken it back from a reader that was idle.
             self._pin = self._store.hold(self._remote, self._sha256)
             return self.read(offset, length)
+        if time.monotonic() > self._ask_at:
+            self._ask_at = time.monotonic() + ASK_AGAIN_S
+            self._pin = self._store.take(self._remote)
+            if self._pin is not None:
+                return self.read(offset, length)
         return self._store.stream(self._remote, offset, length)
 
     def close(self) -> None:

@@ -20,11 +20,13 @@ class Spool:
 
     Args:
         root: The folder; made when it is missing.
-        abandon: Called with each folder that a killed process left, before it is removed.
+        abandon: Called with each folder that is done with or was left by a killed process; returns
+            whether it can go now.
     """
 
-    def __init__(self, root: Path, abandon: Callable[[Path], object]) -> None:
+    def __init__(self, root: Path, abandon: Callable[[Path], bool]) -> None:
         self.root = root
+        self._abandon = abandon
         try:
             root.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
@@ -33,9 +35,10 @@ class Spool:
             with suppress(OSError):
                 fd = lock_folder(folder)
                 if fd is not None:
-                    abandon(folder)
-                    shutil.rmtree(folder, ignore_errors=True)
-                    os.close(fd)
+                    try:
+                        self._remove(folder)
+                    finally:
+                        os.close(fd)
 
     @contextmanager
     def folder(self) -> Iterator[Path]:
@@ -48,6 +51,11 @@ class Spool:
         try:
             yield path
         finally:
-            shutil.rmtree(path, ignore_errors=True)
+            with suppress(OSError):
+                self._remove(path)
             if fd is not None:
                 os.close(fd)
+
+    def _remove(self, folder: Path) -> None:
+        if self._abandon(folder):
+            shutil.rmtree(folder, ignore_errors=True)

@@ -9,6 +9,7 @@ checkpoints and run records need.
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Protocol
 
@@ -38,6 +39,44 @@ class Blob(Protocol):
         ...
 
 
+class Refusal(Enum):
+    """Why a copy cannot be had now."""
+
+    BUSY = "another fetches it"
+    FULL = "there is no room"
+
+
+class Held(Protocol):
+    """A copy on this node that stays until it is let go."""
+
+    def close(self) -> None:
+        """Let it go; it is no error to do so twice."""
+        ...
+
+
+class Copies(Protocol):
+    """The copies that a store keeps of what is opened, to whoever fetches ahead."""
+
+    def fetch(self, name: str, sha256: str | None, *, urgent: bool) -> Held | Refusal:
+        """Hold a copy of ``name``, fetching it unless another does; never waits for others.
+
+        What is not urgent takes no room that anybody asks for, and none from what is held.
+        """
+        ...
+
+    def release(self, name: str) -> None:
+        """Let go of the copy of ``name`` for every reader of this process."""
+        ...
+
+    def is_pressed(self) -> bool:
+        """Return whether any process of the node was lately refused room for what is urgent."""
+        ...
+
+    def expect(self, size: int, *, loud: bool) -> None:
+        """Say how many bytes are read side by side; warns, if loud, where that does not fit."""
+        ...
+
+
 class Store(Protocol):
     """A place that keeps named bytes; methods raise ``StorageError`` when it refuses."""
 
@@ -54,6 +93,13 @@ class Store(Protocol):
         """Put ``data`` under ``name``, all or nothing."""
         ...
 
+    def write_once(self, name: str, data: bytes) -> bool:
+        """Put ``data`` under ``name`` unless something is there; return whether it is there now.
+
+        Of several who write at once one succeeds, and whoever writes the same.
+        """
+        ...
+
     def create(self, name: str) -> AbstractContextManager[Path]:
         """Give a local path to write to; it becomes ``name`` when the block ends well."""
         ...
@@ -67,6 +113,10 @@ class Store(Protocol):
 
         A store that copies what it opens checks the copy against ``sha256``.
         """
+        ...
+
+    def copies(self) -> Copies | None:
+        """Return the copies that opening makes on this node; ``None`` where it makes none."""
         ...
 
     def size(self, name: str) -> int | None:

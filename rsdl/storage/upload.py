@@ -2,13 +2,16 @@
 
 Small files go in one request. Large ones go in parts, each with its MD5, and become visible with
 the last request; what fails is aborted. What a killed process could not abort takes room but is
-never visible: it is noted beside the spooled file, and aborted by whoever finds the note.
+never visible: it is noted beside the spooled file before it begins, and aborted by whoever finds
+the note. Aborted, not resumed: who was killed writes its file anew, and other bytes come of it.
 """
 
 import base64
 import hashlib
 import json
 import os
+import time
+from collections.abc import Iterator
 from concurrent.futures import wait
 from contextlib import suppress
 from pathlib import Path
@@ -18,26 +21,47 @@ from botocore.exceptions import ClientError
 
 from rsdl.storage.client import S3Client
 from rsdl.storage.download import hash_open_file
-from rsdl.storage.refusal import FOREIGN, code_of
+from rsdl.storage.refusal import FOREIGN, code_of, may_pass
 
 SINGLE_BYTES = 16 << 20
 PART_BYTES = 16 << 20
 MAX_PARTS = 10_000
 SHA256 = "sha256"
 NOTE = "upload.json"
+SKEW_S = 15 * 60.0  # the most by which services let clocks differ
+FORGOTTEN_S = 7 * 24 * 3600.0
+
+
+def _put(bucket: str, key: str, data: bytes) -> dict[str, Any]:
+    """Return a request that puts bytes under a key."""
+    return {
+        "Bucket": bucket,
+        "Key": key,
+        "Body": data,
+        "ContentMD5": _md5(data),
+        "Metadata": {SHA256: hashlib.sha256(data).hexdigest()},
+    }
 
 
 def upload_bytes(client: S3Client, bucket: str, key: str, data: bytes) -> None:
     """Put bytes under a key in one request."""
-    client.call(
-        f"s3://{bucket}/{key}",
-        "put_object",
-        Bucket=bucket,
-        Key=key,
-        Body=data,
-        ContentMD5=_md5(data),
-        Metadata={SHA256: hashlib.sha256(data).hexdigest()},
-    )
+    client.call(f"s3://{bucket}/{key}", "put_object", **_put(bucket, key, data))
+
+
+def upload_new(client: S3Client, bucket: str, key: str, data: bytes) -> bool:
+    """Put bytes under a key in one request, and return ``False`` where something is there."""
+    url, request = f"s3://{bucket}/{key}", _put(bucket, key, data)
+
+    def ask() -> bool:
+        try:
+            client.boto.put_object(**request, IfNoneMatch="*")
+        except ClientError as error:
+            if code_of(error) in ("PreconditionFailed", "412"):
+                return False
+            raise
+        return True
+
+    return client.insist(url, ask)
 
 
 def upload_file(client: S3Client, bucket: str, key: str, path: Path) -> None:
@@ -56,12 +80,40 @@ def upload_file(client: S3Client, bucket: str, key: str, path: Path) -> None:
         os.close(fd)
 
 
-def abort_noted(client: S3Client, folder: Path) -> None:
-    """Abort the upload that a killed process has noted in its spool, if it was to this service."""
-    with suppress(OSError, ValueError, KeyError, *FOREIGN):
+def abort_noted(client: S3Client, folder: Path) -> bool:
+    """Abort what a killed process has noted in its spool; return whether the note is settled.
+
+    What cannot be aborted now, since it went to another service or ours does not answer, stays
+    noted for the next process; its bytes are dropped.
+    """
+    try:
         page = json.loads((folder / NOTE).read_text())
-        if page.pop("endpoint") == client.endpoint:
-            client.boto.abort_multipart_upload(**page)
+        endpoint, since = page["endpoint"], float(page["since"])
+        target = {"Bucket": page["Bucket"], "Key": page["Key"]}
+    except (OSError, ValueError, LookupError, TypeError):
+        return True  # had not begun
+    for path in folder.iterdir():
+        if path.name != NOTE:
+            path.unlink()
+    if endpoint != client.endpoint:
+        return time.time() - since > FORGOTTEN_S
+    try:
+        known = [page["UploadId"]] if "UploadId" in page else _begun(client, target, since)
+        for upload_id in known:
+            client.boto.abort_multipart_upload(**target, UploadId=upload_id)
+    except FOREIGN as error:
+        # Gone with its bucket, or aborted by a rule of the bucket's.
+        return not may_pass(error)
+    return True
+
+
+def _begun(client: S3Client, target: dict[str, str], since: float) -> Iterator[str]:
+    """Yield the uploads of a key that were begun when a process was about to begin one."""
+    page = client.boto.list_multipart_uploads(Bucket=target["Bucket"], Prefix=target["Key"])
+    for upload in page.get("Uploads", ()):
+        begun = upload["Initiated"].timestamp()
+        if upload["Key"] == target["Key"] and abs(begun - since) < client.rule.deadline_s + SKEW_S:
+            yield upload["UploadId"]
 
 
 class _Multipart:
@@ -76,22 +128,23 @@ class _Multipart:
         self._part_bytes = max(PART_BYTES, -(-self._size // MAX_PARTS))
 
     def run(self, note: Path) -> None:
+        sha256 = hash_open_file(self._fd, "sha256")
+        # Noted before it is begun: whoever is killed in between leaves something to go by.
+        intent = {"endpoint": self._client.endpoint, "since": time.time(), **self._target}
+        _write_note(note, intent)
         begun = self._client.call(
-            self._url,
-            "create_multipart_upload",
-            **self._target,
-            Metadata={SHA256: hash_open_file(self._fd, "sha256")},
+            self._url, "create_multipart_upload", **self._target, Metadata={SHA256: sha256}
         )
         upload = {**self._target, "UploadId": begun["UploadId"]}
-        note.write_text(json.dumps({"endpoint": self._client.endpoint, **upload}))
         try:
+            _write_note(note, intent | upload)
             self._complete(upload, self._send_all(upload))
         except BaseException:
             with suppress(*FOREIGN):
                 self._client.boto.abort_multipart_upload(**upload)
+                note.unlink(missing_ok=True)
             raise
-        finally:
-            note.unlink(missing_ok=True)
+        note.unlink(missing_ok=True)
 
     def _send_all(self, upload: dict[str, str]) -> list[tuple[str, bytes]]:
         count = -(-self._size // self._part_bytes)
@@ -142,6 +195,12 @@ class _Multipart:
                 return False
             raise
         return bool(found["ETag"].strip('"') == f"{whole}-{len(parts)}")
+
+
+def _write_note(note: Path, content: dict[str, Any]) -> None:
+    part = note.with_name(note.name + ".part")
+    part.write_text(json.dumps(content))
+    part.replace(note)
 
 
 def _md5(data: bytes) -> str:

@@ -1,7 +1,11 @@
 import os
+import shutil
+import signal
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,6 +16,8 @@ from hypothesis import strategies as st
 from rsdl.core.errors import StorageError
 from rsdl.storage import cache as room
 from rsdl.storage.cache import CacheConfig, NodeCache
+from rsdl.storage.locks import exclusive
+from rsdl.storage.store import Refusal
 
 
 def filler(content: bytes) -> Callable[[int], None]:
@@ -163,9 +169,150 @@ def test_a_folder_that_cannot_be_is_one_line(tmp_path: Path):
 
 
 def test_the_folder_is_the_configs_then_the_environments(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("RSDL_CACHE", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", "/x")
     assert CacheConfig().root == Path("/x/rsdl/store")
     monkeypatch.setenv("RSDL_CACHE", "/y")
     assert CacheConfig().root == Path("/y")
     assert CacheConfig(folder="/z").root == Path("/z")
     assert CacheConfig.model_validate({"size": "2GB"}).size == 2 * 10**9
+
+
+def fetch(cache: NodeCache, name: str, size: int = 10, *, urgent: bool = False) -> object:
+    return cache.fetch(name, size, filler(name.encode().ljust(size)[:size]), urgent=urgent)
+
+
+def test_what_can_wait_takes_no_room_from_what_is_held_nor_from_those_refused(tmp_path: Path):
+    cache = NodeCache(tmp_path, 30)
+    now = fetch(cache, "a", 20, urgent=True)
+    assert isinstance(now, room.Pin)
+    assert fetch(cache, "b", 20) is Refusal.FULL and not cache.is_pressed()
+    early = fetch(cache, "c", 10)
+    assert isinstance(early, room.Pin)
+    assert fetch(cache, "d", 10, urgent=True) is Refusal.FULL and cache.is_pressed()
+    early.close()
+    assert fetch(cache, "e", 10) is Refusal.FULL  # somebody is short of it
+    assert isinstance(fetch(cache, "d", 10, urgent=True), room.Pin)
+    assert now.read(0, 1) == b"a"
+
+
+def test_the_pressure_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    cache = NodeCache(tmp_path, 10)
+    assert fetch(cache, "a", 20, urgent=True) is Refusal.FULL
+    assert fetch(cache, "b") is Refusal.FULL
+    monkeypatch.setattr(room, "PRESSURE_S", 0.0)
+    assert isinstance(fetch(cache, "b"), room.Pin)
+
+
+def test_what_another_fetches_is_not_waited_for_by_who_fetches_ahead(tmp_path: Path):
+    cache, go, begun = NodeCache(tmp_path, 100), threading.Event(), threading.Event()
+
+    def slow(fd: int) -> None:
+        begun.set()
+        go.wait()
+
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(cache.hold, "a", 10, slow)
+        begun.wait()
+        assert fetch(cache, "a") is Refusal.BUSY
+        go.set()
+        future.result()
+    assert isinstance(fetch(cache, "a"), room.Pin)
+
+
+def test_those_who_waited_for_a_fetch_that_failed_hear_why_and_later_ones_try_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    cache, go, begun = NodeCache(tmp_path, 100), threading.Event(), threading.Event()
+    waits = threading.Event()
+
+    def pauses() -> Iterator[float]:
+        yield 0.001  # taken before the first attempt
+        waits.set()
+        go.wait()
+        while True:
+            yield 0.001
+
+    monkeypatch.setattr(room, "pauses", pauses)
+
+    def fail(fd: int) -> None:
+        begun.set()
+        go.wait()
+        raise StorageError("a", "is gone")
+
+    with ThreadPoolExecutor(2) as pool:
+        ahead = pool.submit(cache.fetch, "a", 10, fail)
+        begun.wait()
+        tries: list[int] = []
+        waiting = pool.submit(cache.hold, "a", 10, tries.append)
+        waits.wait()
+        go.set()
+        for future in (ahead, waiting):
+            with pytest.raises(StorageError, match="is gone"):
+                future.result()
+    assert not tries
+    assert hold(cache, "a") is not None
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from rsdl.storage.cache import NodeCache
+def fill(fd):
+    print("begun", flush=True)
+    time.sleep(3600)
+NodeCache(Path(sys.argv[1]), 100).hold("a", 10, fill)
+"""
+
+
+@pytest.mark.parametrize("end", [signal.SIGSTOP, signal.SIGKILL])
+def test_a_downloader_that_was_stopped_or_killed_holds_nobody_up(
+    end: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout is not None and process.stdout.readline() == "begun\n"
+        process.send_signal(end)
+        if end is signal.SIGKILL:
+            process.wait()
+        monkeypatch.setattr(room, "STALL_S", 0.2)
+        cache = NodeCache(tmp_path, 100)
+        pin = hold(cache, "a")
+        # One who is stopped may go on, so that it keeps its turn: others read by range.
+        assert (pin is None) == (end is signal.SIGSTOP)
+        assert hold(cache, "b") is not None
+    finally:
+        process.kill()
+        process.communicate()
+    assert hold(cache, "a") is not None
+    assert not [name for name in names_in(tmp_path) if name.endswith((".part", ".turn"))]
+
+
+def test_a_gate_that_stays_shut_is_done_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    cache = NodeCache(tmp_path, 100)
+    monkeypatch.setattr(room, "STALL_S", 0.05)
+    with exclusive(tmp_path / room.GATE, 1):
+        assert hold(cache, "a") is None
+        with pytest.raises(StorageError):
+            cache.clear()
+    assert hold(cache, "a") is not None
+
+
+def test_releasing_closes_readers_and_spares_lasting_pins(tmp_path: Path):
+    cache = NodeCache(tmp_path, 100)
+    reader, other = hold(cache, "a"), hold(cache, "b")
+    lasting = cache.hold("a", 10, filler(b""), lasting=True)
+    assert reader is not None and other is not None and lasting is not None
+    cache.release("a")
+    assert reader.read(0, 1) is None
+    assert other.read(0, 1) == b"b" and lasting.read(0, 1) == b"a"
+    assert cache.clear() == 0
+
+
+def test_a_folder_that_was_removed_is_made_again(tmp_path: Path):
+    cache = NodeCache(tmp_path / "cache", 100)
+    shutil.rmtree(tmp_path / "cache")
+    pin = hold(cache, "a")
+    assert pin is not None and cache.usage() == (1, 10)

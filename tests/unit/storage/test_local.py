@@ -295,3 +295,22 @@ def test_a_file_that_only_looks_like_a_part_is_listed(tmp_path: Path):
     store = LocalStore(tmp_path)
     store.write(f"x{PART_MARK}1.tar", b"x")
     assert [entry.name for entry in store.list()] == [f"x{PART_MARK}1.tar"]
+
+
+def test_of_several_who_write_once_one_succeeds_and_whoever_writes_the_same(tmp_path: Path):
+    store = LocalStore(tmp_path)
+    told: dict[int, bool] = {}
+    threads = [
+        threading.Thread(
+            target=lambda n=n: told.update({n: store.write_once("m", b"%d" % (n % 3))})
+        )
+        for n in range(12)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    winner = int(store.read("m"))
+    assert sorted(n for n in told if told[n]) == list(range(winner, 12, 3))
+    assert files(tmp_path) == ["m"]

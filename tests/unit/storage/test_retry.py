@@ -67,3 +67,21 @@ def test_a_long_wait_is_said_once_and_so_is_its_end(caplog: pytest.LogCaptureFix
         outage.over()
     first, last = (record.getMessage() for record in caplog.records)
     assert first.startswith("s3://bucket/x: refused; trying for ") and "goes on after" in last
+
+
+def test_a_wait_that_will_be_long_is_said_before_it_is(caplog: pytest.LogCaptureFixture):
+    time = Time()
+    outage = time.outage(RetryRule(120))
+    with caplog.at_level(logging.INFO, "rsdl"):
+        while not caplog.records:
+            said_at = time.now
+            outage.wait("refused")
+    assert said_at <= 5
+
+
+def test_less_patience_than_the_rule_has_ends_it_sooner():
+    time = Time()
+    outage = time.outage(RetryRule(120))
+    while outage.wait("no such host", 10):
+        pass
+    assert time.now == pytest.approx(10)
