@@ -119,7 +119,10 @@ class Augment(nn.Module):
     def normalize(self, images: Tensor) -> Tensor:
         """Return ``(images - mean) / std`` by band, ``[B, C, H, W]`` float32."""
         shape = (1, -1, 1, 1)
-        return (images.to(torch.float32) - self.mean.view(shape)) * self.scale.view(shape)
+        mean, scale = self.mean.view(shape), self.scale.view(shape)
+        if images.dtype == torch.float32:  # the caller's own
+            return (images - mean).mul_(scale)
+        return images.to(torch.float32).sub_(mean).mul_(scale)
 
     def mix(self, images: Tensor, batch: Batch) -> tuple[Tensor, Mix]:
         """Mix rows 2j and 2j + 1 with each other by mixup or CutMix.

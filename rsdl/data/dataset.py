@@ -1,17 +1,21 @@
 """An opened data set: the config that says where it is, its splits, and their sampling plans."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ByteSize, ConfigDict, Field, field_validator, model_validator
 
 from rsdl.data.balance import balanced_repeats, repeated_shards
+from rsdl.data.decode import DecodeRule
 from rsdl.data.index import Index, open_index
 from rsdl.data.manifest import Manifest, load_manifest
 from rsdl.data.order import GlobalOrder, OrderRule
 from rsdl.data.plan import SamplingPlan
+from rsdl.data.tier import DecodedTier, TierRule
 from rsdl.storage.cache import CacheConfig
 from rsdl.storage.connect import connect, join
+from rsdl.storage.endpoint import AWS, StorageConfig
+from rsdl.storage.local import LocalStore
 from rsdl.storage.store import Store
 
 
@@ -57,9 +61,48 @@ class DataConfig(BaseModel):
     cache: CacheConfig | Literal["none"] = Field(
         CacheConfig(), description="Copies of remote shards on this node; none: read by range."
     )
+    decoded_cache: ByteSize | Literal["auto", "off"] = Field(
+        "auto",
+        description="Pixels kept on this node after they were first decoded, read by later epochs "
+        "and runs. auto: within data.cache, when they fit into what the shards leave of its size "
+        'and into half of the memory; off; or a budget beside it, such as "200GB".',
+    )
+    decode_size: int | None = Field(
+        None,
+        ge=8,
+        description="Shrink the shorter side to so many px before the crop; null: full size.",
+    )
+    scaled_decode: bool = Field(
+        False,
+        description="Decode a JPEG at 1/2, 1/4 or 1/8 where its crop has pixels to spare.",
+    )
     eval_crop: float = Field(
         1.0, gt=0, le=1, description="Evaluation: central square, as a share of the shorter side."
     )
+    resident: Literal["auto", "off", "on"] = Field(
+        "off",
+        description="Decoded train split in the device's memory; auto: on a GPU, where it fits.",
+    )
+
+    @field_validator("decoded_cache", mode="before")
+    @classmethod
+    def _off_is_a_word(cls, value: Any) -> Any:  # noqa: ANN401
+        if value is True:
+            raise ValueError("must be auto, off or a size, is true")
+        return "off" if value is False else value  # as YAML reads it
+
+    @model_validator(mode="after")
+    def _scale_once(self) -> "DataConfig":
+        if self.scaled_decode and self.decode_size is not None:
+            raise ValueError("scaled_decode and decode_size exclude each other; choose one")
+        if self.scaled_decode and self.decoded_cache not in ("auto", "off"):
+            raise ValueError(
+                "scaled_decode decodes each crop at its own scale, so decoded_cache cannot keep "
+                "anything; choose one"
+            )
+        if self.scaled_decode and self.resident == "on":
+            raise ValueError("scaled_decode is for images in files, resident=on has none; choose")
+        return self
 
     @model_validator(mode="after")
     def _ranges_ascend(self) -> "DataConfig":
@@ -71,6 +114,12 @@ class DataConfig(BaseModel):
             raise ValueError(f"crop_ratio must ascend above 0, is [{low}, {high}]")
         return self
 
+    @field_validator("resident", mode="before")
+    @classmethod
+    def _read_switch(cls, value: object) -> object:
+        # YAML takes on and off for true and false.
+        return ("on" if value else "off") if isinstance(value, bool) else value
+
 
 @dataclass(frozen=True, slots=True)
 class SplitData:
@@ -80,11 +129,20 @@ class SplitData:
         store: Where the shards lie.
         manifest: What the data set is.
         index: Where each sample of the split lies.
+        tier: Pixels that are kept; ``None`` keeps none.
+        decode_size: Shrink the shorter side of an image to so many pixels; ``None`` does not.
     """
 
     store: Store
     manifest: Manifest
     index: Index
+    tier: DecodedTier | None = None
+    decode_size: int | None = None
+
+    @property
+    def decode(self) -> DecodeRule:
+        """How images become pixels, wherever they go then."""
+        return DecodeRule(len(self.manifest.bands), self.manifest.dtype, self.decode_size)
 
 
 class DataSet:
@@ -92,20 +150,45 @@ class DataSet:
 
     Args:
         config: Where it lies and how it is fed.
+        storage: Where the service is, if it lies in a bucket.
     """
 
-    def __init__(self, config: DataConfig) -> None:
+    def __init__(self, config: DataConfig, storage: StorageConfig = AWS) -> None:
         self.config = config
+        self._storage = storage
         cache = None if config.cache == "none" else config.cache
-        self.store = connect(config.url, cache)
+        self.store = connect(config.url, cache, storage)
         self.manifest: Manifest = load_manifest(self.store, where="data.url")
+        self._tiers: dict[str, DecodedTier | None] = {}
 
     def split(self, name: str, where: str) -> SplitData:
         """Open one split; ``where`` is the config field to name in an error."""
         split = self.manifest.split(name, where=where)
         url = join(self.store.url, split.index.name)
         index = open_index(self.store.local(split.index.name), split, url)
-        return SplitData(self.store, self.manifest, index)
+        if name not in self._tiers:
+            self._tiers[name] = self._tier(name, index)
+        tier, size = self._tiers[name], self.config.decode_size
+        return SplitData(self.store, self.manifest, index, tier, size)
+
+    def _tier(self, name: str, index: Index) -> DecodedTier | None:
+        config, manifest = self.config, self.manifest
+        wanted = config.decoded_cache
+        # Each crop of a scaled decode has pixels of its own.
+        if wanted == "off" or config.scaled_decode:
+            return None
+        if wanted == "auto" and config.cache == "none":
+            return None
+        remote = not isinstance(self.store, LocalStore)
+        rule = TierRule(
+            cache=CacheConfig() if config.cache == "none" else config.cache,
+            budget=None if wanted == "auto" else int(wanted),
+            shard_bytes=sum(s.bytes for s in manifest.splits[name].shards) if remote else 0,
+        )
+        decode = DecodeRule(len(manifest.bands), manifest.dtype, config.decode_size)
+        # By range: a look at a few images is not worth the copy of their shards.
+        store = connect(config.url, None, self._storage)
+        return DecodedTier(rule, decode, index, (manifest.digest, name), store)
 
 
 def train_plan(config: DataConfig, data: SplitData, *, seed: int, epoch: int) -> SamplingPlan:

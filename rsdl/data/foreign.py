@@ -112,7 +112,10 @@ def index_shards(
             "splits": splits,
         }
     )
-    store.write(MANIFEST, manifest.to_json())
+    if overwrite:
+        store.write(MANIFEST, manifest.to_json())
+    elif not store.write_once(MANIFEST, manifest.to_json()):
+        raise DataError(store.url, "was indexed in the meantime", "pass --overwrite to do it anew")
     return manifest
 
 

@@ -130,6 +130,37 @@ class Index:
         """Return the number of the shard that each sample lies in."""
         return np.searchsorted(self._ends, samples, side="right")
 
+    def checked_rows(self, samples: NDArray[np.int64], *, num_classes: int, url: str) -> Rows:
+        """Return the rows of samples; all of them are looked at at once.
+
+        Args:
+            samples: Sample numbers, ``[B]``.
+            num_classes: Labels must lie below.
+            url: What to call the data set in errors.
+
+        Raises:
+            DataError: If nothing can be made of a row: a label out of range, an unknown kind.
+        """
+        rows = self.rows[samples]
+        labels, kinds = rows["label"], rows["extension"]
+        wrong = (labels < 0) | (labels >= num_classes) | (kinds >= len(EXTENSIONS))
+        if not wrong.any():
+            return rows
+        place = int(np.argmax(wrong))
+        where = self.name(int(samples[place]))
+        if kinds[place] >= len(EXTENSIONS):
+            raise DataError(
+                where,
+                "the index does not say what kind of image it is",
+                f'run "rsdl data verify {url}", then pack or index again',
+            )
+        raise DataError(
+            where,
+            f"label {labels[place]} is out of range, the data set has {num_classes} classes "
+            f"(0 to {num_classes - 1})",
+            'mend the labels, then run "rsdl data index" or pack again',
+        )
+
     def name(self, sample: int) -> str:
         """Return ``shard:key`` for messages."""
         shard = int(self.shards_of(np.array([sample]))[0])

@@ -1,6 +1,7 @@
 """The Lightning data module: config in, loaders at the right place of the right epoch out."""
 
 from collections.abc import Mapping
+from functools import partial
 
 import pytorch_lightning as pl
 import torch
@@ -9,8 +10,10 @@ from rsdl.core.errors import ConfigError
 from rsdl.core.machine import usable_cores
 from rsdl.data.crop import CropRule
 from rsdl.data.dataset import DataConfig, DataSet, eval_plan, train_plan
+from rsdl.data.intake import ResidentSplit
 from rsdl.data.loader import BatchLoader, LoadRule
 from rsdl.data.plan import SamplingPlan, Share, check_share
+from rsdl.data.resident import ResidentLoader, open_resident
 
 
 def load_rule(config: DataConfig, *, training: bool, pin_memory: bool, processes: int) -> LoadRule:
@@ -29,6 +32,7 @@ def load_rule(config: DataConfig, *, training: bool, pin_memory: bool, processes
         num_workers=config.num_workers or max(1, usable_cores() // processes),
         prefetch=config.prefetch,
         pin_memory=pin_memory,
+        scaled=config.scaled_decode,
     )
 
 
@@ -46,11 +50,13 @@ class DataModule(pl.LightningDataModule):
         self.data = data
         self.seed = seed
         self.accumulate = accumulate
-        self.train_loader: BatchLoader | None = None
+        self.train_loader: BatchLoader | ResidentLoader | None = None
         self.eval_loader: BatchLoader | None = None
         self.evaluation_split = data.config.test_split
         self._train = data.split(data.config.train_split, "data.train_split")
         self._starts: Mapping[int, int] = {}
+        self._placed = False  # whether the split's place is decided: on the device, or in files
+        self._resident: ResidentSplit | None = None
 
     def resume(self, epoch: int, consumed: int) -> None:
         """Begin ``epoch`` at position ``consumed`` of its global order, in samples."""
@@ -74,17 +80,28 @@ class DataModule(pl.LightningDataModule):
         if eval_size is not None:  # now, and not after the first epoch
             check_share(eval_size, Share(0, world_size), where="data.eval_batch_size")
 
-    def train_dataloader(self) -> BatchLoader:
-        """Return what is left of the current epoch."""
+    def train_dataloader(self) -> BatchLoader | ResidentLoader:
+        """Return what is left of the current epoch, from the device's memory or from files."""
         assert self.trainer is not None
         epoch = self.trainer.current_epoch
-        self.train_loader = BatchLoader(
-            self._train,
-            self.plan(epoch),
-            self._share(self.accumulate),
-            self._rule(training=True),
-            self._starts.get(epoch, 0),
-        )
+        rule = self._rule(training=True)
+        if not self._placed:
+            self._resident = open_resident(
+                "off" if rule.scaled else self.data.config.resident,
+                self._train,
+                self.trainer.strategy.root_device,
+                num_workers=rule.num_workers,
+                processes=max(1, self.trainer.num_devices),
+            )
+            self._placed = True
+        rest = (self.plan(epoch), self._share(self.accumulate), rule, self._starts.get(epoch, 0))
+        if self._resident is not None:
+            self.train_loader = ResidentLoader(self._resident, *rest)
+        else:
+            loader = BatchLoader(self._train, *rest)
+            if epoch + 1 != self.trainer.max_epochs:
+                loader.following = partial(self.plan, epoch + 1)
+            self.train_loader = loader
         return self.train_loader
 
     def val_dataloader(self) -> BatchLoader:

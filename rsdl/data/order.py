@@ -11,6 +11,7 @@ dealt anew into windows every epoch, which is what makes that enough.
 """
 
 from collections import OrderedDict
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,6 +41,21 @@ class OrderRule:
     shuffle: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Shards of one partition that are read side by side.
+
+    Attributes:
+        first: Position in the global order at which the first sample of them is read.
+        stop: Position behind the last one.
+        shards: Numbers of the shards in the index, none of them empty, in the order of the stream.
+    """
+
+    first: int
+    stop: int
+    shards: Int64s
+
+
 class GlobalOrder:
     """The order of one split in one epoch, computed where it is asked for.
 
@@ -57,6 +73,7 @@ class GlobalOrder:
             dealt = permutation(len(sizes), rule.seed, rule.epoch, "shards")
         else:
             dealt = np.arange(len(sizes))
+        self._dealt = dealt
         self._shard_start = starts[dealt]  # in the index, by place in the stream
         self._edges = np.concatenate(([0], np.cumsum(sizes[dealt])))  # in the stream
         parts = np.arange(rule.partitions)
@@ -84,6 +101,30 @@ class GlobalOrder:
         first = np.searchsorted(self._edges, low, side="right") - 1
         last = np.searchsorted(self._edges, high, side="left")
         return np.arange(first, last)
+
+    def windows(self, partition: int, start: int = 0) -> Iterator[Window]:
+        """Yield the windows of a partition that reach beyond position ``start``, in order.
+
+        Nothing is computed that grows with the samples. An order that is not shuffled has one
+        partition, and every shard is a window.
+        """
+        shuffle = self.rule.shuffle
+        step = self.rule.partitions if shuffle else 1
+        low = int(self._part_edges[partition]) if shuffle else 0
+        edges = self._window_edges(partition) if shuffle else self._edges
+        begin = low + max(-((partition - start) // step), 0)  # the first sample not yet read
+        reached = max(int(np.searchsorted(edges, begin, side="right")) - 1, 0)
+        for number in range(reached, len(edges) - 1):
+            head, end = int(edges[number]), int(edges[number + 1])
+            if end <= max(head, begin):
+                continue
+            places = np.arange(
+                np.searchsorted(self._edges, head, side="right") - 1,
+                np.searchsorted(self._edges, end, side="left"),
+            )
+            places = places[self._edges[places + 1] > self._edges[places]]
+            first, last = ((stream - low) * step + partition for stream in (head, end - 1))
+            yield Window(first, last + 1, self._dealt[places])
 
     def _shuffle(self, partition: int, stream: Int64s) -> Int64s:
         edges = self._window_edges(partition)

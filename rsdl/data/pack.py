@@ -55,7 +55,12 @@ def pack(
     tally = Tally(sum(len(plan.items) for plan in plans), progress)
     packed = _pack_all(source, store, list(zip(names, plans, strict=True)), options, tally)
     manifest = _assemble(source, store, plans, packed, digest)
-    store.write(MANIFEST, manifest.to_json())
+    if not store.write_once(MANIFEST, manifest.to_json()):
+        raise DataError(
+            store.url,
+            "another data set was finished here in the meantime",
+            "choose another --out, or run again with --overwrite",
+        )
     _sweep(store)
     return manifest
 
@@ -90,11 +95,7 @@ def _claim(store: Store, digest: str, options: PackOptions) -> Manifest | None:
         if json.loads(store.read(PLAN)).get("digest") == digest:
             return None
         if not options.overwrite:
-            raise DataError(
-                store.url,
-                "holds an unfinished data set of another source or other options",
-                "finish that one, choose another --out, or pass --overwrite",
-            )
+            raise _unfinished(store)
     elif not options.overwrite and any(e.name.endswith(".tar") for e in store.list()):
         raise DataError(
             store.url, "holds tars that are not ours", "choose another --out, or pass --overwrite"
@@ -104,8 +105,17 @@ def _claim(store: Store, digest: str, options: PackOptions) -> Manifest | None:
     for entry in list(store.list()):
         if entry.name.startswith(WORK) or OURS.fullmatch(entry.name):
             store.delete(entry.name)
-    store.write(PLAN, json.dumps({"digest": digest}).encode())
+    if not store.write_once(PLAN, json.dumps({"digest": digest}).encode()):
+        raise _unfinished(store)  # someone else has begun since we looked
     return None
+
+
+def _unfinished(store: Store) -> DataError:
+    return DataError(
+        store.url,
+        "holds an unfinished data set of another source or other options",
+        "finish that one, choose another --out, or pass --overwrite",
+    )
 
 
 def _find_manifest(store: Store, digest: str, options: PackOptions) -> Manifest | None:

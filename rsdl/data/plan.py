@@ -116,6 +116,15 @@ class SamplingPlan:
         for number in range(self.num_batches(start)):
             yield from self._cut(done + number, start + number * self.global_batch, share)
 
+    def partitions_of(self, share: Share) -> range:
+        """Return the partitions that a rank's part of every whole batch is taken from."""
+        if not self.order.rule.shuffle:
+            return range(1)  # the order of the index is not dealt out
+        each = self.global_batch // self.order.rule.partitions
+        length = self.global_batch // share.world_size
+        first = share.rank * length
+        return range(first // each, (first + length - 1) // each + 1)
+
     def fingerprint(self) -> int:
         """Return the fingerprint of the draws that the epoch delivers, counted independently.
 

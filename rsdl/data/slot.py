@@ -33,6 +33,7 @@ class LoadRule:
         num_workers: Threads, at least 1.
         prefetch: Batches in flight, at least 1.
         pin_memory: Whether batches lie in page-locked memory, for copies that overlap compute.
+        scaled: Whether a JPEG is decoded at a fraction of its size where the crop allows it.
     """
 
     image_size: int
@@ -41,6 +42,7 @@ class LoadRule:
     num_workers: int = 2
     prefetch: int = 4
     pin_memory: bool = False
+    scaled: bool = False
 
 
 @dataclass(slots=True)
@@ -53,7 +55,7 @@ class Slot:
         pixels: The same memory for NumPy.
         targets: Class indices, ``[B]``.
         valid: Rows that count, ``[B]``; corrupt ones are taken out.
-        crop_uniforms: Numbers for each row's crop, ``[B][K]``.
+        crop_uniforms: Numbers for each row's crop, ``[B, K]``.
         parts_left: Parts that threads still work on.
         encoded_bytes: Bytes read so far.
         decoded_bytes: Bytes of pixels decoded so far.
@@ -66,7 +68,7 @@ class Slot:
     pixels: NDArray[Any]
     targets: NDArray[np.int64]
     valid: NDArray[np.bool_]
-    crop_uniforms: list[list[float]]
+    crop_uniforms: NDArray[np.float64]
     parts_left: int
     encoded_bytes: int = 0
     decoded_bytes: int = 0
@@ -108,7 +110,7 @@ class Slot:
 
 
 def open_slot(
-    planned: PlannedBatch, manifest: Manifest, rule: LoadRule, crop_uniforms: list[list[float]]
+    planned: PlannedBatch, manifest: Manifest, rule: LoadRule, crop_uniforms: NDArray[np.float64]
 ) -> Slot:
     """Allocate the memory of one batch."""
     size, side = len(planned.samples), rule.image_size

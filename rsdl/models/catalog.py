@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from rsdl.core.errors import ConfigError
 from rsdl.models.sizes import SizeRule
+from rsdl.storage.endpoint import AWS, StorageConfig
 
 if TYPE_CHECKING:
     from torch import nn
@@ -100,7 +101,12 @@ def find_timm_name(name: str) -> str:
 
 
 def build_model(
-    config: ModelConfig, *, num_classes: int, in_chans: int, image_size: int
+    config: ModelConfig,
+    *,
+    num_classes: int,
+    in_chans: int,
+    image_size: int,
+    storage: StorageConfig = AWS,
 ) -> "nn.Module":
     """Build the classifier that a config describes, its weights loaded.
 
@@ -111,6 +117,7 @@ def build_model(
         num_classes: Classes of the data set; 0 leaves the classifier out and gives ``[B, D]``.
         in_chans: Bands of the data set, at least 1.
         image_size: Side of the square input in pixels.
+        storage: Where the service is, if the weights lie in a bucket.
 
     Raises:
         ConfigError: If the name is unknown, the network cannot take the size or an option, or the
@@ -123,7 +130,7 @@ def build_model(
         return _create_pretrained(config, options)
     model = _create(config.name, options)
     if config.weights != "none":
-        load_weights(model, config.weights)
+        load_weights(model, config.weights, storage)
     return model
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from rsdl.core.errors import ConfigError, StorageError
 from rsdl.models.hub import download
 from rsdl.storage.connect import connect
+from rsdl.storage.endpoint import AWS, StorageConfig
 
 FIELD = "model.weights"
 Tensors = dict[str, Tensor]
@@ -29,13 +30,13 @@ PICKLES = (b"PK", b"\x80")  # how torch.save's files begin, today's and those of
 WRAPPERS = ("_orig_mod.", "module.")  # torch.compile and DDP
 
 
-def read_tensors(source: str) -> Tensors:
+def read_tensors(source: str, storage: StorageConfig = AWS) -> Tensors:
     """Return the tensors of a weight file or checkpoint by name, free of wrappers' prefixes.
 
     Raises:
         ConfigError: If the file cannot be read or holds anything but tensors.
     """
-    content: Any = _unpack(_find(source), source)
+    content: Any = _unpack(_find(source, storage), source)
     for entry in ENTRIES:
         if isinstance(content, dict) and isinstance(content.get(entry), dict):
             content = content[entry]
@@ -53,7 +54,7 @@ def read_tensors(source: str) -> Tensors:
     return {_unwrap(name): tensor for name, tensor in content.items()}
 
 
-def _find(source: str) -> Path:
+def _find(source: str, storage: StorageConfig) -> Path:
     """Return a local path with the bytes of ``source``."""
     if source.startswith(("http://", "https://")):
         return download(source)
@@ -62,7 +63,7 @@ def _find(source: str) -> Path:
         raise ConfigError(FIELD, f"{source}: no such file, it is a folder", remedy)
     folder, slash, name = source.rpartition("/")
     try:
-        return connect(folder or slash or ".").local(name)
+        return connect(folder or slash or ".", storage=storage).local(name)
     except StorageError as error:
         raise ConfigError(FIELD, f"{error.where}: {error.problem}", remedy) from error
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from rsdl.core.errors import ConfigError
 from rsdl.models.tensors import Tensors, read_tensors
+from rsdl.storage.endpoint import AWS, StorageConfig
 
 FIELD = "model.weights"
 
@@ -27,7 +28,7 @@ logger = logging.getLogger("rsdl")
 CONVERTERS = ("checkpoint_filter_fn", "_filter_fn", "_filter_torchvision_pretrained")
 
 
-def load_weights(model: nn.Module, source: str) -> None:
+def load_weights(model: nn.Module, source: str, storage: StorageConfig = AWS) -> None:
     """Load a file into a classifier built by timm, in place.
 
     Position embeddings and relative position tables are resized to another image size. The first
@@ -38,11 +39,12 @@ def load_weights(model: nn.Module, source: str) -> None:
         model: The network, as timm built it.
         source: Path or URL of a ``.pth``, ``.pt``, ``.bin``, ``.safetensors`` or Lightning
             ``.ckpt`` file; averaged (EMA) weights are preferred where a checkpoint has them.
+        storage: Where the service is, if it lies in a bucket.
 
     Raises:
         ConfigError: If the file cannot be read, holds anything but tensors, or does not fit.
     """
-    tensors = _convert(read_tensors(source), model)
+    tensors = _convert(read_tensors(source, storage), model)
     own = model.state_dict()
     _adapt_bands(tensors, own, _names(model, "first_conv"), source)
     new = _drop_head(tensors, own, _names(model, "classifier"), source)

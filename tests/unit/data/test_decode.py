@@ -15,7 +15,17 @@ from PIL import Image
 from torchvision.transforms.v2 import functional
 
 from rsdl.core.errors import CorruptSampleError
-from rsdl.data.decode import check_kind, decode_image, resize_into, sniff
+from rsdl.data.decode import (
+    DecodeRule,
+    check_kind,
+    decode_image,
+    decode_sample,
+    image_size,
+    resize_into,
+    scale_factor,
+    shrunk_size,
+    sniff,
+)
 
 RANDOM = np.random.default_rng(5)
 
@@ -219,3 +229,63 @@ def test_bands_are_resized_as_if_alone():
         alone = np.zeros((20, 20, 1), np.uint8)
         resize_into(pixels[3:, 2:40, band : band + 1], alone)
         assert np.array_equal(out[:, :, band], alone[:, :, 0])
+
+
+@pytest.mark.parametrize("factor", [2, 4, 8])
+@pytest.mark.parametrize("size", [(240, 320), (233, 311)])
+def test_a_scaled_decode_is_the_mean_of_the_pixels_that_it_stands_for(
+    factor: int, size: tuple[int, int]
+):
+    pixels = scene(*size)
+    data = simplejpeg.encode_jpeg(pixels, quality=90, colorsubsampling="420")
+    small = decode_image(data, "jpg", "x", 3, None, factor)
+
+    height, width = -(-size[0] // factor), -(-size[1] // factor)
+    assert small.shape == (height, width, 3)
+    whole = decode_image(data, "jpg", "x", 3).astype(np.float64)
+    whole = whole[: size[0] // factor * factor, : size[1] // factor * factor]
+    blocks = whole.reshape(size[0] // factor, factor, size[1] // factor, factor, 3)
+    means = blocks.mean(axis=(1, 3))
+    difference = np.abs(small[: means.shape[0], : means.shape[1]] - means)
+    assert difference.mean() < 1  # grey levels
+    assert np.percentile(difference, 99) < 4
+
+
+@given(height=st.integers(1, 5000), width=st.integers(1, 5000), side=st.integers(8, 512))
+def test_a_scaled_decode_never_has_fewer_pixels_than_are_wanted(height: int, width: int, side: int):
+    factor = scale_factor(height, width, side)
+    assert factor in (1, 2, 4, 8)
+    assert factor == 1 or min(height, width) // factor >= side
+    assert factor == 8 or min(height, width) // (2 * factor) < side
+
+
+@given(height=st.integers(1, 5000), width=st.integers(1, 5000), shorter=st.integers(8, 512))
+def test_shrinking_keeps_the_shape_and_never_enlarges(height: int, width: int, shorter: int):
+    small = shrunk_size(height, width, shorter)
+    if min(height, width) <= shorter:
+        assert small == (height, width)
+    else:
+        assert min(small) == shorter
+        assert abs(small[0] / small[1] - height / width) <= height / width / shorter
+    assert shrunk_size(height, width, None) == (height, width)
+
+
+@pytest.mark.parametrize(
+    ("kind", "data"), [("jpg", JPEG), ("png", PNG), ("tif", TIFF), ("npy", NPY)]
+)
+@pytest.mark.parametrize("shorter", [None, 20, 100])
+def test_a_sample_is_shrunk_as_any_image_is_resized(kind: str, data: bytes, shorter: int | None):
+    rule = DecodeRule(3, "uint8", shorter)
+    whole = decode_image(data, kind, "x", 3)
+    wanted = np.empty((20, 24, 3) if shorter == 20 else whole.shape, np.uint8)
+    resize_into(whole, wanted)
+
+    assert image_size(data, kind, rule) == wanted.shape[:2]
+    for buffer in (None, np.empty(0, np.uint8), np.full(100_000, 7, np.uint8)):
+        assert np.array_equal(decode_sample(data, kind, rule, buffer), wanted)
+
+
+@pytest.mark.parametrize("data", [b"", PNG, JPEG[:20]])
+def test_a_header_that_is_none_is_a_corrupt_sample(data: bytes):
+    with pytest.raises(CorruptSampleError):
+        image_size(data, "jpg", DecodeRule(3, "uint8"))

@@ -22,7 +22,12 @@ def attach(module: DataModule, epoch: int = 0) -> DataModule:
     """Give the module what it asks of a Lightning trainer."""
     strategy = SimpleNamespace(root_device=torch.device("cpu"))
     trainer: Any = SimpleNamespace(
-        current_epoch=epoch, global_rank=0, world_size=1, num_devices=1, strategy=strategy
+        current_epoch=epoch,
+        max_epochs=9,
+        global_rank=0,
+        world_size=1,
+        num_devices=1,
+        strategy=strategy,
     )
     module.trainer = trainer
     return module
@@ -142,6 +147,11 @@ def test_a_missing_split_names_the_field(packed: str):
         {"image_size": 4},
         {"tail": "shrink"},
         {"unknown": 1},
+        {"decode_size": 4},
+        {"decoded_cache": "some"},
+        {"decoded_cache": True},
+        {"decode_size": 100, "scaled_decode": True},
+        {"decoded_cache": "1GB", "scaled_decode": True},
     ],
 )
 def test_impossible_configs_are_refused(config: dict[str, Any]):

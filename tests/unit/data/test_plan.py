@@ -15,7 +15,8 @@ from rsdl.data.order import GlobalOrder, OrderRule
 from rsdl.data.plan import PlannedBatch, SamplingPlan, Share, check_share, deal_parts
 from rsdl.data.random import fingerprint
 
-SHARDS = st.lists(st.integers(1, 30), min_size=1, max_size=12)
+# Uneven, of one sample, and empty ones among them.
+SHARDS = st.lists(st.one_of(st.integers(0, 30), st.just(1)), min_size=1, max_size=12).filter(sum)
 RULES = st.builds(
     OrderRule,
     seed=st.integers(0, 2**40),
@@ -341,3 +342,102 @@ def test_which_samples_are_drawn_more_often_changes_with_the_epoch():
     labels = np.array([0] * 50 + [1] * 20)
     epochs = [balanced_repeats(labels, seed=0, epoch=epoch).tolist() for epoch in range(3)]
     assert epochs[0] != epochs[1] != epochs[2]
+
+
+WORLDS = (1, 2, 3, 4, 8)
+
+
+def delivered(
+    plan: SamplingPlan, world_size: int, accumulate: int, num_workers: int, start: int, stop: int
+) -> list[list[tuple[int, int]]]:
+    """Return (draw, sample) of each global batch as ranks and their workers read them, sorted.
+
+    Batches ``start`` to ``stop`` of the epoch; padding is left out.
+    """
+    batches: dict[int, list[tuple[int, int]]] = {}
+    for rank in range(world_size):
+        share = Share(rank, world_size, accumulate)
+        for planned in plan.batches(share, start * plan.global_batch):
+            if planned.number >= stop:
+                break
+            for _, first, last in deal_parts(planned, num_workers):
+                rows = slice(first, last)
+                counts = planned.valid[rows]
+                draws, samples = planned.draws[rows][counts], planned.samples[rows][counts]
+                pairs = zip(draws.tolist(), samples.tolist(), strict=True)
+                batches.setdefault(planned.number, []).extend(pairs)
+    return [sorted(batches[number]) for number in sorted(batches)]
+
+
+@given(
+    shards=SHARDS,
+    rule=RULES,
+    tail=st.sampled_from(["drop", "pad"]),
+    accumulate=st.integers(1, 2),
+    workers=st.tuples(*[st.integers(1, 9)] * len(WORLDS)),
+    balanced=st.booleans(),
+)
+def test_worlds_of_1_2_3_4_and_8_read_the_one_global_order(
+    shards: list[int],
+    rule: OrderRule,
+    tail: str,
+    accumulate: int,
+    workers: tuple[int, ...],
+    balanced: bool,
+):
+    """DESIGN, who reads what: one global order, whatever the ranks, workers and accumulation."""
+    sizes, repeats = np.array(shards), None
+    if balanced:
+        labels = np.arange(sizes.sum()) % 3
+        repeats = balanced_repeats(labels, seed=rule.seed, epoch=rule.epoch)
+        sizes = repeated_shards(sizes, repeats)
+    batch = 24 * accumulate * rule.partitions
+    plan = SamplingPlan(GlobalOrder(sizes, rule), global_batch=batch, tail=tail, repeats=repeats)
+    order = GlobalOrder(sizes, rule).at(np.arange(sizes.sum()))
+    samples = plan.samples_of(order)
+    expected = [
+        sorted(zip(order[at : at + batch].tolist(), samples[at : at + batch].tolist(), strict=True))
+        for at in range(0, plan.num_planned, batch)
+    ]
+
+    for world_size, num_workers in zip(WORLDS, workers, strict=True):
+        every = plan.num_batches()
+        assert delivered(plan, world_size, accumulate, num_workers, 0, every) == expected
+
+
+@given(
+    shards=SHARDS,
+    rule=RULES,
+    tail=st.sampled_from(["drop", "pad"]),
+    per_part=st.integers(1, 2),
+    moves=st.lists(st.tuples(st.sampled_from(WORLDS), st.integers(1, 2), st.integers(1, 3)),
+                   min_size=2, max_size=4),
+    data=st.data(),
+)  # fmt: skip
+def test_a_run_that_moves_between_world_sizes_reads_the_one_global_order(
+    shards: list[int],
+    rule: OrderRule,
+    tail: str,
+    per_part: int,
+    moves: list[tuple[int, int, int]],
+    data: st.DataObject,
+):
+    """DESIGN, who reads what: resuming at another world size is a seek in the same order."""
+    parts = int(np.lcm.reduce([world_size * accumulate for world_size, accumulate, _ in moves]))
+    assume(parts * per_part * rule.partitions <= 400)
+    plan = plan_of(shards, rule, parts * per_part * rule.partitions, tail)
+    every = plan.num_batches()
+    stops = sorted(data.draw(st.lists(st.integers(0, every), min_size=len(moves) - 1,
+                                      max_size=len(moves) - 1)))  # fmt: skip
+    edges = [0, *stops, every]
+
+    read = []
+    for (world_size, accumulate, num_workers), (start, stop) in zip(
+        moves, pairwise(edges), strict=True
+    ):
+        read += delivered(plan, world_size, accumulate, num_workers, start, stop)
+
+    assert read == delivered(plan, 1, 1, 1, 0, every)
+    assert sum(map(len, read)) == plan.num_planned
+    draws = np.array([draw for batch in read for draw, _ in batch], dtype=np.int64)
+    assert fingerprint(draws) == plan.fingerprint()
