@@ -1,31 +1,117 @@
 """``rsdl data cache``: the copies of remote shards on this node."""
 
 import sys
+import time
+from collections.abc import Sequence
 
 from rich.console import Console
+from rich.table import Table
 
-from rsdl.storage.cache import CacheConfig, NodeCache, open_cache
-
-
-def show() -> int:
-    """Say where the copies lie and how much there is."""
-    cache = open_cache(CacheConfig())
-    _say(cache)
-    return 0
+from rsdl.core.errors import ConfigError
+from rsdl.storage.cache import CacheConfig, clear_copies
+from rsdl.storage.copies import Copy, list_copies
+from rsdl.storage.local import translate
 
 
-def clear() -> int:
-    """Remove every copy that is not in use."""
-    cache = open_cache(CacheConfig())
-    freed = cache.clear()
-    Console(soft_wrap=True).print(f"{freed / 1e6:,.1f} MB freed", highlight=False)
-    _say(cache)
-    return 0
-
-
-def _say(cache: NodeCache) -> None:
-    count, size = cache.usage()
-    Console(file=sys.stdout, soft_wrap=True).print(
-        f"{cache.root}: {count:,} copies, {size / 1e6:,.1f} MB of {cache.size / 1e6:,.0f} MB",
+def show(*, folder: str | None = None, config: str | None = None) -> int:
+    """Say where the copies lie, how much there is, and what of it is in use."""
+    place = find_cache(folder, config)
+    copies = _list(place)
+    console = Console(file=sys.stdout, soft_wrap=True)
+    used = sum(copy.size for copy in copies)
+    console.print(
+        f"{place.root}: {len(copies):,} copies, {used / 1e6:,.1f} MB of "
+        f"{int(place.size) / 1e6:,.0f} MB",
         highlight=False,
     )
+    if copies:
+        console.print(_tabulate(copies))
+    return 0
+
+
+def clear(*, folder: str | None = None, config: str | None = None, dry_run: bool = False) -> int:
+    """Remove every copy that is not in use, or say what that would free."""
+    place = find_cache(folder, config)
+    copies = _list(place)
+    console = Console(file=sys.stdout, soft_wrap=True)
+    if dry_run:
+        idle = [copy for copy in copies if not copy.is_in_use()]
+        freed = sum(copy.size for copy in idle)
+        console.print(
+            f"{place.root}: {freed / 1e6:,.1f} MB in {len(idle):,} copies would be freed, "
+            f"{len(copies) - len(idle):,} are in use and stay",
+            highlight=False,
+        )
+        return 0
+    freed = clear_copies(place.root) if copies else 0
+    left = _list(place)
+    console.print(
+        f"{place.root}: {freed / 1e6:,.1f} MB freed, {len(left):,} copies are in use and stay",
+        highlight=False,
+    )
+    return 0
+
+
+def find_cache(folder: str | None, config: str | None) -> CacheConfig:
+    """Return the cache that a user means.
+
+    Args:
+        folder: The folder itself.
+        config: A YAML file whose ``data.cache`` it is.
+
+    Raises:
+        ConfigError: If both are given, or the config keeps no copies.
+    """
+    if config is None:
+        return CacheConfig(folder=folder)
+    if folder is not None:
+        raise ConfigError("--folder", "and --config are both given", "pass one of them")
+    # Only here, since it brings all of training with it.
+    from rsdl.config.load import load_config
+
+    cache = load_config(config, ()).data.cache
+    if cache == "none":
+        raise ConfigError("data.cache", f"is none in {config}", "there is nothing to look after")
+    return cache
+
+
+def _list(place: CacheConfig) -> list[Copy]:
+    try:
+        return list_copies(place.root)
+    except OSError as error:
+        raise translate(error, place.root) from error
+
+
+def _tabulate(copies: Sequence[Copy]) -> Table:
+    """Return the numbers for copies in use and not, by what they are copies of."""
+    groups: dict[tuple[str, str], list[Copy]] = {}
+    for copy in copies:
+        groups.setdefault((_kind(copy), _state(copy)), []).append(copy)
+    table = Table("copies of", "state")
+    for title in ("number", "MB", "last used"):
+        table.add_column(title, justify="right")
+    for (kind, state), members in sorted(groups.items()):
+        size = sum(copy.size for copy in members) / 1e6
+        last = max(copy.used_at for copy in members)
+        table.add_row(kind, state, f"{len(members):,}", f"{size:,.1f}", _ago(last))
+    return table
+
+
+def _kind(copy: Copy) -> str:
+    suffix = (copy.path if copy.is_whole else copy.path.with_suffix("")).suffix
+    return {".tar": "shards", ".npy": "indexes"}.get(suffix, f"*{suffix}" if suffix else "other")
+
+
+def _state(copy: Copy) -> str:
+    busy = copy.is_in_use()
+    if copy.is_whole:
+        return "in use" if busy else "not in use"
+    return "being fetched" if busy else "left by a killed run"
+
+
+def _ago(when: float) -> str:
+    seconds = max(time.time() - when, 0)
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds / length:,.0f} {unit} ago"
+    return f"{seconds:.0f} s ago"

@@ -47,7 +47,7 @@ def evaluate(
     console = Console(file=sys.stdout, soft_wrap=True)
     folder, checkpoint = find_run(target)
     config = read_config(folder, data_url)
-    dataset = DataSet(config.data)
+    dataset = DataSet(config.data, config.storage)
     check_same_data(folder, dataset.manifest.digest)
     splits = dataset.manifest.splits
     if split is None:
@@ -61,7 +61,7 @@ def evaluate(
     trainer = build_trainer(
         TrainerConfig(accelerator=config.trainer.accelerator, devices=1,
                       precision=config.trainer.precision),
-        folder.store, clip_grad=None, callbacks=[], loggers=[],
+        folder.outbox, clip_grad=None, callbacks=[], loggers=[],
     )  # fmt: skip
     evaluation = evaluate_checkpoint(
         config, module, data, trainer, split=split, checkpoint=checkpoint, store=folder.store

@@ -25,6 +25,7 @@ def build_network(config: RunConfig, dataset: DataSet, *, bare: bool = False) ->
         num_classes=len(manifest.classes),
         in_chans=len(manifest.bands),
         image_size=config.data.image_size,
+        storage=config.storage,
     )
     if config.trainer.channels_last:
         network = network.to(memory_format=torch.channels_last)

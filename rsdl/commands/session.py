@@ -1,9 +1,7 @@
 """Everything that one process of a run works with, and the checks before anything is begun."""
 
-import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import mkdtemp
 
 import pytorch_lightning as pl
 import torch
@@ -12,17 +10,20 @@ from rich.console import Console
 from torch import nn
 
 from rsdl.commands.network import build_module, build_network
+from rsdl.commands.ranks import Ranks
 from rsdl.config.run import RunConfig, flatten
 from rsdl.core.errors import ConfigError
 from rsdl.core.world import is_main
 from rsdl.data.dataset import DataSet
 from rsdl.data.module import DataModule
 from rsdl.models.catalog import find_timm_name
-from rsdl.storage.local import LocalStore
-from rsdl.train.checkpoint import LAST, Checkpointer
+from rsdl.train.checkpoint import LAST
+from rsdl.train.checkpointer import Checkpointer
+from rsdl.train.events import EventSender, event_folder
+from rsdl.train.history import Row
+from rsdl.train.lookout import Lookout
 from rsdl.train.module import TrainingModule
 from rsdl.train.optim import check_optimizer
-from rsdl.train.preempt import StopRequest
 from rsdl.train.progress import ProgressReport
 from rsdl.train.record import (
     CONFIG,
@@ -32,7 +33,8 @@ from rsdl.train.record import (
     git_revision,
 )
 from rsdl.train.recorder import Recorder
-from rsdl.train.trainer import EventLogger, build_loggers, build_trainer
+from rsdl.train.sharding import check_sharding
+from rsdl.train.trainer import build_loggers, build_trainer
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,16 +73,36 @@ def check_same_run(config: RunConfig, record: RunRecord, folder: RunFolder) -> N
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """What is there already of a run, as the first rank has found it.
+
+    Attributes:
+        record: Its record; ``None`` where it begins.
+        history: Rows of ``metrics.csv``.
+        has_state: Whether there is a checkpoint to go on from.
+    """
+
+    record: RunRecord | None = None
+    history: list[Row] = field(default_factory=list)
+    has_state: bool = False
+
+
+def find_begun(folder: RunFolder) -> Begun:
+    """Return what is there already of a run."""
+    record = folder.read_record()
+    if record is None:
+        return Begun()
+    return Begun(record, folder.read_history(), folder.store.size(LAST) is not None)
+
+
 def open_session(
-    config: RunConfig,
-    folder: RunFolder,
-    known: RunRecord | None,
-    stop: StopRequest,
-    console: Console,
+    config: RunConfig, folder: RunFolder, begun: Begun, ranks: Ranks, console: Console
 ) -> Session:
     """Build everything that a run needs, checking the cheap things first."""
+    known = begun.record
     check_optimizer(config.optim)
-    dataset = DataSet(config.data)
+    dataset = DataSet(config.data, config.storage)
     dataset.manifest.split(config.data.val_split, where="data.val_split")
     if known is not None and known.manifest_digest != dataset.manifest.digest:
         raise ConfigError(
@@ -91,8 +113,9 @@ def open_session(
     pl.seed_everything(config.seed, verbose=False)
     data = DataModule(dataset, seed=config.seed, accumulate=config.trainer.accumulate)
     # A run that resumes has its weights: nothing is fetched again.
-    resumes = known is not None and folder.store.size(LAST) is not None
-    network = build_network(config, dataset, bare=resumes)
+    network = build_network(config, dataset, bare=begun.has_state)
+    if config.trainer.strategy == "fsdp":
+        check_sharding(network, sync_batchnorm=config.trainer.sync_batchnorm)
     module = build_module(config, dataset, network)
     module.steps_per_epoch = data.plan(0).num_batches()
     total = config.trainer.max_epochs * module.steps_per_epoch
@@ -103,15 +126,16 @@ def open_session(
     recorder = Recorder(
         folder,
         record,
-        folder.read_history() if known else [],
+        begun.history,
         log_every_steps=config.trainer.log_every_steps,
         patience=config.trainer.patience,
     )
     trainer = build_trainer(
         config.trainer,
-        folder.store,
+        folder.outbox,
         clip_grad=config.optim.clip_grad,
         callbacks=[
+            Lookout(ranks.watch),
             recorder,
             ProgressReport(
                 recorder,
@@ -119,9 +143,10 @@ def open_session(
                 num_steps=module.num_steps,
                 console=console,
             ),
-            Checkpointer(config.checkpoint, folder.store, stop),
+            EventSender(folder.outbox),
+            Checkpointer(config.checkpoint, folder.outbox, ranks.stop, ranks.agreement),
         ],
-        loggers=build_loggers(config.logging, event_folder(folder), config.name)
+        loggers=build_loggers(config.logging, event_folder(folder.store), config.name)
         if is_main()
         else [],
     )
@@ -174,27 +199,6 @@ def device_name(trainer: pl.Trainer) -> str:
         if line.startswith("model name"):
             return f"CPU ({line.partition(':')[2].strip()}, {torch.get_num_threads()} threads)"
     return f"CPU ({torch.get_num_threads()} threads)"
-
-
-def event_folder(folder: RunFolder) -> str:
-    """Return a local folder for TensorBoard's events: the run's own where it is local."""
-    if isinstance(folder.store, LocalStore):
-        return folder.store.url
-    return mkdtemp(prefix="rsdl-events-")
-
-
-def keep_events(session: Session) -> None:
-    """Put TensorBoard's events into the run's folder, if they were not written there."""
-    store = session.folder.store
-    if isinstance(store, LocalStore):
-        return
-    for logger in session.trainer.loggers:
-        if not isinstance(logger, EventLogger):
-            continue
-        logger.save()
-        for events in Path(logger.log_dir).glob("events.out.*"):
-            with store.create(events.name) as path:
-                shutil.copyfile(events, path)
 
 
 def _cpu_facts() -> list[str]:

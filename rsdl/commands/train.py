@@ -1,72 +1,108 @@
 """``rsdl train``: from a config to a trained network and its report, resuming what was begun."""
 
+import logging
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 
-from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 from rich.console import Console
 
 from rsdl.commands.evaluate import evaluate_checkpoint
+from rsdl.commands.launch import Node, launch, plan_crew
+from rsdl.commands.ranks import Ranks, find_ranks, meet
 from rsdl.commands.report import write_report
-from rsdl.commands.session import Session, check_same_run, keep_events, open_session
+from rsdl.commands.session import Begun, Session, check_same_run, find_begun, open_session
 from rsdl.config.load import load_config, to_yaml
+from rsdl.config.run import RunConfig
 from rsdl.core.errors import PreemptedError, RsdlError
-from rsdl.core.world import is_main
+from rsdl.core.world import any_rank, find_place, is_main
 from rsdl.storage.connect import connect, join
-from rsdl.train.checkpoint import (
-    BEST,
-    LAST,
-    Position,
-    load_weights,
-    read_checkpoint,
-    set_progress,
-    state_of,
-)
+from rsdl.train.checkpoint import BEST, LAST, load_weights, read_checkpoint, state_of
+from rsdl.train.events import send_events
+from rsdl.train.meeting import leave_group
+from rsdl.train.outbox import Outbox
+from rsdl.train.position import Position, set_progress
 from rsdl.train.preempt import StopRequest
 from rsdl.train.record import CONFIG, RunFolder
+from rsdl.train.trainer import fit_to_place
+
+logger = logging.getLogger(__name__)
 
 
-def train(config_path: str, overrides: Sequence[str] = (), *, restart: bool = False) -> int:
+def train(
+    config_path: str,
+    overrides: Sequence[str] = (),
+    *,
+    restart: bool = False,
+    node: Node | None = None,
+) -> int:
     """Train what a config describes; resume it if it was begun.
+
+    Where several devices are to be used and nobody has started a process for each, this one does.
 
     Args:
         config_path: YAML file.
         overrides: ``key=value`` pairs.
         restart: Whether to throw away what was begun.
+        node: Which of several nodes this is; ``None`` for the only one.
 
     Returns:
-        0 when the run is completed.
+        0 when the run is completed, or the exit code that the processes started here agree on.
 
     Raises:
         InputError: If config, data or the run's folder are wrong (exit code 2).
         PreemptedError: If the run was asked to stop and has saved (exit code 75).
+        PeerError: If another process of the run has failed, with its exit code.
     """
     stop = StopRequest()
     stop.install()
-    console = Console(file=sys.stdout, soft_wrap=True, quiet=not is_main())
     config = load_config(config_path, overrides)
-    folder = RunFolder(connect(join(config.output, config.name)))
-    # A rank that is not the main one may come before or after it has cleared.
-    known = None if restart else folder.read_record()
-    if known is not None:
-        check_same_run(config, known, folder)
-        if known.status == "completed":
+    place = find_place()
+    if place is None and (crew := plan_crew(config.trainer, node or Node())) is not None:
+        return launch(crew, ["train", config_path, *overrides, *["--restart"] * restart])
+    trainer = fit_to_place(config.trainer, place)
+    config = config.model_copy(update={"trainer": trainer})
+    console = Console(file=sys.stdout, soft_wrap=True, quiet=not is_main())
+    ranks = find_ranks(trainer, stop)
+    try:
+        meet(ranks, trainer)
+        code = train_together(config, ranks, console, restart=restart)
+        leave_group()
+        return code
+    except BaseException as error:
+        ending = ranks.watch.settle(explain_ending(error, stop))
+        if isinstance(ending, PreemptedError) and ranks.place.local_rank:
+            return ending.exit_code  # the first one on this node says so
+        if ending is error:
+            raise
+        raise ending from error
+    finally:
+        ranks.watch.close()
+
+
+def train_together(config: RunConfig, ranks: Ranks, console: Console, *, restart: bool) -> int:
+    """Train as one of the processes that have met."""
+    folder = RunFolder(connect(join(config.output, config.name), storage=config.storage))
+    # All go by what the first one finds: the others may look before or after it has written.
+    begun = ranks.tell(Begun() if restart or not is_main() else find_begun(folder))
+    if begun.record is not None:
+        check_same_run(config, begun.record, folder)
+        if begun.record.status == "completed":
             console.print(f"{folder.store.url} is completed; --restart begins anew")
             return 0
-    session = open_session(config, folder, known, stop, console)
+    session = open_session(config, folder, begun, ranks, console)
     if restart and is_main():
         folder.clear()
+    # Another rank is gone: nobody waits then for what is on its way.
+    ranks.watch.on_end = lambda failure: write_ending(session, failure.to_error(ranks.place))
     try:
-        run_session(session, resumed=known is not None)
+        run_session(session, begun)
         finish(session)
     except BaseException as error:
-        ending = explain_ending(error, stop)
-        close_record(session, ending)
-        if isinstance(ending, PreemptedError) and is_child_of_lightning(session):
-            return 0  # Anything else would make the parent's watchdog kill it while it saves.
+        ending = ranks.watch.settle(explain_ending(error, ranks.stop))
+        ending = close_run(session, ending)
         if ending is error:
             raise
         raise ending from error
@@ -82,9 +118,21 @@ def explain_ending(error: BaseException, stop: StopRequest) -> BaseException:
     return error
 
 
-def close_record(session: Session, error: BaseException) -> None:
-    """Write how a run ended that was not completed."""
-    record = session.recorder.record
+def close_run(session: Session, error: BaseException) -> BaseException:
+    """Bring up what is on its way, and write how a run ended that was not completed.
+
+    Returns:
+        The error that the command ends with: that of the last checkpoint, if it is not in the run's
+        folder, rather than the promise that the run can go on from there.
+    """
+    error = _drain(session.folder.outbox, error)
+    write_ending(session, error)
+    return error
+
+
+def write_ending(session: Session, error: BaseException) -> None:
+    """Write how a run ended that was not completed; what is still on its way is given up."""
+    record, outbox = session.recorder.record, session.folder.outbox
     if isinstance(error, PreemptedError):
         record.status, record.reason = "preempted", error.problem
         record.preemptions += 1
@@ -93,22 +141,31 @@ def close_record(session: Session, error: BaseException) -> None:
     else:
         reason = str(error) if isinstance(error, RsdlError) else f"{type(error).__name__}: {error}"
         record.status, record.reason = "failed", reason
+    outbox.abandon()  # It is empty, or broken, or nobody is going to wait for it.
     with suppress(RsdlError):  # A full disk must not hide what went wrong.
         session.recorder.write(session.trainer)
-        keep_events(session)
+        send_events(session.trainer, outbox)
 
 
-def is_child_of_lightning(session: Session) -> bool:
-    """Return whether Lightning, and neither a user nor torchrun, has started this process."""
-    environment = getattr(session.trainer.strategy, "cluster_environment", None)
-    return isinstance(environment, LightningEnvironment) and session.trainer.local_rank > 0
+def _drain(outbox: Outbox, error: BaseException) -> BaseException:
+    """Return what a run ends with, once all that it has sent off is there or lost."""
+    if isinstance(error, KeyboardInterrupt):
+        return error
+    try:
+        outbox.drain()
+    except Exception as lost:
+        if isinstance(error, PreemptedError):
+            return lost
+        if lost is not error:
+            logger.warning("%s", lost)
+    return error
 
 
-def run_session(session: Session, *, resumed: bool) -> None:
+def run_session(session: Session, begun: Begun) -> None:
     """Fit, from the last checkpoint if there is one, and validate what is not validated yet."""
     module, trainer, recorder = session.module, session.trainer, session.recorder
     store, data = session.folder.store, session.data
-    checkpoint = LAST if resumed and store.size(LAST) is not None else None
+    checkpoint = LAST if begun.has_state else None
     announce(session, checkpoint)
     position = Position()
     if checkpoint is not None:
@@ -117,7 +174,7 @@ def run_session(session: Session, *, resumed: bool) -> None:
         load_weights(module, content, join(store.url, LAST))
         del content
         data.resume(position.epoch, position.consumed)
-    if resumed:
+    if begun.record is not None:
         recorder.take(position, module.task.monitor)
     if is_main():
         store.write(CONFIG, to_yaml(session.config).encode())
@@ -139,6 +196,7 @@ def validate(session: Session) -> None:
 def finish(session: Session) -> None:
     """Evaluate the best weights on the test split, if there is one, and write the report."""
     config, folder, record = session.config, session.folder, session.recorder.record
+    bring_up(session)
     manifest = session.data.data.manifest
     split = config.data.test_split
     if split not in manifest.splits or not manifest.splits[split].samples:
@@ -151,10 +209,11 @@ def finish(session: Session) -> None:
         return
     record.metrics = dict(record.metrics) | {split: dict(evaluation.metrics)}
     record.status, record.reason = "completed", ""
-    keep_events(session)
+    send_events(session.trainer, folder.outbox)
     # Killed in between, the run is not completed and the report is written again.
     path = write_report(folder, evaluation, record)
     session.recorder.write(session.trainer)
+    folder.outbox.drain()
     best = record.metrics["best"]
     session.console.print(
         f"best validation OA {best['oa'] or 0:.2%} (epoch {int(best['epoch'] or 0) + 1}), "
@@ -162,6 +221,20 @@ def finish(session: Session) -> None:
         f"report: {path}",
         highlight=False,
     )
+
+
+def bring_up(session: Session) -> None:
+    """Wait until all that the run has sent off is in its folder, where every rank may read it."""
+    lost: Exception | None = None
+    try:
+        session.folder.outbox.drain()
+    except Exception as error:
+        lost = error
+    anywhere = any_rank(lost is not None, session.trainer.strategy.root_device)
+    if lost is not None:
+        raise lost
+    if anywhere:
+        raise RsdlError("run", "another rank could not write its checkpoint", "see what it says")
 
 
 def announce(session: Session, checkpoint: str | None) -> None:

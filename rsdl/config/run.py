@@ -9,24 +9,32 @@ from pydantic import BaseModel, ConfigDict, Field
 from rsdl.data.augment import AugmentConfig
 from rsdl.data.dataset import DataConfig
 from rsdl.models.catalog import ModelConfig
+from rsdl.storage.endpoint import StorageConfig
 from rsdl.tasks.classification import TaskConfig
-from rsdl.train.checkpoint import CheckpointConfig
+from rsdl.train.checkpointer import CheckpointConfig
 from rsdl.train.optim import OptimConfig
 from rsdl.train.trainer import LoggingConfig, TrainerConfig
 
 # What may change between a run and its resume: where and how fast it runs, never what it computes.
 CHANGEABLE = (
     "output",
+    "storage.endpoint",
     "data.url",
     "data.cache",
     "data.cache.folder",
     "data.cache.size",
+    "data.decoded_cache",
     "data.num_workers",
     "data.prefetch",
+    # Tiers differ in the rounding of pixels alone, as rsdl/data/resample.py states.
+    "data.resident",
     "data.eval_batch_size",
     "trainer.accelerator",
     "trainer.devices",
     "trainer.num_nodes",
+    "trainer.strategy",
+    "trainer.timeout_s",
+    "trainer.rendezvous_s",
     "trainer.accumulate",
     "trainer.compile",
     "trainer.channels_last",
@@ -48,6 +56,7 @@ class RunConfig(BaseModel):
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Name of the run, and of its folder."
     )
     output: str = Field("runs", description="Folder or s3:// of all runs.")
+    storage: StorageConfig = Field(StorageConfig(), description="How s3:// is reached.")
     seed: int = Field(0, ge=0, description="Seed of every random choice.")
     task: TaskConfig = Field(TaskConfig(), description="What is learnt.")
     data: DataConfig = Field(description="Where the data lies and how it is fed.")

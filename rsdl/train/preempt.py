@@ -12,11 +12,12 @@ class StopRequest:
     """Whether this process was asked to stop, and by which signal.
 
     The handler does nothing but remember, so it is safe at any moment. A second Ctrl-C gives the
-    user the usual KeyboardInterrupt.
+    user the usual KeyboardInterrupt. Of several processes on a node one ``says_so``.
     """
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
+        self.says_so = True
 
     def __bool__(self) -> bool:
         """Return whether a signal came."""
@@ -25,7 +26,7 @@ class StopRequest:
     @property
     def reason(self) -> str:
         """The signal's name."""
-        return self.signal.name if self.signal is not None else "another rank was asked to stop"
+        return self.signal.name if self.signal is not None else "a signal to another rank"
 
     def install(self) -> None:
         """Handle the signals; again after someone else has taken them over."""
@@ -37,5 +38,7 @@ class StopRequest:
         if self.signal is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.signal = signal.Signals(number)
+        if not self.says_so:
+            return
         text = f"\n{self.signal.name}: finishing the step, then saving; Ctrl-C again to quit now\n"
         os.write(2, text.encode())

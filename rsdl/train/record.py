@@ -8,6 +8,7 @@ import os
 import platform
 import subprocess
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
@@ -21,6 +22,7 @@ from rsdl.storage.connect import join
 from rsdl.storage.store import Store
 from rsdl.train.history import Row, format_rows, parse_rows
 from rsdl.train.ledger import LedgerEntry
+from rsdl.train.outbox import Outbox
 
 RECORD = "run.json"
 HISTORY = "metrics.csv"
@@ -80,7 +82,7 @@ class RunRecord(BaseModel):
 
 
 class RunFolder:
-    """The files of one run.
+    """The files of one run; what changes as it goes leaves through its outbox.
 
     Args:
         store: The run's folder.
@@ -88,6 +90,7 @@ class RunFolder:
 
     def __init__(self, store: Store) -> None:
         self.store = store
+        self.outbox = Outbox(store)
 
     def read_record(self) -> RunRecord | None:
         """Return the record, or ``None`` where there is no run yet."""
@@ -103,9 +106,10 @@ class RunFolder:
             ) from error
 
     def write_record(self, record: RunRecord) -> None:
-        """Write the record, all or nothing."""
+        """Send the record off as it is now; it is written all or nothing."""
         record.updated_at = now()
-        self.store.write(RECORD, (record.model_dump_json(indent=2) + "\n").encode())
+        page = (record.model_dump_json(indent=2) + "\n").encode()
+        self.outbox.post(RECORD, partial(self.store.write, RECORD, page))
 
     def read_history(self) -> list[Row]:
         """Return the rows of ``metrics.csv``."""
@@ -121,8 +125,9 @@ class RunFolder:
             ) from error
 
     def write_history(self, rows: list[Row]) -> None:
-        """Write ``metrics.csv``, all or nothing."""
-        self.store.write(HISTORY, format_rows(rows).encode())
+        """Send ``metrics.csv`` off; it is written all or nothing."""
+        page = format_rows(rows).encode()
+        self.outbox.post(HISTORY, partial(self.store.write, HISTORY, page))
 
     def clear(self) -> None:
         """Remove what a run has left, and nothing else."""

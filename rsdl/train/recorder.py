@@ -11,11 +11,12 @@ import torch
 from rsdl.core.batch import Batch, Tally
 from rsdl.core.world import sum_over_ranks
 from rsdl.data.module import DataModule
-from rsdl.train.checkpoint import BEST, STATE, Position, set_progress, state_of
+from rsdl.train.checkpoint import BEST, STATE, state_of
 from rsdl.train.history import Row, has_stalled, rows_before, summarize_validations
 from rsdl.train.ledger import close_ledger
 from rsdl.train.module import TrainingModule
 from rsdl.train.pace import Pace
+from rsdl.train.position import Position, set_progress
 from rsdl.train.record import RunFolder, RunRecord
 
 SECONDS_BETWEEN_WRITES = 20.0

@@ -6,13 +6,21 @@ from typing import Literal
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pydantic import BaseModel, ConfigDict, Field
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
+from pytorch_lightning.strategies import DDPStrategy, Strategy
+from torch.distributed import is_initialized
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import bf16_compress_hook
+from torch.nn.parallel import DistributedDataParallel
 
 from rsdl.core.errors import ConfigError
-from rsdl.storage.store import Store
+from rsdl.core.world import Place
 from rsdl.train.checkpoint import StoreCheckpointIO
+from rsdl.train.meeting import backend_for
+from rsdl.train.outbox import Outbox
+from rsdl.train.sharding import ShardedStrategy
 
 PRECISIONS = {"fp32": "32-true", "bf16-mixed": "bf16-mixed", "16-mixed": "16-mixed"}
 Precision = Literal["auto", "fp32", "bf16-mixed", "16-mixed"]
@@ -25,7 +33,22 @@ class TrainerConfig(BaseModel):
 
     accelerator: Literal["auto", "cpu", "gpu"] = Field("auto", description="What to train on.")
     devices: int | Literal["auto"] = Field("auto", description="Devices on each node.")
-    num_nodes: int = Field(1, ge=1, description="Nodes.")
+    num_nodes: int | Literal["auto"] = Field(
+        "auto", description="Nodes; auto: as many as torchrun says, else one."
+    )
+    strategy: Literal["auto", "ddp", "fsdp"] = Field(
+        "auto", description="fsdp spreads the weights over the devices; auto: ddp, each has all."
+    )
+    compress_gradients: bool = Field(False, description="ddp: exchange gradients as bf16.")
+    sync_batchnorm: bool = Field(
+        False, description="Batch norm over the batches of all devices; on GPUs."
+    )
+    timeout_s: float = Field(
+        600.0, ge=5, description="Seconds after which a silent device is given up."
+    )
+    rendezvous_s: float = Field(
+        600.0, ge=5, description="Seconds that devices may start apart from each other."
+    )
     precision: Precision = Field(
         "auto", description="auto: bf16-mixed on a GPU that has it, else fp32."
     )
@@ -62,15 +85,67 @@ class EventLogger(TensorBoardLogger):
             self._experiment.flush()
 
 
+def fit_to_place(config: TrainerConfig, place: Place | None) -> TrainerConfig:
+    """Return the config with the devices and nodes that this process is one of.
+
+    Args:
+        config: What the user asked for.
+        place: Where torchrun, or our launcher, has put this process; ``None`` where it is alone.
+
+    Raises:
+        ConfigError: If the two contradict each other, or do not go together.
+    """
+    place = place or Place()
+    if place.world_size % place.local_world_size:
+        raise ConfigError(
+            "trainer.devices",
+            f"{place.world_size} processes are not a multiple of the {place.local_world_size} here",
+            "start the same number on every node",
+        )
+    told = {
+        "devices": place.local_world_size,
+        "num_nodes": place.world_size // place.local_world_size,
+    }
+    for name, count in told.items():
+        asked = getattr(config, name)
+        if asked not in ("auto", count):
+            raise ConfigError(
+                f"trainer.{name}", f"is {asked}, but {count} were started", "leave it out"
+            )
+    _check_options(config)
+    return config.model_copy(update=told)
+
+
+def _check_options(config: TrainerConfig) -> None:
+    on_gpu = backend_for(config.accelerator) == "nccl"
+    if config.sync_batchnorm and not on_gpu:
+        raise ConfigError("trainer.sync_batchnorm", "works on GPUs only", "leave it out on the CPU")
+    if config.strategy == "fsdp" and config.compress_gradients:
+        raise ConfigError(
+            "trainer.compress_gradients", "is for ddp, trainer.strategy is fsdp", "leave one out"
+        )
+    if config.strategy == "fsdp" and config.precision == "16-mixed":
+        raise ConfigError(
+            "trainer.precision", "16-mixed does not go with fsdp", "use bf16-mixed or fp32"
+        )
+
+
 def build_trainer(
     config: TrainerConfig,
-    store: Store,
+    outbox: Outbox,
     *,
     clip_grad: float | None,
     callbacks: list[pl.Callback],
     loggers: list[Logger],
 ) -> pl.Trainer:
     """Return the trainer.
+
+    Args:
+        config: As :func:`fit_to_place` gives it.
+        outbox: Brings files to the run's folder.
+        clip_grad: Largest norm of the gradient.
+        callbacks: Ours.
+        loggers: Where to log.
 
     Raises:
         ConfigError: If what is asked for is not on this machine.
@@ -79,10 +154,10 @@ def build_trainer(
     try:
         return pl.Trainer(
             accelerator=config.accelerator,
-            devices=1
-            if config.devices == "auto" and config.accelerator == "cpu"
-            else config.devices,
-            num_nodes=config.num_nodes,
+            devices=config.devices,
+            num_nodes=1 if config.num_nodes == "auto" else config.num_nodes,
+            strategy=choose_strategy(config),
+            sync_batchnorm=config.sync_batchnorm,
             precision=PRECISIONS[choose_precision(config)],  # type: ignore[arg-type]
             max_epochs=config.max_epochs,
             max_steps=config.max_steps or -1,
@@ -90,7 +165,7 @@ def build_trainer(
             gradient_clip_val=clip_grad,
             callbacks=callbacks,
             logger=loggers,
-            plugins=[StoreCheckpointIO(store)],
+            plugins=[StoreCheckpointIO(outbox)],
             deterministic=config.deterministic,
             # Loaders know the epoch and the position; each epoch gets its own.
             reload_dataloaders_every_n_epochs=1,
@@ -104,6 +179,29 @@ def build_trainer(
     except (MisconfigurationException, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise ConfigError("trainer", reason, 'see what is here with "rsdl doctor"') from error
+
+
+def choose_strategy(config: TrainerConfig) -> Strategy | str:
+    """Return how devices share the work; several processes have met before they come here."""
+    if not is_initialized():
+        return "auto"
+    kind = ShardedStrategy if config.strategy == "fsdp" else GradientStrategy
+    strategy = kind(cluster_environment=TorchElasticEnvironment())
+    if isinstance(strategy, GradientStrategy):
+        strategy.compress = config.compress_gradients
+    return strategy
+
+
+class GradientStrategy(DDPStrategy):
+    """DDP that sends gradients as they are, or as bf16: half the bytes, and updates in fp32."""
+
+    compress = False
+
+    def _register_ddp_hooks(self) -> None:
+        # Lightning registers hooks on GPUs only; gloo reduces bf16 as well.
+        if self.compress:
+            assert isinstance(self.model, DistributedDataParallel)
+            self.model.register_comm_hook(None, bf16_compress_hook)
 
 
 def choose_precision(config: TrainerConfig) -> str:

@@ -16,6 +16,7 @@ def test_where_a_run_goes_does_not_change_what_it_is():
     moved = config(
         data={"url": "there", "num_workers": 3, "cache": "none"},
         output="elsewhere",
+        storage={"endpoint": "https://s3.example.org"},
         trainer={"devices": 2, "accumulate": 4},
         checkpoint={"every_minutes": 1},
     )

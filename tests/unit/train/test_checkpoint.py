@@ -1,5 +1,7 @@
 """Checkpoints are read without trusting them, and written whole."""
 
+import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -7,9 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from rsdl.core.errors import DataError
+from rsdl.core.errors import DataError, StorageError
 from rsdl.storage.local import LocalStore
 from rsdl.train.checkpoint import LAST, StoreCheckpointIO, load_weights, read_checkpoint, state_of
+from rsdl.train.outbox import Outbox
 
 CONTENT = {"state_dict": {"weight": torch.arange(4.0)}, "rsdl": {"position": {"epoch": 1}}}
 
@@ -25,7 +28,7 @@ class Trap:
 
 
 def test_what_is_written_is_read_and_the_loops_of_lightning_are_not_kept(tmp_path: Path):
-    checkpoints = StoreCheckpointIO(LocalStore(tmp_path))
+    checkpoints = StoreCheckpointIO(Outbox(LocalStore(tmp_path)))
     checkpoints.save_checkpoint(CONTENT | {"loops": {"fit_loop": 1}}, LAST)
     found = checkpoints.load_checkpoint(LAST)
     assert found.keys() == CONTENT.keys()
@@ -36,12 +39,35 @@ def test_what_is_written_is_read_and_the_loops_of_lightning_are_not_kept(tmp_pat
 
 
 def test_a_write_that_fails_leaves_the_one_before(tmp_path: Path):
-    checkpoints = StoreCheckpointIO(LocalStore(tmp_path))
+    checkpoints = StoreCheckpointIO(Outbox(LocalStore(tmp_path)))
     checkpoints.save_checkpoint(dict(CONTENT), LAST)
     with pytest.raises(AttributeError):
         checkpoints.save_checkpoint({"state_dict": lambda: None}, LAST)
     assert checkpoints.load_checkpoint(LAST).keys() == CONTENT.keys()
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["last.ckpt"]
+
+
+def test_what_is_saved_in_the_background_is_the_state_at_that_moment(tmp_path: Path):
+    outbox, gate = Outbox(LocalStore(tmp_path), background=True), threading.Event()
+    checkpoints, network = StoreCheckpointIO(outbox), nn.Linear(2, 2)
+    wanted = network.weight.detach().clone()
+    outbox.post("something slow", lambda: gate.wait(60))
+    checkpoints.save_checkpoint({"state_dict": network.state_dict()}, LAST)
+    nn.init.zeros_(network.weight)
+    assert not (tmp_path / LAST).exists()
+    gate.set()
+    assert torch.equal(checkpoints.load_checkpoint(LAST)["state_dict"]["weight"], wanted)
+
+
+def test_a_save_that_failed_in_the_background_fails_the_next(tmp_path: Path):
+    outbox = Outbox(LocalStore(tmp_path / "file"), background=True)
+    checkpoints = StoreCheckpointIO(outbox)
+    (tmp_path / "file").write_text("in the way")
+    checkpoints.save_checkpoint(dict(CONTENT), LAST)
+    with suppress(StorageError):
+        outbox.drain()
+    with pytest.raises(StorageError, match="is a file, not a folder"):
+        checkpoints.save_checkpoint(dict(CONTENT), LAST)
 
 
 def test_foreign_code_is_never_executed(tmp_path: Path):

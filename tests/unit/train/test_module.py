@@ -9,9 +9,9 @@ from torch import nn
 from rsdl.core.batch import Batch, Tally
 from rsdl.data.augment import Augment, AugmentConfig
 from rsdl.tasks.classification import ClassificationTask, TaskConfig
-from rsdl.train.checkpoint import Position, set_progress
 from rsdl.train.module import TrainingModule, average_weights
 from rsdl.train.optim import OptimConfig
+from rsdl.train.position import Position, set_progress
 
 NUM_CLASSES = 3
 

@@ -43,4 +43,4 @@ def test_installing_again_takes_the_signals_back(stop: StopRequest):
 
 
 def test_without_a_signal_another_rank_was_asked():
-    assert StopRequest().reason == "another rank was asked to stop"
+    assert StopRequest().reason == "a signal to another rank"

@@ -1,0 +1,241 @@
+"""Starting one process for each device of this node, and ending with the exit code they mean.
+
+What ``torchrun`` does, less its restarts and with what they lack: a rank's 75 (preempted) or 2
+(wrong input) stays the exit code of the command, ranks that were asked to stop have the time that
+saving takes, and a rank that was killed is named at once to all the others. The store that ranks
+meet at is served here, so it outlives every rank of the first node.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import FrameType
+
+import torch
+import torch.distributed as dist
+from torch._C._distributed_c10d import PrefixStore, Store, TCPStore
+
+from rsdl.core.errors import ConfigError, PreemptedError, RsdlError
+from rsdl.core.machine import usable_cores
+from rsdl.core.world import Place
+from rsdl.train.failure import Failure, name_rank
+from rsdl.train.meeting import MeetingPoint
+from rsdl.train.preempt import SIGNALS
+from rsdl.train.trainer import TrainerConfig
+from rsdl.train.watch import FAILURE
+
+# For ranks to end by themselves after one has failed: longer than their watch takes to end them.
+SECONDS_TO_END = 90.0
+DEFAULT_PORT = 29500
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """Which of several nodes this is.
+
+    Attributes:
+        rank: Its number; the first one serves the store that all meet at.
+        endpoint: ``host:port`` of the first node; ``None`` if there is only one.
+    """
+
+    rank: int | None = None
+    endpoint: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Crew:
+    """The processes to start on this node.
+
+    Attributes:
+        node: Number of this node.
+        num_nodes: Nodes.
+        size: Processes on each node.
+        host: Where all meet.
+        port: Port there; 0 takes a free one, which only a single node can.
+    """
+
+    node: int
+    num_nodes: int
+    size: int
+    host: str
+    port: int
+
+
+def plan_crew(config: TrainerConfig, node: Node) -> Crew | None:
+    """Return which processes to start; ``None`` if this one alone is enough.
+
+    Raises:
+        ConfigError: If several nodes are asked for and this one does not know its place.
+    """
+    size = config.devices if config.devices != "auto" else _count_devices(config)
+    num_nodes = 1 if config.num_nodes == "auto" else config.num_nodes
+    if num_nodes == 1:
+        if node.endpoint is not None:
+            raise ConfigError(
+                "--rdzv-endpoint", "is for several nodes", "say how many with --nnodes"
+            )
+        return Crew(0, 1, size, "127.0.0.1", 0) if size > 1 else None
+    if node.endpoint is None or node.rank is None:
+        raise ConfigError(
+            "trainer.num_nodes",
+            f"is {num_nodes}, but this node does not know its place among them",
+            "pass --rdzv-endpoint HOST:PORT of the first node and --node-rank, or use torchrun",
+        )
+    if node.rank >= num_nodes:
+        raise ConfigError("--node-rank", f"is {node.rank} of {num_nodes} nodes", "count from 0")
+    host, _, port = node.endpoint.rpartition(":")
+    if not host:
+        host, port = port, str(DEFAULT_PORT)
+    if not port.isdigit() or not 0 < int(port) < 1 << 16:
+        raise ConfigError("--rdzv-endpoint", f"{node.endpoint!r} is not HOST:PORT", "add the port")
+    return Crew(node.rank, num_nodes, size, host, int(port))
+
+
+def launch(crew: Crew, arguments: Sequence[str]) -> int:
+    """Run ``rsdl ARGUMENTS`` once for each device of this node, to the end of all.
+
+    Args:
+        crew: Which processes to start.
+        arguments: Of the command.
+
+    Returns:
+        The exit code that they mean together; see :func:`settle`.
+
+    Raises:
+        RsdlError: If the port cannot be served.
+    """
+    received: list[int] = []
+
+    def remember(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+
+    for number in SIGNALS:
+        signal.signal(number, remember)
+    store, point = _serve(crew)
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, "-m", "rsdl", *arguments],
+            env=os.environ | environment_of(crew, local_rank, point),
+            start_new_session=True,  # Ctrl-C reaches the ranks through us, and once
+        )
+        for local_rank in range(crew.size)
+    ]
+    try:
+        codes = _wait(crew, ranks, store, received)
+    finally:
+        for process in ranks:
+            process.kill()
+            process.wait()
+    return settle(codes)
+
+
+def settle(codes: Sequence[int]) -> int:
+    """Return the exit code of a command whose ranks ended with ``codes``.
+
+    Wrong input (2) cannot be helped by another try, whatever became of the rest; a crash can; and
+    a run is preempted (75) if nothing else happened to it.
+    """
+    crashes = [code for code in codes if code not in (0, 2, PreemptedError.exit_code)]
+    if 2 in codes:
+        return 2
+    if crashes:
+        return 130 if set(crashes) == {130} else 1
+    return max(codes)
+
+
+def environment_of(crew: Crew, local_rank: int, point: MeetingPoint) -> dict[str, str]:
+    """Return what tells a process its place, in torchrun's words."""
+    threads = os.environ.get("OMP_NUM_THREADS", str(max(1, usable_cores() // crew.size)))
+    return {
+        "RANK": str(crew.node * crew.size + local_rank),
+        "WORLD_SIZE": str(crew.num_nodes * crew.size),
+        "LOCAL_RANK": str(local_rank),
+        "LOCAL_WORLD_SIZE": str(crew.size),
+        "GROUP_RANK": str(crew.node),
+        "MASTER_ADDR": point.host,
+        "MASTER_PORT": str(point.port),
+        "TORCHELASTIC_USE_AGENT_STORE": "True",
+        "TORCHELASTIC_RUN_ID": point.attempt.partition("-")[0],
+        "TORCHELASTIC_RESTART_COUNT": "0",
+        "TORCHELASTIC_MAX_RESTARTS": "0",
+        "OMP_NUM_THREADS": threads,
+    }
+
+
+def _serve(crew: Crew) -> tuple[Store | None, MeetingPoint]:
+    """Serve the store on the first node; return it, and where it is."""
+    point = MeetingPoint(crew.host, crew.port, True, "rsdl-0")
+    if crew.node:
+        return None, point
+    try:
+        server = TCPStore(crew.host, crew.port, is_master=True, wait_for_workers=False)
+    except (dist.DistError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise RsdlError(
+            f"rendezvous at {point}",
+            f"cannot be served here: {reason}",
+            "take a free port and this node's own address, or give this node its --node-rank",
+        ) from error
+    point = MeetingPoint(crew.host, server.port, True, point.attempt)
+    return PrefixStore(f"rsdl/{point.attempt}", server), point
+
+
+def _wait(
+    crew: Crew,
+    ranks: "Sequence[subprocess.Popen[bytes]]",
+    store: Store | None,
+    received: list[int],
+) -> list[int]:
+    """Wait for all ranks; pass signals on, and the news of one that was killed."""
+    codes: list[int | None] = [None] * len(ranks)
+    end: float | None = None
+    while None in codes:
+        while received:
+            number = received.pop(0)
+            for process in ranks:
+                process.send_signal(number)  # does nothing to one that has ended
+        for local_rank, process in enumerate(ranks):
+            if codes[local_rank] is None and (code := process.poll()) is not None:
+                codes[local_rank] = code
+                if code < 0:
+                    _tell_killed(crew, local_rank, code, store)
+                if code not in (0, PreemptedError.exit_code) and end is None:
+                    end = time.monotonic() + SECONDS_TO_END
+        if end is not None:
+            _end(crew, ranks, store, in_time=time.monotonic() < end)
+        time.sleep(0.05)
+    return [code for code in codes if code is not None]
+
+
+def _end(
+    crew: Crew, ranks: "Sequence[subprocess.Popen[bytes]]", store: Store | None, *, in_time: bool
+) -> None:
+    """Kill the rank that the others have given up; all that are left when their time is over."""
+    lost = None
+    if store is not None and store.check([FAILURE]):
+        failure = Failure.from_json(store.get(FAILURE))
+        lost = failure.rank if failure.lost else None
+    for local_rank, process in enumerate(ranks):
+        if not in_time or crew.node * crew.size + local_rank == lost:
+            process.kill()
+
+
+def _tell_killed(crew: Crew, local_rank: int, code: int, store: Store | None) -> None:
+    place = Place(crew.node * crew.size + local_rank)
+    where = name_rank(place.rank, place.host)
+    text = f"was killed by {signal.Signals(-code).name}"
+    if store is None or local_rank == 0:
+        sys.stderr.write(f"{where}: {text}\n")
+    if store is not None:
+        failure = Failure(place.rank, where, text, 1, max(local_rank, 1))
+        store.compare_set(FAILURE, "", failure.to_json())
+
+
+def _count_devices(config: TrainerConfig) -> int:
+    if config.accelerator == "cpu" or not torch.cuda.is_available():
+        return 1
+    return max(1, torch.cuda.device_count())

@@ -1,0 +1,160 @@
+"""FSDP2 (Zhao et al. 2023): every device keeps a shard of weights, gradients and optimizer state.
+
+Checkpoints stay what they are on one device: whole tensors under the network's own names, so that
+any number of devices, sharded or not, goes on from them. The price is that the first rank puts the
+whole state together on its host when it saves.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+import torch.distributed as dist
+from pytorch_lightning.strategies import DDPStrategy
+from pytorch_lightning.trainer.states import TrainerFn
+from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.optim import Optimizer
+
+from rsdl.core.errors import ConfigError
+
+# Smaller parts travel with what is around them: a message has its price, whatever its size.
+UNIT_PARAMETERS = 1 << 20
+
+
+class ShardedStrategy(DDPStrategy):
+    """Lightning's DDP with FSDP2 in the place of the wrapper."""
+
+    def setup(self, trainer: "pl.Trainer") -> None:
+        """Shard the network before fitting; leave one that is sharded already as it is."""
+        model = self.lightning_module
+        assert model is not None and self.accelerator is not None
+        if trainer.state.fn == TrainerFn.FITTING or not is_sharded(model):
+            return super().setup(trainer)
+        self.accelerator.setup(trainer)
+        self.model_to_device()
+        self.setup_precision_plugin()
+
+    def teardown(self) -> None:
+        """Leave the shards on their devices: what is evaluated next is spread over them, too."""
+        assert self.cluster_environment is not None and self.accelerator is not None
+        self.cluster_environment.teardown()
+        self.precision_plugin.teardown()
+        self.accelerator.teardown()
+
+    def lightning_module_state_dict(self) -> dict[str, Any]:
+        """Return whole tensors on the first rank; every rank must ask."""
+        assert self.lightning_module is not None
+        whole: dict[str, Any] = _gather(
+            self.lightning_module.state_dict(), keep=self.is_global_zero
+        )
+        return whole
+
+    def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
+        """Return whole tensors on the first rank; every rank must ask."""
+        state: dict[str, Any] = _gather(
+            super().optimizer_state(optimizer), keep=self.is_global_zero
+        )
+        return state
+
+    def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
+        """Take each rank's shards out of whole tensors."""
+        for optimizer, state in zip(self.optimizers, checkpoint["optimizer_states"], strict=True):
+            weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+            shards = {
+                number: {name: shard_like(value, weights[number]) for name, value in values.items()}
+                for number, values in state["state"].items()
+            }
+            optimizer.load_state_dict({**state, "state": shards})
+
+    def _setup_model(self, model: nn.Module) -> nn.Module:  # type: ignore[override]
+        for parameter in model.parameters():
+            parameter.data = parameter.data.contiguous()  # no channels_last in a shard
+        for tensor in model.state_dict().values():
+            dist.broadcast(tensor, src=0)
+        mesh = init_device_mesh(self.root_device.type, (dist.get_world_size(),))
+        shard_network(model.model, mesh)  # type: ignore[arg-type]
+        averaged: Any = model.averaged
+        if averaged is not None:
+            shard_network(averaged.module, mesh)
+        return model
+
+    def _register_ddp_hooks(self) -> None:
+        """Register none: there is no wrapper."""
+
+
+def check_sharding(network: nn.Module, *, sync_batchnorm: bool) -> None:
+    """Refuse to shard a network whose statistics would drift apart.
+
+    Raises:
+        ConfigError: If it has batch norm that is not synchronized.
+    """
+    norms = nn.modules.batchnorm._BatchNorm
+    if not sync_batchnorm and any(isinstance(module, norms) for module in network.modules()):
+        raise ConfigError(
+            "trainer.strategy",
+            "fsdp leaves each device its own statistics of batch norm, which this model has",
+            "set trainer.sync_batchnorm=true (on GPUs), or trainer.strategy=ddp",
+        )
+
+
+def shard_network(network: nn.Module, mesh: DeviceMesh) -> None:
+    """Shard a network in place: each large element of a list of layers by itself, then the rest."""
+    units = [
+        element
+        for container in network.modules()
+        if isinstance(container, (nn.Sequential, nn.ModuleList))
+        for element in container
+        if not isinstance(element, (nn.Sequential, nn.ModuleList))
+        and sum(parameter.numel() for parameter in element.parameters()) >= UNIT_PARAMETERS
+    ]
+    for unit in reversed(list(dict.fromkeys(units))):  # inner ones first
+        fully_shard(unit, mesh=mesh)
+    fully_shard(network, mesh=mesh)
+
+
+def is_sharded(module: nn.Module) -> bool:
+    """Return whether a module's weights are spread over devices."""
+    return any(isinstance(parameter, DTensor) for parameter in module.parameters())
+
+
+def shard_like(value: object, weight: Tensor) -> object:
+    """Return this rank's shard of a whole tensor, as a weight of the same shape is sharded."""
+    if not isinstance(weight, DTensor) or not isinstance(value, Tensor):
+        return value
+    if value.shape != weight.shape or isinstance(value, DTensor):
+        return value
+    value = value.to(weight.device)
+    # Every rank has read the whole: nothing needs to be sent.
+    return distribute_tensor(value, weight.device_mesh, weight.placements, src_data_rank=None)
+
+
+def shard_state(module: nn.Module, state: Mapping[str, Any]) -> dict[str, Any]:
+    """Return whole tensors as a module's own are sharded."""
+    own = module.state_dict()
+    return {name: shard_like(value, own[name]) if name in own else value
+            for name, value in state.items()}  # fmt: skip
+
+
+def _gather(tree: Any, *, keep: bool) -> Any:  # noqa: ANN401 - trees of state dicts
+    """Return a tree with whole tensors on the host; where they are not kept, with none."""
+
+    def whole(value: object) -> object:
+        if isinstance(value, DTensor):
+            value = value.full_tensor()
+        if isinstance(value, Tensor):
+            return value.detach().cpu() if keep else torch.empty(0)
+        return value
+
+    return _map(tree, whole)
+
+
+def _map(tree: Any, change: Callable[[object], object]) -> Any:  # noqa: ANN401
+    if isinstance(tree, Mapping):
+        return {key: _map(value, change) for key, value in tree.items()}
+    if isinstance(tree, (list, tuple)):
+        return type(tree)(_map(value, change) for value in tree)
+    return change(tree)

@@ -1,0 +1,87 @@
+"""Which processes a command starts, and what their ends mean together."""
+
+import pytest
+
+from rsdl.commands.launch import Crew, Node, environment_of, plan_crew, settle
+from rsdl.core.errors import ConfigError
+from rsdl.core.world import Place, find_place
+from rsdl.train.meeting import MeetingPoint
+from rsdl.train.trainer import TrainerConfig, fit_to_place
+
+
+@pytest.mark.parametrize(
+    ("codes", "code"),
+    [
+        ([0, 0], 0),
+        ([75, 75], 75),
+        ([75, 0], 75),
+        ([2, 2], 2),
+        ([2, 1], 2),  # another try cannot help
+        ([1, 75], 1),
+        ([-9, 1], 1),
+        ([0, -11], 1),
+        ([130, 130], 130),
+        ([130, 75], 130),
+    ],
+)
+def test_the_ranks_exit_codes_become_one(codes: list[int], code: int):
+    assert settle(codes) == code
+    assert settle(codes[::-1]) == code
+
+
+def test_one_device_needs_no_other_process():
+    assert plan_crew(TrainerConfig(accelerator="cpu"), Node()) is None
+    assert plan_crew(TrainerConfig(accelerator="cpu", devices=1), Node()) is None
+
+
+def test_several_devices_and_nodes_are_started_with_their_places(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    crew = plan_crew(TrainerConfig(devices=2, num_nodes=3), Node(1, "head:4000"))
+    assert crew == Crew(1, 3, 2, "head", 4000)
+    point = MeetingPoint("head", 4000, True, "rsdl-0")
+    places = []
+    for local_rank in range(2):
+        for name, value in environment_of(crew, local_rank, point).items():
+            monkeypatch.setenv(name, value)
+        places.append(find_place())
+    assert places == [Place(2, 6, 0, 2), Place(3, 6, 1, 2)]
+
+
+@pytest.mark.parametrize(
+    ("node", "message"),
+    [
+        (Node(), "--rdzv-endpoint HOST:PORT"),
+        (Node(0), "--rdzv-endpoint HOST:PORT"),
+        (Node(None, "head:1"), "--node-rank"),
+        (Node(2, "head:1"), "count from 0"),
+        (Node(0, "head:port"), "is not HOST:PORT"),
+        (Node(0, "head:99999"), "is not HOST:PORT"),
+    ],
+)
+def test_a_node_that_does_not_know_its_place_is_told(node: Node, message: str):
+    with pytest.raises(ConfigError, match=message):
+        plan_crew(TrainerConfig(devices=1, num_nodes=2), node)
+
+
+def test_devices_and_nodes_come_from_the_launcher():
+    fitted = fit_to_place(TrainerConfig(accelerator="cpu"), Place(5, 8, 1, 4))
+    assert (fitted.devices, fitted.num_nodes) == (4, 2)
+    alone = fit_to_place(TrainerConfig(accelerator="cpu"), None)
+    assert (alone.devices, alone.num_nodes) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("fields", "place", "where"),
+    [
+        ({"devices": 2}, Place(0, 4, 0, 4), "trainer.devices"),
+        ({"num_nodes": 1}, Place(0, 4, 0, 2), "trainer.num_nodes"),
+        ({}, Place(0, 3, 0, 2), "trainer.devices"),
+    ],
+)
+def test_a_config_that_contradicts_the_launcher_is_refused(
+    fields: dict[str, int], place: Place, where: str
+):
+    with pytest.raises(ConfigError) as caught:
+        fit_to_place(TrainerConfig(accelerator="cpu", **fields), place)
+    assert caught.value.where == where
