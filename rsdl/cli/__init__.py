@@ -1,0 +1,86 @@
+"""Arguments -> one command; errors -> exit codes.
+
+0 done, 1 a crash or a failed check, 2 the user's input is wrong and trying again cannot help, 75
+preempted after saving: start it again. Commands are imported when they are called, so that
+``rsdl --help`` is quick.
+"""
+
+import logging
+import os
+import sys
+import traceback
+from typing import Annotated
+
+import typer
+
+from rsdl import __version__
+from rsdl.cli import data, run
+from rsdl.core.errors import PeerError, RsdlError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="rsdl",
+    help="Train deep networks on high-resolution remote-sensing imagery.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(run.app)
+app.add_typer(data.app, name="data")
+
+
+def main() -> None:
+    """Run the command line and exit with its code."""
+    debug = "--debug" in sys.argv or os.environ.get("RSDL_DEBUG", "") not in ("", "0")
+    # Before torch is loaded: what goes wrong in it is told in our words.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")
+    _show_log()
+    try:
+        app()
+    except RsdlError as error:
+        if debug:
+            traceback.print_exc()
+        sys.stdout.flush()
+        if not (isinstance(error, PeerError) and error.quiet):
+            sys.stderr.write(f"{error}\n")
+        _leave(error.exit_code)
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        _leave(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _leave(1)
+    except Exception as error:
+        if debug:
+            raise
+        sys.stderr.write(
+            f"crash: {type(error).__name__}: {' '.join(str(error).split())}\n"
+            "run it again with --debug for the traceback\n"
+        )
+        _leave(1)
+
+
+def _leave(code: int) -> None:
+    sys.exit(code)
+
+
+def _show_log() -> None:
+    """Show what rsdl has to say besides results, such as a head that was left out."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    log = logging.getLogger("rsdl")
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    log.propagate = False
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+) -> None:
+    if version:
+        typer.echo(f"rsdl {__version__}")
+        raise typer.Exit

@@ -1,0 +1,161 @@
+"""``rsdl data``: prepare, pack, index, look at and check data sets."""
+
+import os
+from typing import Annotated, Literal
+
+import typer
+
+from rsdl.cli import cache, pack
+from rsdl.cli.options import (
+    Corrupt,
+    Out,
+    Overwrite,
+    Seed,
+    ShardMb,
+    SplitShares,
+    Url,
+    Workers,
+    parse_shares,
+)
+from rsdl.core.errors import ConfigError
+
+app = typer.Typer(help="Prepare, pack, index, look at and check data sets.", no_args_is_help=True)
+app.add_typer(pack.app, name="pack")
+app.add_typer(cache.app, name="cache")
+
+
+@app.command("prepare")
+def data_prepare(
+    name: Annotated[str, typer.Argument(metavar="{ucm|aid|resisc45|eurosat}", help="Data set.")],
+    out: Out,
+    origin: Annotated[
+        str | None,
+        typer.Option("--from", metavar="PATH", help="Archive or folder that is already here."),
+    ] = None,
+    work: Annotated[
+        str, typer.Option(metavar="DIR", help="Where archives are kept and unpacked.")
+    ] = "~/.cache/rsdl",
+    split: SplitShares = "0.8,0.1,0.1",
+    seed: Seed = 0,
+    shard_mb: ShardMb = 64,
+    on_corrupt: Corrupt = "error",
+    overwrite: Overwrite = False,
+    num_workers: Workers = None,
+) -> None:
+    """Download a published data set (or take it --from a path) and pack it.
+
+    Downloads resume, are checked, and are kept. Run it again if it was interrupted.
+    """
+    from rsdl.commands import data
+    from rsdl.data.pack import PackOptions
+
+    options = PackOptions(round(shard_mb * 1e6), on_corrupt, overwrite, num_workers)
+    code = data.prepare(
+        name,
+        out=out,
+        origin=origin,
+        work=os.path.expanduser(work),
+        fractions=parse_shares(split),
+        seed=seed,
+        options=options,
+    )
+    raise typer.Exit(code)
+
+
+@app.command("scenes")
+def data_scenes(
+    out: Annotated[str, typer.Argument(metavar="DIR", help="Folder to write to.")],
+    num_scenes: Annotated[int, typer.Option(min=1, help="Scenes.")] = 20,
+    size: Annotated[int, typer.Option(min=256, help="Side of a scene in px.")] = 512,
+    seed: Annotated[int, typer.Option(min=0, help="Seed; the same scenes every time.")] = 0,
+) -> None:
+    """Generate georeferenced scenes of ten land uses with labels, for trying things out."""
+    from rsdl.commands import data
+
+    raise typer.Exit(data.generate_scenes(out, num_scenes=num_scenes, size=size, seed=seed))
+
+
+@app.command("index")
+def data_index(
+    url: Url,
+    split: Annotated[
+        list[str] | None,
+        typer.Option(metavar="SPLIT=GLOB", help="Which tars are which split, if names do not say."),
+    ] = None,
+    classes: Annotated[str | None, typer.Option(help="Class names a,b,c, or a file.")] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Index WebDataset shards that someone else wrote, in place."""
+    from rsdl.commands import data
+
+    raise typer.Exit(data.index(url, splits=split or (), classes=classes, overwrite=overwrite))
+
+
+@app.command("info")
+def data_info(
+    url: Url,
+    sheet: Annotated[
+        str | None, typer.Option(metavar="PNG", help="Write a sheet of sample images.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="Split that the sheet shows.")] = "train",
+) -> None:
+    """Show counts for each split and class, bands, statistics and bytes."""
+    from rsdl.commands import data
+
+    raise typer.Exit(data.info(url, sheet=sheet, split=split))
+
+
+@app.command("verify")
+def data_verify(url: Url) -> None:
+    """Check every checksum, every index row and that every sample decodes; 1 if one does not."""
+    from rsdl.commands import data
+
+    raise typer.Exit(data.verify(url))
+
+
+@app.command("plan")
+def data_plan(
+    url: Url,
+    global_batch: Annotated[int, typer.Option(min=1, help="Samples per optimizer step.")],
+    split: Annotated[str, typer.Option(help="Split.")] = "train",
+    epoch: Annotated[int, typer.Option(min=0, help="Epoch, from 0.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the run.")] = 0,
+    world_size: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+    rank: Annotated[int | None, typer.Option(min=0, help="One of them; default: all.")] = None,
+    num_workers: Annotated[int, typer.Option(min=1, help="Threads of each.")] = 1,
+    window: Annotated[int, typer.Option(min=1, help="data.window of the run.")] = 16,
+    partitions: Annotated[int, typer.Option(min=1, help="data.partitions of the run.")] = 1,
+    tail: Annotated[Literal["drop", "pad"], typer.Option(help="data.tail of the run.")] = "drop",
+    sampling: Annotated[
+        Literal["natural", "balanced"], typer.Option(help="data.sampling of the run.")
+    ] = "natural",
+    start: Annotated[int, typer.Option(min=0, help="Samples consumed before.")] = 0,
+) -> None:
+    """Print the samples that training will read, in order: batch, rank, worker, key.
+
+    Batch k holds the same keys whatever the world size and the workers: compare for yourself.
+    """
+    from rsdl.commands import data
+    from rsdl.data.dataset import DataConfig
+
+    if rank is not None and rank >= world_size:
+        raise ConfigError("--rank", f"is {rank}, there are {world_size}", "count from 0")
+    settings = DataConfig(
+        url=url,
+        train_split=split,
+        batch_size=global_batch,
+        window=window,
+        partitions=partitions,
+        tail=tail,
+        sampling=sampling,
+    )
+    code = data.show_plan(
+        settings,
+        seed=seed,
+        epoch=epoch,
+        world_size=world_size,
+        rank=rank,
+        num_workers=num_workers,
+        start=start,
+    )
+    raise typer.Exit(code)

@@ -1,0 +1,118 @@
+"""``rsdl data pack``: imagery of one's own into shards."""
+
+from typing import Annotated, Literal
+
+import typer
+
+from rsdl.cli.options import (
+    Corrupt,
+    Out,
+    Overwrite,
+    Seed,
+    ShardMb,
+    SplitShares,
+    Workers,
+    parse_shares,
+)
+
+app = typer.Typer(help="Pack imagery of your own into shards.", no_args_is_help=True)
+
+
+@app.command("folder")
+def data_pack_folder(
+    src: Annotated[str, typer.Argument(help="Folder with one folder of images for each class.")],
+    out: Out,
+    name: Annotated[str | None, typer.Option(help="Name; default: the folder's.")] = None,
+    split: SplitShares = "0.8,0.1,0.1",
+    seed: Seed = 0,
+    shard_mb: ShardMb = 64,
+    on_corrupt: Corrupt = "error",
+    overwrite: Overwrite = False,
+    num_workers: Workers = None,
+) -> None:
+    """Pack a tree with one folder for each class; JPEGs are stored as they came.
+
+    Folders named train, val and test on top are taken as the splits. Run it again if it was
+    interrupted: it goes on, and gives the same bytes.
+    """
+    from rsdl.commands import data
+    from rsdl.data.pack import PackOptions
+
+    options = PackOptions(round(shard_mb * 1e6), on_corrupt, overwrite, num_workers)
+    code = data.pack_folder(
+        src, out=out, name=name, fractions=parse_shares(split), seed=seed, options=options
+    )
+    raise typer.Exit(code)
+
+
+@app.command("geotiff")
+def data_pack_geotiff(
+    scenes: Annotated[list[str], typer.Argument(help="GeoTIFFs, folders of them, or globs.")],
+    labels: Annotated[
+        str, typer.Option(help="GeoJSON polygons, or a class raster (or a folder of them).")
+    ],
+    out: Out,
+    tile: Annotated[int, typer.Option(min=8, help="Side of a tile in px.")] = 256,
+    overlap: Annotated[int, typer.Option(min=0, help="Pixels that neighbours share.")] = 0,
+    name: Annotated[str, typer.Option(help="Name of the data set.")] = "scenes",
+    label_field: Annotated[str, typer.Option(help="GeoJSON property with the class.")] = "class",
+    classes: Annotated[
+        str | None, typer.Option(help="Class names a,b,c (rasters also 1=a,2=b), or a file.")
+    ] = None,
+    min_cover: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of a tile that its class must cover.")
+    ] = 0.5,
+    max_nodata: Annotated[
+        float, typer.Option(min=0, max=1, help="Tiles with more nodata are left out.")
+    ] = 0.5,
+    alpha: Annotated[
+        Literal["mask", "band"],
+        typer.Option(help="A band tagged as alpha: the mask, or imagery (NIR often is tagged so)."),
+    ] = "mask",
+    split_by: Annotated[
+        Literal["auto", "scene", "block"],
+        typer.Option(help="Split whole scenes, or blocks of ground; auto: scenes if 5 lie apart."),
+    ] = "auto",
+    split: SplitShares = "0.7,0.15,0.15",
+    block: Annotated[
+        int, typer.Option(min=1, help="Side of a block in tiles; less for small areas.")
+    ] = 8,
+    gap: Annotated[int, typer.Option(min=1, help="Tiles left out between splits.")] = 1,
+    tile_format: Annotated[
+        Literal["npy", "tif"], typer.Option(help="npy reads fastest; tif is smaller.")
+    ] = "npy",
+    seed: Seed = 0,
+    shard_mb: ShardMb = 64,
+    on_corrupt: Corrupt = "error",
+    overwrite: Overwrite = False,
+    num_workers: Workers = None,
+) -> None:
+    """Cut georeferenced scenes into labelled tiles and pack them.
+
+    Any number of bands, uint8, uint16 or float32. Splits never share ground: scenes that touch stay
+    together, or blocks of ground are dealt out with a gap between them.
+    """
+    from rsdl.commands import data
+    from rsdl.data.pack import PackOptions
+    from rsdl.data.sources.geotiff import GeotiffOptions
+
+    options = PackOptions(round(shard_mb * 1e6), on_corrupt, overwrite, num_workers)
+    cut = GeotiffOptions(
+        scenes=tuple(scenes),
+        labels=labels,
+        name=name,
+        tile=tile,
+        overlap=overlap,
+        label_field=label_field,
+        classes=data.read_names(classes),
+        min_cover=min_cover,
+        max_nodata=max_nodata,
+        alpha=alpha,
+        split_by=split_by,
+        fractions=parse_shares(split),
+        seed=seed,
+        block=block,
+        gap=gap,
+        tile_format=tile_format,
+    )
+    raise typer.Exit(data.pack_geotiff(cut, out=out, options=options))

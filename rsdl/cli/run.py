@@ -1,0 +1,134 @@
+"""Commands about one run: train, evaluate, report, and what they build upon."""
+
+from typing import Annotated
+
+import typer
+
+from rsdl.cli.options import Overrides
+from rsdl.core.errors import ConfigError
+
+app = typer.Typer()
+
+
+@app.command()
+def train(
+    config: Annotated[str, typer.Argument(help="YAML file, such as configs/resnet50_ucm.yaml.")],
+    overrides: Overrides = None,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Throw away what was begun, and begin anew.")
+    ] = False,
+    nnodes: Annotated[
+        int | None, typer.Option(min=1, help="Nodes; the same as trainer.num_nodes=N.")
+    ] = None,
+    nproc_per_node: Annotated[
+        int | None, typer.Option(min=1, help="Devices on each; the same as trainer.devices=N.")
+    ] = None,
+    node_rank: Annotated[
+        int | None,
+        typer.Option(
+            min=0, envvar=["NODE_RANK", "JOB_COMPLETION_INDEX"], help="Number of this node."
+        ),
+    ] = None,
+    rdzv_endpoint: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="Where the first node is reached by all."),
+    ] = None,
+) -> None:
+    """Train a network; the same command again resumes a run that is not completed.
+
+    Everything goes to OUTPUT/NAME: config.yaml, run.json, metrics.csv, TensorBoard events,
+    checkpoints and report.html. Exit codes: 0 done, 2 wrong input, 75 preempted after saving.
+
+    It starts a process for each device. On several nodes, start it once on each, with --nnodes,
+    --node-rank and --rdzv-endpoint; torchrun does as well, but reports every failure as 1.
+    """
+    from rsdl.commands.launch import Node
+    from rsdl.commands.train import train as command
+
+    fields = list(overrides or [])
+    if nnodes is not None:
+        fields.append(f"trainer.num_nodes={nnodes}")
+    if nproc_per_node is not None:
+        fields.append(f"trainer.devices={nproc_per_node}")
+    node = Node(node_rank, rdzv_endpoint)
+    raise typer.Exit(command(config, fields, restart=restart, node=node))
+
+
+@app.command()
+def evaluate(
+    target: Annotated[str, typer.Argument(help="A run's folder, or one of its checkpoints.")],
+    split: Annotated[str | None, typer.Option(help="Split; default: test, else val.")] = None,
+    tta: Annotated[
+        bool, typer.Option("--tta", help="Average over the 8 flips and quarter turns.")
+    ] = False,
+    data: Annotated[
+        str | None, typer.Option(metavar="URL", help="Where the data lies now, if it moved.")
+    ] = None,
+) -> None:
+    """Evaluate a trained network and write its report anew."""
+    from rsdl.commands.evaluate import evaluate as command
+
+    raise typer.Exit(command(target, split=split, tta=tta, data_url=data))
+
+
+@app.command()
+def report(
+    runs: Annotated[list[str], typer.Argument(help="Runs, or folders that hold runs.")],
+    out: Annotated[
+        str | None, typer.Option(help="File; default: comparison.html for several runs.")
+    ] = None,
+) -> None:
+    """Write a run's report anew, or compare several runs in one page."""
+    from rsdl.commands.report import report as command
+
+    raise typer.Exit(command(runs, out=out))
+
+
+@app.command()
+def config(
+    path: Annotated[str | None, typer.Argument(metavar="[CONFIG]", help="YAML file.")] = None,
+    overrides: Overrides = None,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Print the JSON Schema of a config, for editors.")
+    ] = False,
+) -> None:
+    """Print the resolved config, or the schema of all configs."""
+    from rsdl.commands.config import show_config, show_schema
+
+    if schema:
+        show_schema()
+    elif path is None:
+        raise ConfigError("CONFIG", "is required", "name a YAML file, or pass --schema")
+    else:
+        show_config(path, overrides or [])
+
+
+@app.command()
+def models(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[NAME]...", help="Models of timm; default: the nine."),
+    ] = None,
+    num_classes: Annotated[int, typer.Option(min=1, help="Classes of the head.")] = 21,
+    image_size: Annotated[
+        int | None, typer.Option(min=1, help="Input size in px; default: as published.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List the nine architectures, or any of timm's: parameters, GFLOPs, input size."""
+    from rsdl.commands.models import list_models
+
+    list_models(names or (), num_classes=num_classes, image_size=image_size, as_json=as_json)
+
+
+@app.command()
+def doctor(
+    urls: Annotated[
+        list[str] | None, typer.Argument(metavar="[URL]...", help="Data sets to try to reach.")
+    ] = None,
+    output: Annotated[str, typer.Option(help="Folder that runs will be written to.")] = ".",
+) -> None:
+    """Check this machine: each line is ok, or says what to do."""
+    from rsdl.commands.doctor import run_doctor
+
+    raise typer.Exit(run_doctor(urls or (), output=output))
