@@ -9,10 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import simplejpeg
+from hypothesis import settings
 
 from rsdl.data.pack import PackOptions, pack
 from rsdl.data.sources.folder import FolderSource
 from rsdl.storage.connect import connect
+
+# Timing never decides a test.
+settings.register_profile("rsdl", deadline=None)
+settings.load_profile("rsdl")
 
 CLASSES = {"field": (60, 150, 50), "harbor": (30, 70, 160), "roofs": (180, 90, 70)}
 PER_CLASS = 12
@@ -21,13 +26,20 @@ PER_CLASS = 12
 PARTS = {
     "ceph": "apt-get install ceph-mon ceph-osd radosgw curl openssl",
     "chromium": "apt-get install chromium",
+    "netns": "run as root with iproute2, where network namespaces are allowed",
     "tmpfs": "run as root where mounting is allowed",
+    "patience": "set RSDL_TEST_PATIENCE=1",
 }
 
 
 @pytest.fixture(autouse=True)
-def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take away what the developer's shell would say to rsdl; what it says to the tests stays."""
+def clean_environment(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Take away what the developer's shell would say to rsdl; what it says to the tests stays.
+
+    Each test has a cache of its own: none reads the pixels that another one kept.
+    """
     for name in list(os.environ):
         ours = name.startswith("RSDL_") and not name.startswith("RSDL_TEST_")
         if (
@@ -39,6 +51,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
         monkeypatch.setenv(name, os.devnull)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("RSDL_CACHE", str(tmp_path_factory.mktemp("cache")))
 
 
 @pytest.fixture

@@ -8,7 +8,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import torch
 import yaml
 
 NURSERY = Path(__file__).with_name("nursery.py")
+TROUPE = Path(__file__).with_name("troupe.py")
 TIMED = {"time_s", "images_per_s", "data_wait_pct"}
 
 
@@ -42,7 +44,7 @@ class Command:
         end = time.monotonic() + limit_s
         while not condition():
             assert time.monotonic() < end, self.stderr
-            assert self._state() not in "ZX", f"ended before: {self.stderr}"
+            assert self.runs(), f"ended before: {self.stderr}"
             time.sleep(0.002)
 
     def send(self, number: int) -> None:
@@ -51,8 +53,12 @@ class Command:
 
     def kill(self) -> None:
         """Kill it, unless it has ended; nothing of it runs on."""
-        if self._state() not in "ZX":
+        with suppress(ProcessLookupError):
             self.send(signal.SIGKILL)
+
+    def runs(self) -> bool:
+        """Return whether it has not ended."""
+        return self._state() not in "ZX"
 
     def wait(self) -> Ended:
         """Wait for the end."""
@@ -88,19 +94,24 @@ class Rsdl:
         self._folder = folder
 
     def start(
-        self, *arguments: object, die: int | None = None, env: Mapping[str, str] | None = None
+        self,
+        *arguments: object,
+        die: int | None = None,
+        tell: tuple[str, int, Path] | None = None,
+        env: Mapping[str, str] | None = None,
     ) -> Command:
-        """Start ``rsdl ARGUMENTS`` in the test's own folder."""
+        """Start ``rsdl ARGUMENTS`` in the test's own folder; see the nursery for the rest."""
         assert self._server.stdin is not None
         for name in ("stdout", "stderr"):
             (self._folder / name).write_text("")
         request = {
             "arguments": [str(argument) for argument in arguments],
             "cwd": str(self._folder),
-            "env": dict(env or {}),
+            "env": {"RSDL_CACHE": self._cache(), **(env or {})},
             "stdout": str(self._folder / "stdout"),
             "stderr": str(self._folder / "stderr"),
             "die": die,
+            "tell": tell and (*tell[:2], str(tell[2])),
         }
         self._server.stdin.write(json.dumps(request) + "\n")
         self._server.stdin.flush()
@@ -112,10 +123,14 @@ class Rsdl:
         """Run ``rsdl ARGUMENTS`` to its end."""
         return self.start(*arguments, die=die, env=env).wait()
 
+    def _cache(self) -> str:
+        """Return the test's cache; fixtures that outlive a test have one of their own."""
+        return os.environ.get("RSDL_CACHE", str(self._folder / "cache"))
 
-@pytest.fixture(scope="session")
-def nursery() -> Iterator["subprocess.Popen[str]"]:
-    """Return the process that forks commands."""
+
+@contextmanager
+def open_nursery() -> Iterator["subprocess.Popen[str]"]:
+    """Run a process that forks commands, one at a time."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "120"}
     server = subprocess.Popen(
         [sys.executable, str(NURSERY)],
@@ -126,10 +141,26 @@ def nursery() -> Iterator["subprocess.Popen[str]"]:
     )
     assert server.stdin is not None and server.stdout is not None
     assert "ready" in server.stdout.readline()
-    yield server
-    server.stdin.close()
-    server.wait()
-    server.stdout.close()
+    try:
+        yield server
+    finally:
+        server.stdin.close()
+        server.wait()
+        server.stdout.close()
+
+
+@pytest.fixture(scope="session")
+def nursery() -> Iterator["subprocess.Popen[str]"]:
+    """Return the process that forks commands."""
+    with open_nursery() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def other_nursery() -> Iterator["subprocess.Popen[str]"]:
+    """Return another, for tests that run two commands at once."""
+    with open_nursery() as server:
+        yield server
 
 
 @pytest.fixture
@@ -138,29 +169,121 @@ def rsdl(nursery: "subprocess.Popen[str]", tmp_path: Path) -> Rsdl:
     return Rsdl(nursery, tmp_path)
 
 
+@dataclass(frozen=True)
+class Deed:
+    """What becomes of one rank: it is sent a signal (kill, stop, term), or raises."""
+
+    what: str
+    rank: int
+    step: int
+    stage: str = "training"
+
+
+@dataclass(frozen=True)
+class Troupe:
+    """Runs ``rsdl`` as several ranks, to the end of all."""
+
+    server: "subprocess.Popen[str]"
+    folder: Path
+
+    def __call__(
+        self,
+        num_ranks: int,
+        *arguments: object,
+        deed: Deed | None = None,
+        world_size: int | None = None,
+        limit_s: float = 900,
+    ) -> list[int | None]:
+        """Return the exit codes of the first ranks of a world, by default of all.
+
+        ``None`` where a rank was stopped, or did not end in time.
+        """
+        assert self.server.stdin is not None and self.server.stdout is not None
+        request = {
+            "num_ranks": num_ranks,
+            "world_size": world_size or num_ranks,
+            "arguments": [str(argument) for argument in arguments],
+            "cwd": str(self.folder),
+            "deed": None if deed is None else asdict(deed),
+            "limit_s": limit_s,
+        }
+        self.server.stdin.write(json.dumps(request) + "\n")
+        self.server.stdin.flush()
+        codes: list[int | None] = json.loads(self.server.stdout.readline())
+        return codes
+
+    def said(self, rank: int) -> str:
+        return (self.folder / f"rank-{rank}.err").read_text()
+
+    def batches(self, world_size: int) -> dict[int, list[int]]:
+        """Return the samples that counted in each optimizer step, over all ranks, sorted."""
+        steps: dict[int, list[int]] = {}
+        for rank in range(world_size):
+            for line in (self.folder / f"rank-{rank}.trace").read_text().splitlines():
+                step, samples = json.loads(line)
+                steps.setdefault(step, []).extend(samples)
+        return {step: sorted(steps[step]) for step in sorted(steps)}
+
+
+@pytest.fixture(scope="session")
+def stage() -> Iterator["subprocess.Popen[str]"]:
+    """Return the process that forks ranks."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "120"}
+    server = subprocess.Popen(
+        [sys.executable, str(TROUPE)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+    assert server.stdin is not None and server.stdout is not None
+    assert server.stdout.readline()
+    yield server
+    server.stdin.close()
+    server.wait()
+    server.stdout.close()
+
+
+@pytest.fixture
+def troupe(stage: "subprocess.Popen[str]", tmp_path: Path) -> Troupe:
+    """Return what runs a command as several ranks."""
+    return Troupe(stage, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def deed() -> type[Deed]:
+    """Return :class:`Deed`."""
+    return Deed
+
+
 @pytest.fixture
 def write_config(packed: str, tmp_path: Path) -> "Write":
     """Return what writes ``NAME.yaml`` for a tiny run on ``packed``, with fields by dotted path."""
 
     def write(name: str, **fields: object) -> Path:
-        tree: dict[str, Any] = {
-            "output": str(tmp_path / "runs"),
-            "data": {"url": packed, "image_size": 32, "batch_size": 4, "num_workers": 2},
-            "model": {"name": "test_efficientnet"},
-            "optim": {"warmup_epochs": 0.5, "lr": 2e-3},
-            "trainer": {"accelerator": "cpu", "max_epochs": 3, "log_every_steps": 1},
-        }
-        for path, value in fields.items():
-            room, _, field = path.partition("__")
-            if field:
-                tree.setdefault(room, {})[field] = value
-            else:
-                tree[room] = value
         path = tmp_path / f"{name}.yaml"
-        path.write_text(yaml.safe_dump(tree))
+        path.write_text(yaml.safe_dump(tiny_run(packed, str(tmp_path / "runs"), fields)))
         return path
 
     return write
+
+
+def tiny_run(url: str, output: str, fields: Mapping[str, object]) -> dict[str, Any]:
+    """Return the config of a run of seconds, with fields by path, as in ``data__window``."""
+    tree: dict[str, Any] = {
+        "output": output,
+        "data": {"url": url, "image_size": 32, "batch_size": 4, "num_workers": 2},
+        "model": {"name": "test_efficientnet"},
+        "optim": {"warmup_epochs": 0.5, "lr": 2e-3},
+        "trainer": {"accelerator": "cpu", "max_epochs": 3, "log_every_steps": 1},
+    }
+    for path, value in fields.items():
+        room, _, field = path.partition("__")
+        if field:
+            tree.setdefault(room, {})[field] = value
+        else:
+            tree[room] = value
+    return tree
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,16 @@ imports, but never computes before it forks: a fork does not take threads along.
 
 A request may hold ``die``: how often the process may call ``os.fsync``, ``os.replace`` and
 ``os.pread`` before it is killed by SIGKILL, which hits it in the midst of writing and of reading.
+It may hold ``tell``: a function, the number of one of its calls, and a file that appears when that
+call begins, so that whoever watches can strike at that time. SIGUSR1 makes a command write on
+stderr where each of its threads is.
 """
 
+import atexit
+import faulthandler
+import functools
+import gc
+import importlib
 import itertools
 import json
 import os
@@ -27,6 +35,9 @@ def main() -> None:
     import rsdl.commands.evaluate
     import rsdl.commands.train  # noqa: F401
 
+    # Children look through what is theirs alone when they clear up.
+    gc.collect()
+    gc.freeze()
     answer({"ready": os.getpid()})
     for line in sys.stdin:
         request = json.loads(line)
@@ -36,6 +47,7 @@ def main() -> None:
         answer({"pid": pid})
         _, status = os.waitpid(pid, 0)
         answer({"returncode": os.waitstatus_to_exitcode(status)})
+    gc.unfreeze()
 
 
 def answer(content: dict[str, Any]) -> None:
@@ -53,6 +65,9 @@ def become(request: dict[str, Any]) -> None:
     os.chdir(request["cwd"])
     os.environ.update(request["env"])
     sys.argv = ["rsdl", *request["arguments"]]
+    faulthandler.register(signal.SIGUSR1, file=sys.stderr)
+    if request["tell"] is not None:
+        tell_of(*request["tell"])
     if request["die"] is not None:
         die_after(request["die"])
     code: object = 0
@@ -63,6 +78,9 @@ def become(request: dict[str, Any]) -> None:
     except SystemExit as error:
         code = error.code
     finally:
+        # As at the end of any interpreter: what the last reference holds is let go.
+        atexit._run_exitfuncs()
+        gc.collect()
         sys.stdout.flush()
         sys.stderr.flush()
     os._exit(code if isinstance(code, int) else 0 if code is None else 1)
@@ -73,6 +91,22 @@ def die_after(calls: int) -> None:
     count = itertools.count()
     for name in ("fsync", "replace", "pread"):
         setattr(os, name, _counted(getattr(os, name), count, calls))
+
+
+def tell_of(function: str, call: int, path: str) -> None:
+    """Make a file when a function (``module:Class.method``) begins its so-manieth call, from 1."""
+    module, _, name = function.partition(":")
+    *owners, name = name.split(".")
+    owner = functools.reduce(getattr, owners, importlib.import_module(module))
+    told, count = getattr(owner, name), itertools.count(1)
+
+    @functools.wraps(told)
+    def telling(*args: object, **named: object) -> object:
+        if next(count) == call:
+            os.close(os.open(path, os.O_CREAT | os.O_WRONLY))
+        return told(*args, **named)
+
+    setattr(owner, name, telling)
 
 
 def _counted(

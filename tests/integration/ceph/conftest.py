@@ -9,6 +9,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ SCRIPT = Path(__file__).parents[3] / "scripts" / "ceph_rgw"
 PROGRAMS = ("ceph", "ceph-mon", "ceph-osd", "radosgw", "radosgw-admin", "curl", "openssl")
 ACCESS_KEY = "accesskeyofthetests"
 SECRET_KEY = "secretkeyofthetests"
+NAMES = ("AWS_ENDPOINT_URL_S3", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "RSDL_CACHE",
+         "RSDL_STORE_DEADLINE_S")  # fmt: skip
 
 
 class Gateway:
@@ -58,11 +61,16 @@ class Gateway:
             check=True, capture_output=True,
         )  # fmt: skip
 
-    def boto(self) -> Any:  # noqa: ANN401 - boto3 has no types
+    def administer(self, *arguments: str) -> None:
+        """Tell the gateway about its users, as ``radosgw-admin`` does."""
+        command = ["radosgw-admin", "-c", str(self.folder / "ceph.conf"), "-n", "client.rgw"]
+        subprocess.run([*command, *arguments], check=True, capture_output=True)
+
+    def boto(self, access_key: str = ACCESS_KEY) -> Any:  # noqa: ANN401 - boto3 has no types
         """Return a client that shares nothing with ours."""
         return boto3.client(
             "s3", endpoint_url=self.url, region_name="us-east-1",
-            aws_access_key_id=ACCESS_KEY, aws_secret_access_key=SECRET_KEY,
+            aws_access_key_id=access_key, aws_secret_access_key=SECRET_KEY,
         )  # fmt: skip
 
 
@@ -87,8 +95,9 @@ def free_ports(count: int) -> int:
     raise AssertionError("no free ports")
 
 
-@pytest.fixture(scope="session")
-def cluster() -> Iterator[Gateway]:
+@contextmanager
+def run_cluster() -> Iterator[Gateway]:
+    """Run a cluster of its own, for as long as the block lasts."""
     # Paths of sockets are limited to 107 bytes, which pytest's folders may exceed.
     folder = Path(tempfile.mkdtemp(prefix="c-", dir="/tmp"))
     try:
@@ -103,6 +112,12 @@ def cluster() -> Iterator[Gateway]:
     finally:
         subprocess.run([str(SCRIPT), "stop", str(folder)], check=False, capture_output=True)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Gateway]:
+    with run_cluster() as found:
+        yield found
 
 
 @pytest.fixture
@@ -135,6 +150,26 @@ def bucket(gateway: Gateway) -> str:
 def store(bucket: str) -> Store:
     """Return a store below a prefix of the bucket."""
     return connect(f"{bucket}/some/prefix")
+
+
+@pytest.fixture
+def env(gateway: Gateway) -> dict[str, str]:
+    """Return what tells a command where the gateway is."""
+    return {name: os.environ[name] for name in NAMES}
+
+
+@pytest.fixture
+def remote(packed: str, bucket: str) -> str:
+    """Return the URL of ``packed`` in a bucket."""
+    copy(packed, f"{bucket}/packed")
+    return f"{bucket}/packed"
+
+
+def copy(source: str, target: str) -> None:
+    """Copy all that lies below one URL to another."""
+    given, taken = connect(source), connect(target)
+    for entry in given.list():
+        taken.write(entry.name, given.read(entry.name))
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import re
 import socket
 import socketserver
 import threading
+import time
 from collections.abc import Callable
 
 Edit = Callable[[bytes], bytes | None]
@@ -15,6 +16,9 @@ class Meddler:
     Attributes:
         edit: Given a piece of a response, returns what is sent on; ``None`` cuts the connection.
         requests: First lines of all requests.
+        unanswered: Connections with an upload that the server has not answered yet.
+        pause_s: Seconds to wait before handing on a full piece (64 KiB) of a request.
+        connections: How many were opened.
 
     Args:
         port: Of the server.
@@ -23,10 +27,14 @@ class Meddler:
     def __init__(self, port: int) -> None:
         self.edit: Edit | None = None
         self.requests: list[str] = []
+        self.unanswered: set[socket.socket] = set()
+        self.pause_s = 0.0
+        self.connections = 0
         meddler = self
 
         class Handler(socketserver.BaseRequestHandler):
             def handle(self) -> None:
+                meddler.connections += 1
                 with socket.create_connection(("127.0.0.1", port)) as server:
                     back = threading.Thread(target=meddler.answer, args=(server, self.request))
                     back.start()
@@ -55,9 +63,12 @@ class Meddler:
         """Hand requests on."""
         try:
             while data := client.recv(1 << 16):
-                self.requests += [
-                    line.decode() for line in re.findall(rb"^(?:GET|HEAD|PUT) \S+", data)
-                ]
+                lines = [line.decode() for line in re.findall(rb"^(?:GET|HEAD|PUT) \S+", data)]
+                self.requests += lines
+                if any(line.startswith("PUT") for line in lines):
+                    self.unanswered.add(client)
+                if self.pause_s and len(data) > 4096:
+                    time.sleep(self.pause_s)
                 server.sendall(data)
             server.shutdown(socket.SHUT_WR)
         except OSError:
@@ -67,6 +78,8 @@ class Meddler:
         """Hand responses back, edited."""
         try:
             while data := server.recv(1 << 16):
+                if not data.startswith(b"HTTP/1.1 100"):
+                    self.unanswered.discard(client)
                 if self.edit is not None:
                     edited = self.edit(data)
                     if edited is None:
@@ -76,3 +89,5 @@ class Meddler:
             client.shutdown(socket.SHUT_RDWR)
         except OSError:
             server.close()
+        finally:
+            self.unanswered.discard(client)

@@ -1,44 +1,25 @@
 """What a command takes as a folder may be a bucket, and what comes out is the same."""
 
-import os
 import random
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from rsdl.core.errors import DataError
+from rsdl.data.pack import PackOptions, pack
+from rsdl.data.sources.folder import FolderSource
 from rsdl.storage.connect import connect
 
 from ..conftest import Rsdl, Run, Write
-from .conftest import Gateway
+from .conftest import Gateway, copy
 
 pytestmark = pytest.mark.ceph
 Compare = Callable[[Run, Run], None]
-NAMES = ("AWS_ENDPOINT_URL_S3", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "RSDL_CACHE",
-         "RSDL_STORE_DEADLINE_S")  # fmt: skip
-
-
-@pytest.fixture
-def env(gateway: Gateway) -> dict[str, str]:
-    """Return what tells a command where the gateway is."""
-    return {name: os.environ[name] for name in NAMES}
-
-
-@pytest.fixture
-def remote(packed: str, bucket: str) -> str:
-    """Return the URL of ``packed`` in a bucket."""
-    copy(packed, f"{bucket}/packed")
-    return f"{bucket}/packed"
-
-
-def copy(source: str, target: str) -> None:
-    """Copy all that lies below one URL to another."""
-    given, taken = connect(source), connect(target)
-    for entry in given.list():
-        taken.write(entry.name, given.read(entry.name))
 
 
 def test_packing_into_a_bucket_gives_the_bytes_of_packing_into_a_folder(
@@ -58,6 +39,30 @@ def test_packing_into_a_bucket_gives_the_bytes_of_packing_into_a_folder(
         for store in (local, remote)
     ]
     assert plans[0] == plans[1] and len(plans[0].splitlines()) == 16
+
+
+def test_of_two_who_pack_at_once_one_is_told(bucket: str, image_tree: Path, tmp_path: Path):
+    store = connect(f"{bucket}/contested")
+    options = PackOptions(shard_bytes=14_000)
+    fractions = (0.5, 0.25, 0.25)
+    ours = FolderSource(image_tree, fractions=fractions, seed=1, name="ours")
+    theirs = FolderSource(image_tree, fractions=fractions, seed=2, name="theirs")
+    begun = []
+
+    def meet(*_: int) -> None:
+        if not begun:
+            begun.append(True)
+            store.write_once(
+                "manifest.json", pack(theirs, connect(str(tmp_path / "theirs")), options).to_json()
+            )
+
+    with pytest.raises(DataError, match="another data set was finished here in the meantime"):
+        pack(ours, store, options, meet)
+    assert b'"theirs"' in store.read("manifest.json")
+    with pytest.raises(DataError, match="holds another data set"):
+        pack(ours, store, options)
+    pack(ours, store, replace(options, overwrite=True))
+    assert b'"ours"' in store.read("manifest.json")
 
 
 def test_verify_names_what_is_damaged(rsdl: Rsdl, remote: str, env: dict[str, str]):

@@ -33,15 +33,6 @@ assert len(paths) == 1 and paths.pop().read_bytes() == b"abcd" * (1 << 20)
 """
 
 
-@pytest.fixture
-def remote(packed: str, bucket: str) -> str:
-    """Return the URL of ``packed`` in a bucket."""
-    store, local = connect(f"{bucket}/packed"), connect(packed)
-    for entry in local.list():
-        store.write(entry.name, local.read(entry.name))
-    return store.url
-
-
 def read_all(config: DataConfig) -> list[bytes]:
     """Read every training sample twice, in an order that jumps between shards."""
     data = DataSet(config).split("train", "split")

@@ -1,20 +1,26 @@
 """What a user is told when the service says no."""
 
+import http.server
 import json
 import logging
 import os
+import threading
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import botocore.auth
 import pytest
 
 from rsdl.core.errors import StorageError, UnreachableError
+from rsdl.storage import client
 from rsdl.storage.connect import connect
+from rsdl.storage.endpoint import StorageConfig
 from rsdl.storage.store import Store
 
 from ..conftest import Rsdl
 from .conftest import ACCESS_KEY, SECRET_KEY, Gateway, free_ports
+from .meddler import Meddler
 
 pytestmark = pytest.mark.ceph
 
@@ -113,6 +119,50 @@ def test_nobody_at_the_endpoint(bucket: str, monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(UnreachableError, match=r": connection refused; check AWS_END") as caught:
         connect(bucket).read("x")
     assert caught.value.exit_code == 1  # not the user's fault, and trying later may help
+
+
+def test_a_name_that_means_no_host_is_not_waited_for_long(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setattr(client, "DOUBT_S", 0.5)  # the deadline is a minute
+    config = StorageConfig(endpoint="http://no-such-host.invalid:7480")
+    with pytest.raises(UnreachableError, match=r"no such host; check storage\.endpoint and the"):
+        connect("s3://bucket", storage=config).read("x")
+
+
+def test_a_server_that_speaks_no_s3(gateway: Gateway):
+    class Page(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(404 if self.command == "HEAD" else self.server.status)  # type: ignore[attr-defined]
+            page = b"<html><body>Hello</body></html>"
+            self.send_header("Content-Length", str(len(page)))
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(page)
+
+        do_HEAD = do_PUT = do_GET
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        config = StorageConfig(endpoint=f"http://127.0.0.1:{server.server_address[1]}")
+        for server.status in (404, 403):  # type: ignore[attr-defined]
+            store = connect("s3://bucket", storage=config)
+            for act in (store.read, store.size, partial(store.write, data=b"1")):
+                with pytest.raises(StorageError, match=r"is no S3 service; check storage\.end"):
+                    act("x")
+        server.shutdown()
+
+
+def test_credentials_that_have_expired(meddler: Meddler, store: Store):
+    """Ceph here has no tokens: the answer is the one that Amazon documents."""
+    page = b"<Error><Code>ExpiredToken</Code><Message>It has expired.</Message></Error>"
+    head = b"HTTP/1.1 400 Bad Request\r\nx-amz-request-id: 1\r\nContent-Length: %d\r\n\r\n"
+    meddler.edit = lambda _: head % len(page) + page
+    with pytest.raises(StorageError, match="the credentials have expired; renew them and run"):
+        store.read("x")
 
 
 def test_an_endpoint_with_a_password_is_not_repeated(bucket: str, monkeypatch: pytest.MonkeyPatch):

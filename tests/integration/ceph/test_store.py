@@ -1,5 +1,6 @@
 """What a store promises, kept by a bucket."""
 
+import errno
 import hashlib
 import os
 import random
@@ -12,21 +13,38 @@ from pathlib import Path
 import pytest
 
 from rsdl.core.errors import StorageError
+from rsdl.storage import wire
 from rsdl.storage.connect import connect
+from rsdl.storage.endpoint import StorageConfig
 from rsdl.storage.store import Entry, Store
 from rsdl.storage.upload import NOTE
 
 from .conftest import Gateway, wait_for
+from .meddler import Meddler
 
 pytestmark = pytest.mark.ceph
 MIB = 1 << 20
 
 UPLOAD = """
 import sys
+from rsdl.storage import wire
 from rsdl.storage.connect import connect
+from rsdl.storage.endpoint import StorageConfig
 with connect(sys.argv[1]).create("big.bin") as path:
     with path.open("wb") as stream:
         stream.truncate(1 << 30)
+"""
+
+DIE_AS_IT_BEGINS = """
+import os, signal
+from rsdl.storage.client import S3Client
+call = S3Client.call
+def die(self, url, operation, **arguments):
+    answer = call(self, url, operation, **arguments)
+    if operation == "create_multipart_upload":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return answer
+S3Client.call = die
 """
 
 
@@ -109,11 +127,11 @@ def test_a_killed_upload_is_never_visible_and_aborted_by_the_next_process(
 
     def has_noted() -> bool:
         """Return whether the upload has begun and its process has written down which it is."""
-        return any(note.stat().st_size for note in spool.glob(f"*/{NOTE}"))
+        return any("UploadId" in note.read_text() for note in spool.glob(f"*/{NOTE}"))
 
     process = subprocess.Popen([sys.executable, "-c", UPLOAD, bucket])
     try:
-        wait_for(has_noted)
+        wait_for(has_noted, 300)
         os.kill(process.pid, signal.SIGKILL)
     finally:
         process.kill()
@@ -123,6 +141,121 @@ def test_a_killed_upload_is_never_visible_and_aborted_by_the_next_process(
     with store.create("other") as path:
         path.write_bytes(b"x")
     assert uploads(gateway, bucket) == [] and list(store.list()) == [Entry("other", 1)]
+
+
+def test_an_upload_killed_before_its_number_was_noted_is_aborted_too(
+    gateway: Gateway, bucket: str, tmp_path: Path
+):
+    code = [sys.executable, "-c", DIE_AS_IT_BEGINS + UPLOAD, bucket]
+    assert subprocess.run(code).returncode == -signal.SIGKILL
+    assert uploads(gateway, bucket) == ["big.bin"]
+    other = gateway.boto().create_multipart_upload(
+        Bucket=bucket.removeprefix("s3://"), Key="big.bin.other"
+    )
+    assert other["UploadId"]
+    with connect(bucket).create("other") as path:
+        path.write_bytes(b"x")
+    assert uploads(gateway, bucket) == ["big.bin.other"], "another's upload must stay"
+    assert not list((tmp_path / "cache" / "spool").iterdir())
+
+
+def test_an_upload_to_another_service_stays_noted_but_takes_no_room(
+    gateway: Gateway, bucket: str, tmp_path: Path
+):
+    code = [sys.executable, "-c", DIE_AS_IT_BEGINS + UPLOAD, bucket]
+    assert subprocess.run(code).returncode == -signal.SIGKILL
+    config = StorageConfig(endpoint=gateway.url.replace("127.0.0.1", "localhost"))
+    with connect(bucket, storage=config).create("other") as path:
+        path.write_bytes(b"x")
+    assert uploads(gateway, bucket) == ["big.bin"]
+    assert [path.name for path in tmp_path.glob("cache/spool/*/*")] == [NOTE]
+
+
+def test_of_several_who_write_once_one_succeeds_and_whoever_writes_the_same(either: Store):
+    with ThreadPoolExecutor(8) as pool:
+        told = list(pool.map(lambda n: either.write_once("m", b"%d" % (n % 4)), range(16)))
+    winner = int(either.read("m"))
+    assert [number for number in range(16) if told[number]] == list(range(winner, 16, 4))
+
+
+def test_an_answer_that_was_lost_is_no_rival(meddler: Meddler, store: Store):
+    lost = []
+
+    def lose(data: bytes) -> bytes | None:
+        if lost or not data.startswith(b"HTTP/1.1 200"):
+            return data
+        lost.append(data)
+        return None
+
+    meddler.edit = lose
+    assert store.write_once("m", b"ours") and lost
+    assert not store.write_once("m", b"theirs") and store.read("m") == b"ours"
+
+
+def test_without_a_cache_a_path_needs_no_disk(bucket: str, tmp_path: Path):
+    data = random.Random(3).randbytes(9 * MIB)
+    connect(bucket).write("x", data)
+    (tmp_path / "cache").rename(tmp_path / "before") if (tmp_path / "cache").exists() else None
+    store = connect(bucket, None)
+    assert store.local("x").read_bytes() == data and store.local("x").stat().st_size == len(data)
+    assert not (tmp_path / "cache").exists()
+
+
+def test_an_endpoint_in_the_config_is_taken_rather_than_the_environments(
+    gateway: Gateway, bucket: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
+    store = connect(bucket, storage=StorageConfig(endpoint=gateway.url))
+    store.write("x", b"1")
+    assert store.read("x") == store.local("x").read_bytes() == b"1"
+
+
+def test_a_proxy_is_used_and_left_out_as_the_environment_says(
+    gateway: Gateway, bucket: str, meddler: Meddler, monkeypatch: pytest.MonkeyPatch
+):
+    # Asked for whole URLs, the gateway is its own forwarding proxy.
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", gateway.url)
+    monkeypatch.setenv("HTTP_PROXY", meddler.url)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("http_proxy", raising=False)
+    store = connect(f"{bucket}/proxied")
+    store.write("x", b"12345" * MIB)
+    assert store.local("x").read_bytes() == b"12345" * MIB
+    assert any(line.startswith(f"GET {gateway.url}/") for line in meddler.requests)
+    before = len(meddler.requests)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    assert connect(f"{bucket}/proxied").size("x") == 5 * MIB
+    assert len(meddler.requests) == before
+
+
+def test_bytes_from_the_socket_are_spliced_and_the_connection_serves_again(
+    meddler: Meddler, store: Store, monkeypatch: pytest.MonkeyPatch
+):
+    store.write("x", random.Random(4).randbytes(5 * MIB))
+    spliced, splice = [], os.splice
+    monkeypatch.setattr(os, "splice", lambda *a, **k: spliced.append(1) or splice(*a, **k))
+    for name in ("x", "x"):
+        store.write(name, store.read(name))
+        blob = store.open(name)
+        blob.close()
+    assert spliced, "the short way was not found: has a library changed?"
+    assert meddler.connections == 1
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOSYS])
+def test_a_kernel_that_cannot_splice_copies(
+    number: int, store: Store, monkeypatch: pytest.MonkeyPatch
+):
+    data = random.Random(6).randbytes(9 * MIB)
+    store.write("x", data)
+
+    def refuse(*_: object, **__: object) -> int:
+        raise OSError(number, "no")
+
+    monkeypatch.setattr(os, "splice", refuse)
+    monkeypatch.setattr(wire, "_state", {"splices": True})
+    assert store.local("x").read_bytes() == data
 
 
 def test_a_listing_goes_on_after_its_first_thousand(store: Store):

@@ -1,0 +1,109 @@
+"""Training from the device's memory: killed, resumed, in two processes, and on from files."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+
+from rsdl.data.dataset import DataConfig, DataSet
+
+if TYPE_CHECKING:
+    from tests.integration.conftest import Compare, Find, Rsdl, Run, Write
+
+pytestmark = pytest.mark.slow
+
+RESIDENT = {"data__resident": "on", "data__tail": "pad", "checkpoint__every_minutes": 1e-4}
+
+
+def spoil(packed: str, sample: int) -> None:
+    """Write zeros over the image of a training sample."""
+    index = DataSet(DataConfig(url=packed)).split("train", "").index
+    row = index.rows[sample]
+    with (Path(packed) / index.name(sample).partition(":")[0]).open("r+b") as shard:
+        shard.seek(int(row["offset"]))
+        shard.write(bytes(int(row["length"])))
+
+
+def forget_bytes(run: "Run") -> None:
+    """Take what was read out of checkpoints: a killed run has truly read the split again."""
+    for name in ("last", "best"):
+        content = run.load(name)
+        content.get("rsdl", {}).get("tally", {}).update(encoded_bytes=0, decoded_bytes=0)
+        torch.save(content, run.folder / "checkpoints" / f"{name}.ckpt")
+
+
+def test_killed_at_any_moment_a_resident_run_ends_bit_equal(
+    rsdl: "Rsdl", write_config: "Write", run_at: "Find", compare_runs: "Compare", packed: str
+):
+    spoil(packed, 4)
+    fields: dict[str, Any] = RESIDENT | {
+        "trainer__accumulate": 2,
+        "data__on_corrupt": "skip",
+        "augment": {"mixup": 0.2, "cutmix": 1.0},
+        "data__batch_size": 8,
+    }
+    whole, killed = write_config("whole", **fields), write_config("killed", **fields)
+    ended = rsdl("train", whole)
+    assert ended.returncode == 0, ended.stderr
+    assert "loading 18 images (0.00 GB) onto cpu" in ended.stderr
+    record = run_at("whole").record
+    assert [(e["delivered"], e["skipped"], e["balanced"]) for e in record["ledger"]] == [
+        (17, 1, True)
+    ] * 3
+    assert record["bytes_decoded"] == 17 * 40 * 48 * 3
+
+    moments, deaths = random.Random(1), 0
+    while deaths < 6:
+        begin = ["train", killed, "--restart"]
+        # Loading alone takes some 40 reads.
+        while (ended := rsdl(*begin, die=moments.randint(30, 150))).returncode:
+            assert ended.returncode == -signal.SIGKILL, ended.stderr
+            begin = ["train", killed]
+            deaths += 1
+            assert deaths < 100, "no progress"
+        forget_bytes(run_at("whole"))
+        forget_bytes(run_at("killed"))
+        compare_runs(run_at("whole"), run_at("killed"))
+
+
+def test_two_resident_processes_do_what_one_does(
+    rsdl: "Rsdl", write_config: "Write", run_at: "Find"
+):
+    # No batch norm, no dropout: what may differ is the order in which floats are added.
+    fields = RESIDENT | {"model__name": "test_vit", "data__batch_size": 8}
+    assert rsdl("train", write_config("one", **fields)).returncode == 0
+    config = write_config("two", **fields)
+    command = [sys.executable, "-m", "rsdl", "train", str(config), "trainer.devices=2"]
+    ended = subprocess.run(
+        command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stderr.count("loading 18 images") == 1
+    one, two = run_at("one"), run_at("two")
+    assert two.record["ledger"] == one.record["ledger"] and two.record["device_count"] == 2
+    for left, right in zip(one.rows, two.rows, strict=True):
+        assert left["step"] == right["step"] and left["samples"] == right["samples"]
+        for name in ("train_loss", "val_loss"):
+            if left[name]:
+                assert float(right[name]) == pytest.approx(float(left[name]), rel=2e-3)
+
+
+def test_a_run_may_go_on_in_another_tier(rsdl: "Rsdl", write_config: "Write", run_at: "Find"):
+    config = write_config("run", **RESIDENT)
+    assert rsdl("train", config, die=120).returncode == -signal.SIGKILL
+    ended = rsdl("train", config, "data.resident=off")
+    assert ended.returncode == 0, ended.stderr
+    assert "loading" not in ended.stderr
+    assert all(entry["balanced"] for entry in run_at("run").record["ledger"])
+
+
+def test_another_word_is_refused_in_one_line(rsdl: "Rsdl", write_config: "Write"):
+    ended = rsdl("train", write_config("run"), "data.resident=always")
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("data.resident: input should be 'auto', 'off' or 'on'")

@@ -1,0 +1,112 @@
+"""Figures, ratios and the pages that are made of them."""
+
+import argparse
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks.measure import (
+    Aim,
+    Row,
+    Table,
+    build_result,
+    pair_ratio,
+    take_turns,
+    write_result,
+)
+from benchmarks.page import format_figure, print_result
+from benchmarks.results import read_results, render
+
+
+def test_everyone_has_a_turn_in_each_round_and_warmups_do_not_count() -> None:
+    turns: list[str] = []
+
+    def contender(name: str) -> float:
+        turns.append(name)
+        return float(len(turns))
+
+    figures = take_turns(
+        {"a": lambda: contender("a"), "b": lambda: contender("b")}, rounds=3, warmups=1
+    )
+    rounds = [sorted(turns[first : first + 2]) for first in range(0, 8, 2)]
+    assert rounds == [["a", "b"]] * 4
+    assert [len(values) for values in figures.values()] == [3, 3]
+    assert min(min(values) for values in figures.values()) > 2  # the first two were to warm up
+
+
+def test_no_contender_always_follows_the_same_one() -> None:
+    turns: list[str] = []
+    take_turns({"a": lambda: turns.append("a") or 1.0, "b": lambda: turns.append("b") or 1.0})
+    assert {tuple(turns[first : first + 2]) for first in range(0, len(turns), 2)} == {
+        ("a", "b"),
+        ("b", "a"),
+    }
+
+
+def test_a_ratio_is_taken_within_rounds() -> None:
+    # The machine was ten times slower in the second round, for both.
+    ratio = pair_ratio([10.0, 1.0, 12.0], [5.0, 0.5, 5.0])
+    assert ratio is not None
+    assert (ratio.median, ratio.low, ratio.high) == (2.0, 2.0, 2.4)
+
+
+@pytest.mark.parametrize("theirs", [[], [1.0], [1.0, 0.0]])
+def test_no_ratio_without_its_pairs(theirs: list[float]) -> None:
+    assert pair_ratio([1.0, 2.0], theirs) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "at_least", "met"),
+    [(0.85, True, True), (0.84, True, False), (1.1, False, False), (0.85, False, True)],
+)
+def test_an_aim_is_met_on_its_side_of_the_bound(value: float, at_least: bool, met: bool) -> None:
+    assert Aim("speed", value, 0.85, at_least).met is met
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(None, "-"), (12345.6, "12,346"), (0.98765, "0.988"), (5.0, "5")]
+)
+def test_figures_have_three_digits_that_count(value: float | None, text: str) -> None:
+    assert format_figure(value) == text
+
+
+def test_an_absent_contender_is_on_the_page_with_what_helps(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_result(result_of_two(), tmp_path / "loader.json")
+    (result,) = read_results(tmp_path)
+    page = render([result])
+    print_result(result)
+    for text in (page, capsys.readouterr().out):
+        assert "FFCV" in text
+        assert "not installed: pip install ffcv" in text
+        assert "MISSED: ours over theirs" in text
+        assert "2 (1.5 to 2.5)" in text
+    assert result["command"] in page
+    assert result["date"] in page
+    assert result["machine"]["processor"] in page
+
+
+def test_every_line_of_a_table_on_the_page_has_all_columns() -> None:
+    lines = [line for line in render([result_of_two()]).splitlines() if line.startswith("|")]
+    assert len(lines) == 2 + 3
+    assert {line.count("|") - line.count("\\|") for line in lines} == {6}
+
+
+def test_options_of_any_type_are_written(tmp_path: Path) -> None:
+    options = argparse.Namespace(images=tmp_path, sizes=[1, 2], python=None)
+    result = build_result("loader", "Loading", [], options=vars(options))
+    write_result(result, tmp_path / "new" / "loader.json")
+    written = json.loads((tmp_path / "new" / "loader.json").read_text())
+    assert written["options"] == {"images": str(tmp_path), "sizes": [1, 2], "python": None}
+
+
+def result_of_two() -> dict[str, object]:
+    rows = [
+        Row("ours", [1.5, 2.0, 2.5], "a | b", {"CPU ms/image": 0.5}),
+        Row("theirs", [1.0, 1.0, 1.0]),
+        Row("FFCV", note="not installed: pip install ffcv"),
+    ]
+    table = Table("Images", "images/s", "theirs", rows, [Aim("ours over theirs", 2.0, 2.5)])
+    return build_result("loader", "Loading", [table], options={})
