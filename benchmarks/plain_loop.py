@@ -6,13 +6,13 @@ JPEG from its shard every epoch, crops at random, keeps the ledger and may be ki
 Both train the same network on the same data set; epochs alternate, so that a noisy machine is noisy
 for both, and the first of each is not counted.
 
-    python benchmarks/plain_loop.py DATASET_URL [--model resnet18] [--image-size 96] [--epochs 4]
+    python -m benchmarks.plain_loop DATASET_URL [--model resnet18] [--image-size 96]
 """
 
 import argparse
-import statistics
 import tempfile
 import time
+from typing import Any
 
 import numpy as np
 import timm
@@ -21,7 +21,10 @@ import torch.nn.functional as F
 from rich.console import Console
 from torch import Tensor
 
-from rsdl.commands.session import open_session
+from benchmarks.machine import describe_versions
+from benchmarks.measure import Row, Table, build_result, run_benchmark
+from rsdl.commands.ranks import find_ranks
+from rsdl.commands.session import Begun, open_session
 from rsdl.config.load import validate
 from rsdl.config.run import RunConfig
 from rsdl.data.crop import CropRule
@@ -31,6 +34,7 @@ from rsdl.data.plan import Share
 from rsdl.storage.connect import connect
 from rsdl.train.preempt import StopRequest
 from rsdl.train.record import RunFolder
+from rsdl.train.trainer import fit_to_place
 
 
 def load_images(dataset: DataSet, image_size: int) -> tuple[Tensor, Tensor]:
@@ -86,21 +90,22 @@ class PlainLoop:
             batch = (batch.float() - self.mean) / self.std
             loss = F.cross_entropy(self.network(batch), self.labels[rows], label_smoothing=0.1)
             self.optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             self.optimizer.step()
             self.schedule.step()
         return (time.perf_counter() - begin) / (num_batches * self.batch_size)
 
 
-def main() -> None:
-    """Measure, and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("url")
-    parser.add_argument("--model", default="resnet18")
-    parser.add_argument("--image-size", type=int, default=96)
-    parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--epochs", type=int, default=4)
-    options = parser.parse_args()
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this benchmark's own options."""
+    parser.add_argument("url", help="packed data set, of 3 bands")
+    parser.add_argument("--model", default="resnet18", help="network (%(default)s)")
+    parser.add_argument("--image-size", type=int, default=96, help="px (%(default)s)")
+    parser.add_argument("--batch-size", type=int, default=32, help="images (%(default)s)")
+
+
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    """Measure; return the result."""
     config = validate(
         {
             "name": "plain-loop",
@@ -111,17 +116,20 @@ def main() -> None:
             },
             "model": {"name": options.model},
             "task": {"label_smoothing": 0.1},
-            "trainer": {"accelerator": "cpu", "max_epochs": options.epochs},
+            # The first epoch of each is not counted.
+            "trainer": {"accelerator": "cpu", "max_epochs": 1 + options.rounds},
         }
     )
-    dataset = DataSet(config.data)
-    plain, ours = measure(config, dataset)
-    print(f"{options.model} at {options.image_size} px, batch {options.batch_size}, "
-          f"{torch.get_num_threads()} threads, medians of {len(ours)} epochs")  # fmt: skip
-    print(f"plain loop  {1e3 * statistics.median(plain):7.2f} ms/image")
-    print(f"rsdl train  {1e3 * statistics.median(ours):7.2f} ms/image")
-    pairs = [a / b for a, b in zip(ours, plain, strict=True)]
-    print(f"rsdl / plain {statistics.median(pairs):.3f}  ({min(pairs):.3f} to {max(pairs):.3f})")
+    plain, ours = measure(config, DataSet(config.data))
+    rows = [
+        Row("plain loop", [1e3 * value for value in plain], "one batch after another from memory"),
+        Row("rsdl train", [1e3 * value for value in ours], "from shards, without validation"),
+    ]
+    title = f"Training {options.model} at {options.image_size} px: rsdl beside a plain PyTorch loop"
+    threads = f"batch {options.batch_size}, {torch.get_num_threads()} threads"
+    table = Table(f"Epochs in turn, {threads}", "ms/image", "plain loop", rows)
+    versions = describe_versions(("rsdl-train", "torch", "pytorch-lightning", "timm"))
+    return build_result("plain_loop", title, [table], options=vars(options), versions=versions)
 
 
 def measure(config: RunConfig, dataset: DataSet) -> tuple[list[float], list[float]]:
@@ -146,11 +154,19 @@ def measure(config: RunConfig, dataset: DataSet) -> tuple[list[float], list[floa
 
     with tempfile.TemporaryDirectory() as output:
         folder = RunFolder(connect(output))
-        session = open_session(config, folder, None, StopRequest(), Console(quiet=True))
+        fitted = fit_to_place(config.trainer, None)
+        config = config.model_copy(update={"trainer": fitted})
+        ranks = find_ranks(fitted, StopRequest())
+        session = open_session(config, folder, Begun(), ranks, Console(quiet=True))
         session.trainer.callbacks.append(Turns())  # type: ignore[attr-defined]
         session.trainer.limit_val_batches = 0
         session.trainer.fit(session.module, datamodule=session.data)
     return plain[1:], ours[1:]
+
+
+def main() -> None:
+    """Run the benchmark."""
+    run_benchmark(__doc__, add_arguments, run)
 
 
 if __name__ == "__main__":

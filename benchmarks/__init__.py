@@ -1,0 +1,1 @@
+"""Measurements of rsdl beside its peers; each file is a benchmark with ``run`` and ``main``."""

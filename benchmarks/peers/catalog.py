@@ -1,0 +1,89 @@
+"""The loaders by name: where each is set up, what it needs, and whose advice it follows."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """One loader.
+
+    Attributes:
+        module: File beside this one; has ``build(task, ...)``, which converts once what it must.
+        packages: Distributions whose versions matter.
+        install: How to get it.
+        docs: The page that its set-up follows.
+        arguments: Further arguments of ``build``.
+        ours: Whether it is rsdl itself, or made of its decoder, and so runs in its environment.
+    """
+
+    module: str
+    packages: tuple[str, ...]
+    install: str
+    docs: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    ours: bool = False
+
+
+EXTRA = 'pip install "rsdl-train[bench]"'
+
+
+def _ours(module: str, **arguments: bool) -> Peer:
+    packages = ("rsdl-train", "simplejpeg", "opencv-python-headless")
+    return Peer(module, packages, 'pip install -e ".[bench]"', "README.md", arguments, ours=True)
+
+
+PEERS: dict[str, Peer] = {
+    "rsdl": _ours("ours"),
+    "rsdl, first epoch of the decoded tier": _ours("ours", decoded=True, first=True),
+    "rsdl, decoded tier": _ours("ours", decoded=True),
+    "rsdl, scaled decode": _ours("ours", scaled=True),
+    "decoder alone": _ours("decoder"),
+    "decoder, crop and resize alone": _ours("decoder", resize=True),
+    "torchvision ImageFolder": Peer(
+        "image_folder",
+        ("torchvision", "pillow"),
+        EXTRA,
+        "https://github.com/pytorch/examples/blob/main/imagenet/main.py",
+    ),
+    "WebDataset": Peer(
+        "webdataset_stock",
+        ("webdataset", "pillow"),
+        EXTRA,
+        "https://github.com/webdataset/webdataset/blob/main/README.md",
+    ),
+    "MosaicML Streaming": Peer(
+        "mosaicml_streaming",
+        ("mosaicml-streaming", "pillow"),
+        EXTRA,
+        "https://docs.mosaicml.com/projects/streaming/en/stable/getting_started/quick_start.html",
+    ),
+    "LitData": Peer(
+        "litdata_streaming",
+        ("litdata",),
+        EXTRA,
+        "https://github.com/Lightning-AI/litData/blob/main/README.md",
+    ),
+    "DALI on CPU": Peer(
+        "dali_cpu",
+        ("nvidia-dali-cuda130",),
+        EXTRA,
+        "https://docs.nvidia.com/deeplearning/dali/user-guide/docs/examples/use_cases/pytorch/"
+        "resnet50/pytorch-resnet50.html",
+    ),
+    "FFCV, JPEG": Peer(
+        "ffcv_loader",
+        ("ffcv", "numba"),
+        "apt-get install libopencv-dev libturbojpeg0-dev pkg-config g++, then pip install ffcv",
+        "https://github.com/libffcv/ffcv-imagenet/blob/main/train_imagenet.py",
+        {"mode": "jpg"},
+    ),
+    "FFCV, raw": Peer(
+        "ffcv_loader",
+        ("ffcv", "numba"),
+        "apt-get install libopencv-dev libturbojpeg0-dev pkg-config g++, then pip install ffcv",
+        "https://github.com/libffcv/ffcv-imagenet/blob/main/train_imagenet.py",
+        {"mode": "raw"},
+    ),
+}

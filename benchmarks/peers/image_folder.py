@@ -1,0 +1,25 @@
+"""torchvision's ImageFolder under PyTorch's DataLoader, as PyTorch's ImageNet example has it."""
+
+from torch.utils.data import DataLoader
+from torchvision.datasets import ImageFolder
+
+from benchmarks.peers.task import Counter, Feed, Task
+from benchmarks.peers.transform import build_transform
+
+
+def build(task: Task) -> Feed:
+    """Return the loader; its workers live on from epoch to epoch."""
+    loader = DataLoader(
+        ImageFolder(task.images, build_transform(task)),
+        batch_size=task.batch_size,
+        shuffle=True,
+        num_workers=task.workers,
+        drop_last=True,
+        persistent_workers=True,
+    )
+
+    def run_epoch(take: Counter) -> None:
+        for images, labels in loader:
+            take(images, labels)
+
+    return Feed(run_epoch, note="worker processes, Pillow")

@@ -1,0 +1,110 @@
+"""rsdl itself: what its data module delivers to the training step, normalised as it does it."""
+
+import itertools
+import shutil
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+
+from benchmarks.peers.task import Counter, Feed, Task
+from rsdl.core.errors import ConfigError
+from rsdl.data.augment import Augment, AugmentConfig
+from rsdl.data.dataset import DataConfig, DataSet
+from rsdl.data.module import DataModule
+
+CACHE = "decoded"
+
+
+class Epochs:
+    """A data module under a trainer that counts epochs, as Lightning's loop asks for them."""
+
+    def __init__(self, config: DataConfig, seed: int) -> None:
+        self.trainer = pl.Trainer(
+            accelerator="cpu", devices=1, logger=False, enable_checkpointing=False,
+            enable_progress_bar=False, enable_model_summary=False,
+        )  # fmt: skip
+        self.module = DataModule(DataSet(config), seed=seed)
+        self.module.trainer = self.trainer
+        self.manifest = self.module.data.manifest
+        self.epoch = 0
+
+    def __iter__(self) -> Any:  # noqa: ANN401 - an iterator of batches
+        """Return the batches of the next epoch."""
+        progress = self.trainer.fit_loop.epoch_progress
+        progress.current.processed = self.epoch  # type: ignore[attr-defined]
+        self.epoch += 1
+        return iter(self.module.train_dataloader())
+
+
+def build(task: Task, *, decoded: bool = False, first: bool = False, scaled: bool = False) -> Feed:
+    """Return the loader.
+
+    Args:
+        task: What to do.
+        decoded: Whether pixels are kept decoded from the first epoch on.
+        first: Whether every turn is such a first epoch.
+        scaled: Whether JPEGs are decoded at a reduced scale where the crop allows it.
+
+    Raises:
+        ConfigError: If this version of rsdl has no such option.
+    """
+    root = task.folder(f"{CACHE}-{task.delivery}-{'first' if first else 'later'}")
+    shutil.rmtree(root)
+    turns = itertools.count()
+
+    def open_epochs() -> Epochs:
+        # A folder that was never there: a process may not take away a cache that it has opened.
+        cache = str(root / str(next(turns)))
+        return Epochs(build_config(task, decoded=decoded, scaled=scaled, cache=cache), task.seed)
+
+    epochs = open_epochs()
+    augment = Augment(
+        AugmentConfig(flip=False, rotate90=False),
+        epochs.manifest.mean,
+        epochs.manifest.std,
+        epochs.manifest.dtype,
+    )
+
+    def run_epoch(take: Counter) -> None:
+        for batch in epochs:
+            if task.delivery == "float32":
+                with torch.inference_mode():
+                    images, _ = augment(batch, training=True)
+            else:
+                # [B, H, W, C] -> [B, C, H, W], the same memory
+                images = batch.images.permute(0, 3, 1, 2)
+            take(images, batch.targets)
+
+    def reset() -> None:
+        nonlocal epochs
+        epochs = open_epochs()
+
+    if decoded and not first:
+        run_epoch(Counter(task))
+    return Feed(run_epoch, reset if first else None, note="threads")
+
+
+def build_config(task: Task, *, decoded: bool, scaled: bool, cache: str) -> DataConfig:
+    """Return the config of the run that the task is a part of."""
+    fields: dict[str, Any] = {
+        "url": task.shards,
+        "batch_size": task.batch_size,
+        "image_size": task.image_size,
+        "num_workers": task.workers,
+        "crop_scale": task.scale,
+        "crop_ratio": task.ratio,
+        "tail": "drop",
+        "cache": {"folder": cache},
+    }
+    wanted = {
+        "decoded_cache": "auto" if decoded else "off",
+        "scaled_decode": scaled,
+        "resident": "off",
+    }
+    known = DataConfig.model_fields
+    for name, on in (("decoded_cache", decoded), ("scaled_decode", scaled)):
+        if on and name not in known:
+            raise ConfigError(f"data.{name}", "is not in this version of rsdl", "take a newer one")
+    fields |= {name: value for name, value in wanted.items() if name in known}
+    return DataConfig.model_validate(fields)

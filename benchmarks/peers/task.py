@@ -1,0 +1,131 @@
+"""What every loader is asked to do, what it hands back, and the check that it did the work.
+
+All deliver batches with labels to the main process of a training run, on the CPU: RGB images
+cropped at random (8% to 100% of the area, 3:4 to 4:3) and resized, without flips. Either ``uint8``,
+which is normalised on the training device, or ``float32``, normalised on the host.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One loading task.
+
+    Attributes:
+        images: Folder of class folders of JPEGs.
+        shards: The same images as shards, in the WebDataset format, with rsdl's manifest.
+        work: Folder for what a loader makes of them once.
+        delivery: ``uint8``, or ``float32`` normalised by ``mean`` and ``std``.
+        batch_size: Samples in a batch; the incomplete last one is dropped.
+        workers: Worker processes or threads.
+        image_size: Side of the delivered images in pixels.
+        scale: Smallest and largest share of the area that a crop has.
+        ratio: Smallest and largest width over height of a crop.
+        mean: Mean of each band, in ``[0, 255]``.
+        std: Standard deviation of each band, likewise.
+        seed: Seed of order and crops, where a loader takes one.
+        decoded_bytes: Bytes of all images decoded at full size.
+    """
+
+    images: str
+    shards: str
+    work: str
+    delivery: str
+    batch_size: int = 64
+    workers: int = 2
+    image_size: int = 224
+    scale: tuple[float, float] = (0.08, 1.0)
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    seed: int = 0
+    decoded_bytes: int = 0
+
+    def to_json(self) -> str:
+        """Return the task as one line."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> "Task":
+        """Return the task that a line holds."""
+        fields: dict[str, Any] = json.loads(text)
+        pairs: Any = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+        return cls(**pairs)
+
+    def folder(self, name: str) -> Path:
+        """Return a loader's own folder, made where it does not exist."""
+        path = Path(self.work) / name
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def list_images(self) -> list[tuple[Path, int]]:
+        """Return every image with its class, ordered by name."""
+        folders = sorted(path for path in Path(self.images).iterdir() if path.is_dir())
+        return [
+            (path, label)
+            for label, folder in enumerate(folders)
+            for path in sorted(folder.iterdir())
+        ]
+
+
+class Counter:
+    """Counts images, and looks at the first batch it ever gets."""
+
+    def __init__(self, task: Task) -> None:
+        self.images = 0
+        self._task = task
+        self._checked = False
+
+    def __call__(self, images: Any, labels: Any) -> None:  # noqa: ANN401 - a tensor, of whatever
+        """Take a batch."""
+        if not self._checked:
+            self._checked = True
+            check_delivery(self._task, images, labels)
+        self.images += len(images)
+
+    def count(self, images: int) -> None:
+        """Count images that are delivered nowhere."""
+        self.images += images
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """A loader that is ready.
+
+    Attributes:
+        run_epoch: Runs one epoch, giving the counter images and labels of each batch.
+        reset: Called before each turn, untimed; then a turn is one epoch: the first one.
+        note: What to know about this loader.
+    """
+
+    run_epoch: Callable[[Counter], None]
+    reset: Callable[[], None] | None = None
+    note: str = ""
+
+
+def check_delivery(task: Task, images: Any, labels: Any) -> None:  # noqa: ANN401
+    """Refuse a batch that is not what everyone was asked for.
+
+    Args:
+        task: What was asked for.
+        images: Should be a tensor ``[B, 3, S, S]`` of the type asked for.
+        labels: Should be a tensor of as many integers, not all equal.
+
+    Raises:
+        ValueError: If it is not.
+    """
+    shape = (task.batch_size, 3, task.image_size, task.image_size)
+    if tuple(images.shape) != shape or str(images.dtype) != f"torch.{task.delivery}":
+        raise ValueError(f"delivers {tuple(images.shape)} {images.dtype}, not {shape} as asked")
+    pixels = images.float()
+    middle, spread = float(pixels.mean()), float(pixels.std())
+    wanted = (sum(task.mean) / 3, sum(task.std) / 3) if task.delivery == "uint8" else (0.0, 1.0)
+    if abs(middle - wanted[0]) > 0.5 * wanted[1] or not 0.5 < spread / wanted[1] < 1.5:
+        raise ValueError(f"delivers pixels of mean {middle:.3g} and std {spread:.3g}, not {wanted}")
+    if len(labels.flatten()) != task.batch_size or int(labels.min()) == int(labels.max()):
+        raise ValueError("delivers labels that are not those of a shuffled batch")
