@@ -26,6 +26,7 @@ PER_CLASS = 12
 PARTS = {
     "ceph": "apt-get install ceph-mon ceph-osd radosgw curl openssl",
     "chromium": "apt-get install chromium",
+    "kubectl": "install kubectl 1.30 or newer",
     "netns": "run as root with iproute2, where network namespaces are allowed",
     "tmpfs": "run as root where mounting is allowed",
     "patience": "set RSDL_TEST_PATIENCE=1",

@@ -1,0 +1,27 @@
+"""Names that manifests carry and that everything else finds jobs by: labels, annotations, kinds.
+
+The first six are the labels that Kubernetes recommends; what they lack is ours, under one prefix.
+"""
+
+NAME = "app.kubernetes.io/name"
+INSTANCE = "app.kubernetes.io/instance"
+VERSION = "app.kubernetes.io/version"
+COMPONENT = "app.kubernetes.io/component"
+PART_OF = "app.kubernetes.io/part-of"
+MANAGED_BY = "app.kubernetes.io/managed-by"
+
+PREFIX = "rsdl.io"
+ARCHITECTURE = f"{PREFIX}/architecture"
+DATASET = f"{PREFIX}/dataset"
+STUDY = f"{PREFIX}/study"
+
+# An annotation: the config that a job trains, as it is named in ``configs/``, without ``.yaml``.
+CONFIG = f"{PREFIX}/config"
+
+APP = "rsdl"
+TRAIN, DATA, DEV = "train", "data", "dev"  # values of COMPONENT
+
+
+def job_name(config: str) -> str:
+    """Return the name of the job that trains a config: ``resnet50_ucm`` is ``resnet50-ucm``."""
+    return config.replace("_", "-").replace(".", "-").lower()

@@ -1,0 +1,163 @@
+"""Kubernetes objects as plain mappings, from YAML files and from Kustomize folders.
+
+A folder with a ``kustomization.yaml`` is built by whichever of ``kustomize`` and ``kubectl`` is
+here; plain YAML needs neither. Nothing of this talks to a cluster.
+"""
+
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from rsdl.core.errors import ConfigError
+
+KUSTOMIZATIONS = ("kustomization.yaml", "kustomization.yml", "Kustomization")
+SUFFIXES = (".yaml", ".yml", ".json")
+BUILD_LIMIT_S = 120
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """One object of a cluster.
+
+    Attributes:
+        source: The file that holds it, or the folder that it was built from.
+        body: The object.
+    """
+
+    source: str
+    body: Mapping[str, Any]
+
+    @property
+    def kind(self) -> str:
+        """Its kind, such as ``Job``; empty where it says none."""
+        return str(self.body.get("kind") or "")
+
+    @property
+    def name(self) -> str:
+        """Its name; empty where it has none."""
+        return str(self._metadata.get("name") or "")
+
+    @property
+    def namespace(self) -> str | None:
+        """Its namespace; ``None`` for the one that kubectl stands in."""
+        value = self._metadata.get("namespace")
+        return None if value is None else str(value)
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """Its labels."""
+        found = self._metadata.get("labels")
+        return found if isinstance(found, Mapping) else {}
+
+    @property
+    def annotations(self) -> Mapping[str, str]:
+        """Its annotations."""
+        found = self._metadata.get("annotations")
+        return found if isinstance(found, Mapping) else {}
+
+    @property
+    def title(self) -> str:
+        """What a message calls it: ``Job/resnet50-ucm``."""
+        return f"{self.kind or '?'}/{self.name or '?'}"
+
+    @property
+    def _metadata(self) -> Mapping[str, Any]:
+        found = self.body.get("metadata")
+        return found if isinstance(found, Mapping) else {}
+
+
+def load_manifests(target: str) -> list[Manifest]:
+    """Return the objects of a file, of a Kustomize folder, or of all files below a plain folder.
+
+    Args:
+        target: A YAML or JSON file, or a folder.
+
+    Raises:
+        ConfigError: If there is nothing there, it is not YAML, or Kustomize refuses it.
+    """
+    path = Path(target)
+    if path.is_dir():
+        if any((path / name).is_file() for name in KUSTOMIZATIONS):
+            return build(target)
+        files = sorted(p for p in path.rglob("*") if p.suffix in SUFFIXES and p.is_file())
+        found = [manifest for file in files for manifest in read_file(file)]
+        if not found:
+            raise ConfigError(target, "holds no manifest", "name a file, or a Kustomize folder")
+        return found
+    if not path.is_file():
+        raise ConfigError(target, "no such file or folder", "name a manifest or a Kustomize folder")
+    return list(read_file(path))
+
+
+def read_file(path: Path) -> Iterator[Manifest]:
+    """Yield the objects of a YAML or JSON file; lists are taken apart.
+
+    Raises:
+        ConfigError: If it cannot be read, or holds something else.
+    """
+    try:
+        text = path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(str(path), f"cannot be read: {error}") from error
+    return parse(text, str(path))
+
+
+def parse(text: str, source: str) -> Iterator[Manifest]:
+    """Yield the objects of a YAML stream; lists are taken apart.
+
+    Args:
+        text: The stream.
+        source: Where it is from, for messages.
+
+    Raises:
+        ConfigError: If it is not YAML, or a document is no mapping.
+    """
+    try:
+        documents = list(yaml.safe_load_all(text))
+    except yaml.YAMLError as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(source, f"is not YAML: {reason}") from error
+    for document in documents:
+        if document is None:
+            continue
+        if not isinstance(document, dict):
+            raise ConfigError(source, f"holds {document!r}, which is no object of Kubernetes")
+        items = document.get("items")
+        if str(document.get("kind", "")).endswith("List") and isinstance(items, list):
+            yield from (Manifest(source, item) for item in items if isinstance(item, dict))
+        else:
+            yield Manifest(source, document)
+
+
+def build(folder: str) -> list[Manifest]:
+    """Return the objects that Kustomize makes of a folder.
+
+    Raises:
+        ConfigError: If neither kustomize nor kubectl is here, or it refuses.
+    """
+    command = _builder()
+    try:
+        done = subprocess.run(
+            [*command, folder], capture_output=True, text=True, timeout=BUILD_LIMIT_S, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ConfigError(folder, f"was not built in {BUILD_LIMIT_S} s") from error
+    if done.returncode:
+        reason = " ".join(done.stderr.split()).removeprefix("error: ") or "no reason given"
+        raise ConfigError(folder, f"{' '.join(command)} refuses it: {reason}")
+    return list(parse(done.stdout, folder))
+
+
+def _builder() -> tuple[str, ...]:
+    if shutil.which("kubectl"):
+        return ("kubectl", "kustomize")
+    if shutil.which("kustomize"):
+        return ("kustomize", "build")
+    raise ConfigError(
+        "kubectl", "neither it nor kustomize is on PATH", "install one, or name plain YAML files"
+    )
