@@ -6,6 +6,7 @@ Stands alone, since peers run it in an environment of their own. A first, uncoun
 imports and connections. Counted is the time of this process and of the children that it waited for.
 """
 
+import hashlib
 import json
 import os
 import resource
@@ -23,7 +24,9 @@ THREADS = 8
 WARMUP = "warmup.tar"
 PACKAGES = {
     "rsdl": ("rsdl-train", "boto3"),
+    "rsdl_unverified": ("rsdl-train", "boto3"),
     "ranges": ("boto3",),
+    "ranges_kept": ("boto3",),
     "download_file": ("boto3", "s3transfer"),
     "s3torchconnector": ("s3torchconnector",),
     "aws_pipe": ("awscli", "webdataset"),
@@ -79,6 +82,21 @@ def rsdl(bucket: str, prefix: str, folder: Path) -> Any:  # noqa: ANN401
     return fetch
 
 
+def rsdl_unverified(bucket: str, prefix: str, folder: Path) -> Any:  # noqa: ANN401
+    """The same with nothing to compare the bytes with: what moving them costs."""
+    from rsdl.storage.cache import CacheConfig
+    from rsdl.storage.connect import connect
+
+    store = connect(f"s3://{bucket}/{prefix}", CacheConfig(folder=str(folder)))
+
+    def fetch(names: list[str]) -> int:
+        for name in names:
+            store.open(name).close()
+        return sum(store.size(name) or 0 for name in names)
+
+    return fetch
+
+
 def boto() -> Any:  # noqa: ANN401
     """Return a plain client."""
     import boto3
@@ -108,6 +126,42 @@ def ranges(bucket: str, prefix: str, folder: Path) -> Any:  # noqa: ANN401
             parts += [(key, at) for at in range(0, size, RANGE_BYTES)]
         with ThreadPoolExecutor(THREADS) as pool:
             return sum(pool.map(read, parts))
+
+    return fetch
+
+
+def ranges_kept(bucket: str, prefix: str, folder: Path) -> Any:  # noqa: ANN401
+    """The same GETs with the duties of rsdl: written to a file, hashed in order and fsynced."""
+    client = boto()
+    digests = json.loads(os.environ["RSDL_BENCHMARK_SHA256"])
+
+    def read(key: str, fd: int, at: int) -> None:
+        answer = client.get_object(
+            Bucket=bucket, Key=key, Range=f"bytes={at}-{at + RANGE_BYTES - 1}"
+        )
+        with closing(answer["Body"]) as body:
+            for block in iter(lambda: body.read(MIB), b""):
+                os.pwrite(fd, block, at)
+                at += len(block)
+
+    def fetch_one(name: str, pool: ThreadPoolExecutor) -> int:
+        key = f"{prefix}/{name}"
+        size: int = client.head_object(Bucket=bucket, Key=key)["ContentLength"]
+        digest = hashlib.sha256()
+        with (folder / name).open("w+b") as file:
+            os.posix_fallocate(file.fileno(), 0, size)
+            starts = range(0, size, RANGE_BYTES)
+            arrived = pool.map(lambda at: read(key, file.fileno(), at), starts)
+            for at, _ in zip(starts, arrived, strict=True):
+                digest.update(os.pread(file.fileno(), RANGE_BYTES, at))
+            os.fsync(file.fileno())
+        if digest.hexdigest() != digests[name]:
+            raise ValueError(f"{name} is damaged")
+        return size
+
+    def fetch(names: list[str]) -> int:
+        with ThreadPoolExecutor(THREADS) as pool:
+            return sum(fetch_one(name, pool) for name in names)
 
     return fetch
 
@@ -166,8 +220,11 @@ def aws_pipe(bucket: str, prefix: str, folder: Path) -> Any:  # noqa: ANN401
 
 
 CLIENTS = {
-    each.__name__: each for each in (rsdl, ranges, download_file, s3torchconnector, aws_pipe)
-}
+    each.__name__: each
+    for each in (
+        rsdl, rsdl_unverified, ranges, ranges_kept, download_file, s3torchconnector, aws_pipe
+    )
+}  # fmt: skip
 
 if __name__ == "__main__":
     main()

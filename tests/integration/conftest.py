@@ -40,6 +40,7 @@ class Command:
     def __init__(self, server: "subprocess.Popen[str]", folder: Path) -> None:
         self._server = server
         self._folder = folder
+        self._ended: Ended | None = None
         self.pid: int = self._hear()["pid"]
 
     def wait_for(self, condition: Callable[[], object], limit_s: float = 60) -> None:
@@ -56,8 +57,9 @@ class Command:
 
     def kill(self) -> None:
         """Kill it, unless it has ended; nothing of it runs on."""
-        with suppress(ProcessLookupError):
-            self.send(signal.SIGKILL)
+        if self._ended is None:
+            with suppress(ProcessLookupError):
+                self.send(signal.SIGKILL)
 
     def runs(self) -> bool:
         """Return whether it has not ended."""
@@ -65,8 +67,10 @@ class Command:
 
     def wait(self) -> Ended:
         """Wait for the end."""
-        code = self._hear()["returncode"]
-        return Ended(code, self.stdout, self.stderr)
+        if self._ended is None:
+            code = self._hear()["returncode"]
+            self._ended = Ended(code, self.stdout, self.stderr)
+        return self._ended
 
     @property
     def stdout(self) -> str:
@@ -95,6 +99,7 @@ class Rsdl:
     def __init__(self, server: "subprocess.Popen[str]", folder: Path) -> None:
         self._server = server
         self._folder = folder
+        self._last: Command | None = None
 
     def start(
         self,
@@ -118,7 +123,14 @@ class Rsdl:
         }
         self._server.stdin.write(json.dumps(request) + "\n")
         self._server.stdin.flush()
-        return Command(self._server, self._folder)
+        self._last = Command(self._server, self._folder)
+        return self._last
+
+    def end(self) -> None:
+        """End what a test that failed has left: the nursery serves one command at a time."""
+        if self._last is not None:
+            self._last.kill()
+            self._last.wait()
 
     def __call__(
         self, *arguments: object, die: int | None = None, env: Mapping[str, str] | None = None
@@ -167,9 +179,11 @@ def other_nursery() -> Iterator["subprocess.Popen[str]"]:
 
 
 @pytest.fixture
-def rsdl(nursery: "subprocess.Popen[str]", tmp_path: Path) -> Rsdl:
+def rsdl(nursery: "subprocess.Popen[str]", tmp_path: Path) -> Iterator[Rsdl]:
     """Return what runs commands, one at a time."""
-    return Rsdl(nursery, tmp_path)
+    starter = Rsdl(nursery, tmp_path)
+    yield starter
+    starter.end()
 
 
 @dataclass(frozen=True)

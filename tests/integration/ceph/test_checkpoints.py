@@ -15,7 +15,8 @@ import pytorch_lightning as pl
 import torch
 from rich.console import Console
 
-from rsdl.commands.session import open_session
+from rsdl.commands.ranks import find_ranks
+from rsdl.commands.session import Begun, open_session
 from rsdl.commands.train import run_session
 from rsdl.config.load import load_config
 from rsdl.core.errors import StorageError
@@ -24,6 +25,7 @@ from rsdl.storage.store import Store
 from rsdl.train.checkpoint import BEST, LAST
 from rsdl.train.preempt import StopRequest
 from rsdl.train.record import RunFolder, RunRecord
+from rsdl.train.trainer import fit_to_place
 
 from ..conftest import Rsdl, Run, Write
 from .conftest import Gateway
@@ -109,10 +111,13 @@ def test_steps_go_on_while_a_checkpoint_is_on_its_way(
     fields: dict[str, Any] = {"data__batch_size": 2, "checkpoint__every_minutes": 1e-3}
     path = write_config("run", **fields, output=f"{bucket}/runs", trainer__max_epochs=1)
     config, folder = load_config(str(path)), RunFolder(connect(f"{bucket}/runs/run"))
-    session = open_session(config, folder, None, StopRequest(), Console(file=io.StringIO()))
+    trainer = fit_to_place(config.trainer, None)
+    config = config.model_copy(update={"trainer": trainer})
+    ranks = find_ranks(config.trainer, StopRequest())
+    session = open_session(config, folder, Begun(), ranks, Console(file=io.StringIO()))
     witness = Witness(is_under_way, 3, arrived.set)
     session.trainer.callbacks.append(witness)  # type: ignore[attr-defined]
-    run_session(session, resumed=False)
+    run_session(session, Begun())
     folder.outbox.drain()
     assert witness.steps == 3
     last = load(folder.store)
@@ -138,7 +143,10 @@ def test_killed_while_checkpoints_are_under_way_a_run_ends_bit_equal(
         command = rsdl.start("train", killed, env=environment())
         if deaths < 8:
             seen = len(meddler.requests)
-            command.wait_for(lambda seen=seen: sent(meddler, seen), LIMIT_S)
+            # One that was killed after its last save has none to send: it ends.
+            command.wait_for(
+                lambda seen=seen, it=command: sent(meddler, seen) or not it.runs(), LIMIT_S
+            )
             time.sleep(moments.uniform(0, 0.3))
             under_way += bool(meddler.unanswered)
             command.kill()

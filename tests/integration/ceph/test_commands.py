@@ -79,12 +79,14 @@ def test_a_run_in_a_bucket_killed_at_any_moment_ends_as_one_in_a_folder(
     rsdl: Rsdl, write_config: Write, run_at: Callable[[str], Run], compare_runs: Compare,
     remote: str, bucket: str, env: dict[str, str], tmp_path: Path,
 ):  # fmt: skip
-    fields: dict[str, Any] = {"checkpoint__every_minutes": 1e-4, "trainer__max_epochs": 2}
+    fields: dict[str, Any] = {
+        "checkpoint__every_minutes": 1e-4, "trainer__max_epochs": 2, "data__decoded_cache": "off",
+    }  # fmt: skip
     whole = write_config("whole", **fields)
     killed = write_config("killed", **fields, output=f"{bucket}/runs", data__url=remote)
     assert rsdl("train", whole).returncode == 0
     moments, deaths = random.Random(1), 0
-    while (ended := rsdl("train", killed, env=env, die=moments.randint(20, 70))).returncode:
+    while (ended := rsdl("train", killed, env=env, die=moments.randint(10, 50))).returncode:
         assert ended.returncode == -signal.SIGKILL, ended.stderr
         deaths += 1
         assert deaths < 60, "no progress"
@@ -128,5 +130,6 @@ def test_the_cache_is_shown_and_cleared(rsdl: Rsdl, remote: str, env: dict[str, 
     assert rsdl("data", "verify", remote, env=env).returncode == 0
     shown = rsdl("data", "cache", "show", env=env).stdout
     assert env["RSDL_CACHE"] in shown and " 0 copies" not in shown
-    assert " 0 copies, 0.0 MB of" in rsdl("data", "cache", "clear", env=env).stdout
+    assert " 0 copies are in use and stay" in rsdl("data", "cache", "clear", env=env).stdout
+    assert ": 0 copies, 0.0 MB of" in rsdl("data", "cache", "show", env=env).stdout
     assert rsdl("data", "info", remote, env=env).returncode == 0

@@ -332,7 +332,9 @@ def test_two_runs_share_one_cache(
     env: dict[str, str],
 ):  # fmt: skip
     (tmp_path / "other").mkdir()
-    fields = {**FIELDS, "data__url": remote, "data__cache": {"size": size}}
+    fields = {
+        **FIELDS, "data__url": remote, "data__cache": {"size": size}, "data__decoded_cache": "off",
+    }  # fmt: skip
     commands = [
         runner.start("train", write_config(name, **fields),
                      env={**env, "AWS_ENDPOINT_URL_S3": meddler.url})

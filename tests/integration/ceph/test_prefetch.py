@@ -58,7 +58,8 @@ def shards_of(url: str) -> tuple[Shard, ...]:
 
 def config_of(url: str, folder: Path | None = None, size: int = 10**9) -> DataConfig:
     cache = {} if folder is None else {"cache": CacheConfig(folder=str(folder), size=size)}
-    return DataConfig(url=url, batch_size=4, window=WINDOW, **cache)
+    # What is kept of decoded pixels would spare shards, and looks into a few of them first.
+    return DataConfig(url=url, batch_size=4, window=WINDOW, decoded_cache="off", **cache)
 
 
 def loader_of(config: DataConfig, epoch: int = 0, share: Share | None = None) -> BatchLoader:
