@@ -221,6 +221,7 @@ class Troupe:
             "world_size": world_size or num_ranks,
             "arguments": [str(argument) for argument in arguments],
             "cwd": str(self.folder),
+            "env": {"RSDL_CACHE": os.environ["RSDL_CACHE"]},
             "deed": None if deed is None else asdict(deed),
             "limit_s": limit_s,
         }

@@ -71,6 +71,7 @@ def become(request: dict[str, Any], rank: int, port: int) -> None:
         os.close(opened)
     sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w", buffering=1)
     os.chdir(folder)
+    os.environ.update(request["env"])
     size = str(request["world_size"])
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": size}
     os.environ |= {"LOCAL_WORLD_SIZE": size, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
