@@ -88,7 +88,8 @@ def collect_images(options: argparse.Namespace, work: Path) -> list[Path]:
     sizes = options.sizes[:1] if options.quick else options.sizes
     given = [options.images.resolve()] if options.images else []
     return given + [
-        cut_images(work, size=size, count=count, scenes=options.scenes) for size in sizes
+        cut_images(work / "imagery", size=size, count=count, scenes=options.scenes)
+        for size in sizes
     ]
 
 

@@ -1,5 +1,6 @@
 """LitData from a local optimized data set, as its README has it."""
 
+import random
 from typing import Any
 
 from litdata import StreamingDataLoader, StreamingDataset, optimize
@@ -21,9 +22,12 @@ def prepare(task: Task) -> None:
     folder = task.folder(NAME)
     if (folder / "index.json").exists():
         return
+    # Its shuffle mixes little beyond a chunk, and class after class would come out so.
+    images = [(str(path), label) for path, label in task.list_images()]
+    random.Random(task.seed).shuffle(images)
     optimize(
         fn=read_sample,
-        inputs=[(str(path), label) for path, label in task.list_images()],
+        inputs=images,
         output_dir=str(folder),
         chunk_bytes="64MB",
         num_workers=1,

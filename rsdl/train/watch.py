@@ -166,16 +166,22 @@ class Watch:
         return Failure(rank, name_rank(rank, beat.host), text, 1, beat.local_rank, lost=True)
 
     def _find_behind(self) -> Failure:
-        """Return the failure of a rank that lives, but does not come to where the others wait."""
+        """Return the failure of a rank that lives, but does not come to where the others wait.
+
+        Whoever is behind the others itself has no one to blame: another came too late for it.
+        """
         ranks = {rank: beat for rank, (beat, _) in self._others.items()}
         ranks[self._place.rank] = self._beat
         rank = min(ranks, key=lambda number: (ranks[number].turns, number))
         beat = ranks[rank]
-        if beat.turns == max(other.turns for other in ranks.values()):
-            where, text = "all ranks", f"a collective failed though none is missing; {_last(beat)}"
-        else:
-            where, text = name_rank(rank, beat.host), f"does not come forward; {_last(beat)}"
-        return Failure(rank, where, text, 1, beat.local_rank, lost=True)
+        if rank == self._place.rank or beat.turns == self._beat.turns:
+            text = (
+                f"a collective failed, or took longer than trainer.timeout_s={self._timeout_s:g}, "
+                f"though none is missing; {_last(beat)}"
+            )
+            return Failure(None, "all ranks", text)
+        text = f"does not come forward; {_last(beat)}"
+        return Failure(rank, name_rank(rank, beat.host), text, 1, beat.local_rank, lost=True)
 
     def _post(self, failure: Failure) -> Failure:
         """Tell the others of a failure; return the one that was told first."""
