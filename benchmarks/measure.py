@@ -25,6 +25,7 @@ from typing import Any
 
 from benchmarks.machine import describe_machine, describe_versions
 from benchmarks.page import print_result
+from benchmarks.plot import draw_result
 
 ROUNDS = 5
 
@@ -215,7 +216,7 @@ def run_benchmark(
 ) -> None:
     """Read the options of a benchmark, run it, print its tables and write its JSON.
 
-    Every benchmark takes ``--rounds``, ``--quick`` and ``--json`` beside its own options.
+    Every benchmark takes ``--rounds``, ``--quick``, ``--json`` and ``--png`` beside its own.
     """
     parser = argparse.ArgumentParser(
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -225,6 +226,7 @@ def run_benchmark(
     )
     parser.add_argument("--quick", action="store_true", help="less of everything, for a first look")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the result there too")
+    parser.add_argument("--png", type=Path, metavar="FILE", help="draw the result there")
     add_arguments(parser)
     options = parser.parse_args()
     result = run(options)
@@ -232,3 +234,6 @@ def run_benchmark(
     if options.json is not None:
         write_result(result, options.json)
         print(f"\nwritten to {options.json}")
+    if options.png is not None:
+        draw_result(result, options.png)
+        print(f"drawn in {options.png}")

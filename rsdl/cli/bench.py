@@ -1,0 +1,32 @@
+"""``rsdl bench``: how fast it is here, beside what people use instead."""
+
+from typing import Annotated, Literal
+
+import typer
+
+app = typer.Typer()
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def bench(
+    context: typer.Context,
+    name: Annotated[
+        Literal["loader", "store", "train", "resume", "scale"],
+        typer.Argument(help="What to measure."),
+    ],
+    out: Annotated[
+        str, typer.Option(metavar="DIR", help="Where NAME.json and NAME.png go.")
+    ] = "bench",
+) -> None:
+    """Measure speed as ratios against a reference in the same run.
+
+    loader: images/s beside ImageFolder, WebDataset, Streaming, LitData, DALI and FFCV. store: CPU a
+    GB from a Ceph gateway beside other clients. train: a step beside a hand-written loop. resume:
+    start to first step, early and late in an epoch. scale: bytes that a cluster draws, simulated.
+
+    What follows NAME goes to the benchmark: "rsdl bench loader -- --help" shows its options. Peers
+    come with the extra "bench"; one that is not installed is left out, and the table says so.
+    """
+    from rsdl.commands.bench import bench as command
+
+    raise typer.Exit(command(name, context.args, out=out))
