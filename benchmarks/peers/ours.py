@@ -49,7 +49,9 @@ def build(task: Task, *, decoded: bool = False, first: bool = False, scaled: boo
     Raises:
         ConfigError: If this version of rsdl has no such option.
     """
-    root = task.folder(f"{CACHE}-{task.delivery}-{'first' if first else 'later'}")
+    # Each way has a folder of its own: all make themselves ready at the same time.
+    way = f"first={first}-decoded={decoded}-scaled={scaled}"
+    root = task.folder(f"{CACHE}-{task.delivery}-{way}")
     shutil.rmtree(root)
     turns = itertools.count()
 

@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 
 Int64s = NDArray[np.int64]
 
-FORMAT = 1
+FORMAT = 2
 MAGIC = b"rsdl-px\n"
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 HEADER = np.dtype(

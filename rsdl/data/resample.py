@@ -1,15 +1,14 @@
 """Crop and resize many stored images at once, on the device that holds them.
 
-What :func:`rsdl.data.decode.resize_into` does to one image on the host, for a whole batch: areas
-are averaged where an image shrinks, neighbours interpolated linearly where it grows, each axis on
-its own. Every output pixel is a weighted sum of a few pixels of a column, and then of a row. These
+What :func:`rsdl.data.decode.resize_into` does to one image on the host, for a whole batch: whole
+cells of pixels are averaged, and neighbouring cells interpolated linearly, each axis on its own.
+Every output pixel is a weighted sum of a few pixels of a column, and then of a row. These
 sums are taken tap by tap, as gathers of whole rows and plain multiplications and additions in
 float32, not as products with weight matrices. So a row of the result depends on its own image and
 box alone, to the last bit: not on the rest of the batch, the world size, TF32 or autocast.
 
 Against the host's result an integer pixel differs by at most one grey level, where OpenCV rounds
-in between (8-bit linear weights have 11 bits there); float32 differs by 1e-5 of the range. From
-1000 pixels of output on, OpenCV also leaves out slivers below a thousandth of a pixel.
+in between (cells, and 8-bit linear weights to 11 bits); float32 differs by 1e-5 of the range.
 
 Nothing waits for the device: what decides on shapes (taps, widths) comes from boxes on the host.
 """
@@ -23,7 +22,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rsdl.data.crop import Int64s
-from rsdl.data.decode import LINEAR_SHRINK
 
 # Of float32 rows in between; three such are alive at a time. A GPU wants few, large pieces of work,
 # a processor what its cache holds.
@@ -71,7 +69,7 @@ def resample(store: PixelStore, samples: Int64s, boxes: Int64s, size: int) -> Te
     """Return boxes of stored images, resized to squares.
 
     Costs, per image, about ``size * width * C * taps`` multiplications and as many for the other
-    axis (``taps`` is 2 where the image grows, and 1 more than the factor where it shrinks), and
+    axis (``taps`` is 2 up to half the size, 4 up to a third, and so on), and
     ``CHUNK_BYTES`` of memory three times over, however large the batch.
 
     Args:
@@ -102,60 +100,49 @@ def send(array: NDArray[Any], device: torch.device) -> Tensor:
     return tensor.to(device, non_blocking=True)
 
 
-def averages_areas(lengths: Any, others: Any, size: int) -> Any:  # noqa: ANN401 - array or tensor
-    """Return along which axes areas are averaged, as ``resize_into`` chooses.
+def count_taps(lengths: Int64s, size: int) -> int:
+    """Return the most pixels that any sum along an axis needs.
 
     Args:
         lengths: Sides of boxes along the axis, ``[B]``.
-        others: Sides along the other axis, ``[B]``.
         size: Side of the result.
     """
-    return (lengths >= size) & ((others >= size) | (lengths > LINEAR_SHRINK * size))
+    return 2 * max(int(lengths.max()) // size, 1)
 
 
-def count_taps(lengths: Int64s, others: Int64s, size: int) -> int:
-    """Return the most pixels that any sum along an axis needs; arguments as above."""
-    whole = -(-lengths // size) + (lengths % size != 0)
-    return int(np.where(averages_areas(lengths, others, size), whole, 2).max())
-
-
-def find_taps(lengths: Tensor, others: Tensor, size: int, num: int) -> Taps:
+def find_taps(lengths: Tensor, size: int, num: int) -> Taps:
     """Return the taps of one axis.
 
     All is whole numbers up to the one division for each weight, so it is exact on every device.
 
     Args:
         lengths: Sides of the boxes along the axis in pixels, ``[B]``.
-        others: Sides along the other axis, ``[B]``.
         size: Side of the result.
         num: Taps wanted, from :func:`count_taps`.
     """
-    area = averages_areas(lengths, others, size)[:, None]
     length = lengths[:, None]
+    cell = (length // size).clamp(min=1)
+    cells = length // cell
+    margin = (length - cells * cell) // 2
     number = torch.arange(size, device=lengths.device)
-    # Averaging, in units of 1/size pixel: pixel s covers [s, s + 1) * size of [begin, end).
-    begin, end = number * length, (number + 1) * length
-    # Interpolating, in units of 1/(2 size) pixel: where the output pixel's center lies between the
-    # centers of pixels, held inside the first and the last.
+    # In units of 1/(2 size) cell: where the output pixel's center lies between the centers of
+    # cells, held inside the first and the last.
     unit = 2 * size
-    center = torch.minimum(((2 * number + 1) * length - size).clamp(min=0), unit * (length - 1))
-    first = torch.where(area, begin // size, center // unit)
-    last = torch.where(area, (end - 1) // size, (center + unit - 1) // unit)
+    center = torch.minimum(((2 * number + 1) * cells - size).clamp(min=0), unit * (cells - 1))
     # [B, S] -> [K, B, S]
-    places = first + torch.arange(num, device=lengths.device)[:, None, None]
-    shared = torch.minimum(end, (places + 1) * size) - torch.maximum(begin, places * size)
-    near = unit - (center - places * unit).abs()
-    parts = torch.where(area, shared, near).clamp(min=0).to(torch.float32)
-    weights = parts / torch.where(area, length, unit).to(torch.float32)
-    return Taps(torch.minimum(places, last), weights)
+    tap = torch.arange(num, device=lengths.device)[:, None, None]
+    which = center // unit + tap // cell
+    near = (unit - (center - which * unit).abs()).clamp(min=0)
+    places = margin + torch.minimum(which, cells - 1) * cell + tap % cell
+    return Taps(places, near.to(torch.float32) / (unit * cell).to(torch.float32))
 
 
 def _resample(store: PixelStore, samples: Int64s, boxes: Int64s, size: int) -> Tensor:
     heights, widths = boxes[:, 2], boxes[:, 3]
     sent = send(np.column_stack((samples, boxes)).T, store.pixels.device)
     image, top, left, height, width = sent.unbind()
-    rows = find_taps(height, width, size, count_taps(heights, widths, size))
-    columns = find_taps(width, height, size, count_taps(widths, heights, size))
+    rows = find_taps(height, size, count_taps(heights, size))
+    columns = find_taps(width, size, count_taps(widths, size))
     take, origin = _row_taker(store, image, left, width, int(widths.max()))
     total: Tensor | None = None
     for places, weights in zip(rows.places, rows.weights, strict=True):

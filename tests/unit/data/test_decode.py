@@ -202,7 +202,7 @@ def test_resizing_agrees_with_torchvision(size: tuple[int, int], dtype: str):
     tensor = torch.from_numpy(pixels.astype(np.float32)).permute(2, 0, 1)
     expected = functional.resize(tensor, [160, 160], antialias=True).permute(1, 2, 0).numpy()
     difference = np.abs(out - expected) / scale
-    assert difference.mean() < 1
+    assert difference.mean() < 1.5
     assert difference.max() < 16
 
 

@@ -93,7 +93,7 @@ def test_any_box_is_resized_as_on_the_host(case: tuple[Images, np.ndarray, int])
         ((64, 64), 0.0),  # halves
         ((96, 96), 0.0),
         ((128, 128), 0.04),  # the host rounds halves to even here
-        ((100, 130), 0.005),
+        ((100, 130), 0.3),  # cells of 3 and of 4 pixels, which the host rounds in between
         ((20, 25), 0.15),  # the host's 8-bit weights have 11 bits
         ((28, 40), 0.15),
         ((20, 90), 0.25),  # the host rounds in between
@@ -156,18 +156,16 @@ def test_pixels_outside_of_the_box_have_no_say():
 
 
 @settings(deadline=None)
-@given(
-    length=st.integers(1, 400), other=st.integers(1, 400), size=st.integers(1, 128), more=st.just(3)
-)
-def test_weights_add_up_to_one_within_the_box(length: int, other: int, size: int, more: int):
-    lengths, others = np.array([length]), np.array([other])
-    num = count_taps(lengths, others, size)
-    taps = find_taps(torch.from_numpy(lengths), torch.from_numpy(others), size, num)
+@given(length=st.integers(1, 400), size=st.integers(1, 128), more=st.just(3))
+def test_weights_add_up_to_one_within_the_box(length: int, size: int, more: int):
+    lengths = np.array([length])
+    num = count_taps(lengths, size)
+    taps = find_taps(torch.from_numpy(lengths), size, num)
     assert taps.places.shape == taps.weights.shape == (num, 1, size)
     assert 0 <= int(taps.places.min()) <= int(taps.places.max()) < length
     assert torch.allclose(taps.weights.sum(0), torch.ones(1, size), atol=1e-6, rtol=0)
     # What others in a batch need adds nothing.
-    wider = find_taps(torch.from_numpy(lengths), torch.from_numpy(others), size, num + more)
+    wider = find_taps(torch.from_numpy(lengths), size, num + more)
     assert torch.equal(wider.weights[:num], taps.weights)
     assert not wider.weights[num:].any()
 
