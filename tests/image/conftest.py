@@ -101,7 +101,7 @@ class Container:
     def wait(self) -> int:
         return int(self.engine("wait", self.number).stdout)
 
-    def wait_for(self, condition: Callable[[], object], limit_s: float = 300) -> None:
+    def wait_for(self, condition: Callable[[], object], limit_s: float = 1800) -> None:
         """Wait until a condition holds; the container must not have ended without it."""
         end = time.monotonic() + limit_s
         while not condition():
