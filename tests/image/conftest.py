@@ -41,21 +41,15 @@ class Engine:
     def has(self, image: str) -> bool:
         return shutil.which("podman") is not None and not self("image", "exists", image).returncode
 
-    def build(self, image: str, dockerfile: str) -> None:
-        command = [ROOT / "scripts" / "build_image", image, dockerfile]
-        done = subprocess.run(
-            command, env={**os.environ, "W": str(W)}, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stderr[-4000:]
-
 
 @functools.cache
-def built(image: str, dockerfile: str) -> bool:
-    """Build an image, once a session, unless it is there."""
-    engine = Engine()
-    if not engine.has(image):
-        engine.build(image, dockerfile)
-    return True
+def build(image: str, dockerfile: str) -> None:
+    """Build an image anew, once a session."""
+    command = [ROOT / "scripts" / "build_image", image, dockerfile]
+    done = subprocess.run(
+        command, env={**os.environ, "W": str(W)}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
 
 
 @dataclass(frozen=True)
@@ -143,8 +137,17 @@ def image(require: Callable[[str, bool], None]) -> Image:
         return Image(engine, name)
     demanded = "image" in os.environ.get("RSDL_TEST_REQUIRE", "").split(",")
     require("image", demanded and os.geteuid() == 0)
-    assert built("localhost/rsdl", "docker/Dockerfile")
+    build("localhost/rsdl", "docker/Dockerfile")
     return Image(engine, "localhost/rsdl")
+
+
+@pytest.fixture
+def ceph(image: Image) -> str:
+    """Return the name of the S3 service's image, which takes seconds to build."""
+    name = "localhost/rsdl-ceph"
+    if not image.engine.has(name):
+        build(name, "docker/ceph/Dockerfile")
+    return name
 
 
 @pytest.fixture

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 FILE = ROOT / "docker" / "compose.yaml"
-CEPH = "localhost/rsdl-ceph"
 
 pytestmark = [pytest.mark.image, pytest.mark.slow]
 
@@ -26,21 +25,27 @@ def services() -> dict[str, Any]:
 
 
 def test_compose_trains_the_quickstart_into_a_bucket(
-    image: "Image", start: "Begin", cache: Path, services: dict[str, Any]
+    image: "Image",
+    ceph: str,
+    start: "Begin",
+    cache: Path,
+    tmp_path: Path,
+    services: dict[str, Any],
 ) -> None:
-    if not image.engine.has(CEPH):
-        image.engine.build(CEPH, services["s3"]["build"]["dockerfile"])
-    # One network of their own, as in a pod: the name s3 leads to the gateway.
+    # A network of their own, as in a pod, in which the name s3 leads to the gateway.
     pod = f"rsdl-test-{os.getpid()}"
-    made = image.engine("pod", "create", "--network=none", "--add-host=s3:127.0.0.1", "--name", pod)
+    hosts = tmp_path / "hosts"
+    hosts.write_text("127.0.0.1 localhost s3\n")
+    made = image.engine("pod", "create", "--network=none", "--name", pod)
     assert made.returncode == 0, made.stderr
     try:
-        s3 = start(CEPH, options=(f"--pod={pod}", "--tmpfs=/tmp:mode=1777", *env(services["s3"])))
+        s3 = start(ceph, options=(f"--pod={pod}", *env(services["s3"])))
         s3.wait_for(lambda: s3.exec("serve", "healthy").returncode == 0)
         for name in in_order(services):
             service = services[name]
             assert service["volumes"] == ["cache:/cache"]
-            options = (f"--pod={pod}", f"--volume={cache}:/cache", *env(service))
+            volumes = (f"--volume={cache}:/cache", f"--volume={hosts}:/etc/hosts:ro")
+            options = (f"--pod={pod}", *volumes, *env(service))
             done = image.run(*service["command"], options=options)
             assert done.returncode == 0, f"{name}: {done.stderr}"
         again = image.run(*services["train"]["command"], options=options)
