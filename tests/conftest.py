@@ -26,6 +26,7 @@ PER_CLASS = 12
 PARTS = {
     "ceph": "apt-get install ceph-mon ceph-osd radosgw curl openssl",
     "chromium": "apt-get install chromium",
+    "image": "scripts/build_image (minutes, 30 GB), then set RSDL_TEST_IMAGE=localhost/rsdl",
     "kubectl": "install kubectl 1.30 or newer",
     "netns": "run as root with iproute2, where network namespaces are allowed",
     "tmpfs": "run as root where mounting is allowed",

@@ -1,14 +1,20 @@
 """From a config and an opened data set to the network, and the module that fits or evaluates it."""
 
+import os
+import shutil
+
 import torch
 from torch import nn
 
 from rsdl.config.run import RunConfig
+from rsdl.core.errors import ConfigError
 from rsdl.data.augment import Augment
 from rsdl.data.dataset import DataSet
 from rsdl.models.catalog import build_model
 from rsdl.tasks.classification import ClassificationTask
 from rsdl.train.module import TrainingModule
+
+COMPILERS = ("g++", "gcc", "clang")
 
 
 def build_network(config: RunConfig, dataset: DataSet, *, bare: bool = False) -> nn.Module:
@@ -30,8 +36,24 @@ def build_network(config: RunConfig, dataset: DataSet, *, bare: bool = False) ->
     if config.trainer.channels_last:
         network = network.to(memory_format=torch.channels_last)
     if config.trainer.compile:
+        require_compiler()
         network.compile()
     return network
+
+
+def require_compiler() -> None:
+    """Check that torch.compile will find what it builds its kernels with.
+
+    Raises:
+        ConfigError: If there is no compiler, as in a container image.
+    """
+    names = [os.environ.get("CXX"), os.environ.get("CC"), *COMPILERS]
+    if not any(shutil.which(name) for name in names if name):
+        raise ConfigError(
+            "trainer.compile",
+            f"needs a C++ compiler, and none of {', '.join(COMPILERS)} is on PATH",
+            "set trainer.compile=false, or install one",
+        )
 
 
 def build_module(config: RunConfig, dataset: DataSet, network: nn.Module) -> TrainingModule:
