@@ -58,6 +58,12 @@ def hours(seconds: object) -> str:
     )
 
 
+def energy(joules: object) -> str:
+    """Return joules as the meter counts them: ``12.3 kWh``."""
+    known = number(joules)
+    return DASH if known is None else _scaled(known / 3600, ("Wh", "kWh", "MWh", "GWh"))
+
+
 def duration(seconds: object) -> str:
     """Return seconds in their two largest units: ``3 h 12 min``."""
     known = number(seconds)

@@ -1,0 +1,66 @@
+"""``rsdl sweep report``: a study by the numbers, from the records of its runs."""
+
+import sys
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from rsdl.commands.report import find_runs, read_entry
+from rsdl.evaluate.study import Study, render_study, study_of
+from rsdl.storage.connect import connect
+from rsdl.train.record import RunFolder
+
+
+def report_study(
+    url: str, *, out: str = "study.html", latex: str | None = None, csv: str | None = None
+) -> int:
+    """Write the page of a study, and its tables beside it.
+
+    Args:
+        url: Folder or ``s3://`` that holds the runs.
+        out: The page.
+        latex: Where the LaTeX goes; ``None`` puts it beside the page.
+        csv: Where the CSV goes; ``None`` puts it beside the page.
+
+    Raises:
+        DataError: If there are no runs, or a record is damaged.
+    """
+    study = read_study(find_runs(url))
+    write_study(study, out, latex=latex, csv=csv)
+    say(study, out)
+    return 0
+
+
+def read_study(folders: Sequence[RunFolder]) -> Study:
+    """Return the study that runs make up."""
+    return study_of([read_entry(folder) for folder in folders])
+
+
+def write_study(
+    study: Study, out: str, *, latex: str | None = None, csv: str | None = None
+) -> None:
+    """Write the page and both tables."""
+    stem = out.removesuffix(".html")
+    write_text(out, render_study(study))
+    write_text(latex or f"{stem}.tex", study.latex)
+    write_text(csv or f"{stem}.csv", study.csv)
+
+
+def write_text(path: str, text: str) -> None:
+    """Write a file that may lie in a bucket."""
+    place, slash, name = path.rpartition("/")
+    connect(place or (slash or ".")).write(name, text.encode())
+
+
+def say(study: Study, out: str) -> None:
+    """Say the numbers that matter most, and where the rest lies."""
+    shown = {key: number.shown for key, number in study.numbers.items()}
+    device = study.numbers["device"]
+    Console(file=sys.stdout, soft_wrap=True).print(
+        f"{shown['models']} models of {len(study.standings)} runs: {shown['architectures']} "
+        f"architectures on {shown['datasets']} data sets, {shown['epochs']} epochs, "
+        f"{shown['iterations']} iterations, {shown['decoded']} of imagery, "
+        f"{device.shown} {device.label.lower().replace('gpu', 'GPU').replace('hours', 'time')}, "
+        f"{shown['preemptions']} preemptions\nstudy: {out}",
+        highlight=False,
+    )
