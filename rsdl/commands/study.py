@@ -8,6 +8,7 @@ from rich.console import Console
 from rsdl.commands.report import find_runs, read_entry
 from rsdl.evaluate.study import Study, render_study, study_of
 from rsdl.storage.connect import connect
+from rsdl.storage.endpoint import AWS, StorageConfig
 from rsdl.train.record import RunFolder
 
 
@@ -37,30 +38,38 @@ def read_study(folders: Sequence[RunFolder]) -> Study:
 
 
 def write_study(
-    study: Study, out: str, *, latex: str | None = None, csv: str | None = None
+    study: Study,
+    out: str,
+    *,
+    latex: str | None = None,
+    csv: str | None = None,
+    storage: StorageConfig = AWS,
 ) -> None:
     """Write the page and both tables."""
     stem = out.removesuffix(".html")
-    write_text(out, render_study(study))
-    write_text(latex or f"{stem}.tex", study.latex)
-    write_text(csv or f"{stem}.csv", study.csv)
-
-
-def write_text(path: str, text: str) -> None:
-    """Write a file that may lie in a bucket."""
-    place, slash, name = path.rpartition("/")
-    connect(place or (slash or ".")).write(name, text.encode())
+    files = {
+        out: render_study(study),
+        latex or f"{stem}.tex": study.latex,
+        csv or f"{stem}.csv": study.csv,
+    }
+    for path, text in files.items():
+        place, slash, name = path.rpartition("/")
+        connect(place or slash or ".", storage=storage).write(name, text.encode())
 
 
 def say(study: Study, out: str) -> None:
     """Say the numbers that matter most, and where the rest lies."""
-    shown = {key: number.shown for key, number in study.numbers.items()}
-    device = study.numbers["device"]
+    numbers = study.numbers
+    spent = (
+        (numbers["epochs"].shown, "epochs"),
+        (numbers["iterations"].shown, "iterations"),
+        (numbers["decoded"].shown, "of imagery read"),
+        (numbers["device"].shown, f"of {'GPU' if numbers['use'].value else 'device'} time"),
+        (numbers["preemptions"].shown, "preemptions"),
+    )
     Console(file=sys.stdout, soft_wrap=True).print(
-        f"{shown['models']} models of {len(study.standings)} runs: {shown['architectures']} "
-        f"architectures on {shown['datasets']} data sets, {shown['epochs']} epochs, "
-        f"{shown['iterations']} iterations, {shown['decoded']} of imagery, "
-        f"{device.shown} {device.label.lower().replace('gpu', 'GPU').replace('hours', 'time')}, "
-        f"{shown['preemptions']} preemptions\nstudy: {out}",
+        f"{numbers['models'].shown} models of {len(study.standings)} runs "
+        f"({numbers['architectures'].shown} architectures x {numbers['datasets'].shown} data sets):"
+        f" {', '.join(f'{value} {what}' for value, what in spent)}\nstudy: {out}",
         highlight=False,
     )

@@ -48,10 +48,10 @@ def decimal(value: object, digits: int = 3) -> str:
 
 
 def hours(seconds: object) -> str:
-    """Return seconds as hours: ``12.3 h``."""
+    """Return seconds as hours: ``12.3 h``; less than a hundredth of one in seconds."""
     known = number(seconds)
-    if known is None:
-        return DASH
+    if known is None or 0 < known < 36:
+        return duration(known)
     value = known / 3600
     return (
         f"{value:,.0f} h" if value >= 100 else f"{value:.1f} h" if value >= 1 else f"{value:.2f} h"
