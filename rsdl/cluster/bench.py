@@ -78,12 +78,12 @@ def log_of(state: Path, name: str) -> Path:
 
 
 def start_run(
-    arguments: Sequence[str], place: Place, log: Path, lock: int
+    command: Sequence[str], place: Place, log: Path, lock: int
 ) -> "subprocess.Popen[bytes]":
-    """Start ``rsdl ARGUMENTS`` at a place; it ends when this process does.
+    """Start a run at a place; it is told to end when this process does.
 
     Args:
-        arguments: Of the command.
+        command: What trains it.
         place: Where.
         log: Gets what it says, after what is there.
         lock: The open lock; the process holds it from now on, and this one no longer.
@@ -95,7 +95,7 @@ def start_run(
     try:
         with log.open("ab") as stream:
             return subprocess.Popen(
-                [sys.executable, "-m", "rsdl.cluster.ward", str(os.getpid()), *arguments],
+                [sys.executable, "-m", "rsdl.cluster.ward", str(os.getpid()), *command],
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
                 stderr=stream,

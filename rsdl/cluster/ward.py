@@ -1,4 +1,4 @@
-"""``python -m rsdl.cluster.ward PARENT ARGUMENTS``: ``rsdl ARGUMENTS``, never without its parent.
+"""``python -m rsdl.cluster.ward PARENT COMMAND``: a command that never outlives its parent.
 
 When the parent is gone, however it went, the kernel sends SIGTERM here: a run then saves and ends,
 rather than to go on as an orphan beside the next one that writes to its folder. Python can ask the
@@ -14,13 +14,13 @@ PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def main() -> None:
-    """Bind this process to its parent and become ``rsdl``."""
-    parent, *arguments = sys.argv[1:]
+    """Bind this process to its parent and become the command."""
+    parent, *command = sys.argv[1:]
     if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM.value, 0, 0, 0):
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
     if os.getppid() != int(parent):
         sys.exit(75)  # it went before we had asked
-    os.execv(sys.executable, [sys.executable, "-m", "rsdl", *arguments])
+    os.execvp(command[0], command)
 
 
 if __name__ == "__main__":

@@ -178,9 +178,8 @@ class Sweep:
                 self.queue.pass_over(name)
                 self._view.note_end(name, "completed", "by another process")
                 continue
-            process = start_run(
-                ["train", run.path, *self._overrides], place, log_of(self._state, name), lock
-            )
+            command = [sys.executable, "-m", "rsdl", "train", run.path, *self._overrides]
+            process = start_run(command, place, log_of(self._state, name), lock)
             self.queue.begin(name)
             self._processes[place] = (name, process)
             self._view.note_begin(name, place)
