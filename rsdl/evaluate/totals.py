@@ -70,8 +70,8 @@ def numbers_of(standings: Sequence[Standing]) -> dict[str, Number]:
                            "optimizer steps"),
         "images": _sum("Images read", standings, "samples_read", units.compact, "for training"),
         "decoded": _sum("Imagery read", standings, "bytes_decoded", units.size, "as pixels"),
-        "encoded": _sum("Files read", standings, "bytes_encoded", units.size,
-                        "encoded; kept pixels are not read again"),
+        "encoded": _sum("Imagery, encoded", standings, "bytes_encoded", units.size,
+                        "from shards; kept pixels are not read again"),
         "wall": _sum("Wall-clock", standings, "wall_s", units.duration, _span(standings)),
     }  # fmt: skip
     return found | _device_time(machines) | _use(standings) | _energy(machines) | _stops(standings)

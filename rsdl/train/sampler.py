@@ -7,18 +7,16 @@ from collections.abc import Sequence
 from rsdl.train.gauge import Gauge
 from rsdl.train.usage import Reading, ReadingSums
 
-EVERY_S = 1.0
-
 
 class Sampler:
-    """Reads gauges every second, and keeps sums until somebody takes them.
+    """Reads gauges now and then, and keeps sums until somebody takes them.
 
     Args:
         gauges: Of the devices; without any nothing is started.
         every_s: Seconds between two readings.
     """
 
-    def __init__(self, gauges: Sequence[Gauge], every_s: float = EVERY_S) -> None:
+    def __init__(self, gauges: Sequence[Gauge], every_s: float = 1.0) -> None:
         self._gauges = gauges
         self._every_s = every_s
         self._sums = ReadingSums()

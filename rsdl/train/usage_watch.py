@@ -21,6 +21,7 @@ logger = logging.getLogger(__name__)
 WARM_UP_S = 60.0
 WINDOW_S = 180.0
 SECONDS_BETWEEN_LOOKS = 5.0
+SECONDS_BETWEEN_READINGS = 1.0
 
 
 class UsageWatch(pl.Callback):
@@ -62,7 +63,8 @@ class UsageWatch(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Begin to sample; one process does for all of its node."""
         if trainer.is_global_zero:
-            self._sampler = Sampler(self._open_gauges(trainer.strategy.root_device))
+            gauges = self._open_gauges(trainer.strategy.root_device)
+            self._sampler = Sampler(gauges, SECONDS_BETWEEN_READINGS)
             self._sampler.start()
         self._mark = self._now()
 
@@ -89,8 +91,8 @@ class UsageWatch(pl.Callback):
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Say in the end how it was on the whole."""
-        self._look()
         self._sampler.stop()
+        self._look()
         if self._whole.is_low and self._whole.seconds >= self._window_s:
             self._say(self._whole, "over the whole training")
 
@@ -98,8 +100,8 @@ class UsageWatch(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
         """Keep what was sampled until now."""
-        self._look()
         self._sampler.stop()
+        self._look()
 
     def _look(self) -> None:
         """Take what was sampled since the last look, and judge the last minutes."""
@@ -116,7 +118,7 @@ class UsageWatch(pl.Callback):
         self._whole += effort
         self._recent.append(effort)
         window = sum(self._recent, Effort())
-        while window.seconds - self._recent[0].seconds >= self._window_s:
+        while len(self._recent) > 1 and window.seconds - self._recent[0].seconds >= self._window_s:
             self._recent.popleft()
             window = sum(self._recent, Effort())
         if not self._has_warned and window.seconds >= self._window_s and window.is_low:
