@@ -97,6 +97,18 @@ class Study:
 
 Make = Callable[..., Study]
 
+# What Python imports first of all: kills a process that trains, as the kernel does when memory is
+# short, as often as it is told to.
+CRASHING = """
+import os, signal, sys
+if "train" in sys.orig_argv and "rsdl.cluster.ward" not in sys.orig_argv:
+    with open("{count}", "ab") as count:
+        count.write(b"x")
+        tries = count.tell()
+    if tries <= {crashes}:
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
 
 @pytest.fixture
 def make_study(tmp_path: Path) -> Iterator[Make]:
@@ -243,6 +255,19 @@ def test_asked_to_stop_a_sweep_has_its_runs_save(
     assert study.said().count("resume") >= 2
 
 
+def test_a_second_ctrl_c_does_not_wait(make_study: Make):
+    study = make_study(1, 1, max_epochs=5000)
+    sweep = study.start(devices=1)
+    wait_until(lambda: any(r["epochs_completed"] for r in study.records.values()))
+    sweep.send_signal(signal.SIGINT)
+    wait_until(lambda: "then saving" in study.said())
+    sweep.send_signal(signal.SIGINT)
+    assert sweep.wait(LIMIT_S) == 130
+    assert not study.processes()
+    assert set(study.statuses().values()) <= {"preempted", "failed"}  # saved in between, or not
+    assert "Traceback" not in study.said()
+
+
 def test_what_fails_is_told_and_takes_nothing_else_along(make_study: Make, tmp_path: Path):
     study = make_study(1, 1, max_epochs=1)
     tree = yaml.safe_load(study.configs[0].read_text())
@@ -257,13 +282,26 @@ def test_what_fails_is_told_and_takes_nothing_else_along(make_study: Make, tmp_p
     assert '<data value="1"' in (study.runs / "study.html").read_text()
 
 
-def test_a_run_that_crashes_is_tried_three_times_and_then_left(make_study: Make):
+@pytest.mark.parametrize(("crashes", "code"), [(2, 0), (3, 1)])
+def test_a_run_that_crashes_is_tried_three_times(
+    crashes: int, code: int, make_study: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     study = make_study(1, 1, max_epochs=1)
-    # A folder where a file is to be written: the run fails when it writes its history.
-    (study.runs / "test_resnet_set0/config.yaml").mkdir(parents=True)
-    assert study() in (1, 2)
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site/sitecustomize.py").write_text(
+        CRASHING.format(count=tmp_path / "count", crashes=crashes)
+    )
+    paths = [str(tmp_path / "site"), os.environ.get("PYTHONPATH", "")]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))
+    assert study() == code
     said = study.said()
-    assert "not completed" in said and "log: " in said
+    assert said.count("crashed; is tried again") == 2
+    assert (tmp_path / "count").stat().st_size == 3
+    if code:
+        assert "test_resnet_set0: failed" in said and "log: " in said
+        assert study.statuses() == {}
+    else:
+        assert study.statuses() == {"test_resnet_set0": "completed"}
 
 
 def test_wrong_configs_are_told_before_anything_is_begun(make_study: Make):
