@@ -24,6 +24,7 @@ PER_CLASS = 12
 
 # Parts of a machine that some tests need, and how to get them.
 PARTS = {
+    "cc": "apt-get install gcc libc6-dev",
     "ceph": "apt-get install ceph-mon ceph-osd radosgw curl openssl",
     "chromium": "apt-get install chromium",
     "image": "scripts/build_image (minutes, 30 GB), then set RSDL_TEST_IMAGE=localhost/rsdl",

@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from rsdl import __version__
-from rsdl.cli import bench, data, run
+from rsdl.cli import bench, data, run, study
 from rsdl.core.errors import PeerError, RsdlError
 
 __all__ = ["app", "main"]
@@ -30,6 +30,7 @@ app = typer.Typer(
 app.add_typer(run.app)
 app.add_typer(data.app, name="data")
 app.add_typer(bench.app)
+app.add_typer(study.app, name="sweep")
 
 
 def main() -> None:

@@ -1,6 +1,7 @@
 """Everything that one process of a run works with, and the checks before anything is begun."""
 
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -20,6 +21,7 @@ from rsdl.models.catalog import find_timm_name
 from rsdl.train.checkpoint import LAST
 from rsdl.train.checkpointer import Checkpointer
 from rsdl.train.events import EventSender, event_folder
+from rsdl.train.gauge import open_gauges
 from rsdl.train.history import Row
 from rsdl.train.lookout import Lookout
 from rsdl.train.module import TrainingModule
@@ -35,6 +37,7 @@ from rsdl.train.record import (
 from rsdl.train.recorder import Recorder
 from rsdl.train.sharding import check_sharding
 from rsdl.train.trainer import build_loggers, build_trainer
+from rsdl.train.usage_watch import UsageWatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,12 +133,15 @@ def open_session(
         log_every_steps=config.trainer.log_every_steps,
         patience=config.trainer.patience,
     )
+    local = ranks.place.local_world_size
+    usage = UsageWatch(partial(open_gauges, num_devices=local), record, processes=local)
     trainer = build_trainer(
         config.trainer,
         folder.outbox,
         clip_grad=config.optim.clip_grad,
         callbacks=[
             Lookout(ranks.watch),
+            usage,
             recorder,
             ProgressReport(
                 recorder,

@@ -12,6 +12,9 @@ from pathlib import Path
 
 ROOT = Path("/")
 
+# What a process that shares the machine out among others grants to this one.
+CORES_VARIABLE = "RSDL_CORES"
+
 
 def usable_cores(root: Path = ROOT) -> int:
     """Return the number of cores that this process may keep busy, at least 1.
@@ -22,6 +25,7 @@ def usable_cores(root: Path = ROOT) -> int:
     affinity = getattr(os, "sched_getaffinity", None)  # Linux only
     cores = len(affinity(0)) if affinity is not None else os.cpu_count() or 1
     quotas = [_cpu_quota(folder) for folder in _groups("cpu", root)]
+    quotas.append(_number(os.environ.get(CORES_VARIABLE, "")))
     return max(1, math.floor(min([float(cores), *(q for q in quotas if q is not None)])))
 
 

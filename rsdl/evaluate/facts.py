@@ -144,6 +144,20 @@ def _side(value: object) -> str:
     return f"{units.text(value)} px" if number(value) is not None else units.text(value)
 
 
+def _devices(value: object) -> str:
+    """Return hours, peak memory and metered energy of each type of device."""
+    lines = []
+    for name, use in mapping(value).items():
+        found = mapping(use)
+        parts = [units.hours(found.get("device_s"))]
+        if number(found.get("memory_bytes")):
+            parts.append(f"{units.size(found['memory_bytes'])} of memory")
+        if number(found.get("metered_s")):
+            parts.append(f"{units.energy(found.get('energy_j'))} metered")
+        lines.append(f"{name}: {', '.join(parts)}")
+    return "; ".join(lines) or DASH
+
+
 _Field = tuple[str, str, Callable[[object], str]]
 _ELSEWHERE = {"format", "name", "metrics", "ledger", "environment"}
 _FIELDS: Mapping[str, Sequence[_Field]] = {
@@ -178,6 +192,7 @@ _FIELDS: Mapping[str, Sequence[_Field]] = {
         ("Device time", "device_s", units.duration),
         ("Waited for data", "data_wait_s", units.duration),
         ("GPU utilization", "gpu_utilization", units.percent),
+        ("By device", "devices", _devices),
         ("Preemptions", "preemptions", units.count),
         ("Resumes", "resumes", units.count),
     ),

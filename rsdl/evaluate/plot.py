@@ -78,6 +78,7 @@ class Plot:
     Attributes:
         title: What is shown, with its unit.
         summary: The figure's message in words, for those who cannot see it.
+        front: Path of a line behind the points; empty for none.
     """
 
     title: str
@@ -87,6 +88,7 @@ class Plot:
     x_label: str
     lines: tuple[Line, ...] = ()
     points: tuple[Point, ...] = ()
+    front: str = ""
     width: int = field(default=WIDTH, init=False)
     height: int = field(default=HEIGHT, init=False)
 
@@ -136,7 +138,7 @@ def log_axis(low: float, high: float, span: tuple[float, float], *, word: Wordin
     margin = max((high / low) ** 0.12, 1.25)
     low, high = low / margin, high * margin
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    factors = (1, 2, 5) if high / low < 1000 else (1,)
+    factors = (1, 1.5, 2, 3, 5, 7) if high / low < 6 else (1, 2, 5) if high / low < 1000 else (1,)
     values = (factor * 10.0**decade for decade in decades for factor in factors)
     return _ticked(Axis(low, high, *span, log=True), (v for v in values if low <= v <= high), word)
 

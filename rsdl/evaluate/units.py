@@ -48,14 +48,20 @@ def decimal(value: object, digits: int = 3) -> str:
 
 
 def hours(seconds: object) -> str:
-    """Return seconds as hours: ``12.3 h``."""
+    """Return seconds as hours: ``12.3 h``; less than a hundredth of one in seconds."""
     known = number(seconds)
-    if known is None:
-        return DASH
+    if known is None or 0 < known < 36:
+        return duration(known)
     value = known / 3600
     return (
         f"{value:,.0f} h" if value >= 100 else f"{value:.1f} h" if value >= 1 else f"{value:.2f} h"
     )
+
+
+def energy(joules: object) -> str:
+    """Return joules as the meter counts them: ``12.3 kWh``."""
+    known = number(joules)
+    return DASH if known is None else _scaled(known / 3600, ("Wh", "kWh", "MWh", "GWh"))
 
 
 def duration(seconds: object) -> str:

@@ -23,6 +23,7 @@ from rsdl.storage.store import Store
 from rsdl.train.history import Row, format_rows, parse_rows
 from rsdl.train.ledger import LedgerEntry
 from rsdl.train.outbox import Outbox
+from rsdl.train.usage import DeviceUse, ReadingSums, mean_utilization
 
 RECORD = "run.json"
 HISTORY = "metrics.csv"
@@ -66,6 +67,7 @@ class RunRecord(BaseModel):
     device_count: int = 1
     data_wait_s: float = 0.0
     gpu_utilization: float | None = None
+    devices: dict[str, DeviceUse] = Field(default_factory=dict)
     preemptions: int = 0
     resumes: int = 0
     started_at: str = Field(default_factory=lambda: now())
@@ -79,6 +81,18 @@ class RunRecord(BaseModel):
         self.samples_read += tally.delivered * world_size
         self.bytes_encoded += tally.encoded_bytes * world_size
         self.bytes_decoded += tally.decoded_bytes * world_size
+
+    def add_time(self, passed_s: float) -> None:
+        """Count seconds of all devices, for the type that they are."""
+        self.wall_s += passed_s
+        device_s = passed_s * self.device_count
+        self.device_s += device_s
+        self.devices.setdefault(self.device_name, DeviceUse()).device_s += device_s
+
+    def add_readings(self, sums: ReadingSums) -> None:
+        """Count what meters have read of the devices that the run is on now."""
+        self.devices.setdefault(self.device_name, DeviceUse()).add(sums)
+        self.gpu_utilization = mean_utilization(self.devices.values())
 
 
 class RunFolder:

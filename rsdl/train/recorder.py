@@ -198,8 +198,7 @@ class Recorder(pl.Callback):
         passed, waited = self.pace.tick(
             self.record.samples_read, loader.waited_s if loader is not None else 0.0
         )
-        self.record.wall_s += passed
-        self.record.device_s += passed * trainer.world_size
+        self.record.add_time(passed)
         self.record.data_wait_s += waited
         self.record.optimizer_steps = self.position.step
 

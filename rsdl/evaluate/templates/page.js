@@ -48,3 +48,22 @@ for (const figure of document.querySelectorAll("figure.confusion")) {
   box.addEventListener("pointerover", (event) => mark(event.target.closest("[data-row]")));
   box.addEventListener("pointerleave", () => mark(null));
 }
+// Copying: where the browser does not let a page write to the clipboard, the text is marked.
+for (const panel of document.querySelectorAll(".copyable")) {
+  const text = panel.querySelector("pre");
+  const button = document.createElement("button");
+  button.type = "button";
+  button.className = "copy";
+  button.textContent = "Copy";
+  panel.insertBefore(button, text);
+  button.addEventListener("click", async () => {
+    try {
+      await navigator.clipboard.writeText(text.textContent);
+      button.textContent = "Copied";
+    } catch {
+      getSelection().selectAllChildren(text);
+      button.textContent = "Marked: press Ctrl+C";
+    }
+    setTimeout(() => { button.textContent = "Copy"; }, 3000);
+  });
+}

@@ -8,6 +8,9 @@ import pytest
 
 from rsdl.evaluate.result import CalibrationBin, Evaluation, Picture, RunnerUp
 from rsdl.evaluate.scores import scores_from_confusion
+from rsdl.evaluate.standings import Entry
+
+Rows = list[dict[str, float | None]]
 
 PIXEL = "data:image/png;base64,iVBORw0KGgo="
 
@@ -116,3 +119,23 @@ def history() -> list[dict[str, float | None]]:
         rows.append({"epoch": epoch, "step": step - 10, "train_loss": 3.0 - epoch, "lr": 1e-3})
         rows.append({"epoch": epoch, "step": step, "val_loss": 2.5, "val_oa": 0.5 + epoch / 10})
     return rows
+
+
+@pytest.fixture
+def entry(
+    make_evaluation: Callable[..., Evaluation], run: dict[str, Any], history: Rows
+) -> Callable[..., Entry]:
+    """Return a maker of entries with ``right`` of 100 samples classified correctly."""
+
+    def make(
+        architecture: str, dataset: str, right: int | None, *, split: str = "test", **keys: object
+    ) -> Entry:
+        name = f"{architecture}_{dataset}"
+        record = {**run, "name": name, "architecture": architecture, "dataset": dataset, **keys}
+        if right is None:
+            return Entry(record, None, history)
+        confusion = np.array([[right, 100 - right], [0, 0]])
+        evaluation = make_evaluation(("a", "b"), confusion=confusion, split=split)
+        return Entry(record, evaluation, history)
+
+    return make

@@ -1,34 +1,11 @@
 import re
 from collections.abc import Callable
-from typing import Any
 
-import numpy as np
 import pytest
 
 from rsdl.evaluate.comparison import Entry, column_of, render_comparison, standing_of
-from rsdl.evaluate.result import Evaluation
 
-Make = Callable[..., Evaluation]
-Rows = list[dict[str, float | None]]
 MakeEntry = Callable[..., Entry]
-
-
-@pytest.fixture
-def entry(make_evaluation: Make, run: dict[str, Any], history: Rows) -> MakeEntry:
-    """Return a maker of entries with ``right`` of 100 samples classified correctly."""
-
-    def make(
-        architecture: str, dataset: str, right: int | None, *, split: str = "test", **keys: object
-    ) -> Entry:
-        name = f"{architecture}_{dataset}"
-        record = {**run, "name": name, "architecture": architecture, "dataset": dataset, **keys}
-        if right is None:
-            return Entry(record, None, history)
-        confusion = np.array([[right, 100 - right], [0, 0]])
-        evaluation = make_evaluation(("a", "b"), confusion=confusion, split=split)
-        return Entry(record, evaluation, history)
-
-    return make
 
 
 def starred(html: str) -> list[str]:

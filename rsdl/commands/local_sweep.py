@@ -1,0 +1,208 @@
+"""``rsdl sweep local``: a study on one machine, a queue over its devices.
+
+Each run is ``rsdl train`` in a process of its own, so one that crashes takes no other along, and
+every run is resumed, recorded and stopped as if it had been started by hand. The sweep itself keeps
+nothing: what is done is in the runs' records, so it can be killed at any time and started again.
+"""
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+
+import torch
+from rich.console import Console
+
+from rsdl.cluster.bench import (
+    Place,
+    find_places,
+    last_words,
+    lock_run,
+    log_of,
+    start_run,
+    state_folder,
+)
+from rsdl.cluster.queue import Queue, Verdict
+from rsdl.commands.study import read_study, say, write_study
+from rsdl.commands.study_plan import PlannedRun, plan_study, split_arguments
+from rsdl.commands.sweep_view import SweepView
+from rsdl.core.errors import PreemptedError, RsdlError
+from rsdl.storage.connect import connect, join
+from rsdl.train.preempt import SIGNALS
+
+PAGE = "study.html"
+PAUSE_S = 0.1
+
+
+def sweep_local(
+    arguments: Sequence[str], *, devices: int, dry_run: bool = False, retry: bool = False
+) -> int:
+    """Train every run of a study that is not completed, and write the study's numbers.
+
+    Args:
+        arguments: Config files, and ``key=value`` for all of them.
+        devices: Runs at a time: one on each GPU, or on a share of the cores.
+        dry_run: Whether only to say what would be done.
+        retry: Whether to try runs again that an earlier sweep has given up.
+
+    Returns:
+        0 if every run is completed, 2 if the input of one is wrong, 1 if one has failed.
+
+    Raises:
+        ConfigErrors: If any config is wrong; nothing has been begun then.
+        PreemptedError: If it was asked to stop, and all runs have saved.
+    """
+    paths, overrides = split_arguments(arguments)
+    runs = plan_study(paths, overrides)
+    on_cpu = all(run.config.trainer.accelerator == "cpu" for run in runs)
+    places = find_places(devices, 0 if on_cpu else torch.cuda.device_count())
+    view = SweepView(Console(file=sys.stdout, soft_wrap=True), runs)
+    view.announce(places, retry=retry)
+    if dry_run:
+        return 0
+    sweep = Sweep(runs, overrides, places, view, retry=retry)
+    sweep.run()
+    if sweep.queue.is_cut_short:
+        if signal.SIGINT in sweep.received:
+            raise KeyboardInterrupt
+        raise PreemptedError("sweep", "stopped by SIGTERM", "run it again to go on")
+    study = read_study([run.folder for run in runs if run.folder.read_record() is not None])
+    page = join(runs[0].config.output, PAGE)
+    if study.standings:
+        write_study(study, page, storage=runs[0].config.storage)
+        say(study, page)
+    return sweep.settle()
+
+
+class Sweep:
+    """The processes of a study, until all have ended.
+
+    Args:
+        runs: The study.
+        overrides: ``key=value`` for all of them.
+        places: Where they can be.
+        view: Tells the user.
+        retry: Whether to try runs again that have failed before.
+    """
+
+    def __init__(
+        self,
+        runs: Sequence[PlannedRun],
+        overrides: Sequence[str],
+        places: Sequence[Place],
+        view: SweepView,
+        *,
+        retry: bool,
+    ) -> None:
+        self.runs = {run.name: run for run in runs}
+        self.queue = Queue(run.name for run in runs if run.todo(retry=retry) != "leave")
+        self.received: list[int] = []
+        self._left = [run for run in runs if run.todo(retry=retry) == "leave"]
+        self._overrides = overrides
+        self._places = places
+        self._view = view
+        output = connect(runs[0].config.output, storage=runs[0].config.storage)
+        self._state = state_folder(output)
+        self._processes: dict[Place, tuple[str, subprocess.Popen[bytes]]] = {}
+        self._handled = 0
+
+    def run(self) -> None:
+        """Begin runs as places become free, until all have ended; pass signals on."""
+        before = {
+            number: signal.signal(number, lambda number, frame: self.received.append(number))
+            for number in SIGNALS
+        }
+        try:
+            with self._view:
+                while not self.queue.is_done:
+                    self._pass_signals()
+                    self._reap()
+                    self._fill()
+                    self._view.show(self._at_work())
+                    time.sleep(PAUSE_S)
+        finally:
+            for _, process in self._processes.values():
+                process.kill()
+                process.wait()
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def settle(self) -> int:
+        """Say what is not completed and why, and return the exit code of the command."""
+        verdicts = dict(self.queue.verdicts)
+        for run in self._left:
+            verdicts[run.name] = "completed" if run.is_completed else "failed"
+        wanting = {name: verdict for name, verdict in verdicts.items() if verdict != "completed"}
+        for name in wanting:
+            self._view.explain(name, self._reason(name), log_of(self._state, name))
+        if "failed" in wanting.values():
+            return 1
+        return 2 if wanting else 0
+
+    def _pass_signals(self) -> None:
+        """Ask all runs to save and end; at the second Ctrl-C to end at once."""
+        for number in self.received[self._handled :]:
+            self._handled += 1
+            again = self.queue.stopping and number == signal.SIGINT
+            if not self.queue.stopping:
+                self.queue.stopping = True
+                self._view.note_stop(signal.Signals(number).name, len(self._processes))
+            for _, process in self._processes.values():
+                process.send_signal(signal.SIGINT if again else signal.SIGTERM)
+
+    def _reap(self) -> None:
+        for place, (name, process) in list(self._processes.items()):
+            code = process.poll()
+            if code is None:
+                continue
+            del self._processes[place]
+            verdict = self.queue.settle(name, code)
+            self._view.note_end(name, verdict, self._outcome(name, verdict))
+
+    def _fill(self) -> None:
+        for place in self._places:
+            if place not in self._processes:
+                self._begin_next(place)
+
+    def _begin_next(self, place: Place) -> None:
+        """Begin the first run at a place that no other process trains now."""
+        for name in self.queue.waiting:
+            run = self.runs[name]
+            lock = lock_run(self._state, name)
+            if lock is None:
+                self._view.note_wait(name)
+                continue
+            if self._view.has_waited(name) and self._is_completed(run):
+                self.queue.pass_over(name)
+                self._view.note_end(name, "completed", "by another process")
+                continue
+            command = [sys.executable, "-m", "rsdl", "train", run.path, *self._overrides]
+            process = start_run(command, place, log_of(self._state, name), lock)
+            self.queue.begin(name)
+            self._processes[place] = (name, process)
+            self._view.note_begin(name, place)
+            return
+
+    def _is_completed(self, run: PlannedRun) -> bool:
+        record = run.folder.read_record()
+        return record is not None and record.status == "completed"
+
+    def _at_work(self) -> dict[str, str]:
+        """Return where each run is that runs."""
+        return {name: place.name for place, (name, _) in self._processes.items()}
+
+    def _outcome(self, name: str, verdict: Verdict) -> str:
+        if verdict in ("crashed", "failed", "wrong"):
+            return self._reason(name)
+        return ""
+
+    def _reason(self, name: str) -> str:
+        """Return why a run is not completed: by what it said, else by its record."""
+        if words := last_words(log_of(self._state, name)):
+            return words
+        with suppress(RsdlError):
+            if (record := self.runs[name].folder.read_record()) is not None:
+                return record.reason
+        return ""

@@ -1,0 +1,124 @@
+"""Figures of several runs: what accuracy costs, and how it was come by."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from rsdl.evaluate import units
+from rsdl.evaluate.curves import History, line_plot, time_axis
+from rsdl.evaluate.plot import (
+    BOTTOM,
+    LEFT,
+    RIGHT,
+    TOP,
+    Plot,
+    Point,
+    log_axis,
+    place_labels,
+    share_axis,
+    thin,
+)
+from rsdl.evaluate.standings import Board, Standing
+
+
+def cost_plots(standings: Sequence[Standing], board: Board) -> list[Plot]:
+    """Return accuracy by device hours and by parameters, for each data set."""
+    plots = []
+    for name, label, key, scale in (
+        ("device hours", "Device hours", "device_s", 3600.0),
+        ("parameters", "Parameters (millions)", "parameters", 1e6),
+    ):
+        for column in board.columns:
+            priced = [
+                (s, cost / scale)
+                for s in standings
+                if s.dataset == column.dataset
+                and s.oa is not None
+                and s.head.basis == (column.basis or s.head.basis)
+                and (cost := units.number(s.entry.run.get(key))) is not None
+                and cost > 0
+            ]
+            if priced:
+                title = f"{column.dataset}: accuracy by {name}"
+                plots.append(_scatter(title, label, priced, board.architectures))
+    return plots
+
+
+def _scatter(
+    title: str,
+    x_label: str,
+    priced: Sequence[tuple[Standing, float]],
+    architectures: Sequence[str],
+) -> Plot:
+    costs = [cost for _, cost in priced]
+    scores = [s.oa or 0.0 for s, _ in priced]
+    x = log_axis(min(costs), max(costs), (LEFT, RIGHT))
+    y = share_axis(min(scores), max(scores), (BOTTOM, TOP + 8), word=_tick_percent)
+    points = place_labels(
+        [
+            Point(
+                x=x.place(cost),
+                y=y.place(s.oa or 0.0),
+                name=s.architecture,
+                style=architectures.index(s.architecture),
+                value=f"{units.percent(s.oa, 2)} at {cost:.3g} {x_label.lower()}",
+                hollow=s.status != "completed",
+            )
+            for s, cost in priced
+        ]
+    )
+    summary = f"{title}: " + "; ".join(f"{p.name} {p.value}" for p in points)
+    final = [(cost, s.oa or 0.0) for s, cost in priced if s.status == "completed"]
+    steps = [(x.place(cost), y.place(score)) for cost, score in find_front(final)]
+    return Plot(title, summary, x, y, x_label, points=points, front=_stairs(steps))
+
+
+def find_front(pairs: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Return the (cost, score) pairs that nothing as cheap or cheaper beats, cheapest first."""
+    front: list[tuple[float, float]] = []
+    for cost, score in sorted(pairs, key=lambda pair: (pair[0], -pair[1])):
+        if not front or score > front[-1][1]:
+            front.append((cost, score))
+    return front
+
+
+def _stairs(steps: Sequence[tuple[float, float]]) -> str:
+    """Return the path of what can be had at each cost; empty where one point says it all."""
+    if len(steps) < 2:
+        return ""
+    return f"M{steps[0][0]:g} {steps[0][1]:g}" + "".join(f"H{x:g}V{y:g}" for x, y in steps[1:])
+
+
+def curve_plots(standings: Sequence[Standing], board: Board) -> list[Plot]:
+    """Return validation accuracy over the runs, for each data set."""
+    plots = []
+    for column in board.columns:
+        curves = [
+            (s, label, pairs)
+            for s in standings
+            if s.dataset == column.dataset
+            for label, pairs in [_validation(s.entry.history)]
+            if pairs
+        ]
+        # Runs are drawn together only if they are counted alike: steps and epochs do not mix.
+        label = Counter(label for _, label, _ in curves).most_common(1)
+        drawn = [(s, pairs) for s, unit, pairs in curves if unit == label[0][0]]
+        if drawn:
+            styles = [board.architectures.index(s.architecture) for s, _ in drawn]
+            # The first epochs of every run span the whole range and would hide how the runs differ.
+            floor = min(pairs[-1][1] for _, pairs in drawn) - 0.2
+            named = [(s.architecture, [p for p in pairs if p[1] >= floor]) for s, pairs in drawn]
+            plots.append(
+                line_plot(column.dataset, named, label[0][0], word=_tick_percent, styles=styles)
+            )
+    return plots
+
+
+def _validation(history: History) -> tuple[str, list[tuple[float, float]]]:
+    label, positions = time_axis(history)
+    values = (units.number(row.get("val_oa")) for row in history)
+    known = zip(positions, values, strict=True)
+    return label, thin([(x, y) for x, y in known if x is not None and y is not None])
+
+
+def _tick_percent(value: float) -> str:
+    return f"{100 * value:.4g}%"

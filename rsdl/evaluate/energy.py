@@ -1,0 +1,108 @@
+"""What runs took from the plug: measured power where there is some, else the card's rating.
+
+An estimate of the cards alone: processors, memory, cooling and losses of the power supply are not
+in it. Where the power was sampled, it is the mean power times the device time; where not, the
+card's rated board power, which a busy card approaches and an idle one does not, so that is an upper
+bound. What is not in the table, such as a processor or a slice of a card, has no energy here.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from rsdl.evaluate.facts import mapping
+from rsdl.evaluate.units import number, text
+
+Basis = Literal["measured", "rated"]
+
+# Rated board power in W by the maker's data sheets; a name starts with the first that fits it.
+RATED_W = {
+    "A10": 150, "A100 80GB PCIe": 300, "A100-PCIE": 250, "A100-SXM4": 400, "A30": 165, "A40": 300,
+    "GTX 1070": 150, "GTX 1080 Ti": 250, "GTX 1080": 180,
+    "H100 NVL": 400, "H100 PCIe": 350, "H100 80GB HBM3": 700, "H200 NVL": 600, "H200": 700,
+    "L4": 72, "L40S": 350, "L40": 300,
+    "P100-PCIE": 250, "P100-SXM2": 300,
+    "RTX 2080 Ti": 250, "RTX 3090 Ti": 450, "RTX 3090": 350, "RTX 4090": 450, "RTX 5090": 575,
+    "RTX 6000 Ada Generation": 300, "RTX 6000": 295, "RTX 8000": 295,
+    "RTX A4000": 140, "RTX A5000": 230, "RTX A6000": 300,
+    "T4": 70, "TITAN RTX": 280, "TITAN V": 250, "TITAN Xp": 250,
+    "V100-PCIE": 250, "V100-SXM2": 300, "V100-SXM3": 350,
+}  # fmt: skip
+_MAKERS = re.compile(r"^(NVIDIA |Tesla |Quadro |GeForce )+")
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """What one run used of one type of device.
+
+    Attributes:
+        device: Its name.
+        device_s: Seconds, over all devices of that type.
+        readings: Samples behind ``utilization``.
+        utilization: Mean share of the time that it computed, 0 to 1.
+        memory_bytes: The most memory that was taken of one device.
+        energy_j: Estimate; ``None`` where nothing is known.
+        basis: Whether the power was measured, or is the card's rating.
+    """
+
+    device: str
+    device_s: float
+    readings: int = 0
+    utilization: float | None = None
+    memory_bytes: int | None = None
+    energy_j: float | None = None
+    basis: Basis | None = None
+
+
+def rated_power(name: str) -> float | None:
+    """Return the rated board power of a card in W, by the name that CUDA gives it."""
+    short = _MAKERS.sub("", name)
+    if "MIG" in short:
+        return None
+    fits = [known for known in RATED_W if re.match(rf"{re.escape(known)}(?![A-Za-z0-9])", short)]
+    return float(RATED_W[max(fits, key=len)]) if fits else None
+
+
+def is_gpu(device: str) -> bool:
+    """Return whether a device of a run record is none of the processor's."""
+    return not device.startswith("CPU")
+
+
+def uses_of(run: Mapping[str, Any]) -> list[Use]:
+    """Return what a run used, by type of device: a run may have gone on with another one.
+
+    The seconds add up to the record's ``device_s``; a record of before they were told apart gives
+    them all to the device that it names.
+    """
+    total, last = number(run.get("device_s")) or 0.0, text(run.get("device_name"))
+    told = {
+        name: found
+        for name, found in mapping(run.get("devices")).items()
+        if number(mapping(found).get("device_s"))
+    }
+    if not told:
+        return [_estimate(last, total, {})] if total > 0 else []
+    uses = [_estimate(name, float(found["device_s"]), found) for name, found in told.items()]
+    rest = total - sum(use.device_s for use in uses)
+    return [*uses, _estimate(last, rest, {})] if rest > 1e-6 * total else uses
+
+
+def _estimate(device: str, device_s: float, found: Mapping[str, Any]) -> Use:
+    energy, metered_s = number(found.get("energy_j")), number(found.get("metered_s"))
+    basis: Basis | None = None
+    if energy is not None and metered_s:
+        energy, basis = energy / metered_s * device_s, "measured"
+    elif (power := rated_power(device)) is not None:
+        energy, basis = power * device_s, "rated"
+    else:
+        energy = None
+    return Use(
+        device=device,
+        device_s=device_s,
+        readings=int(number(found.get("readings")) or 0),
+        utilization=number(found.get("utilization")),
+        memory_bytes=found.get("memory_bytes"),
+        energy_j=energy,
+        basis=basis,
+    )

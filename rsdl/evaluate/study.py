@@ -1,0 +1,114 @@
+"""A whole study on one page: by the numbers, who is best, at what cost, and tables for a paper.
+
+Everything comes from run records. A run that is not completed is shown, and what it has spent
+counts; it is no model, and it wins nothing.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import fsum
+
+from rsdl.evaluate import units
+from rsdl.evaluate.costs import cost_plots, curve_plots
+from rsdl.evaluate.page import render_page
+from rsdl.evaluate.standings import Board, Entry, Standing, board_of, is_final, standing_of
+from rsdl.evaluate.tables import csv_table, latex_table
+from rsdl.evaluate.totals import Machine, Number, machines_of, numbers_of
+
+# Tiles beside the first, which is large; the rest is below them.
+QUALITY = 7
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """One architecture over all data sets.
+
+    Attributes:
+        mean: Mean accuracy, where every data set has one.
+        best: Whether no other mean is higher.
+        parameters: Of its largest network: heads differ with the number of classes.
+        device_s: Device seconds of all its runs.
+    """
+
+    mean: float | None
+    best: bool
+    parameters: float | None
+    device_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """All that the page and the tables are made of."""
+
+    standings: Sequence[Standing]
+    board: Board
+    numbers: dict[str, Number]
+    machines: Sequence[Machine]
+    summaries: dict[str, Summary]
+
+    @property
+    def csv(self) -> str:
+        """A row for each run."""
+        return csv_table(self.standings)
+
+    @property
+    def latex(self) -> str:
+        """Tables of accuracies and of totals."""
+        hours = self.numbers["device"].label
+        return latex_table(self.board, self.summaries, self.numbers, hours=hours)
+
+
+def study_of(entries: Sequence[Entry]) -> Study:
+    """Return the study that runs make up, sorted by architecture and data set."""
+    standings = sorted(map(standing_of, entries), key=lambda s: (s.architecture, s.dataset, s.name))
+    board = board_of(standings)
+    return Study(
+        standings,
+        board,
+        numbers_of(standings),
+        machines_of(standings),
+        {name: _summary(standings, board, name) for name in board.architectures},
+    )
+
+
+def render_study(study: Study) -> str:
+    """Return one self-contained HTML page; it asks no network for anything."""
+    numbers = list(study.numbers.values())
+    return render_page(
+        "study.html.jinja",
+        study=study,
+        board=study.board,
+        standings=study.standings,
+        statuses=Counter(s.status for s in study.standings).most_common(),
+        quality=numbers[:QUALITY],
+        effort=numbers[QUALITY:],
+        costs=cost_plots(study.standings, study.board),
+        curves=curve_plots(study.standings, study.board),
+    )
+
+
+def mean_accuracy(board: Board, architecture: str) -> float | None:
+    """Return the mean over all data sets of the best completed run; ``None`` if one is missing."""
+    scores = []
+    for column in board.columns:
+        runs = board.cells[(architecture, column.dataset)]
+        fit = [s.oa for s, _ in runs if is_final(s) and s.head.basis == column.basis]
+        scores += fit[:1]
+    known = [score for score in scores if score is not None]
+    return fsum(known) / len(known) if known and len(known) == len(board.columns) else None
+
+
+def _summary(standings: Sequence[Standing], board: Board, architecture: str) -> Summary:
+    mine = [s.entry.run for s in standings if s.architecture == architecture]
+    sizes = [v for run in mine if (v := units.number(run.get("parameters"))) is not None]
+    times = [v for run in mine if (v := units.number(run.get("device_s"))) is not None]
+    mean = mean_accuracy(board, architecture)
+    means = [mean_accuracy(board, name) for name in board.architectures]
+    best = max((m for m in means if m is not None), default=None)
+    return Summary(
+        mean=mean,
+        best=mean is not None and mean == best,
+        parameters=max(sizes, default=None),
+        device_s=fsum(times) if times else None,
+    )

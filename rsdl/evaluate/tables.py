@@ -1,0 +1,125 @@
+r"""A study as tables that other programs take: CSV for those who calculate, LaTeX for a paper.
+
+The CSV has a row for each run with everything exact, so that its sums are the page's. The LaTeX
+needs nothing but ``booktabs``; only completed runs on the split that a column names are in it.
+"""
+
+import csv
+import io
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rsdl.evaluate import units
+from rsdl.evaluate.standings import Board, Standing, is_final
+from rsdl.evaluate.totals import Number, energy_of
+
+_RECORD = (
+    "parameters", "num_classes", "image_size", "global_batch", "seed", "epochs_completed",
+    "epochs_planned", "optimizer_steps", "samples_read", "bytes_encoded", "bytes_decoded", "wall_s",
+    "device_s", "device_name", "device_count", "data_wait_s", "gpu_utilization", "preemptions",
+    "resumes", "started_at", "updated_at", "rsdl_version", "git_revision", "config_digest",
+    "manifest_digest",
+)  # fmt: skip
+_METRICS = ("oa", "balanced_accuracy", "kappa", "macro_f1", "top5", "ece")
+_SPECIAL = {
+    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+}  # fmt: skip
+
+
+def csv_table(standings: Sequence[Standing]) -> str:
+    """Return one row for each run; what is not known is empty."""
+    stream = io.StringIO()
+    heads = ["run", "architecture", "dataset", "status", "split", *_METRICS, *_RECORD, "energy_j",
+             "energy_basis"]  # fmt: skip
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(heads)
+    for s in standings:
+        metrics = [s.head.metrics.get(name) for name in _METRICS]
+        record = [s.entry.run.get(key) for key in _RECORD]
+        names = [s.name, s.architecture, s.dataset, s.status, s.head.basis]
+        writer.writerow(map(_inert, [*names, *metrics, *record, *energy_of(s)]))
+    return stream.getvalue()
+
+
+def latex_table(
+    board: Board, summaries: Mapping[str, Any], numbers: Mapping[str, Number], *, hours: str
+) -> str:
+    """Return two tables: accuracy with the best of each column in bold, and the numbers.
+
+    Args:
+        board: The accuracies.
+        summaries: Mean, parameters and device hours of each architecture.
+        numbers: The totals.
+        hours: What the device hours are called.
+    """
+    bases = sorted({column.basis for column in board.columns if column.basis})
+    splits = " and ".join(bases) or "test"
+    heads = [*(c.dataset for c in board.columns), "Mean", "Params (M)", hours]
+    lines = [
+        "% Made by rsdl from run records; needs \\usepackage{booktabs}.",
+        *_open(
+            f"Overall accuracy (%) on the {splits} split; the best of each column in bold.",
+            "tab:rsdl-accuracy",
+            "l" + "r" * len(heads),
+        ),
+        _row(["Architecture", *map(escape, heads)]),
+        r"\midrule",
+        *(_row(_accuracies(board, name, summaries[name])) for name in board.architectures),
+        *_close(),
+        "",
+        *_open("The study by the numbers.", "tab:rsdl-numbers", "lr"),
+        *(_row([escape(n.label), escape(n.shown)]) for n in numbers.values()),
+        *_close(),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def escape(text: str) -> str:
+    """Return a text that LaTeX prints as it stands."""
+    plain = re.sub(r"[\\~^&%$#_{}]", lambda found: _SPECIAL[found[0]], text)
+    return plain.replace(units.DASH, "--").replace("\u2212", "$-$")
+
+
+def _accuracies(board: Board, architecture: str, summary: Any) -> list[str]:  # noqa: ANN401
+    cells = [escape(architecture)]
+    for column in board.columns:
+        runs = board.cells[(architecture, column.dataset)]
+        fit = [(s, best) for s, best in runs if is_final(s) and s.head.basis == column.basis]
+        cells.append(_percent(fit[0][0].oa, bold=fit[0][1]) if fit else "--")
+    cells.append(_percent(summary.mean, bold=summary.best))
+    parameters, hours = summary.parameters, summary.device_s
+    cells.append("--" if parameters is None else f"{parameters / 1e6:.1f}")
+    cells.append("--" if hours is None else f"{hours / 3600:,.2f}")
+    return cells
+
+
+def _percent(share: float | None, *, bold: bool) -> str:
+    if share is None:
+        return "--"
+    return rf"\textbf{{{100 * share:.2f}}}" if bold else f"{100 * share:.2f}"
+
+
+def _inert(value: object) -> object:
+    """Return a value that no spreadsheet takes for a formula."""
+    return f"'{value}" if isinstance(value, str) and value[:1] in "=+-@\t\r" else value
+
+
+def _row(cells: Sequence[str]) -> str:
+    return " & ".join(cells) + r" \\"
+
+
+def _open(caption: str, label: str, columns: str) -> list[str]:
+    return [
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{escape(caption)}}}",
+        rf"\label{{{label}}}",
+        rf"\begin{{tabular}}{{{columns}}}",
+        r"\toprule",
+    ]
+
+
+def _close() -> list[str]:
+    return [r"\bottomrule", r"\end{tabular}", r"\end{table}"]

@@ -1,0 +1,106 @@
+"""What there is to do of a study, and what is wrong with it, all at once."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from rsdl.commands.study_plan import plan_study, split_arguments
+from rsdl.core.errors import ConfigError, ConfigErrors
+from rsdl.train.record import RunRecord
+
+
+def write(folder: Path, stem: str, /, **fields: object) -> str:
+    tree = {
+        "output": str(folder / "runs"), "data": {"url": "data"}, "model": {"name": "test_vit"},
+        **fields,
+    }  # fmt: skip
+    path = folder / f"{stem}.yaml"
+    path.write_text(yaml.safe_dump(tree))
+    return str(path)
+
+
+def test_overrides_are_told_from_configs():
+    assert split_arguments(["a.yaml", "x=1", "b.yaml", "a.yaml"]) == (["a.yaml", "b.yaml"], ["x=1"])
+    with pytest.raises(ConfigError, match="CONFIG: is required"):
+        split_arguments(["x=1"])
+
+
+def record(path: str, folder: Path, status: str, reason: str = "", digest: str = "") -> None:
+    """Write a run's record as if it had ended so."""
+    (run,) = plan_study([path], [])
+    made = RunRecord(
+        name=run.name, config_digest=digest or run.config.digest, manifest_digest="m", seed=0,
+        architecture="a", timm_model="a", parameters=1, dataset="d", num_classes=2, bands=3,
+        image_size=32, global_batch=4, epochs_planned=2, status=status, reason=reason,
+    )  # fmt: skip
+    run.folder.store.write("run.json", made.model_dump_json().encode())
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "todo", "retried"),
+    [
+        ("completed", "", "leave", "leave"),
+        ("preempted", "stopped by SIGTERM", "resume", "resume"),
+        ("running", "", "resume", "resume"),  # killed
+        ("failed", "interrupted", "resume", "resume"),
+        ("failed", "RuntimeError: x", "leave", "resume"),
+    ],
+)
+def test_what_is_done_about_a_run(
+    status: str, reason: str, todo: str, retried: str, tmp_path: Path
+):
+    path = write(tmp_path, "run")
+    (run,) = plan_study([path], [])
+    assert run.todo(retry=False) == run.todo(retry=True) == "begin"
+    record(path, tmp_path, status, reason)
+    (run,) = plan_study([path], [])
+    assert (run.todo(retry=False), run.todo(retry=True)) == (todo, retried)
+
+
+def test_what_is_wrong_in_one_config_is_told_with_its_file(tmp_path: Path):
+    paths = [write(tmp_path, "good"), write(tmp_path, "bad", seed=-1, colour="red")]
+    with pytest.raises(ConfigErrors) as caught:
+        plan_study([*paths, str(tmp_path / "none.yaml")], [])
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 3
+    assert all("bad.yaml: " in line for line in lines[:2])
+    assert "none.yaml" in lines[2]
+
+
+def test_what_is_wrong_in_all_of_them_is_told_once(tmp_path: Path):
+    paths = [write(tmp_path, stem) for stem in ("a", "b", "c")]
+    with pytest.raises(ConfigErrors) as caught:
+        plan_study(paths, ["seed=-1"])
+    (line,) = str(caught.value).splitlines()
+    assert line.startswith("seed: ")
+
+
+@pytest.mark.parametrize(
+    ("fields", "overrides", "words"),
+    [
+        ({"name": "same"}, [], "name: another config is named same, too"),
+        ({}, ["trainer.devices=2"], "trainer.devices: asks for several devices"),
+        ({}, ["trainer.num_nodes=2"], "trainer.devices: asks for several devices"),
+    ],
+)
+def test_what_is_no_study_is_refused(
+    fields: dict[str, object], overrides: list[str], words: str, tmp_path: Path
+):
+    paths = [write(tmp_path, stem, **fields) for stem in ("a", "b")]
+    with pytest.raises(ConfigErrors, match=words):
+        plan_study(paths, overrides)
+
+
+def test_runs_that_go_to_different_places_are_refused(tmp_path: Path):
+    paths = [write(tmp_path, "a"), write(tmp_path, "b", output="elsewhere")]
+    with pytest.raises(ConfigErrors, match="output: is elsewhere, but not in every config"):
+        plan_study(paths, [])
+    assert len(plan_study(paths, ["output=here"])) == 2
+
+
+def test_a_run_of_another_config_is_refused(tmp_path: Path):
+    paths = [write(tmp_path, "a"), write(tmp_path, "b")]
+    record(paths[1], tmp_path, "completed", digest="another")
+    with pytest.raises(ConfigErrors, match=r"b\.yaml: .*holds a run with another config"):
+        plan_study(paths, [])

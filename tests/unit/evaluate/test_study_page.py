@@ -1,0 +1,204 @@
+"""A study on one page: its numbers are the sums of the records, and nothing else."""
+
+import csv
+import io
+import re
+from collections.abc import Callable
+from math import fsum
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from rsdl.evaluate.costs import find_front
+from rsdl.evaluate.standings import Entry
+from rsdl.evaluate.study import render_study, study_of
+from rsdl.evaluate.tables import escape
+
+MakeEntry = Callable[..., Entry]
+SUMS = {
+    "epochs": "epochs_completed",
+    "iterations": "optimizer_steps",
+    "images": "samples_read",
+    "decoded": "bytes_decoded",
+    "encoded": "bytes_encoded",
+    "wall": "wall_s",
+    "device": "device_s",
+    "preemptions": "preemptions",
+    "resumes": "resumes",
+}
+
+
+def exact(html: str) -> dict[str, str]:
+    """Return the exact value of each tile by its label."""
+    found = re.findall(r'<dt>([^<]+)</dt><dd class="value"><data value="([^"]*)"', html)
+    return dict(found)
+
+
+def starred(html: str) -> list[str]:
+    return re.findall(r'class="crown"[^>]*>([^<]+)<', html)
+
+
+@pytest.fixture
+def entries(entry: MakeEntry) -> list[Entry]:
+    """Return four runs: three completed ones and one that is not."""
+    card = {"device_name": "NVIDIA A40"}
+    return [
+        entry("resnet50", "ucm", 91, **card, wall_s=0.1, device_s=0.1, preemptions=0),
+        entry("vit_base", "ucm", 95, **card, wall_s=0.2, device_s=0.2, preemptions=3),
+        entry("resnet50", "aid", 83, **card, wall_s=0.3, device_s=0.3, parameters=7),
+        entry("vit_base", "aid", 99, **card, status="preempted", preemptions=1),
+    ]
+
+
+def test_totals_are_the_sums_of_the_records_exactly(entries: list[Entry]):
+    study = study_of(entries)
+    tiles = exact(render_study(study))
+    for name, key in SUMS.items():
+        values = [entry.run[key] for entry in entries]
+        total = fsum(values) if any(isinstance(v, float) for v in values) else sum(values)
+        assert study.numbers[name].value == total
+        assert tiles[study.numbers[name].label] == str(total)
+
+
+counts = st.integers(0, 10**15)
+seconds = st.floats(0, 1e9)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25)
+@given(st.lists(st.tuples(counts, counts, seconds), min_size=1, max_size=6))
+def test_totals_of_any_records_are_exact(entry: MakeEntry, rows: list[tuple[int, int, float]]):
+    entries = [
+        entry("a", f"d{k}", None, bytes_decoded=size, optimizer_steps=steps, wall_s=time)
+        for k, (size, steps, time) in enumerate(rows)
+    ]
+    numbers = study_of(entries).numbers
+    assert numbers["decoded"].value == sum(size for size, _, _ in rows)
+    assert numbers["iterations"].value == sum(steps for _, steps, _ in rows)
+    assert numbers["wall"].value == fsum(time for _, _, time in rows)
+
+
+def test_a_run_that_is_not_completed_is_shown_and_is_no_model(entries: list[Entry]):
+    study = study_of(entries)
+    html = render_study(study)
+    assert study.numbers["models"].value == 3
+    assert "1 more run not completed" in html
+    assert study.numbers["parameters"].value == 2 * 23_551_061 + 7
+    assert 'data-status="preempted"' in html
+    assert starred(html) == ["83.00%", "87.00%", "95.00%"]
+    assert study.numbers["preemptions"].note == "in 3 runs, 2 of them completed"
+
+
+def test_the_mean_needs_every_data_set(entries: list[Entry]):
+    summaries = study_of(entries).summaries
+    assert summaries["resnet50"].mean == pytest.approx(0.87)
+    assert summaries["resnet50"].best
+    assert summaries["vit_base"].mean is None
+
+
+def test_device_time_and_energy_are_told_by_type_of_device(entry: MakeEntry):
+    metered = {"device_s": 50.0, "readings": 50, "utilization": 0.8, "memory_bytes": 9,
+               "energy_j": 10_000.0, "metered_s": 50.0}  # fmt: skip
+    other = {"device_s": 30.0, "readings": 150, "utilization": 0.4, "memory_bytes": 7}
+    entries = [
+        entry("a", "d", 90, device_s=80.0, device_name="NVIDIA A40",
+              devices={"NVIDIA A40": metered, "NVIDIA A10": other}),
+        entry("b", "d", 91, device_s=20.0, device_name="NVIDIA A40"),
+        entry("c", "d", 92, device_s=7.0, device_name="CPU (2 threads)"),
+    ]  # fmt: skip
+    study = study_of(entries)
+    machines = {machine.device: machine for machine in study.machines}
+    assert [m.device_s for m in study.machines] == [70.0, 30.0, 7.0]
+    assert machines["NVIDIA A40"].num_runs == 2
+    assert machines["NVIDIA A40"].basis == "measured and rated"
+    assert machines["NVIDIA A40"].energy_j == 10_000 + 20 * 300
+    assert machines["NVIDIA A10"].energy_j == 30 * 150
+    assert machines["NVIDIA A10"].memory_bytes == 7
+    assert machines["CPU (2 threads)"].energy_j is None
+    assert study.numbers["device"].value == 100.0
+    assert study.numbers["device"].label == "GPU-hours"
+    assert study.numbers["energy"].value == 10_000 + 20 * 300 + 30 * 150
+    assert "not known for CPU (2 threads)" in study.numbers["energy"].note
+    assert study.numbers["use"].value == pytest.approx((50 * 0.8 + 150 * 0.4) / 200)
+
+
+def test_on_processors_alone_no_gpu_is_spoken_of(entry: MakeEntry):
+    study = study_of([entry("a", "d", 90, device_name="CPU (2 threads)")])
+    assert study.numbers["device"].label == "Device hours"
+    assert study.numbers["energy"].value is None
+    assert study.numbers["use"].shown == "\u2013"
+
+
+def test_the_csv_has_a_row_for_each_run_whose_sums_are_the_totals(entries: list[Entry]):
+    study = study_of(entries)
+    rows = list(csv.DictReader(io.StringIO(study.csv)))
+    assert len(rows) == 4
+    for name, key in SUMS.items():
+        assert fsum(float(row[key]) for row in rows) == pytest.approx(study.numbers[name].value)
+    assert {row["status"] for row in rows} == {"completed", "preempted"}
+    assert fsum(float(row["energy_j"]) for row in rows) == pytest.approx(
+        study.numbers["energy"].value
+    )
+
+
+def test_a_spreadsheet_runs_nothing_that_a_record_says(entry: MakeEntry):
+    study = study_of([entry("=cmd()", "@d", 90)])
+    (row,) = csv.DictReader(io.StringIO(study.csv))
+    assert (row["architecture"], row["dataset"]) == ("'=cmd()", "'@d")
+
+
+def test_the_latex_has_the_best_in_bold_and_no_run_that_is_not_completed(entries: list[Entry]):
+    latex = study_of(entries).latex
+    rows = {line.split(" & ")[0]: line for line in latex.splitlines() if " & " in line}
+    assert rows["vit\\_base"].split(" & ")[1:4] == ["--", r"\textbf{95.00}", "--"]
+    assert rows["resnet50"].split(" & ")[1:4] == [r"\textbf{83.00}", "91.00", r"\textbf{87.00}"]
+    assert rows["Trained models"] == r"Trained models & 3 \\"
+    columns = [len(spec) for spec in re.findall(r"\\begin\{tabular\}\{([lr]+)\}", latex)]
+    tables = latex.split(r"\end{tabular}")[:-1]
+    for count, table in zip(columns, tables, strict=True):
+        cells = [line for line in table.splitlines() if line.endswith(r"\\")]
+        assert cells and all(len(line.split(" & ")) == count for line in cells)
+    for name in ("table", "tabular"):
+        assert latex.count(rf"\begin{{{name}}}") == latex.count(rf"\end{{{name}}}") == 2
+
+
+@given(st.text())
+def test_latex_that_was_escaped_has_no_sign_that_means_something(text: str):
+    bare = re.sub(r"\\(text(backslash|asciitilde|asciicircum)\{\}|[&%$#_{}])", "", escape(text))
+    assert not re.search(r"[\\~^&%#_{}]", bare)
+
+
+@given(st.lists(st.tuples(st.floats(0.1, 100), st.floats(0, 1)), max_size=12))
+def test_nothing_beats_the_front(pairs: list[tuple[float, float]]):
+    front = find_front(pairs)
+    for cost, score in pairs:
+        assert any(c <= cost and s >= score for c, s in front)
+    for cost, score in front:
+        assert not any(c <= cost and s > score for c, s in pairs)
+    assert front == sorted(front)
+
+
+def test_the_front_is_drawn_through_completed_runs_alone(entry: MakeEntry):
+    entries = [
+        entry("a", "d", 80, device_s=10.0),
+        entry("b", "d", 90, device_s=20.0),
+        entry("c", "d", 99, device_s=5.0, status="failed"),
+    ]
+    html = render_study(study_of(entries))
+    paths = re.findall(r'class="front" d="M[\d.]+ [\d.]+(?:H[\d.]+V[\d.]+)+"', html)
+    assert len(paths) == 1  # by device hours; all have as many parameters
+
+
+def test_names_are_inert_and_the_page_asks_no_network(entry: MakeEntry):
+    html = render_study(study_of([entry("<b>x</b>", "</pre><i>y</i>", 80)]))
+    assert "<b>" not in html and "<i>" not in html
+    assert not re.search(r"https?://|url\(|@import|\ssrc=", html)
+    assert "default-src &#39;none&#39;" in html
+
+
+@pytest.mark.parametrize("entries", [[], [Entry({})], [Entry({"status": "running"})] * 2])
+def test_empty_records_still_make_a_study(entries: list[Entry]):
+    study = study_of(entries)
+    assert "By the numbers" in render_study(study)
+    assert study.numbers["models"].value == 0
+    assert study.latex and study.csv
