@@ -67,7 +67,8 @@ def check(
         print(json.dumps(body, indent=2))
     else:
         show(found, every=every)
-        print(f"{num_objects} objects: {', '.join(_count(n, kind) for kind, n in counts.items())}")
+        said = ", ".join(_count(number, kind) for kind, number in counts.items())
+        print(f"{_count(num_objects, 'object')}: {said}")
     return int(bool(counts["error"] or (strict and counts["warning"])))
 
 
@@ -190,12 +191,11 @@ def fold(found: Sequence[Violation], *, every: bool) -> list[tuple[Violation, st
 
 def list_rules() -> None:
     """Print every rule of every profile, a line each."""
-    for groups in (PROFILES["nautilus"],):
-        for group in groups:
-            profiles = [name for name, chosen in PROFILES.items() if group in chosen]
-            print(f"{group.title} (--profile {'|'.join(profiles)})")
-            for rule in group.rules:
-                print(f"  {rule.id:<26}{rule.severity:<9}{rule.summary}")
+    for group in PROFILES["nautilus"]:
+        profiles = [name for name, chosen in PROFILES.items() if group in chosen]
+        print(f"{group.title} (--profile {' or '.join(profiles)})")
+        for rule in group.rules:
+            print(f"  {rule.id:<26}{rule.severity:<9}{rule.summary}")
 
 
 def _count(number: int, what: str) -> str:

@@ -174,6 +174,11 @@ class Bundle:
         return tuple(pod for owner in self.objects if (pod := owner.pod) is not None)
 
     @cached_property
+    def num_pods(self) -> int:
+        """How many pods run at once if all do."""
+        return sum(pod.number for pod in self.pods)
+
+    @cached_property
     def _by_name(self) -> dict[tuple[str, str | None, str], Object]:
         return {(o.kind, o.manifest.namespace, o.name): o for o in reversed(self.objects)}
 

@@ -48,12 +48,13 @@ def check_quantities(pod: Pod) -> Iterator[Finding]:
 
 
 def check_fractions(pod: Pod) -> Iterator[Finding]:
-    """Yield memory of less than a byte: 500m is half a byte."""
+    """Yield memory in parts of a byte: 500m is half a byte."""
     for container in pod.all_containers:
         for resource, amount in amounts(container):
-            parsed = parse_quantity(amount.value)
-            if resource in BYTES and parsed is not None and parsed.denominator != 1:
-                text = str(amount.value)
+            parsed, text = parse_quantity(amount.value), str(amount.value)
+            if resource not in BYTES or parsed is None:
+                continue
+            if parsed.denominator != 1 or text.endswith("m"):
                 remedy = f"write {text[:-1]}Mi" if text.endswith("m") else "write whole bytes"
                 yield amount.breaks(f"is {text}, which is {float(parsed):g} bytes", remedy)
 

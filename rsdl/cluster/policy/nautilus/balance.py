@@ -40,7 +40,7 @@ def check_ratio(pod: Pod) -> Iterator[Finding]:
 
 def check_equal(pod: Pod) -> Iterator[Finding]:
     """Yield limits that differ from requests where many pods run at once."""
-    running = sum(other.number for other in pod.owner.bundle.pods)
+    running = pod.owner.bundle.num_pods
     if running <= MANY_PODS:
         return
     for request, limit in _pairs(pod):

@@ -51,13 +51,23 @@ def check_resource(pod: Pod) -> Iterator[Finding]:
         for resource, field in amounts(container):
             if not resource.startswith(VENDOR) or resource in known:
                 continue
-            product = nearest(resource.removeprefix(VENDOR).replace("rtx", "rtx-"),
-                              facts.SHARED_PRODUCTS, 0.3)  # fmt: skip
-            near = nearest(resource, known, 0.8)
-            remedy = f'did you mean "{near}"?' if near else f"write {facts.GPU}, and node affinity"
-            if near is None and product:
-                remedy += f" to {facts.PRODUCT_LABEL} {product}"
+            product = find_product(resource.removeprefix(VENDOR))
+            owner = OWNERS.get(product or "")
+            remedy = f"write {owner or nearest(resource, known, 0.9) or facts.GPU}"
+            if product is not None and owner is None:
+                remedy += f", and node affinity of {facts.PRODUCT_LABEL} to {product}"
             yield field.breaks(f'"{resource}" is no GPU of the cluster', remedy)
+
+
+def find_product(word: str) -> str | None:
+    """Return the GPU type that somebody means who writes part of its name, such as rtx3090."""
+    known = (*facts.SHARED_PRODUCTS, *OWNERS)
+    within = [product for product in known if _letters(word) in _letters(product)]
+    return min(within, key=len) if within and _letters(word) else nearest(word, known, 0.7)
+
+
+def _letters(word: str) -> str:
+    return "".join(c for c in word.lower() if c.isalnum())
 
 
 def check_owner(pod: Pod) -> Iterator[Finding]:
@@ -75,15 +85,11 @@ def check_owner(pod: Pod) -> Iterator[Finding]:
 
 def check_product(pod: Pod) -> Iterator[Finding]:
     """Yield GPU types that we have not heard of."""
-    known = (*OWNERS, *facts.SHARED_PRODUCTS)
     for product in products(pod):
-        if product.text not in known:
-            near = nearest(product.text, known)
-            remedy = (
-                f'did you mean "{near}"?'
-                if near
-                else "see kubectl get nodes -L " + (facts.PRODUCT_LABEL)
-            )
+        if product.text not in (*OWNERS, *facts.SHARED_PRODUCTS):
+            near = find_product(product.text)
+            look = f"see kubectl get nodes -L {facts.PRODUCT_LABEL}"
+            remedy = f'did you mean "{near}"?' if near else look
             yield product.breaks(f'"{product.text}" is no GPU that we know', remedy)
 
 
@@ -121,14 +127,23 @@ def check_node(pod: Pod) -> Iterator[Finding]:
 
 def check_plan(pod: Pod) -> Iterator[Finding]:
     """Yield the pods by which the set comes to hold more GPUs than one may without a plan."""
+    here = pod.number * count_gpus(pod)
+    if not here:
+        return
     before = 0
     for other in pod.owner.bundle.pods:
-        after = before + other.number * count_gpus(other)
-        if other.owner is pod.owner and before <= facts.PLANNED_GPUS < after:
-            field = next(iter(gpu_limits(pod)))[1]
-            problem = f"with it the set holds more than {facts.PLANNED_GPUS} GPUs at once ({after})"
-            yield field.breaks(problem, "present a plan to the admins first, or run fewer at once")
-        before = after
+        if other.owner is pod.owner:
+            break
+        before += other.number * count_gpus(other)
+        if before > facts.PLANNED_GPUS:
+            return
+    if before + here > facts.PLANNED_GPUS:
+        field = next(iter(gpu_limits(pod)))[1]
+        problem = f"with it the set holds {before + here} GPUs at once"
+        yield field.breaks(
+            problem,
+            f"present a plan first for more than {facts.PLANNED_GPUS}, or run fewer at once",
+        )
 
 
 PODS: tuple[Rule[Pod], ...] = (

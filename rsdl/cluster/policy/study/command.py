@@ -50,7 +50,8 @@ def find_training(pod: Pod) -> Training | None:
         found = parse_training(pod.words(container))
         if found is not None:
             names = [variable["name"].text for variable in container["env"]]
-            environment = dict.fromkeys(names, "unknown") | pod.variables(container)
+            told = dict.fromkeys(names, "unknown") | pod.variables(container)
+            environment = {name: value for name, value in told.items() if _can_be(name, value)}
             return Training(container, *found, environment)
     return None
 
@@ -77,6 +78,11 @@ def parse_training(words: Sequence[str]) -> tuple[str, tuple[str, ...]] | None:
 def named_config(pod: Pod) -> Field:
     """Return the annotation that says which config a pod's object trains."""
     return pod.owner.root["metadata"]["annotations"][CONFIG]
+
+
+def _can_be(name: str, value: str) -> bool:
+    """Return whether an operating system takes a variable."""
+    return bool(name) and "=" not in name and "\0" not in name + value
 
 
 def _parse_arguments(words: Sequence[str]) -> tuple[str, tuple[str, ...]] | None:
