@@ -100,11 +100,17 @@ def load_sets(target: str) -> Iterator[list[Manifest]]:
     if path in inner or not inner:
         yield load_manifests(target)
         return
+    found = False
     tops = [folder for folder in inner if not any(up in inner for up in folder.parents)]
     for folder in tops:
         texts = [(folder / name) for name in KUSTOMIZATIONS if (folder / name).is_file()]
         if "kind: Component" not in texts[0].read_text():
+            found = True
             yield load_manifests(str(folder))
+    if not found:
+        raise ConfigError(
+            target, "holds components alone", "name a Kustomize folder that uses them"
+        )
 
 
 def find_configs(configs: str | None) -> Path | None:
@@ -175,7 +181,7 @@ def fold(found: Sequence[Violation], *, every: bool) -> list[tuple[Violation, st
     """Return violations to show, each with who else has the same, such as "26 more Jobs"."""
     groups: dict[tuple[str, ...], list[Violation]] = {}
     for violation in found:
-        key = (violation.source, violation.rule, violation.field, violation.remedy)
+        key: tuple[str, ...] = (violation.rule, violation.field, violation.remedy)
         kind, _, name = violation.object.partition("/")
         # The same, but for the name of the object.
         problem = violation.problem.replace(name, "") if name else violation.problem

@@ -8,6 +8,8 @@ NUMBER = re.compile(
     r"(?P<sign>[+-]?)(?P<digits>\d+\.?\d*|\.\d+)"
     r"(?:(?P<suffix>[KMGTPE]i|[numkMGTPE])|[eE](?P<exponent>[+-]?\d{1,3}))?"
 )
+BILLION = 10**9
+LARGEST = 2**63 - 1
 SUFFIXES = {
     "n": Fraction(1, 10**9),
     "u": Fraction(1, 10**6),
@@ -18,11 +20,21 @@ SUFFIXES = {
 
 
 def parse_quantity(value: object) -> Fraction | None:
-    """Return an amount exactly, or ``None`` for what Kubernetes takes for none.
+    """Return an amount as Kubernetes keeps it, or ``None`` for what it takes for none.
+
+    It keeps billionths, rounded away from zero, and nothing beyond 2^63 - 1.
 
     Args:
         value: Text, or a number as YAML gives it.
     """
+    amount = _parse_exactly(value)
+    if amount is None:
+        return None
+    size = min(Fraction(math.ceil(abs(amount) * BILLION), BILLION), Fraction(LARGEST))
+    return size if amount >= 0 else -size
+
+
+def _parse_exactly(value: object) -> Fraction | None:
     if isinstance(value, bool):
         return None
     if isinstance(value, int):

@@ -6,6 +6,7 @@ Custom resources have no schema there, and are only named.
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +52,10 @@ def check_schema(owner: Object) -> Iterator[Finding]:
         where = owner.root
         for part in error.absolute_path:
             where = _step(where, part)
-        yield from _explain(where, error)
+        for finding in _explain(where, error):
+            if owner.kind == "Secret" and not finding.field.startswith("metadata"):
+                finding = replace(finding, problem=f"does not fit the schema ({error.validator})")
+            yield finding
 
 
 def check_kind(owner: Object) -> Iterator[Finding]:

@@ -140,7 +140,7 @@ def test_busy_gpus_are_known_from_records_alone(write: Write, tmp_path: Path):
     assert "warning gpu-use: " in lines[1] and "resnet50_ucm kept its GPUs 31% busy" in lines[1]
     assert read_gpu_use(str(runs / "vit_base_aid")) == {"vit_base_aid": 0.93}
     assert read_gpu_use(str(runs / "vit_base_aid" / "run.json")) == {"vit_base_aid": 0.93}
-    with pytest.raises(ConfigError, match="no record in .* says how busy GPUs were"):
+    with pytest.raises(ConfigError, match=r"no record in .* says how busy GPUs were"):
         read_gpu_use(str(runs / "other"))
     (runs / "other" / "run.json").write_text("[]")
     with pytest.raises(DataError, match=r"run\.json: is not a record of a run"):
@@ -170,6 +170,10 @@ def test_each_kustomize_folder_below_is_a_set_of_its_own(
         [str(tmp_path / "a")],
         [str(tmp_path / "b")],
     ]
+    for name in ("a", "b"):
+        shutil.rmtree(tmp_path / name)
+    with pytest.raises(ConfigError, match="holds components alone"):
+        list(load_sets(str(tmp_path)))
 
 
 def test_all_rules_are_listed(capsys: pytest.CaptureFixture[str]):

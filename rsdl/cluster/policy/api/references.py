@@ -27,7 +27,11 @@ def check_keys(pod: Pod) -> Iterator[Finding]:
 
 def check_absent(pod: Pod) -> Iterator[Finding]:
     """Yield what must be in the cluster already, since it does not come along."""
+    told = set()
     for kind, name in _named(pod):
+        if (kind, name.text) in told:
+            continue
+        told.add((kind, name.text))
         if name.text and pod.owner.bundle.find(kind, pod.owner, name.text) is None:
             problem = f"{kind} {name.text} is not in this set"
             yield name.breaks(problem, "see that it is in the cluster")

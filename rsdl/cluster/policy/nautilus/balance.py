@@ -25,17 +25,16 @@ def check_ratio(pod: Pod) -> Iterator[Finding]:
     """Yield limits more than 20% above their requests."""
     for request, limit in _pairs(pod):
         asked, most = parse_quantity(request.value), parse_quantity(limit.value)
-        if asked is None or most is None or asked <= 0 or most <= asked:
+        if asked is None or most is None or asked < 0 or most * 100 <= asked * MAX_RATIO_PERCENT:
             continue
-        if most * 100 > asked * MAX_RATIO_PERCENT:
-            allowed = show_amount(
-                asked * MAX_RATIO_PERCENT / 100, binary=not limit.path.endswith(".cpu")
-            )
-            yield limit.breaks(
-                f"is {limit.value}, {float(most / asked):.2f} times the request {request.value}; "
-                "1.20 at most",
-                f"lower it to {allowed}, or raise the request",
-            )
+        times = f", {float(most / asked):.2f} times the request {request.value}" if asked else ""
+        allowed = show_amount(
+            asked * MAX_RATIO_PERCENT / 100, binary=not limit.path.endswith(".cpu")
+        )
+        yield limit.breaks(
+            f"is {limit.value}{times or ', the request is 0'}; 1.20 times is allowed",
+            f"lower it to {allowed}, or raise the request" if asked else "raise the request",
+        )
 
 
 def check_equal(pod: Pod) -> Iterator[Finding]:

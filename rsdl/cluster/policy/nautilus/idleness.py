@@ -15,6 +15,7 @@ from rsdl.cluster.policy.violation import Finding, Rule
 CLOSERS = {"done", "fi", "esac", "}", ")"}
 OPENERS = {"do", "then", "else", "{", "(", "exec", "time", "nohup", "wait"}
 FOREVER = re.compile(r"\bsleep\s+inf(inity)?\b|\btail\s+(-\w+\s+)*(--\S+\s+)*/dev/null")
+COMMENT = re.compile(r"(?:^|(?<=[\s;]))#[^\n]*")
 DEPLOYED = ("Deployment", "ReplicaSet", "StatefulSet")
 
 
@@ -52,13 +53,15 @@ def sleeps(words: Sequence[str]) -> bool:
 def _ends_asleep(script: str) -> bool:
     if FOREVER.search(script):
         return True
+    script = COMMENT.sub("", script)
     lexer = shlex.shlex(script, posix=True, punctuation_chars=";&|(){}\n")
+    lexer.commenters = ""
     lexer.whitespace = " \t\r"
     lexer.whitespace_split = True
     try:
         tokens = list(lexer)
     except ValueError:
-        # A quote is open, as in an apostrophe of a comment: the words alone must do.
+        # A quote is open: the words alone must do.
         tokens = re.findall(r"[;&|\n]+|[^\s;&|]+", script)
     while tokens and (tokens[-1] in CLOSERS or set(tokens[-1]) <= set(";&|\n(){}")):
         tokens.pop()

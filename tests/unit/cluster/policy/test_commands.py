@@ -1,7 +1,5 @@
 """What a container does, read from its words: does it sleep, what does it train?"""
 
-from typing import Any
-
 import pytest
 
 from rsdl.cluster.policy.field import Field
@@ -84,7 +82,9 @@ def test_variables_are_filled_in_as_kubernetes_does(text: str, wanted: str):
     assert expand(text, {"A": "1"}) == wanted
 
 
-def exit_rule(action: str, operator: str, *values: int, container: str | None = None) -> Any:
+def exit_rule(
+    action: str, operator: str, *values: int, container: str | None = None
+) -> dict[str, object]:
     codes = {"operator": operator, "values": list(values), "containerName": container}
     return {"action": action, "onExitCodes": codes}
 

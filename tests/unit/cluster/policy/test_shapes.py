@@ -1,5 +1,6 @@
 """Whatever shape a manifest has, rules say what they see and none of them falls over."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -41,15 +42,15 @@ def places(tree: object, path: tuple[str | int, ...] = ()) -> list[tuple[str | i
     return [path, *(found for key, value in items for found in places(value, (*path, key)))]
 
 
-def replaced(tree: Any, path: tuple[str | int, ...], value: object) -> Any:
+def replaced(tree: object, path: tuple[str | int, ...], value: object) -> Any:  # noqa: ANN401
     """Return a tree with one part replaced."""
     if not path:
         return value
-    first, *rest = path
-    inner = replaced(tree[first], tuple(rest), value)
+    first, rest = path[0], path[1:]
     if isinstance(tree, dict):
-        return {**tree, first: inner}
-    return [*tree[:first], inner, *tree[int(first) + 1 :]]
+        return {**tree, first: replaced(tree[first], rest, value)}
+    assert isinstance(tree, list) and isinstance(first, int)
+    return [*tree[:first], replaced(tree[first], rest, value), *tree[first + 1 :]]
 
 
 @settings(max_examples=300)
@@ -80,7 +81,7 @@ def test_the_schema_is_that_of_kubernetes_validate(data: st.DataObject):
 
 
 def test_without_the_extra_the_message_names_it(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setitem(__import__("sys").modules, "kubernetes_validate", None)
+    monkeypatch.setitem(sys.modules, "kubernetes_validate", None)
     schema.find_validator.cache_clear()
     with pytest.raises(ConfigError, match=r"is not installed.*pip install 'rsdl-train\[k8s\]'"):
         schema.find_validator("batch/v1", "Job")
@@ -95,6 +96,14 @@ def test_a_kind_is_never_a_path(kind: str):
 def test_what_is_for_kustomize_is_no_object_of_a_cluster():
     body = {"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization"}
     assert check(Bundle([Manifest("x", body)]), "nautilus") == []
+
+
+def test_what_a_secret_holds_is_not_told():
+    body = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "x"}}
+    body |= {"stringData": {"key": 271828, "more": ["314159"]}}
+    found = check(Bundle([Manifest("x", body)]), "none")
+    assert {v.field for v in found} == {"stringData.key", "stringData.more"}
+    assert "271828" not in str(found) and "314159" not in str(found)
 
 
 def test_without_policies_a_cluster_of_others_has_its_own(
