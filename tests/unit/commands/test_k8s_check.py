@@ -161,7 +161,8 @@ def test_each_kustomize_folder_below_is_a_set_of_its_own(
         kind = "Component" if name == "part" else "Kustomization"
         version = "v1alpha1" if name == "part" else "v1beta1"
         text = f"apiVersion: kustomize.config.k8s.io/{version}\nkind: {kind}\n"
-        more = "" if name == "part" else "resources: [job.yaml]\ncomponents: [../part]\n"
+        more = "resources: [job.yaml]\ncomponents: [../part]\n"
+        more = "namePrefix: my-\n" if name == "part" else more
         (tmp_path / name / "kustomization.yaml").write_text(text + more)
         body = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "same"}}
         (tmp_path / name / "job.yaml").write_text(yaml.safe_dump(body))
