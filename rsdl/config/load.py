@@ -1,7 +1,10 @@
 """YAML, what it extends, and overrides -> RunConfig; every error by field path."""
 
 import difflib
-from collections.abc import Iterable, Sequence
+import os
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, get_args
 
@@ -16,13 +19,18 @@ from rsdl.core.errors import ConfigError, ConfigErrors
 
 EXTENDS = "extends"
 
+_ENVIRONMENT = threading.Lock()
 
-def load_config(path: str, overrides: Sequence[str] = ()) -> RunConfig:
+
+def load_config(
+    path: str, overrides: Sequence[str] = (), environment: Mapping[str, str] | None = None
+) -> RunConfig:
     """Return the run that a config file and overrides describe.
 
     Args:
         path: YAML file; its name without suffix is the default for ``name``.
         overrides: ``key=value`` pairs with dotted keys; values are YAML.
+        environment: What ``${oc.env:NAME}`` reads; that of this process if ``None``.
 
     Raises:
         ConfigError: If a file is missing or not YAML, or an override is not ``key=value``.
@@ -32,7 +40,30 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> RunConfig:
     assert isinstance(tree, DictConfig)
     if "name" not in tree:
         tree["name"] = Path(path).stem
-    return validate(resolve(tree, path))
+    with _stand_in(environment):
+        plain = resolve(tree, path)
+    return validate(plain)
+
+
+@contextmanager
+def _stand_in(environment: Mapping[str, str] | None) -> Iterator[None]:
+    """Let ``${oc.env:NAME}`` read another environment.
+
+    OmegaConf reads that of the process and no other, so it is lent for as long as values are filled
+    in: nothing else of this process runs in that time, unless it has threads that read variables.
+    """
+    if environment is None:
+        yield
+        return
+    with _ENVIRONMENT:
+        kept = dict(os.environ)
+        os.environ.clear()
+        os.environ.update(environment)
+        try:
+            yield
+        finally:
+            os.environ.clear()
+            os.environ.update(kept)
 
 
 def read_tree(path: Path, seen: tuple[Path, ...] = ()) -> DictConfig:

@@ -1,5 +1,6 @@
 """From YAML and overrides to one checked run."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -185,3 +186,18 @@ def test_what_is_printed_loads_to_the_same_run(tmp_path: Path):
     config = load_config(write(tmp_path, run=MINIMAL), ["optim.lr=1e-4", "name=again"])
     (tmp_path / "copy.yaml").write_text(to_yaml(config))
     assert load_config(str(tmp_path / "copy.yaml")) == config
+
+
+def test_variables_may_be_read_from_another_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("RSDL_HERE", "mine")
+    there = "output: ${oc.env:RSDL_THERE}/runs\nstorage: {endpoint: '${oc.env:RSDL_HERE,null}'}\n"
+    path = write(tmp_path, run=MINIMAL + there)
+    before = dict(os.environ)
+    config = load_config(path, (), {"RSDL_THERE": "s3://bucket"})
+    assert (config.output, config.storage.endpoint) == ("s3://bucket/runs", None)
+    assert dict(os.environ) == before
+    with pytest.raises(ConfigError, match="RSDL_THERE"):
+        load_config(path, (), {})
+    assert dict(os.environ) == before

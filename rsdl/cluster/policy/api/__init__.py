@@ -1,0 +1,1 @@
+"""What the API server of any cluster refuses or warns of, and no schema says."""

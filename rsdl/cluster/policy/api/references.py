@@ -1,0 +1,67 @@
+"""Objects that others name: where they come along, they must hold what is asked of them.
+
+Secrets are made by hand and never in a set of manifests, so nothing is said about those.
+"""
+
+from collections.abc import Iterator
+
+from rsdl.cluster.policy.field import Field
+from rsdl.cluster.policy.objects import Pod
+from rsdl.cluster.policy.syntax import nearest
+from rsdl.cluster.policy.violation import Finding, Rule
+
+
+def check_keys(pod: Pod) -> Iterator[Finding]:
+    """Yield keys that a ConfigMap of the set does not have."""
+    for reference in _key_references(pod):
+        name, key = reference["name"].text, reference["key"]
+        found = pod.owner.bundle.find("ConfigMap", pod.owner, name)
+        if found is None or reference["optional"].value is True or not key.text:
+            continue
+        keys = [*found.root["data"].members, *found.root["binaryData"].members]
+        if key.text not in keys:
+            near = nearest(key.text, keys)
+            remedy = f'did you mean "{near}"?' if near else "add it, or write optional: true"
+            yield key.breaks(f'ConfigMap {name} has no key "{key.text}"', remedy)
+
+
+def check_absent(pod: Pod) -> Iterator[Finding]:
+    """Yield what must be in the cluster already, since it does not come along."""
+    told = set()
+    for kind, name in _named(pod):
+        if (kind, name.text) in told:
+            continue
+        told.add((kind, name.text))
+        if name.text and pod.owner.bundle.find(kind, pod.owner, name.text) is None:
+            problem = f"{kind} {name.text} is not in this set"
+            yield name.breaks(problem, "see that it is in the cluster")
+
+
+def _named(pod: Pod) -> Iterator[tuple[str, Field]]:
+    if pod.spec["serviceAccountName"].text != "default":
+        yield "ServiceAccount", pod.spec["serviceAccountName"]
+    for volume in pod.spec["volumes"]:
+        yield "PersistentVolumeClaim", volume["persistentVolumeClaim"]["claimName"]
+        if volume["configMap"]["optional"].value is not True:
+            yield "ConfigMap", volume["configMap"]["name"]
+    for container in pod.all_containers:
+        for source in container["envFrom"]:
+            if source["configMapRef"]["optional"].value is not True:
+                yield "ConfigMap", source["configMapRef"]["name"]
+    for reference in _key_references(pod):
+        if reference["optional"].value is not True:
+            yield "ConfigMap", reference["name"]
+
+
+def _key_references(pod: Pod) -> Iterator[Field]:
+    for container in pod.all_containers:
+        for variable in container["env"]:
+            if variable["valueFrom"]["configMapKeyRef"]:
+                yield variable["valueFrom"]["configMapKeyRef"]
+
+
+PODS: tuple[Rule[Pod], ...] = (
+    Rule("config-map-key", "ConfigMaps of the set have the keys that pods read", "error",
+         check_keys),
+    Rule("reference", "what pods name comes along, or is in the cluster", "note", check_absent),
+)  # fmt: skip

@@ -1,0 +1,71 @@
+"""A value inside an object that knows its path, whatever shape the object has.
+
+Manifests are written by people: any part may be absent or of the wrong type. The schema complains
+of that; the other rules walk on and see nothing there.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rsdl.cluster.policy.violation import Finding
+
+PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A part of an object.
+
+    Attributes:
+        path: Where it lies, as Kubernetes writes it: ``spec.containers[0].limits[nvidia.com/gpu]``.
+        value: What is there; ``None`` where there is nothing.
+    """
+
+    path: str
+    value: Any
+
+    def __getitem__(self, key: str) -> "Field":
+        """Return a member of a mapping, absent or not."""
+        value = self.value.get(key) if isinstance(self.value, Mapping) else None
+        if not PLAIN_KEY.fullmatch(key):
+            return Field(f"{self.path}[{key}]", value)
+        return Field(f"{self.path}.{key}" if self.path else key, value)
+
+    def __iter__(self) -> Iterator["Field"]:
+        """Yield the items of a list."""
+        if isinstance(self.value, list):
+            yield from (Field(f"{self.path}[{at}]", value) for at, value in enumerate(self.value))
+
+    def __bool__(self) -> bool:
+        """Return whether there is anything."""
+        return self.value is not None
+
+    @property
+    def members(self) -> dict[str, "Field"]:
+        """The members of a mapping that have a value."""
+        if not isinstance(self.value, Mapping):
+            return {}
+        found = {str(key): self[str(key)] for key in self.value if isinstance(key, str)}
+        return {key: member for key, member in found.items() if member}
+
+    @property
+    def text(self) -> str:
+        """Its text; empty where it is none."""
+        return self.value if isinstance(self.value, str) else ""
+
+    @property
+    def integer(self) -> int | None:
+        """Its whole number, if it is one."""
+        whole = isinstance(self.value, int) and not isinstance(self.value, bool)
+        return self.value if whole else None
+
+    @property
+    def texts(self) -> list[str]:
+        """The texts in a list."""
+        return [item.text for item in self if isinstance(item.value, str)]
+
+    def breaks(self, problem: str, remedy: str) -> Finding:
+        """Return the finding that something is wrong here."""
+        return Finding(self.path, problem, remedy)

@@ -1,0 +1,1 @@
+"""The policies of the Nautilus cluster (nrp.ai, as of January 2026)."""

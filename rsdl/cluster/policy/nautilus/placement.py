@@ -1,0 +1,74 @@
+"""Which pods go before others, where they may run, and how many Jobs there are."""
+
+from collections.abc import Iterator
+
+from rsdl.cluster.policy.nautilus import facts
+from rsdl.cluster.policy.objects import Object, Pod
+from rsdl.cluster.policy.syntax import nearest
+from rsdl.cluster.policy.violation import Finding, Rule
+
+
+def check_priority(pod: Pod) -> Iterator[Finding]:
+    """Yield priority classes that the cluster does not take from users."""
+    priority = pod.spec["priorityClassName"]
+    if priority.text and priority.text not in facts.PRIORITIES:
+        near = nearest(priority.text, facts.PRIORITIES)
+        known = ", ".join(facts.PRIORITIES)
+        remedy = f'did you mean "{near}"?' if near else f"leave it out, or one of {known}"
+        yield priority.breaks(f'"{priority.text}" is not accepted', remedy)
+
+
+def check_closed(pod: Pod) -> Iterator[Finding]:
+    """Yield tolerations of nodes that are broken or keep the cluster alive."""
+    for toleration in pod.spec["tolerations"]:
+        key = toleration["key"].text
+        if not key and toleration["operator"].text == "Exists":
+            yield toleration.breaks(
+                "tolerates every taint, also of broken nodes", "name the taint you are entitled to"
+            )
+        elif _is_closed(key):
+            yield toleration["key"].breaks(f'"{key}" is never to be tolerated', "leave it out")
+
+
+def check_entitled(pod: Pod) -> Iterator[Finding]:
+    """Yield tolerations that one must be entitled to."""
+    for toleration in pod.spec["tolerations"]:
+        key = toleration["key"].text
+        if key in facts.ENTITLED_TAINTS:
+            problem = f'"{key}" is for those who are entitled to it'
+            yield toleration["key"].breaks(problem, "leave it out unless you are")
+        elif key and not key.startswith("node.kubernetes.io/") and not _is_closed(key):
+            known = " and ".join(facts.ENTITLED_TAINTS)
+            problem = f'"{key}" is none of the taints that users tolerate, which are {known}'
+            yield toleration["key"].breaks(problem, "leave it out")
+
+
+def _is_closed(key: str) -> bool:
+    return bool(set(key.replace("/", " ").replace(".", " ").split()) & set(facts.CLOSED_TAINTS))
+
+
+def check_count(owner: Object) -> Iterator[Finding]:
+    """Yield the first Job that is one too many."""
+    jobs = [other for other in owner.bundle.objects if other.kind == "Job"]
+    if len(jobs) > facts.MAX_JOBS and owner is jobs[facts.MAX_JOBS]:
+        problem = f"the set has {len(jobs)} Jobs, {facts.MAX_JOBS} are allowed at once"
+        yield owner.root["kind"].breaks(problem, "apply fewer, or let one Indexed Job do several")
+
+
+def check_backoff(owner: Object) -> Iterator[Finding]:
+    """Yield Jobs that give up at the first failure."""
+    if owner.job is not None and owner.job["backoffLimit"].integer == 0:
+        problem = "is 0, so that one lost node fails the Job"
+        yield owner.job["backoffLimit"].breaks(problem, "write 3 or more")
+
+
+PODS: tuple[Rule[Pod], ...] = (
+    Rule("priority-class", "priority classes are those that users may have", "error",
+         check_priority),
+    Rule("closed-taint", "system and issue taints are never tolerated", "error", check_closed),
+    Rule("entitled-taint", "taints are tolerated by those entitled", "warning", check_entitled),
+)  # fmt: skip
+OBJECTS: tuple[Rule[Object], ...] = (
+    Rule("job-count", "at most 400 Jobs at once", "error", check_count),
+    Rule("backoff-zero", "Jobs try again: backoffLimit above 0", "warning", check_backoff),
+)

@@ -1,0 +1,158 @@
+"""Storage classes, access modes, and data near the nodes that read it."""
+
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+from rsdl.cluster.policy.api.resources import claims
+from rsdl.cluster.policy.api.values import node_terms
+from rsdl.cluster.policy.field import Field
+from rsdl.cluster.policy.nautilus import facts
+from rsdl.cluster.policy.objects import Object, Pod
+from rsdl.cluster.policy.syntax import nearest
+from rsdl.cluster.policy.violation import Finding, Rule
+
+CLASSES = (*facts.CEPHFS_CLASSES, *facts.BLOCK_CLASSES, *facts.LOCAL_BLOCK)
+ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")  # the first goes before the second
+
+
+def check_class(owner: Object) -> Iterator[Finding]:
+    """Yield storage classes that we have not heard of."""
+    for claim in claims(owner):
+        name = claim["storageClassName"]
+        if name.text and name.text not in CLASSES:
+            near = nearest(name.text, CLASSES)
+            remedy = f'did you mean "{near}"?' if near else "see kubectl get storageclass"
+            yield name.breaks(f'"{name.text}" is no storage class that we know', remedy)
+
+
+def check_modes(owner: Object) -> Iterator[Finding]:
+    """Yield block storage that several nodes are to share."""
+    for claim in claims(owner):
+        name = claim["storageClassName"].text or facts.BLOCK
+        if name not in facts.BLOCK_CLASSES and name not in facts.LOCAL_BLOCK:
+            continue
+        for mode in claim["accessModes"]:
+            if mode.text == "ReadWriteMany" and claim["volumeMode"].text != "Block":
+                remedy = f"write storageClassName: {facts.CEPHFS}, or ReadWriteOnce"
+                yield mode.breaks(f"is {mode.text}; {name} is for one node at a time", remedy)
+
+
+def check_volume_region(pod: Pod) -> Iterator[Finding]:
+    """Yield volumes that lie in another region than the pod."""
+    here = compute_regions(pod)
+    for volume in pod.spec["volumes"]:
+        name = volume["persistentVolumeClaim"]["claimName"]
+        claim = pod.owner.bundle.find("PersistentVolumeClaim", pod.owner, name.text)
+        if claim is None:
+            continue
+        chosen = claim.spec["storageClassName"].text or facts.BLOCK
+        there = facts.region_of_class(chosen)
+        if here and there and here != {there}:
+            problem = f"lies in {there} ({chosen}), the pod runs in {_show(here)}"
+            yield name.breaks(problem, "choose the storage class of the region, or the region")
+
+
+def check_endpoint_region(pod: Pod) -> Iterator[Finding]:
+    """Yield S3 services that lie in another region than the pod."""
+    here = compute_regions(pod)
+    for field, host, there in endpoints(pod):
+        if here and there and here != {there}:
+            problem = f"{host} is in {there}, the pod runs in {_show(here)}"
+            yield field.breaks(problem, "name the endpoint of the region, or the region")
+
+
+def check_pinned(pod: Pod) -> Iterator[Finding]:
+    """Yield pods that may run far from the S3 service that they read."""
+    if compute_regions(pod):
+        return
+    for _, host, there in endpoints(pod):
+        if there:
+            yield pod.spec["affinity"].breaks(
+                f"no region is chosen, and {host} is in {there}",
+                f"choose nodes by {facts.REGION_LABEL}",
+            )
+            return
+
+
+def check_outside(pod: Pod) -> Iterator[Finding]:
+    """Yield S3 services that are reached from within by the way round outside."""
+    for field, host, there in endpoints(pod):
+        if host in facts.OUTSIDE:
+            inside = next(name for name, region in facts.INSIDE.items() if region == there)
+            problem = f"{host} is the way from outside, through a load balancer"
+            yield field.breaks(problem, f"write http://{inside}")
+
+
+def check_endpoint(pod: Pod) -> Iterator[Finding]:
+    """Yield S3 services that look like the cluster's and are not, or are called over https."""
+    for field, host, there in endpoints(pod):
+        if there is None and (host.startswith("rook-") or host.endswith("nrp-nautilus.io")):
+            near = nearest(host, (*facts.INSIDE, *facts.OUTSIDE))
+            remedy = f"did you mean {near}?" if near else f"one of {', '.join(facts.INSIDE)}"
+            yield field.breaks(f"{host} is no S3 service of the cluster", remedy)
+        elif host in facts.INSIDE and _variable(pod, field).startswith("https://"):
+            yield field.breaks("https is not spoken within the cluster", f"write http://{host}")
+
+
+def endpoints(pod: Pod) -> Iterator[tuple[Field, str, str | None]]:
+    """Yield the S3 service of each container: field, host, and region where we know it."""
+    for container in pod.all_containers:
+        known = pod.variables(container)
+        name = next((name for name in ENDPOINTS if known.get(name)), None)
+        host = _host(known[name]) if name else ""
+        if not host:
+            continue
+        field = next(
+            (variable["value"] or variable["valueFrom"] for variable in container["env"]
+             if variable["name"].text == name),
+            container["envFrom"],
+        )  # fmt: skip
+        yield field, host, facts.INSIDE.get(host) or facts.OUTSIDE.get(host)
+
+
+def compute_regions(pod: Pod) -> set[str]:
+    """Return the regions that a pod is to run in; none where it may run anywhere."""
+    names = [pod.spec["nodeSelector"][facts.REGION_LABEL].text]
+    for term in node_terms(pod):
+        for expression in term["matchExpressions"]:
+            chosen = expression["operator"].text == "In"
+            if expression["key"].text == facts.REGION_LABEL and chosen:
+                names += expression["values"].texts
+    return {region for name in names if name and (region := facts.region_named(name))}
+
+
+def _variable(pod: Pod, field: Field) -> str:
+    for container in pod.all_containers:
+        if field.path.startswith(f"{container.path}."):
+            known = pod.variables(container)
+            return next((known[name] for name in ENDPOINTS if known.get(name)), "")
+    return ""
+
+
+def _host(url: str) -> str:
+    try:
+        host = urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
+    return host.removesuffix(".cluster.local").removesuffix(".svc")
+
+
+def _show(regions: set[str]) -> str:
+    return " and ".join(sorted(regions))
+
+
+OBJECTS: tuple[Rule[Object], ...] = (
+    Rule("storage-class", "storage classes are known", "warning", check_class),
+    Rule("access-mode", "ReadWriteMany is for CephFS, block storage for one node", "error",
+         check_modes),
+)  # fmt: skip
+PODS: tuple[Rule[Pod], ...] = (
+    Rule("volume-region", "volumes lie in the region of the pod", "error", check_volume_region),
+    Rule("endpoint-region", "the S3 service is in the region of the pod", "error",
+         check_endpoint_region),
+    Rule("region-open", "pods that read from a region's S3 choose the region", "warning",
+         check_pinned),
+    Rule("endpoint-outside", "S3 is reached from within, not by the outside address", "warning",
+         check_outside),
+    Rule("endpoint", "the S3 service is one that the cluster has", "warning", check_endpoint),
+)  # fmt: skip

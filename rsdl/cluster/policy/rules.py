@@ -1,0 +1,60 @@
+"""All rules, in the groups that a profile chooses from."""
+
+from dataclasses import dataclass
+
+from rsdl.cluster.policy import schema
+from rsdl.cluster.policy.api import containers, jobs, names, references, resources, values
+from rsdl.cluster.policy.nautilus import balance, gpus, idleness, placement, room, storage
+from rsdl.cluster.policy.objects import Object, Pod
+from rsdl.cluster.policy.study import configs, contract
+from rsdl.cluster.policy.violation import Rule
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Rules of one origin.
+
+    Attributes:
+        title: Whose rules they are.
+        objects: Rules for every object.
+        pods: Rules for every object that is a pod or makes some.
+    """
+
+    title: str
+    objects: tuple[Rule[Object], ...] = ()
+    pods: tuple[Rule[Pod], ...] = ()
+
+    @property
+    def rules(self) -> tuple[Rule[Object] | Rule[Pod], ...]:
+        """All of them."""
+        return (*self.objects, *self.pods)
+
+
+SCHEMA = Group("schema", schema.OBJECTS)
+API = Group(
+    "API server",
+    (*names.OBJECTS, *resources.OBJECTS, *values.OBJECTS),
+    (
+        *names.PODS,
+        *containers.PODS,
+        *resources.PODS,
+        *values.PODS,
+        *jobs.PODS,
+        *references.PODS,
+    ),
+)
+NAUTILUS = Group(
+    "Nautilus",
+    (*idleness.OBJECTS, *placement.OBJECTS, *storage.OBJECTS),
+    (
+        *balance.PODS,
+        *idleness.PODS,
+        *gpus.PODS,
+        *placement.PODS,
+        *storage.PODS,
+        *room.PODS,
+    ),
+)
+STUDY = Group("study", (), (*configs.PODS, *contract.PODS))
+
+PROFILES = {"none": (SCHEMA, API), "nautilus": (SCHEMA, API, NAUTILUS, STUDY)}

@@ -1,0 +1,1 @@
+"""What rsdl asks of the Jobs that train its configs."""

@@ -1,0 +1,131 @@
+"""Jobs and the configs that they train: each exists, loads, and is trained once."""
+
+from collections.abc import Iterator
+
+from rsdl.cluster import labels
+from rsdl.cluster.policy.objects import Pod
+from rsdl.cluster.policy.study.command import find_training, named_config
+from rsdl.cluster.policy.study.facts import Refusal, RunFacts
+from rsdl.cluster.policy.violation import Finding, Rule
+
+RECOMMENDED = (
+    labels.NAME,
+    labels.INSTANCE,
+    labels.VERSION,
+    labels.COMPONENT,
+    labels.PART_OF,
+    labels.MANAGED_BY,
+)
+OURS = (labels.ARCHITECTURE, labels.DATASET, labels.STUDY)
+
+
+def run_of(pod: Pod) -> RunFacts | Refusal | None:
+    """Return what the config of a pod says, if it was looked for."""
+    return pod.owner.bundle.study.runs.get(pod.owner.manifest.title)
+
+
+def check_exists(pod: Pod) -> Iterator[Finding]:
+    """Yield Jobs whose config is not there."""
+    training, run = find_training(pod), run_of(pod)
+    if training is not None and isinstance(run, Refusal) and run.missing:
+        yield training.field.breaks(run.problem, run.remedy)
+
+
+def check_loads(pod: Pod) -> Iterator[Finding]:
+    """Yield Jobs whose config does not load with their overrides and environment."""
+    training, run = find_training(pod), run_of(pod)
+    if training is not None and isinstance(run, Refusal) and not run.missing:
+        yield training.field.breaks(run.problem, run.remedy)
+
+
+def check_looked_for(pod: Pod) -> Iterator[Finding]:
+    """Yield Jobs whose config is not among ours."""
+    training = find_training(pod)
+    if training is not None and run_of(pod) is None:
+        problem = f"{training.config} was not looked for"
+        yield training.field.breaks(problem, "pass --configs DIR, the configs/ of the image")
+
+
+def check_annotation(pod: Pod) -> Iterator[Finding]:
+    """Yield Jobs that train another config than they say, or do not say which."""
+    training, named = find_training(pod), named_config(pod)
+    if pod.job is None:
+        return
+    if training is None:
+        if named:
+            problem = f'says "{named.value}", and no container trains it'
+            yield named.breaks(problem, f"write args: [train, configs/{named.value}.yaml]")
+    elif not named:
+        problem = "is required: sweep status finds the run by it"
+        yield named.breaks(problem, f"write {training.name}")
+    elif named.value != training.name:
+        problem = f'says "{named.value}", the args train {training.config}'
+        yield named.breaks(problem, f"write {training.name}, or train configs/{named.value}.yaml")
+
+
+def check_once(pod: Pod) -> Iterator[Finding]:
+    """Yield Jobs that write to the run of another."""
+    run = run_of(pod)
+    if not isinstance(run, RunFacts):
+        return
+    training = find_training(pod)
+    for other in pod.owner.bundle.pods:
+        if other.owner is pod.owner:
+            return
+        before = run_of(other)
+        if isinstance(before, RunFacts) and before.folder == run.folder and training is not None:
+            problem = f"{other.owner.manifest.title} writes to {run.folder} too"
+            yield training.field.breaks(problem, "give one of them another name=...")
+            return
+
+
+def check_run_name(pod: Pod) -> Iterator[Finding]:
+    """Yield Jobs whose run is called otherwise than the config that they say."""
+    run, named = run_of(pod), named_config(pod)
+    if isinstance(run, RunFacts) and named.text and run.name != named.text:
+        problem = f'says "{named.text}", the run is called {run.name}'
+        yield named.breaks(problem, f"write {run.name}, or name={named.text} in the args")
+
+
+def check_job_name(pod: Pod) -> Iterator[Finding]:
+    """Yield Jobs that are not called after their config."""
+    training = find_training(pod)
+    if training is None or pod.owner.kind != "Job":
+        return
+    name, wanted = pod.owner.root["metadata"]["name"], labels.job_name(training.name)
+    # Kustomize may have put something before or behind it.
+    if wanted not in name.text:
+        yield name.breaks(f'"{name.text}" does not tell that it trains {training.name}',
+                          f"call it {wanted}")  # fmt: skip
+
+
+def check_labels(pod: Pod) -> Iterator[Finding]:
+    """Yield Jobs of a study without the labels that they are found by."""
+    if pod.owner.kind != "Job" or find_training(pod) is None:
+        return
+    run = run_of(pod)
+    for place in (pod.owner.root["metadata"]["labels"], pod.template["metadata"]["labels"]):
+        missing = [key for key in (*RECOMMENDED, *OURS) if not place[key].text]
+        if missing:
+            yield place.breaks(f"lacks {', '.join(missing)}", "see rsdl k8s render")
+        said = place[labels.ARCHITECTURE]
+        if not said.text or not isinstance(run, RunFacts):
+            continue
+        if labels.job_name(said.text) != labels.job_name(run.architecture):
+            problem = f'is "{said.text}", the config trains {run.architecture}'
+            yield said.breaks(problem, f"write {run.architecture}")
+
+
+PODS: tuple[Rule[Pod], ...] = (
+    Rule("config-missing", "the config of every Job exists", "error", check_exists),
+    Rule("config-invalid", "it loads with the Job's overrides and environment", "error",
+         check_loads),
+    Rule("config-unchecked", "it was looked for", "note", check_looked_for),
+    Rule("config-annotation", f"{labels.CONFIG} names the config that the args train", "error",
+         check_annotation),
+    Rule("run-twice", "no two Jobs write to one run", "error", check_once),
+    Rule("run-name", f"the run is called as {labels.CONFIG} says", "error", check_run_name),
+    Rule("job-of-config", "Jobs are called after their config", "warning", check_job_name),
+    Rule("study-labels", "Jobs and pods carry the labels that they are found by", "error",
+         check_labels),
+)  # fmt: skip

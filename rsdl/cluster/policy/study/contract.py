@@ -1,0 +1,148 @@
+"""What ``rsdl train`` needs around it: exit codes understood, time to save, devices, cache."""
+
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+
+from rsdl.cluster.policy.field import Field
+from rsdl.cluster.policy.nautilus.gpus import count_gpus, gpu_limits
+from rsdl.cluster.policy.objects import Pod
+from rsdl.cluster.policy.quantity import parse_quantity
+from rsdl.cluster.policy.study.command import find_training, named_config
+from rsdl.cluster.policy.study.configs import run_of
+from rsdl.cluster.policy.study.facts import RunFacts
+from rsdl.cluster.policy.violation import Finding, Rule
+
+WRONG_INPUT, KILLED, PREEMPTED = 2, 137, 75
+DEFAULT_GRACE_S = 30
+# A step, a copy of the state, and its upload: the largest of the nine has 1.05 GB of weights and
+# moments, a sequential writer gets about 100 MB/s there. Some five times that.
+MIN_GRACE_S = 60
+BUSY = 0.4
+DISRUPTED = "DisruptionTarget"
+POLICY = (
+    ("a disrupted pod", KILLED, (DISRUPTED,), "Ignore", "onPodConditions DisruptionTarget"),
+    ("exit 75 (preempted after saving)", PREEMPTED, (), "Ignore", "onExitCodes In [75]"),
+    ("exit 2 (wrong input, trying again cannot help)", WRONG_INPUT, (), "FailJob",
+     "onExitCodes In [2]"),
+)  # fmt: skip
+
+
+def check_exit_codes(pod: Pod) -> Iterator[Finding]:
+    """Yield Jobs that would try wrong input again, or count a preemption as a failure."""
+    training = find_training(pod)
+    if training is None or pod.job is None:
+        return
+    policy = pod.job["podFailurePolicy"]
+    for what, code, conditions, wanted, match in POLICY:
+        action = decide(policy, training.container["name"].text, code, conditions)
+        if action != wanted and not (wanted == "FailJob" and action == "FailIndex"):
+            problem = f"does {action} on {what}"
+            yield policy.breaks(problem, f"add a rule: action {wanted}, {match}")
+
+
+def decide(policy: Field, container: str, code: int, conditions: tuple[str, ...] = ()) -> str:
+    """Return what a podFailurePolicy does with a pod that failed: the first rule that fits decides.
+
+    Args:
+        policy: The policy.
+        container: The container that failed.
+        code: Its exit code.
+        conditions: Conditions of the pod.
+    """
+    for rule in policy["rules"]:
+        codes = rule["onExitCodes"]
+        if codes and codes["containerName"].text in ("", container):
+            among = code in [value.value for value in codes["values"]]
+            if among == (codes["operator"].text == "In"):
+                return rule["action"].text
+        for pattern in rule["onPodConditions"]:
+            status = pattern["status"].text or "True"
+            if pattern["type"].text in conditions and status == "True":
+                return rule["action"].text
+    return "Count"
+
+
+def check_grace(pod: Pod) -> Iterator[Finding]:
+    """Yield pods that are killed before they have saved."""
+    if find_training(pod) is None or pod.job is None:
+        return
+    grace = pod.spec["terminationGracePeriodSeconds"]
+    seconds = DEFAULT_GRACE_S if grace.integer is None else grace.integer
+    if seconds < MIN_GRACE_S:
+        shown = grace.value if grace else f"unset, which means {DEFAULT_GRACE_S}"
+        problem = f"is {shown}; saving to a bucket may take {MIN_GRACE_S} s"
+        yield grace.breaks(problem, f"write {MIN_GRACE_S} or more")
+
+
+def check_devices(pod: Pod) -> Iterator[Finding]:
+    """Yield pods with more or fewer GPUs than the config trains on."""
+    run, training = run_of(pod), find_training(pod)
+    if not isinstance(run, RunFacts) or training is None:
+        return
+    number = count_gpus(pod)
+    field = next((field for _, field, _ in gpu_limits(pod)), training.container["resources"])
+    if run.accelerator == "cpu":
+        if number:
+            problem = f"{number} GPUs stand idle, trainer.accelerator is cpu"
+            yield field.breaks(problem, "ask for none, or leave trainer.accelerator out")
+    elif run.devices is not None and (number or run.accelerator == "gpu"):
+        if run.devices != number:
+            problem = f"the pod has {number} GPUs, trainer.devices is {run.devices}"
+            yield field.breaks(problem, "make them equal, or leave trainer.devices out")
+    elif run.accelerator == "gpu" and not number:
+        yield field.breaks("no GPU is asked for, trainer.accelerator is gpu", "ask for one")
+
+
+def check_nodes(pod: Pod) -> Iterator[Finding]:
+    """Yield Jobs with more or fewer pods than the config trains on."""
+    run = run_of(pod)
+    if not isinstance(run, RunFacts) or pod.job is None or run.num_nodes in (None, pod.number):
+        return
+    problem = f"{pod.number} pods run at once, trainer.num_nodes is {run.num_nodes}"
+    yield pod.job["parallelism"].breaks(problem, f"write {run.num_nodes}, in completions too")
+
+
+def check_cache(pod: Pod) -> Iterator[Finding]:
+    """Yield pods that are evicted before their cache is full."""
+    run, training = run_of(pod), find_training(pod)
+    if not isinstance(run, RunFacts) or training is None or run.cache is None:
+        return
+    folder = PurePosixPath(run.cache)
+    for mount, volume in pod.mounts(training.container):
+        size = volume["emptyDir"]["sizeLimit"]
+        room = parse_quantity(size.value)
+        inside = folder.is_relative_to(mount["mountPath"].text or "/nowhere")
+        if inside and room is not None and run.cache_bytes > room:
+            problem = (
+                f"is {size.value}, data.cache.size is {run.cache_bytes / 1e9:g}GB: the pod is "
+                "evicted before the cache is full"
+            )
+            remedy = f"raise it, or train with data.cache.size={int(room * 9 / 10 / 10**9)}GB"
+            yield size.breaks(problem, remedy)
+
+
+def check_use(pod: Pod) -> Iterator[Finding]:
+    """Yield Jobs whose own runs kept GPUs less busy than the cluster asks for."""
+    training = find_training(pod)
+    if training is None or not count_gpus(pod):
+        return
+    run = run_of(pod)
+    name = run.name if isinstance(run, RunFacts) else named_config(pod).text or training.name
+    use = pod.owner.bundle.study.gpu_use.get(name)
+    if use is not None and use < BUSY:
+        field = next(iter(gpu_limits(pod)))[1]
+        problem = f"{name} kept its GPUs {use:.0%} busy by its record, {BUSY:.0%} is asked for"
+        yield field.breaks(
+            problem, "see its report for the brake; a smaller GPU or larger batch may do"
+        )
+
+
+PODS: tuple[Rule[Pod], ...] = (
+    Rule("exit-codes", "podFailurePolicy ignores 75 and disruptions, and fails the Job on 2",
+         "error", check_exit_codes),
+    Rule("grace-period", "pods have the time to save when they are stopped", "error", check_grace),
+    Rule("gpu-devices", "a pod has as many GPUs as trainer.devices", "error", check_devices),
+    Rule("pod-nodes", "as many pods run as trainer.num_nodes", "error", check_nodes),
+    Rule("cache-size", "data.cache.size fits in the volume of the cache", "warning", check_cache),
+    Rule("gpu-use", "GPUs are over 40% busy by the study's own record", "warning", check_use),
+)  # fmt: skip

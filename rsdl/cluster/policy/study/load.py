@@ -1,0 +1,65 @@
+"""Load the configs of a study as its Jobs will: with their overrides and their environment."""
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+
+from rsdl.cluster.policy.objects import Bundle
+from rsdl.cluster.policy.study.command import FOLDER, Training, find_training
+from rsdl.cluster.policy.study.facts import Refusal, RunFacts
+from rsdl.core.errors import ConfigErrors, RsdlError
+
+
+def load_runs(bundle: Bundle, folder: Path) -> dict[str, RunFacts | Refusal]:
+    """Return what the config of each Job says, or why it does not load, by title of the Job.
+
+    Args:
+        bundle: The objects.
+        folder: The folder that is ``configs/`` in the image.
+    """
+    found = {}
+    for pod in bundle.pods:
+        training = find_training(pod)
+        if training is not None and (path := place(training.config, folder)) is not None:
+            found[pod.owner.manifest.title] = load_run(path, training)
+    return found
+
+
+def place(config: str, folder: Path) -> Path | None:
+    """Return where a config of the image lies here; ``None`` if it is not from ``configs/``."""
+    parts = Path(config).parts
+    if FOLDER not in parts or ".." in parts:
+        return None
+    return folder.joinpath(*parts[parts.index(FOLDER) + 1 :])
+
+
+def load_run(path: Path, training: Training) -> RunFacts | Refusal:
+    """Return what a config says, or why it does not load."""
+    if not path.is_file():
+        names = [entry.name for entry in path.parent.glob("*.yaml")]
+        near = difflib.get_close_matches(path.name, names, n=1)
+        remedy = f"did you mean {near[0]}?" if near else f"write {path}"
+        return Refusal(True, f"there is no {path}", remedy)
+    # Only here, since it brings all of training with it.
+    from rsdl.config.load import load_config
+    from rsdl.storage.cache import FOLDER_VARIABLE
+    from rsdl.storage.connect import join
+
+    try:
+        run = load_config(str(path), training.overrides, training.environment)
+    except RsdlError as error:
+        errors: Sequence[RsdlError] = error.errors if isinstance(error, ConfigErrors) else [error]
+        problem = ", ".join(f"{one.where} {one.problem}" for one in errors)
+        return Refusal(False, f"{training.config}: {problem}", errors[0].remedy or "mend it")
+    cache = None if run.data.cache == "none" else run.data.cache
+    trainer = run.trainer
+    return RunFacts(
+        name=run.name,
+        folder=join(run.output, run.name),
+        architecture=run.model.name,
+        accelerator=trainer.accelerator,
+        devices=None if trainer.devices == "auto" else trainer.devices,
+        num_nodes=None if trainer.num_nodes == "auto" else trainer.num_nodes,
+        cache=cache.folder or training.environment.get(FOLDER_VARIABLE) if cache else None,
+        cache_bytes=0 if cache is None else int(cache.size),
+    )

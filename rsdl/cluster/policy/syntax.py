@@ -1,0 +1,65 @@
+"""How names and labels may be spelled, as the API server has it."""
+
+import difflib
+import re
+from collections.abc import Iterable
+
+LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
+LABEL_1035 = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
+SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+QUALIFIED = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?")
+
+MAX_LABEL = 63
+MAX_SUBDOMAIN = 253
+
+
+def label_fault(name: str) -> str | None:
+    """Return what keeps a name from being a DNS label (RFC 1123), or ``None``."""
+    if len(name) > MAX_LABEL:
+        return f"has {len(name)} characters, {MAX_LABEL} are allowed"
+    if not LABEL.fullmatch(name):
+        return f'"{name}" is not of a-z, 0-9 and "-" with a letter or digit at both ends'
+    return None
+
+
+def service_fault(name: str) -> str | None:
+    """Return what keeps a name from being that of a Service (RFC 1035), or ``None``."""
+    if len(name) > MAX_LABEL:
+        return f"has {len(name)} characters, {MAX_LABEL} are allowed"
+    if not LABEL_1035.fullmatch(name):
+        return f'"{name}" is not of a-z, 0-9 and "-", beginning with a letter'
+    return None
+
+
+def subdomain_fault(name: str) -> str | None:
+    """Return what keeps a name from being a DNS subdomain (RFC 1123), or ``None``."""
+    if len(name) > MAX_SUBDOMAIN:
+        return f"has {len(name)} characters, {MAX_SUBDOMAIN} are allowed"
+    if not SUBDOMAIN.fullmatch(name):
+        return f'"{name}" is not of a-z, 0-9, "-" and "." with a letter or digit at both ends'
+    return None
+
+
+def key_fault(key: str) -> str | None:
+    """Return what keeps a text from being the key of a label, or ``None``."""
+    prefix, slash, name = key.rpartition("/")
+    if slash and (fault := subdomain_fault(prefix)):
+        return f'has a prefix before "/" that {fault}'
+    return value_fault(name) if name else 'has no name behind "/"' if slash else "is empty"
+
+
+def value_fault(value: str) -> str | None:
+    """Return what keeps a text from being the value of a label, or ``None``."""
+    if len(value) > MAX_LABEL:
+        return f"has {len(value)} characters, {MAX_LABEL} are allowed"
+    if value and not QUALIFIED.fullmatch(value):
+        allowed = 'letters, digits, "-", "_", "." with a letter or digit at both ends'
+        return f'"{value}" is not of {allowed}'
+    return None
+
+
+def nearest(word: str, known: Iterable[str], cutoff: float = 0.5) -> str | None:
+    """Return the known word that was likely meant."""
+    by_case = {name.lower(): name for name in known}
+    near = difflib.get_close_matches(word.lower(), by_case, n=1, cutoff=cutoff)
+    return by_case[near[0]] if near else None

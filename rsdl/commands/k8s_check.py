@@ -1,0 +1,208 @@
+"""``rsdl k8s check``: what of some manifests a cluster would refuse, forbid or regret."""
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from rsdl.cluster.manifest import KUSTOMIZATIONS, Manifest, load_manifests, parse
+from rsdl.cluster.policy.check import check as check_bundle
+from rsdl.cluster.policy.objects import Bundle
+from rsdl.cluster.policy.rules import PROFILES
+from rsdl.cluster.policy.study.command import find_training
+from rsdl.cluster.policy.study.facts import Study
+from rsdl.cluster.policy.study.load import load_runs
+from rsdl.cluster.policy.violation import Violation
+from rsdl.core.errors import ConfigError, DataError
+
+STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
+STDIN = "-"
+
+
+def check(
+    targets: Sequence[str],
+    *,
+    profile: str,
+    configs: str | None = None,
+    benchmark: str | None = None,
+    strict: bool = False,
+    every: bool = False,
+    as_json: bool = False,
+) -> int:
+    """Print what breaks the rules.
+
+    Args:
+        targets: Files and folders; each is a set of its own.
+        profile: A key of ``PROFILES``.
+        configs: Folder that is ``configs/`` in the image; ``configs`` if ``None`` and it is there.
+        benchmark: A run, or a folder of runs, whose records say how busy GPUs were.
+        strict: Whether warnings fail too.
+        every: Whether to show each violation where several objects have the same.
+        as_json: Print a JSON object.
+
+    Returns:
+        1 if there is an error, or with ``strict`` a warning; otherwise 0.
+
+    Raises:
+        ConfigError: If there is nothing to check, or what is needed to check it is missing.
+    """
+    folder = find_configs(configs)
+    gpu_use = {} if benchmark is None else read_gpu_use(benchmark)
+    found: list[Violation] = []
+    num_objects = 0
+    for manifests in (m for target in targets for m in load_sets(target)):
+        num_objects += len(manifests)
+        found += check_set(manifests, profile, folder, gpu_use)
+    counts = {kind: sum(v.severity == kind for v in found) for kind in STYLES}
+    if as_json:
+        body = {
+            "objects": num_objects,
+            **{f"{kind}s": count for kind, count in counts.items()},
+            "violations": [asdict(violation) for violation in found],
+        }
+        print(json.dumps(body, indent=2))
+    else:
+        show(found, every=every)
+        said = ", ".join(_count(number, kind) for kind, number in counts.items())
+        print(f"{_count(num_objects, 'object')}: {said}")
+    return int(bool(counts["error"] or (strict and counts["warning"])))
+
+
+def check_set(
+    manifests: Sequence[Manifest],
+    profile: str,
+    folder: Path | None = None,
+    gpu_use: dict[str, float] | None = None,
+) -> list[Violation]:
+    """Return what breaks the rules in objects that are applied together."""
+    bundle = Bundle(manifests)
+    if profile != "none":
+        trains = any(find_training(pod) is not None for pod in bundle.pods)
+        runs = load_runs(bundle, folder) if folder is not None and trains else {}
+        bundle = Bundle(manifests, Study(runs, gpu_use or {}))
+    return check_bundle(bundle, profile)
+
+
+def load_sets(target: str) -> Iterator[list[Manifest]]:
+    """Yield the sets of objects of a file, a folder or ``-`` for what is piped in.
+
+    A plain folder may hold Kustomize folders: each is a set of its own, and components are none.
+    """
+    if target == STDIN:
+        yield list(parse(sys.stdin.read(), STDIN))
+        return
+    path = Path(target)
+    inner = sorted({file.parent for name in KUSTOMIZATIONS for file in path.rglob(name)})
+    if path in inner or not inner:
+        yield load_manifests(target)
+        return
+    found = False
+    tops = [folder for folder in inner if not any(up in inner for up in folder.parents)]
+    for folder in tops:
+        texts = [(folder / name) for name in KUSTOMIZATIONS if (folder / name).is_file()]
+        if "kind: Component" not in texts[0].read_text():
+            found = True
+            yield load_manifests(str(folder))
+    if not found:
+        raise ConfigError(
+            target, "holds components alone", "name a Kustomize folder that uses them"
+        )
+
+
+def find_configs(configs: str | None) -> Path | None:
+    """Return the folder of the configs, if there is one.
+
+    Raises:
+        ConfigError: If one is named that is not there.
+    """
+    folder = Path("configs" if configs is None else configs)
+    if folder.is_dir():
+        return folder
+    if configs is not None:
+        raise ConfigError("--configs", f"{configs} is no folder", "name the configs/ of the image")
+    return None
+
+
+def read_gpu_use(target: str) -> dict[str, float]:
+    """Return by name of the run how busy its GPUs were, from records of runs.
+
+    Args:
+        target: A ``run.json``, a run, or a folder that holds runs.
+
+    Raises:
+        ConfigError: If no record there says so.
+        DataError: If a record cannot be read.
+    """
+    path = Path(target)
+    files = (
+        [path]
+        if path.is_file()
+        else sorted(path.glob("run.json")) or sorted(path.glob("*/run.json"))
+    )
+    use = {}
+    for file in files:
+        try:
+            record = json.loads(file.read_text())
+            name, share = record["name"], record["gpu_utilization"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DataError(str(file), "is not a record of a run", "name a run.json") from error
+        if isinstance(share, int | float):
+            use[str(name)] = float(share)
+    if not use:
+        raise ConfigError(
+            "--benchmark", f"no record in {target} says how busy GPUs were", "train on a GPU first"
+        )
+    return use
+
+
+def show(found: Sequence[Violation], *, every: bool) -> None:
+    """Print violations by object; what several objects share is told once, unless ``every``."""
+    console = Console(file=sys.stdout, soft_wrap=True, highlight=False)
+    last = ""
+    for violation, others in fold(found, every=every):
+        place = f"{violation.source}: {violation.object}"
+        if place != last:
+            console.print(Text(place, style="bold"))
+            last = place
+        line = Text("  ")
+        line.append(f"{violation.severity:<8}", STYLES[violation.severity])
+        line.append(f"{violation.rule}: {violation.field}: {violation.problem}")
+        line.append(f"; {violation.remedy}")
+        if others:
+            line.append(f" (and {others})", "dim")
+        console.print(line)
+
+
+def fold(found: Sequence[Violation], *, every: bool) -> list[tuple[Violation, str]]:
+    """Return violations to show, each with who else has the same, such as "26 more Jobs"."""
+    groups: dict[tuple[str, ...], list[Violation]] = {}
+    for violation in found:
+        key: tuple[str, ...] = (violation.rule, violation.field, violation.remedy)
+        kind, _, name = violation.object.partition("/")
+        # The same, but for the name of the object.
+        problem = violation.problem.replace(name, "") if name else violation.problem
+        key = (*key, kind, problem, *([name] if every else ()))
+        groups.setdefault(key, []).append(violation)
+    shown = []
+    for group in groups.values():
+        kind = group[0].object.partition("/")[0]
+        others = len({violation.object for violation in group}) - 1
+        shown.append((group[0], f"{others} more {kind}{'s' * (others > 1)}" if others else ""))
+    return shown
+
+
+def list_rules() -> None:
+    """Print every rule of every profile, a line each."""
+    for group in PROFILES["nautilus"]:
+        profiles = [name for name, chosen in PROFILES.items() if group in chosen]
+        print(f"{group.title} (--profile {' or '.join(profiles)})")
+        for rule in group.rules:
+            print(f"  {rule.id:<26}{rule.severity:<9}{rule.summary}")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"

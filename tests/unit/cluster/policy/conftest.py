@@ -1,0 +1,93 @@
+"""Good manifests, and what breaks them."""
+
+import copy
+import re
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from rsdl.cluster.manifest import Manifest, load_manifests
+from rsdl.cluster.policy.check import check
+from rsdl.cluster.policy.objects import Bundle
+from rsdl.cluster.policy.study.facts import Study
+from rsdl.cluster.policy.study.load import load_runs
+from rsdl.cluster.policy.violation import Violation
+
+GOOD = Path(__file__).with_name("good")
+CONFIGS = Path(__file__).parents[4] / "configs"
+STEP = re.compile(r"\[(\d+)\]|\[([^\]]+)\]|\.?([^.\[\]]+)")
+
+Read = Callable[[str], list[Manifest]]
+Edit = Callable[[list[Manifest], str, str, object], list[Manifest]]
+Examine = Callable[..., list[Violation]]
+
+
+@pytest.fixture(scope="session")
+def good() -> Path:
+    """Return the folder of manifests without a fault."""
+    return GOOD
+
+
+@pytest.fixture
+def read() -> Read:
+    """Return what reads good manifests, to be broken at will."""
+
+    def read_copies(name: str) -> list[Manifest]:
+        found = load_manifests(str(GOOD / f"{name}.yaml"))
+        # An anchor makes two parts one; a manifest of a cluster knows no such thing.
+        return [Manifest(m.source, yaml.safe_load(_plain(m.body))) for m in found]
+
+    return read_copies
+
+
+@pytest.fixture
+def edit() -> Edit:
+    """Return what sets a part of an object, or takes it away."""
+    return set_part
+
+
+def set_part(manifests: list[Manifest], kind: str, path: str, value: object) -> list[Manifest]:
+    """Return the manifests with a part of the first object of a kind set, or gone if ``None``."""
+    manifests = copy.deepcopy(manifests)
+    target: Any = next(manifest for manifest in manifests if manifest.kind == kind).body
+    steps = [int(n) if n else key or plain for n, key, plain in STEP.findall(path)]
+    for step, following in pairwise(steps):
+        if isinstance(step, str):
+            target = target.setdefault(step, [] if isinstance(following, int) else {})
+        else:
+            target = target[step]
+    last = steps[-1]
+    if value is None:
+        del target[last]
+    elif isinstance(last, int) and last == len(target):
+        target.append(value)
+    else:
+        target[last] = value
+    return manifests
+
+
+@pytest.fixture
+def examine() -> Examine:
+    """Return what checks manifests, with the configs of this repository."""
+
+    def find(
+        manifests: list[Manifest],
+        profile: str = "nautilus",
+        gpu_use: dict[str, float] | None = None,
+    ) -> list[Violation]:
+        runs = load_runs(Bundle(manifests), CONFIGS)
+        return check(Bundle(manifests, Study(runs, gpu_use or {})), profile)
+
+    return find
+
+
+def _plain(body: object) -> str:
+    class Dumper(yaml.SafeDumper):
+        def ignore_aliases(self, data: object) -> bool:
+            return True
+
+    return yaml.dump(body, Dumper=Dumper)
