@@ -25,6 +25,7 @@ PER_CLASS = 12
 # Parts of a machine that some tests need, and how to get them.
 PARTS = {
     "ceph": "apt-get install ceph-mon ceph-osd radosgw curl openssl",
+    "checkov": "python -m venv ~/.cache/rsdl/checkov, and its bin/pip install checkov",
     "chromium": "apt-get install chromium",
     "kubectl": "install kubectl 1.30 or newer",
     "netns": "run as root with iproute2, where network namespaces are allowed",

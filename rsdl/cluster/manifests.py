@@ -140,7 +140,7 @@ def _render_components(settings: Settings) -> dict[str, str]:
     selectors.append((others, "nvidia.com/gpu"))
     files = {}
     for name, gpu in GPUS.items():
-        asked = ", ".join(f'{r}: {"1" if r == gpu.resource else None!r}' for r in resources)
+        asked = ", ".join(f"{r}: {'1' if r == gpu.resource else None!r}" for r in resources)
         asked = "{" + asked.replace("None", "null").replace("'1'", '"1"') + "}"
         files[f"gpu-{name}"] = _render("gpu.yaml", settings, name=name, gpu=gpu, asked=asked)
     for name, region in REGIONS.items():
@@ -179,7 +179,7 @@ def _render(template: str, settings: Settings, **context: object) -> str:
 @cache
 def _environment() -> Environment:
     # Not for HTML, and every value has been checked before it comes here.
-    environment = Environment(  # noqa: S701
+    environment = Environment(
         loader=PackageLoader("rsdl.cluster"),
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -126,7 +126,7 @@ def train_together(config: RunConfig, ranks: Ranks, console: Console, *, restart
             raise
         raise ending from error
     # Nobody leaves before the first one has written that the run is completed: whoever has ended
-    # well is not started again, and would be missed by one that is. What fails now is no part of it.
+    # well is not started again, and would be missed by one that is. The record stays as it is.
     ranks.watch.on_end = lambda failure: None
     ranks.tell(None)
     return 0

@@ -11,13 +11,13 @@ from rsdl.cluster.manifest import Manifest, load_manifests
 from rsdl.cluster.places import GPU_COUNTS, GPUS, REGIONS
 from tests.k8s.conftest import K8S
 from tests.k8s.kubelet import Cluster
-from tests.k8s.rules import check_job, expressions, gpus, size, volume
+from tests.k8s.rules import check_job, expressions, gpus, size
 
 EXTRAS = ("opportunistic", "multi-node", "nvme-cache", "pvc-data", "pvc-runs")
 
 
 def combinations() -> Iterator[tuple[str, ...]]:
-    """Yield choices of components; every other one in reverse, since their order must not matter."""
+    """Yield choices of components; every other one in reverse, since order must not matter."""
     extras = [(), *((name,) for name in EXTRAS), EXTRAS]
     regions = itertools.cycle(REGIONS)
     choices = itertools.product(GPUS, GPU_COUNTS, extras)
@@ -44,7 +44,9 @@ def combine(folder: Path, choices: list[tuple[str, ...]], job: str) -> dict[str,
     for number, components in enumerate(choices):
         overlay(folder, str(number), components, job)
     resources = [f"{number}" for number in range(len(choices))]
-    (folder / "overlays" / "kustomization.yaml").write_text(yaml.safe_dump({"resources": resources}))
+    (folder / "overlays" / "kustomization.yaml").write_text(
+        yaml.safe_dump({"resources": resources})
+    )
     return {each.name.rpartition("-")[2]: each for each in load_manifests(f"{folder}/overlays")}
 
 
@@ -87,7 +89,9 @@ def test_a_volume_has_the_storage_class_of_its_region(folder: Path):
         path = folder / "base" / "volumes" / "kustomization.yaml"
         path.write_text(path.read_text().replace("region-west", f"region-{name}"))
         claims = load_manifests(str(path.parent))
-        assert {claim.body["spec"]["storageClassName"] for claim in claims} == {region.storage_class}
+        assert {claim.body["spec"]["storageClassName"] for claim in claims} == {
+            region.storage_class
+        }
         path.write_text(path.read_text().replace(f"region-{name}", "region-west"))
 
 

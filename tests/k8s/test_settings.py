@@ -140,9 +140,12 @@ def test_wrong_settings_are_refused_by_name(tmp_path: Path, change: str, message
 
 def test_a_wrong_file_of_settings_is_refused_by_name(tmp_path: Path):
     path = tmp_path / "settings.yaml"
-    for text, message in [
-        ("a: [", "is not YAML"), ("- 1", "must hold a mapping"), ("jobs: {x: {size: 1}}", "jobs.x.size"),
-    ]:  # fmt: skip
+    wrong = {
+        "a: [": "is not YAML",
+        "- 1": "must hold a mapping",
+        "jobs: {x: {size: 1}}": r"jobs\.x\.size",
+    }
+    for text, message in wrong.items():
         path.write_text(text)
         with pytest.raises((ConfigError, ConfigErrors), match=message):
             render((), out=str(tmp_path), folder=CONFIGS)
@@ -152,7 +155,10 @@ def test_a_wrong_file_of_settings_is_refused_by_name(tmp_path: Path):
     ("fields", "message"),
     [
         ("data: {url: data/mine, batch_size: 64}", r"mine\.yaml: data\.url: data/mine is a folder"),
-        ("data: {url: 's3://b/x', image_size: 1024}", r"mine: data\.batch_size: 64 images of 1024 px"),
+        (
+            "data: {url: 's3://b/x', image_size: 1024}",
+            r"mine: data\.batch_size: 64 images of 1024 px",
+        ),
     ],
 )
 def test_a_config_that_no_pod_can_train_is_refused(tmp_path: Path, fields: str, message: str):

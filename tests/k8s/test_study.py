@@ -78,7 +78,10 @@ def test_the_quickstart_asks_for_no_gpu(build: Build, cluster: Cluster):
     (job,) = build("jobs/quickstart")
     process = check_job(job, cluster)
     assert not any("nvidia" in key for key in expressions(job.body["spec"]["template"]["spec"]))
-    assert process.arguments[3:] == ["output=s3://rsdl/runs/hrrsi", "data.url=s3://rsdl/data/quickstart"]
+    assert process.arguments[3:] == [
+        "output=s3://rsdl/runs/hrrsi",
+        "data.url=s3://rsdl/data/quickstart",
+    ]
 
 
 def test_each_index_of_the_data_job_has_its_data_set(build: Build, cluster: Cluster):

@@ -66,10 +66,11 @@ class Pods:
         return self._log(index).read_text()
 
     def wait_for(self, condition: Callable[[], object], *indices: int | None) -> None:
-        """Wait until a condition holds."""
+        """Wait until a condition holds; no pod may have ended before."""
         end = time.monotonic() + LIMIT_S
         while not condition():
-            assert time.monotonic() < end, "\n".join(map(self.said, indices or [None]))
+            runs = all(pod.poll() is None for pod in self.running)
+            assert runs and time.monotonic() < end, "\n".join(map(self.said, indices or [None]))
             time.sleep(0.02)
 
     def complete(
@@ -141,5 +142,3 @@ def descendants(pid: int) -> list[int]:
     except OSError:
         return []
     return [found for child in map(int, children) for found in (child, *descendants(child))]
-
-

@@ -95,20 +95,20 @@ def test_a_job_that_is_preempted_goes_on_and_completes(
     pods: Pods, k8s: Path, bucket: str, remote: str
 ):
     job = job_at(k8s / "jobs" / "resnet50_ucm")
-    overrides = (*SMALL, f"data.url={remote}", "trainer.max_epochs=60")
+    overrides = (*SMALL, f"data.url={remote}", "trainer.max_epochs=15")
     pod = pods.start(job, *overrides)
     pods.wait_for(lambda: has_trained(bucket, "resnet50_ucm"))
     pod.send_signal(signal.SIGTERM)
     assert pod.wait(LIMIT_S) == 75, pods.said()
     record = record_of(bucket, "resnet50_ucm")
     assert record["status"] == "preempted" and record["preemptions"] == 1
-    assert 0 < len(record["ledger"]) < 60
+    assert 0 < len(record["ledger"]) < 15
 
     # Another node: nothing is left but what is in the bucket.
     shutil.rmtree(pods.folder / "cache")
     (pods.folder / "cache").mkdir()
     assert pods.run(job, *overrides) == 0, pods.said()
-    check_completed(bucket, "resnet50_ucm", 60)
+    check_completed(bucket, "resnet50_ucm", 15)
     assert record_of(bucket, "resnet50_ucm")["resumes"] == 1
 
 
@@ -122,8 +122,8 @@ def test_a_job_with_wrong_input_fails_with_2(pods: Pods, k8s: Path):
 def pair(k8s: Path) -> Manifest:
     """Return a Job of two pods."""
     configs = str(ROOT / "configs")
-    render(("vit_base_ucm",), out=str(k8s), changes=("nodes=2",), folder=configs)
-    return job_at(k8s / "jobs" / "vit_base_ucm")
+    render(("resnet50_ucm",), out=str(k8s), changes=("nodes=2",), folder=configs)
+    return job_at(k8s / "jobs" / "resnet50_ucm")
 
 
 @pytest.fixture
@@ -134,7 +134,7 @@ def alone(remote: str) -> tuple[str, ...]:
         port = listener.getsockname()[1]
     return (
         *SMALL, f"data.url={remote}", f"--rdzv-endpoint=127.0.0.1:{port}",
-        "trainer.max_epochs=60", "trainer.timeout_s=15", "trainer.rendezvous_s=60",
+        "trainer.max_epochs=15", "trainer.timeout_s=60", "trainer.rendezvous_s=60",
     )  # fmt: skip
 
 
@@ -143,14 +143,14 @@ def test_two_pods_of_which_one_is_killed_meet_again_and_complete(
     pods: Pods, pair: Manifest, alone: tuple[str, ...], bucket: str, lost: int
 ):
     running = {index: pods.start(pair, *alone, index=index) for index in (0, 1)}
-    pods.wait_for(lambda: has_trained(bucket, "vit_base_ucm"), 0, 1)
+    pods.wait_for(lambda: has_trained(bucket, "resnet50_ucm"), 0, 1)
     kill(running[lost])
     # As in a cluster: whatever ends in failure gets a new pod, which may come before the other
     # pod has noticed anything.
     counted = pods.complete(pair, *alone, pods=running)
     assert -signal.SIGKILL in counted
-    check_completed(bucket, "vit_base_ucm", 60)
-    record = record_of(bucket, "vit_base_ucm")
+    check_completed(bucket, "resnet50_ucm", 15)
+    record = record_of(bucket, "resnet50_ucm")
     assert record["device_count"] == 2 and record["resumes"] >= 1
 
 
@@ -158,11 +158,11 @@ def test_two_pods_of_which_one_is_preempted_save_and_complete(
     pods: Pods, pair: Manifest, alone: tuple[str, ...], bucket: str
 ):
     running = {index: pods.start(pair, *alone, index=index) for index in (0, 1)}
-    pods.wait_for(lambda: has_trained(bucket, "vit_base_ucm"), 0, 1)
+    pods.wait_for(lambda: has_trained(bucket, "resnet50_ucm"), 0, 1)
     running[1].send_signal(signal.SIGTERM)
     assert [running[index].wait(LIMIT_S) for index in (0, 1)] == [75, 75], pods.said(0)
     assert pods.complete(pair, *alone, pods=running) == []
-    check_completed(bucket, "vit_base_ucm", 60)
+    check_completed(bucket, "resnet50_ucm", 15)
 
 
 def test_a_pod_that_comes_when_all_is_done_succeeds_alone(
@@ -175,7 +175,7 @@ def test_a_pod_that_comes_when_all_is_done_succeeds_alone(
     for index in (1, 0):
         assert pods.run(pair, *short, index=index) == 0, pods.said(index)
         assert "is completed" in pods.said(index)
-    check_completed(bucket, "vit_base_ucm", 2)
+    check_completed(bucket, "resnet50_ucm", 2)
 
 
 def has_trained(bucket: str, name: str) -> bool:

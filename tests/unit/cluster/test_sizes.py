@@ -1,7 +1,5 @@
 """Pods are as large as what they train, and no GPU is promised more than it has."""
 
-from typing import Any
-
 import pytest
 import timm
 import torch
@@ -18,7 +16,7 @@ from rsdl.models.catalog import ARCHITECTURES
 SETTINGS = Settings()
 
 
-def config_of(model: str = "resnet50", data: str = "ucm", **fields: Any) -> RunConfig:
+def config_of(model: str = "resnet50", data: str = "ucm", **fields: object) -> RunConfig:
     own = {"url": f"s3://b/data/{data}", **fields}
     return validate({"name": "x", "model": {"name": model}, "data": own})
 
@@ -88,7 +86,9 @@ def test_sizes_grow_with_the_work_and_a_gpu_is_never_too_small(
 
 def test_accumulation_makes_a_batch_fit():
     config = config_of("maxvit_small", batch_size=128)
-    with pytest.raises(ConfigError, match=r"x: data\.batch_size: 128 images of 224 px .*accumulate=2"):
+    with pytest.raises(
+        ConfigError, match=r"x: data\.batch_size: 128 images of 224 px .*accumulate=2"
+    ):
         measure(config, SETTINGS)
     fitting = config.model_copy(
         update={"trainer": config.trainer.model_copy(update={"accumulate": 2})}
