@@ -26,6 +26,7 @@ PER_CLASS = 12
 PARTS = {
     "cc": "apt-get install gcc libc6-dev",
     "ceph": "apt-get install ceph-mon ceph-osd radosgw curl openssl",
+    "checkov": "python -m venv ~/.cache/rsdl/checkov, and its bin/pip install checkov",
     "chromium": "apt-get install chromium",
     "image": "scripts/build_image (minutes, 30 GB), then set RSDL_TEST_IMAGE=localhost/rsdl",
     "kubectl": "install kubectl 1.30 or newer",

@@ -6,16 +6,7 @@ import typer
 
 from rsdl.core.errors import ConfigError
 
-app = typer.Typer(help="Write and check what the cluster runs.", no_args_is_help=True)
 
-
-# Alone in its group, a command would take the name of the group.
-@app.callback()
-def _group() -> None:
-    """Write and check what the cluster runs."""
-
-
-@app.command("check")
 def check(
     targets: Annotated[
         list[str] | None,

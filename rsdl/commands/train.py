@@ -61,6 +61,8 @@ def train(
     config = load_config(config_path, overrides)
     place = find_place()
     if place is None and (crew := plan_crew(config.trainer, node or Node())) is not None:
+        if crew.num_nodes > 1 and not restart and is_completed(config):
+            return 0
         return launch(crew, ["train", config_path, *overrides, *["--restart"] * restart])
     trainer = fit_to_place(config.trainer, place)
     config = config.model_copy(update={"trainer": trainer})
@@ -80,6 +82,23 @@ def train(
         raise ending from error
     finally:
         ranks.watch.close()
+
+
+def is_completed(config: RunConfig) -> bool:
+    """Return whether a run is completed, and say so.
+
+    A node that is started again asks before it waits for the others: they may be done and gone.
+
+    Raises:
+        ConfigError: If it was completed with another config.
+    """
+    folder = RunFolder(connect(join(config.output, config.name), storage=config.storage))
+    record = folder.read_record()
+    if record is None or record.status != "completed":
+        return False
+    check_same_run(config, record, folder)
+    sys.stdout.write(f"{folder.store.url} is completed; --restart begins anew\n")
+    return True
 
 
 def train_together(config: RunConfig, ranks: Ranks, console: Console, *, restart: bool) -> int:
@@ -106,6 +125,10 @@ def train_together(config: RunConfig, ranks: Ranks, console: Console, *, restart
         if ending is error:
             raise
         raise ending from error
+    # Nobody leaves before the first one has written that the run is completed: whoever has ended
+    # well is not started again, and would be missed by one that is. The record stays as it is.
+    ranks.watch.on_end = lambda failure: None
+    ranks.tell(None)
     return 0
 
 

@@ -1,0 +1,47 @@
+"""``rsdl k8s``: manifests for a cluster."""
+
+from typing import Annotated
+
+import typer
+
+from rsdl.cli.k8s_check import check
+
+app = typer.Typer(help="Write and check manifests for a Kubernetes cluster.", no_args_is_help=True)
+
+
+@app.command("render")
+def k8s_render(
+    configs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[CONFIG]...",
+            help="Files or names, such as resnet50_ucm; default: the whole study.",
+        ),
+    ] = None,
+    out: Annotated[str, typer.Option(metavar="DIR", help="Folder of the manifests.")] = "k8s",
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Change a setting first: for all, or for the configs that are named.",
+        ),
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing; 1 if a file is not what it should be.")
+    ] = False,
+    folder: Annotated[
+        str, typer.Option("--configs", metavar="DIR", help="Folder of the configs.")
+    ] = "configs",
+) -> None:
+    """Write Kustomize files from configs and DIR/settings.yaml, ready for kubectl apply -k DIR.
+
+    Settings are bucket, image, namespace, region, gpu and others that settings.yaml explains; what
+    --set says is written there. Other files in DIR stay as they are.
+    """
+    from rsdl.commands.k8s import render
+
+    raise typer.Exit(render(configs or (), out=out, changes=set_ or (), check=check, folder=folder))
+
+
+app.command("check")(check)

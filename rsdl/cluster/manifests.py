@@ -1,0 +1,207 @@
+"""RunConfig -> Kustomize files, by pure functions: configs and settings in, text by path out.
+
+What all jobs share is one base; what they may differ in is a component each; what a job is made of
+follows from its config. The files are templates with comments rather than dumps of objects, since
+people read them. What a user changes stands in ``settings.yaml`` alone; files that are written here
+are not to be edited, but overlays may build upon them.
+"""
+
+import json
+from collections.abc import Mapping
+from functools import cache
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from rsdl import __version__
+from rsdl.cluster.labels import job_name
+from rsdl.cluster.places import GPU_COUNTS, GPUS, REGIONS
+from rsdl.cluster.settings import FILE, Settings, to_yaml
+from rsdl.cluster.sizes import Sizes, dataset_of, measure
+from rsdl.config.run import RunConfig
+from rsdl.core.errors import ConfigError
+
+BANNER = "Written by rsdl k8s render; not to be edited."
+CONTAINER = "/spec/template/spec/containers/0"
+EXPRESSIONS = (
+    "/spec/template/spec/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution"
+    "/nodeSelectorTerms/0/matchExpressions"
+)
+DATASETS = ("ucm", "aid", "resisc45", "quickstart")
+BASE_SIZES = Sizes(cpu=4, memory_gib=16, cache_gb=30, cache_gib=34, shm_gib=2, grace_s=120)
+DATA_SIZES = Sizes(cpu=4, memory_gib=8, cache_gb=10, cache_gib=20, shm_gib=2, grace_s=60)
+NVME_GB = 200
+
+# Pods of a Job that may fail for each of its nodes: for two nodes, some hours of one waiting for
+# the other, which fails every RENDEZVOUS_S.
+BACKOFF = 6
+BACKOFF_OF_NODES = 12
+RENDEZVOUS_S = 1800
+
+
+def render_study(configs: Mapping[str, RunConfig], settings: Settings) -> dict[str, str]:
+    """Return every file of ``k8s/``, by its path there.
+
+    Args:
+        configs: The runs of the study by the names of their files, in the order of the study.
+        settings: What the user has set.
+
+    Raises:
+        ConfigError: If a config does not fit the GPU, or two have the same job name.
+    """
+    files = {
+        FILE: to_yaml(settings),
+        "kustomization.yaml": _render("root.yaml", settings, jobs=list(configs)),
+    }
+    files |= _render_base(settings) | _render_components(settings) | _render_extras(settings)
+    return files | render_jobs(configs, settings)
+
+
+def render_jobs(configs: Mapping[str, RunConfig], settings: Settings) -> dict[str, str]:
+    """Return the files of some jobs alone, by their path in ``k8s/``.
+
+    Raises:
+        ConfigError: If a config does not fit the GPU, or two have the same job name.
+    """
+    taken: dict[str, str] = {}
+    for name in configs:
+        other = taken.setdefault(job_name(name), name)
+        if other != name:
+            raise ConfigError(name, f"has the same job name as {other}", "rename one of the files")
+    return {
+        f"jobs/{name}/kustomization.yaml": render_job(name, config, settings)
+        for name, config in configs.items()
+    }
+
+
+def render_job(name: str, config: RunConfig, settings: Settings) -> str:
+    """Return the Kustomization of one job.
+
+    Args:
+        name: Name of the config's file, without ``.yaml``.
+        config: The run.
+        settings: What the user has set.
+
+    Raises:
+        ConfigError: If the config does not fit the GPU.
+    """
+    settings = settings.of(name)
+    for field, url in (("output", config.output), ("data.url", config.data.url)):
+        if "://" not in url and not url.startswith(("/", "$(")):
+            raise ConfigError(
+                f"configs/{name}.yaml: {field}",
+                f"{url} is a folder of one machine, which a pod does not have",
+                "write ${oc.env:RSDL_RUNS,runs} or ${oc.env:RSDL_DATA,data}/NAME, or override it "
+                f"under jobs in {FILE}",
+            )
+    on_cpu = config.trainer.accelerator == "cpu"
+    sizes = measure(config, settings.model_copy(update={"gpus": 1}) if on_cpu else settings)
+    return _render(
+        "config.yaml",
+        settings,
+        name=name,
+        job=job_name(name),
+        architecture=config.model.name,
+        dataset=dataset_of(config),
+        components=_components_of(settings, on_cpu=on_cpu),
+        overrides=settings.overrides,
+        sizes=sizes,
+        backoff=BACKOFF_OF_NODES,
+    )
+
+
+def _components_of(settings: Settings, *, on_cpu: bool) -> list[str]:
+    names = [f"region-{settings.region}"]
+    if not on_cpu:
+        names.append(f"gpu-{settings.gpu}")
+        names += [f"multi-gpu-{settings.gpus}"] * (settings.gpus > 1)
+    names += ["multi-node"] * (settings.nodes > 1)
+    return names + ["opportunistic"] * settings.opportunistic
+
+
+def _render_base(settings: Settings) -> dict[str, str]:
+    return {
+        "base/kustomization.yaml": _render("base.yaml", settings),
+        "base/service-account.yaml": _render("service-account.yaml", settings),
+        "base/service.yaml": _render("service.yaml", settings),
+        "base/s3-secret.example.yaml": _render("s3-secret.example.yaml", settings),
+        "base/job/kustomization.yaml": _render("base-job.yaml", settings),
+        "base/job/names.yaml": _render("names.yaml", settings),
+        "base/job/job.yaml": _render("job.yaml", settings, sizes=BASE_SIZES, backoff=BACKOFF),
+        "base/volumes/kustomization.yaml": _render("volumes.yaml", settings),
+        "base/volumes/claims.yaml": _render("claims.yaml", settings),
+    }
+
+
+def _render_components(settings: Settings) -> dict[str, str]:
+    resources = list(dict.fromkeys(gpu.resource for gpu in GPUS.values()))
+    special = {name: gpu for name, gpu in GPUS.items() if not gpu.products}
+    others = f"rsdl.io/gpu notin ({','.join(special)})"
+    selectors = [(f"rsdl.io/gpu={name}", gpu.resource) for name, gpu in special.items()]
+    selectors.append((others, "nvidia.com/gpu"))
+    files = {}
+    for name, gpu in GPUS.items():
+        asked = ", ".join(f"{r}: {'1' if r == gpu.resource else None!r}" for r in resources)
+        asked = "{" + asked.replace("None", "null").replace("'1'", '"1"') + "}"
+        files[f"gpu-{name}"] = _render("gpu.yaml", settings, name=name, gpu=gpu, asked=asked)
+    for name, region in REGIONS.items():
+        files[f"region-{name}"] = _render("region.yaml", settings, name=name, region=region)
+    for count in GPU_COUNTS[1:]:
+        files[f"multi-gpu-{count}"] = _render(
+            "multi-gpu.yaml", settings, count=count, selectors=selectors
+        )
+    files["multi-node"] = _render(
+        "multi-node.yaml", settings, backoff=BACKOFF_OF_NODES, rendezvous_s=RENDEZVOUS_S
+    )
+    files["opportunistic"] = _render("opportunistic.yaml", settings)
+    files["nvme-cache"] = _render(
+        "nvme-cache.yaml", settings, cache_gb=NVME_GB, cache_gib=NVME_GB + 10
+    )
+    for name in ("pvc-data", "pvc-runs"):
+        files[name] = _render("pvc.yaml", settings, name=name)
+    return {f"components/{name}/kustomization.yaml": text for name, text in files.items()}
+
+
+def _render_extras(settings: Settings) -> dict[str, str]:
+    gpu = GPUS[settings.gpu]
+    return {
+        "data/kustomization.yaml": _render("data.yaml", settings),
+        "data/job.yaml": _render("data-job.yaml", settings, sizes=DATA_SIZES, datasets=DATASETS),
+        "dev/kustomization.yaml": _render("dev.yaml", settings),
+        "dev/pod.yaml": _render("dev-pod.yaml", settings, sizes=BASE_SIZES, gpu=gpu),
+    }
+
+
+def _render(template: str, settings: Settings, **context: object) -> str:
+    text = _environment().get_template(f"{template}.jinja").render(settings=settings, **context)
+    return "\n".join(line.rstrip() for line in text.splitlines() if line.strip()) + "\n"
+
+
+@cache
+def _environment() -> Environment:
+    # Not for HTML, and every value has been checked before it comes here.
+    environment = Environment(
+        loader=PackageLoader("rsdl.cluster"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["q"] = json.dumps
+    environment.filters["pointer"] = lambda name: name.replace("~", "~0").replace("/", "~1")
+    environment.globals |= {
+        "banner": BANNER,
+        "version": __version__,
+        "regions": REGIONS,
+        "counts": GPU_COUNTS,
+        "container": CONTAINER,
+        "expressions": EXPRESSIONS,
+        "quantities": _quantities,
+    }
+    return environment
+
+
+def _quantities(sizes: Sizes) -> str:
+    return (
+        f'{{cpu: "{sizes.cpu}", memory: {sizes.memory_gib}Gi, '
+        f"ephemeral-storage: {sizes.ephemeral_gib}Gi}}"
+    )

@@ -1,0 +1,179 @@
+"""``k8s/settings.yaml``: what a user of the cluster sets, for the whole study or for one job."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from rsdl import __version__
+from rsdl.cluster.places import GPUS, REGIONS
+from rsdl.core.errors import ConfigError, ConfigErrors
+
+FILE = "settings.yaml"
+LABEL = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
+IMAGE = r"^[a-z0-9][a-z0-9._:/-]*(:[A-Za-z0-9_][A-Za-z0-9_.-]*|@sha256:[0-9a-f]{64})$"
+
+
+class JobSettings(BaseModel):
+    """Where a job runs; what is absent is as for the whole study."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    gpu: str | None = Field(None, description=f"One of {', '.join(GPUS)}.")
+    gpus: Literal[1, 2, 4, 8] | None = Field(None, description="GPUs of a pod.")
+    nodes: int | None = Field(None, ge=1, le=64, description="Pods that train together.")
+    opportunistic: bool | None = Field(None, description="Any pod may preempt it.")
+    overrides: tuple[str, ...] = Field(
+        (), description="Fields of configs that are otherwise in pods, as KEY=VALUE."
+    )
+
+    @field_validator("gpu")
+    @classmethod
+    def _is_known(cls, value: str | None) -> str | None:
+        if value is not None and value not in GPUS:
+            raise ValueError(f"must be one of {', '.join(GPUS)}")
+        return value
+
+
+# It is written for one machine; pods read and write the bucket.
+QUICKSTART = JobSettings(
+    overrides=("output=$(RSDL_RUNS)", "data.url=$(RSDL_DATA)/quickstart"),
+)
+
+
+class Settings(JobSettings):
+    """What a user of the cluster sets."""
+
+    study: str = Field("hrrsi", pattern=LABEL, description="Name of the study.")
+    image: str = Field(
+        f"gitlab-registry.nrp-nautilus.io/rsdl/rsdl:{__version__}",
+        pattern=IMAGE,
+        description="Image with its tag or digest.",
+    )
+    namespace: str = Field("rsdl", pattern=LABEL, description="Your namespace.")
+    bucket: str = Field(
+        "rsdl",
+        pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$",
+        description="S3 bucket of data and runs.",
+    )
+    region: str = Field("west", description=f"One of {', '.join(REGIONS)}.")
+    gpu: str = Field("any-24gb", description=f"One of {', '.join(GPUS)}.")
+    gpus: Literal[1, 2, 4, 8] = Field(1, description="GPUs of a pod.")
+    nodes: int = Field(1, ge=1, le=64, description="Pods that train together.")
+    opportunistic: bool = Field(False, description="Any pod may preempt it.")
+    deadline_hours: int = Field(168, ge=1, description="Hours that a job may take, waiting too.")
+    jobs: dict[str, JobSettings] = Field(
+        {"quickstart": QUICKSTART}, description="What is otherwise for one config."
+    )
+
+    @field_validator("region")
+    @classmethod
+    def _is_a_region(cls, value: str) -> str:
+        if value not in REGIONS:
+            raise ValueError(f"must be one of {', '.join(REGIONS)}")
+        return value
+
+    @property
+    def image_name(self) -> str:
+        """The image without its tag or digest."""
+        return self.image.partition("@")[0] if "@" in self.image else self.image.rpartition(":")[0]
+
+    def of(self, config: str) -> "Settings":
+        """Return the settings as they are for one config."""
+        own = self.jobs.get(config, JobSettings())
+        both = (*self.overrides, *own.overrides)
+        return self.model_copy(update=own.model_dump(exclude_none=True) | {"overrides": both})
+
+
+def load_settings(folder: Path) -> Settings:
+    """Return the settings of a folder of manifests; the defaults where it has none.
+
+    Raises:
+        ConfigError: If the file is not YAML.
+        ConfigErrors: With every field that is wrong.
+    """
+    path = folder / FILE
+    try:
+        tree = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        return Settings()
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(str(path), f"is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(tree, dict):
+        raise ConfigError(str(path), "must hold a mapping", "see docs/nautilus.md")
+    return _validate(tree, str(path))
+
+
+def change(settings: Settings, pairs: Sequence[str], configs: Sequence[str] = ()) -> Settings:
+    """Return settings with ``KEY=VALUE`` pairs set, for all or for the named configs alone.
+
+    Args:
+        settings: What is set so far.
+        pairs: ``KEY=VALUE``; values are YAML.
+        configs: Names of configs; with them a key must be one that a job may have for itself.
+
+    Raises:
+        ConfigError: If a pair is not ``KEY=VALUE``.
+        ConfigErrors: With every field that is wrong.
+    """
+    tree = _dump(settings)
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"--set {pair}", "is not KEY=VALUE", "write for example region=east")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--set {key}", f"cannot read the value {text!r}") from error
+        rooms = [tree["jobs"].setdefault(name, {}) for name in configs] or [tree]
+        for room in rooms:
+            room[key] = value
+    return _validate(tree, "--set")
+
+
+def to_yaml(settings: Settings) -> str:
+    """Return ``settings.yaml`` with a word on each field."""
+    tree = _dump(settings)
+    jobs = tree.pop("jobs")
+    lines = [
+        "# What you set, in this one place; then write the manifests anew: rsdl k8s render",
+        "# Or do both at once: rsdl k8s render --set bucket=mine --set region=east",
+    ]
+    for key, value in tree.items():
+        lines += [f"# {Settings.model_fields[key].description}", _line({key: value})]
+    lines += [f"# {Settings.model_fields['jobs'].description}", _line({"jobs": jobs})]
+    return "\n".join(lines) + "\n"
+
+
+def _dump(settings: Settings) -> dict[str, Any]:
+    """Return plain values, in the order of the fields; of jobs only what they have set."""
+    tree = settings.model_dump(mode="json", exclude={"jobs"})
+    jobs = {
+        name: job.model_dump(mode="json", exclude_defaults=True)
+        for name, job in settings.jobs.items()
+    }
+    return {name: tree[name] for name in Settings.model_fields if name != "jobs"} | {"jobs": jobs}
+
+
+def _line(tree: dict[str, Any]) -> str:
+    return yaml.safe_dump(tree, sort_keys=False).rstrip()
+
+
+def _validate(tree: dict[str, Any], where: str) -> Settings:
+    try:
+        return Settings.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigErrors([_explain(each, where) for each in error.errors()]) from error
+
+
+def _explain(error: Any, where: str) -> ConfigError:  # noqa: ANN401 - pydantic's ErrorDetails
+    path = ".".join(map(str, error["loc"]))
+    if error["type"] == "extra_forbidden":
+        model = JobSettings if path.startswith("jobs.") else Settings
+        known = ", ".join(model.model_fields)
+        return ConfigError(f"{where}: {path}", "unknown setting", f"known here: {known}")
+    message = error["msg"].removeprefix("Value error, ")
+    message = message[:1].lower() + message[1:]
+    return ConfigError(f"{where}: {path}", f"{message}, is {error['input']!r}")

@@ -1,0 +1,128 @@
+"""``rsdl k8s render``: the manifests of a study, or of some of its jobs, from the configs."""
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+
+from rsdl.cluster.manifests import render_jobs, render_study
+from rsdl.cluster.settings import FILE, Settings, change, load_settings, to_yaml
+from rsdl.config.load import load_config
+from rsdl.config.run import RunConfig
+from rsdl.core.errors import ConfigError
+from rsdl.models.catalog import ARCHITECTURES
+from rsdl.storage.local import translate
+
+STUDY_DATASETS = ("ucm", "aid", "resisc45")
+
+
+def render(
+    configs: Sequence[str],
+    *,
+    out: str,
+    changes: Sequence[str] = (),
+    check: bool = False,
+    folder: str = "configs",
+) -> int:
+    """Write manifests, or compare them with what is there.
+
+    Args:
+        configs: Files or names of configs; none for the whole study.
+        out: Folder of the manifests.
+        changes: ``KEY=VALUE`` settings to change first.
+        check: Whether to write nothing.
+        folder: Where the configs lie.
+
+    Returns:
+        0, or 1 where ``check`` finds a file that differs.
+
+    Raises:
+        InputError: If settings or configs are wrong, or the folder cannot be written.
+    """
+    target = Path(out)
+    names = [_name_of(config, folder) for config in configs]
+    settings = change(load_settings(target), changes, names)
+    files = render_files(names, settings, folder)
+    stale = [path for path, text in files.items() if _read(target / path) != text]
+    console = Console(file=sys.stdout, soft_wrap=True, highlight=False)
+    if check:
+        for path in stale:
+            console.print(f'{target / path}: is not what it should be; run "rsdl k8s render"')
+        return int(bool(stale))
+    for path in stale:
+        _write(target / path, files[path])
+    num_jobs = sum(path.startswith("jobs/") for path in files)
+    console.print(f"{num_jobs} jobs in {target}: {len(stale)} files written")
+    return 0
+
+
+def render_files(names: Sequence[str], settings: Settings, folder: str) -> dict[str, str]:
+    """Return the files of the whole study, or of the named jobs alone, by path."""
+    if names:
+        jobs = render_jobs(_load(names, settings, folder), settings)
+        return {FILE: to_yaml(settings)} | jobs
+    study = [f"{architecture}_{data}" for architecture in ARCHITECTURES for data in STUDY_DATASETS]
+    extra = [name for name in settings.jobs if name not in study]
+    files = render_study(_load(study, settings, folder), settings)
+    return files | render_jobs(_load(extra, settings, folder), settings)
+
+
+def _load(names: Sequence[str], settings: Settings, folder: str) -> dict[str, RunConfig]:
+    with _environment_of_pods(settings):
+        return {
+            name: load_config(f"{folder}/{name}.yaml", settings.of(name).overrides)
+            for name in names
+        }
+
+
+@contextmanager
+def _environment_of_pods(settings: Settings) -> Iterator[None]:
+    """Let configs resolve as they will in a pod, whatever this shell says."""
+    told = {
+        "RSDL_DATA": f"s3://{settings.bucket}/data",
+        "RSDL_RUNS": f"s3://{settings.bucket}/runs/{settings.study}",
+    }
+    before = {name: os.environ.get(name) for name in told}
+    os.environ.update(told)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _name_of(config: str, folder: str) -> str:
+    """Return the name of a config that is given by name or as a file of the folder.
+
+    Raises:
+        ConfigError: If the file is elsewhere, where a pod does not find it.
+    """
+    path = Path(config)
+    if path.suffix not in (".yaml", ".yml") and len(path.parts) == 1:
+        return config
+    if path.suffix != ".yaml" or path.parent.resolve() != Path(folder).resolve():
+        raise ConfigError(config, f"does not lie in {folder}", f"move it there as {folder}/*.yaml")
+    return path.stem
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text()
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(str(path), f"cannot be read: {error}", "remove it") from error
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    except OSError as error:
+        raise translate(error, path) from error

@@ -1,0 +1,93 @@
+"""What a kubelet makes of a container: the command and the environment of its process.
+
+Only what manifests of ours use: values, keys of config maps and secrets, fields of the pod, and
+``$(NAME)``, which is filled in from variables that stand before and is left as it is elsewhere.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from rsdl.cluster.manifest import Manifest
+
+REFERENCE = re.compile(r"\$(\$|\((\w+)\))")
+FIELD = re.compile(r"metadata\.(labels|annotations)\['([^']+)'\]")
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """The objects that a pod refers to, by name."""
+
+    config_maps: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    secrets: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, objects: Sequence[Manifest], secrets: Mapping[str, Mapping[str, str]]) -> "Cluster":
+        maps = {each.name: each.body["data"] for each in objects if each.kind == "ConfigMap"}
+        return cls(maps, secrets)
+
+
+@dataclass(frozen=True)
+class Process:
+    """How a container starts; ``command`` is empty where the image's entry point is used."""
+
+    command: list[str]
+    arguments: list[str]
+    environment: dict[str, str]
+
+
+def start(job: Manifest, cluster: Cluster, index: int | None = None) -> Process:
+    """Return how the container of a Job's pod starts.
+
+    Args:
+        job: The Job.
+        cluster: What else there is.
+        index: Of the pod, for an Indexed Job.
+
+    Raises:
+        KeyError: If it refers to what is not there.
+    """
+    template = job.body["spec"]["template"]
+    (container,) = template["spec"]["containers"]
+    # As the Job controller labels its pods.
+    metadata = {
+        "labels": {**template["metadata"]["labels"], "batch.kubernetes.io/job-name": job.name},
+        "annotations": template["metadata"].get("annotations", {}),
+    }
+    environment: dict[str, str] = {}
+    for variable in container["env"]:
+        source = variable.get("valueFrom")
+        if source is None:
+            environment[variable["name"]] = fill(variable["value"], environment)
+        else:
+            environment[variable["name"]] = read(source, metadata, cluster)
+    if index is not None:
+        environment["JOB_COMPLETION_INDEX"] = str(index)
+    return Process(
+        [fill(text, environment) for text in container.get("command", ())],
+        [fill(text, environment) for text in container.get("args", ())],
+        environment,
+    )
+
+
+def read(source: Mapping[str, Any], metadata: Mapping[str, Any], cluster: Cluster) -> str:
+    if "configMapKeyRef" in source:
+        key = source["configMapKeyRef"]
+        return cluster.config_maps[key["name"]][key["key"]]
+    if "secretKeyRef" in source:
+        key = source["secretKeyRef"]
+        return cluster.secrets[key["name"]][key["key"]]
+    found = FIELD.fullmatch(source["fieldRef"]["fieldPath"])
+    assert found, source
+    value: str = metadata[found[1]][found[2]]
+    return value
+
+
+def fill(text: str, environment: Mapping[str, str]) -> str:
+    def replace(match: re.Match[str]) -> str:
+        if match[1] == "$":
+            return "$"
+        return environment.get(match[2], match[0])
+
+    return REFERENCE.sub(replace, text)

@@ -1,0 +1,174 @@
+"""What is set in one place reaches every Job, by rsdl and by kustomize alike."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from rsdl.cluster.manifest import Manifest, load_manifests
+from rsdl.cluster.settings import load_settings
+from rsdl.commands.k8s import render
+from rsdl.core.errors import ConfigError, ConfigErrors
+from tests.k8s.conftest import K8S, KEYS
+from tests.k8s.kubelet import Cluster
+from tests.k8s.rules import check_job, gpus
+
+CONFIGS = str(K8S.parent / "configs")
+IMAGE = "registry.example.org/me/rsdl:2.0"
+
+
+def set_all(folder: Path, *changes: str, configs: tuple[str, ...] = ()) -> None:
+    assert render(configs, out=str(folder), changes=changes, folder=CONFIGS) == 0
+
+
+def jobs_of(folder: Path) -> tuple[list[Manifest], Cluster]:
+    objects = load_manifests(str(folder))
+    return [m for m in objects if m.kind == "Job"], Cluster.of(objects, {"rsdl-s3": KEYS})
+
+
+def test_settings_reach_every_job(folder: Path):
+    digest = f"registry.example.org/me/rsdl@sha256:{'a' * 64}"
+    set_all(
+        folder, f"image={digest}", "namespace=mine", "bucket=my-bucket", "region=east",
+        "study=second", "gpu=a40", "gpus=2", "opportunistic=true", "deadline_hours=24",
+    )  # fmt: skip
+    jobs, cluster = jobs_of(folder)
+    assert len(jobs) == 27
+    for job in jobs:
+        process = check_job(job, cluster)
+        pod = job.body["spec"]["template"]["spec"]
+        assert pod["containers"][0]["image"] == digest and job.namespace == "mine"
+        assert process.environment["RSDL_RUNS"] == "s3://my-bucket/runs/second"
+        assert process.environment["AWS_ENDPOINT_URL_S3"].endswith("easts3.rook-east")
+        assert gpus(job) == {"nvidia.com/a40": 2}
+        assert pod["priorityClassName"] == "opportunistic"
+        assert job.labels["rsdl.io/study"] == "second"
+        assert job.body["spec"]["activeDeadlineSeconds"] == 86400
+    for path in ("data", "dev", "base/volumes"):
+        text = yaml.safe_dump([dict(each.body) for each in load_manifests(f"{folder}/{path}")])
+        assert "namespace: mine" in text and "gitlab-registry" not in text and "west" not in text
+
+
+def test_nothing_of_the_old_settings_is_left(folder: Path):
+    old = load_settings(folder)
+    set_all(folder, f"image={IMAGE}", "bucket=other-bucket", "namespace=other", "study=second")
+    for path in folder.rglob("*.yaml"):
+        text = path.read_text()
+        assert old.image not in text, path
+        assert f"namespace: {old.namespace}\n" not in text and old.study not in text, path
+
+
+def test_one_config_may_have_its_own(folder: Path):
+    set_all(folder, "nodes=4", "gpu=a100", configs=("vit_base_aid", f"{CONFIGS}/resnet50_ucm.yaml"))
+    jobs, cluster = jobs_of(folder)
+    for job in jobs:
+        check_job(job, cluster)
+        is_own = job.name in ("vit-base-aid", "resnet50-ucm")
+        assert job.body["spec"].get("completions") == (4 if is_own else None)
+        assert gpus(job) == {"nvidia.com/a100" if is_own else "nvidia.com/gpu": 1}
+    # Rendering all again keeps it.
+    set_all(folder)
+    assert {job.name: dict(job.body) for job in jobs_of(folder)[0]} == {
+        job.name: dict(job.body) for job in jobs
+    }
+
+
+def test_kustomize_edit_at_the_top_reaches_every_job(folder: Path):
+    # As "kustomize edit set namespace mine" and "set image OLD=NEW" leave the file.
+    path = folder / "kustomization.yaml"
+    tree = yaml.safe_load(path.read_text())
+    tree["namespace"] = "mine"
+    name, _, tag = IMAGE.rpartition(":")
+    old = load_settings(folder).image_name
+    tree["images"] = [{"name": old, "newName": name, "newTag": tag}]
+    path.write_text(yaml.safe_dump(tree))
+    jobs, cluster = jobs_of(folder)
+    for job in jobs:
+        check_job(job, cluster)
+        assert job.namespace == "mine"
+        assert job.body["spec"]["template"]["spec"]["containers"][0]["image"] == IMAGE
+    # As "kustomize edit set configmap rsdl-settings --from-literal=bucket=mine" does in base.
+    base = folder / "base" / "kustomization.yaml"
+    base.write_text(base.read_text().replace("bucket=rsdl", "bucket=mine"))
+    jobs, cluster = jobs_of(folder)
+    for job in jobs:
+        assert check_job(job, cluster).environment["RSDL_DATA"] == "s3://mine/data"
+
+
+def test_a_tree_is_made_from_nothing(tmp_path: Path, kubectl: None):
+    set_all(tmp_path / "new")
+    jobs, cluster = jobs_of(tmp_path / "new")
+    assert len(jobs) == 27
+    for job in jobs:
+        check_job(job, cluster)
+
+
+def test_check_tells_what_is_stale_and_writes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    folder = shutil.copytree(K8S, tmp_path / "k8s")
+    assert render((), out=str(folder), check=True, folder=CONFIGS) == 0
+    path = folder / "jobs" / "resnet50_ucm" / "kustomization.yaml"
+    path.write_text(path.read_text() + "# mine\n")
+    (folder / "dev" / "pod.yaml").unlink()
+    assert render((), out=str(folder), check=True, folder=CONFIGS) == 1
+    said = capsys.readouterr().out
+    assert str(path) in said and "dev/pod.yaml" in said and "rsdl k8s render" in said
+    assert path.read_text().endswith("# mine\n") and not (folder / "dev" / "pod.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("region", r"--set region: is not KEY=VALUE"),
+        ("region=north", r"--set: region: must be one of west, central, east, is 'north'"),
+        ("gpu=h100", r"gpu: must be one of rtx3090"),
+        ("gpus=3", r"gpus: .*is 3"),
+        ("image=rsdl", r"image: .*is 'rsdl'"),
+        ("buckets=x", r"--set: buckets: unknown setting; known here: gpu, gpus"),
+        ("namespace=My_Space", r"namespace: .*is 'My_Space'"),
+        ("bucket=$(HOME)", r"bucket: "),
+        ("bucket=[", r"--set bucket: cannot read the value '\['"),
+    ],
+)
+def test_wrong_settings_are_refused_by_name(tmp_path: Path, change: str, message: str):
+    with pytest.raises((ConfigError, ConfigErrors), match=message):
+        render((), out=str(tmp_path), changes=(change,), folder=CONFIGS)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_wrong_file_of_settings_is_refused_by_name(tmp_path: Path):
+    path = tmp_path / "settings.yaml"
+    wrong = {
+        "a: [": "is not YAML",
+        "- 1": "must hold a mapping",
+        "jobs: {x: {size: 1}}": r"jobs\.x\.size",
+    }
+    for text, message in wrong.items():
+        path.write_text(text)
+        with pytest.raises((ConfigError, ConfigErrors), match=message):
+            render((), out=str(tmp_path), folder=CONFIGS)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ("data: {url: data/mine, batch_size: 64}", r"mine\.yaml: data\.url: data/mine is a folder"),
+        (
+            "data: {url: 's3://b/x', image_size: 1024}",
+            r"mine: data\.batch_size: 64 images of 1024 px",
+        ),
+    ],
+)
+def test_a_config_that_no_pod_can_train_is_refused(tmp_path: Path, fields: str, message: str):
+    config = tmp_path / "configs" / "mine.yaml"
+    config.parent.mkdir()
+    config.write_text(f"output: s3://b/runs\nmodel: {{name: vit_base}}\n{fields}\n")
+    with pytest.raises(ConfigError, match=message):
+        render(("mine",), out=str(tmp_path / "k8s"), folder=str(config.parent))
+
+
+def test_a_config_from_elsewhere_is_refused(tmp_path: Path):
+    with pytest.raises(ConfigError, match="does not lie in"):
+        render((str(tmp_path / "x.yaml"),), out=str(tmp_path), folder=CONFIGS)

@@ -1,0 +1,64 @@
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rsdl.cluster.places import GPUS, REGIONS
+from rsdl.cluster.settings import JobSettings, Settings, change, load_settings, to_yaml
+from rsdl.core.errors import ConfigErrors
+
+own = st.builds(
+    JobSettings,
+    gpu=st.sampled_from([None, *GPUS]),
+    gpus=st.sampled_from([None, 1, 2, 4, 8]),
+    nodes=st.sampled_from([None, 1, 3]),
+    opportunistic=st.sampled_from([None, True, False]),
+    overrides=st.sampled_from([(), ("seed=1", "data.url=$(RSDL_DATA)/x")]),
+)
+settings = st.builds(
+    Settings,
+    study=st.from_regex(r"[a-z0-9]([-a-z0-9]{0,5}[a-z0-9])?", fullmatch=True),
+    region=st.sampled_from(list(REGIONS)),
+    gpu=st.sampled_from(list(GPUS)),
+    gpus=st.sampled_from([1, 2, 4, 8]),
+    image=st.sampled_from(["a/b:1", "host:5000/a@sha256:" + "0" * 64]),
+    jobs=st.dictionaries(st.sampled_from(["a", "b_c"]), own),
+)
+
+
+@given(settings)
+def test_what_is_written_is_read_again(
+    tmp_path_factory: pytest.TempPathFactory, wanted: Settings
+) -> None:
+    folder = tmp_path_factory.mktemp("k8s")
+    (folder / "settings.yaml").write_text(to_yaml(wanted))
+    assert load_settings(folder) == wanted
+
+
+@given(settings)
+def test_a_job_has_its_own_settings_and_else_those_of_all(wanted: Settings) -> None:
+    for name, job in wanted.jobs.items():
+        found = wanted.of(name)
+        for field in ("gpu", "gpus", "nodes", "opportunistic"):
+            mine = getattr(job, field)
+            assert getattr(found, field) == (getattr(wanted, field) if mine is None else mine)
+        assert found.overrides == (*wanted.overrides, *job.overrides)
+    assert wanted.of("another") == wanted
+
+
+def test_changes_are_for_all_or_for_some() -> None:
+    changed = change(change(Settings(), ["gpu=a40"]), ["gpu=a100", "nodes=2"], ["x", "y"])
+    assert changed.gpu == "a40" and changed.of("x").gpu == changed.of("y").gpu == "a100"
+    assert changed.of("z").nodes == 1 and "quickstart" in changed.jobs
+    with pytest.raises(ConfigErrors, match=r"--set: jobs\.x\.bucket: unknown setting"):
+        change(Settings(), ["bucket=b"], ["x"])
+
+
+def test_without_a_file_there_are_defaults(tmp_path: Path) -> None:
+    assert load_settings(tmp_path) == Settings()
+
+
+def test_the_name_of_an_image_is_without_tag_and_digest() -> None:
+    assert Settings(image="host:5000/a/b:1.0").image_name == "host:5000/a/b"
+    assert Settings(image="a/b@sha256:" + "0" * 64).image_name == "a/b"

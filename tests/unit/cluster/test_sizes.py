@@ -1,0 +1,96 @@
+"""Pods are as large as what they train, and no GPU is promised more than it has."""
+
+import pytest
+import timm
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rsdl.cluster.settings import Settings
+from rsdl.cluster.sizes import NETWORKS, device_gb, measure
+from rsdl.config.load import validate
+from rsdl.config.run import RunConfig
+from rsdl.core.errors import ConfigError
+from rsdl.models.catalog import ARCHITECTURES
+
+SETTINGS = Settings()
+
+
+def config_of(model: str = "resnet50", data: str = "ucm", **fields: object) -> RunConfig:
+    own = {"url": f"s3://b/data/{data}", **fields}
+    return validate({"name": "x", "model": {"name": model}, "data": own})
+
+
+def test_every_architecture_is_known():
+    assert set(NETWORKS) == set(ARCHITECTURES)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NETWORKS)
+def test_what_is_known_of_a_network_is_what_it_takes(name: str):
+    model = timm.create_model(ARCHITECTURES[name].timm_name, num_classes=21)
+    own = {tensor.untyped_storage().data_ptr() for tensor in model.state_dict().values()}
+    assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(
+        NETWORKS[name].parameters, abs=0.1
+    )
+    kept: dict[int, torch.Tensor] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        place = tensor.untyped_storage().data_ptr()
+        if place not in own:
+            kept[place] = tensor  # held, so that no other tensor comes to its place
+        return tensor
+
+    def count(batch: int) -> int:
+        kept.clear()
+        with (
+            torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+            torch.autocast("cpu", torch.bfloat16),
+        ):
+            model(torch.zeros(batch, 3, 224, 224))
+        return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+
+    # The difference is images alone: half-precision copies of the weights are kept as well.
+    images_mb = (count(2) - count(1)) / 1e6
+    assert images_mb == pytest.approx(NETWORKS[name].activations_mb, rel=0.1)
+
+
+def test_pixels_that_a_node_keeps_fit_into_half_of_the_memory():
+    for data, pixels in [("ucm", 2100 * 256**2 * 3), ("aid", 10000 * 600**2 * 3)]:
+        sizes = measure(config_of(data=data), SETTINGS)
+        assert sizes.memory_gib * 2**30 / 2 > 0.8 * pixels
+        assert sizes.cache_gb * 1e9 > pixels
+    assert measure(config_of(data="unknown"), SETTINGS).cache_gb == 30
+
+
+@given(
+    st.sampled_from([*ARCHITECTURES, "resnet18"]), st.sampled_from(["ucm", "aid", "mine"]),
+    st.integers(1, 64), st.integers(32, 512), st.sampled_from([1, 2, 4, 8]), st.integers(1, 4),
+)  # fmt: skip
+def test_sizes_grow_with_the_work_and_a_gpu_is_never_too_small(
+    model: str, data: str, batch: int, image: int, gpus: int, nodes: int
+):
+    settings = SETTINGS.model_copy(update={"gpu": "a100", "gpus": gpus, "nodes": nodes})
+    config = config_of(model, data, batch_size=batch, image_size=image)
+    if device_gb(config, settings) > 40:
+        with pytest.raises(ConfigError, match="a100 has 40"):
+            measure(config, settings)
+        return
+    sizes = measure(config, settings)
+    alone = measure(config, settings.model_copy(update={"gpus": 1, "nodes": nodes * gpus}))
+    assert sizes.cpu == alone.cpu * gpus and sizes.memory_gib >= alone.memory_gib
+    assert sizes.cache_gib * 2**30 > sizes.cache_gb * 1e9
+    assert sizes.ephemeral_gib > sizes.cache_gib and sizes.shm_gib <= sizes.memory_gib / 2
+    assert sizes.grace_s >= 60
+
+
+def test_accumulation_makes_a_batch_fit():
+    config = config_of("maxvit_small", batch_size=128)
+    with pytest.raises(
+        ConfigError, match=r"x: data\.batch_size: 128 images of 224 px .*accumulate=2"
+    ):
+        measure(config, SETTINGS)
+    fitting = config.model_copy(
+        update={"trainer": config.trainer.model_copy(update={"accumulate": 2})}
+    )
+    assert measure(fitting, SETTINGS).cpu == 4
