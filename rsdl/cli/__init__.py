@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from rsdl import __version__
-from rsdl.cli import data, run
+from rsdl.cli import data, run, sweep
 from rsdl.core.errors import PeerError, RsdlError
 
 __all__ = ["app", "main"]
@@ -29,6 +29,7 @@ app = typer.Typer(
 )
 app.add_typer(run.app)
 app.add_typer(data.app, name="data")
+app.add_typer(sweep.app, name="sweep")
 
 
 def main() -> None:
