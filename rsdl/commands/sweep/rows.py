@@ -68,10 +68,13 @@ def make_rows(
         runs: What the records say; ``None`` if none were.
         now: The time, with its zone.
     """
+    folders = [] if runs is None else [*runs.records, *runs.broken]
+    named = {job_name(run): run for run in folders} | dict(configs)
     known = {config: job for job, config in configs.items()}
     for name, state in ({} if snapshot is None else snapshot.states).items():
-        known.setdefault(state.config or name, name)
-    for run in [] if runs is None else [*runs.records, *runs.broken]:
+        # A pod whose Job is gone need not say what it trains.
+        known.setdefault(state.config or named.get(name, name), name)
+    for run in folders:
         known.setdefault(run, job_name(run))
     return [_make_row(run, known[run], snapshot, runs, now) for run in sorted(known)]
 

@@ -9,6 +9,8 @@ import pytest
 import yaml
 
 from rsdl.cluster.labels import ARCHITECTURE, CONFIG, DATASET, STUDY, job_name
+from rsdl.storage.connect import connect, join
+from rsdl.train.record import RunFolder, RunRecord
 from tests.integration.cluster.apiserver import ApiServer
 from tests.integration.cluster.world import World
 
@@ -112,3 +114,20 @@ def write_kubeconfig(path: Path, url: str, namespace: str = "study") -> Path:
     }  # fmt: skip
     path.write_text(yaml.safe_dump(content))
     return path
+
+
+def write_record(runs: str, config: str, status: str = "completed", **fields: Any) -> RunRecord:  # noqa: ANN401
+    """Write the record of a run, and what a completed one leaves besides."""
+    net, _, data = config.partition("_")
+    values: dict[str, Any] = {
+        "name": config, "status": status, "config_digest": "c", "manifest_digest": "m", "seed": 0,
+        "architecture": net, "timm_model": net, "parameters": 1000, "dataset": data,
+        "num_classes": 21, "bands": 3, "image_size": 32, "global_batch": 4, "epochs_planned": 300,
+        "epochs_completed": 300 if status == "completed" else 0,
+    }  # fmt: skip
+    record = RunRecord(**(values | fields))
+    updated_at = record.updated_at
+    folder = RunFolder(connect(join(runs, config), cache=None))
+    record.updated_at = updated_at
+    folder.store.write("run.json", record.model_dump_json().encode())
+    return record
