@@ -106,7 +106,7 @@ def find_state(job: Object, pods: Sequence[Object]) -> JobState:
     return JobState(
         name=name_of(job),
         phase=phase,
-        reason=" ".join(reason.split()),
+        reason=_to_line(reason),
         config=annotations_of(job).get(CONFIG, ""),
         study=labels_of(job).get(STUDY, ""),
         num_disruptions=sum(is_disrupted(pod) for pod in pods),
@@ -177,6 +177,11 @@ def _explain_failure(job: Object, condition: Object, pods: Sequence[Object]) -> 
         tries = f"failed {_count(job, 'failed') or len(failed)} times, which is over backoffLimit"
         return f"{tries}; last: {last}" if last else tries
     return ": ".join(filter(None, (reason, message, last))) or "no reason given"
+
+
+def _to_line(text: str) -> str:
+    """Return text as one line, without what would steer a terminal: it may come from a pod."""
+    return "".join(character for character in " ".join(text.split()) if character.isprintable())
 
 
 def _count(job: Object, field: str) -> int:

@@ -31,7 +31,7 @@ class Scope:
 
     def configs(self) -> dict[str, str]:
         """Return the config that each Job trains, by the Job's name."""
-        return {job.name: job.annotations[CONFIG] for job in self.jobs}
+        return {job.name: job.annotations.get(CONFIG, job.name) for job in self.jobs}
 
 
 @dataclass(frozen=True, slots=True)

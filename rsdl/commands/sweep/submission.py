@@ -1,4 +1,8 @@
-"""Jobs go to the cluster as others make room; what is known is read off the cluster each time."""
+"""Jobs go to the cluster as others make room; what is known is read off the cluster each time.
+
+Two such commands at once never submit the same Job twice, since its name is taken. But each counts
+before the other has submitted, so that together they may go over the limit: run one.
+"""
 
 import sys
 import time

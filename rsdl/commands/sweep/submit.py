@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from rsdl.cluster.jobs import Snapshot, as_submitted
-from rsdl.cluster.labels import CONFIG
 from rsdl.cluster.manifest import Manifest
 from rsdl.cluster.queue import Lot, sort_out
 from rsdl.commands.sweep.records import read_facts, runs_url
@@ -31,7 +30,7 @@ def submit(choice: Choice, pace: Pace, *, runs: str | None = None) -> int:
     url = runs_url(runs)
     hint = runs_of(scope.jobs)
     if url is None and hint is not None:
-        sys.stderr.write(f"what is completed is known from the cluster alone; --runs {hint}\n")
+        sys.stderr.write(f"no record is read; so that completed runs are known: --runs {hint}\n")
     return Submission(scope, pace, url).run()
 
 
@@ -56,7 +55,7 @@ def retry(names: Sequence[str], choice: Choice, pace: Pace, *, runs: str | None 
     snapshot = scope.cluster.read()
     one_study(snapshot, scope.cluster.study)
     jobs = _known_jobs(scope, snapshot)
-    configs = {name: job.annotations.get(CONFIG, "") for name, job in jobs.items()}
+    configs = replace(scope, jobs=list(jobs.values())).configs()
     chosen = choose_names(names, configs) if names else list(jobs)
     tickets = sort_out([jobs[name] for name in chosen], snapshot, read_facts(url, configs))
     failed = [ticket.manifest for ticket in tickets if ticket.lot is Lot.FAILED]

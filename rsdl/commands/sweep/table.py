@@ -26,11 +26,11 @@ def print_table(rows: Sequence[Row], console: Console) -> None:
         console.print(_rich_table(cells, totals))
     else:
         for line in plain_lines([HEADINGS, *cells, totals]):
-            console.print(line)
-    console.print(sum_up(rows))
+            console.print(line, markup=False)
+    console.print(sum_up(rows), markup=False)
     for row in rows:
         if row.note:
-            console.print(f"{row.run}: {row.note}")
+            console.print(f"{row.run}: {row.note}", markup=False)
 
 
 def to_cells(row: Row) -> tuple[str, ...]:

@@ -67,26 +67,9 @@ def test_cluster_and_records_are_one_table(
     assert rows["vit_aid"]["preemptions"] == 1 and "data.url" in rows["cnn_ucm"]["note"]
     assert status(runs, Choice(), View()) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split() == [
-        "run",
-        "cluster",
-        "record",
-        "epoch",
-        "left",
-        "OA",
-        "preempted",
-        "GPU",
-    ]
-    assert lines[1].split() == [
-        "cnn_aid",
-        "running",
-        "running",
-        "150/300",
-        "1h30",
-        "91.73%",
-        "1",
-        "50%",
-    ]
+    assert lines[0].split() == list(HEADINGS)
+    first = "cnn_aid running running 150/300 1h30 91.73% 1 50%"
+    assert lines[1].split() == first.split()
     assert lines[7].split() == ["all", "450/600", "1h30", "93.37%", "2", "67%"]
     assert lines[8] == (
         "6 runs: 1 completed, 1 failed, 1 pending, 1 restarting, 2 running; 3.5 device-hours so far"
