@@ -37,6 +37,8 @@ SAYINGS: tuple[tuple[str, str, str, bool], ...] = (
      "the cluster does not know you: {line}", LOG_IN, False),
     (r"x509:|certificate signed by unknown",
      "the cluster's certificate is not trusted: {line}", LOG_IN, False),
+    (r"does not look like a TLS|HTTP response to HTTPS", "no https at its address: {line}",
+     "mend the server in the file that KUBECONFIG names", False),
     (r"exceeded quota", "a quota is used up: {line}", "wait, cancel others, or ask for more", True),
     (r"denied the request|violates PodSecurity", "the cluster's policy refuses it: {line}",
      "rsdl k8s check names the rule", False),
@@ -135,6 +137,7 @@ def translate(arguments: Sequence[str], stderr: str) -> ClusterError:
 
 def _shorten(line: str) -> str:
     """Return a line of kubectl's without what says nothing."""
+    line = re.sub(r'Unable to find .* field selector "[^"]*": ', "", line)
     line = re.sub(r"^(error|Error|Unable to connect to the server): ?", "", line)
     line = re.sub(r"^Error from server( \(\w+\))?: ", "", line)
     line = re.sub(r"^error when (creating|applying patch|retrieving).*?: (?=\w)", "", line)

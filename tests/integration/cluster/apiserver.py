@@ -84,7 +84,7 @@ class ApiServer:
         kind, space, name = key
         world = self.world
         if method == "GET" and name is None:
-            if kind == "jobs":
+            for _ in range(world.steps if kind == "jobs" else 0):
                 world.step()
             items = world.listed(kind, space, _labels(query.get("labelSelector", "")))
             head = {"kind": f"{NAMED[kind]}List", "apiVersion": _version(kind)}

@@ -2,8 +2,8 @@
 
 It follows the batch/v1 controller as far as a client can tell: pods of a Job are made, wait, run
 and end; a Job completes, retries up to its backoffLimit, or is failed by its podFailurePolicy;
-deletion in the foreground keeps a Job until its last pod has gone. Time is steps, one for each look
-at the Jobs, and what happens is decided by a seeded generator or by the fates of a test.
+deletion in the foreground keeps a Job until its last pod has gone. Time is steps, some for each
+look at the Jobs, and what happens is decided by a seeded generator or by the fates of a test.
 """
 
 import itertools
@@ -33,6 +33,7 @@ class World:
             (exit 75), ``crash``, ``wrong`` (exit 2), ``oom``, ``hang`` (runs on), ``pend`` (never
             fits). The last is repeated; by default ``succeed``.
         random: Decides whether a pod moves on at a step; ``None`` moves all, at every step.
+        steps: How many steps pass between two looks at the Jobs.
         on_success: Called with the name of a Job that has completed.
         expire: Whether completed Jobs are removed a step later, as ttlSecondsAfterFinished does.
         max_active: The most Jobs that were active at once.
@@ -41,6 +42,7 @@ class World:
 
     fates: dict[str, list[str]] = field(default_factory=dict)
     random: Random | None = None
+    steps: int = 1
     on_success: Callable[[str], None] = lambda name: None
     expire: bool = False
     max_active: int = 0
@@ -111,7 +113,7 @@ class World:
                 self._move_job(body)
 
     def _moves(self) -> bool:
-        return self.random is None or self.random.random() < 0.6
+        return self.random is None or self.random.random() < 0.7
 
     def _move_pod(self, pod: Object) -> None:
         metadata, status = pod["metadata"], pod["status"]
