@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
 from rsdl.commands.sweep.scope import Choice
 from rsdl.commands.sweep.submission import Pace
@@ -320,8 +321,6 @@ def test_what_cannot_be_meant_is_refused(api: ApiServer, study: Path, tmp_path: 
 def test_a_job_that_would_not_be_found_again_is_refused(
     path: tuple[str, ...], words: str, tmp_path: Path
 ):
-    import yaml
-
     body = job("cnn_ucm")
     place = body
     for name in path[:-1]:
