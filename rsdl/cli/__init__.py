@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from rsdl import __version__
-from rsdl.cli import bench, data, k8s, run, study
+from rsdl.cli import bench, data, k8s, run, sweep
 from rsdl.core.errors import PeerError, RsdlError
 
 __all__ = ["app", "main"]
@@ -30,8 +30,8 @@ app = typer.Typer(
 app.add_typer(run.app)
 app.add_typer(data.app, name="data")
 app.add_typer(bench.app)
-app.add_typer(study.app, name="sweep")
 app.add_typer(k8s.app, name="k8s")
+app.add_typer(sweep.app, name="sweep")
 
 
 def main() -> None:

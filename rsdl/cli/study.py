@@ -4,10 +4,7 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="Run a study, and write its numbers.", no_args_is_help=True)
 
-
-@app.command("report")
 def sweep_report(
     runs_url: Annotated[
         str, typer.Argument(metavar="RUNS_URL", help="Where the runs lie: a folder or s3://.")
@@ -29,7 +26,6 @@ def sweep_report(
     raise typer.Exit(report_study(runs_url, out=out, latex=latex, csv=csv))
 
 
-@app.command("local")
 def sweep_local(
     arguments: Annotated[
         list[str],

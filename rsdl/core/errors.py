@@ -71,6 +71,16 @@ class UnreachableError(StorageError):
     exit_code = 1
 
 
+class ClusterError(InputError):
+    """A cluster cannot be asked, or refuses what it is asked for."""
+
+
+class UnreachableClusterError(ClusterError):
+    """A cluster did not answer, or was too busy to; later it may."""
+
+    exit_code = 1
+
+
 class PreemptedError(RsdlError):
     """The run was asked to stop, has saved its state and wants to be started again."""
 

@@ -1,0 +1,179 @@
+"""``rsdl sweep``: submit a study to a cluster, see where it stands, gather its models."""
+
+from typing import Annotated
+
+import typer
+
+from rsdl.cli.study import sweep_local, sweep_report
+
+app = typer.Typer(
+    help="Run a study on a cluster or on this machine, and write its numbers.",
+    no_args_is_help=True,
+)
+
+Names = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[NAME]...", help="Jobs, or the configs that they train."),
+]
+RunsUrl = Annotated[
+    str | None,
+    typer.Argument(metavar="[RUNS_URL]", help="Where the runs lie: a folder or s3://; $RSDL_RUNS."),
+]
+Runs = Annotated[
+    str | None,
+    typer.Option("--runs", metavar="RUNS_URL", help="Where the runs lie; default: $RSDL_RUNS."),
+]
+Manifests = Annotated[
+    str | None,
+    typer.Option(
+        "--manifests", metavar="DIR|FILE", help="The study's manifests; default: k8s/, if here."
+    ),
+]
+Namespace = Annotated[
+    str | None,
+    typer.Option("--namespace", "-n", help="Namespace; default: the manifests', else kubectl's."),
+]
+Study = Annotated[
+    str | None, typer.Option("--study", help="Study; default: the manifests', else the only one.")
+]
+MaxRunning = Annotated[
+    int, typer.Option("--max-running", min=1, help="Jobs of the study that may run at once.")
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Only say what would be done, and change nothing.")
+]
+NoWait = Annotated[bool, typer.Option("--no-wait", help="Do what can be done now, and leave.")]
+Every = Annotated[
+    float, typer.Option("--every", min=0.05, metavar="SECONDS", help="Time between two looks.")
+]
+
+
+@app.command("submit")
+def sweep_submit(
+    target: Annotated[
+        str, typer.Argument(metavar="DIR|FILE", help="The study's manifests, such as k8s/.")
+    ],
+    max_running: MaxRunning = 9,
+    dry_run: DryRun = False,
+    runs: Runs = None,
+    no_wait: NoWait = False,
+    every: Every = 15.0,
+    namespace: Namespace = None,
+) -> None:
+    """Submit what is not completed, and more as others finish; never more at once than asked.
+
+    Stop it at any time, and run it again, by hand or with --no-wait by cron: what runs goes on, and
+    nothing is submitted twice. Exit codes: 0 all is on its way, 1 some have failed or run from
+    other manifests: they are told of, and left alone.
+    """
+    from rsdl.commands.sweep.scope import Choice
+    from rsdl.commands.sweep.submission import Pace
+    from rsdl.commands.sweep.submit import submit
+
+    pace = Pace(max_running, every, wait=not no_wait, dry_run=dry_run)
+    raise typer.Exit(submit(Choice(target, namespace), pace, runs=runs))
+
+
+@app.command("status")
+def sweep_status(
+    runs: RunsUrl = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", "-w", help="Show it again and again, until all is over.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    every: Every = 15.0,
+    manifests: Manifests = None,
+    namespace: Namespace = None,
+    study: Study = None,
+) -> None:
+    """Show where every run stands, by the cluster and by its record, and what is left to train.
+
+    Either is enough: the cluster alone, or RUNS_URL alone, without kubectl. "left" is training time
+    at the pace so far, OA the best so far; "stale" says running, but nobody is at it.
+    """
+    from rsdl.commands.sweep.scope import Choice
+    from rsdl.commands.sweep.status import View, status
+
+    choice = Choice(manifests, namespace, study)
+    raise typer.Exit(status(runs, choice, View(watch, every, as_json)))
+
+
+@app.command("collect")
+def sweep_collect(
+    runs: RunsUrl = None,
+    out: Annotated[
+        str, typer.Option("--out", metavar="DIR", help="Local folder to gather them in.")
+    ] = "models",
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Take runs that are not completed, too.")
+    ] = False,
+    dry_run: DryRun = False,
+    manifests: Annotated[
+        str | None,
+        typer.Option("--manifests", metavar="DIR|FILE", help="Runs that there must be: its Jobs'."),
+    ] = None,
+) -> None:
+    """Gather best models and records of all runs, with checksums in models.csv and models.json.
+
+    Run it again: models that are here and unchanged are not fetched. Exit code 1 if a run is not
+    completed, or lacks a file, unless --partial.
+    """
+    from rsdl.commands.sweep.collect import Order, collect
+    from rsdl.commands.sweep.records import demand_runs
+
+    raise typer.Exit(collect(demand_runs(runs), out, Order(partial, dry_run, manifests)))
+
+
+@app.command("retry")
+def sweep_retry(
+    names: Names = None,
+    max_running: MaxRunning = 9,
+    dry_run: DryRun = False,
+    runs: Runs = None,
+    no_wait: NoWait = False,
+    every: Every = 15.0,
+    manifests: Manifests = None,
+    namespace: Namespace = None,
+    study: Study = None,
+) -> None:
+    """Submit Jobs anew that have failed, by default all; their runs go on from their checkpoints.
+
+    The failed Job is deleted first. The new one is made from the manifests, where there are any,
+    and else as it was.
+    """
+    from rsdl.commands.sweep.scope import Choice
+    from rsdl.commands.sweep.submission import Pace
+    from rsdl.commands.sweep.submit import retry
+
+    pace = Pace(max_running, every, wait=not no_wait, dry_run=dry_run)
+    choice = Choice(manifests, namespace, study)
+    raise typer.Exit(retry(names or (), choice, pace, runs=runs))
+
+
+@app.command("cancel")
+def sweep_cancel(
+    names: Names = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="All of the study that have not finished.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    dry_run: DryRun = False,
+    no_wait: NoWait = False,
+    every: Every = 5.0,
+    manifests: Manifests = None,
+    namespace: Namespace = None,
+    study: Study = None,
+) -> None:
+    """Delete Jobs that have not finished; their pods have time to save, and runs can be resumed.
+
+    It never forces: a Job goes when its last pod has saved and gone.
+    """
+    from rsdl.commands.sweep.cancel import Consent, cancel
+    from rsdl.commands.sweep.scope import Choice
+
+    consent = Consent(everything, yes, dry_run, not no_wait, every)
+    raise typer.Exit(cancel(names or (), Choice(manifests, namespace, study), consent))
+
+
+app.command("local")(sweep_local)
+app.command("report")(sweep_report)

@@ -1,0 +1,66 @@
+"""Whether a Job of the cluster is still what its manifest says: Jobs cannot be changed in place."""
+
+from collections.abc import Iterator, Mapping
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from rsdl.cluster.jobs import applied_manifest
+
+SUFFIXES = {
+    "m": Decimal("0.001"), "": Decimal(1), "k": Decimal(10**3), "M": Decimal(10**6),
+    "G": Decimal(10**9), "T": Decimal(10**12), "Ki": Decimal(2**10), "Mi": Decimal(2**20),
+    "Gi": Decimal(2**30), "Ti": Decimal(2**40),
+}  # fmt: skip
+
+
+def find_drift(manifest: Mapping[str, Any], job: Mapping[str, Any]) -> list[str]:
+    """Return the fields of a Job's spec that its manifest says otherwise, by path.
+
+    A Job that kubectl made keeps its manifest, and is compared with that, both ways. One made
+    otherwise is compared with what the API server has made of it, which has added defaults: there a
+    field that was taken out of the manifest is not noticed.
+
+    Args:
+        manifest: The manifest as it is now.
+        job: The Job as the API server gave it.
+    """
+    asked = manifest.get("spec", {})
+    applied = applied_manifest(job)
+    if applied is None:
+        return list(_differences(asked, job.get("spec", {}), "spec", both=False))
+    return list(_differences(asked, applied.get("spec", {}), "spec", both=True))
+
+
+def _differences(asked: object, held: object, path: str, *, both: bool) -> Iterator[str]:
+    if isinstance(asked, Mapping) and isinstance(held, Mapping):
+        names = dict.fromkeys([*asked, *(held if both else ())])
+        for name in names:
+            yield from _differences(asked.get(name), held.get(name), f"{path}.{name}", both=both)
+    elif isinstance(asked, list) and isinstance(held, list) and len(asked) == len(held):
+        for at, (one, other) in enumerate(zip(asked, held, strict=True)):
+            yield from _differences(one, other, f"{path}[{at}]", both=both)
+    elif not _is_same(asked, held):
+        yield path
+
+
+def _is_same(asked: object, held: object) -> bool:
+    if asked == held or (_is_nothing(asked) and _is_nothing(held)):
+        return True
+    first, second = _quantity(asked), _quantity(held)
+    return first is not None and first == second
+
+
+def _is_nothing(value: object) -> bool:
+    return value is None or value in ({}, [], "")
+
+
+def _quantity(value: object) -> Decimal | None:
+    """Return a quantity of Kubernetes as a number: ``500m`` is ``0.5``."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return None
+    text = str(value)
+    digits = text.rstrip("kKMGTim")
+    try:
+        return Decimal(digits) * SUFFIXES[text[len(digits) :]]
+    except (InvalidOperation, KeyError):
+        return None

@@ -1,0 +1,189 @@
+"""The Jobs of a study on a cluster: read, created, deleted, and nothing remembered in between.
+
+Jobs are created when there is room for them, and not all at once and suspended: a queue in the
+cluster would need somebody to let its members go, too, and would hold templates that nobody can
+change any more. So there is one truth, the Jobs that exist, and whoever runs the same command
+again, by hand or by cron, goes on. What runs needs no one.
+
+Jobs are deleted in the foreground, so that one exists until its last pod has saved and gone: two
+pods must never write the same run.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rsdl.cluster.kubectl import EXISTS, Kubectl
+from rsdl.cluster.labels import APP, COMPONENT, CONFIG, NAME, STUDY, TRAIN
+from rsdl.cluster.manifest import Manifest
+from rsdl.cluster.objects import labels_of, name_of
+from rsdl.cluster.states import JobState, find_states
+from rsdl.core.errors import ClusterError, ConfigError
+
+APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+
+# What the API server adds to a Job, and refuses or would misread in a new one.
+ADDED_METADATA = ("uid", "resourceVersion", "creationTimestamp", "generation", "managedFields",
+                  "selfLink", "ownerReferences", "finalizers", "deletionTimestamp",
+                  "deletionGracePeriodSeconds")  # fmt: skip
+ADDED_LABELS = ("controller-uid", "batch.kubernetes.io/controller-uid", "job-name",
+                "batch.kubernetes.io/job-name")  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What a cluster held at one moment.
+
+    Attributes:
+        states: Where each Job stands, by name.
+        jobs: The Jobs as the API server gave them, by name.
+    """
+
+    states: Mapping[str, JobState]
+    jobs: Mapping[str, Mapping[str, Any]]
+
+    def state(self, name: str) -> JobState:
+        """Return where a Job stands; absent if there is none of this name."""
+        return self.states.get(name, JobState(name))
+
+    @property
+    def num_active(self) -> int:
+        """Jobs that have pods, or may have at any moment."""
+        return sum(state.is_active for state in self.states.values())
+
+    @property
+    def studies(self) -> list[str]:
+        """Studies that the Jobs belong to, sorted."""
+        return sorted({state.study for state in self.states.values()})
+
+
+class Cluster:
+    """The training Jobs of a study in one namespace.
+
+    Args:
+        kubectl: How the cluster is asked.
+        study: The study; ``None`` for all.
+    """
+
+    def __init__(self, kubectl: Kubectl, study: str | None = None) -> None:
+        self.kubectl = kubectl
+        self.study = study
+
+    def read(self) -> Snapshot:
+        """Return where the Jobs stand now."""
+        labels = {NAME: APP, COMPONENT: TRAIN} | ({STUDY: self.study} if self.study else {})
+        selector = ",".join(f"{label}={value}" for label, value in labels.items())
+        items = self.kubectl.read("get", "jobs,pods", "--selector", selector).get("items", [])
+        jobs = [item for item in items if item.get("kind") == "Job"]
+        pods = [item for item in items if item.get("kind") == "Pod"]
+        return Snapshot(find_states(jobs, pods), {name_of(job): job for job in jobs})
+
+    def apply(self, manifests: Sequence[Manifest]) -> list[str]:
+        """Make objects what their manifests say; return kubectl's line for each."""
+        if not manifests:
+            return []
+        return self.kubectl.run("apply", "--filename=-", stdin=_stream(manifests)).splitlines()
+
+    def create(self, body: Mapping[str, Any]) -> bool:
+        """Create a Job; it keeps what it was made from, as ``kubectl apply`` has it.
+
+        Returns:
+            Whether it was made: someone else may have, in the meantime.
+        """
+        text = json.dumps(body)
+        try:
+            self.kubectl.run("create", "--save-config", "--filename=-", stdin=text)
+        except ClusterError as error:
+            if error.problem.startswith(EXISTS):
+                return False
+            raise
+        return True
+
+    def delete(self, names: Sequence[str]) -> None:
+        """Have Jobs deleted: their pods are asked to stop, and the Jobs go when these are gone."""
+        if names:
+            how = ("--cascade=foreground", "--wait=false", "--ignore-not-found")
+            self.kubectl.run("delete", "jobs", *names, *how)
+
+
+def as_submitted(job: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the manifest that a Job of the cluster was made from, fit to be created again.
+
+    Args:
+        job: The Job as the API server gave it.
+    """
+    applied = applied_manifest(job)
+    if applied is not None:
+        return applied
+    metadata = {k: v for k, v in job.get("metadata", {}).items() if k not in ADDED_METADATA}
+    metadata["labels"] = _own(metadata.get("labels", {}))
+    spec = {k: v for k, v in job.get("spec", {}).items() if k != "selector"}
+    template = dict(spec.get("template", {}))
+    inner = dict(template.get("metadata", {}))
+    inner["labels"] = _own(inner.get("labels", {}))
+    spec["template"] = template | {"metadata": inner}
+    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": spec}
+
+
+def applied_manifest(job: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the manifest that kubectl has kept in a Job; ``None`` where it kept none."""
+    text = (job.get("metadata", {}).get("annotations") or {}).get(APPLIED)
+    try:
+        found = json.loads(text) if text else None
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def training_jobs(manifests: Sequence[Manifest], target: str) -> list[Manifest]:
+    """Return the Jobs among manifests, which must all train configs of one study.
+
+    Args:
+        manifests: Objects of any kind.
+        target: Where they are from, for messages.
+
+    Raises:
+        ConfigError: If there is none, one lacks what it is found by, or they are of two studies.
+    """
+    jobs = [m for m in manifests if m.kind == "Job"]
+    if not jobs:
+        raise ConfigError(target, "holds no Job", "name the study's manifests, such as k8s/")
+    for job in jobs:
+        _check_labels(job)
+    for what, values in (
+        ("studies", {job.labels[STUDY] for job in jobs}),
+        ("namespaces", {str(m.namespace) for m in manifests if m.namespace}),
+    ):
+        if len(values) > 1:
+            listed = ", ".join(sorted(values))
+            raise ConfigError(target, f"holds the {what} {listed}", "submit one at a time")
+    names = [job.name for job in jobs]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ConfigError(target, f"holds two Jobs named {', '.join(twice)}", "rename one")
+    return jobs
+
+
+def _check_labels(job: Manifest) -> None:
+    remedy = 'write it with "rsdl k8s render", or submit it with kubectl apply'
+    where = f"{job.source}: {job.title}"
+    inner = labels_of(job.body.get("spec", {}).get("template", {}))
+    for place, labels in (("metadata.labels", job.labels), ("spec.template", inner)):
+        for label, value in ((NAME, APP), (COMPONENT, TRAIN), (STUDY, None)):
+            found = labels.get(label)
+            if not found or (value is not None and found != value):
+                wanted = label if value is None else f"{label}={value}"
+                raise ConfigError(where, f"{place} lacks {wanted}", remedy)
+    if not job.annotations.get(CONFIG):
+        raise ConfigError(where, f"metadata.annotations lacks {CONFIG}", remedy)
+    if inner[STUDY] != job.labels[STUDY]:
+        raise ConfigError(where, f"its pods are of another {STUDY} than itself", remedy)
+
+
+def _own(labels: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in labels.items() if name not in ADDED_LABELS}
+
+
+def _stream(manifests: Sequence[Manifest]) -> str:
+    """Return objects as a YAML stream; JSON is YAML."""
+    return "".join(f"---\n{json.dumps(manifest.body)}\n" for manifest in manifests)

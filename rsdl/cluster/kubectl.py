@@ -1,0 +1,145 @@
+"""kubectl as a subprocess: never a shell, one line for whatever goes wrong.
+
+kubectl and not a client library, since it is what a user's access to the cluster is set up with:
+contexts, login plugins and proxies work here as they do by hand. Its words for an error are
+translated here, once, into where, what and remedy.
+"""
+
+import json
+import re
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rsdl.core.errors import ClusterError, UnreachableClusterError
+
+# What the API server may take for an answer, and kubectl for all of its requests.
+REQUEST_LIMIT_S = 30
+LIMIT_S = 180
+
+INSTALL = "install it (https://kubernetes.io/docs/tasks/tools/) and log in to the cluster"
+CONFIGURE = "put the cluster's config at ~/.kube/config, or name it in KUBECONFIG"
+AGAIN = "check the network, and try again"
+EXISTS = "is there already"
+LOG_IN = "log in again, or fetch a new config from the cluster's portal"
+
+# What kubectl says on stderr, the first that fits, and what that means: problem and remedy, and
+# whether it may be otherwise later.
+SAYINGS: tuple[tuple[str, str, str, bool], ...] = (
+    (r"connection to the server localhost:8080 was refused", "no cluster is configured", CONFIGURE,
+     False),
+    (r"current-context (?:is not set|must exist)|context was not found|context .* does not exist",
+     "its config names no such context", "choose one: kubectl config use-context NAME", False),
+    (r"error loading config file|invalid configuration|unable to read client-cert",
+     "its config cannot be read: {line}", "mend the file that KUBECONFIG names", False),
+    (r"\(Unauthorized\)|must be logged in|provide credentials|getting credentials|token.*expired",
+     "the cluster does not know you: {line}", LOG_IN, False),
+    (r"x509:|certificate signed by unknown",
+     "the cluster's certificate is not trusted: {line}", LOG_IN, False),
+    (r"does not look like a TLS|HTTP response to HTTPS", "no https at its address: {line}",
+     "mend the server in the file that KUBECONFIG names", False),
+    (r"exceeded quota", "a quota is used up: {line}", "wait, cancel others, or ask for more", True),
+    (r"denied the request|violates PodSecurity", "the cluster's policy refuses it: {line}",
+     "rsdl k8s check names the rule", False),
+    (r'namespaces? "[^"]*" not found', "no such namespace: {line}", "name yours with --namespace",
+     False),
+    (r"does not match the namespace", "{line}", "leave --namespace out", False),
+    (r"\(Forbidden\)", "you may not do this: {line}",
+     "name your namespace with --namespace, or ask its administrator", False),
+    (r"\(AlreadyExists\)", EXISTS + ": {line}", "look: rsdl sweep status", False),
+    (r"\(NotFound\)|not found", "is not there: {line}", "look: rsdl sweep status", False),
+    (r"field is immutable", "cannot be changed in place: {line}", "cancel it, then submit it again",
+     False),
+    (r"\(Invalid\)|error validating|is invalid|\(BadRequest\)|no matches for kind",
+     "the cluster takes no such object: {line}", "rsdl k8s check names the field", False),
+    (r"was refused|no such host|i/o timeout|Client\.Timeout|TLS handshake timeout|deadline exceeded"
+     r"|connection reset|unexpected EOF|: EOF|no route to host|network is unreachable"
+     r"|connection timed out|request canceled", "the cluster does not answer: {line}", AGAIN, True),
+    (r"\(TooManyRequests\)|\(ServiceUnavailable\)|\(InternalError\)|\(Timeout\)|\(ServerTimeout\)"
+     r"|etcdserver:|currently unable to handle|too many requests|\(Conflict\)",
+     "the cluster is busy: {line}", "try again in a minute", True),
+)  # fmt: skip
+# klog's own lines, such as of discovery that is tried five times: E1125 07:14:50.266619 ...
+LOG_LINE = re.compile(r"[EWIF]\d{4} \d\d:\d\d")
+
+
+@dataclass(frozen=True, slots=True)
+class Kubectl:
+    """Runs kubectl in one namespace.
+
+    Attributes:
+        namespace: The namespace; ``None`` for the one of the current context.
+        program: What to run.
+    """
+
+    namespace: str | None = None
+    program: str = "kubectl"
+
+    def read(self, *arguments: str) -> Mapping[str, Any]:
+        """Return the JSON that a command prints."""
+        text = self.run(*arguments, "--output=json")
+        try:
+            found = json.loads(text)
+        except ValueError as error:
+            raise ClusterError("kubectl", f"did not print JSON but {text[:80]!r}") from error
+        return found if isinstance(found, dict) else {}
+
+    def run(self, *arguments: str, stdin: str | None = None) -> str:
+        """Return what a command prints.
+
+        Args:
+            arguments: Command and options.
+            stdin: What the command reads.
+
+        Raises:
+            ClusterError: If kubectl is not here, is not set up, or the cluster refuses.
+            UnreachableClusterError: If the cluster does not answer, or later may.
+        """
+        command = [self.program, f"--request-timeout={REQUEST_LIMIT_S}s"]
+        if self.namespace is not None:
+            command.append(f"--namespace={self.namespace}")
+        try:
+            done = subprocess.run(
+                [*command, *arguments], input=stdin or "", capture_output=True, text=True,
+                timeout=LIMIT_S, check=False,
+            )  # fmt: skip
+        except FileNotFoundError as error:
+            raise ClusterError(self.program, "is not on PATH", INSTALL) from error
+        except OSError as error:
+            raise ClusterError(self.program, f"cannot be run: {error.strerror}", INSTALL) from error
+        except subprocess.TimeoutExpired as error:
+            raise UnreachableClusterError(
+                "kubectl", f"the cluster did not answer in {LIMIT_S} s", AGAIN
+            ) from error
+        if done.returncode:
+            raise translate(arguments, done.stderr)
+        return done.stdout
+
+
+def translate(arguments: Sequence[str], stderr: str) -> ClusterError:
+    """Return what kubectl's complaint means.
+
+    Args:
+        arguments: What it was asked.
+        stderr: What it said.
+    """
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    said = [line for line in lines if not LOG_LINE.match(line)] or lines
+    where = f"kubectl {arguments[0]}" if arguments else "kubectl"
+    for pattern, problem, remedy, passing in SAYINGS:
+        for line in said:
+            if re.search(pattern, line):
+                kind = UnreachableClusterError if passing else ClusterError
+                return kind(where, problem.format(line=_shorten(line)), remedy)
+    return ClusterError(where, _shorten(said[0]) if said else "failed without a word")
+
+
+def _shorten(line: str) -> str:
+    """Return a line of kubectl's without what says nothing."""
+    line = re.sub(r'Unable to find .* field selector "[^"]*": ', "", line)
+    line = re.sub(r"^(error|Error|Unable to connect to the server): ?", "", line)
+    line = re.sub(r"^Error from server( \(\w+\))?: ", "", line)
+    line = re.sub(r"^error when (creating|applying patch|retrieving).*?: (?=\w)", "", line)
+    line = re.sub(r" - did you specify the right host or port\?$", "", line)
+    return line if len(line) <= 300 else f"{line[:299]}…"

@@ -1,0 +1,43 @@
+"""Parts of Kubernetes' objects, as the API server gives them as JSON; what is absent is empty."""
+
+from collections.abc import Mapping
+from typing import Any
+
+Object = Mapping[str, Any]
+
+
+def name_of(body: Object) -> str:
+    """Return an object's name."""
+    return str(metadata_of(body).get("name") or "")
+
+
+def labels_of(body: Object) -> Mapping[str, str]:
+    """Return an object's labels."""
+    return part(metadata_of(body), "labels")
+
+
+def annotations_of(body: Object) -> Mapping[str, str]:
+    """Return an object's annotations."""
+    return part(metadata_of(body), "annotations")
+
+
+def conditions_of(body: Object) -> dict[str, Object]:
+    """Return an object's conditions by their types."""
+    found = part(body, "status").get("conditions") or ()
+    return {str(condition.get("type")): condition for condition in found}
+
+
+def holds(conditions: Mapping[str, Object], kind: str) -> bool:
+    """Return whether a condition is there and true."""
+    return conditions.get(kind, {}).get("status") == "True"
+
+
+def metadata_of(body: Object) -> Object:
+    """Return an object's metadata."""
+    return part(body, "metadata")
+
+
+def part(body: Object, name: str) -> Object:
+    """Return a mapping within an object; an empty one where there is none."""
+    found = body.get(name)
+    return found if isinstance(found, Mapping) else {}

@@ -1,0 +1,188 @@
+"""What became of a Job, read off its JSON and that of its pods; nothing is asked or remembered.
+
+The same objects always give the same state, so a command that was killed and started again knows
+as much as one that was not.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from rsdl.cluster.labels import CONFIG, STUDY
+from rsdl.cluster.objects import (
+    Object,
+    annotations_of,
+    conditions_of,
+    holds,
+    labels_of,
+    metadata_of,
+    name_of,
+    part,
+)
+from rsdl.cluster.pods import (
+    explain_end,
+    explain_waiting,
+    is_alive,
+    is_disrupted,
+    is_running,
+    job_of,
+    newest,
+    phase_of,
+)
+
+
+class Phase(StrEnum):
+    """Where a Job stands."""
+
+    ABSENT = "absent"
+    SUSPENDED = "suspended"
+    PENDING = "pending"
+    RUNNING = "running"
+    RESTARTING = "restarting"
+    ENDING = "ending"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class JobState:
+    """Where one Job stands.
+
+    Attributes:
+        name: The Job's name.
+        phase: Where it stands.
+        reason: Why, for people; empty where there is nothing to say.
+        config: The config that it trains; empty where it does not say.
+        study: Its study; empty where it does not say.
+        num_disruptions: Pods that the cluster took away, so far as they are still listed.
+        has_pods: Whether a pod of it has not ended.
+    """
+
+    name: str
+    phase: Phase = Phase.ABSENT
+    reason: str = ""
+    config: str = ""
+    study: str = ""
+    num_disruptions: int = 0
+    has_pods: bool = False
+
+    @property
+    def is_active(self) -> bool:
+        """Whether it has, or may have at any moment, pods on the cluster."""
+        at_work = (Phase.PENDING, Phase.RUNNING, Phase.RESTARTING, Phase.ENDING)
+        return self.phase in at_work or self.has_pods
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether it has succeeded or failed for good."""
+        return self.phase in (Phase.SUCCEEDED, Phase.FAILED)
+
+
+def find_states(jobs: Sequence[Object], pods: Sequence[Object]) -> dict[str, JobState]:
+    """Return the states of all Jobs by name, and of pods whose Job is gone already.
+
+    Args:
+        jobs: Jobs as the API server gives them.
+        pods: Pods as the API server gives them.
+    """
+    groups: dict[str, list[Object]] = {}
+    for pod in pods:
+        groups.setdefault(job_of(pod), []).append(pod)
+    states = {name_of(job): find_state(job, groups.get(name_of(job), ())) for job in jobs}
+    for name, members in groups.items():
+        if name and name not in states and any(map(is_alive, members)):
+            states[name] = _left_behind(name, members)
+    return states
+
+
+def find_state(job: Object, pods: Sequence[Object]) -> JobState:
+    """Return where a Job stands.
+
+    Args:
+        job: The Job.
+        pods: Its pods, those that have ended included.
+    """
+    phase, reason = _judge(job, pods)
+    return JobState(
+        name=name_of(job),
+        phase=phase,
+        reason=_to_line(reason),
+        config=annotations_of(job).get(CONFIG, ""),
+        study=labels_of(job).get(STUDY, ""),
+        num_disruptions=sum(is_disrupted(pod) for pod in pods),
+        has_pods=any(map(is_alive, pods)),
+    )
+
+
+def _judge(job: Object, pods: Sequence[Object]) -> tuple[Phase, str]:
+    conditions = conditions_of(job)
+    if metadata_of(job).get("deletionTimestamp"):
+        return Phase.ENDING, "is being deleted; its pods may still save"
+    if holds(conditions, "Complete"):
+        return Phase.SUCCEEDED, ""
+    if holds(conditions, "Failed"):
+        return Phase.FAILED, _explain_failure(job, conditions["Failed"], pods)
+    if holds(conditions, "FailureTarget"):
+        return Phase.ENDING, "fails; its last pods are ending"
+    if part(job, "spec").get("suspend"):
+        patch = """'{"spec":{"suspend":false}}'"""
+        return Phase.SUSPENDED, f"to let it run: kubectl patch job {name_of(job)} -p {patch}"
+    alive = [pod for pod in pods if is_alive(pod)]
+    running = [pod for pod in alive if is_running(pod)]
+    num_wanted = _count_wanted(job)
+    if alive and len(running) >= num_wanted:
+        return Phase.RUNNING, ""
+    waits = "; ".join(dict.fromkeys(filter(None, map(explain_waiting, alive))))
+    if num_wanted > 1 and alive:
+        waits = f"{len(running)} of {num_wanted} pods run" + (f"; {waits}" if waits else "")
+    ended = [pod for pod in pods if not is_alive(pod) and phase_of(pod) == "Failed"]
+    if ended or _count(job, "failed"):
+        before = explain_end(newest(ended)) if ended else f"{_count(job, 'failed')} pods failed"
+        return Phase.RESTARTING, f"{before}; {waits}" if waits else before
+    return Phase.PENDING, waits or ("" if alive else "no pod yet")
+
+
+def _count_wanted(job: Object) -> int:
+    """Return how many pods of a Job are to run at once, now."""
+    spec = part(job, "spec")
+    left = int(spec.get("completions") or 1) - _count(job, "succeeded")
+    return max(1, min(int(spec.get("parallelism") or 1), left))
+
+
+def _left_behind(name: str, pods: Sequence[Object]) -> JobState:
+    pod = pods[0]
+    return JobState(
+        name=name,
+        phase=Phase.ENDING,
+        reason="was deleted; its pods may still save",
+        config=annotations_of(pod).get(CONFIG, ""),
+        study=labels_of(pod).get(STUDY, ""),
+        num_disruptions=sum(map(is_disrupted, pods)),
+        has_pods=True,
+    )
+
+
+def _explain_failure(job: Object, condition: Object, pods: Sequence[Object]) -> str:
+    """Return why a Job has failed: the cluster's reason, and the last words of its last pod."""
+    reason, message = str(condition.get("reason") or ""), str(condition.get("message") or "")
+    failed = [pod for pod in pods if phase_of(pod) == "Failed"]
+    last = explain_end(newest(failed)) if failed else ""
+    if reason == "PodFailurePolicy":
+        told = last or message
+        return f"not to be retried: {told}"
+    if reason == "DeadlineExceeded":
+        limit = part(job, "spec").get("activeDeadlineSeconds")
+        return f"took longer than activeDeadlineSeconds={limit}"
+    if reason == "BackoffLimitExceeded":
+        tries = f"failed {_count(job, 'failed') or len(failed)} times, which is over backoffLimit"
+        return f"{tries}; last: {last}" if last else tries
+    return ": ".join(filter(None, (reason, message, last))) or "no reason given"
+
+
+def _to_line(text: str) -> str:
+    """Return text as one line, without what would steer a terminal: it may come from a pod."""
+    return "".join(character for character in " ".join(text.split()) if character.isprintable())
+
+
+def _count(job: Object, field: str) -> int:
+    return int(part(job, "status").get(field) or 0)

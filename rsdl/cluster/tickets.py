@@ -1,0 +1,110 @@
+"""What is to become of each Job of a study, from what the cluster and the runs say; pure."""
+
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from rsdl.cluster.drift import find_drift
+from rsdl.cluster.jobs import Snapshot
+from rsdl.cluster.manifest import Manifest
+from rsdl.cluster.states import Phase
+
+
+class Lot(StrEnum):
+    """What becomes of a Job."""
+
+    DONE = "completed"
+    THERE = "submitted before"
+    FAILED = "failed"
+    CHANGED = "changed"
+    WAITING = "waiting"
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """A Job of the study, and what is to become of it.
+
+    Attributes:
+        manifest: What it is made from.
+        lot: What is to become of it.
+        why: For people; empty where the lot says all.
+    """
+
+    manifest: Manifest
+    lot: Lot
+    why: str = ""
+
+    @property
+    def name(self) -> str:
+        """The Job's name."""
+        return self.manifest.name
+
+
+@dataclass(frozen=True, slots=True)
+class RunFacts:
+    """What a run's record says of it, as far as a queue wants to know.
+
+    Attributes:
+        status: ``running``, ``completed``, ``preempted`` or ``failed``.
+        reason: Why, for people.
+    """
+
+    status: str
+    reason: str = ""
+
+
+def sort_out(
+    jobs: Sequence[Manifest],
+    snapshot: Snapshot,
+    runs: Mapping[str, RunFacts],
+    retried: Set[str] = frozenset(),
+) -> list[Ticket]:
+    """Return what is to become of each Job, in the order of the manifests.
+
+    Args:
+        jobs: The study's Jobs as they are to be.
+        snapshot: What the cluster holds.
+        runs: What the records say, by the Job's name.
+        retried: Names of those that are submitted although they have failed.
+    """
+    tickets = [_judge(job, snapshot, runs.get(job.name)) for job in jobs]
+    return [
+        replace(t, lot=Lot.WAITING) if t.lot is Lot.FAILED and t.name in retried else t
+        for t in tickets
+    ]
+
+
+def _judge(job: Manifest, snapshot: Snapshot, run: RunFacts | None) -> Ticket:
+    state = snapshot.state(job.name)
+    if state.phase is Phase.SUCCEEDED or (run is not None and run.status == "completed"):
+        return Ticket(job, Lot.DONE)
+    if state.phase is Phase.FAILED:
+        return Ticket(job, Lot.FAILED, state.reason)
+    if state.phase is Phase.ENDING:
+        return Ticket(job, Lot.WAITING, state.reason)
+    if state.phase is not Phase.ABSENT:
+        drift = find_drift(job.body, snapshot.jobs[job.name])
+        if drift:
+            rest = f" and {len(drift) - 1} more fields" if len(drift) > 1 else ""
+            return Ticket(job, Lot.CHANGED, f"{drift[0]}{rest}")
+        return Ticket(job, Lot.THERE, f"{state.phase}: {state.reason}" if state.reason else "")
+    if run is not None and run.status == "failed":
+        return Ticket(job, Lot.FAILED, f"its run says: {run.reason or 'no reason'}")
+    return Ticket(job, Lot.WAITING)
+
+
+def admit(tickets: Sequence[Ticket], snapshot: Snapshot, max_running: int) -> list[Ticket]:
+    """Return the tickets to submit now: as many as there is room for, in order.
+
+    Whatever of the study has pods, or may have, takes up room, also a Job that no manifest names
+    any more; so does one that is being deleted, until its last pod is gone. A failed Job that is
+    retried makes way for itself.
+
+    Args:
+        tickets: Of the whole study.
+        snapshot: What the cluster holds.
+        max_running: Jobs that may be active at once.
+    """
+    room = max(0, max_running - snapshot.num_active)
+    waiting = [ticket for ticket in tickets if ticket.lot is Lot.WAITING]
+    return [t for t in waiting if not snapshot.state(t.name).is_active][:room]

@@ -1,0 +1,1 @@
+"""``rsdl sweep``: a study on a cluster, from its manifests to its models."""

@@ -1,0 +1,110 @@
+"""``rsdl sweep cancel``: Jobs go, their pods save first."""
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import typer
+from rich.console import Console
+
+from rsdl.cluster.jobs import Cluster
+from rsdl.commands.sweep.scope import Choice, choose_names, find_scope, one_study
+from rsdl.core.errors import ConfigError, UnreachableClusterError
+
+
+@dataclass(frozen=True, slots=True)
+class Consent:
+    """How Jobs are cancelled.
+
+    Attributes:
+        everything: Whether all of the study that have not finished are meant.
+        yes: Whether not to ask.
+        dry_run: Whether to change nothing and say what would be done.
+        wait: Whether to stay until the last pod has saved and gone.
+        every_s: Seconds between two looks at the cluster.
+    """
+
+    everything: bool = False
+    yes: bool = False
+    dry_run: bool = False
+    wait: bool = True
+    every_s: float = 5.0
+
+
+def cancel(names: Sequence[str], choice: Choice, consent: Consent) -> int:
+    """Delete Jobs that have not finished; their pods are asked to stop and have time to save.
+
+    Args:
+        names: Jobs or configs.
+        choice: Where the Jobs are.
+        consent: Which, and whether to ask.
+
+    Returns:
+        0; 1 if the user, being asked, says no; 130 if interrupted while waiting.
+
+    Raises:
+        InputError: If there is no such Job, or the cluster refuses.
+    """
+    if bool(names) == consent.everything:
+        problem = "is given with --all" if names else "names no Job"
+        raise ConfigError("NAME", problem, "name Jobs, or pass --all")
+    cluster = find_scope(choice).cluster
+    snapshot = cluster.read()
+    one_study(snapshot, cluster.study)
+    known = {name: state.config for name, state in snapshot.states.items()}
+    chosen = choose_names(names, known) if names else list(known)
+    going = [name for name in chosen if not snapshot.state(name).is_finished]
+    for name in chosen:
+        if names and name not in going:
+            print(f"Job/{name}: has {snapshot.state(name).phase} already; it is left as it is")
+    if not going:
+        print("nothing to cancel")
+        return 0
+    for name in going:
+        would = "would be deleted" if consent.dry_run else "is to be deleted"
+        print(f"Job/{name}: {snapshot.state(name).phase}, {would}")
+    if consent.dry_run:
+        return 0
+    if not consent.yes and not _ask(len(going)):
+        print("nothing was cancelled")
+        return 1
+    cluster.delete([name for name in going if name in snapshot.jobs])
+    if not consent.wait:
+        print(f"{len(going)} Jobs are being deleted, once their pods have saved")
+        return 0
+    return _wait(cluster, going, consent.every_s)
+
+
+def _ask(count: int) -> bool:
+    """Ask the user.
+
+    Raises:
+        ConfigError: If there is no terminal to ask at.
+    """
+    if not sys.stdin.isatty():
+        raise ConfigError("--yes", "is missing, and there is no terminal to ask at", "pass --yes")
+    return typer.confirm(f"Cancel {count} Jobs? Their runs can be resumed by submitting them again")
+
+
+def _wait(cluster: Cluster, names: Sequence[str], every_s: float) -> int:
+    """Stay until Jobs and their pods are gone."""
+    console = Console(stderr=True)
+    left = list(names)
+    try:
+        with console.status("") as status:
+            while True:
+                try:
+                    snapshot = cluster.read()
+                except UnreachableClusterError as error:
+                    console.print(f"{error}; trying again", highlight=False, markup=False)
+                else:
+                    left = [name for name in left if name in snapshot.states]
+                if not left:
+                    print(f"{len(names)} Jobs are gone; their runs stay where they are")
+                    return 0
+                status.update(f"{len(left)} of {len(names)} Jobs still save")
+                time.sleep(every_s)
+    except KeyboardInterrupt:
+        print(f"{len(left)} Jobs still save; they are being deleted all the same")
+        return 130

@@ -1,0 +1,208 @@
+"""``rsdl sweep collect``: the models and records of a study, gathered in one folder and checked.
+
+Whether a model is still the one that was gathered before is decided by its run's record, which is
+written after it, and not by its size, which is the same in every epoch. Everything else is small,
+and simply fetched again.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn
+
+from rsdl.commands.data import open_bar
+from rsdl.commands.sweep.index import Index, Kept, digest_record
+from rsdl.commands.sweep.records import Runs, names_of, read_runs
+from rsdl.commands.sweep.scope import Choice, find_scope
+from rsdl.core.errors import ConfigError, DataError
+from rsdl.storage.connect import connect, join
+from rsdl.storage.local import LocalStore
+from rsdl.storage.store import Store
+from rsdl.train.checkpoint import BEST
+from rsdl.train.record import CONFIG, HISTORY, RECORD
+
+REPORTS = "report."
+# In the order in which they are fetched: a record is here when what it tells of is.
+NEEDED = (BEST, CONFIG, HISTORY, RECORD)
+BLOCK_BYTES = 8 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One file of a run.
+
+    Attributes:
+        run: The run's folder.
+        name: The file's name in it.
+        size: Its size in bytes.
+    """
+
+    run: str
+    name: str
+    size: int
+
+    @property
+    def path(self) -> str:
+        """Its name below the study's place."""
+        return f"{self.run}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is gathered.
+
+    Attributes:
+        partial: Whether runs that are not completed are gathered too, as they are.
+        dry_run: Whether to say what would be gathered, and gather nothing.
+        manifests: Manifests whose Jobs name the runs that there must be; ``None``: those there are.
+    """
+
+    partial: bool = False
+    dry_run: bool = False
+    manifests: str | None = None
+
+
+def collect(url: str, out: str, order: Order) -> int:
+    """Gather models and records of all runs; what is there already and unchanged stays.
+
+    Args:
+        url: Where the runs lie.
+        out: Local folder to gather them in.
+        order: Which.
+
+    Returns:
+        0; 1 if something is incomplete and that was not allowed.
+
+    Raises:
+        InputError: If a place cannot be used, or a file is not what was written.
+    """
+    if "://" in out:
+        raise ConfigError("--out", f"is {out}, which is no local folder", "name one")
+    source, target = connect(url, cache=None), LocalStore(Path(out).expanduser())
+    runs = read_runs(url)
+    items, problems = choose(source, runs, _expected(order.manifests), partial=order.partial)
+    index = Index.read(target, source.url)
+    wanted = [item for item in items if not _is_there(item, runs, target, index)]
+    for problem in problems:
+        print(problem)
+    code = 1 if problems and not order.partial else 0
+    if order.dry_run:
+        for item in wanted:
+            print(f"{join(source.url, item.path)}: {item.size:,} bytes, would be fetched")
+    else:
+        _fetch_all(source, target, wanted, index, runs)
+        index.close(target, runs, [item.path for item in items])
+    size = sum(item.size for item in wanted)
+    print(
+        f"{join(target.url, 'models.csv')}: {sum(item.name == BEST for item in items)} models with "
+        f"their records; {len(wanted)} of {len(items)} files, {size / 1e6:,.1f} MB, "
+        f"{'would be ' if order.dry_run else ''}fetched"
+    )
+    return code
+
+
+def choose(
+    source: Store, runs: Runs, expected: Sequence[str], *, partial: bool
+) -> tuple[list[Item], list[str]]:
+    """Return the files to have of each run, and what is incomplete.
+
+    Args:
+        source: The study's place.
+        runs: Its records.
+        expected: Runs that there must be.
+        partial: Whether to have what there is of incomplete runs, too.
+    """
+    sizes = {entry.name: entry.size for entry in source.list()}
+    items: list[Item] = []
+    problems: list[str] = []
+    for run in sorted({*names_of(runs), *expected}):
+        problem = _find_problem(run, runs, sizes)
+        if problem is not None:
+            problems.append(f"{run}: {problem}")
+        if run not in runs.records or (problem is not None and not partial):
+            continue
+        reports = [
+            name.removeprefix(f"{run}/") for name in sizes if name.startswith(f"{run}/{REPORTS}")
+        ]
+        names = [*reports, *NEEDED]
+        items += [Item(run, n, sizes[f"{run}/{n}"]) for n in names if f"{run}/{n}" in sizes]
+    return items, problems
+
+
+def fetch(source: Store, target: Store, item: Item, progress: Callable[[int], None]) -> Kept:
+    """Copy a file, all or nothing, and return what was copied.
+
+    Raises:
+        DataError: If it is shorter than it is said to be.
+        StorageError: If it is not what its writer wrote, where that is known.
+    """
+    digest, count = hashlib.sha256(), 0
+    blob = source.open(item.path)
+    try:
+        with target.create(item.path) as path, path.open("wb") as stream:
+            while block := blob.read(count, BLOCK_BYTES):
+                stream.write(block)
+                digest.update(block)
+                count += len(block)
+                progress(len(block))
+            if item.name == BEST and count != item.size:
+                raise DataError(
+                    join(source.url, item.path), f"holds {count:,} bytes, not {item.size:,}",
+                    "it is being replaced: try again",
+                )  # fmt: skip
+            # A bucket knows what its writer meant to write, and refuses to open anything else.
+            source.open(item.path, digest.hexdigest()).close()
+    finally:
+        blob.close()
+    return Kept(count, digest.hexdigest())
+
+
+def _fetch_all(
+    source: Store, target: Store, wanted: Sequence[Item], index: Index, runs: Runs
+) -> None:
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn(),
+    )  # fmt: skip
+    with open_bar(*columns) as bar:
+        task = bar.add_task("collecting", total=sum(item.size for item in wanted))
+        for item in wanted:
+            bar.update(task, description=item.run)
+            kept = fetch(source, target, item, lambda count: bar.advance(task, count))
+            index.add(item.run, item.name, kept, digest_record(runs.records[item.run]))
+            if item.name == BEST:
+                # As it goes: who starts again knows which models are good already.
+                index.write(target)
+
+
+def _is_there(item: Item, runs: Runs, target: Store, index: Index) -> bool:
+    """Return whether a model was gathered before, is the one of the record, and is undamaged."""
+    kept = index.find(item.run, item.name, digest_record(runs.records[item.run]))
+    if item.name != BEST or kept is None or kept.size != item.size:
+        return False
+    return target.size(item.path) == item.size and _hash(target.local(item.path)) == kept.sha256
+
+
+def _find_problem(run: str, runs: Runs, sizes: Mapping[str, int]) -> str | None:
+    if run in runs.broken:
+        return f"its {RECORD} {runs.broken[run]}"
+    if run not in runs.records:
+        return "there is no such run yet"
+    record = runs.records[run]
+    if record.status != "completed":
+        done = f"{record.epochs_completed} of {record.epochs_planned} epochs"
+        return f"is {record.status}, {done}"
+    missing = [name for name in NEEDED if f"{run}/{name}" not in sizes]
+    return f"lacks {', '.join(missing)}" if missing else None
+
+
+def _expected(manifests: str | None) -> list[str]:
+    if manifests is None:
+        return []
+    return list(find_scope(Choice(manifests=manifests)).configs().values())
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

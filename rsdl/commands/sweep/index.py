@@ -1,0 +1,137 @@
+"""``models.csv`` and ``models.json``: what was gathered of a study, with checksums."""
+
+import csv
+import hashlib
+import io
+from collections.abc import Sequence
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from rsdl.commands.sweep.records import Runs
+from rsdl.core.errors import DataError
+from rsdl.storage.connect import join
+from rsdl.storage.store import Store
+from rsdl.train.checkpoint import BEST
+from rsdl.train.record import RunRecord
+
+TABLE, INDEX = "models.csv", "models.json"
+COLUMNS = ("run", "architecture", "timm_model", "dataset", "num_classes", "parameters", "status",
+           "epochs", "best_epoch", "oa", "kappa", "macro_f1", "seed", "config_digest",
+           "manifest_digest", "rsdl_version", "git_revision", "file", "bytes",
+           "sha256")  # fmt: skip
+
+
+class Kept(BaseModel):
+    """A file that was gathered: its bytes, and their SHA-256."""
+
+    model_config = ConfigDict(frozen=True)
+
+    size: int
+    sha256: str
+
+    def __init__(self, size: int, sha256: str) -> None:
+        super().__init__(size=size, sha256=sha256)
+
+
+class Gathered(BaseModel):
+    """What was gathered of a run.
+
+    Attributes:
+        record: Digest of the record that its model belongs to.
+        files: Files by name.
+    """
+
+    record: str
+    files: dict[str, Kept] = Field(default_factory=dict)
+
+
+class Index(BaseModel):
+    """What was gathered of a study.
+
+    Attributes:
+        source: Where it is from.
+        runs: What there is of each run.
+    """
+
+    format: int = 1
+    source: str
+    runs: dict[str, Gathered] = Field(default_factory=dict)
+
+    @classmethod
+    def read(cls, target: Store, source: str) -> "Index":
+        """Return what was gathered before; nothing if that was from elsewhere.
+
+        Raises:
+            DataError: If the index is none of ours.
+        """
+        if target.size(INDEX) is None:
+            return cls(source=source)
+        try:
+            found = cls.model_validate_json(target.read(INDEX))
+        except ValidationError as error:
+            reason = error.errors()[0]["msg"]
+            where = join(target.url, INDEX)
+            raise DataError(where, f"is not what rsdl wrote: {reason}", "remove it") from error
+        if found.source != source:
+            raise DataError(
+                join(target.url, INDEX), f"is of {found.source}, not of {source}",
+                "choose another --out",
+            )  # fmt: skip
+        return found
+
+    def find(self, run: str, name: str, record: str) -> Kept | None:
+        """Return a file that was gathered when the run's record was this one."""
+        found = self.runs.get(run)
+        return found.files.get(name) if found is not None and found.record == record else None
+
+    def add(self, run: str, name: str, kept: Kept, record: str) -> None:
+        """Note a file."""
+        found = self.runs.setdefault(run, Gathered(record=record))
+        if found.record != record:
+            found = self.runs[run] = Gathered(record=record)
+        found.files[name] = kept
+
+    def write(self, target: Store) -> None:
+        """Write it, all or nothing."""
+        target.write(INDEX, (self.model_dump_json(indent=1) + "\n").encode())
+
+    def close(self, target: Store, runs: Runs, paths: Sequence[str]) -> None:
+        """Write it, and the table of models, without what is there no more.
+
+        Args:
+            target: Where to.
+            runs: The records.
+            paths: All files that were to be gathered.
+        """
+        for run, found in list(self.runs.items()):
+            found.files = {n: k for n, k in sorted(found.files.items()) if f"{run}/{n}" in paths}
+            if not found.files:
+                del self.runs[run]
+        self.write(target)
+        stream = io.StringIO()
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        for run in sorted(self.runs):
+            kept = self.runs[run].files.get(BEST)
+            if kept is not None:
+                writer.writerow(_line(run, runs.records[run], kept))
+        target.write(TABLE, stream.getvalue().encode())
+
+
+def digest_record(record: RunRecord) -> str:
+    """Return the SHA-256 of a record's content."""
+    return hashlib.sha256(record.model_dump_json().encode()).hexdigest()
+
+
+def _line(run: str, record: RunRecord, kept: Kept) -> list[object]:
+    best = record.metrics.get("best", {})
+    values: dict[str, object] = record.model_dump() | {
+        "run": run,
+        "epochs": record.epochs_completed,
+        "best_epoch": best.get("epoch"),
+        **{name: best.get(name) for name in ("oa", "kappa", "macro_f1")},
+        "file": f"{run}/{BEST}",
+        "bytes": kept.size,
+        "sha256": kept.sha256,
+    }
+    return ["" if values[column] is None else values[column] for column in COLUMNS]

@@ -1,0 +1,166 @@
+"""The table of a study as values: what the cluster says and what the records say, run by run."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from rsdl.cluster.jobs import Snapshot
+from rsdl.cluster.labels import job_name
+from rsdl.cluster.states import JobState, Phase
+from rsdl.commands.sweep.records import Runs
+from rsdl.train.record import RunRecord
+
+# A run writes its record every 20 s or so; a validation or an upload may keep it from that a while.
+STALE_AFTER_S = 900.0
+UNKNOWN = "unknown"  # of a cluster that nobody asked
+NONE = "none"  # no run yet
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One run of the study.
+
+    Attributes:
+        run: Name of its config and its folder.
+        job: Name of its Job.
+        cluster: Where its Job stands, or ``unknown`` if no cluster was asked.
+        status: What its record says, ``stale`` if it says running and is not, ``none`` without one.
+        note: Why, for people.
+        epochs: Epochs completed.
+        epochs_planned: Epochs to complete; ``None`` without a record.
+        eta_s: Seconds of training that are left; ``None`` where nothing tells.
+        oa: Best overall accuracy so far, 0 to 1.
+        preemptions: How often it was preempted.
+        gpu: Share of the time that the GPU was busy, 0 to 1.
+        device_s: Seconds of all its devices so far.
+        age_s: Seconds since the record was written; ``None`` where it does not say.
+    """
+
+    run: str
+    job: str
+    cluster: str
+    status: str = NONE
+    note: str = ""
+    epochs: int = 0
+    epochs_planned: int | None = None
+    eta_s: float | None = None
+    oa: float | None = None
+    preemptions: int = 0
+    gpu: float | None = None
+    device_s: float = 0.0
+    age_s: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as plain values."""
+        return asdict(self)
+
+
+def make_rows(
+    configs: Mapping[str, str], snapshot: Snapshot | None, runs: Runs | None, now: datetime
+) -> list[Row]:
+    """Return a row for every run that anybody knows of, sorted by name.
+
+    Args:
+        configs: Configs of the manifests at hand, by the names of their Jobs.
+        snapshot: What the cluster holds; ``None`` if none was asked.
+        runs: What the records say; ``None`` if none were.
+        now: The time, with its zone.
+    """
+    folders = [] if runs is None else [*runs.records, *runs.broken]
+    named = {job_name(run): run for run in folders} | dict(configs)
+    known = {config: job for job, config in configs.items()}
+    for name, state in ({} if snapshot is None else snapshot.states).items():
+        # A pod whose Job is gone need not say what it trains.
+        known.setdefault(state.config or named.get(name, name), name)
+    for run in folders:
+        known.setdefault(run, job_name(run))
+    return [_make_row(run, known[run], snapshot, runs, now) for run in sorted(known)]
+
+
+def _make_row(
+    run: str, job: str, snapshot: Snapshot | None, runs: Runs | None, now: datetime
+) -> Row:
+    state = None if snapshot is None else snapshot.state(job)
+    phase = UNKNOWN if state is None else str(state.phase)
+    note = "" if state is None else state.reason
+    num_disruptions = 0 if state is None else state.num_disruptions
+    record = None if runs is None else runs.records.get(run)
+    if record is None:
+        broken = None if runs is None else runs.broken.get(run)
+        status = NONE if broken is None else "broken"
+        note = note or (f"its record {broken}" if broken else "")
+        return Row(run, job, phase, status, note, preemptions=num_disruptions)
+    age_s = _age(record, now)
+    stale = is_stale(record.status, age_s, state)
+    if stale:
+        heard = "at no time" if age_s is None else f"{ago(age_s)} ago"
+        note = note or f"its record says running, and was last written {heard}"
+    if record.status == "failed":
+        note = note or record.reason
+    best = record.metrics.get("best") or record.metrics.get("final") or {}
+    return Row(
+        run=run,
+        job=job,
+        cluster=phase,
+        status="stale" if stale else record.status,
+        note=" ".join(note.split()),
+        epochs=record.epochs_completed,
+        epochs_planned=record.epochs_planned,
+        eta_s=remaining_s(record),
+        oa=best.get("oa"),
+        preemptions=record.preemptions,
+        gpu=record.gpu_utilization,
+        device_s=record.device_s,
+        age_s=age_s,
+    )
+
+
+def is_stale(status: str, age_s: float | None, state: JobState | None) -> bool:
+    """Return whether a run that says it runs does not.
+
+    Args:
+        status: What its record says.
+        age_s: Seconds since that was written; ``None`` if it does not say.
+        state: Where its Job stands; ``None`` if no cluster was asked.
+    """
+    if status != "running" or (age_s is not None and age_s < STALE_AFTER_S):
+        return False
+    return state is None or not (state.phase is Phase.RUNNING or state.has_pods)
+
+
+def remaining_s(record: RunRecord) -> float | None:
+    """Return seconds of training that are left, at the pace so far; 0 for a completed run.
+
+    What was trained twice, after a preemption, counts as time but not as progress.
+    """
+    if record.status == "completed":
+        return 0.0
+    done = float(record.epochs_completed)
+    if record.ledger:
+        # The steps of an epoch under way count: the last one that closed tells how many it has.
+        steps = math.ceil(record.ledger[-1].planned / max(record.global_batch, 1))
+        done = max(done, min(record.optimizer_steps / max(steps, 1), done + 1))
+    if done <= 0 or record.wall_s <= 0:
+        return None
+    return record.wall_s / done * max(record.epochs_planned - done, 0.0)
+
+
+def ago(seconds: float) -> str:
+    """Return seconds in the largest unit that they fill: ``3 h``."""
+    for unit, length in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{max(seconds, 0):.0f} s"
+
+
+def _age(record: RunRecord, now: datetime) -> float | None:
+    """Return seconds since a record was written; ``None`` where it does not say when."""
+    try:
+        written = datetime.fromisoformat(record.updated_at)
+    except ValueError:
+        return None
+    if written.tzinfo is None:
+        written = written.replace(tzinfo=UTC)
+    return (now - written).total_seconds()

@@ -1,0 +1,135 @@
+"""Which Jobs a command is about: namespace, study, and what the manifests here say of both."""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rsdl.cluster.jobs import Cluster, Snapshot, training_jobs
+from rsdl.cluster.kubectl import Kubectl
+from rsdl.cluster.labels import CONFIG, STUDY, job_name
+from rsdl.cluster.manifest import KUSTOMIZATIONS, Manifest, load_manifests
+from rsdl.core.errors import ConfigError
+
+HERE = "k8s"  # the study's manifests, where a command is run in a checkout of it
+RUNS = "RSDL_RUNS"
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What a command is about.
+
+    Attributes:
+        cluster: The study's Jobs on the cluster.
+        jobs: The study's Jobs as manifests; empty where there are none here.
+        others: What the Jobs need besides, as manifests.
+    """
+
+    cluster: Cluster
+    jobs: Sequence[Manifest] = ()
+    others: Sequence[Manifest] = ()
+
+    def configs(self) -> dict[str, str]:
+        """Return the config that each Job trains, by the Job's name."""
+        return {job.name: job.annotations.get(CONFIG, job.name) for job in self.jobs}
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What a user has said of the scope; ``None`` where nothing.
+
+    Attributes:
+        manifests: File or folder of manifests.
+        namespace: Namespace of the Jobs.
+        study: Their study.
+    """
+
+    manifests: str | None = None
+    namespace: str | None = None
+    study: str | None = None
+
+
+def find_scope(choice: Choice, runs: str | None = None) -> Scope:
+    """Return what a command is about, taking what the user left open from the manifests.
+
+    Args:
+        choice: What the user has said; where that is no manifests, those of ``k8s/`` here are
+            taken, if there are any and they are of the same study.
+        runs: Where the user says that the runs lie: manifests that write elsewhere are of another
+            study.
+
+    Raises:
+        ConfigError: If the manifests are none of a study, or contradict what the user has said.
+    """
+    target = choice.manifests if choice.manifests is not None else _target_here()
+    if target is None:
+        return Scope(Cluster(Kubectl(choice.namespace), choice.study))
+    manifests = load_manifests(target)
+    jobs = training_jobs(manifests, target)
+    study = jobs[0].labels[STUDY]
+    namespace = next((m.namespace for m in manifests if m.namespace), None)
+    fits = choice.study in (None, study) and runs_of(jobs) in (None, runs or runs_of(jobs))
+    if choice.manifests is None and not fits:
+        return Scope(Cluster(Kubectl(choice.namespace), choice.study))
+    for option, given, found in (
+        ("--study", choice.study, study),
+        ("--namespace", choice.namespace, namespace),
+    ):
+        if given is not None and found not in (None, given):
+            raise ConfigError(option, f"is {given}, {target} says {found}", "leave it out")
+    kubectl = Kubectl(choice.namespace or namespace)
+    others = [manifest for manifest in manifests if manifest.kind != "Job"]
+    return Scope(Cluster(kubectl, study), jobs, others)
+
+
+def one_study(snapshot: Snapshot, study: str | None) -> None:
+    """Refuse to go on with Jobs of several studies.
+
+    Raises:
+        ConfigError: If there are several, and the user has named none.
+    """
+    if study is None and len(snapshot.studies) > 1:
+        names = ", ".join(snapshot.studies)
+        raise ConfigError("--study", f"the namespace holds the studies {names}", "name one")
+
+
+def choose_names(names: Sequence[str], known: Mapping[str, str]) -> list[str]:
+    """Return the Jobs that a user names, by their own names or by their configs.
+
+    Args:
+        names: What the user has typed.
+        known: Configs by the names of Jobs.
+
+    Raises:
+        ConfigError: If there is no such Job.
+    """
+    chosen: dict[str, None] = {}
+    for name in names:
+        wanted = job_name(name.removesuffix(".yaml").rpartition("/")[2])
+        found = [job for job, config in known.items() if name in (job, config) or job == wanted]
+        if not found:
+            listed = ", ".join(sorted(known)) or "none"
+            raise ConfigError(name, "no such Job in this study", f"there are: {listed}")
+        chosen |= dict.fromkeys(found)
+    return list(chosen)
+
+
+def runs_of(jobs: Sequence[Manifest]) -> str | None:
+    """Return where the first Job writes its run, as its environment says; ``None`` if it does not.
+
+    Args:
+        jobs: Jobs of one study, which write to one place.
+    """
+    for job in jobs:
+        spec = job.body.get("spec", {}).get("template", {}).get("spec", {})
+        for container in spec.get("containers") or ():
+            for variable in container.get("env") or ():
+                if variable.get("name") == RUNS:
+                    return str(variable.get("value") or "") or None
+    return None
+
+
+def _target_here() -> str | None:
+    """Return the study's manifests where the command is run, if they can be built here."""
+    here = any((Path(HERE) / name).is_file() for name in KUSTOMIZATIONS)
+    return HERE if here and (shutil.which("kubectl") or shutil.which("kustomize")) else None

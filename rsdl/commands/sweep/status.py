@@ -1,0 +1,125 @@
+"""``rsdl sweep status``: where a study stands, from the cluster, from its records, or from both."""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from rich.console import Console
+
+from rsdl.cluster.jobs import Snapshot
+from rsdl.commands.sweep.records import VARIABLE, Runs, read_runs, runs_url
+from rsdl.commands.sweep.rows import Row, make_rows
+from rsdl.commands.sweep.scope import Choice, Scope, find_scope, one_study
+from rsdl.commands.sweep.table import count_states, overall, print_table
+from rsdl.core.errors import ClusterError, ConfigError, RsdlError, UnreachableClusterError
+
+OVER = {"completed", "failed", "broken"}
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """How a study is shown.
+
+    Attributes:
+        watch: Whether to show it again and again, until nothing is under way.
+        every_s: Seconds between two times.
+        as_json: Whether to print JSON and no table.
+    """
+
+    watch: bool = False
+    every_s: float = 15.0
+    as_json: bool = False
+
+
+def status(runs: str | None, choice: Choice, view: View) -> int:
+    """Show where every run of a study stands.
+
+    Args:
+        runs: Where the runs lie; by default what ``$RSDL_RUNS`` says. ``None`` and no variable:
+            the cluster alone is asked.
+        choice: Where the Jobs are. If nothing of this is said and no cluster can be asked, the
+            records alone are shown.
+        view: How to show it.
+
+    Raises:
+        InputError: If neither cluster nor records can be read, or one that was named cannot.
+    """
+    if view.watch and view.as_json:
+        raise ConfigError("--json", "is given with --watch", "pass one of them")
+    url = runs_url(runs)
+    look = _Look(url, choice)
+    rows = look()
+    if view.as_json:
+        page = {"runs": [row.to_json() for row in rows], "totals": count_states(rows)}
+        print(json.dumps(page, indent=2))
+        return 0
+    # Redirected, a table is to be read by programs: it keeps its width.
+    console = Console(file=sys.stdout, soft_wrap=True, highlight=False)
+    print_table(rows, console)
+    while view.watch and not _is_over(rows):
+        time.sleep(view.every_s)
+        rows = _insist(look, view.every_s)
+        console.clear() if console.is_terminal else console.print()
+        console.print(f"{datetime.now().astimezone():%Y-%m-%d %H:%M:%S}")
+        print_table(rows, console)
+    return 0
+
+
+class _Look:
+    """Reads cluster and records, each time anew.
+
+    Args:
+        url: Where the runs lie, if anywhere.
+        choice: Where the Jobs are.
+    """
+
+    def __init__(self, url: str | None, choice: Choice) -> None:
+        self._url = url
+        self._choice = choice
+        self._told = ""
+        self._scope: Scope | None = None
+
+    def __call__(self) -> list[Row]:
+        """Return a row for each run."""
+        snapshot = self._ask_cluster()
+        runs: Runs | None = None if self._url is None else read_runs(self._url)
+        configs = {} if self._scope is None else self._scope.configs()
+        return make_rows(configs, snapshot, runs, datetime.now(UTC))
+
+    def _ask_cluster(self) -> Snapshot | None:
+        try:
+            if self._scope is None:
+                self._scope = find_scope(self._choice, self._url)
+            snapshot = self._scope.cluster.read()
+        except ClusterError as error:
+            if self._choice.namespace is not None or self._choice.study is not None:
+                raise
+            if self._url is None:
+                other = f"or name RUNS_URL, or set {VARIABLE}: records need no cluster"
+                remedy = f"{error.remedy}; {other}" if error.remedy else other
+                raise type(error)(error.where, error.problem, remedy) from error
+            if str(error) != self._told:
+                self._told = str(error)
+                sys.stderr.write(f"without the cluster: {error}\n")
+            return None
+        one_study(snapshot, self._scope.cluster.study)
+        return snapshot
+
+
+def _insist(look: Callable[[], list[Row]], every_s: float) -> list[Row]:
+    """Return what there is to see, as soon as it can be: who watches does not want to be left."""
+    while True:
+        try:
+            return look()
+        except RsdlError as error:
+            if not isinstance(error, UnreachableClusterError) and error.exit_code == 2:
+                raise
+            sys.stderr.write(f"{error}; trying again\n")
+            time.sleep(every_s)
+
+
+def _is_over(rows: Sequence[Row]) -> bool:
+    return bool(rows) and all(overall(row) in OVER for row in rows)

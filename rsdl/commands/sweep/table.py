@@ -1,0 +1,131 @@
+"""The table of a study as text: coloured in a terminal, plain aligned columns where it is piped."""
+
+from collections.abc import Iterator, Sequence
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from rsdl.commands.sweep.rows import NONE, UNKNOWN, Row
+
+DASH = "-"
+HEADINGS = ("run", "cluster", "record", "epoch", "left", "OA", "preempted", "GPU")
+LEFT_ALIGNED = 3  # the first columns are words, the others numbers
+COLOURS = {
+    "running": "green", "succeeded": "cyan", "completed": "cyan", "failed": "bold red",
+    "broken": "bold red", "stale": "yellow", "pending": "yellow", "restarting": "yellow",
+    "preempted": "yellow", "ending": "yellow", "suspended": "magenta",
+}  # fmt: skip
+
+
+def print_table(rows: Sequence[Row], console: Console) -> None:
+    """Print the study, its totals, and what there is to say about single runs."""
+    cells = [to_cells(row) for row in rows]
+    totals = ("all", *sum_cells(rows))
+    if console.is_terminal:
+        console.print(_rich_table(cells, totals))
+    else:
+        for line in plain_lines([HEADINGS, *cells, totals]):
+            console.print(line, markup=False)
+    console.print(sum_up(rows), markup=False)
+    for row in rows:
+        if row.note:
+            console.print(f"{row.run}: {row.note}", markup=False)
+
+
+def to_cells(row: Row) -> tuple[str, ...]:
+    """Return a row as text, a cell for each heading."""
+    planned = row.epochs_planned
+    return (
+        row.run,
+        DASH if row.cluster == UNKNOWN else row.cluster,
+        DASH if row.status == NONE else row.status,
+        DASH if planned is None else f"{row.epochs}/{planned}",
+        DASH if row.eta_s is None else span(row.eta_s),
+        DASH if row.oa is None else f"{100 * row.oa:.2f}%",
+        str(row.preemptions) if row.preemptions or planned is not None else DASH,
+        DASH if row.gpu is None else f"{100 * row.gpu:.0f}%",
+    )
+
+
+def sum_cells(rows: Sequence[Row]) -> tuple[str, ...]:
+    """Return the last line: sums of epochs, time left and preemptions, means of OA and GPU use."""
+    planned = sum(row.epochs_planned or 0 for row in rows)
+    left = [row.eta_s for row in rows if row.eta_s is not None]
+    scores = [row.oa for row in rows if row.oa is not None]
+    busy = [(row.gpu, row.device_s) for row in rows if row.gpu is not None]
+    weight = sum(device_s for _, device_s in busy)
+    return (
+        "",
+        "",
+        f"{sum(row.epochs for row in rows)}/{planned}" if planned else DASH,
+        span(sum(left)) if left else DASH,
+        f"{100 * sum(scores) / len(scores):.2f}%" if scores else DASH,
+        str(sum(row.preemptions for row in rows)),
+        f"{100 * sum(gpu * device_s for gpu, device_s in busy) / weight:.0f}%" if weight else DASH,
+    )
+
+
+def count_states(rows: Sequence[Row]) -> dict[str, int]:
+    """Return how many runs stand where: every run is counted once."""
+    counts: dict[str, int] = {}
+    for row in rows:
+        state = overall(row)
+        counts[state] = counts.get(state, 0) + 1
+    return counts
+
+
+def overall(row: Row) -> str:
+    """Return where a run stands, all in all: a completed run is one, whatever its Job."""
+    if row.status == "completed" or row.cluster == "succeeded":
+        return "completed"
+    if row.cluster in ("absent", UNKNOWN):
+        return "to go" if row.status == NONE else row.status
+    return row.cluster
+
+
+def sum_up(rows: Sequence[Row]) -> str:
+    """Return the study in one line."""
+    counts = count_states(rows)
+    states = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
+    hours = sum(row.device_s for row in rows) / 3600
+    return f"{len(rows)} runs: {states or 'none yet'}; {hours:,.1f} device-hours so far"
+
+
+def span(seconds: float) -> str:
+    """Return a time in at most 6 characters: ``45s``, ``12min``, ``3h05``, ``12d4h``."""
+    if seconds < 60:
+        return f"{seconds:.0f}s"
+    if seconds < 3600:
+        return f"{seconds / 60:.0f}min"
+    hours, rest = divmod(int(seconds), 3600)
+    if hours < 48:
+        return f"{hours}h{rest // 60:02d}"
+    return f"{hours // 24}d{hours % 24}h"
+
+
+def plain_lines(lines: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Yield lines of aligned columns, two spaces between them."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        cells = [
+            cell.ljust(width) if at < LEFT_ALIGNED else cell.rjust(width)
+            for at, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ]
+        yield "  ".join(cells).rstrip()
+
+
+def _rich_table(cells: Sequence[Sequence[str]], totals: Sequence[str]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    for at, heading in enumerate(HEADINGS):
+        table.add_column(heading, justify="left" if at < LEFT_ALIGNED else "right", no_wrap=True)
+    for row in cells:
+        table.add_row(*(_paint(cell) for cell in row))
+    table.add_section()
+    table.add_row(*totals, style="bold")
+    return table
+
+
+def _paint(cell: str) -> str:
+    colour = COLOURS.get(cell)
+    return cell if colour is None else f"[{colour}]{cell}[/]"

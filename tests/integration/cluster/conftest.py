@@ -1,0 +1,133 @@
+"""A cluster of one process, the real kubectl that talks to it, and a small study's manifests."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from rsdl.cluster.labels import ARCHITECTURE, CONFIG, DATASET, STUDY, job_name
+from rsdl.storage.connect import connect, join
+from rsdl.train.record import RunFolder, RunRecord
+from tests.integration.cluster.apiserver import ApiServer
+from tests.integration.cluster.world import World
+
+CONFIGS = tuple(f"{net}_{data}" for net in ("cnn", "vit", "swin") for data in ("ucm", "aid"))
+
+
+def labels(config: str, study: str = "hrrsi") -> dict[str, str]:
+    """Return what every Job of the study carries, and its pods."""
+    net, _, data = config.partition("_")
+    common = {"name": "rsdl", "instance": job_name(config), "component": "train",
+              "part-of": study, "managed-by": "kustomize", "version": "1"}  # fmt: skip
+    return {f"app.kubernetes.io/{name}": value for name, value in common.items()} | {
+        ARCHITECTURE: net, DATASET: data, STUDY: study,
+    }  # fmt: skip
+
+
+def job(config: str, study: str = "hrrsi", memory: str = "8Gi") -> dict[str, Any]:
+    """Return a Job of the study."""
+    container = {
+        "name": "train",
+        "image": "registry.example.org/rsdl:1",
+        "args": ["train", f"configs/{config}.yaml"],
+        "env": [{"name": "RSDL_RUNS", "value": f"s3://imagery/runs/{study}"}],
+        "resources": {"requests": {"memory": memory}, "limits": {"memory": memory}},
+    }
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {
+            "name": job_name(config),
+            "labels": labels(config, study),
+            "annotations": {CONFIG: config},
+        },
+        "spec": {
+            "backoffLimit": 2,
+            "template": {
+                "metadata": {"labels": labels(config, study)},
+                "spec": {"restartPolicy": "Never", "containers": [container]},
+            },
+        },
+    }
+
+
+def account() -> dict[str, Any]:
+    """Return what the Jobs need besides."""
+    metadata = {"name": "rsdl", "labels": {"app.kubernetes.io/name": "rsdl"}}
+    return {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata}
+
+
+def write_study(folder: Path, configs: tuple[str, ...] = CONFIGS, **options: Any) -> Path:  # noqa: ANN401
+    """Write a study's manifests below a folder, as files that Kustomize puts together."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "account.yaml").write_text(yaml.safe_dump(account()))
+    for config in configs:
+        (folder / f"{config}.yaml").write_text(yaml.safe_dump(job(config, **options)))
+    names = ["account.yaml", *(f"{config}.yaml" for config in configs)]
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump({"resources": names}))
+    return folder
+
+
+@pytest.fixture
+def world() -> World:
+    """Return an empty cluster, where every Job succeeds in a few looks."""
+    return World()
+
+
+@pytest.fixture
+def api(
+    world: World,
+    require: Callable[[str, bool], None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[ApiServer]:
+    """Return the server of the cluster that kubectl talks to."""
+    require("kubectl", shutil.which("kubectl") is not None)
+    with ApiServer(world) as server:
+        monkeypatch.setenv("KUBECONFIG", str(write_kubeconfig(tmp_path / "kubeconfig", server.url)))
+        monkeypatch.setenv("KUBECACHEDIR", str(tmp_path / "kube-cache"))
+        monkeypatch.chdir(tmp_path)
+        yield server
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    """Return the folder with the manifests of six Jobs and a service account."""
+    return write_study(tmp_path / "study")
+
+
+def write_kubeconfig(path: Path, url: str, namespace: str = "study") -> Path:
+    """Write what tells kubectl where the cluster is."""
+    content = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "test",
+        "clusters": [{"name": "test", "cluster": {"server": url}}],
+        "users": [{"name": "test", "user": {"token": "t"}}],
+        "contexts": [
+            {"name": "test",
+             "context": {"cluster": "test", "user": "test", "namespace": namespace}},
+        ],
+    }  # fmt: skip
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def write_record(runs: str, config: str, status: str = "completed", **fields: Any) -> RunRecord:  # noqa: ANN401
+    """Write the record of a run, and what a completed one leaves besides."""
+    net, _, data = config.partition("_")
+    values: dict[str, Any] = {
+        "name": config, "status": status, "config_digest": "c", "manifest_digest": "m", "seed": 0,
+        "architecture": net, "timm_model": net, "parameters": 1000, "dataset": data,
+        "num_classes": 21, "bands": 3, "image_size": 32, "global_batch": 4, "epochs_planned": 300,
+        "epochs_completed": 300 if status == "completed" else 0,
+    }  # fmt: skip
+    record = RunRecord(**(values | fields))
+    updated_at = record.updated_at
+    folder = RunFolder(connect(join(runs, config), cache=None))
+    record.updated_at = updated_at
+    folder.store.write("run.json", record.model_dump_json().encode())
+    return record

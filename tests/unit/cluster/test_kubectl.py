@@ -1,0 +1,95 @@
+"""What kubectl says when something is wrong, in one line with a remedy."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from rsdl.cluster.kubectl import Kubectl, translate
+from rsdl.core.errors import ClusterError, UnreachableClusterError
+
+LOG = 'E1125 07:14:50.266619   13698 memcache.go:265] "Unhandled Error" err="connection refused"'
+FORBIDDEN = (
+    'Error from server (Forbidden): jobs.batch is forbidden: User "me" cannot list resource "jobs" '
+    'in API group "batch" in the namespace "theirs"'
+)
+
+
+@pytest.mark.parametrize(
+    ("said", "words", "remedy", "passing"),
+    [
+        ("The connection to the server localhost:8080 was refused - did you specify the right host "
+         "or port?", "no cluster is configured", "KUBECONFIG", False),
+        ("Error in configuration: context was not found for specified context: nope",
+         "no such context", "use-context", False),
+        ('error: error loading config file "bad": yaml: line 1: did not find expected node',
+         "its config cannot be read", "KUBECONFIG", False),
+        ("error: You must be logged in to the server (Unauthorized)", "does not know you", "log in",
+         False),
+        ("Unable to connect to the server: getting credentials: exec: executable kubelogin not "
+         "found", "does not know you: getting credentials", "log in", False),
+        ("Unable to connect to the server: tls: failed to verify certificate: x509: certificate "
+         "signed by unknown authority", "certificate is not trusted", "log in", False),
+        (FORBIDDEN, 'may not do this: jobs.batch is forbidden: User "me"', "--namespace", False),
+        ('Error from server (Forbidden): error when creating "STDIN": jobs.batch "x" is forbidden: '
+         "exceeded quota: gpu", "a quota is used up", "ask for more", True),
+        ('Error from server (Forbidden): error when creating "STDIN": admission webhook "policy" '
+         "denied the request: no sleep", "policy refuses it", "rsdl k8s check", False),
+        ('Error from server (NotFound): namespaces "x" not found', "no such namespace",
+         "--namespace", False),
+        ("error: the namespace from the provided object \"a\" does not match the namespace \"b\".",
+         "does not match the namespace", "--namespace", False),
+        ('Error from server (AlreadyExists): error when creating "STDIN": jobs.batch "x" already '
+         "exists", "is there already", "status", False),
+        ('The Job "x" is invalid: spec.template: Invalid value: {}: field is immutable',
+         "cannot be changed in place", "cancel it", False),
+        ('The Job "x" is invalid: spec.backoffLimit: Invalid value: -1: must be greater than or '
+         "equal to 0", "takes no such object", "rsdl k8s check", False),
+        (f"{LOG}\nThe connection to the server 10.0.0.1:6443 was refused - did you specify the "
+         "right host or port?", "the cluster does not answer", "network", True),
+        (f"{LOG}\nUnable to connect to the server: dial tcp: lookup api.example.org: no such host",
+         "the cluster does not answer: dial tcp: lookup", "network", True),
+        ("Unable to connect to the server: net/http: request canceled (Client.Timeout exceeded "
+         "while awaiting headers)", "does not answer", "network", True),
+        ("Error from server (ServiceUnavailable): apiserver not ready", "is busy", "minute", True),
+        ("Error from server (TooManyRequests): slow down", "is busy", "minute", True),
+        ("something new", "something new", "", False),
+        (LOG, "Unhandled Error", "", False),
+        ("", "failed without a word", "", False),
+    ],
+)  # fmt: skip
+def test_each_complaint_is_one_line(said: str, words: str, remedy: str, passing: bool):
+    error = translate(["get", "jobs"], said)
+    line = str(error)
+    assert line.startswith("kubectl get: ") and words in line and remedy in line
+    assert "\n" not in line and "did you specify" not in line and "Error from server" not in line
+    assert isinstance(error, UnreachableClusterError) == passing
+    assert error.exit_code == (1 if passing else 2)
+
+
+def test_kubectl_that_is_not_here_is_told_of(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ClusterError, match=r"kubectl: is not on PATH; install it .* and log in"):
+        Kubectl().run("get", "jobs")
+
+
+def program(tmp_path: Path, text: str) -> str:
+    path = tmp_path / "kubectl"
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+def test_arguments_are_no_shells(tmp_path: Path):
+    said = Kubectl("n s", program(tmp_path, 'printf "%s|" "$@"')).run("get", "$(touch x); a b")
+    assert said == "--request-timeout=30s|--namespace=n s|get|$(touch x); a b|"
+    assert not (tmp_path / "x").exists() and not os.path.exists("x")
+
+
+def test_a_program_that_cannot_be_run_or_prints_no_json_is_told_of(tmp_path: Path):
+    path = program(tmp_path, "echo hello")
+    with pytest.raises(ClusterError, match="did not print JSON but 'hello"):
+        Kubectl(program=path).read("get", "jobs")
+    os.chmod(path, 0o644)
+    with pytest.raises(ClusterError, match="cannot be run: Permission denied"):
+        Kubectl(program=path).run("get", "jobs")

@@ -1,0 +1,113 @@
+"""The table of a study as values and as text."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from rsdl.cluster.jobs import Snapshot
+from rsdl.cluster.states import JobState, Phase
+from rsdl.commands.sweep.records import Runs
+from rsdl.commands.sweep.rows import STALE_AFTER_S, Row, make_rows, remaining_s
+from rsdl.commands.sweep.table import plain_lines, span, sum_up, to_cells
+from rsdl.train.ledger import LedgerEntry
+from rsdl.train.record import RunRecord
+
+NOW = datetime(2026, 1, 2, tzinfo=UTC)
+
+
+def record(**fields: Any) -> RunRecord:  # noqa: ANN401
+    values: dict[str, Any] = {
+        "name": "cnn_ucm", "config_digest": "c", "manifest_digest": "m", "seed": 0,
+        "architecture": "cnn", "timm_model": "cnn", "parameters": 1, "dataset": "ucm",
+        "num_classes": 21, "bands": 3, "image_size": 32, "global_batch": 10, "epochs_planned": 10,
+        "updated_at": NOW.isoformat(),
+    }  # fmt: skip
+    return RunRecord(**(values | fields))
+
+
+def entry(epoch: int, planned: int = 100) -> LedgerEntry:
+    return LedgerEntry(epoch=epoch, split="train", planned=planned, delivered=planned, padded=0,
+                       skipped=0, fingerprint="f", balanced=True)  # fmt: skip
+
+
+def row_of(found: RunRecord, state: JobState | None = None) -> Row:
+    snapshot = None if state is None else Snapshot({state.name: state}, {})
+    (row,) = make_rows({}, snapshot, Runs({"cnn_ucm": found}), NOW)
+    return row
+
+
+def test_time_left_goes_by_the_pace_so_far():
+    assert remaining_s(record(wall_s=50.0)) is None
+    assert remaining_s(record(epochs_completed=5, wall_s=50.0)) == 50.0
+    half = record(epochs_completed=1, optimizer_steps=15, ledger=[entry(0)], wall_s=30.0)
+    assert remaining_s(half) == pytest.approx(30.0 / 1.5 * 8.5)
+    odd = record(epochs_completed=1, optimizer_steps=11, ledger=[entry(0, 101)], wall_s=10.0)
+    assert remaining_s(odd) == pytest.approx(90.0)  # a last batch that is not full is a step, too
+    assert remaining_s(record(status="completed", epochs_completed=4, wall_s=9.0)) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("status", "age_s", "state", "stale"),
+    [
+        ("running", STALE_AFTER_S + 1, None, True),
+        ("running", STALE_AFTER_S - 1, None, False),
+        ("completed", 1e6, None, False),
+        ("preempted", 1e6, None, False),
+        ("running", 1e6, JobState("cnn-ucm", Phase.RUNNING, config="cnn_ucm", has_pods=True),
+         False),
+        ("running", 1e6, JobState("cnn-ucm", Phase.FAILED, config="cnn_ucm"), True),
+        ("running", 1e6, JobState("other", Phase.RUNNING, config="cnn_ucm_2"), True),
+    ],
+)  # fmt: skip
+def test_stale_is_what_says_running_and_nobody_is_at(
+    status: str, age_s: float, state: JobState | None, stale: bool
+):
+    at = (NOW - timedelta(seconds=age_s)).isoformat()
+    found = record(status=status, updated_at=at)
+    snapshot = None if state is None else Snapshot({state.name: state}, {})
+    rows = make_rows({}, snapshot, Runs({"cnn_ucm": found}), NOW)
+    (row,) = [row for row in rows if row.run == "cnn_ucm"]
+    assert (row.status == "stale") == stale
+    assert not stale or "last written" in row.note
+
+
+def test_a_time_without_zone_or_sense_does_no_harm():
+    assert row_of(record(updated_at="2026-01-01T23:59:00")).age_s == 60
+    assert row_of(record(status="running", updated_at="soon")).status == "stale"
+
+
+def test_a_pod_without_its_job_is_the_row_of_its_run():
+    left = JobState("cnn-ucm", Phase.ENDING, has_pods=True)
+    assert row_of(record(), left).cluster == "ending"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0s"), (59.4, "59s"), (60, "1min"), (3599, "60min"), (3600, "1h00"), (11_100, "3h05"),
+     (172_799, "47h59"), (172_800, "2d0h"), (1e7, "115d17h")],
+)  # fmt: skip
+def test_a_span_is_short(seconds: float, text: str):
+    assert span(seconds) == text
+
+
+def test_cells_say_what_is_not_known():
+    assert to_cells(Row("a", "a", "unknown")) == ("a", "-", "-", "-", "-", "-", "-", "-")
+    cells = to_cells(Row("a", "a", "running", "running", epochs=3, epochs_planned=9, eta_s=61.0,
+                         oa=0.5, gpu=0.934))  # fmt: skip
+    assert cells == ("a", "running", "running", "3/9", "1min", "50.00%", "0", "93%")
+
+
+def test_columns_are_aligned():
+    lines = list(plain_lines([("run", "a", "b", "1"), ("x", "longer", "c", "100")]))
+    assert lines == ["run  a       b    1", "x    longer  c  100"]
+
+
+def test_every_run_is_counted_once():
+    rows = [
+        Row("a", "a", "absent"), Row("b", "b", "failed", "completed"), Row("c", "c", "running"),
+        Row("d", "d", "succeeded", "running"), Row("e", "e", "unknown", "stale"),
+    ]  # fmt: skip
+    assert sum_up(rows) == (
+        "5 runs: 2 completed, 1 running, 1 stale, 1 to go; 0.0 device-hours so far"
+    )
