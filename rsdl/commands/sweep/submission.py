@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from rich.console import Console
 
 from rsdl.cluster.jobs import Snapshot
-from rsdl.cluster.tickets import Lot, Ticket, admit, sort_out
 from rsdl.cluster.states import Phase
+from rsdl.cluster.tickets import Lot, Ticket, admit, sort_out
 from rsdl.commands.sweep.records import is_completed, read_facts
 from rsdl.commands.sweep.scope import Scope
 from rsdl.core.errors import UnreachableClusterError, UnreachableError

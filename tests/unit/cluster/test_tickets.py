@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 
 from rsdl.cluster.jobs import Snapshot
 from rsdl.cluster.manifest import Manifest
-from rsdl.cluster.tickets import Lot, RunFacts, admit, sort_out
 from rsdl.cluster.states import JobState, Phase
+from rsdl.cluster.tickets import Lot, RunFacts, admit, sort_out
 
 NAMES = tuple("abcdefgh")
 JOBS = [Manifest("k8s", {"kind": "Job", "metadata": {"name": name}, "spec": {}}) for name in NAMES]
