@@ -21,7 +21,7 @@ def sweep_report(
 
     Everything comes from run records. Runs that are not completed are shown; they are no models.
     """
-    from rsdl.commands.study import report_study
+    from rsdl.commands.sweep.report import report_study
 
     raise typer.Exit(report_study(runs_url, out=out, latex=latex, csv=csv))
 
@@ -50,6 +50,6 @@ def sweep_local(
     the runs. Exit codes: 0 all completed, 1 one failed, 2 the input of one is wrong, 75 stopped
     after saving.
     """
-    from rsdl.commands.local_sweep import sweep_local as command
+    from rsdl.commands.sweep.local import sweep_local as command
 
     raise typer.Exit(command(arguments, devices=devices, dry_run=dry_run, retry=retry))

@@ -25,9 +25,9 @@ from rsdl.cluster.bench import (
     state_folder,
 )
 from rsdl.cluster.queue import Queue, Verdict
-from rsdl.commands.study import read_study, say, write_study
-from rsdl.commands.study_plan import PlannedRun, plan_study, split_arguments
-from rsdl.commands.sweep_view import SweepView
+from rsdl.commands.sweep.plan import PlannedRun, plan_study, split_arguments
+from rsdl.commands.sweep.report import read_study, say, write_study
+from rsdl.commands.sweep.view import SweepView
 from rsdl.core.errors import PreemptedError, RsdlError
 from rsdl.storage.connect import connect, join
 from rsdl.train.preempt import SIGNALS

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from rsdl.commands.study_plan import plan_study, split_arguments
+from rsdl.commands.sweep.plan import plan_study, split_arguments
 from rsdl.core.errors import ConfigError, ConfigErrors
 from rsdl.train.record import RunRecord
 

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from rsdl.cluster.bench import Place
 from rsdl.cluster.queue import Verdict
-from rsdl.commands.study_plan import PlannedRun
+from rsdl.commands.sweep.plan import PlannedRun
 from rsdl.core.errors import RsdlError
 from rsdl.train.record import RunRecord
 
