@@ -141,7 +141,10 @@ def _translate(error: Exception, url: str, endpoint: str) -> StorageError:
         return StorageError(
             url, f"{endpoint} is no S3 service", "check AWS_ENDPOINT_URL, its port too"
         )
-    meaning = MEANINGS.get(code_of(error))
+    code = code_of(error)
+    if code in ("NoSuchKey", "404") and _is_of_a_write(error):
+        code = "NoSuchBucket"  # as Ceph says it of a bucket that is just being removed
+    meaning = MEANINGS.get(code)
     if meaning is not None:
         return StorageError(url, *meaning)
     return StorageError(url, f"{endpoint}: {describe(error)}", "check AWS_ENDPOINT_URL")
@@ -164,6 +167,10 @@ def _is_foreign_answer(error: ClientError) -> bool:
         and not any(name.startswith("x-amz-") for name in headers)
         and (not code or code.isdigit() or code.startswith("Unknown"))
     )
+
+
+def _is_of_a_write(error: Exception) -> bool:
+    return isinstance(error, ClientError) and error.operation_name == "PutObject"
 
 
 def _is_tls_refused(error: Exception) -> bool:

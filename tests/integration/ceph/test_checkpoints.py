@@ -108,7 +108,10 @@ def test_steps_go_on_while_a_checkpoint_is_on_its_way(
         return data
 
     meddler.edit = hold
-    fields: dict[str, Any] = {"data__batch_size": 2, "checkpoint__every_minutes": 1e-3}
+    # Steps enough for some to be left when the first checkpoint is on its way.
+    fields: dict[str, Any] = {
+        "data__batch_size": 1, "checkpoint__every_minutes": 1e-4, "model__name": "test_vit",
+    }  # fmt: skip
     path = write_config("run", **fields, output=f"{bucket}/runs", trainer__max_epochs=1)
     config, folder = load_config(str(path)), RunFolder(connect(f"{bucket}/runs/run"))
     trainer = fit_to_place(config.trainer, None)
@@ -121,7 +124,7 @@ def test_steps_go_on_while_a_checkpoint_is_on_its_way(
     folder.outbox.drain()
     assert witness.steps == 3
     last = load(folder.store)
-    assert last is not None and last["rsdl"]["position"]["step"] == 9
+    assert last is not None and last["rsdl"]["position"]["step"] == 18
 
 
 @pytest.mark.parametrize("keep", [1, 3])

@@ -69,3 +69,12 @@ def test_a_message_is_one_line_with_a_place_and_no_secret(error: Exception):
     assert told.startswith(f"{URL}: ") and "\n" not in told
     for text in (told, describe(error)):
         assert SECRET not in text and "01234567" not in text
+
+
+def test_a_write_misses_the_bucket_and_a_read_the_object():
+    def told(operation: str) -> str:
+        error = ClientError({"Error": {"Code": "NoSuchKey"}}, operation)
+        return str(translate_refusal(error, "s3://bucket/name", "http://x"))
+
+    assert "no such object" in told("GetObject")
+    assert "no such bucket; check its name" in told("PutObject")
