@@ -28,6 +28,7 @@ from benchmarks.page import print_result
 from benchmarks.plot import draw_result
 
 ROUNDS = 5
+OUTPUTS = ("json", "png")  # options that say where a result goes
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +159,7 @@ def build_result(
         options: What the benchmark was told.
         versions: Of everything that took part; ``None`` takes what this process has.
     """
-    arguments = [str(part) for part in sys.argv[1:]]
+    arguments = [portable(part) for part in sys.argv[1:]]
     return {
         "benchmark": benchmark,
         "title": title,
@@ -166,7 +167,7 @@ def build_result(
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "machine": describe_machine(),
         "versions": dict(describe_versions() if versions is None else versions),
-        "options": {key: _plain(value) for key, value in options.items()},
+        "options": {key: _plain(value) for key, value in options.items() if key not in OUTPUTS},
         "tables": [table_to_dict(table) for table in tables],
     }
 
@@ -174,7 +175,22 @@ def build_result(
 def _plain(value: Any) -> Any:  # noqa: ANN401 - whatever argparse made of it
     if isinstance(value, list | tuple):
         return [_plain(part) for part in value]
-    return value if isinstance(value, str | int | float | bool | None) else str(value)
+    if isinstance(value, int | float | bool | None):
+        return value
+    return portable(str(value))
+
+
+def portable(text: str) -> str:
+    """Return an argument without the folders of this machine: results are read elsewhere.
+
+    Of a path that begins at the root its name is kept, and of a Python its environment's too.
+    """
+    option, equals, value = text.partition("=") if text.startswith("--") else ("", "", text)
+    path = Path(value)
+    if not path.is_absolute():
+        return text
+    kept = path.parts[-3:] if path.parent.name == "bin" else path.parts[-1:]
+    return f"{option}{equals}{'/'.join(kept)}"
 
 
 def table_to_dict(table: Table) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from benchmarks.measure import (
     Table,
     build_result,
     pair_ratio,
+    portable,
     take_turns,
     write_result,
 )
@@ -110,3 +111,15 @@ def result_of_two() -> dict[str, object]:
     ]
     table = Table("Images", "images/s", "theirs", rows, [Aim("ours over theirs", 2.0, 2.5)])
     return build_result("loader", "Loading", [table], options={})
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("--quick", "--quick"), ("s3://bucket/data", "s3://bucket/data"), ("5", "5"),
+        ("/home/me/data/aid", "aid"), ("--json=/tmp/x/loader.json", "--json=loader.json"),
+        ("/home/me/peers/bin/python", "peers/bin/python"), ("data/aid", "data/aid"),
+    ],
+)  # fmt: skip
+def test_a_result_names_no_folder_of_the_machine(given: str, kept: str):
+    assert portable(given) == kept
