@@ -100,7 +100,7 @@ def test_options_of_any_type_are_written(tmp_path: Path) -> None:
     result = build_result("loader", "Loading", [], options=vars(options))
     write_result(result, tmp_path / "new" / "loader.json")
     written = json.loads((tmp_path / "new" / "loader.json").read_text())
-    assert written["options"] == {"images": str(tmp_path), "sizes": [1, 2], "python": None}
+    assert written["options"] == {"images": tmp_path.name, "sizes": [1, 2], "python": None}
 
 
 def result_of_two() -> dict[str, object]:
