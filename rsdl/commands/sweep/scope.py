@@ -9,6 +9,7 @@ from rsdl.cluster.jobs import Cluster, Snapshot, training_jobs
 from rsdl.cluster.kubectl import Kubectl
 from rsdl.cluster.labels import CONFIG, STUDY, job_name
 from rsdl.cluster.manifest import KUSTOMIZATIONS, Manifest, load_manifests
+from rsdl.cluster.policy.objects import Bundle
 from rsdl.core.errors import ConfigError
 
 HERE = "k8s"  # the study's manifests, where a command is run in a checkout of it
@@ -68,7 +69,7 @@ def find_scope(choice: Choice, runs: str | None = None) -> Scope:
     jobs = training_jobs(manifests, target)
     study = jobs[0].labels[STUDY]
     namespace = next((m.namespace for m in manifests if m.namespace), None)
-    fits = choice.study in (None, study) and runs_of(jobs) in (None, runs or runs_of(jobs))
+    fits = choice.study in (None, study) and _writes_to(manifests, runs)
     if choice.manifests is None and not fits:
         return Scope(Cluster(Kubectl(choice.namespace), choice.study))
     for option, given, found in (
@@ -114,19 +115,21 @@ def choose_names(names: Sequence[str], known: Mapping[str, str]) -> list[str]:
     return list(chosen)
 
 
-def runs_of(jobs: Sequence[Manifest]) -> str | None:
+def runs_of(manifests: Sequence[Manifest]) -> str | None:
     """Return where the first Job writes its run, as its environment says; ``None`` if it does not.
 
     Args:
-        jobs: Jobs of one study, which write to one place.
+        manifests: Jobs of one study, which write to one place, and what they need besides.
     """
-    for job in jobs:
-        spec = job.body.get("spec", {}).get("template", {}).get("spec", {})
-        for container in spec.get("containers") or ():
-            for variable in container.get("env") or ():
-                if variable.get("name") == RUNS:
-                    return str(variable.get("value") or "") or None
+    for pod in Bundle(manifests).pods:
+        for container in pod.containers:
+            if place := pod.variables(container).get(RUNS):
+                return place
     return None
+
+
+def _writes_to(manifests: Sequence[Manifest], runs: str | None) -> bool:
+    return runs is None or runs_of(manifests) in (None, runs)
 
 
 def _target_here() -> str | None:

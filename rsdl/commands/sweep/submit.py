@@ -28,7 +28,7 @@ def submit(choice: Choice, pace: Pace, *, runs: str | None = None) -> int:
     """
     scope = find_scope(choice)
     url = runs_url(runs)
-    hint = runs_of(scope.jobs)
+    hint = runs_of((*scope.jobs, *scope.others))
     if url is None and hint is not None:
         sys.stderr.write(f"no record is read; so that completed runs are known: --runs {hint}\n")
     return Submission(scope, pace, url).run()

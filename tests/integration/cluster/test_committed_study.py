@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from rsdl.cluster.manifest import load_manifests
-from rsdl.commands.sweep.scope import Choice
+from rsdl.commands.sweep.scope import Choice, find_scope, runs_of
 from rsdl.commands.sweep.submission import Pace
 from rsdl.commands.sweep.submit import submit
 from tests.integration.cluster.apiserver import ApiServer
@@ -41,3 +41,8 @@ def test_kubectl_applies_the_whole_folder(api: ApiServer, world: World):
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("job.batch/") == 27 == len(world.created)
+
+
+def test_where_its_runs_lie_is_told_as_a_url():
+    scope = find_scope(Choice(str(K8S)))
+    assert runs_of((*scope.jobs, *scope.others)) == "s3://rsdl/runs/hrrsi"
