@@ -65,6 +65,8 @@ def become(request: dict[str, Any]) -> None:
     os.chdir(request["cwd"])
     os.environ.update(request["env"])
     sys.argv = ["rsdl", *request["arguments"]]
+    # As in a terminal: whatever was started in the background has been told to ignore it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     faulthandler.register(signal.SIGUSR1, file=sys.stderr)
     if request["tell"] is not None:
         tell_of(*request["tell"])
