@@ -148,7 +148,10 @@ def close_run(session: Session, error: BaseException) -> BaseException:
         The error that the command ends with: that of the last checkpoint, if it is not in the run's
         folder, rather than the promise that the run can go on from there.
     """
-    error = _drain(session.folder.outbox, error)
+    try:
+        error = _drain(session.folder.outbox, error)
+    except KeyboardInterrupt as again:  # the second: nothing is waited for any more
+        error = again
     write_ending(session, error)
     return error
 

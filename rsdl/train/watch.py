@@ -27,6 +27,7 @@ from rsdl.train.meeting import MeetingPoint, open_store
 
 FAILURE = "failure"
 BEATS_TO_MISS = 5  # after a collective has failed: who is silent for so long is gone
+SECONDS_TO_GREET = 0.1  # between looks at the start, until all have been heard
 SECONDS_TO_RAISE = 5.0  # for the main thread, once a failure is known
 SECONDS_TO_UNWIND = 60.0  # for the main thread, once it has raised
 
@@ -72,7 +73,7 @@ class Watch:
         self._number = 0
         self._others: dict[int, tuple[Beat, float]] = {}  # and when it was news
         self._clock = 0.0  # seconds that this process was awake
-        self._answered = 0.0  # by that clock, the last exchange with the store
+        self._answered: float | None = None  # by that clock, the last exchange with the store
         self._refused = False  # whether the store is known to be gone
         self._to_post: Failure | None = None
         self._failure: Failure | None = None
@@ -144,7 +145,7 @@ class Watch:
 
     def _find_silent(self, limit_s: float) -> Failure | None:
         """Return the failure that one rank's silence of ``limit_s`` seconds means, or ``None``."""
-        if not self._answered and not self._others:
+        if self._answered is None:
             return None  # the store may still be starting; whoever waits for it has a limit
         away = self._clock - self._answered
         if away > limit_s or (self._refused and away > BEATS_TO_MISS * self._interval_s):
@@ -203,10 +204,11 @@ class Watch:
                 self._talk(store, closing)
                 self._answered, self._refused = self._clock, False
             except dist.DistError:
-                store, self._refused = None, self._answered > 0
+                store, self._refused = None, self._answered is not None
             if closing:
                 return
-            self._wake.wait(self._interval_s)
+            # Who is gone at once shall be known by name, too.
+            self._wake.wait(self._interval_s if self._others else SECONDS_TO_GREET)
             self._wake.clear()
 
     def _talk(self, store: Store, closing: bool) -> None:

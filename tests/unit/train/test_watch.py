@@ -94,7 +94,7 @@ def test_a_rank_that_lives_and_does_not_come_is_named_but_not_by_itself(watches:
     for rank in (0, 1):
         watches[rank].note(7, "training")
     wait_until(lambda: watches[2]._others[1][0].step == 7 == watches[2]._others[0][0].step)
-    wait_until(lambda: 2 in watches[0]._others)
+    wait_until(lambda: 2 in watches[0]._others and watches[0]._others[1][0].step == 7)
     blamed = watches[0]._find_behind()
     assert blamed.rank == 2 and "does not come forward" in blamed.text and blamed.lost
     # Whoever is behind waited for the others at its own place, and in vain.
