@@ -85,7 +85,8 @@ class WrittenLoop:
         self.device = batches[0].images.device
         self.batches = batches
         network = timm.create_model(config.model.name, num_classes=len(manifest.classes))
-        self.network = network.to(self.device, memory_format=torch.channels_last).train()
+        network = network.to(self.device).to(memory_format=torch.channels_last)
+        self.network = network.train()
         self.optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=0.05)
         num_steps = config.trainer.max_epochs * len(batches)
         self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, num_steps)

@@ -211,8 +211,8 @@ def seed_generators(seed: int, device: torch.device) -> None:
     """
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":
-        index = torch.cuda.current_device() if device.index is None else device.index
-        torch.cuda.default_generators[index].manual_seed(seed)
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)
 
 
 def average_weights(network: nn.Module, decay: float | None) -> Any:  # noqa: ANN401 - timm's type
