@@ -14,16 +14,10 @@ process to the first optimizer step, each beside what Python and PyTorch alone t
 
 import argparse
 import math
-import resource
-import shutil
 import statistics
-import subprocess
-import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +25,12 @@ import timm
 import torch
 import torch.nn.functional as F
 
-from benchmarks.contender import ROOT
 from benchmarks.crowd import write_crowd
 from benchmarks.first_step import MODEL
 from benchmarks.machine import describe_versions
-from benchmarks.measure import Aim, Row, Table, build_result, run_benchmark, take_turns
+from benchmarks.measure import Aim, Row, Table, build_result, run_benchmark
 from benchmarks.plain_loop import Spent, take_epochs
-from benchmarks.resume import FirstStep, write_config
+from benchmarks.startup import measure_start
 from rsdl.commands.session import Session
 from rsdl.config.load import validate
 from rsdl.config.run import RunConfig
@@ -49,9 +42,7 @@ from rsdl.data.plan import SamplingPlan, Share
 from rsdl.train.trainer import choose_precision
 
 SHARE_OF_PLAIN = 0.97
-HELP_S, FIRST_STEP_S = 0.5, 6.0
 PLAIN, OURS = "hand-written loop", "rsdl train"
-IMPORTS = "import torch, pytorch_lightning, timm"
 
 
 class HeldBatches:
@@ -207,78 +198,6 @@ def copy(batch: Batch) -> Batch:
     """Return a batch in memory of its own."""
     names = ("images", "targets", "valid", "samples", "uniforms")
     return replace(batch, **{name: getattr(batch, name).clone() for name in names})
-
-
-def measure_start(url: str, work: Path, rounds: int) -> list[Table]:
-    """Return the tables of starting: the help, and a training up to its first step."""
-    config = write_config(url, work / "runs")
-    python = [sys.executable, "-c"]
-    helps = {
-        "Python alone": Timed(lambda: run_quietly([*python, "pass"])),
-        "rsdl --help": Timed(lambda: run_quietly([sys.executable, "-m", "rsdl", "--help"])),
-    }
-    first = FirstStep(["rsdl", str(config)])
-    starts = {
-        f'python -c "{IMPORTS}"': Timed(lambda: run_quietly([*python, IMPORTS])),
-        "rsdl train, to its first step": Timed(
-            first, partial(shutil.rmtree, work / "runs" / "resume", ignore_errors=True)
-        ),
-    }
-    return [
-        start_table("Start of the command line", helps, HELP_S, rounds),
-        start_table(
-            f"Start of a training ({MODEL}, packed data set)", starts, FIRST_STEP_S, rounds
-        ),
-    ]
-
-
-def start_table(title: str, contenders: Mapping[str, "Timed"], bound: float, rounds: int) -> Table:
-    """Return a table of seconds; the last contender is ours, and has to keep the bound."""
-    figures = take_turns(contenders, rounds=rounds)
-    rows = [
-        # Of the rounds that count; one has warmed up.
-        Row(name, values, facts={"CPU s": statistics.median(contenders[name].cpu_s[1:])})
-        for name, values in figures.items()
-    ]
-    ours = rows[-1]
-    aim = Aim(f"{ours.name}: seconds", statistics.median(ours.values), bound, at_least=False)
-    return Table(title, "s", rows[0].name, rows, [aim])
-
-
-class Timed:
-    """Something that runs a child process: times it, and keeps the child's processor time.
-
-    Args:
-        work: Runs it.
-        prepare: Comes before, off the clock.
-    """
-
-    def __init__(
-        self, work: Callable[[], object], prepare: Callable[[], object] = lambda: None
-    ) -> None:
-        self._work = work
-        self._prepare = prepare
-        self.cpu_s: list[float] = []
-
-    def __call__(self) -> float:
-        """Return seconds."""
-        self._prepare()
-        before, begin = children_cpu_s(), time.perf_counter()
-        self._work()
-        seconds = time.perf_counter() - begin
-        self.cpu_s.append(children_cpu_s() - before)
-        return seconds
-
-
-def children_cpu_s() -> float:
-    """Return the processor time of children that have ended."""
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
-
-
-def run_quietly(command: Sequence[str]) -> None:
-    """Run a command that has to succeed."""
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
 
 
 def main() -> None:
