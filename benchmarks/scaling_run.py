@@ -207,10 +207,10 @@ def cores(run: LargeRun) -> list[str]:
     return [
         "### Cores",
         "",
-        f"Cores that loading keeps busy for one GPU: measured CPU time of an image ({run.side_px} px: "
-        f"{loading_ms('rsdl', run.side_px):.2f} ms from JPEG) times the rate above. The decoded tier "
-        f"would take {pixels_gb:,.0f} GB of disk for all pixels. Smaller tiles are cheaper: one of "
-        f"256 px takes {loading_ms('rsdl', 256):.2f} ms.",
+        "Cores that loading keeps busy for one GPU: measured CPU time of an image "
+        f"({run.side_px} px: {loading_ms('rsdl', run.side_px):.2f} ms from JPEG) times the rate "
+        f"above. The decoded tier would take {pixels_gb:,.0f} GB of disk for all pixels. Smaller "
+        f"tiles are cheaper: one of 256 px takes {loading_ms('rsdl', 256):.2f} ms.",
         "",
         *table(["", *(f"{card}, {words}" for card in CARDS for words in ways)], rows),
     ]
