@@ -209,6 +209,9 @@ def seed_generators(seed: int, device: torch.device) -> None:
         seed: At least 0, below 2^63.
         device: What this process trains on.
     """
+    if device.type not in ("cpu", "cuda"):
+        torch.manual_seed(seed)
+        return
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":
         with torch.cuda.device(device):
