@@ -12,6 +12,8 @@ for both, and the first of each is not counted.
 import argparse
 import tempfile
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,7 +26,7 @@ from torch import Tensor
 from benchmarks.machine import describe_versions
 from benchmarks.measure import Row, Table, build_result, run_benchmark
 from rsdl.commands.ranks import find_ranks
-from rsdl.commands.session import Begun, open_session
+from rsdl.commands.session import Begun, Session, open_session
 from rsdl.config.load import validate
 from rsdl.config.run import RunConfig
 from rsdl.data.crop import CropRule
@@ -76,11 +78,10 @@ class PlainLoop:
         self.mean = pixels.mean((0, 2, 3))[None, :, None, None]
         self.std = pixels.std((0, 2, 3))[None, :, None, None]
 
-    def run_epoch(self) -> float:
-        """Train one epoch; return seconds per image."""
+    def run_epoch(self) -> None:
+        """Train one epoch."""
         order = torch.randperm(len(self.images))
         num_batches = len(order) // self.batch_size
-        begin = time.perf_counter()
         for number in range(num_batches):
             rows = order[number * self.batch_size : (number + 1) * self.batch_size]
             batch = self.images[rows]
@@ -93,7 +94,6 @@ class PlainLoop:
             loss.backward()  # type: ignore[no-untyped-call]
             self.optimizer.step()
             self.schedule.step()
-        return (time.perf_counter() - begin) / (num_batches * self.batch_size)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -120,7 +120,12 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             "trainer": {"accelerator": "cpu", "max_epochs": 1 + options.rounds},
         }
     )
-    plain, ours = measure(config, DataSet(config.data))
+    dataset = DataSet(config.data)
+    steps = len(dataset.split("train", "train").index) // options.batch_size
+    reference = build_plain_loop(dataset, config, config.trainer.max_epochs * steps)
+    num_images = steps * options.batch_size
+    spent = take_epochs(config, reference.run_epoch)
+    plain, ours = ([epoch.seconds / num_images for epoch in epochs] for epochs in spent)
     rows = [
         Row("plain loop", [1e3 * value for value in plain], "one batch after another from memory"),
         Row("rsdl train", [1e3 * value for value in ours], "from shards, without validation"),
@@ -132,25 +137,68 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     return build_result("plain_loop", title, [table], options=vars(options), versions=versions)
 
 
-def measure(config: RunConfig, dataset: DataSet) -> tuple[list[float], list[float]]:
-    """Return seconds per image of each counted epoch, plain and ours, taken in turn."""
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What an epoch took.
+
+    Attributes:
+        seconds: Time that passed.
+        cpu_s: Processor time of this process.
+    """
+
+    seconds: float
+    cpu_s: float
+
+
+class Clock:
+    """Tells what has passed since it was started; a GPU has done its work by then."""
+
+    def __init__(self) -> None:
+        self._begin = self._now()
+
+    def read(self) -> Spent:
+        """Return what was spent."""
+        now = self._now()
+        return Spent(now[0] - self._begin[0], now[1] - self._begin[1])
+
+    @staticmethod
+    def _now() -> tuple[float, float]:
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        return time.perf_counter(), time.process_time()
+
+
+def take_epochs(
+    config: RunConfig,
+    reference: Callable[[], None],
+    prepare: Callable[[Session], None] = lambda session: None,
+) -> tuple[list[Spent], list[Spent]]:
+    """Train without validation, and let a reference train an epoch after each of ours.
+
+    Args:
+        config: What is trained; the first epoch of each is not counted.
+        reference: Trains an epoch.
+        prepare: Gets everything that the run works with, before it begins.
+
+    Returns:
+        What each epoch that counts has taken, of the reference and ours.
+    """
     import pytorch_lightning as pl
 
-    epochs = config.trainer.max_epochs
-    steps = len(dataset.split("train", "train").index) // config.data.batch_size
-    reference = build_plain_loop(dataset, config, epochs * steps)
-    plain: list[float] = []
-    ours: list[float] = []
+    theirs: list[Spent] = []
+    ours: list[Spent] = []
 
     class Turns(pl.Callback):
         """Times our epochs, and runs the reference between them."""
 
         def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-            self.begin = time.perf_counter()
+            self.clock = Clock()
 
         def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-            ours.append((time.perf_counter() - self.begin) / (steps * config.data.batch_size))
-            plain.append(reference.run_epoch())
+            ours.append(self.clock.read())
+            clock = Clock()
+            reference()
+            theirs.append(clock.read())
 
     with tempfile.TemporaryDirectory() as output:
         folder = RunFolder(connect(output))
@@ -160,8 +208,9 @@ def measure(config: RunConfig, dataset: DataSet) -> tuple[list[float], list[floa
         session = open_session(config, folder, Begun(), ranks, Console(quiet=True))
         session.trainer.callbacks.append(Turns())  # type: ignore[attr-defined]
         session.trainer.limit_val_batches = 0
+        prepare(session)
         session.trainer.fit(session.module, datamodule=session.data)
-    return plain[1:], ours[1:]
+    return theirs[1:], ours[1:]
 
 
 def main() -> None:

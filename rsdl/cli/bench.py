@@ -21,8 +21,9 @@ def bench(
     """Measure speed as ratios against a reference in the same run.
 
     loader: images/s beside ImageFolder, WebDataset, Streaming, LitData, DALI and FFCV. store: CPU a
-    GB from a Ceph gateway beside other clients. train: a step beside a hand-written loop. resume:
-    start to first step, early and late in an epoch. scale: bytes that a cluster draws, simulated.
+    GB from a Ceph gateway beside other clients. train: steps/s beside a hand-written loop, and how
+    long it takes to start. resume: start to first step, early and late in an epoch. scale: bytes
+    that a cluster draws, simulated.
 
     What follows NAME goes to the benchmark: "rsdl bench loader -- --help" shows its options. Peers
     come with the extra "bench"; one that is not installed is left out, and the table says so.

@@ -11,7 +11,7 @@ from rsdl.core.errors import ConfigError, InputError
 BENCHMARKS = {
     "loader": "loader",
     "store": "store",
-    "train": "plain_loop",
+    "train": "overhead",
     "resume": "resume",
     "scale": "scale",
 }

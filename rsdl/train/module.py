@@ -192,11 +192,30 @@ class TrainingModule(pl.LightningModule):
         """Make dropout a function of (seed, step, rank), so that a resume repeats it exactly."""
         micro = batch_idx % self._accumulate
         key = key_of(self.seed, self.global_step, micro, self.global_rank, "step")
-        torch.manual_seed(key & 0x7FFFFFFFFFFFFFFF)
+        seed_generators(key & 0x7FFFFFFFFFFFFFFF, self.device)
 
     @property
     def _accumulate(self) -> int:
         return int(self.trainer.accumulate_grad_batches)
+
+
+def seed_generators(seed: int, device: torch.device) -> None:
+    """Seed the generators of the host and of one device, as ``torch.manual_seed`` would.
+
+    That one asks for every kind of device that there may be, and where one is not in use it formats
+    a stack trace: 0.3 ms a step.
+
+    Args:
+        seed: At least 0, below 2^63.
+        device: What this process trains on.
+    """
+    if device.type not in ("cpu", "cuda"):
+        torch.manual_seed(seed)
+        return
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)
 
 
 def average_weights(network: nn.Module, decay: float | None) -> Any:  # noqa: ANN401 - timm's type

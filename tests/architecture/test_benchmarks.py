@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import scaling
 from benchmarks.peers.catalog import PEERS
 from benchmarks.results import FOLDER, PAGE, read_results, render
 
@@ -68,3 +69,8 @@ def test_the_page_of_results_is_what_the_files_give() -> None:
     assert PAGE.exists() == bool(results)
     if results:
         assert PAGE.read_text() == render(results)
+
+
+@pytest.mark.slow
+def test_the_page_on_scaling_is_what_the_code_and_the_results_give() -> None:
+    assert scaling.PAGE.read_text() == scaling.render()

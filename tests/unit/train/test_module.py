@@ -5,11 +5,12 @@ import pytorch_lightning as pl
 import timm
 import torch
 from torch import nn
+from torch.nn import functional
 
 from rsdl.core.batch import Batch, Tally
 from rsdl.data.augment import Augment, AugmentConfig
 from rsdl.tasks.classification import ClassificationTask, TaskConfig
-from rsdl.train.module import TrainingModule, average_weights
+from rsdl.train.module import TrainingModule, average_weights, seed_generators
 from rsdl.train.optim import OptimConfig
 from rsdl.train.position import Position, set_progress
 
@@ -185,3 +186,23 @@ def test_tta_scores_do_not_depend_on_how_the_image_is_turned():
         _, two = module.predict_batch(turned)
     assert torch.allclose(one, two, atol=1e-6)
     assert torch.allclose(one.sum(1), torch.ones(4))
+
+
+@pytest.mark.parametrize("seed", [0, 12345, (1 << 63) - 1])
+def test_a_step_is_seeded_as_torch_would_seed_it(seed: int) -> None:
+    torch.manual_seed(seed)
+    expected = torch.rand(5), functional.dropout(torch.ones(50))
+    seed_generators(seed, torch.device("cpu"))
+    assert torch.equal(torch.rand(5), expected[0])
+    assert torch.equal(functional.dropout(torch.ones(50)), expected[1])
+
+
+@pytest.mark.gpu
+def test_a_step_on_a_gpu_is_seeded_as_torch_would_seed_it() -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    device = torch.device("cuda", torch.cuda.current_device())
+    torch.manual_seed(7)
+    expected = torch.rand(5, device=device)
+    seed_generators(7, device)
+    assert torch.equal(torch.rand(5, device=device), expected)
