@@ -1,4 +1,4 @@
-"""The loaders by name: where each is set up, what it needs, and whose advice it follows."""
+"""Loaders and packers by name: where each is set up, what it needs, whose advice it follows."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -7,7 +7,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """One loader.
+    """One loader or packer.
 
     Attributes:
         module: File beside this one; has ``build(task, ...)``, which converts once what it must.
@@ -87,3 +87,40 @@ PEERS: dict[str, Peer] = {
         {"mode": "raw"},
     ),
 }
+
+STREAMING_DOCS = "https://docs.mosaicml.com/projects/streaming/en/stable"
+PACKERS: dict[str, Peer] = {
+    "rsdl data pack": _ours("pack_ours"),
+    "MosaicML MDSWriter": Peer(
+        "pack_mds",
+        ("mosaicml-streaming", "pillow"),
+        EXTRA,
+        f"{STREAMING_DOCS}/preparing_datasets/parallel_dataset_conversion.html",
+    ),
+    "MosaicML MDSWriter, SHA-256": Peer(
+        "pack_mds",
+        ("mosaicml-streaming", "pillow"),
+        EXTRA,
+        f"{STREAMING_DOCS}/preparing_datasets/parallel_dataset_conversion.html",
+        {"hashed": True},
+    ),
+    "LitData optimize": Peer(
+        "pack_litdata",
+        ("litdata",),
+        EXTRA,
+        "https://github.com/Lightning-AI/litData/blob/main/README.md",
+    ),
+    "webdataset ShardWriter": Peer(
+        "pack_webdataset",
+        ("webdataset",),
+        EXTRA,
+        "https://github.com/webdataset/webdataset/blob/main/README.md",
+    ),
+}
+TILERS: dict[str, Peer] = {
+    "rsdl data pack geotiff": _ours("tile_ours"),
+    "rasterio windows, saved": _ours("tile_rasterio", save=True),
+    "rasterio windows, dropped": _ours("tile_rasterio"),
+}
+
+ALL = PEERS | PACKERS | TILERS

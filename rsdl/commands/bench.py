@@ -13,6 +13,7 @@ BENCHMARKS = {
     "store": "store",
     "train": "plain_loop",
     "resume": "resume",
+    "pack": "pack",
     "scale": "scale",
 }
 
