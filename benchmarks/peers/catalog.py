@@ -1,5 +1,6 @@
 """Loaders and packers by name: where each is set up, what it needs, whose advice it follows."""
 
+from collections import ChainMap
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,9 +30,9 @@ class Peer:
 EXTRA = 'pip install "rsdl-train[bench]"'
 
 
-def _ours(module: str, **arguments: bool) -> Peer:
-    packages = ("rsdl-train", "simplejpeg", "opencv-python-headless")
-    return Peer(module, packages, 'pip install -e ".[bench]"', "README.md", arguments, ours=True)
+def _ours(module: str, docs: str = "README.md", **arguments: bool) -> Peer:
+    packages = ("rsdl-train", "simplejpeg", "opencv-python-headless", "rasterio")
+    return Peer(module, packages, 'pip install -e ".[bench]"', docs, arguments, ours=True)
 
 
 PEERS: dict[str, Peer] = {
@@ -90,6 +91,7 @@ PEERS: dict[str, Peer] = {
 
 STREAMING_DOCS = "https://docs.mosaicml.com/projects/streaming/en/stable"
 PACKERS: dict[str, Peer] = {
+    "rsdl data pack, --decode sample": _ours("pack_ours", sampled=True),
     "rsdl data pack": _ours("pack_ours"),
     "MosaicML MDSWriter": Peer(
         "pack_mds",
@@ -117,10 +119,11 @@ PACKERS: dict[str, Peer] = {
         "https://github.com/webdataset/webdataset/blob/main/README.md",
     ),
 }
+WINDOWS_DOCS = "https://rasterio.readthedocs.io/en/stable/topics/windowed-rw.html"
 TILERS: dict[str, Peer] = {
     "rsdl data pack geotiff": _ours("tile_ours"),
-    "rasterio windows, saved": _ours("tile_rasterio", save=True),
-    "rasterio windows, dropped": _ours("tile_rasterio"),
+    "rasterio windows, saved": _ours("tile_rasterio", WINDOWS_DOCS, save=True),
+    "rasterio windows, dropped": _ours("tile_rasterio", WINDOWS_DOCS),
 }
 
-ALL = PEERS | PACKERS | TILERS
+ALL: Mapping[str, Peer] = ChainMap(PEERS, PACKERS, TILERS)

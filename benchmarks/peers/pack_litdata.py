@@ -7,7 +7,7 @@ from pathlib import Path
 from litdata import optimize
 
 from benchmarks.peers.litdata_streaming import read_sample
-from benchmarks.peers.task import Counter, Feed, Task
+from benchmarks.peers.task import SHARD_BYTES, Counter, Feed, Task
 
 
 def build(task: Task) -> Feed:
@@ -21,7 +21,7 @@ def build(task: Task) -> Feed:
             fn=read_sample,
             inputs=images,
             output_dir=str(out),
-            chunk_bytes="64MB",
+            chunk_bytes=SHARD_BYTES,
             num_workers=task.workers,
             start_method="fork",
             verbose=False,

@@ -9,7 +9,7 @@ from PIL import Image
 from streaming import MDSWriter
 from streaming.base.util import merge_index
 
-from benchmarks.peers.task import Counter, Feed, Task
+from benchmarks.peers.task import SHARD_BYTES, Counter, Feed, Task
 
 COLUMNS = {"image": "jpeg", "label": "int"}
 Part = tuple[str, list[tuple[Path, int]], list[str]]
@@ -18,7 +18,7 @@ Part = tuple[str, list[tuple[Path, int]], list[str]]
 def convert(part: Part) -> int:
     """Write one part into a folder of its own; an opened JPEG is stored as it is."""
     out, images, hashes = part
-    with MDSWriter(out=out, columns=COLUMNS, hashes=hashes) as writer:
+    with MDSWriter(out=out, columns=COLUMNS, hashes=hashes, size_limit=SHARD_BYTES) as writer:
         for path, label in images:
             writer.write({"image": Image.open(path), "label": label})
     return len(images)

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import webdataset as wds
 
-from benchmarks.peers.task import Counter, Feed, Task
+from benchmarks.peers.task import SHARD_BYTES, Counter, Feed, Task
 
-SHARD_BYTES = 64 << 20
 Part = tuple[str, list[tuple[Path, int]]]
 
 

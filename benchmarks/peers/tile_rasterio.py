@@ -4,6 +4,7 @@ After https://rasterio.readthedocs.io/en/stable/topics/windowed-rw.html
 """
 
 import shutil
+from itertools import pairwise
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -23,7 +24,7 @@ def loop(part: Part) -> int:
         for row, col in corners:
             pixels = scene.read(window=Window(col, row, tile, tile))
             if out is not None:
-                np.save(Path(out) / f"{row}_{col}.npy", np.moveaxis(pixels, 0, 2))
+                np.save(Path(out) / f"{row}_{col}.npy", pixels)
     return len(corners)
 
 
@@ -48,7 +49,7 @@ def build(task: Task, *, save: bool = False) -> Feed:
     bounds = [len(corners) * number // task.workers for number in range(task.workers + 1)]
     parts = [
         (task.images, tile, corners[first:last], str(out) if save else None)
-        for first, last in zip(bounds, bounds[1:], strict=False)
+        for first, last in pairwise(bounds)
     ]
     pool = get_context("spawn").Pool(task.workers)
 
