@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
-from benchmarks.peers.catalog import PEERS
+from benchmarks.peers.catalog import ALL
 from benchmarks.peers.task import Task
 
 ROOT = Path(__file__).parents[1]
@@ -50,6 +50,11 @@ class Contender:
         self.note = ""
         self.versions: dict[str, str] = {}
         self._tell(task.to_json())
+
+    @property
+    def pid(self) -> int:
+        """The process."""
+        return self._process.pid
 
     def __enter__(self) -> Self:
         return self
@@ -97,7 +102,7 @@ class Contender:
         assert self._process.stdout is not None
         answer = json.loads(self._process.stdout.readline() or '{"failed": "died"}')
         if "missing" in answer:
-            install = PEERS[self.name].install
+            install = ALL[self.name].install
             raise AbsentError(f"not installed (no module {answer['missing']}): {install}")
         if "failed" in answer:
             raise AbsentError(f"failed: {answer['failed']}; see {self._log.name}")

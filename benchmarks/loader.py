@@ -16,7 +16,7 @@ import re
 import statistics
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +27,7 @@ import simplejpeg
 from benchmarks.contender import AbsentError, Contender
 from benchmarks.imagery import cut_images, list_images
 from benchmarks.measure import Aim, Row, Table, build_result, run_benchmark, take_turns
-from benchmarks.peers.catalog import PEERS
+from benchmarks.peers.catalog import PEERS, Peer
 from benchmarks.peers.task import Task
 from rsdl.data.pack import PackOptions, pack
 from rsdl.data.sources.folder import FolderSource
@@ -180,13 +180,13 @@ def make_row(contender: Contender, figures: list[float]) -> Row:
     return Row(contender.name, figures, contender.note, {"CPU ms/image": cpu_ms})
 
 
-def python_of(name: str, choices: Sequence[str]) -> str:
+def python_of(name: str, choices: Sequence[str], peers: Mapping[str, Peer] = PEERS) -> str:
     """Return the Python for a contender: its own, that of all peers, or this one."""
     named = dict(choice.split("=", 1) for choice in choices if "=" in choice)
     general = [choice for choice in choices if "=" not in choice]
     if name in named:
         return named[name]
-    return sys.executable if PEERS[name].ours or not general else general[-1]
+    return sys.executable if peers[name].ours or not general else general[-1]
 
 
 def describe(task: Task) -> str:

@@ -1,5 +1,6 @@
-"""The loaders by name: where each is set up, what it needs, and whose advice it follows."""
+"""Loaders and packers by name: where each is set up, what it needs, whose advice it follows."""
 
+from collections import ChainMap
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """One loader.
+    """One loader or packer.
 
     Attributes:
         module: File beside this one; has ``build(task, ...)``, which converts once what it must.
@@ -29,9 +30,9 @@ class Peer:
 EXTRA = 'pip install "rsdl-train[bench]"'
 
 
-def _ours(module: str, **arguments: bool) -> Peer:
-    packages = ("rsdl-train", "simplejpeg", "opencv-python-headless")
-    return Peer(module, packages, 'pip install -e ".[bench]"', "README.md", arguments, ours=True)
+def _ours(module: str, docs: str = "README.md", **arguments: bool) -> Peer:
+    packages = ("rsdl-train", "simplejpeg", "opencv-python-headless", "rasterio")
+    return Peer(module, packages, 'pip install -e ".[bench]"', docs, arguments, ours=True)
 
 
 PEERS: dict[str, Peer] = {
@@ -87,3 +88,42 @@ PEERS: dict[str, Peer] = {
         {"mode": "raw"},
     ),
 }
+
+STREAMING_DOCS = "https://docs.mosaicml.com/projects/streaming/en/stable"
+PACKERS: dict[str, Peer] = {
+    "rsdl data pack, --decode sample": _ours("pack_ours", sampled=True),
+    "rsdl data pack": _ours("pack_ours"),
+    "MosaicML MDSWriter": Peer(
+        "pack_mds",
+        ("mosaicml-streaming", "pillow"),
+        EXTRA,
+        f"{STREAMING_DOCS}/preparing_datasets/parallel_dataset_conversion.html",
+    ),
+    "MosaicML MDSWriter, SHA-256": Peer(
+        "pack_mds",
+        ("mosaicml-streaming", "pillow"),
+        EXTRA,
+        f"{STREAMING_DOCS}/preparing_datasets/parallel_dataset_conversion.html",
+        {"hashed": True},
+    ),
+    "LitData optimize": Peer(
+        "pack_litdata",
+        ("litdata",),
+        EXTRA,
+        "https://github.com/Lightning-AI/litData/blob/main/README.md",
+    ),
+    "webdataset ShardWriter": Peer(
+        "pack_webdataset",
+        ("webdataset",),
+        EXTRA,
+        "https://github.com/webdataset/webdataset/blob/main/README.md",
+    ),
+}
+WINDOWS_DOCS = "https://rasterio.readthedocs.io/en/stable/topics/windowed-rw.html"
+TILERS: dict[str, Peer] = {
+    "rsdl data pack geotiff": _ours("tile_ours"),
+    "rasterio windows, saved": _ours("tile_rasterio", WINDOWS_DOCS, save=True),
+    "rasterio windows, dropped": _ours("tile_rasterio", WINDOWS_DOCS),
+}
+
+ALL: Mapping[str, Peer] = ChainMap(PEERS, PACKERS, TILERS)

@@ -15,13 +15,13 @@ import traceback
 from typing import Any, TextIO
 
 from benchmarks.machine import describe_versions
-from benchmarks.peers.catalog import PEERS
+from benchmarks.peers.catalog import ALL
 from benchmarks.peers.task import Counter, Feed, Task
 
 
 def serve(name: str, inlet: TextIO, outlet: TextIO) -> None:
     """Build the loader called ``name`` and run its turns until ``inlet`` ends."""
-    peer = PEERS[name]
+    peer = ALL[name]
     task = Task.from_json(inlet.readline())
     try:
         module = importlib.import_module(f"benchmarks.peers.{peer.module}")

@@ -11,6 +11,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+# Of a packer: small enough that some thousands of images make several shards.
+SHARD_BYTES = 16 << 20
+
 
 @dataclass(frozen=True, slots=True)
 class Task:

@@ -13,6 +13,7 @@ BENCHMARKS = {
     "store": "store",
     "train": "overhead",
     "resume": "resume",
+    "pack": "pack",
     "scale": "scale",
 }
 

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 from rich.console import Console
 from rich.progress import (
@@ -65,10 +66,17 @@ def prepare(
 
 
 def pack_folder(
-    src: str, *, out: str, name: str | None, fractions: Fractions, seed: int, options: PackOptions
+    src: str,
+    *,
+    out: str,
+    name: str | None,
+    fractions: Fractions,
+    seed: int,
+    options: PackOptions,
+    decode: Literal["all", "sample"] = "all",
 ) -> int:
     """Pack a class-per-folder tree."""
-    source = FolderSource(Path(src), fractions=fractions, seed=seed, name=name)
+    source = FolderSource(Path(src), fractions=fractions, seed=seed, name=name, decode=decode)
     return pack_source(source, out, options)
 
 

@@ -160,6 +160,15 @@ def jpeg_size(data: bytes) -> tuple[int, int]:
     return height, width
 
 
+def jpeg_bands(data: bytes) -> int:
+    """Return the bands of a JPEG from its header: 1, 3, or 0 where it is neither or none."""
+    try:
+        space = simplejpeg.decode_jpeg_header(data)[2].upper()
+    except ValueError:
+        return 0
+    return {"GRAY": 1, "YCBCR": 3, "RGB": 3}.get(space, 0)
+
+
 def shrunk_size(height: int, width: int, shorter: int | None) -> tuple[int, int]:
     """Return the size of an image whose shorter side is at most ``shorter`` pixels."""
     side = min(height, width)

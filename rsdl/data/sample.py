@@ -29,7 +29,8 @@ class Sample:
         label: Class index.
         meta: What the ``json`` member says: class name, source file, and for georeferenced imagery
             ``crs``, ``transform`` (six numbers, as in rasterio's Affine) and ``bounds``.
-        pixels: The decoded image, ``[H, W, C]``.
+        pixels: The decoded image, ``[H, W, C]``; ``None`` where the source was told not to decode
+            every image. Statistics are those of the others.
         valid: Which pixels hold data, ``[H, W]`` bool; ``None`` where all do.
     """
 
@@ -38,7 +39,7 @@ class Sample:
     image: bytes
     label: int
     meta: dict[str, Any]
-    pixels: NDArray[Any]
+    pixels: NDArray[Any] | None
     valid: NDArray[np.bool_] | None = None
 
 

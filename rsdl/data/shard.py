@@ -22,6 +22,7 @@ from rsdl.storage.store import Store
 
 WORK = ".packing/"
 Progress = Callable[[int, int], None]
+META = json.JSONEncoder(sort_keys=True, ensure_ascii=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +120,7 @@ def pack_shard(
                 sample = None
             if sample is not None:
                 rows.append(_add(writer, sample))
-                if plan.split == "train":
+                if plan.split == "train" and sample.pixels is not None:
                     statistics = statistics.merge(BandStatistics.of(sample.pixels, sample.valid))
             tally.add(1)
         sha256 = writer.close()
@@ -134,7 +135,7 @@ def pack_shard(
 def _add(writer: TarWriter, sample: Sample) -> Row:
     image = writer.add(f"{sample.key}.{sample.extension}", sample.image)
     writer.add(f"{sample.key}.cls", str(sample.label).encode())
-    text = json.dumps(sample.meta, sort_keys=True, ensure_ascii=False)
+    text = META.encode(sample.meta)
     meta = writer.add(f"{sample.key}.json", text.encode(errors="backslashreplace"))
     return Row(
         key=sample.key,

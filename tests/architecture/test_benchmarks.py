@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import scaling
-from benchmarks.peers.catalog import PEERS
+from benchmarks.peers.catalog import ALL
 from benchmarks.results import FOLDER, PAGE, read_results, render
 
 ROOT = Path(__file__).parents[2]
@@ -49,7 +49,7 @@ def test_the_guide_knows_every_benchmark_and_every_peer() -> None:
     guide = (ROOT / "benchmarks" / "README.md").read_text()
     for name in BENCHMARKS:
         assert f"python -m benchmarks.{name}" in guide
-    for name, peer in PEERS.items():
+    for name, peer in ALL.items():
         assert name in guide
         assert peer.docs in guide
 
@@ -57,7 +57,7 @@ def test_the_guide_knows_every_benchmark_and_every_peer() -> None:
 def test_every_peer_has_its_file_and_is_in_the_extra_or_says_how_it_is_built() -> None:
     extra = re.search(r"\nbench = \[(.*?)\n\]", (ROOT / "pyproject.toml").read_text(), re.DOTALL)
     assert extra is not None
-    for peer in PEERS.values():
+    for peer in ALL.values():
         assert (ROOT / "benchmarks" / "peers" / f"{peer.module}.py").exists()
         wheel = peer.packages[0]
         ours = peer.ours or wheel in ("torchvision", "webdataset")

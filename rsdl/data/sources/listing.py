@@ -111,7 +111,7 @@ def _class_folders(folder: Path) -> list[str]:
     for entry in _scan(folder):
         if entry.is_dir():
             folders.append(entry.name)
-        elif Path(entry.name).suffix.lower() in SUFFIXES:
+        elif os.path.splitext(entry.name)[1].lower() in SUFFIXES:
             raise DataError(
                 str(folder),
                 f'holds the image "{entry.name}" outside any class folder',
@@ -147,7 +147,7 @@ def _walk(folder: Path, above: tuple[tuple[int, int], ...]) -> Iterator[tuple[st
             if entry.is_dir():
                 deeper = _walk(folder / entry.name, (*above, identity))
                 yield from ((f"{entry.name}/{path}", size) for path, size in deeper)
-            elif Path(entry.name).suffix.lower() in SUFFIXES:
+            elif os.path.splitext(entry.name)[1].lower() in SUFFIXES:
                 yield entry.name, entry.stat().st_size
     except OSError as error:
         raise translate(error, folder) from error
@@ -161,7 +161,7 @@ def _scan(folder: Path) -> list[os.DirEntry[str]]:
         raise translate(error, folder) from error
     for entry in kept:
         # Names become keys in a tar and lines in a manifest, and both are UTF-8.
-        if any("\ud800" <= character <= "\udfff" for character in entry.name):
+        if not entry.name.isascii() and any("\ud800" <= part <= "\udfff" for part in entry.name):
             shown = os.fsencode(entry.name).decode(errors="backslashreplace")
             raise DataError(str(folder), f'"{shown}" is not a UTF-8 name', "rename it")
     return kept

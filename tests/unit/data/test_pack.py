@@ -24,6 +24,7 @@ from rsdl.data.decode import decode_image
 from rsdl.data.index import open_index
 from rsdl.data.manifest import MANIFEST, load_manifest
 from rsdl.data.pack import PackOptions, pack
+from rsdl.data.sources import folder
 from rsdl.data.sources.folder import FolderSource
 from rsdl.storage.connect import connect
 
@@ -34,6 +35,7 @@ PACK = """
 import os, sys, time
 from pathlib import Path
 from rsdl.data import pack as packing
+from rsdl.data.sources import folder
 from rsdl.data.sources.folder import FolderSource
 from rsdl.storage.connect import connect
 
@@ -367,3 +369,55 @@ def test_an_output_that_is_a_file_is_one_line(image_tree: Path, tmp_path: Path):
     (tmp_path / "out").write_text("a file")
     with pytest.raises(StorageError, match=re.escape("is a file, not a folder")):
         pack_tree(image_tree, tmp_path / "out")
+
+
+def test_a_sample_of_the_images_gives_the_same_shards_and_nearly_the_same_statistics(
+    image_tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    whole = load_manifest(connect(str(pack_tree(image_tree, tmp_path / "all"))))
+    monkeypatch.setattr(folder, "SAMPLE", 5)
+    outs = []
+    for workers in (1, 3):
+        source = FolderSource(image_tree, fractions=FRACTIONS, decode="sample")
+        decoded = [
+            item
+            for plan in source.shards(14000)
+            for item in plan.items
+            if source.read(item).pixels is not None
+        ]
+        assert len(decoded) == 5, "18 of train, every fourth"
+        outs.append(tmp_path / f"sample-{workers}")
+        options = PackOptions(shard_bytes=14000, num_workers=workers)
+        sampled = pack(source, connect(str(outs[-1])), options)
+    assert digests(outs[0]) == digests(outs[1])
+    assert sampled.splits == whole.splits
+    pixels = [source.read(item).pixels.reshape(-1, 3) for item in decoded]  # type: ignore[union-attr]
+    assert sampled.mean == pytest.approx(np.concatenate(pixels).mean(0), rel=1e-9)
+    assert sampled.provenance["decoded"] == "sample"
+    assert "decoded" not in whole.provenance
+
+
+@pytest.mark.parametrize("damage", ["truncated", "empty", "renamed", "no header"])
+def test_a_jpeg_that_is_not_decoded_is_still_looked_at(
+    damage: str, image_tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(folder, "SAMPLE", 1)
+    source = FolderSource(image_tree, fractions=FRACTIONS, decode="sample")
+    item = next(
+        item
+        for plan in source.shards(14000)
+        for item in plan.items
+        if source.read(item).pixels is None
+    )
+    path = image_tree / item.path
+    data = path.read_bytes()
+    path.write_bytes(
+        {
+            "truncated": data[: len(data) // 2],
+            "empty": b"",
+            "renamed": b"\x89PNG\r\n\x1a\n" + data,
+            "no header": data[:3] + data[-2:],
+        }[damage]
+    )
+    with pytest.raises(CorruptSampleError, match=re.escape(item.path)):
+        pack(source, connect(str(tmp_path / "out")), PackOptions(num_workers=1))

@@ -7,7 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rsdl.core.errors import DataError
-from rsdl.data.tar import Member, TarWriter, hash_file, scan_tar, tar_bytes
+from rsdl.data.tar import (
+    FLUSH_BYTES,
+    Member,
+    TarWriter,
+    hash_file,
+    make_header,
+    scan_tar,
+    tar_bytes,
+)
 
 CONTENTS = st.dictionaries(
     st.text(
@@ -129,3 +137,21 @@ def test_names_that_are_no_utf8_are_spelt_out(tmp_path: Path):
 def test_keys_end_at_the_first_dot_of_the_last_part(name: str, key: str, extension: str):
     member = Member(name, 0, 0)
     assert (member.key, member.extension) == (key, extension)
+
+
+@given(
+    name=st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=120),
+    size=st.integers(0, 8**11 + 8),
+)
+def test_a_header_is_the_one_that_tarfile_writes(name: str, size: int):
+    info = tarfile.TarInfo(name)
+    info.size = size
+    info.mode = 0o644
+    assert make_header(name, size) == info.tobuf(tarfile.PAX_FORMAT)
+
+
+@pytest.mark.parametrize("num_bytes", [0, 1, FLUSH_BYTES - 1, FLUSH_BYTES, 3 * FLUSH_BYTES])
+def test_large_and_small_members_are_written_in_order(num_bytes: int):
+    contents = {"a": b"a", "b": bytes(range(256)) * (num_bytes // 256) + b"b", "c": b"c"}
+    with tarfile.open(fileobj=io.BytesIO(tar_bytes(contents))) as archive:
+        assert {m.name: archive.extractfile(m).read() for m in archive} == contents  # type: ignore[union-attr]

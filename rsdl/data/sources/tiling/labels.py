@@ -65,7 +65,8 @@ def majority(
     Returns:
         The class index, or ``None`` where no class covers enough.
     """
-    counts = np.bincount(painted[valid], minlength=num_classes + 1)
+    counted = painted.ravel() if valid.all() else painted[valid]
+    counts = np.bincount(counted, minlength=num_classes + 1)
     best = int(counts[1:].argmax())
     covered = int(counts[best + 1])
     return best if covered and covered >= min_cover * counts.sum() else None

@@ -1,0 +1,36 @@
+"""rsdl's packer: what ``rsdl data pack folder`` runs."""
+
+import contextlib
+import shutil
+import sys
+from pathlib import Path
+
+from benchmarks.peers.task import SHARD_BYTES, Counter, Feed, Task
+from rsdl.commands.data import pack_folder
+from rsdl.data.pack import PackOptions
+
+
+def build(task: Task, *, sampled: bool = False) -> Feed:
+    """Return the packer; each turn packs the whole tree into an empty folder.
+
+    Args:
+        task: What to do.
+        sampled: Whether to decode some of the images only.
+    """
+    out = Path(task.work) / "ours"
+    count = len(task.list_images())
+
+    def run_epoch(take: Counter) -> None:
+        options = PackOptions(shard_bytes=SHARD_BYTES, num_workers=task.workers)
+        with contextlib.redirect_stdout(sys.stderr):
+            pack_folder(
+                task.images, out=str(out), name=None, fractions=(0.8, 0.1, 0.1), seed=task.seed,
+                options=options, decode="sample" if sampled else "all",
+            )  # fmt: skip
+        take.count(count)
+
+    def reset() -> None:
+        shutil.rmtree(out, ignore_errors=True)
+
+    decoded = "some 500 decoded for statistics" if sampled else "all decoded, checked and measured"
+    return Feed(run_epoch, reset, note=f"threads; index, SHA-256, fsync; {decoded}")

@@ -1,0 +1,47 @@
+"""webdataset's ShardWriter, as its README has it: one writer a process."""
+
+import random
+import shutil
+from multiprocessing import get_context
+from pathlib import Path
+
+import webdataset as wds
+
+from benchmarks.peers.task import SHARD_BYTES, Counter, Feed, Task
+
+Part = tuple[str, list[tuple[Path, int]]]
+
+
+def write(part: Part) -> int:
+    """Write one part into shards of its own; bytes are stored as they are."""
+    pattern, images = part
+    with wds.ShardWriter(pattern, maxsize=SHARD_BYTES, verbose=0) as sink:
+        for path, label in images:
+            key = f"{path.parent.name}_{path.stem}"
+            sink.write({"__key__": key, "jpg": path.read_bytes(), "cls": label})
+    return len(images)
+
+
+def build(task: Task) -> Feed:
+    """Return the packer."""
+    out = Path(task.work) / "webdataset"
+    images = task.list_images()
+    random.Random(task.seed).shuffle(images)
+    parts = [
+        (str(out / f"train-{number}-%06d.tar"), images[number :: task.workers])
+        for number in range(task.workers)
+    ]
+
+    def run_epoch(take: Counter) -> None:
+        if task.workers == 1:
+            take.count(write(parts[0]))
+            return
+        with get_context("fork").Pool(task.workers) as pool:
+            for count in pool.imap(write, parts):
+                take.count(count)
+
+    def reset() -> None:
+        shutil.rmtree(out, ignore_errors=True)
+        out.mkdir(parents=True)
+
+    return Feed(run_epoch, reset, note="processes; no index, no checksums")

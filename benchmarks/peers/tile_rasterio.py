@@ -1,0 +1,64 @@
+"""A bare loop over the windows of a scene, in as many processes.
+
+After https://rasterio.readthedocs.io/en/stable/topics/windowed-rw.html
+"""
+
+import shutil
+from itertools import pairwise
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import rasterio
+from rasterio.windows import Window
+
+from benchmarks.peers.task import Counter, Feed, Task
+
+Part = tuple[str, int, list[tuple[int, int]], str | None]
+
+
+def loop(part: Part) -> int:
+    """Read tiles one after another; save each as ``.npy``, or drop it."""
+    path, tile, corners, out = part
+    with rasterio.open(path) as scene:
+        for row, col in corners:
+            pixels = scene.read(window=Window(col, row, tile, tile))
+            if out is not None:
+                np.save(Path(out) / f"{row}_{col}.npy", pixels)
+    return len(corners)
+
+
+def build(task: Task, *, save: bool = False) -> Feed:
+    """Return the loop; its processes live on from turn to turn.
+
+    Args:
+        task: What to do.
+        save: Whether tiles are written, a file each.
+    """
+    out = Path(task.work) / "tiles-rasterio"
+    tile = task.image_size
+    with rasterio.open(task.images) as scene:
+        height, width = scene.shape
+    # The last row and column are pulled back to end with the scene, as rsdl does.
+    corners = [
+        (min(row, height - tile), min(col, width - tile))
+        for row in range(0, height, tile)
+        for col in range(0, width, tile)
+    ]
+    # Neighbours go to one process, which then reads a block of the file once.
+    bounds = [len(corners) * number // task.workers for number in range(task.workers + 1)]
+    parts = [
+        (task.images, tile, corners[first:last], str(out) if save else None)
+        for first, last in pairwise(bounds)
+    ]
+    pool = get_context("spawn").Pool(task.workers)
+
+    def run_epoch(take: Counter) -> None:
+        for count in pool.imap(loop, parts):
+            take.count(count)
+
+    def reset() -> None:
+        shutil.rmtree(out, ignore_errors=True)
+        out.mkdir(parents=True)
+
+    return Feed(run_epoch, reset, note="processes" + ("; a file a tile, no fsync" if save else ""))
