@@ -87,6 +87,10 @@ class Witness(pl.Callback):
         self._lasts, self._enough, self._call = lasts, enough, call
 
     def on_train_batch_end(self, *_: object) -> None:
+        # Until it has begun the steps bide their time: there are few of them.
+        end = time.monotonic() + 0.5
+        while not self.steps and not self._lasts() and time.monotonic() < end:
+            time.sleep(0.005)
         self.steps += self._lasts()
         if self.steps == self._enough:
             self._call()
