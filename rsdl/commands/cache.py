@@ -99,7 +99,7 @@ def _tabulate(copies: Sequence[Copy]) -> Table:
 
 def _kind(copy: Copy) -> str:
     suffix = (copy.path if copy.is_whole else copy.path.with_suffix("")).suffix
-    return {".tar": "shards", ".npy": "indexes"}.get(suffix, f"*{suffix}" if suffix else "other")
+    return {".tar": "shards", ".npy": "indexes", "": "decoded pixels"}.get(suffix, f"*{suffix}")
 
 
 def _state(copy: Copy) -> str:
