@@ -144,18 +144,18 @@ class Rsdl:
 
 
 @contextmanager
-def open_nursery() -> Iterator["subprocess.Popen[str]"]:
-    """Run a process that forks commands, one at a time."""
+def open_nursery(script: Path = NURSERY) -> Iterator["subprocess.Popen[str]"]:
+    """Run a process that forks commands, as a script of ours does."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "120"}
     server = subprocess.Popen(
-        [sys.executable, str(NURSERY)],
+        [sys.executable, str(script)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
         env=environment,
     )
     assert server.stdin is not None and server.stdout is not None
-    assert "ready" in server.stdout.readline()
+    assert server.stdout.readline(), "it ended before it was ready"
     try:
         yield server
     finally:
@@ -246,20 +246,8 @@ class Troupe:
 @pytest.fixture(scope="session")
 def stage() -> Iterator["subprocess.Popen[str]"]:
     """Return the process that forks ranks."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "120"}
-    server = subprocess.Popen(
-        [sys.executable, str(TROUPE)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=environment,
-    )
-    assert server.stdin is not None and server.stdout is not None
-    assert server.stdout.readline()
-    yield server
-    server.stdin.close()
-    server.wait()
-    server.stdout.close()
+    with open_nursery(TROUPE) as server:
+        yield server
 
 
 @pytest.fixture
