@@ -74,3 +74,4 @@ def meet(ranks: Ranks, config: TrainerConfig) -> None:
         check=ranks.watch.check,
     )
     ranks.agreement = Agreement(group)
+    ranks.watch.greet()

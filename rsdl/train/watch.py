@@ -28,6 +28,7 @@ from rsdl.train.meeting import MeetingPoint, open_store
 FAILURE = "failure"
 BEATS_TO_MISS = 5  # after a collective has failed: who is silent for so long is gone
 SECONDS_TO_GREET = 0.1  # between looks at the start, until all have been heard
+SECONDS_TO_BE_GREETED = 30.0  # for all to be heard once, before training begins
 SECONDS_TO_RAISE = 5.0  # for the main thread, once a failure is known
 SECONDS_TO_UNWIND = 60.0  # for the main thread, once it has raised
 
@@ -78,6 +79,7 @@ class Watch:
         self._to_post: Failure | None = None
         self._failure: Failure | None = None
         self._known = threading.Event()
+        self._greeted = threading.Event()
         self._raised = threading.Event()
         self._closing = threading.Event()
         self._wake = threading.Event()
@@ -92,6 +94,18 @@ class Watch:
             thread = threading.Thread(target=work, name=f"watch-{work.__name__}", daemon=True)
             thread.start()
             self._threads.append(thread)
+
+    def greet(self, limit_s: float = SECONDS_TO_BE_GREETED) -> None:
+        """Wait until every rank has been heard once, so that each is known by name if it goes.
+
+        A store that is this slow is no reason to give up: after the limit training begins.
+
+        Raises:
+            PeerError: If a rank has failed.
+        """
+        end = time.monotonic() + limit_s
+        while self._threads and time.monotonic() < end and not self._greeted.wait(0.1):
+            self.check()
 
     def note(self, step: int, doing: str) -> None:
         """Note what the main thread does; free."""
@@ -224,6 +238,7 @@ class Watch:
         if self._others or store.check(keys):
             for rank, said in enumerate(store.multi_get(keys)):
                 self._hear(rank, Beat(*json.loads(said)))
+            self._greeted.set()
 
     def _learn(self, text: bytes | str) -> None:
         if self._failure is None:

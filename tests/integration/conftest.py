@@ -45,11 +45,13 @@ class Command:
 
     def wait_for(self, condition: Callable[[], object], limit_s: float = 60) -> None:
         """Wait until a condition holds; the process must not have ended without it."""
-        end = time.monotonic() + limit_s
+        end, runs = time.monotonic() + limit_s, self.runs()
         while not condition():
             assert time.monotonic() < end, self.stderr
-            assert self.runs(), f"ended before: {self.stderr}"
+            # Asked before the condition was, which may be that it has ended.
+            assert runs, f"ended before: {self.stderr}"
             time.sleep(0.002)
+            runs = self.runs()
 
     def send(self, number: int) -> None:
         """Send a signal."""

@@ -51,6 +51,29 @@ def raised(watch: Watch) -> PeerError | None:
     return watch._failure.to_error(watch._place) if watch._failure else None
 
 
+def test_once_greeted_all_ranks_are_known_by_name(point: MeetingPoint):
+    one, two = (Watch(Place(rank, 2, rank, 2), point, 600) for rank in range(2))
+    one.start()
+    one.greet(0.3)  # alone it waits no longer than that
+    assert not one._others
+    two.start()
+    for watch in (one, two):
+        watch.greet()
+        assert len(watch._others) == 1
+        watch.close()
+
+
+def test_greeting_ends_where_a_rank_has_failed(point: MeetingPoint):
+    one, two = (Watch(Place(rank, 3, rank, 3), point, 600) for rank in range(2))
+    for watch in (one, two):
+        watch.start()
+    two.settle(ArithmeticError("trouble"))
+    with pytest.raises(PeerError, match="trouble"):
+        one.greet(LIMIT_S)
+    for watch in (one, two):
+        watch.close()
+
+
 def test_an_error_of_one_rank_reaches_all_with_its_name_and_code(watches: list[Watch]):
     own = DataError("train.tar", "is broken", "mend it")
     assert watches[1].settle(own) is own
