@@ -17,11 +17,12 @@ from rsdl.core.batch import Batch
 from rsdl.core.errors import ConfigError
 from rsdl.data.colour import blend, grey, shift_hue
 from rsdl.data.mixing import beta_quantiles, cut_box, interpolate
+from rsdl.data.symmetry import turn
 
 Share = Field(ge=0, le=1)
 
-# Columns of Batch.uniforms.
-TRANSPOSE, FLIP_X, FLIP_Y, BRIGHTNESS, CONTRAST, SATURATION, HUE = range(7)
+# Columns of Batch.uniforms; the first three are those of the symmetries.
+BRIGHTNESS, CONTRAST, SATURATION, HUE = range(3, 7)
 MIX_CHOICE, MIX_WEIGHT, CUT_X, CUT_Y = range(7, 11)
 
 
@@ -102,14 +103,13 @@ class Augment(nn.Module):
         Returns:
             Images ``[B, C, H, W]`` float32 in channels-last memory, and the mix or ``None``.
         """
+        config, numbers, pixels = self.config, batch.uniforms, batch.images
+        if training:
+            pixels = turn(pixels, numbers, flip=config.flip, rotate90=config.rotate90)
         # [B, H, W, C] -> [B, C, H, W], the same memory
-        images = batch.images.permute(0, 3, 1, 2)
+        images = pixels.permute(0, 3, 1, 2)
         if not training:
             return self.normalize(images), None
-        config, numbers = self.config, batch.uniforms
-        if images.dtype == torch.uint16:  # which PyTorch stores, but hardly computes with
-            images = images.to(torch.float32)
-        images = turn(images, numbers, flip=config.flip, rotate90=config.rotate90)
         if config.jitters and self.num_bands == 3 and self.top is not None:
             colours = images.to(torch.float32) / self.top
             images = jitter_colours(colours, numbers, config) * self.top
@@ -118,11 +118,19 @@ class Augment(nn.Module):
 
     def normalize(self, images: Tensor) -> Tensor:
         """Return ``(images - mean) / std`` by band, ``[B, C, H, W]`` float32."""
-        shape = (1, -1, 1, 1)
-        mean, scale = self.mean.view(shape), self.scale.view(shape)
-        if images.dtype == torch.float32:  # the caller's own
-            return (images - mean).mul_(scale)
-        return images.to(torch.float32).sub_(mean).mul_(scale)
+        # [B, C, H, W] -> [B, H, W, C], how they lie in memory
+        pixels = images.permute(0, 2, 3, 1)
+        mean, scale = self.mean, self.scale
+        if pixels.device.type == "cpu" and pixels.is_contiguous():
+            # A processor's loops run over the last axis: whole rows instead of a few bands.
+            pixels = pixels.flatten(2)
+            width = images.shape[3]
+            mean, scale = mean.repeat(width), scale.repeat(width)
+        if pixels.dtype == torch.float32:  # the caller's own
+            normal = (pixels - mean).mul_(scale)
+        else:
+            normal = pixels.to(torch.float32).sub_(mean).mul_(scale)
+        return normal.view(images.permute(0, 2, 3, 1).shape).permute(0, 3, 1, 2)
 
     def mix(self, images: Tensor, batch: Batch) -> tuple[Tensor, Mix]:
         """Mix rows 2j and 2j + 1 with each other by mixup or CutMix.
@@ -167,31 +175,6 @@ class Augment(nn.Module):
         if not len(table):
             return torch.ones_like(numbers[:, MIX_WEIGHT])
         return interpolate(table, numbers[:, MIX_WEIGHT])
-
-
-def turn(images: Tensor, numbers: Tensor, *, flip: bool, rotate90: bool) -> Tensor:
-    """Flip and rotate each square image by its own numbers.
-
-    Flips alone reach 4 of the 8 symmetries of the square, rotations alone another 4, both all 8.
-
-    Args:
-        images: ``[B, C, H, W]``, any type; square where ``rotate90``.
-        numbers: ``[B, K]`` in ``[0, 1)``.
-        flip: Whether to flip.
-        rotate90: Whether to rotate.
-    """
-    over_x = numbers[:, FLIP_X] < 0.5
-    over_y = numbers[:, FLIP_Y] < 0.5
-    swap = numbers[:, TRANSPOSE] < 0.5
-    if rotate90 and not flip:
-        # Transposing with one flip is a quarter turn, two flips are a half turn.
-        over_x = over_y ^ swap
-    if rotate90:
-        images = torch.where(swap[:, None, None, None], images.transpose(2, 3), images)
-    if flip or rotate90:
-        images = torch.where(over_x[:, None, None, None], images.flip(3), images)
-        images = torch.where(over_y[:, None, None, None], images.flip(2), images)
-    return images
 
 
 def jitter_colours(images: Tensor, numbers: Tensor, config: AugmentConfig) -> Tensor:

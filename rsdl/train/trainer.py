@@ -15,6 +15,7 @@ from torch.distributed import is_initialized
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import bf16_compress_hook
 from torch.nn.parallel import DistributedDataParallel
 
+from rsdl.core.allocator import keep_freed_memory
 from rsdl.core.errors import ConfigError
 from rsdl.core.world import Place
 from rsdl.train.checkpoint import StoreCheckpointIO
@@ -152,7 +153,7 @@ def build_trainer(
     """
     _quieten()
     try:
-        return pl.Trainer(
+        trainer = pl.Trainer(
             accelerator=config.accelerator,
             devices=config.devices,
             num_nodes=1 if config.num_nodes == "auto" else config.num_nodes,
@@ -179,6 +180,9 @@ def build_trainer(
     except (MisconfigurationException, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise ConfigError("trainer", reason, 'see what is here with "rsdl doctor"') from error
+    if trainer.strategy.root_device.type == "cpu":
+        keep_freed_memory()
+    return trainer
 
 
 def choose_strategy(config: TrainerConfig) -> Strategy | str:
