@@ -77,3 +77,9 @@ def means_lost_peer(error: BaseException) -> bool:
         return True
     text = str(error).lower()
     return isinstance(error, RuntimeError) and any(word in text for word in LOST_WORDS)
+
+
+def first_sentence(error: BaseException) -> str:
+    """Return what an error says, without PyTorch's stack of C++ frames."""
+    text = " ".join(str(error).split())
+    return text.split(". Exception raised from")[0].split(" Exception raised from")[0][:300]

@@ -15,6 +15,7 @@ from torch._C._distributed_c10d import PrefixStore, Store, TCPStore
 
 from rsdl.core.errors import RsdlError
 from rsdl.core.world import Place
+from rsdl.train.failure import first_sentence
 
 ADDRESS_OF_INTERFACE = 0x8915  # SIOCGIFADDR
 SECONDS_TO_REPLY = 10.0
@@ -123,7 +124,7 @@ def join_group(
     except (dist.DistError, RuntimeError, ValueError, TimeoutError) as error:
         raise RsdlError(
             f"rendezvous at {point}",
-            f"rank {place.rank} of {place.world_size} could not join: {_first_sentence(error)}",
+            f"rank {place.rank} of {place.world_size} could not join: {first_sentence(error)}",
             _advise(),
         ) from error
     return hosts
@@ -186,11 +187,6 @@ def _address_of(probe: socket.socket, interface: str) -> str | None:
         return socket.inet_ntoa(fcntl.ioctl(probe.fileno(), ADDRESS_OF_INTERFACE, request)[20:24])
     except OSError:  # has no IPv4 address
         return None
-
-
-def _first_sentence(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return text.split(". Exception raised from")[0].split(" Exception raised from")[0][:300]
 
 
 def _advise() -> str:

@@ -22,7 +22,7 @@ from torch._C._distributed_c10d import Store
 
 from rsdl.core.errors import PeerError, PreemptedError
 from rsdl.core.world import Place
-from rsdl.train.failure import Failure, failure_of, means_lost_peer, name_rank
+from rsdl.train.failure import Failure, failure_of, first_sentence, means_lost_peer, name_rank
 from rsdl.train.meeting import MeetingPoint, open_store
 
 FAILURE = "failure"
@@ -134,7 +134,7 @@ class Watch:
         if not self._threads or isinstance(error, (PeerError, PreemptedError)):
             return error  # all ranks know
         if means_lost_peer(error):
-            failure = self._find_lost()
+            failure = self._find_lost(first_sentence(error))
         else:
             failure = self._post(failure_of(error, self._place))
         own = failure is None or failure.rank == self._place.rank
@@ -147,7 +147,7 @@ class Watch:
         for thread in self._threads:
             thread.join(5)
 
-    def _find_lost(self) -> Failure | None:
+    def _find_lost(self, reason: str) -> Failure | None:
         """Wait until it is known whose end has made a collective fail; that takes some beats."""
         limit = (2 * BEATS_TO_MISS + 5) * self._interval_s
         end = self._clock + limit
@@ -155,7 +155,7 @@ class Watch:
             silent = self._find_silent(BEATS_TO_MISS * self._interval_s)
             if silent is not None:
                 return self._post(silent)
-        return self._failure or self._post(self._find_behind())
+        return self._failure or self._post(self._find_behind(reason))
 
     def _find_silent(self, limit_s: float) -> Failure | None:
         """Return the failure that one rank's silence of ``limit_s`` seconds means, or ``None``."""
@@ -180,7 +180,7 @@ class Watch:
         text = f"has not been heard of for {silent[rank]:.0f} s; {_last(beat)}"
         return Failure(rank, name_rank(rank, beat.host), text, 1, beat.local_rank, lost=True)
 
-    def _find_behind(self) -> Failure:
+    def _find_behind(self, reason: str) -> Failure:
         """Return the failure of a rank that lives, but does not come to where the others wait.
 
         Whoever is behind the others itself has no one to blame: another came too late for it.
@@ -192,7 +192,7 @@ class Watch:
         if rank == self._place.rank or beat.turns == self._beat.turns:
             text = (
                 f"a collective failed, or took longer than trainer.timeout_s={self._timeout_s:g}, "
-                f"though none is missing; {_last(beat)}"
+                f"though none is missing; {_last(beat)}; {reason}"
             )
             return Failure(None, "all ranks", text)
         text = f"does not come forward; {_last(beat)}"

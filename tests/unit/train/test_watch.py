@@ -118,11 +118,12 @@ def test_a_rank_that_lives_and_does_not_come_is_named_but_not_by_itself(watches:
         watches[rank].note(7, "training")
     wait_until(lambda: watches[2]._others[1][0].step == 7 == watches[2]._others[0][0].step)
     wait_until(lambda: 2 in watches[0]._others and watches[0]._others[1][0].step == 7)
-    blamed = watches[0]._find_behind()
+    blamed = watches[0]._find_behind("the pair was closed")
     assert blamed.rank == 2 and "does not come forward" in blamed.text and blamed.lost
     # Whoever is behind waited for the others at its own place, and in vain.
-    own = watches[2]._find_behind()
+    own = watches[2]._find_behind("the pair was closed")
     assert own.rank is None and "trainer.timeout_s=" in own.text and not own.lost
+    assert own.text.endswith("the pair was closed")
 
 
 def test_who_has_left_in_good_order_is_not_missed(watches: list[Watch]):
