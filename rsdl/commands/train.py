@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 
-from pytorch_lightning.utilities.exceptions import SIGTERMException
 from rich.console import Console
 
 from rsdl.commands.evaluate import evaluate_checkpoint
@@ -133,9 +132,7 @@ def train_together(config: RunConfig, ranks: Ranks, console: Console, *, restart
 
 
 def explain_ending(error: BaseException, stop: StopRequest) -> BaseException:
-    """Return what an error really was: Lightning turns being asked to stop into exits."""
-    if isinstance(error, SIGTERMException):
-        return PreemptedError("run", f"stopped by {stop.reason}", "run it again to go on")
+    """Return what an error really was: Lightning turns a second Ctrl-C into an exit."""
     if isinstance(error, SystemExit) and stop:
         return KeyboardInterrupt()
     return error

@@ -47,15 +47,8 @@ class Checkpointer(pl.Callback):
         self._saved_step = 0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take the signals back from Lightning, whose handler would talk to other ranks."""
-        self._stop.install()
+        """Begin to count the minutes."""
         self._saved_at, self._saved_step = time.monotonic(), trainer.global_step
-
-    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take the signals back, as above."""
-        self._stop.install()
-
-    on_test_start = on_validation_start
 
     def on_train_batch_end(
         self,

@@ -180,9 +180,15 @@ def build_trainer(
     except (MisconfigurationException, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise ConfigError("trainer", reason, 'see what is here with "rsdl doctor"') from error
+    # Lightning's handler of SIGTERM talks to the other ranks, who may be talking of something else.
+    trainer._signal_connector.register_signal_handlers = _leave_signals  # type: ignore[method-assign]
     if trainer.strategy.root_device.type == "cpu":
         keep_freed_memory()
     return trainer
+
+
+def _leave_signals() -> None:
+    """Leave signals to those who handle them already."""
 
 
 def choose_strategy(config: TrainerConfig) -> Strategy | str:

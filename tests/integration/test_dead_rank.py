@@ -94,3 +94,15 @@ def test_ranks_that_do_not_come_are_named(troupe: "Troupe", write_config: "Write
     assert codes == [1]
     assert "rank 1 has not come within 5 s" in troupe.said(0)
     assert len(troupe.said(0).strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_asked_to_stop_while_training_is_being_set_up_all_ranks_stop(
+    rank: int, troupe: "Troupe", deed: "type[Deed]", write_config: "Write", run_at: "Find"
+):
+    config = write_config("run", trainer__timeout_s=15, **FIELDS)
+    codes = troupe(2, "train", config, deed=deed("term", rank, 0, "feeding"))
+    assert codes == [75, 75], troupe.said(0) + troupe.said(1)
+    assert run_at("run").record["status"] == "preempted"
+    assert troupe(2, "train", config) == [0, 0], troupe.said(0)
+    assert all(entry["balanced"] for entry in run_at("run").record["ledger"])

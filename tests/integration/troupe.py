@@ -92,10 +92,12 @@ def become(request: dict[str, Any], rank: int, port: int) -> None:
 
 def watch_batches(trace: Path, rank: int, deed: dict[str, Any] | None) -> None:
     """Note every batch that is trained on, and do the deed at its place."""
+    from rsdl.data.module import DataModule
     from rsdl.train.module import TrainingModule
 
     trace.unlink(missing_ok=True)
     train, validate = TrainingModule.training_step, TrainingModule.validation_step
+    feed = DataModule.train_dataloader
 
     def act(stage: str, step: int) -> None:
         if deed is None or (rank, stage, step) != (deed["rank"], deed["stage"], deed["step"]):
@@ -116,6 +118,11 @@ def watch_batches(trace: Path, rank: int, deed: dict[str, Any] | None) -> None:
         act("validation", self.global_step)
         return validate(self, batch, batch_idx)
 
+    def train_dataloader(self: Any) -> Any:  # noqa: ANN401
+        act("feeding", self.trainer.global_step)
+        return feed(self)
+
+    DataModule.train_dataloader = train_dataloader  # type: ignore[method-assign]
     TrainingModule.training_step = training_step  # type: ignore[method-assign]
     TrainingModule.validation_step = validation_step  # type: ignore[method-assign]
 

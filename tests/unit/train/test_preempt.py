@@ -35,12 +35,5 @@ def test_a_second_ctrl_c_interrupts_and_a_second_sigterm_does_not(stop: StopRequ
         os.kill(os.getpid(), signal.SIGINT)
 
 
-def test_installing_again_takes_the_signals_back(stop: StopRequest):
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    stop.install()
-    os.kill(os.getpid(), signal.SIGTERM)
-    assert stop
-
-
 def test_without_a_signal_another_rank_was_asked():
     assert StopRequest().reason == "a signal to another rank"
