@@ -10,9 +10,10 @@ from torch.nn import functional
 from rsdl.core.batch import Batch, Tally
 from rsdl.data.augment import Augment, AugmentConfig
 from rsdl.tasks.classification import ClassificationTask, TaskConfig
-from rsdl.train.module import TrainingModule, average_weights, seed_generators
+from rsdl.train.module import TrainingModule, average_weights
 from rsdl.train.optim import OptimConfig
 from rsdl.train.position import Position, set_progress
+from rsdl.train.seeding import seed_generators
 
 NUM_CLASSES = 3
 
