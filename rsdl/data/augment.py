@@ -182,12 +182,13 @@ def turn(images: Tensor, numbers: Tensor, *, flip: bool, rotate90: bool) -> Tens
     """
     over_x = numbers[:, FLIP_X] < 0.5
     over_y = numbers[:, FLIP_Y] < 0.5
-    swap = numbers[:, TRANSPOSE] < 0.5
+    keep = numbers[:, TRANSPOSE] >= 0.5
     if rotate90 and not flip:
         # Transposing with one flip is a quarter turn, two flips are a half turn.
-        over_x = over_y ^ swap
+        over_x = over_y ^ ~keep
     if rotate90:
-        images = torch.where(swap[:, None, None, None], images.transpose(2, 3), images)
+        # The result lies in memory as the first of the two does, and that is channels-last.
+        images = torch.where(keep[:, None, None, None], images, images.transpose(2, 3))
     if flip or rotate90:
         images = torch.where(over_x[:, None, None, None], images.flip(3), images)
         images = torch.where(over_y[:, None, None, None], images.flip(2), images)

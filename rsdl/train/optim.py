@@ -67,7 +67,8 @@ def build_optimizer(
     """
     from timm.optim._optim_factory import create_optimizer_v2
 
-    kind: dict[str, Any] = {"fused": True} if fused and has_fused(config.name) else {}
+    able = has_fused(config.name)
+    kind: dict[str, Any] = {"fused": True} if fused and able else {}
     optimizer: torch.optim.Optimizer = create_optimizer_v2(
         network,
         opt=config.name,
@@ -77,7 +78,8 @@ def build_optimizer(
         layer_decay=config.layer_decay,
         **kind,
     )
-    optimizer.register_load_state_dict_pre_hook(_keep_kind)
+    if able:
+        optimizer.register_load_state_dict_pre_hook(_keep_kind)
     return optimizer
 
 

@@ -32,6 +32,11 @@ def _name_compile(value: object) -> object:
     return ("on" if value else "off") if isinstance(value, bool) else value
 
 
+Compiling = Annotated[
+    Compile, BeforeValidator(_name_compile, json_schema_input_type=Compile | bool)
+]
+
+
 class TrainerConfig(BaseModel):
     """Where and how long to train."""
 
@@ -64,7 +69,7 @@ class TrainerConfig(BaseModel):
         1, ge=1, description="Micro-batches in an optimizer step, when memory is short."
     )
     channels_last: bool = Field(True, description="Memory layout of convolutions.")
-    compile: Annotated[Compile, BeforeValidator(_name_compile)] = Field(
+    compile: Compiling = Field(
         "off",
         description=(
             "torch.compile of the network and the augmentation; true is on, false is off, others "

@@ -35,11 +35,19 @@ EVERYTHING: dict[str, Any] = {
 }  # fmt: skip
 
 
-def open_run(packed: str, output: Path, *, accelerator: str = "cpu", **fields: object) -> Session:
+def open_run(
+    packed: str,
+    output: Path,
+    *,
+    accelerator: str = "cpu",
+    optim: dict[str, Any] | None = None,
+    **fields: object,
+) -> Session:
     """Return a session with everything on that a step may do, ready to train."""
     config = validate(
         {
             **EVERYTHING,
+            **({"optim": optim} if optim is not None else {}),
             "name": "run",
             "data": {"url": packed, "image_size": 32, "batch_size": 4},
             "trainer": {"accelerator": accelerator, "devices": 1, "max_epochs": 2, **fields},
