@@ -34,6 +34,8 @@ PEAKS = {
     "RTX 3090": 71.0,  # Ampere GA102 whitepaper, fp32 sums
 }
 
+OTHERS = {"Ti", "SUPER", "Laptop", "MIG"}  # what makes another device of a name, or a part of one
+
 
 def find_peak(device_name: str) -> float | None:
     """Return the dense bf16 peak of a GPU in TFLOP/s; ``None`` where it is not known.
@@ -42,6 +44,8 @@ def find_peak(device_name: str) -> float | None:
         device_name: As ``torch.cuda.get_device_name`` gives it.
     """
     words = device_name.replace("-", " ").split()
+    if OTHERS & set(words):
+        return None
     for name, peak in PEAKS.items():
         if set(name.split()) <= set(words):
             return peak
@@ -58,15 +62,15 @@ def count_flops(model: str, image_size: int, num_classes: int) -> int:
     """
     with torch.device("meta"):
         network = create_network(find_timm_name(model), image_size, num_classes)
-        images = torch.empty(1, 3, image_size, image_size)
-    formulas: dict[Any, Any] = {torch.ops.aten.convolution_backward: _count_backward}
+        images = torch.empty(2, 3, image_size, image_size)  # batch norm takes no single value
+    formulas: dict[Any, Any] = {torch.ops.aten.convolution_backward: count_backward}
     counter = FlopCounterMode(display=False, custom_mapping=formulas)
     with sdpa_kernel(SDPBackend.MATH), counter:
         network.train()(images).sum().backward()
-    return int(counter.get_total_flops())
+    return int(counter.get_total_flops()) // len(images)
 
 
-def _count_backward(
+def count_backward(
     gradient: Sequence[int], _: object, weight: Sequence[int], *rest: object, **__: object
 ) -> int:
     """Return the operations of a convolution's backward pass, from shapes.
