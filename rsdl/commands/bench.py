@@ -12,6 +12,8 @@ BENCHMARKS = {
     "loader": "loader",
     "store": "store",
     "train": "overhead",
+    "gpu": "gpu",
+    "launching": "launching",
     "resume": "resume",
     "pack": "pack",
     "scale": "scale",

@@ -13,7 +13,9 @@ from rsdl.data.dataset import DataSet
 from rsdl.models.catalog import build_model
 from rsdl.tasks.classification import ClassificationTask
 from rsdl.train.module import TrainingModule
+from rsdl.train.trainer import Compile
 
+REPLAYED = ("reduce-overhead", "max-autotune")  # modes that replay CUDA graphs
 COMPILERS = ("g++", "gcc", "clang")
 
 
@@ -35,10 +37,26 @@ def build_network(config: RunConfig, dataset: DataSet, *, bare: bool = False) ->
     )
     if config.trainer.channels_last:
         network = network.to(memory_format=torch.channels_last)
-    if config.trainer.compile:
-        require_compiler()
-        network.compile()
+    compile_for(network, config.trainer.compile)
     return network
+
+
+def compile_for(part: nn.Module, how: Compile, *, graphs: bool = True) -> None:
+    """Have torch.compile compile a module when it is first called, in place.
+
+    Args:
+        part: What to compile; its batches have one size in training and one in evaluation.
+        how: As ``trainer.compile`` says.
+        graphs: Whether CUDA graphs may replay it, where ``how`` wants that.
+
+    Raises:
+        ConfigError: If there is no compiler, as in a container image.
+    """
+    if how == "off":
+        return
+    require_compiler()
+    mode = "default" if how == "on" or not graphs else how
+    part.compile(mode=mode, dynamic=False)
 
 
 def require_compiler() -> None:
@@ -52,7 +70,7 @@ def require_compiler() -> None:
         raise ConfigError(
             "trainer.compile",
             f"needs a C++ compiler, and none of {', '.join(COMPILERS)} is on PATH",
-            "set trainer.compile=false, or install one",
+            "set trainer.compile=off, or install one",
         )
 
 
@@ -61,4 +79,8 @@ def build_module(config: RunConfig, dataset: DataSet, network: nn.Module) -> Tra
     manifest = dataset.manifest
     task = ClassificationTask(config.task, len(manifest.classes))
     augment = Augment(config.augment, manifest.mean, manifest.std, manifest.dtype)
-    return TrainingModule(network, task, augment, config.optim, config.seed)
+    # It launches few kernels once they are fused, and CUDA graphs would copy every batch once more.
+    compile_for(augment, config.trainer.compile, graphs=False)
+    module = TrainingModule(network, task, augment, config.optim, config.seed)
+    module.replays = config.trainer.compile in REPLAYED
+    return module

@@ -39,6 +39,10 @@ class Tally:
         return Tally(**sums)
 
 
+# The fields of a batch that travel to the device.
+TENSORS = ("images", "targets", "valid", "samples", "uniforms")
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """What one rank sees of one (micro-)batch.
@@ -71,6 +75,9 @@ class Batch:
         """Return the batch with every tensor on ``device``."""
 
         def move(tensor: Tensor) -> Tensor:
+            # From pageable memory a copy to a GPU is not asynchronous, whatever it is asked for.
+            if device.type == "cuda" and tensor.device.type == "cpu" and not tensor.is_pinned():
+                tensor = tensor.pin_memory()
             return tensor.to(device, non_blocking=non_blocking)
 
         return replace(

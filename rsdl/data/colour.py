@@ -36,4 +36,4 @@ def shift_hue(images: Tensor, turns: Tensor) -> Tensor:
         k = (number + hue) % 6
         ramp = torch.minimum(torch.minimum(k, 4 - k), torch.ones_like(k)).clamp_min(0)
         channels.append(top - span * ramp)
-    return torch.stack(channels, 1)
+    return torch.stack(channels, -1).permute(0, 3, 1, 2)  # channels-last in memory

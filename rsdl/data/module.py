@@ -6,6 +6,7 @@ from functools import partial
 import pytorch_lightning as pl
 import torch
 
+from rsdl.core.batch import Batch
 from rsdl.core.errors import ConfigError
 from rsdl.core.machine import usable_cores
 from rsdl.data.crop import CropRule
@@ -14,6 +15,7 @@ from rsdl.data.intake import ResidentSplit
 from rsdl.data.loader import BatchLoader, LoadRule
 from rsdl.data.plan import SamplingPlan, Share, check_share
 from rsdl.data.resident import ResidentLoader, open_resident
+from rsdl.data.transfer import Transfer
 
 
 def load_rule(config: DataConfig, *, training: bool, pin_memory: bool, processes: int) -> LoadRule:
@@ -57,6 +59,7 @@ class DataModule(pl.LightningDataModule):
         self._starts: Mapping[int, int] = {}
         self._placed = False  # whether the split's place is decided: on the device, or in files
         self._resident: ResidentSplit | None = None
+        self._transfer: Transfer | None = None
 
     def resume(self, epoch: int, consumed: int) -> None:
         """Begin ``epoch`` at position ``consumed`` of its global order, in samples."""
@@ -103,6 +106,16 @@ class DataModule(pl.LightningDataModule):
                 loader.following = partial(self.plan, epoch + 1)
             self.train_loader = loader
         return self.train_loader
+
+    def transfer_batch_to_device(
+        self, batch: Batch, device: torch.device, dataloader_idx: int
+    ) -> Batch:
+        """Return the batch on the device; to a GPU it goes while the step before is computed."""
+        if device.type != "cuda":
+            return batch.to(device)
+        if self._transfer is None or self._transfer.device != device:
+            self._transfer = Transfer(device)
+        return self._transfer.send(batch)
 
     def val_dataloader(self) -> BatchLoader:
         """Return the whole validation split."""

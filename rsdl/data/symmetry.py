@@ -15,6 +15,9 @@ from torch import Tensor
 # Columns of Batch.uniforms.
 TRANSPOSE, FLIP_X, FLIP_Y = range(3)
 
+# Types of devices that turn images one by one.
+ONE_BY_ONE = ("cpu",)
+
 # OpenCV moves pixels of so many bands faster than NumPy does.
 MAX_CV_BANDS = 4
 
@@ -36,7 +39,7 @@ def turn(images: Tensor, numbers: Tensor, *, flip: bool, rotate90: bool) -> Tens
     if not (flip or rotate90):
         return images
     swap, over_y, over_x = draw_turns(numbers, flip=flip, rotate90=rotate90)
-    if images.device.type == "cpu":
+    if images.device.type in ONE_BY_ONE and not torch.compiler.is_compiling():
         return _turn_each(images.contiguous(), swap, over_y, over_x)
     if images.dtype == torch.uint16:  # which PyTorch stores, but hardly computes with
         images = images.to(torch.float32)
@@ -57,7 +60,8 @@ def draw_turns(numbers: Tensor, *, flip: bool, rotate90: bool) -> tuple[Tensor, 
 def choose_turned(images: Tensor, swap: Tensor, over_y: Tensor, over_x: Tensor) -> Tensor:
     """Turn all images ``[B, H, W, C]`` at once; nothing waits for the device."""
     if images.shape[1] == images.shape[2]:  # else nothing is transposed
-        images = torch.where(_by_row(swap), images.transpose(1, 2), images)
+        # The result lies in memory as the first of the two does.
+        images = torch.where(_by_row(~swap), images, images.transpose(1, 2))
     images = torch.where(_by_row(over_x), images.flip(2), images)
     return torch.where(_by_row(over_y), images.flip(1), images)
 

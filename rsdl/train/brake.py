@@ -81,7 +81,7 @@ def explain_low_use(effort: Effort, cores: int) -> Brake:
         return Brake(
             "model",
             f"the model is the brake ({waited}): its steps are too small for this GPU; raise "
-            "data.batch_size, pass trainer.compile=true, or take a smaller GPU",
+            "data.batch_size, pass trainer.compile=on, or take a smaller GPU",
         )
     at_work = f"{waited}, {cores} core{'' if cores == 1 else 's'} {busy:.0%} busy"
     if busy >= BUSY_CORES and effort.encoded_bytes:

@@ -1,7 +1,7 @@
 """The LightningModule: one shared step for training, validation and test.
 
-Nothing in the training step waits for the device: losses and counts are added up there and read
-only when a line is logged.
+Nothing in the training step waits for the device: losses and counts are added up there, and what a
+log row needs of them is read a step later.
 """
 
 import math
@@ -17,7 +17,9 @@ from rsdl.core.world import world_size
 from rsdl.data.augment import Augment
 from rsdl.data.random import key_of
 from rsdl.tasks.classification import ClassificationMetrics, ClassificationTask
-from rsdl.train.optim import OptimConfig, build_optimizer, build_schedule
+from rsdl.train.optim import OptimConfig, build_optimizer, build_schedule, is_fused, may_fuse
+from rsdl.train.reading import Reading
+from rsdl.train.seeding import seed_generators
 
 
 class TrainingModule(pl.LightningModule):
@@ -50,6 +52,7 @@ class TrainingModule(pl.LightningModule):
         self.steps_per_epoch = 1
         self.num_steps = 1
         self.tta = False
+        self.replays = False  # whether CUDA graphs stand for the network
         # Sums over the epoch so far, on the device: loss, rows. Not a buffer: DDP would overwrite
         # each rank's by the first one's.
         self.train_sums = torch.zeros(2, dtype=torch.float64)
@@ -66,6 +69,9 @@ class TrainingModule(pl.LightningModule):
         the samples of the global batch that count.
         """
         self._seed_step(batch_idx)
+        if self.replays and batch_idx % self._accumulate == 0:
+            # What graphs have left in their memory is done with: gradients of the step before.
+            torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
         images, mix = self.augment(batch, training=True)
         outputs = self.model(images)
         partner, weight = (mix.partner, mix.weight) if mix is not None else (None, None)
@@ -109,27 +115,42 @@ class TrainingModule(pl.LightningModule):
         probabilities = torch.stack(each).mean(0)
         return probabilities.clamp_min(1e-12).log(), probabilities
 
-    def sum_losses(self) -> tuple[float, float]:
+    def read_losses(self) -> Reading:
         """Return the sum of losses of this epoch so far, and its rows, over all ranks.
+
+        Every rank must ask; none waits for the device.
+        """
+        sums = self.train_sums
+        if world_size() > 1:
+            sums = sums.clone()
+            torch.distributed.all_reduce(sums)
+        return Reading(sums)
+
+    def take_losses(self, reading: Reading, step: int) -> tuple[float, float]:
+        """Return what was read after ``step`` optimizer steps.
 
         Raises:
             RsdlError: If a loss was not a number, so that the weights are lost.
         """
-        sums = self.train_sums.clone()
-        if world_size() > 1:
-            torch.distributed.all_reduce(sums)
-        loss, rows = sums.tolist()
+        loss, rows = reading.take()
         if not math.isfinite(loss):
             raise RsdlError(
                 "optim.lr",
-                f"the training loss is {loss} at step {self.global_step}",
+                f"the training loss is {loss} at step {step}",
                 "use a lower optim.lr, optim.clip_grad=1, or trainer.precision=fp32",
             )
         return loss, rows
 
     def on_fit_start(self) -> None:
-        """Count on the device."""
+        """Count on the device, and average the weights that lie there."""
         self.train_sums = self.train_sums.to(self.device)
+        if self.averaged is not None:
+            self.averaged.forget()
+
+    def on_fit_end(self) -> None:
+        """Keep no weights on a device that they are going to leave."""
+        if self.averaged is not None:
+            self.averaged.forget()
 
     def on_validation_epoch_start(self) -> None:
         """Begin counting anew."""
@@ -155,7 +176,8 @@ class TrainingModule(pl.LightningModule):
 
     def configure_optimizers(self) -> dict[str, Any]:  # type: ignore[override]
         """Return the optimizer and its schedule, both timm's."""
-        optimizer = build_optimizer(self.optim_config, self.model)
+        fused = may_fuse(self.model, self.trainer.precision)
+        optimizer = build_optimizer(self.optim_config, self.model, fused=fused)
         schedule = build_schedule(
             self.optim_config,
             optimizer,
@@ -166,6 +188,23 @@ class TrainingModule(pl.LightningModule):
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip the norm of the gradient, on the device.
+
+        Lightning refuses to where the optimizer is fused: one that is may divide fp16's gradients
+        by their scale itself, after they were clipped. Ours are never scaled where it is.
+        """
+        if gradient_clip_val and is_fused(optimizer):
+            weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+            nn.utils.clip_grad_norm_(weights, gradient_clip_val)
+            return
+        super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:  # noqa: ANN401
         """Set the rate of the step to come."""
@@ -199,31 +238,10 @@ class TrainingModule(pl.LightningModule):
         return int(self.trainer.accumulate_grad_batches)
 
 
-def seed_generators(seed: int, device: torch.device) -> None:
-    """Seed the generators of the host and of one device, as ``torch.manual_seed`` would.
-
-    That one asks for every kind of device that there may be, and where one is not in use it formats
-    a stack trace: 0.3 ms a step.
-
-    Args:
-        seed: At least 0, below 2^63.
-        device: What this process trains on.
-    """
-    if device.type not in ("cpu", "cuda"):
-        torch.manual_seed(seed)
-        return
-    torch.default_generator.manual_seed(seed)
-    if device.type == "cuda":
-        with torch.cuda.device(device):
-            torch.cuda.manual_seed(seed)
-
-
 def average_weights(network: nn.Module, decay: float | None) -> Any:  # noqa: ANN401 - timm's type
     """Return an exponential moving average of a network's weights, or ``None``."""
     if decay is None:
         return None
-    from timm.utils.model_ema import ModelEmaV3
+    from rsdl.train.average import Average
 
-    averaged = ModelEmaV3(network, decay=decay, use_warmup=True, foreach=True)
-    averaged.requires_grad_(False)
-    return averaged
+    return Average(network, decay)

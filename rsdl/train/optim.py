@@ -1,10 +1,12 @@
 """Optimizers and learning-rate schedules, all from timm's factories."""
 
+import inspect
 from typing import Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
+from torch.distributed.tensor import DTensor
 
 from rsdl.core.errors import ConfigError
 
@@ -52,10 +54,21 @@ def check_optimizer(config: OptimConfig) -> None:
         )
 
 
-def build_optimizer(config: OptimConfig, network: nn.Module) -> torch.optim.Optimizer:
-    """Return the optimizer over a network's weights."""
+def build_optimizer(
+    config: OptimConfig, network: nn.Module, *, fused: bool = False
+) -> torch.optim.Optimizer:
+    """Return the optimizer over a network's weights.
+
+    Args:
+        config: Which, and its rates.
+        network: Its weights, on the device that they are trained on.
+        fused: Whether to update all weights in one kernel, where the optimizer has one; it rounds
+            otherwise than the loop over weights does.
+    """
     from timm.optim._optim_factory import create_optimizer_v2
 
+    able = has_fused(config.name)
+    kind: dict[str, Any] = {"fused": True} if fused and able else {}
     optimizer: torch.optim.Optimizer = create_optimizer_v2(
         network,
         opt=config.name,
@@ -63,8 +76,52 @@ def build_optimizer(config: OptimConfig, network: nn.Module) -> torch.optim.Opti
         weight_decay=config.weight_decay,
         momentum=config.momentum,
         layer_decay=config.layer_decay,
+        **kind,
     )
+    if able:
+        optimizer.register_load_state_dict_pre_hook(_keep_kind)
     return optimizer
+
+
+def has_fused(name: str) -> bool:
+    """Return whether an optimizer of timm's can update all weights in one kernel."""
+    from timm.optim._optim_factory import get_optimizer_class
+
+    if "_" in name:  # such as lookahead_adamw, which wraps another
+        return False
+    kind = get_optimizer_class(name.lower(), bind_defaults=False)
+    return "fused" in inspect.signature(kind).parameters
+
+
+def may_fuse(network: nn.Module, precision: str | int | None) -> bool:
+    """Return whether a network's weights may all be updated in one kernel.
+
+    Not on the CPU, where it would round otherwise than runs before it did and gain nothing; not of
+    shards; and not in fp16, whose gradients have to be unscaled before they are clipped.
+
+    Args:
+        network: On the device that it is trained on.
+        precision: As Lightning names it.
+    """
+    weights = list(network.parameters())
+    on_gpu = all(weight.is_cuda and weight.is_floating_point() for weight in weights)
+    whole = not any(isinstance(weight, DTensor) for weight in weights)
+    return on_gpu and whole and precision != "16-mixed"
+
+
+def is_fused(optimizer: torch.optim.Optimizer) -> bool:
+    """Return whether an optimizer updates all weights in one kernel."""
+    return any(group.get("fused") for group in optimizer.param_groups)
+
+
+def _keep_kind(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+    """Have a state loaded without the kernel that it was made by: that is the device's affair."""
+    own = optimizer.param_groups
+    groups = [
+        {**theirs, **{key: ours[key] for key in ("fused", "foreach") if key in ours}}
+        for theirs, ours in zip(state["param_groups"], own, strict=False)
+    ]
+    return {**state, "param_groups": groups}
 
 
 def build_schedule(

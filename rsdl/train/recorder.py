@@ -17,6 +17,7 @@ from rsdl.train.ledger import close_ledger
 from rsdl.train.module import TrainingModule
 from rsdl.train.pace import Pace
 from rsdl.train.position import Position, set_progress
+from rsdl.train.reading import Reading
 from rsdl.train.record import RunFolder, RunRecord
 
 SECONDS_BETWEEN_WRITES = 20.0
@@ -55,6 +56,7 @@ class Recorder(pl.Callback):
         self._tally = Tally()  # this rank's, since the epoch's start or the resume
         self._before = Tally()  # all ranks', of this epoch, before the resume
         self._logged = (0.0, 0.0)  # loss and rows of the epoch at the last row
+        self._pending: tuple[Row, Reading] | None = None  # a row that waits for its loss
         self._resumed: dict[str, Any] | None = None
         self._written = time.monotonic()
 
@@ -66,7 +68,8 @@ class Recorder(pl.Callback):
         The record is written first: what a checkpoint leaves behind is never told again.
         """
         assert isinstance(pl_module, TrainingModule)
-        sums = pl_module.sum_losses()
+        self._finish_row(trainer, pl_module)
+        sums = pl_module.take_losses(pl_module.read_losses(), trainer.global_step)
         checkpoint[STATE] = {
             "position": asdict(self.position),
             "tally": asdict(self._total(trainer)),
@@ -139,9 +142,11 @@ class Recorder(pl.Callback):
             return
         self.position = self._find(trainer, done)
         self._tick(trainer)
+        self._finish_row(trainer, pl_module)
         if trainer.global_step % self._log_every_steps == 0 or not self.position.consumed:
-            self._log_training(trainer, pl_module)
+            self._begin_row(trainer, pl_module)
         if not self.position.consumed:
+            self._finish_row(trainer, pl_module)
             self._close_epoch(trainer, self.epoch)
         if time.monotonic() - self._written > SECONDS_BETWEEN_WRITES:
             self.write(trainer)
@@ -202,22 +207,33 @@ class Recorder(pl.Callback):
         self.record.data_wait_s += waited
         self.record.optimizer_steps = self.position.step
 
-    def _log_training(self, trainer: pl.Trainer, module: TrainingModule) -> None:
-        loss, rows = module.sum_losses()
-        mean = (loss - self._logged[0]) / max(rows - self._logged[1], 1.0)
-        self._logged, self.last_loss = (loss, rows), mean
-        rate = float(trainer.optimizers[0].param_groups[0]["lr"])
+    def _begin_row(self, trainer: pl.Trainer, module: TrainingModule) -> None:
+        """Begin the row of this step; on a GPU its loss comes a step later."""
         row: Row = {
             "epoch": trainer.current_epoch,
             "step": trainer.global_step,
-            "samples": sum(entry.delivered for entry in self.record.ledger) + int(rows),
+            "samples": sum(entry.delivered for entry in self.record.ledger),
             "time_s": round(self.record.wall_s, 1),
-            "lr": rate,
-            "train_loss": mean,
+            "lr": float(trainer.optimizers[0].param_groups[0]["lr"]),
+            "train_loss": None,
             "images_per_s": round(self.pace.images_per_s, 1),
             "data_wait_pct": round(100 * self.pace.data_wait, 2),
         }
-        self._add_row(trainer, row)
+        reading = module.read_losses()
+        self._pending = row, reading
+        if not reading.is_late:
+            self._finish_row(trainer, module)
+
+    def _finish_row(self, trainer: pl.Trainer, module: TrainingModule) -> None:
+        """Log the row that was begun, if there is one."""
+        if self._pending is None:
+            return
+        (row, reading), self._pending = self._pending, None
+        loss, rows = module.take_losses(reading, int(row["step"] or 0))
+        mean = (loss - self._logged[0]) / max(rows - self._logged[1], 1.0)
+        self._logged, self.last_loss = (loss, rows), mean
+        samples = int(row["samples"] or 0) + int(rows)
+        self._add_row(trainer, row | {"samples": samples, "train_loss": mean})
 
     def _add_row(self, trainer: pl.Trainer, row: Row) -> None:
         self.history.append(row)

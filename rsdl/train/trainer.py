@@ -2,13 +2,13 @@
 
 import logging
 import warnings
-from typing import Literal
+from typing import Annotated, Literal
 
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning_fabric.utilities.exceptions import MisconfigurationException
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
 from pytorch_lightning.strategies import DDPStrategy, Strategy
 from torch.distributed import is_initialized
@@ -25,6 +25,17 @@ from rsdl.train.sharding import ShardedStrategy
 
 PRECISIONS = {"fp32": "32-true", "bf16-mixed": "bf16-mixed", "16-mixed": "16-mixed"}
 Precision = Literal["auto", "fp32", "bf16-mixed", "16-mixed"]
+Compile = Literal["off", "on", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"]
+
+
+def _name_compile(value: object) -> object:
+    """Return the name of what YAML's on, off, true and false mean."""
+    return ("on" if value else "off") if isinstance(value, bool) else value
+
+
+Compiling = Annotated[
+    Compile, BeforeValidator(_name_compile, json_schema_input_type=Compile | bool)
+]
 
 
 class TrainerConfig(BaseModel):
@@ -59,7 +70,13 @@ class TrainerConfig(BaseModel):
         1, ge=1, description="Micro-batches in an optimizer step, when memory is short."
     )
     channels_last: bool = Field(True, description="Memory layout of convolutions.")
-    compile: bool = Field(False, description="Compile the network with torch.compile.")
+    compile: Compiling = Field(
+        "off",
+        description=(
+            "torch.compile of the network and the augmentation; true is on, false is off, others "
+            "are torch's modes: reduce-overhead and max-autotune replay CUDA graphs."
+        ),
+    )
     deterministic: bool = Field(False, description="Refuse operations that are not, on a GPU.")
     log_every_steps: int = Field(10, ge=1, description="Optimizer steps between two log rows.")
     patience: int | None = Field(
@@ -152,6 +169,8 @@ def build_trainer(
         ConfigError: If what is asked for is not on this machine.
     """
     _quieten()
+    precision = choose_precision(config)
+    set_tensor_cores(precision)
     try:
         trainer = pl.Trainer(
             accelerator=config.accelerator,
@@ -159,7 +178,7 @@ def build_trainer(
             num_nodes=1 if config.num_nodes == "auto" else config.num_nodes,
             strategy=choose_strategy(config),
             sync_batchnorm=config.sync_batchnorm,
-            precision=PRECISIONS[choose_precision(config)],  # type: ignore[arg-type]
+            precision=PRECISIONS[precision],  # type: ignore[arg-type]
             max_epochs=config.max_epochs,
             max_steps=config.max_steps or -1,
             accumulate_grad_batches=config.accumulate,
@@ -168,6 +187,9 @@ def build_trainer(
             logger=loggers,
             plugins=[StoreCheckpointIO(outbox)],
             deterministic=config.deterministic,
+            # Batches have one size: cuDNN may try once what is fastest. What it finds may differ
+            # from one start to the next, and so may roundings.
+            benchmark=not config.deterministic,
             # Loaders know the epoch and the position; each epoch gets its own.
             reload_dataloaders_every_n_epochs=1,
             use_distributed_sampler=False,
@@ -220,6 +242,16 @@ def choose_precision(config: TrainerConfig) -> str:
         return config.precision
     on_gpu = config.accelerator != "cpu" and torch.cuda.is_available()
     return "bf16-mixed" if on_gpu and torch.cuda.is_bf16_supported() else "fp32"
+
+
+def set_tensor_cores(precision: str) -> None:
+    """Let what mixed precision leaves in fp32 use tensor cores, where there are some.
+
+    Args:
+        precision: One of ``PRECISIONS``; fp32 is left what it says.
+    """
+    if torch.cuda.is_available():
+        torch.set_float32_matmul_precision("highest" if precision == "fp32" else "high")
 
 
 def build_loggers(config: LoggingConfig, folder: str, name: str) -> list[Logger]:

@@ -19,7 +19,7 @@ def test_compiling_without_a_compiler_names_the_field(programs: Path):
     with pytest.raises(ConfigError) as caught:
         require_compiler()
     assert caught.value.where == "trainer.compile"
-    assert "trainer.compile=false" in str(caught.value)
+    assert "trainer.compile=off" in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["g++", "gcc", "clang"])

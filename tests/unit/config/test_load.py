@@ -86,7 +86,7 @@ def test_overrides_are_yaml_and_come_last(tmp_path: Path):
     )
     assert config.seed == 6 and config.optim.lr == 1e-4
     assert config.data.crop_scale == (0.2, 0.9)
-    assert config.trainer.compile is True
+    assert config.trainer.compile == "on"
     assert config.optim.ema_decay == 0.9 and config.optim.clip_grad is None
     assert config.model.weights == "a=b.pth" and config.name == "x-1"
 

@@ -278,3 +278,18 @@ def test_all_switches_can_be_combined():
         assert normal.isfinite().all()
         assert (mix is not None) == mixup
         assert not augment.state_dict(), "a checkpoint holds nothing of it"
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {}, {"flip": False}, {"rotate90": False}, {"flip": False, "rotate90": False},
+        {"mixup": 0.2}, {"cutmix": 1.0}, {"hue": 0.1}, {"contrast": 0.2, "saturation": 0.2},
+        {"brightness": 0.2, "hue": 0.1, "mixup": 0.2, "cutmix": 1.0},
+    ],
+)  # fmt: skip
+def test_images_lie_in_memory_as_convolutions_want_them(options: dict[str, Any], training: bool):
+    """Otherwise the first convolution would turn them around in memory first."""
+    images, _ = augment_of(**options)(batch_of(imagery(4)), training=training)
+    assert images.is_contiguous(memory_format=torch.channels_last)

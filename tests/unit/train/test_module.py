@@ -4,15 +4,17 @@ import pytest
 import pytorch_lightning as pl
 import timm
 import torch
+from pytorch_lightning.plugins.precision import MixedPrecision
 from torch import nn
 from torch.nn import functional
 
 from rsdl.core.batch import Batch, Tally
 from rsdl.data.augment import Augment, AugmentConfig
 from rsdl.tasks.classification import ClassificationTask, TaskConfig
-from rsdl.train.module import TrainingModule, average_weights, seed_generators
-from rsdl.train.optim import OptimConfig
+from rsdl.train.module import TrainingModule, average_weights
+from rsdl.train.optim import OptimConfig, build_optimizer, is_fused
 from rsdl.train.position import Position, set_progress
+from rsdl.train.seeding import seed_generators
 
 NUM_CLASSES = 3
 
@@ -206,3 +208,33 @@ def test_a_step_on_a_gpu_is_seeded_as_torch_would_seed_it() -> None:
     expected = torch.rand(5, device=device)
     seed_generators(7, device)
     assert torch.equal(torch.rand(5, device=device), expected)
+
+
+@pytest.mark.parametrize("limit", [0.01, 1e6])
+def test_a_fused_optimizers_gradients_are_clipped_as_any_others(limit: float):
+    """Lightning refuses to under mixed precision."""
+    clipped = []
+    for fused in (False, True):
+        module = build()
+        module.trainer.strategy.precision_plugin = MixedPrecision("bf16-mixed", "cpu")
+        module.trainer.strategy._lightning_module = module
+        optimizer = build_optimizer(module.optim_config, module.model, fused=fused)
+        gradients(module, make_batch(4))
+        module.configure_gradient_clipping(optimizer, limit, "norm")
+        clipped.append(torch.cat([p.grad.flatten() for p in module.model.parameters()]))
+    assert torch.equal(*clipped)
+    assert (clipped[0].norm() <= 0.0101) == (limit < 1)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("clip", [None, 1.0])
+def test_on_a_gpu_weights_are_updated_in_one_kernel(clip: float | None):
+    module = build()
+    module.trainer = pl.Trainer(
+        accelerator="gpu", devices=1, precision="bf16-mixed", max_steps=3, logger=False,
+        enable_checkpointing=False, enable_progress_bar=False, gradient_clip_val=clip,
+    )  # fmt: skip
+    module.trainer.fit(module, [make_batch(4) for _ in range(3)])
+    assert is_fused(module.trainer.optimizers[0])
+    assert module.trainer.global_step == 3

@@ -8,7 +8,15 @@ import torch
 from torch import nn
 
 from rsdl.core.errors import ConfigError
-from rsdl.train.optim import OptimConfig, build_optimizer, build_schedule, check_optimizer
+from rsdl.train.optim import (
+    OptimConfig,
+    build_optimizer,
+    build_schedule,
+    check_optimizer,
+    has_fused,
+    is_fused,
+    may_fuse,
+)
 
 
 def rates(config: OptimConfig, *, steps_per_epoch: int, num_steps: int) -> list[float]:
@@ -100,3 +108,44 @@ def test_optimizers_go_by_name(name: str):
 def test_an_optimizer_that_timm_does_not_have_is_refused():
     with pytest.raises(ConfigError, match=r'optim\.name: no optimizer "adamwow"; use one of'):
         check_optimizer(OptimConfig(name="adamwow"))
+
+
+def test_which_optimizers_have_a_fused_kernel():
+    names = ("adamw", "AdamW", "adam", "sgd", "lamb", "lion", "lookahead_adamw")
+    assert [has_fused(name) for name in names] == [True, True, True, True, False, False, False]
+
+
+@pytest.mark.parametrize("name", ["adamw", "sgd", "lamb", "lookahead_adamw"])
+def test_a_fused_optimizer_moves_weights_as_the_loop_does(name: str):
+    """On the CPU, which has fused kernels too; rsdl uses them on a GPU."""
+    moved = []
+    for fused in (False, True):
+        torch.manual_seed(0)
+        network = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 2))
+        config = OptimConfig(name=name, lr=0.01, weight_decay=0.1)
+        optimizer = build_optimizer(config, network, fused=fused)
+        assert is_fused(optimizer) == (fused and has_fused(name))
+        for _ in range(5):
+            optimizer.zero_grad()
+            network(torch.ones(3, 8)).square().sum().backward()
+            optimizer.step()
+        moved.append(torch.cat([weight.detach().flatten() for weight in network.parameters()]))
+    assert torch.allclose(*moved, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("saved_fused", [False, True])
+def test_a_loaded_state_does_not_decide_which_kernel_updates(saved_fused: bool):
+    network = nn.Linear(4, 2)
+    theirs = build_optimizer(OptimConfig(), network, fused=saved_fused)
+    network(torch.ones(1, 4)).sum().backward()
+    theirs.step()
+    ours = build_optimizer(OptimConfig(), network, fused=not saved_fused)
+    ours.load_state_dict(theirs.state_dict())
+    assert is_fused(ours) != saved_fused
+    assert all(state["step"] == 1 for state in ours.state.values())
+    ours.step()
+
+
+def test_the_cpu_keeps_the_loop():
+    assert not may_fuse(nn.Linear(2, 2), "bf16-mixed")
+    assert not may_fuse(nn.Linear(2, 2), "32-true")

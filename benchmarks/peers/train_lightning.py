@@ -1,0 +1,138 @@
+"""A plain LightningModule, as Lightning's documentation has one write it.
+
+Follows https://lightning.ai/docs/pytorch/stable/starter/introduction.html, with
+``precision="bf16-mixed"`` on a GPU. Its images are normalised by the loader's workers, on the host,
+so that on the device nothing is left to do with them.
+"""
+
+import tempfile
+import warnings
+from collections.abc import Iterator
+from itertools import repeat
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from benchmarks.peers.step_task import (
+    LEARNING_RATE,
+    MEAN,
+    SMOOTHING,
+    STD,
+    WEIGHT_DECAY,
+    Batches,
+    Clock,
+    StepTask,
+    create_network,
+)
+
+
+class PlainModule(pl.LightningModule):
+    """A classifier."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """Return the loss."""
+        x, y = batch
+        loss = F.cross_entropy(self.model(x), y, label_smoothing=SMOOTHING)
+        self.log("train_loss", loss)
+        return loss
+
+    def configure_optimizers(self) -> dict[str, Any]:  # type: ignore[override]
+        """Return AdamW and a cosine."""
+        optimizer = torch.optim.AdamW(
+            self.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY
+        )
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=300_000)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+
+class HeldBatch:
+    """Stands in for a DataLoader: one batch, which lies on the device, again and again.
+
+    Args:
+        batch: Images and targets.
+        length: Batches in an epoch.
+    """
+
+    def __init__(self, batch: tuple[Tensor, Tensor], length: int) -> None:
+        self._batch = batch
+        self._length = length
+
+    def __len__(self) -> int:
+        """Return the number of batches."""
+        return self._length
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield them."""
+        return repeat(self._batch, self._length)
+
+
+class PlainLightning:
+    """A Trainer with its own defaults, but for its progress bar and what it saves.
+
+    Args:
+        task: What to train.
+        batches: Pixels as they are stored, and targets.
+    """
+
+    def __init__(self, task: StepTask, batches: Batches) -> None:
+        self.task = task
+        self.module = PlainModule(create_network(task.model, task.image_size))
+        images, targets = batches[0]
+        normal = (images.permute(0, 3, 1, 2).float() - MEAN) / STD
+        self.batch = (normal.contiguous(), targets)
+
+    def run(self, clock: Clock) -> None:
+        """Train an epoch."""
+        with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            trainer = pl.Trainer(
+                accelerator="gpu" if self.task.half else "cpu",
+                devices=1,
+                precision="bf16-mixed" if self.task.half else "32-true",
+                max_epochs=1,
+                default_root_dir=folder,
+                callbacks=[Timed(clock)],
+                enable_checkpointing=False,
+                enable_progress_bar=False,
+                enable_model_summary=False,
+            )
+            trainer.fit(self.module, HeldBatch(self.batch, self.task.num_steps))
+
+    def close(self) -> None:
+        """Let go of everything."""
+        self.__dict__.clear()
+
+
+class Timed(pl.Callback):
+    """Tells the clock of a Lightning contender of its steps.
+
+    Args:
+        clock: The clock.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+
+    def on_train_batch_start(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        batch: object,
+        batch_idx: int,
+    ) -> None:
+        """Note the step."""
+        self._clock.tick()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Note that there are no more."""
+        self._clock.stop()

@@ -1,0 +1,55 @@
+"""The launching thread's time is told apart: at work, without a core, waiting for the lock."""
+
+import threading
+import time
+
+import pytest
+
+from benchmarks.launching import ALONE, PROCESS, THREADS, Launcher, Spent, make_table
+
+
+def test_time_without_a_core_is_nobodys_loss():
+    assert Spent(1.0, 0.6, 0.4).lost_pct == pytest.approx(0.0)
+    assert Spent(1.0, 0.6, 0.2).lost_pct == pytest.approx(25.0)
+    assert Spent(1.0, 1.001, 0.0).lost_pct == 0.0
+
+
+def test_a_thread_that_sleeps_is_lost_time_and_one_that_works_is_not():
+    begin = Spent.now()
+    time.sleep(0.05)
+    asleep = Spent.now().since(begin, Spent())
+    assert asleep.wall_s >= 0.05 and asleep.lost_pct > 90
+    begin = Spent.now()
+    end = time.thread_time() + 0.05
+    while time.thread_time() < end:
+        pass
+    awake = Spent.now().since(begin, asleep)
+    assert awake.cpu_s >= 0.05 and awake.wall_s >= asleep.wall_s + 0.05
+
+
+def test_a_thread_that_holds_the_lock_is_seen_to_cost_the_one_that_launches():
+    launcher, stop = Launcher(seconds=0.01), threading.Event()
+
+    def hold() -> None:
+        while not stop.is_set():
+            sum(range(10_000))  # never lets go before it is asked to
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    try:
+        beside = launcher.run(5, None)
+    finally:
+        stop.set()
+        thread.join()
+    assert beside.lost_pct > 20
+
+
+def test_waiting_for_a_batch_is_no_part_of_a_step():
+    spent = Launcher(seconds=0.001).run(3, lambda: time.sleep(0.02))
+    assert spent.fetch_s >= 0.06 and spent.lost_pct < 50
+
+
+def test_the_aim_is_missed_where_threads_cost_more_than_a_process():
+    free, held = [Spent(1.0, 1.0)] * 3, [Spent(1.0, 0.95)] * 3
+    assert not make_table(1000, 10, {ALONE: free, PROCESS: free, THREADS: held}).aims[0].met
+    assert make_table(1000, 10, {ALONE: free, PROCESS: held, THREADS: held}).aims[0].met
