@@ -53,3 +53,6 @@ def test_the_aim_is_missed_where_threads_cost_more_than_a_process():
     free, held = [Spent(1.0, 1.0)] * 3, [Spent(1.0, 0.95)] * 3
     assert not make_table(1000, 10, {ALONE: free, PROCESS: free, THREADS: held}).aims[0].met
     assert make_table(1000, 10, {ALONE: free, PROCESS: held, THREADS: held}).aims[0].met
+    busy = [Spent(2.0, 1.0, 1.0)] * 3
+    table = make_table(1000, 10, {ALONE: free, PROCESS: free, THREADS: busy})
+    assert not table.aims and "no verdict" in table.title
