@@ -10,8 +10,8 @@ What is measured is for how much of its steps the launching thread was neither a
 for a core, as the kernel accounts for it (``schedstat``; Linux): then it waited for the lock. Two
 cores have to be free for it: where the threads take turns on a core they never meet, and where one
 loses its core while it holds the lock the other waits for both. Then there is no verdict. JPEGs are
-small: what a sample takes under the lock does not depend on its size, and more of them fit the cores
-of a small machine.
+small: what a sample takes under the lock does not depend on its size, and more of them fit the
+cores of a small machine.
 
     python -m benchmarks.launching [--rates 1000 2000 3000 4000] [--threads 1]
 """
