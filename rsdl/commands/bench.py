@@ -15,6 +15,7 @@ BENCHMARKS = {
     "resume": "resume",
     "pack": "pack",
     "scale": "scale",
+    "decode": "device_decode",
 }
 
 
