@@ -102,6 +102,9 @@ class DeviceDecoder:
         except RuntimeError as error:
             if any(mark in str(error) for mark in FATAL):
                 raise
+            if self._stream is not None:
+                # Others of the batch may still be written, into memory that is free by now.
+                torch.cuda.synchronize(self.device)
             if len(images) == 1:
                 return [None]
         # It does not say which one it refuses.

@@ -3,8 +3,9 @@
 Decoders on devices are made for plain JPEGs (8 bits, baseline, one scan), fall back to something
 slow for others, and may make a half-grey picture of a truncated stream without a word. So whatever
 is not plain, or does not end where it should, is left to the decoder of the host, which is strict.
-What this cannot see is damage inside of the compressed data that leaves the markers alone; a
-shard's SHA-256 does.
+What this cannot see is damage inside of the compressed data that leaves the markers alone, of which
+the host's decoder notices a part: ``rsdl data verify`` has it decode every sample, and compares the
+SHA-256 of every shard.
 """
 
 import re

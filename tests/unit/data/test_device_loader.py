@@ -365,6 +365,18 @@ def test_what_the_device_alone_refuses_is_decoded_by_the_host(
     assert "cpu does not decode train-" in caplog.text
 
 
+def test_a_picture_of_another_size_than_its_header_says_is_not_used(train: SplitData):
+    ours, theirs = loaders(train)
+    real = ours._decoder._decode_jpeg
+
+    def cut_off(images: list[torch.Tensor], **options: Any) -> list[torch.Tensor]:  # noqa: ANN401
+        found = real(images, **options)
+        return [found[0][:, 1:], *found[1:]]
+
+    ours._decoder._decode_jpeg = cut_off
+    assert_alike(list(ours), list(theirs))
+
+
 def image_bytes(data: SplitData, sample: int) -> bytes:
     return image_of(str(data.store.url), sample)
 

@@ -106,6 +106,23 @@ def test_what_stands_before_the_frame_decides_on_colours(data: bytes, plain: boo
         assert simplejpeg.decode_jpeg_header(data)[2] == "YCbCr"
 
 
+@pytest.mark.parametrize(
+    ("mark", "at", "value"),
+    [
+        (b"\xff\xc0", 4, 12),  # bits of a value
+        (b"\xff\xc0", 11, 0x41),  # pixels of luminance a chroma sample
+        (b"\xff\xc0", 14, 0x21),  # chroma that is not at the same scale
+        (b"\xff\xc0", 17, 0x12),
+        (b"\xff\xda", 4, 1),  # bands in the first scan
+    ],
+)
+def test_frames_that_are_rare_are_left_to_the_host(mark: bytes, at: int, value: int):
+    data = bytearray(encode())
+    assert data[data.index(mark) + at] != value
+    data[data.index(mark) + at] = value
+    assert read_jpeg(bytes(data)) is None
+
+
 def test_bands_called_rgb_are_left_to_the_host():
     bare = bytearray(without_jfif(encode()))
     frame = bare.index(b"\xff\xc0")
