@@ -53,7 +53,7 @@ class DeviceDecoder:
         try:
             from torchvision.io import ImageReadMode, decode_jpeg
         except (ImportError, OSError) as error:
-            problem = f"is device, but this torchvision decodes no JPEGs ({_first_line(error)})"
+            problem = "is device, but no torchvision that decodes JPEGs is installed"
             raise ConfigError(FIELD, problem, REMEDY) from error
         self.device = device
         self._decode_jpeg = decode_jpeg

@@ -452,7 +452,7 @@ def test_a_torchvision_without_a_decoder_is_one_line(monkeypatch: pytest.MonkeyP
     import torchvision.io
 
     monkeypatch.delattr(torchvision.io, "decode_jpeg")
-    with pytest.raises(ConfigError, match=r"^data\.decode: is device, but this torchvision decod"):
+    with pytest.raises(ConfigError, match=r"^data\.decode: is device, but no torchvision that d"):
         decoder()
 
 
