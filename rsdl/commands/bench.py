@@ -17,6 +17,7 @@ BENCHMARKS = {
     "resume": "resume",
     "pack": "pack",
     "scale": "scale",
+    "decode": "device_decode",
 }
 
 

@@ -93,6 +93,8 @@ def examine(urls: Sequence[str], *, output: str) -> Iterator[Check]:
     yield check_gpu()
     with _quiet():
         num_gpus = _count_gpus()
+    if num_gpus:
+        yield check_jpegs("cuda:0")
     yield check_shared_memory(num_gpus)
     yield from check_packages()
     for url in urls:
@@ -184,6 +186,19 @@ def check_gpu() -> Check:
         names.append(f"{found.name} {found.total_memory / GIB:.0f} GiB")
     versions = f"CUDA {torch.version.cuda}, driver {driver or 'unknown'}"
     return Check("GPU", "ok", f"{', '.join(names)}; {versions}")
+
+
+def check_jpegs(device: str) -> Check:
+    """Check that ``data.decode=device`` would work, which nobody needs to train."""
+    import torch
+
+    from rsdl.data.device_decoder import DeviceDecoder
+
+    try:
+        DeviceDecoder(torch.device(device))
+    except RsdlError as error:
+        return Check("JPEGs", "warn", f"{error.where} {error.problem}", "keep data.decode=host")
+    return Check("JPEGs", "ok", f"can be decoded on {device} (data.decode=device)")
 
 
 def check_shared_memory(num_gpus: int, folder: Path = SHM) -> Check:

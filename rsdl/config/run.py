@@ -26,7 +26,9 @@ CHANGEABLE = (
     "data.decoded_cache",
     "data.num_workers",
     "data.prefetch",
-    # Tiers differ in the rounding of pixels alone, as rsdl/data/resample.py states.
+    # These differ in how pixels are rounded, and on a GPU in how chroma is enlarged, as
+    # rsdl/data/resample.py and device_decoder.py state.
+    "data.decode",
     "data.resident",
     "data.eval_batch_size",
     "trainer.accelerator",

@@ -76,6 +76,10 @@ class DataConfig(BaseModel):
         False,
         description="Decode a JPEG at 1/2, 1/4 or 1/8 where its crop has pixels to spare.",
     )
+    decode: Literal["host", "device"] = Field(
+        "host",
+        description="Who decodes JPEGs for training: cores, or the GPU, where cores are few.",
+    )
     eval_crop: float = Field(
         1.0, gt=0, le=1, description="Evaluation: central square, as a share of the shorter side."
     )
@@ -102,6 +106,13 @@ class DataConfig(BaseModel):
             )
         if self.scaled_decode and self.resident == "on":
             raise ValueError("scaled_decode is for images in files, resident=on has none; choose")
+        return self
+
+    @model_validator(mode="after")
+    def _device_decodes_whole(self) -> "DataConfig":
+        if self.decode == "device" and (self.scaled_decode or self.decode_size is not None):
+            name = "scaled_decode" if self.scaled_decode else "decode_size"
+            raise ValueError(f"decode=device decodes whole images, {name} less of them; choose one")
         return self
 
     @model_validator(mode="after")
@@ -184,6 +195,8 @@ class DataSet:
             cache=CacheConfig() if config.cache == "none" else config.cache,
             budget=None if wanted == "auto" else int(wanted),
             shard_bytes=sum(s.bytes for s in manifest.splits[name].shards) if remote else 0,
+            # What is there is read; who decodes on a device has nothing to keep.
+            makes=config.decode == "host" or name != config.train_split,
         )
         decode = DecodeRule(len(manifest.bands), manifest.dtype, config.decode_size)
         # By range: a look at a few images is not worth the copy of their shards.

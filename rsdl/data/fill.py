@@ -1,5 +1,7 @@
 """Rows of a batch from samples: read, decode, crop and resize, or take the pixels that are kept.
 
+Where a device is to decode, rows that it can decode stay encoded.
+
 What a thread does with its part of a batch. Whatever can be done for all rows at once is: the
 interpreter's time for each sample is what threads cannot share.
 """
@@ -21,6 +23,7 @@ from rsdl.data.decode import (
 )
 from rsdl.data.decoded import DecodedFile, Found
 from rsdl.data.index import Rows
+from rsdl.data.jpeg import Jpeg, read_jpeg
 from rsdl.data.reader import ShardReader
 from rsdl.data.sample import EXTENSIONS
 from rsdl.data.slot import LoadRule, Slot
@@ -77,6 +80,22 @@ class RowFiller:
         encoded, more = self._fill_decoded(file, slot, first + rest, rows[rest])
         return encoded, decoded + more
 
+    def decode(self, slot: Slot, row: int, jpeg: Jpeg) -> bool:
+        """Fill a row from a JPEG that a device was to decode and could not.
+
+        Returns:
+            Whether it is filled; otherwise the sample was passed over.
+
+        Raises:
+            CorruptSampleError: If it cannot be decoded here either, and is not to be passed over.
+        """
+        try:
+            self._cut(jpeg.data, "jpg", slot.crop_uniforms[row].tolist(), slot.pixels[row])
+        except CorruptSampleError as error:
+            self._pass_over(slot, row, error)
+            return False
+        return True
+
     def _fill_kept(self, file: DecodedFile, slot: Slot, first: int, found: Found) -> int:
         """Cut rows from the pixels that are kept, and return the bytes of the whole images."""
         places = np.flatnonzero(found.here)
@@ -110,6 +129,10 @@ class RowFiller:
         ):
             try:
                 data = self._reader.read(shard, offset, length)
+                if (jpeg := self._leave_encoded(slot, row, data, EXTENSIONS[kind])) is not None:
+                    encoded += length
+                    decoded += jpeg.num_bytes
+                    continue
                 pixels = self._cut(data, EXTENSIONS[kind], numbers, slot.pixels[row])
             except CorruptSampleError as error:
                 self._pass_over(slot, row, error)
@@ -125,6 +148,17 @@ class RowFiller:
         if file is not None:
             file.publish(here, absent)
         return encoded, decoded
+
+    def _leave_encoded(self, slot: Slot, row: int, data: bytes, kind: str) -> Jpeg | None:
+        """Note what a device is to decode, and return it; ``None`` where that is for us."""
+        rule = self._decode
+        if slot.encoded is None or kind != "jpg" or rule.dtype != "uint8":
+            return None
+        jpeg = read_jpeg(data)
+        if jpeg is None or jpeg.bands != rule.bands:
+            return None
+        slot.encoded[row] = jpeg
+        return jpeg
 
     def _cut(self, data: bytes, kind: str, numbers: list[float], out: Pixels) -> Pixels:
         """Decode an image, put the part that its numbers say into ``out``, and return the whole."""

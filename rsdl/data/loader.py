@@ -138,7 +138,8 @@ class BatchLoader:
         finally:
             filler.close()
 
-    def _fill_part(self, slot: Slot, first: int, last: int, filler: RowFiller) -> None:
+    def _fill_part(self, slot: Slot, first: int, last: int, filler: RowFiller) -> int:
+        """Fill rows, and return how many parts of the batch are left."""
         error: BaseException | None = None
         encoded = decoded = 0
         try:
@@ -146,4 +147,4 @@ class BatchLoader:
                 encoded, decoded = filler.fill(slot, first, last)
         except BaseException as caught:  # raised again in the training loop
             error = caught
-        slot.finish_part(encoded, decoded, error)
+        return slot.finish_part(encoded, decoded, error)

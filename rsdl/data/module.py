@@ -1,6 +1,7 @@
 """The Lightning data module: config in, loaders at the right place of the right epoch out."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 
 import pytorch_lightning as pl
@@ -11,6 +12,8 @@ from rsdl.core.errors import ConfigError
 from rsdl.core.machine import usable_cores
 from rsdl.data.crop import CropRule
 from rsdl.data.dataset import DataConfig, DataSet, eval_plan, train_plan
+from rsdl.data.device_decoder import DeviceDecoder
+from rsdl.data.device_loader import DeviceLoader, choose_decoder
 from rsdl.data.intake import ResidentSplit
 from rsdl.data.loader import BatchLoader, LoadRule
 from rsdl.data.plan import SamplingPlan, Share, check_share
@@ -60,6 +63,7 @@ class DataModule(pl.LightningDataModule):
         self._placed = False  # whether the split's place is decided: on the device, or in files
         self._resident: ResidentSplit | None = None
         self._transfer: Transfer | None = None
+        self._decoder: DeviceDecoder | None = None
 
     def resume(self, epoch: int, consumed: int) -> None:
         """Begin ``epoch`` at position ``consumed`` of its global order, in samples."""
@@ -96,12 +100,19 @@ class DataModule(pl.LightningDataModule):
                 num_workers=rule.num_workers,
                 processes=max(1, self.trainer.num_devices),
             )
+            if self._resident is None and self.data.config.decode == "device":
+                self._decoder = choose_decoder(self._train, self.trainer.strategy.root_device)
             self._placed = True
         rest = (self.plan(epoch), self._share(self.accumulate), rule, self._starts.get(epoch, 0))
         if self._resident is not None:
             self.train_loader = ResidentLoader(self._resident, *rest)
         else:
-            loader = BatchLoader(self._train, *rest)
+            loader: BatchLoader
+            if self._decoder is not None:
+                data = replace(self._train, tier=None)
+                loader = DeviceLoader(data, *rest, decoder=self._decoder)
+            else:
+                loader = BatchLoader(self._train, *rest)
             if epoch + 1 != self.trainer.max_epochs:
                 loader.following = partial(self.plan, epoch + 1)
             self.train_loader = loader

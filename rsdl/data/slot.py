@@ -15,6 +15,7 @@ from torch import Tensor
 
 from rsdl.core.batch import Batch, Tally
 from rsdl.data.crop import CropRule
+from rsdl.data.jpeg import Jpeg
 from rsdl.data.manifest import Manifest
 from rsdl.data.plan import PlannedBatch
 from rsdl.data.random import fingerprint, to_float32
@@ -61,6 +62,8 @@ class Slot:
         decoded_bytes: Bytes of pixels decoded so far.
         error: What went wrong first.
         ready: Set when no part is left.
+        encoded: The JPEG of each row that is left to a device, ``[B]``; ``None`` leaves none.
+        landed: Tells when a device has made the images; ``None`` where nobody need wait.
     """
 
     planned: PlannedBatch
@@ -75,9 +78,11 @@ class Slot:
     error: BaseException | None = None
     ready: threading.Event = field(default_factory=threading.Event)
     lock: threading.Lock = field(default_factory=threading.Lock)
+    encoded: list[Jpeg | None] | None = None
+    landed: "torch.cuda.Event | None" = None
 
-    def finish_part(self, encoded: int, decoded: int, error: BaseException | None) -> None:
-        """Report one part as done, with the bytes read and decoded for it."""
+    def finish_part(self, encoded: int, decoded: int, error: BaseException | None) -> int:
+        """Report one part as done, with the bytes read and decoded for it; return what is left."""
         with self.lock:
             self.encoded_bytes += encoded
             self.decoded_bytes += decoded
@@ -85,6 +90,7 @@ class Slot:
             self.parts_left -= 1
             if self.parts_left == 0:
                 self.ready.set()
+            return self.parts_left
 
     def to_batch(self, numbers: NDArray[np.float64]) -> Batch:
         """Return the filled batch; ``numbers`` ``[B, K]`` are for augmentation."""

@@ -65,11 +65,13 @@ class TierRule:
         cache: The node's cache.
         budget: Bytes for pixels beside the cache; ``None`` takes what the cache has left.
         shard_bytes: What the split's own shards take of the cache, where they are remote.
+        makes: Whether the file is made where it is missing.
     """
 
     cache: CacheConfig
     budget: int | None = None
     shard_bytes: int = 0
+    makes: bool = True
 
     @property
     def place(self) -> CacheConfig:
@@ -154,6 +156,8 @@ class DecodedTier:
         try:
             pin = cache.hold(self._name, 0, _refuse)
         except _MissingError:
+            if not self._rule.makes:
+                return None
             sizes = probe_sizes(self._store, self._index, self._decode)
             pixel_bytes = self._decode.bands * np.dtype(self._decode.dtype).itemsize
             layout = lay_out(sizes, len(self._index), pixel_bytes)

@@ -11,6 +11,7 @@ from rsdl.commands.doctor import (
     check_data,
     check_disk,
     check_gpu,
+    check_jpegs,
     check_packages,
     check_python,
     check_shared_memory,
@@ -21,7 +22,8 @@ from rsdl.core.machine import usable_cores
 from rsdl.data.manifest import MANIFEST, File, Manifest, Shard, Split
 from rsdl.storage.local import LocalStore
 
-CHECKS = ["Python", "Cores", "Memory", "Disk", "PyTorch", "GPU", "/dev/shm", "Packages"]
+ON_GPU = ["JPEGs"] if torch.cuda.is_available() else []
+CHECKS = ["Python", "Cores", "Memory", "Disk", "PyTorch", "GPU", *ON_GPU, "/dev/shm", "Packages"]
 
 
 @pytest.fixture
@@ -162,6 +164,13 @@ def test_no_gpu_is_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     program(tmp_path, "exit 9", monkeypatch)
     check = check_gpu()
     assert (check.status, check.text) == ("warn", "no GPU: training runs on the CPU")
+
+
+def test_a_device_that_decodes_no_jpegs_is_a_warning():
+    assert check_jpegs("cpu").text == "can be decoded on cpu (data.decode=device)"
+    check = check_jpegs("meta")
+    assert (check.status, check.remedy) == ("warn", "keep data.decode=host")
+    assert check.text.startswith("data.decode is device, but JPEGs cannot be decoded on meta")
 
 
 @pytest.mark.gpu

@@ -9,6 +9,7 @@ import torch
 
 from rsdl.core.errors import ConfigError, DataError
 from rsdl.data.dataset import DataConfig, DataSet, eval_plan, train_plan
+from rsdl.data.device_loader import DeviceLoader
 from rsdl.data.module import DataModule
 from rsdl.data.plan import Share
 
@@ -89,6 +90,32 @@ def test_resuming_begins_the_named_epoch_in_the_middle(packed: str):
     assert len(module.train_dataloader()) == 3
 
 
+def test_a_device_decodes_for_training_alone(packed: str):
+    module = attach(module_of(packed, decode="device"))
+    loader = module.train_dataloader()
+    assert isinstance(loader, DeviceLoader) and loader.following is not None
+    assert not isinstance(module.val_dataloader(), DeviceLoader)
+    whole = [batch.images for batch in loader]
+    module.resume(0, 12)
+    rest = [batch.images for batch in module.train_dataloader()]
+    assert len(rest) == 1 and torch.equal(rest[0], whole[2])
+
+
+def test_what_a_resident_split_holds_is_not_decoded_again(packed: str):
+    module = attach(module_of(packed, decode="device", resident="on"))
+    assert not isinstance(module.train_dataloader(), DeviceLoader)
+
+
+def test_who_decodes_is_decided_once(packed: str):
+    module = attach(module_of(packed, decode="device"))
+    list(module.train_dataloader())
+    # Another run completes the pixels meanwhile: those of this run stay what they are.
+    list(attach(module_of(packed)).train_dataloader())
+    assert isinstance(module.train_dataloader(), DeviceLoader)
+    later = attach(module_of(packed, decode="device"))
+    assert not isinstance(later.train_dataloader(), DeviceLoader)
+
+
 def test_every_split_is_evaluated_once_in_the_order_of_the_index(packed: str):
     module = attach(module_of(packed, eval_batch_size=4))
     for loader in (module.val_dataloader(), module.test_dataloader()):
@@ -152,6 +179,9 @@ def test_a_missing_split_names_the_field(packed: str):
         {"decoded_cache": True},
         {"decode_size": 100, "scaled_decode": True},
         {"decoded_cache": "1GB", "scaled_decode": True},
+        {"decode": "gpu"},
+        {"decode": "device", "scaled_decode": True},
+        {"decode": "device", "decode_size": 100},
     ],
 )
 def test_impossible_configs_are_refused(config: dict[str, Any]):

@@ -1,0 +1,45 @@
+"""A process on fewer cores than the machine has, and from how many on one way beats another."""
+
+import itertools
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import torch
+
+
+@contextmanager
+def hold_on(cores: int) -> Iterator[None]:
+    """Hold every thread of this process on the first so many cores; new ones inherit that."""
+    every, threads = sorted(os.sched_getaffinity(0)), torch.get_num_threads()
+    move_threads(every[:cores])
+    torch.set_num_threads(cores)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        move_threads(every)
+
+
+def move_threads(cores: Sequence[int]) -> None:
+    """Let all threads of this process run on these cores alone."""
+    for thread in os.listdir("/proc/self/task"):
+        try:
+            os.sched_setaffinity(int(thread), cores)
+        except ProcessLookupError:  # it has ended meanwhile
+            continue
+
+
+def tell_winner(ratios: Mapping[int, float]) -> str:
+    """Say up to how many cores a GPU the device is faster.
+
+    Args:
+        ratios: Speed of the device over that of the host, by cores.
+    """
+    cores = sorted(ratios)
+    wins = list(itertools.takewhile(lambda each: ratios[each] > 1, cores))
+    if not wins:
+        return f"the host wins from {cores[0]} core{'' if cores[0] == 1 else 's'} per GPU on"
+    if wins == cores:
+        return f"the device wins at all that were tried, up to {cores[-1]} cores per GPU"
+    return f"the device wins up to {wins[-1]} per GPU, and no more at {cores[len(wins)]} cores"
