@@ -12,6 +12,8 @@ BENCHMARKS = {
     "loader": "loader",
     "store": "store",
     "train": "overhead",
+    "feed": "feeding",
+    "evaluate": "evaluation",
     "resume": "resume",
     "pack": "pack",
     "scale": "scale",

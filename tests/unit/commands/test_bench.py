@@ -25,7 +25,9 @@ def test_every_benchmark_is_there():
 def test_what_is_unknown_is_refused_and_so_is_an_installed_package(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    with pytest.raises(ConfigError, match="take loader, store, train, resume, pack or scale"):
+    with pytest.raises(
+        ConfigError, match="take loader, store, train, feed, evaluate, resume, pack or scale"
+    ):
         command.bench("speed")
     monkeypatch.setattr(command, "__file__", str(tmp_path / "a" / "b" / "c.py"))
     with pytest.raises(InputError, match="clone the repository"):
