@@ -29,7 +29,8 @@ from benchmarks.crowd import write_crowd
 from benchmarks.first_step import MODEL
 from benchmarks.machine import describe_versions
 from benchmarks.measure import Aim, Row, Table, build_result, run_benchmark
-from benchmarks.plain_loop import Spent, take_epochs
+from benchmarks.plain_loop import take_epochs
+from benchmarks.session import Spent
 from benchmarks.startup import measure_start
 from rsdl.commands.session import Session
 from rsdl.config.load import validate

@@ -10,33 +10,25 @@ for both, and the first of each is not counted.
 """
 
 import argparse
-import tempfile
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import timm
 import torch
 import torch.nn.functional as F
-from rich.console import Console
 from torch import Tensor
 
 from benchmarks.machine import describe_versions
 from benchmarks.measure import Row, Table, build_result, run_benchmark
-from rsdl.commands.ranks import find_ranks
-from rsdl.commands.session import Begun, Session, open_session
+from benchmarks.session import Clock, Spent, open_bench_session
+from rsdl.commands.session import Session
 from rsdl.config.load import validate
 from rsdl.config.run import RunConfig
 from rsdl.data.crop import CropRule
 from rsdl.data.dataset import DataSet, eval_plan
 from rsdl.data.loader import BatchLoader, LoadRule
 from rsdl.data.plan import Share
-from rsdl.storage.connect import connect
-from rsdl.train.preempt import StopRequest
-from rsdl.train.record import RunFolder
-from rsdl.train.trainer import fit_to_place
 
 
 def load_images(dataset: DataSet, image_size: int) -> tuple[Tensor, Tensor]:
@@ -137,37 +129,6 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     return build_result("plain_loop", title, [table], options=vars(options), versions=versions)
 
 
-@dataclass(frozen=True, slots=True)
-class Spent:
-    """What an epoch took.
-
-    Attributes:
-        seconds: Time that passed.
-        cpu_s: Processor time of this process.
-    """
-
-    seconds: float
-    cpu_s: float
-
-
-class Clock:
-    """Tells what has passed since it was started; a GPU has done its work by then."""
-
-    def __init__(self) -> None:
-        self._begin = self._now()
-
-    def read(self) -> Spent:
-        """Return what was spent."""
-        now = self._now()
-        return Spent(now[0] - self._begin[0], now[1] - self._begin[1])
-
-    @staticmethod
-    def _now() -> tuple[float, float]:
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        return time.perf_counter(), time.process_time()
-
-
 def take_epochs(
     config: RunConfig,
     reference: Callable[[], None],
@@ -200,12 +161,7 @@ def take_epochs(
             reference()
             theirs.append(clock.read())
 
-    with tempfile.TemporaryDirectory() as output:
-        folder = RunFolder(connect(output))
-        fitted = fit_to_place(config.trainer, None)
-        config = config.model_copy(update={"trainer": fitted})
-        ranks = find_ranks(fitted, StopRequest())
-        session = open_session(config, folder, Begun(), ranks, Console(quiet=True))
+    with open_bench_session(config) as session:
         session.trainer.callbacks.append(Turns())  # type: ignore[attr-defined]
         session.trainer.limit_val_batches = 0
         prepare(session)

@@ -12,12 +12,14 @@ BENCHMARKS = {
     "loader": "loader",
     "store": "store",
     "train": "overhead",
+    "feed": "feeding",
+    "evaluate": "evaluation",
     "gpu": "gpu",
     "launching": "launching",
+    "decode": "device_decode",
     "resume": "resume",
     "pack": "pack",
     "scale": "scale",
-    "decode": "device_decode",
 }
 
 

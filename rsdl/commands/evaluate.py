@@ -55,9 +55,14 @@ def evaluate(
             (s for s in (config.data.test_split, config.data.val_split) if s in splits), "test"
         )
     dataset.manifest.split(split, where="--split")
-    module = build_module(config, dataset, build_network(config, dataset, bare=True))
+    # Weights are averaged where a run trains: of two networks only one counts here.
+    optim = config.optim.model_copy(update={"ema_decay": None})
+    bare = config.model_copy(update={"optim": optim})
+    module = build_module(bare, dataset, build_network(config, dataset, bare=True))
     module.tta = tta
-    data = DataModule(dataset, seed=config.seed)
+    record = folder.read_record()
+    devices = record.device_count if record is not None else 1
+    data = DataModule(dataset, seed=config.seed, accumulate=config.trainer.accumulate * devices)
     trainer = build_trainer(
         TrainerConfig(accelerator=config.trainer.accelerator, devices=1,
                       precision=config.trainer.precision),
@@ -128,7 +133,9 @@ def evaluate_checkpoint(
 ) -> Evaluation:
     """Return what a checkpoint scores on a split; every rank takes part."""
     content = read_checkpoint(store.local(checkpoint), join(store.url, checkpoint))
-    load_weights(module, content, join(store.url, checkpoint))
+    is_average = config.optim.ema_decay is not None
+    lone = is_average and module.averaged is None
+    load_weights(module, content, join(store.url, checkpoint), averaged=lone)
     collector = OutcomeCollector()
     trainer.callbacks.append(collector)  # type: ignore[attr-defined]
     data.evaluation_split = split
@@ -145,7 +152,7 @@ def evaluate_checkpoint(
         run=config.name,
         split=split,
         checkpoint=checkpoint,
-        weights="raw" if module.averaged is None else "ema",
+        weights="ema" if is_average else "raw",
         tta=module.tta,
         classes=split_data.manifest.classes,
         num_samples=int(confusion.sum()),

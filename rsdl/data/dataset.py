@@ -34,7 +34,10 @@ class DataConfig(BaseModel):
         description="Samples per optimizer step, over all devices and accumulation steps.",
     )
     eval_batch_size: int | None = Field(
-        None, ge=1, description="Samples per validation batch over all devices; null: batch_size."
+        None,
+        ge=1,
+        description="Samples per validation batch over all devices; null: batch_size, and on GPUs "
+        "four micro-batches of training for each. Scores do not depend on it.",
     )
     image_size: int = Field(224, ge=8, description="Side of the image that the network sees, px.")
     num_workers: int | None = Field(
@@ -215,8 +218,14 @@ def train_plan(config: DataConfig, data: SplitData, *, seed: int, epoch: int) ->
     return SamplingPlan(order, global_batch=config.batch_size, tail=config.tail, repeats=repeats)
 
 
-def eval_plan(config: DataConfig, data: SplitData) -> SamplingPlan:
-    """Return the plan that reads every sample once, in the order of the index."""
+def eval_plan(config: DataConfig, data: SplitData, default: int | None = None) -> SamplingPlan:
+    """Return the plan that reads every sample once, in the order of the index.
+
+    Args:
+        config: How the data is fed.
+        data: The split.
+        default: Samples in a batch where the config names none; ``None`` takes those of training.
+    """
     order = GlobalOrder(data.index.shard_samples, OrderRule(0, 0, shuffle=False))
-    size = config.eval_batch_size or config.batch_size
+    size = config.eval_batch_size or default or config.batch_size
     return SamplingPlan(order, global_batch=size, tail="shrink")

@@ -42,6 +42,7 @@ class BatchLoader:
         start: Position in the global order to begin at, in samples.
 
     Attributes:
+        waited_s: Seconds in which a batch was asked for that was not ready.
         following: Makes the next epoch's plan, whose first shards are fetched in the end.
     """
 
@@ -61,6 +62,7 @@ class BatchLoader:
         self._data = data
         self._share = share
         self._rule = rule
+        self._threads_cpu_s = [0.0] * rule.num_workers
         order = plan.order.rule
         self._crop_key = key_of(order.seed, order.epoch, "crop")
         self._augment_key = key_of(order.seed, order.epoch, "augment")
@@ -68,6 +70,11 @@ class BatchLoader:
     def __len__(self) -> int:
         """Return the number of (micro-)batches that an iteration yields."""
         return self.plan.num_batches(self.start) * self._share.accumulate
+
+    @property
+    def cpu_s(self) -> float:
+        """Processor time that the threads have taken so far, in seconds."""
+        return sum(self._threads_cpu_s)
 
     def __iter__(self) -> Iterator[Batch]:
         """Yield batches in plan order; an error in a thread is raised here."""
@@ -92,7 +99,9 @@ class BatchLoader:
             queue.SimpleQueue() for _ in range(self._rule.num_workers)
         ]
         threads = [
-            threading.Thread(target=self._work, args=(tasks,), name=f"load-{number}", daemon=True)
+            threading.Thread(
+                target=self._work, args=(tasks, number), name=f"load-{number}", daemon=True
+            )
             for number, tasks in enumerate(queues)
         ]
         for thread in threads:
@@ -129,11 +138,12 @@ class BatchLoader:
             raise slot.error
         return slot.to_batch(uniforms(self._augment_key, slot.planned.draws, NUM_UNIFORMS))
 
-    def _work(self, tasks: "queue.SimpleQueue[tuple[Slot, int, int] | None]") -> None:
+    def _work(self, tasks: "queue.SimpleQueue[tuple[Slot, int, int] | None]", number: int) -> None:
         filler = RowFiller(self._data, self._rule, self.skipped)
         try:
             while (task := tasks.get()) is not None:
                 self._fill_part(*task, filler)
+                self._threads_cpu_s[number] = time.thread_time()
                 del task  # or an idle thread would keep the memory of a batch
         finally:
             filler.close()

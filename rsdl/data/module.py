@@ -20,6 +20,10 @@ from rsdl.data.plan import SamplingPlan, Share, check_share
 from rsdl.data.resident import ResidentLoader, open_resident
 from rsdl.data.transfer import Transfer
 
+# Micro-batches of training in a batch of evaluation. Nothing is kept for gradients: four took less
+# memory than a training step of one, by 10% to 70%, of the five networks that were measured.
+EVAL_BATCHES = 4
+
 
 def load_rule(config: DataConfig, *, training: bool, pin_memory: bool, processes: int) -> LoadRule:
     """Return how samples become rows.
@@ -139,9 +143,17 @@ class DataModule(pl.LightningDataModule):
     def evaluation_loader(self, split: str, where: str) -> BatchLoader:
         """Return a loader that reads every sample of a split once."""
         data = self.data.split(split, where)
-        plan = eval_plan(self.data.config, data)
+        plan = eval_plan(self.data.config, data, self._eval_batch())
         self.eval_loader = BatchLoader(data, plan, self._share(1), self._rule(training=False))
         return self.eval_loader
+
+    def _eval_batch(self) -> int:
+        """Return the samples of a validation batch where the config names none."""
+        assert self.trainer is not None
+        size = self.data.config.batch_size
+        if self.trainer.strategy.root_device.type != "cuda":
+            return size  # a processor gains nothing from more
+        return EVAL_BATCHES * max(1, size // self.accumulate)
 
     def _share(self, accumulate: int) -> Share:
         assert self.trainer is not None

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,9 @@ LAST = "checkpoints/last.ckpt"
 BEST = "checkpoints/best.ckpt"
 STATE = "rsdl"
 
+# What the weights of a TrainingModule begin with.
+NETWORK, AVERAGED = "model.", "averaged.module."
+
 
 def read_checkpoint(path: Path, where: str) -> dict[str, Any]:
     """Load a checkpoint on the CPU, executing nothing that is in it.
@@ -37,19 +41,39 @@ def read_checkpoint(path: Path, where: str) -> dict[str, Any]:
     return content
 
 
-def load_weights(module: nn.Module, checkpoint: dict[str, Any], where: str) -> None:
+def load_weights(
+    module: nn.Module, checkpoint: dict[str, Any], where: str, *, averaged: bool = False
+) -> None:
     """Put a checkpoint's weights into a module.
+
+    Args:
+        module: What trains or evaluates.
+        checkpoint: From :func:`read_checkpoint`.
+        where: What to call it in an error.
+        averaged: Whether the averaged weights take the place of the network's own, in a module that
+            keeps no average.
 
     Raises:
         DataError: If they are of another network.
     """
+    state = checkpoint["state_dict"]
     try:
-        module.load_state_dict(shard_state(module, checkpoint["state_dict"]))
+        state = average_of(state) if averaged else state
+        module.load_state_dict(shard_state(module, state))
     except (RuntimeError, TypeError, AttributeError) as error:
         first = str(error).splitlines()[-1].strip()[:200]
         raise DataError(
             where, f"does not fit the network of the config: {first}", "take the run's own"
         ) from error
+
+
+def average_of(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a module's state with its averaged weights in the place of the network's own."""
+    rest = {k: v for k, v in state.items() if not k.startswith((NETWORK, AVERAGED))}
+    average = {
+        NETWORK + k.removeprefix(AVERAGED): v for k, v in state.items() if k.startswith(AVERAGED)
+    }
+    return rest | average
 
 
 def state_of(checkpoint: dict[str, Any], where: str) -> dict[str, Any]:

@@ -5,6 +5,7 @@ log row needs of them is read a step later.
 """
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import pytorch_lightning as pl
@@ -106,12 +107,7 @@ class TrainingModule(pl.LightningModule):
         if not self.tta:
             outputs = self(images)
             return outputs, self.task.probabilities(outputs)
-        views = [
-            view
-            for turned in (images, images.transpose(2, 3))
-            for view in (turned, turned.flip(2), turned.flip(3), turned.flip(2, 3))
-        ]
-        each = [self.task.probabilities(self(view)) for view in views]
+        each = [self.task.probabilities(self(view)) for view in turned_views(images)]
         probabilities = torch.stack(each).mean(0)
         return probabilities.clamp_min(1e-12).log(), probabilities
 
@@ -151,6 +147,13 @@ class TrainingModule(pl.LightningModule):
         """Keep no weights on a device that they are going to leave."""
         if self.averaged is not None:
             self.averaged.forget()
+
+    def on_validation_start(self) -> None:
+        """Let go of the last step's gradients, which the next would throw away itself.
+
+        An epoch ends with an optimizer step, so nothing is being accumulated.
+        """
+        self.zero_grad(set_to_none=True)
 
     def on_validation_epoch_start(self) -> None:
         """Begin counting anew."""
@@ -236,6 +239,15 @@ class TrainingModule(pl.LightningModule):
     @property
     def _accumulate(self) -> int:
         return int(self.trainer.accumulate_grad_batches)
+
+
+def turned_views(images: Tensor) -> Iterator[Tensor]:
+    """Yield the 8 symmetries of square images ``[B, C, H, W]``; one at a time is in memory."""
+    for turned in (images, images.transpose(2, 3)):
+        yield turned
+        yield turned.flip(2)
+        yield turned.flip(3)
+        yield turned.flip(2, 3)
 
 
 def average_weights(network: nn.Module, decay: float | None) -> Any:  # noqa: ANN401 - timm's type

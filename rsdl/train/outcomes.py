@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
+import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor
@@ -61,10 +62,14 @@ class OutcomeCollector(pl.Callback):
         *args: Any,  # noqa: ANN401
     ) -> None:
         """Keep a batch's rows; 40 bytes each."""
-        self._parts.append({name: value.cpu() for name, value in outputs.items()})
+        # Nothing waits here: the device would have nothing to do until the next batch is launched.
+        part = {name: value.to("cpu", non_blocking=True) for name, value in outputs.items()}
+        self._parts.append(part)
 
     def collect(self) -> Outcomes:
         """Return all ranks' rows that count; every rank must ask."""
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()  # copies may still be on their way
         columns = {
             name: np.concatenate([part[name][part["valid"]].numpy() for part in self._parts])
             for name in NAMES

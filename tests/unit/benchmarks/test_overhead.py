@@ -7,7 +7,7 @@ import torch
 
 from benchmarks.crowd import write_crowd
 from benchmarks.overhead import OURS, PLAIN, hold_batches, measure_steps, steps_tables
-from benchmarks.plain_loop import Spent
+from benchmarks.session import Spent
 from rsdl.config.load import validate
 from rsdl.data.dataset import DataSet
 

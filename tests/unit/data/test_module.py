@@ -34,6 +34,27 @@ def attach(module: DataModule, epoch: int = 0) -> DataModule:
     return module
 
 
+@pytest.mark.parametrize(
+    ("device", "changes", "accumulate", "expected"),
+    [
+        ("cpu", {}, 1, 6),
+        ("cuda", {}, 1, 24),
+        ("cuda", {}, 3, 8),
+        ("cuda", {"eval_batch_size": 5}, 1, 5),
+        ("cpu", {"eval_batch_size": 5}, 1, 5),
+    ],
+)
+def test_a_gpu_evaluates_four_micro_batches_at_a_time(
+    packed: str, device: str, changes: dict[str, int], accumulate: int, expected: int
+):
+    module = attach(module_of(packed, accumulate=accumulate, **changes))
+    strategy: Any = SimpleNamespace(root_device=torch.device(device))
+    module.trainer.strategy = strategy
+    loader = module.val_dataloader()
+    assert loader.plan.global_batch == expected
+    assert loader.plan.num_planned == len(module.data.split("val", "x").index)
+
+
 class Reader(pl.LightningModule):
     """Writes down what it is given."""
 

@@ -11,7 +11,14 @@ from torch import nn
 
 from rsdl.core.errors import DataError, StorageError
 from rsdl.storage.local import LocalStore
-from rsdl.train.checkpoint import LAST, StoreCheckpointIO, load_weights, read_checkpoint, state_of
+from rsdl.train.checkpoint import (
+    LAST,
+    StoreCheckpointIO,
+    average_of,
+    load_weights,
+    read_checkpoint,
+    state_of,
+)
 from rsdl.train.outbox import Outbox
 
 CONTENT = {"state_dict": {"weight": torch.arange(4.0)}, "rsdl": {"position": {"epoch": 1}}}
@@ -85,6 +92,11 @@ def test_what_is_no_checkpoint_of_rsdl_is_refused(content: object, tmp_path: Pat
     torch.save(content, tmp_path / "other.ckpt")
     with pytest.raises(DataError, match="is no checkpoint of rsdl"):
         read_checkpoint(tmp_path / "other.ckpt", "other")
+
+
+def test_averaged_weights_take_the_place_of_the_networks_own():
+    state = {"model.weight": 1, "averaged.module.weight": 2, "other": 3}
+    assert average_of(state) == {"model.weight": 2, "other": 3}
 
 
 @pytest.mark.parametrize("state", [None, 3, {}, {"tally": {}}])

@@ -190,6 +190,44 @@ def test_tta_scores_do_not_depend_on_how_the_image_is_turned():
     assert torch.allclose(one.sum(1), torch.ones(4))
 
 
+def test_views_made_one_by_one_give_the_scores_of_all_at_once():
+    module = build("test_efficientnet")
+    module.eval()
+    module.tta = True
+    batch = make_batch(4)
+    with torch.inference_mode():
+        outputs, probabilities = module.predict_batch(batch)
+        images, _ = module.augment(batch, training=False)
+        views = [
+            view
+            for turned in (images, images.transpose(2, 3))
+            for view in (turned, turned.flip(2), turned.flip(3), turned.flip(2, 3))
+        ]
+        each = [module.task.probabilities(module(view)) for view in views]
+        expected = torch.stack(each).mean(0)
+    assert torch.equal(probabilities, expected)
+    assert torch.equal(outputs, expected.clamp_min(1e-12).log())
+
+
+def test_no_gradient_is_held_while_validating():
+    module = build("test_efficientnet")
+    module.training_step(make_batch(4), 0).backward()
+    assert any(parameter.grad is not None for parameter in module.model.parameters())
+    module.on_validation_start()
+    assert all(parameter.grad is None for parameter in module.model.parameters())
+
+
+def test_scores_do_not_depend_on_the_batch_of_evaluation():
+    module = build("test_efficientnet")
+    module.eval()
+    batch = make_batch(8)
+    with torch.inference_mode():
+        _, whole = module.predict_batch(batch)
+        parts = [module.predict_batch(cut(batch, slice(k, k + 2)))[1] for k in range(0, 8, 2)]
+    assert torch.allclose(torch.cat(parts), whole, atol=1e-6)
+    assert torch.equal(torch.cat(parts).argmax(1), whole.argmax(1))
+
+
 @pytest.mark.parametrize("seed", [0, 12345, (1 << 63) - 1])
 def test_a_step_is_seeded_as_torch_would_seed_it(seed: int) -> None:
     torch.manual_seed(seed)
