@@ -25,7 +25,7 @@ def test_every_benchmark_is_there():
 def test_what_is_unknown_is_refused_and_so_is_an_installed_package(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    with pytest.raises(ConfigError, match=r"take loader, store, train, gpu, .* pack or scale"):
+    with pytest.raises(ConfigError, match=r"take loader, store, train, feed, .* pack or scale"):
         command.bench("speed")
     monkeypatch.setattr(command, "__file__", str(tmp_path / "a" / "b" / "c.py"))
     with pytest.raises(InputError, match="clone the repository"):
