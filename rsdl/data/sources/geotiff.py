@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from rsdl.core.errors import ConfigError
 from rsdl.data.sample import SPLITS, Sample, ShardPlan
-from rsdl.data.sources.tiling.ground import apply, bounding_box, outline, shift
+from rsdl.data.sources.tiling.ground import bounds_of, shift
 from rsdl.data.sources.tiling.ground_truth import open_labels
 from rsdl.data.sources.tiling.handles import Handles
 from rsdl.data.sources.tiling.labels import majority
@@ -144,6 +144,7 @@ class GeotiffSource:
         self.classes = self._labels.classes
         self.bands = self.scenes[0].bands
         self.dtype = self.scenes[0].dtype
+        self._crs = [scene.crs.to_string() for scene in self.scenes]
         self._corners = [
             corners_hit(
                 self._labels.boxes(number),
@@ -210,10 +211,10 @@ class GeotiffSource:
         scene, tile = self.scenes[item.scene], self._options.tile
         with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE_BYTES):
             painted = self._labels.paint(item.scene, item.row, item.col, tile)
-            if not painted.any():
+            if not (painted if isinstance(painted, int) else painted.any()):
                 return None
             pixels, valid = read_tile(scene, item.row, item.col, tile, self._handles)
-            if 1 - valid.mean() > self._options.max_nodata:
+            if valid is not None and 1 - valid.mean() > self._options.max_nodata:
                 return None
             label = majority(painted, valid, len(self.classes), self._options.min_cover)
             if label is None:
@@ -231,12 +232,12 @@ class GeotiffSource:
                 "source": scene.name,
                 "row": item.row,
                 "col": item.col,
-                "crs": scene.crs.to_string(),
-                "transform": list(place)[:6],
-                "bounds": bounding_box(apply(place, outline(tile, tile, 1))).tolist(),
+                "crs": self._crs[item.scene],
+                "transform": [place.a, place.b, place.c, place.d, place.e, place.f],
+                "bounds": list(bounds_of(place, tile)),
             },
             pixels=pixels,
-            valid=None if valid.all() else valid,
+            valid=valid,
         )
 
     def _check_sizes(self) -> None:
