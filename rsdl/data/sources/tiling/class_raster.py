@@ -85,7 +85,7 @@ class RasterLabels:
         _, boxes = self._boxes[scene]
         return boxes
 
-    def paint(self, scene: int, row: int, col: int, tile: int) -> Painted | int:
+    def paint(self, scene: int, row: int, col: int, tile: int) -> Painted:
         """Return class index + 1 for each pixel of a tile ``[tile, tile]``; 0 has no label."""
         numbers, boxes = self._boxes[scene]
         painted = np.zeros((tile, tile), np.int32)
