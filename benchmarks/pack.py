@@ -31,6 +31,11 @@ SAMPLED, OURS = "rsdl data pack, --decode sample", "rsdl data pack"
 TILER = "rsdl data pack geotiff"
 LOOPS = ("rasterio windows, saved", "rasterio windows, dropped")
 PEAK = "peak RSS MB"
+TITLES = {
+    None: "Packing images, cutting scenes",
+    "folder": "Packing images",
+    "geotiff": "Cutting scenes",
+}
 COUNTS = {"full": 10_000, "quick": 1_000}
 SIDES = {"full": 20_000, "quick": 4_096}
 IMAGE_PX, TILE_PX = 256, 256
@@ -66,7 +71,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             for workers in options.workers:
                 tables.append(pack_scene(scene, work, workers, options, versions))
     return build_result(
-        "pack", "Packing images, cutting scenes", tables, options=vars(options),
+        "pack", TITLES[options.only], tables, options=vars(options),
         versions=dict(sorted(versions.items())),
     )  # fmt: skip
 

@@ -15,7 +15,7 @@ from rsdl.storage.connect import connect
 
 def build(task: Task) -> Feed:
     """Return the tiler; ``task.images`` is the scene, with its labels beside it."""
-    out = Path(task.work) / "tiles-ours"
+    out = Path(task.work) / "tiles"
     scene = Path(task.images)
 
     def run_epoch(take: Counter) -> None:

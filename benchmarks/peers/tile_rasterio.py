@@ -35,7 +35,7 @@ def build(task: Task, *, save: bool = False) -> Feed:
         task: What to do.
         save: Whether tiles are written, a file each.
     """
-    out = Path(task.work) / "tiles-rasterio"
+    out = Path(task.work) / "tiles"
     tile = task.image_size
     with rasterio.open(task.images) as scene:
         height, width = scene.shape

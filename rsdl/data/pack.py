@@ -9,7 +9,8 @@ the number of threads, the bytes are those of an uninterrupted run.
 import hashlib
 import json
 import re
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from threading import BoundedSemaphore
 
 import numpy as np
 
@@ -156,18 +157,35 @@ def _pack_all(
 ) -> dict[str, PackedShard]:
     packed = {}
     num_workers = options.num_workers or usable_cores()
-    with ThreadPoolExecutor(num_workers, thread_name_prefix="pack") as pool:
-        futures = {
-            pool.submit(pack_shard, source, store, name, plan, options, tally): name
-            for name, plan in jobs
-        }
+    # While a shard waits for the disk or the network the next one is packed, but no more than one
+    # for each worker: they take space.
+    room = BoundedSemaphore(num_workers)
+
+    def run(name: str, plan: ShardPlan) -> Future[PackedShard]:
+        try:
+            place = pack_shard(source, store, name, plan, options, tally)
+        except BaseException as error:
+            tally.fail(error)
+            raise
+        room.acquire()
+        future = placing.submit(place)
+        future.add_done_callback(lambda _: room.release())
+        return future
+
+    with (
+        ThreadPoolExecutor(num_workers, thread_name_prefix="place") as placing,
+        ThreadPoolExecutor(num_workers, thread_name_prefix="pack") as pool,
+    ):
+        futures = {pool.submit(run, name, plan): name for name, plan in jobs}
         try:
             for future in as_completed(futures):
-                packed[futures[future]] = future.result()
-        except BaseException:
-            tally.stop.set()
+                packed[futures[future]] = future.result().result()
+        except BaseException as error:
+            tally.fail(error)
             pool.shutdown(cancel_futures=True)
-            raise
+    # Not what was heard of first: that may be one that was stopped because another failed.
+    if tally.cause is not None:
+        raise tally.cause
     return packed
 
 

@@ -1,13 +1,16 @@
 """One shard: from the items of a source to a tar and a record of what is in it.
 
 The record lies beside the shard in ``.packing/`` and is written after it, so a shard with a record
-is complete and need not be packed again.
+is complete and need not be packed again. Packing a shard and putting it in its place are apart: the
+first takes processors, the second waits for the disk or the network.
 """
 
 import json
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -61,12 +64,14 @@ class Tally:
         report: Called with samples done and in all, by one thread at a time.
         done: Samples done.
         stop: Set when another shard has failed.
+        cause: What it failed of, the first of all.
     """
 
     total: int
     report: Progress | None
     done: int = 0
     stop: threading.Event = field(default_factory=threading.Event)
+    cause: BaseException | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def add(self, count: int) -> None:
@@ -76,6 +81,12 @@ class Tally:
             if self.report is not None:
                 self.report(self.done, self.total)
 
+    def fail(self, cause: BaseException) -> None:
+        """Have all others stop, at once: not one more item is read."""
+        with self._lock:
+            self.cause = self.cause or cause
+            self.stop.set()
+
 
 def pack_shard(
     source: Source,
@@ -84,8 +95,8 @@ def pack_shard(
     plan: ShardPlan,
     options: PackOptions,
     tally: Tally,
-) -> PackedShard:
-    """Pack one shard, or return what its record says where it is packed already.
+) -> Callable[[], PackedShard]:
+    """Pack one shard, unless a record says that it is packed already.
 
     Args:
         source: What to read the items from.
@@ -95,39 +106,56 @@ def pack_shard(
         options: How to pack.
         tally: Where samples are counted.
 
+    Returns:
+        What puts the shard in its place and returns what is known of it; to be called once, by any
+        thread.
+
     Raises:
         CorruptSampleError: If an item is corrupt and ``options`` do not say to skip it.
         DataError: If packing was stopped because another shard failed.
     """
     if (done := load_record(store, name)) is not None:
         tally.add(len(plan.items))
-        return done
+        return partial(_recall, done)
     rows: list[Row] = []
     skipped: list[str] = []
     statistics = BandStatistics.empty(len(source.bands))
-    with store.create(name) as path, path.open("wb") as stream:
-        writer = TarWriter(stream)
-        for item in plan.items:
-            if tally.stop.is_set():
-                raise DataError(name, "packing was stopped", "run the same command again")
-            try:
-                sample = source.read(item)
-            except CorruptSampleError as error:
-                if options.on_corrupt == "error":
-                    error.remedy = f"{error.remedy or 'mend it'}, or pass --on-corrupt skip"
-                    raise
-                skipped.append(str(error))
-                sample = None
-            if sample is not None:
-                rows.append(_add(writer, sample))
-                if plan.split == "train" and sample.pixels is not None:
-                    statistics = statistics.merge(BandStatistics.of(sample.pixels, sample.valid))
-            tally.add(1)
-        sha256 = writer.close()
+    with ExitStack() as stack:
+        path = stack.enter_context(store.create(name))
+        with path.open("wb") as stream:
+            writer = TarWriter(stream)
+            for item in plan.items:
+                if tally.stop.is_set():
+                    raise DataError(name, "packing was stopped", "run the same command again")
+                try:
+                    sample = source.read(item)
+                except CorruptSampleError as error:
+                    if options.on_corrupt == "error":
+                        error.remedy = f"{error.remedy or 'mend it'}, or pass --on-corrupt skip"
+                        raise
+                    skipped.append(str(error))
+                    sample = None
+                if sample is not None:
+                    rows.append(_add(writer, sample))
+                    if plan.split == "train" and sample.pixels is not None:
+                        part = BandStatistics.of(sample.pixels, sample.valid)
+                        statistics = statistics.merge(part)
+                tally.add(1)
+            sha256 = writer.close()
+        created = stack.pop_all()
     shard = Shard(name=name, bytes=writer.bytes, sha256=sha256, samples=len(rows)) if rows else None
-    if shard is None:
-        store.delete(name)
     done = PackedShard(shard, pack_rows(rows), statistics, tuple(skipped))
+    return partial(_place, store, name, created, done)
+
+
+def _recall(done: PackedShard) -> PackedShard:
+    return done
+
+
+def _place(store: Store, name: str, created: ExitStack, done: PackedShard) -> PackedShard:
+    created.close()
+    if done.shard is None:
+        store.delete(name)
     save_record(store, name, done)
     return done
 

@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import rasterio
 from numpy.typing import NDArray
 
 from rsdl.core.errors import ConfigError
 from rsdl.data.sample import SPLITS, Sample, ShardPlan
-from rsdl.data.sources.tiling.ground import apply, bounding_box, outline, shift
+from rsdl.data.sources.tiling.ground import bounds_of, shift
 from rsdl.data.sources.tiling.ground_truth import open_labels
 from rsdl.data.sources.tiling.handles import Handles
 from rsdl.data.sources.tiling.labels import majority
@@ -31,8 +30,6 @@ from rsdl.data.sources.tiling.scenes import (
 from rsdl.data.sources.tiling.spatial import SplitRule, split_tiles
 from rsdl.data.sources.tiling.tiles import Tile, Tiles, corners_hit
 
-# GDAL would take 5% of the machine's memory for its block cache, on a large node tens of GiB.
-GDAL_CACHE_BYTES = 256 << 20
 # Headers, padding, label and page of one sample.
 TAR_BYTES = 4096
 CHOICES = {
@@ -133,17 +130,17 @@ class GeotiffSource:
         self._options = options
         self._handles = Handles()
         labels_path = Path(options.labels).expanduser()
-        with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE_BYTES):
-            paths = find_rasters(options.scenes, leave_out=labels_path)
-            self.scenes = describe_scenes(paths, alpha=options.alpha)
-            self._check_sizes()
-            self._labels = open_labels(
-                labels_path, options.label_field, options.classes, self.scenes, self._handles
-            )
+        paths = find_rasters(options.scenes, leave_out=labels_path)
+        self.scenes = describe_scenes(paths, alpha=options.alpha)
+        self._check_sizes()
+        self._labels = open_labels(
+            labels_path, options.label_field, options.classes, self.scenes, self._handles
+        )
         self.dataset = options.name
         self.classes = self._labels.classes
         self.bands = self.scenes[0].bands
         self.dtype = self.scenes[0].dtype
+        self._crs = [scene.crs.to_string() for scene in self.scenes]
         self._corners = [
             corners_hit(
                 self._labels.boxes(number),
@@ -208,19 +205,18 @@ class GeotiffSource:
     def read(self, item: Tile) -> Sample | None:
         """Read one tile; ``None`` where it is mostly nodata or no class covers enough of it."""
         scene, tile = self.scenes[item.scene], self._options.tile
-        with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE_BYTES):
-            painted = self._labels.paint(item.scene, item.row, item.col, tile)
-            if not painted.any():
-                return None
-            pixels, valid = read_tile(scene, item.row, item.col, tile, self._handles)
-            if 1 - valid.mean() > self._options.max_nodata:
-                return None
-            label = majority(painted, valid, len(self.classes), self._options.min_cover)
-            if label is None:
-                return None
-            place = shift(scene.transform, item.row, item.col)
-            tif = self._options.tile_format == "tif"
-            image = encode_tif(pixels, scene, place) if tif else encode_npy(pixels)
+        painted = self._labels.paint(item.scene, item.row, item.col, tile)
+        if not (painted if isinstance(painted, int) else painted.any()):
+            return None
+        pixels, valid = read_tile(scene, item.row, item.col, tile, self._handles)
+        if valid is not None and 1 - valid.mean() > self._options.max_nodata:
+            return None
+        label = majority(painted, valid, len(self.classes), self._options.min_cover)
+        if label is None:
+            return None
+        place = shift(scene.transform, item.row, item.col)
+        tif = self._options.tile_format == "tif"
+        image = encode_tif(pixels, scene, place) if tif else encode_npy(pixels)
         return Sample(
             key=f"{scene.slug}_r{item.row:05d}_c{item.col:05d}",
             extension=self._options.tile_format,
@@ -231,12 +227,12 @@ class GeotiffSource:
                 "source": scene.name,
                 "row": item.row,
                 "col": item.col,
-                "crs": scene.crs.to_string(),
-                "transform": list(place)[:6],
-                "bounds": bounding_box(apply(place, outline(tile, tile, 1))).tolist(),
+                "crs": self._crs[item.scene],
+                "transform": [place.a, place.b, place.c, place.d, place.e, place.f],
+                "bounds": list(bounds_of(place, tile)),
             },
             pixels=pixels,
-            valid=None if valid.all() else valid,
+            valid=valid,
         )
 
     def _check_sizes(self) -> None:

@@ -34,17 +34,18 @@ def test_a_scene_is_sparse_labelled_and_made_once(tmp_path: Path) -> None:
 
 def test_rsdl_and_the_bare_loop_cut_the_same_tiles(tmp_path: Path) -> None:
     scene = make_scene(tmp_path / "scene-700.tif", SIDE)
-    task = Task(str(scene), "", str(tmp_path), "", workers=2, image_size=256)
-    for name in (TILER, "rasterio windows, saved"):
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    for name, work in ((TILER, ours), ("rasterio windows, saved", theirs)):
+        task = Task(str(scene), "", str(work), "", workers=2, image_size=256)
         with Contender(name, sys.executable, task, tmp_path / "log") as contender:
             contender.await_ready()
             assert contender.run_turn(0) > 0
 
-    saved = sorted((tmp_path / "tiles-rasterio").iterdir())
+    saved = sorted((theirs / "tiles").iterdir())
     assert len(saved) == 9
-    manifest = load_manifest(connect(str(tmp_path / "tiles-ours")))
+    manifest = load_manifest(connect(str(ours / "tiles")))
     assert manifest.splits["train"].samples == 9
-    shards = [tmp_path / "tiles-ours" / shard.name for shard in manifest.splits["train"].shards]
+    shards = [ours / "tiles" / shard.name for shard in manifest.splits["train"].shards]
     packed = b"".join(shard.read_bytes() for shard in shards)
     for path in saved:
         # [C, H, W] -> [H, W, C], as a tile lies in the shard

@@ -1,3 +1,4 @@
+import errno
 import gc
 import hashlib
 import json
@@ -26,6 +27,7 @@ from rsdl.data.manifest import MANIFEST, load_manifest
 from rsdl.data.pack import PackOptions, pack
 from rsdl.data.sources import folder
 from rsdl.data.sources.folder import FolderSource
+from rsdl.storage import local
 from rsdl.storage.connect import connect
 
 FRACTIONS = (0.5, 0.25, 0.25)
@@ -363,6 +365,53 @@ def test_a_file_that_outgrows_the_limit_is_one_line(
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     left = [path.name for path in tmp_path.rglob("*") if path.is_file()]
     assert left == ["plan.json"]
+
+
+def test_the_next_shard_is_packed_while_one_waits_for_the_disk(
+    array_source: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    images = [np.full((4, 4, 3), number, np.uint8) for number in range(12)]
+    source = array_source(images, per_shard=3, split="train")
+    plain = tmp_path / "plain"
+    pack(source, connect(str(plain)), PackOptions(num_workers=1))
+    original, sync, begun = source.read, local._sync, threading.Event()
+
+    def read(item: int) -> object:
+        if item == 3:
+            begun.set()
+        return original(item)
+
+    def wait(path: Path) -> None:
+        if "train-000000.tar" in path.name:
+            assert begun.wait(60), "the second shard waits for the first"
+        sync(path)
+
+    monkeypatch.setattr(source, "read", read)
+    monkeypatch.setattr(local, "_sync", wait)
+    pack(source, connect(str(tmp_path / "out")), PackOptions(num_workers=1))
+    assert digests(tmp_path / "out") == digests(plain)
+
+
+def test_a_disk_that_fails_at_the_last_moment_is_named(
+    array_source: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    images = [np.full((4, 4, 3), number, np.uint8) for number in range(12)]
+    source = array_source(images, per_shard=3, split="train")
+    store, sync = connect(str(tmp_path / "out")), local._sync
+
+    def fail(path: Path) -> None:
+        if "train-000001.tar" in path.name:
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        sync(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(local, "_sync", fail)
+        with pytest.raises(StorageError, match="the disk is full"):
+            pack(source, store, PackOptions(num_workers=2))
+    assert store.size(MANIFEST) is None
+    assert not list((tmp_path / "out").rglob(".*.part-*"))
+    manifest = pack(source, store, PackOptions(num_workers=2))
+    assert manifest.splits["train"].samples == 12
 
 
 def test_an_output_that_is_a_file_is_one_line(image_tree: Path, tmp_path: Path):

@@ -58,7 +58,7 @@ def read_crs(page: dict[str, Any], path: Path) -> rasterio.CRS:
 
 
 def list_polygons(page: dict[str, Any], path: Path, field: str) -> Iterator[tuple[str, Rings]]:
-    """Yield class name and rings of each polygon in the order of the file.
+    """Yield class name and rings, closed, of each polygon in the order of the file.
 
     Args:
         page: The FeatureCollection.
@@ -94,6 +94,10 @@ def _polygons(geometry: dict[str, Any], where: str) -> Iterator[Rings]:
             if any(r.shape != (len(r), 2) or len(r) < 4 or not np.isfinite(r).all() for r in rings):
                 raise ValueError("a ring needs four positions or more")
             if rings:
-                yield rings
+                yield tuple(_close(ring) for ring in rings)
     except (TypeError, ValueError) as error:
         raise DataError(where, f"has broken coordinates: {error}", "export it again") from error
+
+
+def _close(ring: NDArray[np.float64]) -> NDArray[np.float64]:
+    return ring if (ring[0] == ring[-1]).all() else np.concatenate([ring, ring[:1]])

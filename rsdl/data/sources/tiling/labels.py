@@ -2,11 +2,11 @@
 
 Counting pixels instead of intersecting polygons treats GeoJSON and class rasters alike and needs no
 geometry library; it is exact to a pixel. Only pixels that hold data are counted, so a class that
-lies under the nodata border of a scene labels nothing.
+lies under the nodata border of a scene labels nothing. A tile that no edge comes near is not
+painted: one number stands for all of its pixels.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -16,9 +16,16 @@ from numpy.typing import NDArray
 from rasterio.features import rasterize
 
 from rsdl.core.errors import ConfigError, DataError
-from rsdl.data.sources.tiling.geojson import Rings, list_polygons, load_page, read_crs
-from rsdl.data.sources.tiling.ground import apply, bounding_box, project, shift
+from rsdl.data.sources.tiling.geojson import list_polygons, load_page, read_crs
+from rsdl.data.sources.tiling.ground import (
+    apply,
+    bounding_box,
+    bounds_of,
+    project,
+    shift,
+)
 from rsdl.data.sources.tiling.handles import WARNINGS
+from rsdl.data.sources.tiling.polygon import Polygon
 from rsdl.data.sources.tiling.scenes import Scene
 
 Floats = NDArray[np.float64]
@@ -46,26 +53,31 @@ class Labels(Protocol):
         """Return the boxes (top, left, bottom, right) in pixels that hold all labels of a scene."""
         ...
 
-    def paint(self, scene: int, row: int, col: int, tile: int) -> Painted:
-        """Return class index + 1 for each pixel of a tile ``[tile, tile]``; 0 has no label."""
+    def paint(self, scene: int, row: int, col: int, tile: int) -> Painted | int:
+        """Return class index + 1 for each pixel of a tile ``[tile, tile]``; 0 has no label.
+
+        One number where all pixels are known to have the same.
+        """
         ...
 
 
 def majority(
-    painted: Painted, valid: NDArray[np.bool_], num_classes: int, min_cover: float
+    painted: Painted | int, valid: NDArray[np.bool_] | None, num_classes: int, min_cover: float
 ) -> int | None:
     """Return the class that covers most of a tile, the first of equals.
 
     Args:
-        painted: Class index + 1, 0 where there is no label, ``[H, W]``.
-        valid: Where the tile has data, ``[H, W]``.
+        painted: Class index + 1, 0 where there is no label, ``[H, W]``, or one for all pixels.
+        valid: Where the tile has data, ``[H, W]``; ``None`` has it everywhere.
         num_classes: Number of classes.
         min_cover: Share of the pixels with data that the class must cover at least.
 
     Returns:
         The class index, or ``None`` where no class covers enough.
     """
-    counted = painted.ravel() if valid.all() else painted[valid]
+    if isinstance(painted, int):
+        return painted - 1 if painted and (valid is None or valid.any()) else None
+    counted = painted.ravel() if valid is None else painted[valid]
     counts = np.bincount(counted, minlength=num_classes + 1)
     best = int(counts[1:].argmax())
     covered = int(counts[best + 1])
@@ -88,19 +100,6 @@ def boxes_meet(boxes: Floats, top: int, left: int, bottom: int, right: int) -> N
         & (boxes[:, 1] < right)
         & (boxes[:, 3] > left)
     )  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Polygon:
-    """One polygon in some CRS.
-
-    Attributes:
-        label: Class index.
-        rings: Outline and holes, ``[N, 2]`` each, as (x, y).
-    """
-
-    label: int
-    rings: Rings
 
 
 class PolygonLabels:
@@ -148,20 +147,24 @@ class PolygonLabels:
         """Return the boxes of the polygons that meet a scene, in pixels, ``[N, 4]``."""
         return self._hits[scene][1]
 
-    def paint(self, scene: int, row: int, col: int, tile: int) -> Painted:
-        """Return class index + 1 for each pixel whose centre a polygon covers, 0 elsewhere."""
+    def paint(self, scene: int, row: int, col: int, tile: int) -> Painted | int:
+        """Return class index + 1 for each pixel whose centre a polygon covers, 0 elsewhere.
+
+        One number where no edge comes near the tile.
+        """
         polygons, boxes = self._hits[scene]
         hit = np.flatnonzero(boxes_meet(boxes, row, col, row + tile, col + tile))
-        if not len(hit):
-            return np.zeros((tile, tile), np.int32)
+        place = shift(self._scenes[scene].transform, row, col)
+        ground, seen = _uncover([polygons[number] for number in hit.tolist()], place, tile)
+        if not seen:
+            return ground
         shapes = (
             ({"type": "Polygon", "coordinates": [r.tolist() for r in shape.rings]}, shape.label + 1)
-            for shape in (polygons[number] for number in hit)
+            for shape in seen
         )
-        place = shift(self._scenes[scene].transform, row, col)
         with WARNINGS:
             painted: Painted = rasterize(
-                shapes, out_shape=(tile, tile), transform=place, dtype=np.int32
+                shapes, out_shape=(tile, tile), fill=ground, transform=place, dtype=np.int32
             )
         return painted
 
@@ -170,6 +173,32 @@ class PolygonLabels:
         if key not in self._by_crs:
             self._by_crs[key] = _project_all(polygons, self._crs, crs)
         return self._by_crs[key]
+
+
+def _uncover(
+    polygons: list[Polygon], place: rasterio.Affine, tile: int
+) -> tuple[int, list[Polygon]]:
+    """Return what lies under all edges in a tile, and the polygons whose edges come near, in order.
+
+    Args:
+        polygons: From the lowest to the topmost.
+        place: Transform of the tile.
+        tile: Side of the tile in pixels.
+
+    Returns:
+        Class index + 1 of the topmost polygon that covers the whole tile, 0 where there is none,
+        and those above it that must be painted.
+    """
+    # A pixel more on each side: GDAL's rounding must not find an edge where none is seen here.
+    box = bounds_of(shift(place, -1, -1), tile + 2)
+    middle = shift(place, tile // 2, tile // 2)
+    seen: list[Polygon] = []
+    for polygon in reversed(polygons):
+        if polygon.touches(box):
+            seen.append(polygon)
+        elif polygon.holds(middle.c, middle.f):
+            return polygon.label + 1, seen[::-1]
+    return 0, seen[::-1]
 
 
 def _project_all(

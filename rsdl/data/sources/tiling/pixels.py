@@ -7,6 +7,7 @@ price is that a network sees a flat patch and cannot know that it is a hole. A t
 """
 
 import io
+from functools import lru_cache
 from typing import Any
 
 import cv2
@@ -24,7 +25,7 @@ OPENCV_BANDS = 512  # in one of its images
 
 def read_tile(
     scene: Scene, row: int, col: int, tile: int, handles: Handles
-) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
     """Read one tile of a scene, with what holds no data filled.
 
     Args:
@@ -35,20 +36,22 @@ def read_tile(
         handles: Open files of this thread.
 
     Returns:
-        Pixels ``[H, W, C]`` without NaN, and where there is data ``[H, W]``.
+        Pixels ``[H, W, C]`` without NaN, and where there is data ``[H, W]``, ``None`` for
+        everywhere.
 
     Raises:
         CorruptSampleError: If the file cannot be read there.
     """
     window = Window(col, row, tile, tile)
+    present = None
     try:
         source = handles.get(scene.path, lambda stack: open_raster(scene.path, stack))
         pixels = source.read(scene.indexes, window=window)
-        present = np.ones(pixels.shape, bool)
         if scene.masked:
-            present &= source.read_masks(scene.indexes, window=window) > 0
+            present = source.read_masks(scene.indexes, window=window) > 0
         if scene.alpha is not None:
-            present &= source.read(scene.alpha, window=window) > 0
+            opaque = np.broadcast_to(source.read(scene.alpha, window=window) > 0, pixels.shape)
+            present = opaque if present is None else present & opaque
     except rasterio.errors.RasterioError as error:
         reason = str(error.__cause__ or error).splitlines()[0]
         raise CorruptSampleError(
@@ -70,8 +73,8 @@ def interleave(pixels: NDArray[Any]) -> NDArray[Any]:
 
 
 def fill_missing(
-    pixels: NDArray[Any], present: NDArray[np.bool_], *, dark_zero: bool
-) -> NDArray[np.bool_]:
+    pixels: NDArray[Any], present: NDArray[np.bool_] | None, *, dark_zero: bool
+) -> NDArray[np.bool_] | None:
     """Fill in place what holds no data, and return where there is data.
 
     A pixel has data where all of its bands do. Only where nodata is 0 in integers one band is
@@ -79,29 +82,36 @@ def fill_missing(
 
     Args:
         pixels: Pixels, ``[C, H, W]``; NaN and infinities are no data.
-        present: Where each band has data, ``[C, H, W]``.
+        present: Where each band has data, ``[C, H, W]``; ``None`` has it wherever it is finite.
         dark_zero: Whether nodata is 0 in integers.
 
     Returns:
-        Where there is data, ``[H, W]``.
+        Where there is data, ``[H, W]``; ``None`` if everywhere.
     """
     if pixels.dtype.kind == "f":
-        present = present & np.isfinite(pixels)
-    if present.all():
-        return np.ones(pixels.shape[1:], bool)
+        finite = np.isfinite(pixels)
+        present = finite if present is None else present & finite
+    if present is None or present.all():
+        return None
     valid = np.asarray(present.any(axis=0) if dark_zero else present.all(axis=0))
     for band, here in zip(pixels, present, strict=True):
         missing = ~valid if dark_zero else ~here
         mean = band[~missing].mean(dtype=np.float64) if not missing.all() else 0.0
         band[missing] = mean if pixels.dtype.kind == "f" else np.rint(mean)
-    return valid
+    return None if valid.all() else valid
 
 
 def encode_npy(pixels: NDArray[Any]) -> bytes:
-    """Return pixels as a ``.npy`` file."""
+    """Return C-contiguous pixels as a ``.npy`` file."""
+    return b"".join([_npy_header(pixels.shape, pixels.dtype), pixels.data])
+
+
+@lru_cache(maxsize=16)
+def _npy_header(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bytes:
     stream = io.BytesIO()
-    np.lib.format.write_array_header_1_0(stream, np.lib.format.header_data_from_array_1_0(pixels))
-    return stream.getvalue() + pixels.data
+    header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(stream, header)
+    return stream.getvalue()
 
 
 def encode_tif(pixels: NDArray[Any], scene: Scene, place: rasterio.Affine) -> bytes:

@@ -19,11 +19,16 @@ from typing import Any, get_args
 import numpy as np
 import rasterio
 from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.env import set_gdal_config
 
 from rsdl.core.errors import DataError
 from rsdl.data.manifest import Dtype
 from rsdl.data.sources.tiling.handles import WARNINGS
 
+# GDAL would take 5% of the machine's memory for its block cache, on a large node tens of GiB. The
+# cache belongs to the process: an Env around each read would have threads undo each other's limit,
+# and takes as long as the read.
+GDAL_CACHE_BYTES = 256 << 20
 SUFFIXES = (".tif", ".tiff")
 FINGERPRINT_BYTES = 1 << 20
 # A file that is one huge block must be read whole for a single tile.
@@ -132,11 +137,12 @@ def make_slugs(names: Sequence[str]) -> list[str]:
 
 
 def open_raster(path: Path, stack: ExitStack) -> Any:  # noqa: ANN401 - rasterio has no types
-    """Open a raster for reading; ``stack`` closes it.
+    """Open a raster for reading, within a bounded block cache; ``stack`` closes it.
 
     Raises:
         DataError: If GDAL cannot.
     """
+    set_gdal_config("GDAL_CACHEMAX", GDAL_CACHE_BYTES)
     try:
         with WARNINGS, warnings.catch_warnings():
             warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
