@@ -15,6 +15,8 @@ the work. A pixel is then the mean of those that it stands for, up to rounding.
 import io
 import math
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,7 +56,10 @@ NAMES = {"jpg": "JPEG", "png": "PNG", "tif": "TIFF", "npy": "NumPy array"}
 
 def sniff(data: bytes) -> str | None:
     """Return what ``data`` really holds (``jpg``, ``png``, ``tif``, ``npy``), or ``None``."""
-    return next((kind for mark, kind in SIGNATURES if data.startswith(mark)), None)
+    for mark, kind in SIGNATURES:
+        if data.startswith(mark):
+            return kind
+    return None
 
 
 def check_kind(data: bytes, extension: str, where: str) -> None:
@@ -202,11 +207,43 @@ def decode_image(
     Raises:
         CorruptSampleError: If it cannot be decoded or has other bands.
     """
-    try:
+    with _named(data, extension, where):
         if extension == "jpg":
             pixels = _decode_jpeg(data, bands, buffer, factor)
         else:
             pixels = _DECODERS[extension](data, bands)
+    if pixels.ndim != 3 or 0 in pixels.shape:
+        raise CorruptSampleError(where, f"has shape {pixels.shape}, expected [H, W, C]")
+    if bands is not None and pixels.shape[2] != bands:
+        raise CorruptSampleError(where, f"has {pixels.shape[2]} bands, the data set has {bands}")
+    return pixels
+
+
+def decode_padded(data: bytes, where: str, buffer: Pixels) -> Pixels:
+    """Decode a colour or grey JPEG to four bands: red, green, blue and one that means nothing.
+
+    That takes as long as three bands do, and OpenCV sums four in a sixth of the time.
+
+    Args:
+        data: The encoded image.
+        where: Name of the sample or file for errors.
+        buffer: Memory that may be used for the pixels, ``[N]`` uint8; it may be too small.
+
+    Returns:
+        Pixels, ``[H, W, 4]`` uint8, C-contiguous.
+
+    Raises:
+        CorruptSampleError: If it cannot be decoded.
+    """
+    with _named(data, "jpg", where):
+        return _decode_into(data, buffer, {"colorspace": "RGBX"})
+
+
+@contextmanager
+def _named(data: bytes, extension: str, where: str) -> Iterator[None]:
+    """Say of what a decoder cannot read which image it is."""
+    try:
+        yield
     except CorruptSampleError:
         raise
     except Exception as error:
@@ -215,11 +252,6 @@ def decode_image(
         raise CorruptSampleError(
             where, f"cannot be decoded as {NAMES[extension]}: {reason}", "remove or replace it"
         ) from error
-    if pixels.ndim != 3 or 0 in pixels.shape:
-        raise CorruptSampleError(where, f"has shape {pixels.shape}, expected [H, W, C]")
-    if bands is not None and pixels.shape[2] != bands:
-        raise CorruptSampleError(where, f"has {pixels.shape[2]} bands, the data set has {bands}")
-    return pixels
 
 
 def _decode_jpeg(data: bytes, bands: int | None, buffer: Pixels | None, factor: int) -> Pixels:
@@ -235,6 +267,10 @@ def _decode_jpeg(data: bytes, bands: int | None, buffer: Pixels | None, factor: 
             "min_width": -(-width // factor),
             "min_factor": factor,
         }
+    return _decode_into(data, buffer, wanted)
+
+
+def _decode_into(data: bytes, buffer: Pixels | None, wanted: dict[str, Any]) -> Pixels:
     if buffer is not None:
         try:
             pixels: Pixels = simplejpeg.decode_jpeg(data, buffer=buffer, **wanted)

@@ -23,7 +23,7 @@ from rsdl.data.index import Row, Rows, join_rows, pack_rows
 from rsdl.data.manifest import MANIFEST, Dtype, Manifest, Shard
 from rsdl.data.members import find_image, find_label, group_members
 from rsdl.data.pack import write_split
-from rsdl.data.statistics import BandStatistics, merge_statistics
+from rsdl.data.statistics import BandStatistics, RunningStatistics, merge_statistics
 from rsdl.data.tar import Member, hash_file, scan_tar
 from rsdl.storage.connect import join
 from rsdl.storage.store import Store
@@ -173,7 +173,7 @@ def scan_shard(store: Store, name: str, *, layout: Layout, measure: bool) -> Sca
     path, where = store.local(name), join(store.url, name)
     rows: list[Row] = []
     names: dict[int, str] = {}
-    statistics = BandStatistics.empty(layout[0])
+    statistics = RunningStatistics(layout[0])
     with path.open("rb") as stream:
 
         def content(member: Member) -> bytes:
@@ -189,13 +189,13 @@ def scan_shard(store: Store, name: str, *, layout: Layout, measure: bool) -> Sca
             if measure or not rows:
                 pixels = _decode(content(image), kind, place, layout)
                 if measure:
-                    statistics = statistics.merge(BandStatistics.of(pixels))
+                    statistics.add(pixels)
             rows.append(_row(key, kind, image, members.get("json"), label))
     if not rows:
         raise DataError(where, "holds no sample", "remove it or write it again")
     size = path.stat().st_size
     shard = Shard(name=name, bytes=size, sha256=hash_file(path), samples=len(rows))
-    return ScannedShard(shard, pack_rows(rows), names, statistics)
+    return ScannedShard(shard, pack_rows(rows), names, statistics.total())
 
 
 def _decode(data: bytes, kind: str, place: str, layout: Layout | None = None) -> Pixels:

@@ -7,9 +7,8 @@ against a compressed table: larger on disk (about 60 bytes a sample), but nothin
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +20,7 @@ from rsdl.data.sample import EXTENSIONS
 Rows = NDArray[np.void]
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """One sample's place in its shard.
 
     Attributes:

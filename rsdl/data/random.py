@@ -5,6 +5,7 @@ it is the same on every machine, rank, worker and after every resume. Orders are
 Philox bits, which NumPy promises never to change, unlike ``Generator.permutation``.
 """
 
+from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 
 import numpy as np
@@ -15,10 +16,20 @@ UInt64s = NDArray[np.uint64]
 
 def key_of(*parts: int | str) -> int:
     """Return a 128-bit key for ``parts``; equal parts give the equal key on every machine."""
+    return int.from_bytes(blake2b(_join(parts).encode(), digest_size=16).digest(), "little")
+
+
+def text_keys(texts: Iterable[str], *parts: int | str) -> Iterator[bytes]:
+    """Yield for each text bytes that sort as ``key_of(*parts, text)``, in a third of the time."""
+    head = _join((*parts, ""))
+    for text in texts:
+        yield blake2b((head + text).encode(), digest_size=16).digest()[::-1]
+
+
+def _join(parts: tuple[int | str, ...]) -> str:
     # A NumPy integer is the number that it holds.
     plain = (part if isinstance(part, str) else int(part) for part in parts)
-    text = "\x1f".join(f"{type(part).__name__}:{part}" for part in plain)
-    return int.from_bytes(blake2b(text.encode(), digest_size=16).digest(), "little")
+    return "\x1f".join(f"{type(part).__name__}:{part}" for part in plain)
 
 
 def permutation(size: int, *parts: int | str) -> NDArray[np.int64]:

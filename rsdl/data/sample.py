@@ -7,7 +7,7 @@ checksums, statistics, resuming). Items must be cheap: a billion of them may be 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +18,7 @@ SPLITS = ("train", "val", "test")
 EXTENSIONS = ("jpg", "png", "tif", "npy")
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
+class Sample(NamedTuple):
     """One image with its label, as it goes into a shard.
 
     Attributes:
@@ -29,8 +28,9 @@ class Sample:
         label: Class index.
         meta: What the ``json`` member says: class name, source file, and for georeferenced imagery
             ``crs``, ``transform`` (six numbers, as in rasterio's Affine) and ``bounds``.
-        pixels: The decoded image, ``[H, W, C]``; ``None`` where the source was told not to decode
-            every image. Statistics are those of the others.
+        pixels: The decoded image, ``[H, W, C]``, perhaps with bands behind the data set's that mean
+            nothing, and until the same thread reads the next item; ``None`` where the source was
+            told not to decode every image. Statistics are those of the others.
         valid: Which pixels hold data, ``[H, W]`` bool; ``None`` where all do.
     """
 

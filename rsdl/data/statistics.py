@@ -34,21 +34,9 @@ class BandStatistics:
             pixels: ``[H, W, C]``.
             valid: Pixels to count, ``[H, W]``; ``None`` counts all.
         """
-        bands = pixels.shape[2]
-        num = pixels.shape[0] * pixels.shape[1] if valid is None else int(np.count_nonzero(valid))
-        if num == 0:
-            return cls.empty(bands)
-        mask = None if valid is None else valid.astype(np.uint8)
-        means, stds = [], []
-        # OpenCV sums at most four bands at a time.
-        for band in range(0, bands, 4):
-            part = np.ascontiguousarray(pixels[:, :, band : band + 4])
-            mean, std = cv2.meanStdDev(part, mask=mask)
-            means.append(mean.ravel())
-            stds.append(std.ravel())
-        return cls(
-            np.full(bands, float(num)), np.concatenate(means), np.concatenate(stds) ** 2 * num
-        )
+        running = RunningStatistics(pixels.shape[2])
+        running.add(pixels, valid)
+        return running.total()
 
     def merge(self, other: "BandStatistics") -> "BandStatistics":
         """Return the statistics of both sets of pixels together."""
@@ -78,6 +66,50 @@ class BandStatistics:
     def from_lists(cls, lists: dict[str, list[float]]) -> "BandStatistics":
         """Return the statistics that :meth:`to_lists` wrote."""
         return cls(*(np.array(lists[name]) for name in ("count", "mean", "squares")))
+
+
+class RunningStatistics:
+    """The statistics of images that come one after another.
+
+    The update is :meth:`BandStatistics.merge` on plain numbers: for the few bands of an image,
+    arrays cost several times as much as what is done with them.
+
+    Args:
+        bands: Bands that are measured.
+    """
+
+    def __init__(self, bands: int) -> None:
+        self._count = 0.0
+        self._bands = [(0.0, 0.0)] * bands  # mean and sum of squared deviations of each
+
+    def add(self, pixels: NDArray[Any], valid: NDArray[np.bool_] | None = None) -> None:
+        """Take one more image in.
+
+        Args:
+            pixels: ``[H, W, C]``; bands behind those that are measured are passed over.
+            valid: Pixels to count, ``[H, W]``; ``None`` counts all.
+        """
+        num = pixels.shape[0] * pixels.shape[1] if valid is None else int(np.count_nonzero(valid))
+        if num == 0:
+            return
+        mask = None if valid is None else valid.astype(np.uint8)
+        count = self._count + num
+        share, weight = num / count, self._count
+        for first in range(0, len(self._bands), 4):
+            # OpenCV sums at most four bands at a time.
+            part = np.ascontiguousarray(pixels[:, :, first : first + 4])
+            means, stds = (found.ravel().tolist() for found in cv2.meanStdDev(part, mask=mask))
+            for band in range(first, min(first + 4, len(self._bands))):
+                mean, squares = self._bands[band]
+                delta, std = means[band - first] - mean, stds[band - first]
+                squares = squares + std * std * num + delta * delta * weight * share
+                self._bands[band] = mean + delta * share, squares
+        self._count = count
+
+    def total(self) -> BandStatistics:
+        """Return the statistics of all images so far."""
+        mean, squares = np.array(self._bands).reshape(-1, 2).T
+        return BandStatistics(np.full(len(self._bands), self._count), mean, squares)
 
 
 def merge_statistics(parts: Sequence[BandStatistics], bands: int) -> BandStatistics:

@@ -6,21 +6,21 @@ Headers carry no time, user or host, so equal samples give equal bytes.
 import hashlib
 import io
 import tarfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from rsdl.core.errors import DataError
 
 BLOCK = 512
 ZEROS = bytes(BLOCK)
+# Hashed and written at a time: few calls, and still in the processor's cache for both.
+CHUNK_BYTES = 1 << 20
 LONGEST = 100
 CUT_OFF = ("unexpected end of data", "truncated header", "empty header")  # as tarfile says it
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(NamedTuple):
     """One file inside a tar.
 
     Attributes:
@@ -48,6 +48,9 @@ class Member:
 class TarWriter:
     """Write members one after another, hashing what is written.
 
+    Small members are gathered first, so that thousands of them take few calls and as few times of
+    giving up the interpreter lock.
+
     Args:
         stream: Open for binary writing, at its start.
     """
@@ -55,25 +58,43 @@ class TarWriter:
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
         self._hash = hashlib.sha256()
+        self._gathered: list[bytes] = []
+        self._written = 0
         self.bytes = 0
 
     def add(self, name: str, content: bytes) -> Member:
         """Append one member and return where it lies."""
-        self._write(make_header(name, len(content)))
-        offset = self.bytes
-        self._write(content)
-        self._write(ZEROS[: -len(content) % BLOCK])
-        return Member(name, offset, len(content))
+        return Member(name, self._gather(name, content), len(content))
+
+    def add_group(self, key: str, members: Iterable[tuple[str, bytes]]) -> list[int]:
+        """Append members ``key.extension`` and return the offset of each one's content."""
+        return [self._gather(f"{key}.{extension}", content) for extension, content in members]
 
     def close(self) -> str:
         """Write the end of the archive and return the SHA-256 of everything written."""
-        self._write(bytes(2 * BLOCK))
+        self._gathered.append(bytes(2 * BLOCK))
+        self.bytes += 2 * BLOCK
+        self._write()
         return self._hash.hexdigest()
 
-    def _write(self, data: bytes) -> None:
-        self._stream.write(data)
-        self._hash.update(data)
-        self.bytes += len(data)
+    def _gather(self, name: str, content: bytes) -> int:
+        header, length = make_header(name, len(content)), len(content)
+        padding = -length % BLOCK
+        offset = self.bytes + len(header)
+        self._gathered += (header, content, ZEROS[:padding])
+        self.bytes = end = offset + length + padding
+        if end - self._written >= CHUNK_BYTES:
+            self._write()
+        return offset
+
+    def _write(self) -> None:
+        # What is large by itself is not copied together with the rest.
+        large = self.bytes - self._written >= 4 * CHUNK_BYTES
+        for part in self._gathered if large else (b"".join(self._gathered),):
+            self._hash.update(part)
+            self._stream.write(part)
+        self._gathered.clear()
+        self._written = self.bytes
 
 
 def make_header(name: str, size: int) -> bytes:
@@ -87,8 +108,9 @@ def make_header(name: str, size: int) -> bytes:
     """
     if not name.isascii() or len(name) > LONGEST or size >= 8**11:
         return _tarfile_header(name, size)
-    start = name.encode().ljust(100, b"\0") + FORM[100:124] + b"%011o" % size + FORM[135:148]
-    return start + b"%06o\0" % (sum(start) + SUM_OF_REST) + FORM[155:]
+    start, digits = name.encode(), b"%011o" % size
+    checksum = b"%06o" % (sum(start) + sum(digits) + SUM_OF_REST)
+    return start.ljust(LONGEST, b"\0") + BEFORE_SIZE + digits + BEFORE_SUM + checksum + AFTER_SUM
 
 
 def _tarfile_header(name: str, size: int) -> bytes:
@@ -99,8 +121,10 @@ def _tarfile_header(name: str, size: int) -> bytes:
 
 
 FORM = _tarfile_header("", 0)
+# What no name or size changes: between the name, the size and the checksum, and behind them.
+BEFORE_SIZE, BEFORE_SUM, AFTER_SUM = FORM[100:124], FORM[135:148], FORM[154:]
 # The checksum counts its own eight bytes as spaces.
-SUM_OF_REST = 8 * ord(" ") + sum(FORM[156:])
+SUM_OF_REST = 8 * ord(" ") + sum(BEFORE_SIZE + BEFORE_SUM + FORM[156:])
 
 
 def scan_tar(path: Path, where: str) -> Iterator[Member]:

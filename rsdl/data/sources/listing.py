@@ -23,6 +23,7 @@ SPLIT_NAMES = {
     "test": "test", "testing": "test",
 }  # fmt: skip
 LITTER = ("__MACOSX", "Thumbs.db", "desktop.ini")
+UNPLAIN = re.compile(r"[^\w-]")  # what stands in no key
 
 
 class ImageFile(NamedTuple):
@@ -111,7 +112,7 @@ def _class_folders(folder: Path) -> list[str]:
     for entry in _scan(folder):
         if entry.is_dir():
             folders.append(entry.name)
-        elif os.path.splitext(entry.name)[1].lower() in SUFFIXES:
+        elif _is_image(entry.name):
             raise DataError(
                 str(folder),
                 f'holds the image "{entry.name}" outside any class folder',
@@ -147,10 +148,15 @@ def _walk(folder: Path, above: tuple[tuple[int, int], ...]) -> Iterator[tuple[st
             if entry.is_dir():
                 deeper = _walk(folder / entry.name, (*above, identity))
                 yield from ((f"{entry.name}/{path}", size) for path, size in deeper)
-            elif os.path.splitext(entry.name)[1].lower() in SUFFIXES:
+            elif _is_image(entry.name):
                 yield entry.name, entry.stat().st_size
     except OSError as error:
         raise translate(error, folder) from error
+
+
+def _is_image(name: str) -> bool:
+    _, dot, suffix = name.rpartition(".")
+    return dot + suffix.lower() in SUFFIXES
 
 
 def _scan(folder: Path) -> list[os.DirEntry[str]]:
@@ -179,4 +185,4 @@ def _unique_keys(paths: list[str], *, has_splits: bool) -> list[str]:
 
 
 def _plain_key(path: str) -> str:
-    return re.sub(r"[^\w-]", "_", path.rpartition(".")[0])
+    return UNPLAIN.sub("_", path.rpartition(".")[0])

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby
 
 from rsdl.core.errors import ConfigError
-from rsdl.data.random import key_of
+from rsdl.data.random import text_keys
 from rsdl.data.sample import SPLITS
 from rsdl.data.sources.listing import ImageFile
 
@@ -55,10 +55,10 @@ def draw_splits(files: Iterable[ImageFile], fractions: Fractions, seed: int) -> 
         by_class[file.label].append(file)
     drawn: list[ImageFile] = []
     for members in by_class.values():
-        members.sort(key=lambda file: key_of("split", seed, file.path))
+        members = _mix(members, "split", seed)
         _, val, test = split_counts(len(members), fractions)
         names = ["test"] * test + ["val"] * val + ["train"] * (len(members) - val - test)
-        drawn += (file._replace(split=n) for file, n in zip(members, names, strict=True))
+        drawn += (ImageFile(*file[:-1], name) for file, name in zip(members, names, strict=True))
     return drawn
 
 
@@ -67,9 +67,13 @@ def order_splits(files: Iterable[ImageFile], seed: int) -> dict[str, list[ImageF
     splits: dict[str, list[ImageFile]] = {split: [] for split in SPLITS}
     for file in files:
         splits[str(file.split)].append(file)
-    for members in splits.values():
-        members.sort(key=lambda file: key_of("order", seed, file.path))
-    return splits
+    return {split: _mix(members, "order", seed) for split, members in splits.items()}
+
+
+def _mix(files: list[ImageFile], purpose: str, seed: int) -> list[ImageFile]:
+    """Return ``files`` in a random order that is a function of their paths."""
+    keys = text_keys([file.path for file in files], purpose, seed)
+    return [file for _, _, file in sorted(zip(keys, range(len(files)), files, strict=True))]
 
 
 def deal(files: list[ImageFile], shard_bytes: int) -> Iterator[list[ImageFile]]:

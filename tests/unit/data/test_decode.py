@@ -19,6 +19,7 @@ from rsdl.data.decode import (
     DecodeRule,
     check_kind,
     decode_image,
+    decode_padded,
     decode_sample,
     image_size,
     resize_into,
@@ -74,6 +75,37 @@ def test_jpeg_is_decoded_as_pillow_decodes_it(quality: int):
     data = simplejpeg.encode_jpeg(scene(61, 83), quality=quality)
     expected = np.asarray(Image.open(io.BytesIO(data))).astype(int)
     assert np.abs(decode_image(data, "jpg", "x").astype(int) - expected).max() <= 3
+
+
+@pytest.mark.parametrize("buffer_bytes", [0, 100, 1 << 20])
+@pytest.mark.parametrize("subsampling", ["444", "422", "420", "440", "411", "Gray"])
+def test_four_bands_are_the_three_and_one_more(subsampling: str, buffer_bytes: int):
+    for side in (1, 7, 16, 61):
+        data = simplejpeg.encode_jpeg(scene(side, side + 3), colorsubsampling=subsampling)
+        padded = decode_padded(data, "x", np.empty(buffer_bytes, np.uint8))
+        assert padded.flags.c_contiguous
+        assert padded.shape == (side, side + 3, 4)
+        assert np.array_equal(padded[:, :, :3], decode_image(data, "jpg", "x", 3))
+
+
+def test_four_bands_are_the_three_of_a_print_too():
+    stream = io.BytesIO()
+    Image.fromarray(scene(20, 30, 4), "CMYK").save(stream, "jpeg")
+    padded = decode_padded(stream.getvalue(), "x", np.empty(0, np.uint8))
+    assert np.array_equal(padded[:, :, :3], decode_image(stream.getvalue(), "jpg", "x", 3))
+
+
+def test_four_bands_are_refused_where_three_are():
+    for data in (JPEG[:-200], JPEG[:30], b"", PNG):
+        messages = []
+        for decode in (
+            lambda data: decode_padded(data, "x.jpg", np.empty(0, np.uint8)),
+            lambda data: decode_image(data, "jpg", "x.jpg", 3),
+        ):
+            with pytest.raises(CorruptSampleError) as caught:
+                decode(data)
+            messages.append(str(caught.value))
+        assert messages[0] == messages[1]
 
 
 @given(

@@ -1,17 +1,20 @@
 import errno
 import gc
 import hashlib
+import io
 import json
 import re
 import resource
 import signal
 import subprocess
 import sys
+import tarfile
 import threading
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,7 @@ import simplejpeg
 import webdataset
 
 from rsdl.core.errors import CorruptSampleError, DataError, StorageError
+from rsdl.data import tar
 from rsdl.data.decode import decode_image
 from rsdl.data.index import open_index
 from rsdl.data.manifest import MANIFEST, load_manifest
@@ -29,6 +33,7 @@ from rsdl.data.sources import folder
 from rsdl.data.sources.folder import FolderSource
 from rsdl.storage import local
 from rsdl.storage.connect import connect
+from rsdl.storage.local import LocalStore
 
 FRACTIONS = (0.5, 0.25, 0.25)
 
@@ -118,6 +123,110 @@ def test_the_bytes_do_not_depend_on_threads(image_tree: Path, tmp_path: Path):
     ]
     assert outs[0] == outs[1] == outs[2]
     assert len(outs[0]) > 8
+
+
+@pytest.mark.parametrize("decode", ["all", "sample"])
+@pytest.mark.parametrize("chunk_bytes", [1, 3000, 1 << 20])
+def test_shards_are_byte_by_byte_what_tarfile_writes(
+    decode: Any,  # noqa: ANN401
+    chunk_bytes: int,
+    image_tree: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(tar, "CHUNK_BYTES", chunk_bytes)
+    source = FolderSource(image_tree, fractions=FRACTIONS, decode=decode)
+    options = PackOptions(shard_bytes=14000, num_workers=2)
+    pack(source, connect(str(tmp_path / "out")), options)
+    counts: Counter[str] = Counter()
+    for plan in source.shards(14000):
+        stream = io.BytesIO()
+        with tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as archive:
+            for item in plan.items:
+                meta = {"class": item.path.partition("/")[0], "source": item.path}
+                for extension, content in {
+                    "jpg": (image_tree / item.path).read_bytes(),
+                    "cls": str(item.label).encode(),
+                    "json": json.dumps(meta, sort_keys=True).encode(),
+                }.items():
+                    info = tarfile.TarInfo(f"{item.key}.{extension}")
+                    info.size = len(content)
+                    archive.addfile(info, io.BytesIO(content))
+            end = archive.offset
+        name = f"{plan.split}-{counts[plan.split]:06d}.tar"
+        counts[plan.split] += 1
+        # tarfile fills up a record of 20 blocks; two blocks of zeros are the end that must be.
+        assert (tmp_path / "out" / name).read_bytes() == stream.getvalue()[:end] + bytes(1024)
+    assert len(list((tmp_path / "out").glob("*.tar"))) == sum(counts.values()) > 4
+
+
+class HeldStore(LocalStore):
+    """A store in which the first shard is not stored before the second is begun."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.second_begun = threading.Event()
+
+    @contextmanager
+    def create(self, name: str) -> Iterator[Path]:
+        with super().create(name) as path:
+            yield path
+            if name == "train-000000.tar":
+                assert self.second_begun.wait(60), "nobody fills the second shard"
+
+
+def test_a_shard_on_its_way_to_the_store_holds_up_no_other(
+    array_source: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    store = HeldStore(tmp_path / "out")
+    source = array_source([np.zeros((4, 4, 3), np.uint8)] * 8, per_shard=2, split="train")
+    original, reading, most = source.read, [0], [0]
+
+    def read(item: int) -> object:
+        reading[0] += 1
+        most[0] = max(most[0], reading[0])
+        if item == 2:
+            store.second_begun.set()
+        time.sleep(0.002)
+        reading[0] -= 1
+        return original(item)
+
+    monkeypatch.setattr(source, "read", read)
+    manifest = pack(source, store, PackOptions(num_workers=1))
+    assert manifest.splits["train"].samples == 8
+    assert most == [1], "one worker reads one item at a time"
+
+
+class SlowToGiveUp(LocalStore):
+    """A store in which the shard that failed is the last to say so."""
+
+    @contextmanager
+    def create(self, name: str) -> Iterator[Path]:
+        with super().create(name) as path:
+            try:
+                yield path
+            except CorruptSampleError:
+                time.sleep(0.5)
+                raise
+
+
+def test_what_is_told_is_the_error_and_not_that_others_were_stopped(
+    array_source: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    source = array_source([np.zeros((4, 4, 3), np.uint8)] * 400, per_shard=100, split="train")
+    original, others = source.read, threading.Event()
+
+    def read(item: int) -> object:
+        if item == 0:
+            assert others.wait(60)
+            raise CorruptSampleError("zero", "is broken")
+        others.set()
+        time.sleep(0.005)
+        return original(item)
+
+    monkeypatch.setattr(source, "read", read)
+    with pytest.raises(CorruptSampleError, match="zero: is broken"):
+        pack(source, SlowToGiveUp(tmp_path / "out"), PackOptions(num_workers=2))
 
 
 def test_the_manifest_says_what_is_there(image_tree: Path, tmp_path: Path):
@@ -440,8 +549,8 @@ def test_a_sample_of_the_images_gives_the_same_shards_and_nearly_the_same_statis
         sampled = pack(source, connect(str(outs[-1])), options)
     assert digests(outs[0]) == digests(outs[1])
     assert sampled.splits == whole.splits
-    pixels = [source.read(item).pixels.reshape(-1, 3) for item in decoded]  # type: ignore[union-attr]
-    assert sampled.mean == pytest.approx(np.concatenate(pixels).mean(0), rel=1e-9)
+    pixels = [decode_image((image_tree / item.path).read_bytes(), "jpg", "") for item in decoded]
+    assert sampled.mean == pytest.approx(np.concatenate(pixels).mean((0, 1)), rel=1e-9)
     assert sampled.provenance["decoded"] == "sample"
     assert "decoded" not in whole.provenance
 

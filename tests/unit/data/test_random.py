@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from rsdl.data.random import fingerprint, key_of, permutation, to_float32, uniforms
+from rsdl.data.random import fingerprint, key_of, permutation, text_keys, to_float32, uniforms
 
 KEY = 321433001908899246742978485945212922440
 PERMUTATION = [1, 4, 9, 7, 3, 6, 8, 2, 0, 5]
@@ -15,6 +15,15 @@ FINGERPRINT = 10809206848254417909
 
 KEYS = st.integers(0, 2**128 - 1)
 DRAWS = st.lists(st.integers(0, 2**40), min_size=1, max_size=20, unique=True)
+
+
+@given(
+    texts=st.lists(st.text(st.characters(exclude_categories=["Cs"])), max_size=20),
+    parts=st.lists(st.text(st.characters(exclude_categories=["Cs"])) | st.integers(), max_size=3),
+)
+def test_keys_of_many_texts_sort_as_the_keys_of_each(texts: list[str], parts: list[str | int]):
+    keys = [int.from_bytes(key, "big") for key in text_keys(texts, *parts)]
+    assert keys == [key_of(*parts, text) for text in texts]
 
 
 @given(key=KEYS, draws=DRAWS, count=st.integers(0, 30))

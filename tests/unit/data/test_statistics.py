@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from rsdl.data.statistics import BandStatistics, merge_statistics
+from rsdl.data.statistics import BandStatistics, RunningStatistics, merge_statistics
 
 TOPS = {"uint8": 255, "uint16": 65535, "float32": 1.0}
 
@@ -54,6 +54,35 @@ def test_merged_statistics_are_those_of_all_valid_pixels_in_any_order(
         assert total.std == pytest.approx(valid.std(0), rel=1e-6, abs=TOPS[dtype] * 1e-7)
     assert shuffled.mean == pytest.approx(total.mean, rel=1e-9)
     assert shuffled.std == pytest.approx(total.std, rel=1e-9, abs=TOPS[dtype] * 1e-9)
+
+
+@given(
+    seed=st.integers(0, 2**32),
+    dtype=st.sampled_from(sorted(TOPS)),
+    bands=st.integers(1, 13),
+    num=st.integers(0, 8),
+)
+def test_running_statistics_are_to_the_bit_those_of_merged_arrays(
+    seed: int, dtype: str, bands: int, num: int
+):
+    pixels, masks = images(seed, dtype, bands, num)
+    masks = [None if m is None else m & bool(place % 4) for place, m in enumerate(masks)]
+    running, merged = RunningStatistics(bands), BandStatistics.empty(bands)
+    for image, mask in zip(pixels, masks, strict=True):
+        running.add(image, mask)
+        merged = merged.merge(BandStatistics.of(image, mask))
+    for name in ("count", "mean", "squares"):
+        assert np.array_equal(getattr(running.total(), name), getattr(merged, name))
+
+
+@given(seed=st.integers(0, 2**32), side=st.integers(1, 70))
+def test_a_fourth_band_that_means_nothing_changes_no_bit_of_the_others(seed: int, side: int):
+    padded = np.random.default_rng(seed).integers(0, 256, (side, side + 3, 4)).astype(np.uint8)
+    running = RunningStatistics(3)
+    running.add(padded)
+    plain = BandStatistics.of(np.ascontiguousarray(padded[:, :, :3]))
+    for name in ("count", "mean", "squares"):
+        assert np.array_equal(getattr(running.total(), name), getattr(plain, name))
 
 
 def test_pixels_without_data_are_not_asked():

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from rasterio.transform import Affine
 
 from rsdl.core.errors import ConfigError, CorruptSampleError, DataError
+from rsdl.data.sources.encoded import read_image
 from rsdl.data.sources.folder import FolderSource
 from rsdl.data.sources.listing import ImageFile, list_tree
 from rsdl.data.sources.splits import deal, draw_splits, split_counts
@@ -67,7 +68,7 @@ def test_every_image_is_dealt_once_and_reads_as_stored(tmp_path: Path):
         assert sample.image == (root / sample.meta["source"]).read_bytes()
         assert source.classes[sample.label] == sample.meta["class"]
         assert sample.meta["source"].startswith(f"{sample.meta['class']}/")
-        assert sample.pixels.shape == (8, 8, 3)
+        assert sample.pixels.shape == (8, 8, 4), "a fourth band that means nothing"
         assert sample.valid is None
     assert (source.dataset, source.dtype, source.bands) == (
         "set",
@@ -181,7 +182,7 @@ def test_keys_are_unique_plain_and_do_not_hang_on_other_files(tmp_path: Path):
 
 def test_files_deep_in_a_class_folder_count_and_litter_does_not(tmp_path: Path):
     make_tree(tmp_path / "Port" / "2019" / "june", north=2)
-    for litter in (".DS_Store", "notes.txt", "._x.jpg"):
+    for litter in (".DS_Store", "notes.txt", "._x.jpg", "jpg", "x.jpg.txt"):
         (tmp_path / "Port" / litter).write_bytes(b"x")
     (tmp_path / "__MACOSX").mkdir()
     (tmp_path / "Port" / "loop").symlink_to(tmp_path / "Port")
@@ -232,7 +233,10 @@ def test_grey_jpegs_pass_in_a_colour_set_wherever_they_stand(tmp_path: Path):
     (tmp_path / "beach" / "beach_001.jpg").write_bytes(jpeg(grey=True))
     source = FolderSource(tmp_path)
     assert source.bands == ("red", "green", "blue")
-    assert {source.read(item).pixels.shape for _, item in items_of(source)} == {(8, 8, 3)}
+    for _, item in items_of(source):
+        pixels = source.read(item).pixels
+        assert pixels.shape == (8, 8, 4)
+        assert (pixels[:, :, 0] == pixels[:, :, 2]).all()
 
 
 def test_a_colour_image_in_a_grey_set_is_refused_and_not_greyed(tmp_path: Path):
@@ -292,6 +296,15 @@ def test_a_vanished_file_is_named(tmp_path: Path):
     (tmp_path / "beach" / "beach_000.jpg").unlink()
     with pytest.raises(CorruptSampleError, match=r"beach_000\.jpg: cannot be read: No such file"):
         source.read(items_of(source)[0][1])
+
+
+@pytest.mark.parametrize("change", [-1, 0, 1, 5_000_000])
+def test_a_file_that_has_changed_since_it_was_listed_is_read_whole(tmp_path: Path, change: int):
+    path = tmp_path / "a.JPG"
+    path.write_bytes(jpeg(size=64) + b"x" * max(change, 0))
+    data, extension = read_image(str(path), path.stat().st_size - change)
+    assert data == path.read_bytes()
+    assert extension == "jpg"
 
 
 def test_wanted_bands_must_be_there(tmp_path: Path):
