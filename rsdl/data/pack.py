@@ -2,9 +2,9 @@
 
 Shards are packed in parallel by threads (decoding, hashing and file I/O release the interpreter
 lock, and what is left of Python is a tenth of the time), each with a small record beside it in
-``.packing/``. While one goes to the disk or the object store, the next is filled already. A run that was killed at any moment goes
-on with the first shard that has no record, and since nothing in a shard depends on time, host or
-the number of threads, the bytes are those of an uninterrupted run.
+``.packing/``. While one goes to the disk or the object store, the next is filled already. A run
+that was killed at any moment goes on with the first shard that has no record, and since nothing in
+a shard depends on time, host or the number of threads, the bytes are those of an uninterrupted run.
 """
 
 import hashlib
