@@ -1,10 +1,12 @@
 """MB/s of packing JPEGs beside other packers, and of cutting a scene into tiles.
 
 The same JPEGs are packed by ``rsdl data pack folder``, MosaicML's MDSWriter, LitData's optimize
-and webdataset's ShardWriter, with one and two threads or processes; a 4-band uint16 scene is cut
-by ``rsdl data pack geotiff`` and by a bare loop over rasterio's windows. Each lives in a process of
-its own, whose start and imports do not count; a turn packs everything into an empty folder. Files
-lie in the system's cache, and in memory with --work /dev/shm/FOLDER.
+and webdataset's ShardWriter, with one and two threads or processes. None of the others decodes what
+it packs, so they stand beside ``--decode sample``; without it every image is decoded, and the bound
+is the decoder alone. A 4-band uint16 scene is cut by ``rsdl data pack geotiff`` and by a bare loop
+over rasterio's windows. Each lives in a process of its own, whose start and imports do not count; a
+turn lists the tree and packs all of it into an empty folder. Files lie in the system's cache, and
+in memory with --work /dev/shm/FOLDER.
 
     python -m benchmarks.pack --python /path/to/peers/bin/python [--images FOLDER]
 """
@@ -28,6 +30,7 @@ from benchmarks.peers.task import Task
 from benchmarks.scene import BANDS, make_scene
 
 SAMPLED, OURS = "rsdl data pack, --decode sample", "rsdl data pack"
+DECODER = "decoder alone"
 TILER = "rsdl data pack geotiff"
 LOOPS = ("rasterio windows, saved", "rasterio windows, dropped")
 PEAK = "peak RSS MB"
@@ -39,6 +42,13 @@ TITLES = {
 COUNTS = {"full": 10_000, "quick": 1_000}
 SIDES = {"full": 20_000, "quick": 4_096}
 IMAGE_PX, TILE_PX = 256, 256
+TITLES = {
+    "folder": "Packing images", "geotiff": "Cutting scenes",
+    None: "Packing images, cutting scenes",
+}  # fmt: skip
+
+# Of the decoder's speed, what reading, measuring, hashing and writing may leave.
+OF_DECODER = 0.7
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -84,8 +94,8 @@ def pack_folder(
     task = Task(str(images), "", str(work), "", workers=workers)
     rows = measure(PACKERS, task, statistics.mean(sizes) / 1e6, options, versions)
     title = f"{len(sizes):,} JPEGs of {statistics.mean(sizes) / 1e3:.0f} kB; {describe(workers)}"
-    table = Table(title, "MB/s", OURS, rows)
-    return Table(title, "MB/s", OURS, rows, packing_aims(table))
+    table = Table(title, "MB/s", SAMPLED, rows)
+    return Table(title, "MB/s", SAMPLED, rows, packing_aims(table))
 
 
 def pack_scene(
@@ -170,12 +180,18 @@ def peak_megabytes(pid: int) -> float:
 
 
 def packing_aims(table: Table) -> list[Aim]:
-    """Return what was promised of packing images: to be as fast as the fastest."""
+    """Return what was promised of packing images.
+
+    That is to be as fast as the fastest where duties are alike, and to add little to decoding where
+    every image is decoded.
+    """
+    promised = {
+        row.name: (SAMPLED, 1.0) for row in table.rows if row.name not in (SAMPLED, OURS, DECODER)
+    } | {DECODER: (OURS, OF_DECODER)}
     return [
-        Aim(f"{ours} over {row.name}", ratio.median, 1.0)
-        for ours in (SAMPLED, OURS)
-        for row in table.rows
-        if row.name not in (SAMPLED, OURS) and (ratio := table.ratio(ours, row.name)) is not None
+        Aim(f"{ours} over {name}", ratio.median, bound)
+        for name, (ours, bound) in promised.items()
+        if (ratio := table.ratio(ours, name)) is not None
     ]
 
 

@@ -93,6 +93,7 @@ STREAMING_DOCS = "https://docs.mosaicml.com/projects/streaming/en/stable"
 PACKERS: dict[str, Peer] = {
     "rsdl data pack, --decode sample": _ours("pack_ours", sampled=True),
     "rsdl data pack": _ours("pack_ours"),
+    "decoder alone": PEERS["decoder alone"],
     "MosaicML MDSWriter": Peer(
         "pack_mds",
         ("mosaicml-streaming", "pillow"),

@@ -13,10 +13,10 @@ from benchmarks.peers.task import SHARD_BYTES, Counter, Feed, Task
 def build(task: Task) -> Feed:
     """Return the packer; ``optimize`` starts its own worker processes."""
     out = Path(task.work) / "litdata"
-    images = [(str(path), label) for path, label in task.list_images()]
-    random.Random(task.seed).shuffle(images)
 
     def run_epoch(take: Counter) -> None:
+        images = [(str(path), label) for path, label in task.list_images()]
+        random.Random(task.seed).shuffle(images)
         optimize(
             fn=read_sample,
             inputs=images,

@@ -32,11 +32,11 @@ def build(task: Task, *, hashed: bool = False) -> Feed:
         hashed: Whether the index holds the SHA-256 of every shard.
     """
     out = Path(task.work) / "mds"
-    images = task.list_images()
-    random.Random(task.seed).shuffle(images)
     hashes = ["sha256"] if hashed else []
 
     def run_epoch(take: Counter) -> None:
+        images = task.list_images()
+        random.Random(task.seed).shuffle(images)
         if task.workers == 1:
             take.count(convert((str(out), images, hashes)))
             return

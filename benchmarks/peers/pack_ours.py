@@ -32,5 +32,5 @@ def build(task: Task, *, sampled: bool = False) -> Feed:
     def reset() -> None:
         shutil.rmtree(out, ignore_errors=True)
 
-    decoded = "some 500 decoded for statistics" if sampled else "all decoded, checked and measured"
+    decoded = "some 250 decoded for statistics" if sampled else "all decoded, checked and measured"
     return Feed(run_epoch, reset, note=f"threads; index, SHA-256, fsync; {decoded}")

@@ -25,14 +25,14 @@ def write(part: Part) -> int:
 def build(task: Task) -> Feed:
     """Return the packer."""
     out = Path(task.work) / "webdataset"
-    images = task.list_images()
-    random.Random(task.seed).shuffle(images)
-    parts = [
-        (str(out / f"train-{number}-%06d.tar"), images[number :: task.workers])
-        for number in range(task.workers)
-    ]
 
     def run_epoch(take: Counter) -> None:
+        images = task.list_images()
+        random.Random(task.seed).shuffle(images)
+        parts = [
+            (str(out / f"train-{number}-%06d.tar"), images[number :: task.workers])
+            for number in range(task.workers)
+        ]
         if task.workers == 1:
             take.count(write(parts[0]))
             return

@@ -28,7 +28,7 @@ def data_pack_folder(
     shard_mb: ShardMb = 64,
     decode: Annotated[
         Literal["all", "sample"],
-        typer.Option(help="Check and measure every image, or 500 JPEGs and the others' ends."),
+        typer.Option(help="Check and measure every image, or 256 JPEGs and the others' ends."),
     ] = "all",
     on_corrupt: Corrupt = "error",
     overwrite: Overwrite = False,

@@ -1,10 +1,10 @@
 """From a source to a data set: shards, indexes and, last of all, the manifest.
 
-Shards are packed in parallel by threads (decoding, hashing and file I/O release the interpreter
-lock, and what is left of Python is a tenth of the time), each with a small record beside it in
-``.packing/``. While one goes to the disk or the object store, the next is filled already. A run
-that was killed at any moment goes on with the first shard that has no record, and since nothing in
-a shard depends on time, host or the number of threads, the bytes are those of an uninterrupted run.
+Shards are packed in parallel by threads: decoding, hashing and file I/O release the interpreter
+lock, and what is left of Python is a sixth of the time. While a shard goes to the disk or the
+object store, the next is filled. Each has a small record beside it in ``.packing/``. A run that was
+killed at any moment goes on with the first shard that has no record, and since nothing in a shard
+depends on time, host or the number of threads, the bytes are those of an uninterrupted run.
 """
 
 import hashlib

@@ -37,7 +37,8 @@ class PackOptions:
         shard_bytes: Size to aim at for one shard.
         on_corrupt: ``error`` stops at a sample that cannot be decoded, ``skip`` leaves it out.
         overwrite: Whether to replace another data set that lies there.
-        num_workers: Threads; ``None`` takes one for each core that this process may use.
+        num_workers: Shards that are filled at a time, each by a thread; ``None`` takes one for each
+            core that this process may use. As many more may be on their way to the store.
     """
 
     shard_bytes: int = 64 << 20

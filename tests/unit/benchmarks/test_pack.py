@@ -12,7 +12,16 @@ import rasterio
 from benchmarks.contender import Contender
 from benchmarks.imagery import cut_images
 from benchmarks.measure import Row, Table
-from benchmarks.pack import OURS, PEAK, SAMPLED, TILER, packing_aims, peak_megabytes, tiling_aims
+from benchmarks.pack import (
+    DECODER,
+    OURS,
+    PEAK,
+    SAMPLED,
+    TILER,
+    packing_aims,
+    peak_megabytes,
+    tiling_aims,
+)
 from benchmarks.peers.task import Task
 from benchmarks.scene import make_scene
 from rsdl.data.manifest import load_manifest
@@ -81,11 +90,14 @@ def cut_images_of_noise(folder: Path) -> Path:
 
 def test_aims_leave_out_who_was_absent_and_judge_memory() -> None:
     rows = [Row(SAMPLED, [8.0]), Row(OURS, [4.0]), Row("one", [2.0]), Row("absent")]
-    aims = packing_aims(Table("", "", OURS, rows))
-    assert {aim.text: aim.value for aim in aims} == {
-        f"{SAMPLED} over one": 4.0,
-        f"{OURS} over one": 2.0,
+    decoder = Row(DECODER, [5.0])
+    aims = packing_aims(Table("", "", OURS, [*rows, decoder]))
+    assert {aim.text: (aim.value, aim.bound) for aim in aims} == {
+        f"{SAMPLED} over one": (4.0, 1.0),
+        f"{OURS} over {DECODER}": (0.8, 0.7),
     }
+    without = packing_aims(Table("", "", OURS, [*rows, Row(DECODER)]))
+    assert [aim.text for aim in without] == [f"{SAMPLED} over one"]
     loops = [Row(TILER, [3.0], facts={PEAK: 1200.0}), Row("rasterio windows, saved", [2.0])]
     table = Table("", "", TILER, [*loops, Row("rasterio windows, dropped", [4.0])])
     assert [aim.met for aim in tiling_aims(table)] == [True, False, False]
