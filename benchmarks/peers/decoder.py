@@ -7,7 +7,7 @@ import simplejpeg
 
 from benchmarks.peers.task import Counter, Feed, Task
 from rsdl.data.crop import CropRule, crop_box
-from rsdl.data.decode import resize_into
+from rsdl.data.resize import resize_into
 
 
 def build(task: Task, resize: bool = False) -> Feed:

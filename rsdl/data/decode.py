@@ -1,12 +1,7 @@
-"""From the encoded image to pixels, cropped and resized on the way.
+"""From the encoded image to pixels.
 
 Every decoder used here releases the interpreter lock while it works, so threads decode in parallel.
 JPEG goes through TurboJPEG, PNG through OpenCV, TIFF through rasterio, ``npy`` through NumPy.
-Resizing averages whole cells of pixels, as many as fit, and interpolates what is left (a factor
-below two) linearly, straight into the caller's batch. That costs a fifth of averaging areas with
-broken edges, as OpenCV's own does, and no pixel is passed over; what is lost is some of the
-smoothing: on photographs of 150 px it differs from torchvision's antialiased resize by 1 to 4 grey
-levels on average, where areas differ by 1 to 3.
 
 A JPEG can also be decoded at a half, a quarter or an eighth of its size, which leaves out most of
 the work. A pixel is then the mean of those that it stands for, up to rounding.
@@ -24,14 +19,9 @@ import cv2
 import numpy as np
 import rasterio
 import simplejpeg
-from numpy.typing import NDArray
 
 from rsdl.core.errors import CorruptSampleError
-
-Pixels = NDArray[Any]
-
-# The loader's own threads are the parallelism; a pool inside OpenCV would only fight them.
-cv2.setNumThreads(1)
+from rsdl.data.resize import Pixels, resize_into
 
 # A tile needs no georeference to be decoded. Once for the process: filters are not for threads.
 warnings.filterwarnings("ignore", category=rasterio.errors.NotGeoreferencedWarning)
@@ -331,36 +321,3 @@ def _decode_npy(data: bytes, bands: int | None) -> Pixels:
 
 
 _DECODERS = {"png": _decode_png, "tif": _decode_tiff, "npy": _decode_npy}
-
-
-def resize_into(pixels: Pixels, out: Pixels) -> None:
-    """Resize ``pixels`` ``[h, w, C]`` to fill ``out`` ``[H, W, C]`` of the same type."""
-    height, width, bands = out.shape
-    if pixels.shape[:2] == (height, width):
-        out[...] = pixels
-        return
-    if bands <= 4:
-        _resize(pixels, out)
-        return
-    # OpenCV averages areas of at most four bands at a time.
-    for band in range(0, bands, 4):
-        part = np.ascontiguousarray(pixels[:, :, band : band + 4])
-        resized = np.empty((height, width, part.shape[2]), out.dtype)
-        _resize(part, resized)
-        out[:, :, band : band + 4] = resized
-
-
-def _resize(pixels: Pixels, out: Pixels) -> None:
-    high, wide = pixels.shape[:2]
-    height, width = out.shape[:2]
-    # Pixels of a cell, along each axis; what is too little for one is left out at both ends.
-    tall, broad = max(high // height, 1), max(wide // width, 1)
-    if tall > 1 or broad > 1:
-        rows, columns = high // tall, wide // broad
-        top, left = (high - rows * tall) // 2, (wide - columns * broad) // 2
-        whole = pixels[top : top + rows * tall, left : left + columns * broad]
-        if (rows, columns) == (height, width):
-            cv2.resize(whole, (columns, rows), dst=out, interpolation=cv2.INTER_AREA)
-            return
-        pixels = cv2.resize(whole, (columns, rows), interpolation=cv2.INTER_AREA)
-    cv2.resize(pixels, (width, height), dst=out, interpolation=cv2.INTER_LINEAR)

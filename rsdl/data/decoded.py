@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rsdl.data.decode import Pixels
+from rsdl.data.resize import Pixels
 from rsdl.storage.locks import Pin
 
 logger = logging.getLogger(__name__)

@@ -14,17 +14,12 @@ from numpy.typing import NDArray
 from rsdl.core.errors import CorruptSampleError
 from rsdl.data.crop import crop_box, crop_boxes
 from rsdl.data.dataset import SplitData
-from rsdl.data.decode import (
-    Pixels,
-    decode_sample,
-    jpeg_size,
-    resize_into,
-    scale_factor,
-)
+from rsdl.data.decode import decode_sample, jpeg_size, scale_factor
 from rsdl.data.decoded import DecodedFile, Found
 from rsdl.data.index import Rows
 from rsdl.data.jpeg import Jpeg, read_jpeg
 from rsdl.data.reader import ShardReader
+from rsdl.data.resize import Pixels, resize_into
 from rsdl.data.sample import EXTENSIONS
 from rsdl.data.slot import LoadRule, Slot
 

@@ -18,11 +18,12 @@ import numpy as np
 from rsdl import __version__
 from rsdl.core.errors import DataError
 from rsdl.core.machine import usable_cores
-from rsdl.data.decode import Pixels, check_kind, decode_image
+from rsdl.data.decode import check_kind, decode_image
 from rsdl.data.index import Row, Rows, join_rows, pack_rows
 from rsdl.data.manifest import MANIFEST, Dtype, Manifest, Shard
 from rsdl.data.members import find_image, find_label, group_members
 from rsdl.data.pack import write_split
+from rsdl.data.resize import Pixels
 from rsdl.data.statistics import BandStatistics, RunningStatistics, merge_statistics
 from rsdl.data.tar import Member, hash_file, scan_tar
 from rsdl.storage.connect import join

@@ -19,10 +19,11 @@ from torch import Tensor
 from rsdl.core.errors import CorruptSampleError
 from rsdl.data.crop import Int64s
 from rsdl.data.dataset import SplitData
-from rsdl.data.decode import Pixels, decode_sample
+from rsdl.data.decode import decode_sample
 from rsdl.data.manifest import Manifest
 from rsdl.data.reader import ShardReader
 from rsdl.data.resample import PixelStore
+from rsdl.data.resize import Pixels
 from rsdl.data.sample import EXTENSIONS
 
 # Shards are dear to open where they must be fetched first: few of them, several images of each.

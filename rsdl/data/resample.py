@@ -1,6 +1,6 @@
 """Crop and resize many stored images at once, on the device that holds them.
 
-What :func:`rsdl.data.decode.resize_into` does to one image on the host, for a whole batch: whole
+What :func:`rsdl.data.resize.resize_into` does to one image on the host, for a whole batch: whole
 cells of pixels are averaged, and neighbouring cells interpolated linearly, each axis on its own.
 Every output pixel is a weighted sum of a few pixels of a column, and then of a row. These
 sums are taken tap by tap, as gathers of whole rows and plain multiplications and additions in

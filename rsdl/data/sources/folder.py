@@ -19,8 +19,9 @@ from rasterio.errors import NotGeoreferencedWarning
 from rasterio.io import DatasetReader, MemoryFile
 
 from rsdl.core.errors import CorruptSampleError, DataError
-from rsdl.data.decode import Pixels, decode_image, decode_padded, jpeg_bands
+from rsdl.data.decode import decode_image, decode_padded, jpeg_bands
 from rsdl.data.manifest import Dtype
+from rsdl.data.resize import Pixels
 from rsdl.data.sample import Sample, ShardPlan
 from rsdl.data.sources.encoded import read_image
 from rsdl.data.sources.listing import ImageFile, list_tree

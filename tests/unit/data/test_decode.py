@@ -22,11 +22,11 @@ from rsdl.data.decode import (
     decode_padded,
     decode_sample,
     image_size,
-    resize_into,
     scale_factor,
     shrunk_size,
     sniff,
 )
+from rsdl.data.resize import resize_into
 
 RANDOM = np.random.default_rng(5)
 

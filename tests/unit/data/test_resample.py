@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from rsdl.data import resample as room
 from rsdl.data.crop import CropRule, crop_boxes
-from rsdl.data.decode import resize_into
 from rsdl.data.random import key_of, uniforms
 from rsdl.data.resample import PixelStore, count_taps, find_taps, resample
+from rsdl.data.resize import resize_into
 
 TOPS = {"uint8": 255, "uint16": 65535, "float32": 1.0}
 # Grey levels; of float32, a share of the range.
