@@ -6,6 +6,7 @@ which is normalised on the training device, or ``float32``, normalised on the ho
 """
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -68,11 +69,13 @@ class Task:
 
     def list_images(self) -> list[tuple[Path, int]]:
         """Return every image with its class, ordered by name."""
-        folders = sorted(path for path in Path(self.images).iterdir() if path.is_dir())
+        # By names: ordering paths takes several times as long, and packers are timed meanwhile.
+        with os.scandir(self.images) as entries:
+            folders = sorted(entry.path for entry in entries if entry.is_dir())
         return [
-            (path, label)
+            (Path(f"{folder}/{name}"), label)
             for label, folder in enumerate(folders)
-            for path in sorted(folder.iterdir())
+            for name in sorted(os.listdir(folder))
         ]
 
 
