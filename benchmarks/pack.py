@@ -48,7 +48,7 @@ TITLES = {
 }  # fmt: skip
 
 # Of the decoder's speed, what reading, measuring, hashing and writing may leave.
-OF_DECODER = 0.7
+OF_DECODER = 0.8
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
