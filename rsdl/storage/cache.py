@@ -25,7 +25,7 @@ from pydantic import BaseModel, ByteSize, ConfigDict, Field
 from rsdl.core.errors import RsdlError
 from rsdl.storage.copies import FOLDER, PART, TURNSTILE, copy_name, drop, list_copies, sweep
 from rsdl.storage.local import translate
-from rsdl.storage.locks import Pin, exclusive, lock_file, pauses
+from rsdl.storage.locks import Pin, exclusive, exclusive_if_soon, lock_file, pauses
 from rsdl.storage.store import Refusal
 
 logger = logging.getLogger(__name__)
@@ -229,7 +229,9 @@ class NodeCache:
             fill(fd)
             os.fdatasync(fd)
             os.utime(fd)
-            os.rename(part, path)
+            # While nobody counts: a listing may miss what is renamed meanwhile, by both names.
+            with exclusive_if_soon(self._gate, STALL_S):
+                os.rename(part, path)
         except BaseException as error:
             with suppress(OSError):
                 part.unlink()

@@ -10,7 +10,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 
@@ -57,6 +57,15 @@ def exclusive(path: Path, patience_s: float) -> Iterator[None]:
         yield
     finally:
         os.close(fd)
+
+
+@contextmanager
+def exclusive_if_soon(path: Path, patience_s: float) -> Iterator[None]:
+    """Hold a lock file as :func:`exclusive` does, or go on without it after ``patience_s``."""
+    with ExitStack() as stack:
+        with suppress(TimeoutError):
+            stack.enter_context(exclusive(path, patience_s))
+        yield
 
 
 def pauses() -> Iterator[float]:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from rsdl.core.errors import StorageError
 from rsdl.storage import cache as room
 from rsdl.storage.cache import CacheConfig, NodeCache
-from rsdl.storage.locks import exclusive
+from rsdl.storage.locks import exclusive, exclusive_if_soon, lock_file
 from rsdl.storage.store import Refusal
 
 
@@ -316,3 +316,27 @@ def test_a_folder_that_was_removed_is_made_again(tmp_path: Path):
     shutil.rmtree(tmp_path / "cache")
     pin = hold(cache, "a")
     assert pin is not None and cache.usage() == (1, 10)
+
+
+def test_what_is_being_renamed_is_counted_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A listing that runs beside a renaming may see neither name."""
+    cache, rename = NodeCache(tmp_path, 10), os.rename
+    counting: list[bool] = []
+
+    def look(source: Path, target: Path) -> None:
+        gate = lock_file(cache._gate, create=True, wait=False)
+        counting.append(gate is not None)
+        if gate is not None:
+            os.close(gate)
+        rename(source, target)
+
+    monkeypatch.setattr("rsdl.storage.cache.os.rename", look)
+    assert isinstance(cache.fetch("x", 10, lambda fd: None, urgent=True), room.Pin)
+    assert counting == [False], "somebody may count while a copy has no name"
+
+
+def test_a_gate_that_stays_shut_holds_no_copy_up_for_good(tmp_path: Path):
+    with exclusive(tmp_path / "gate", 1), exclusive_if_soon(tmp_path / "gate", 0.05):
+        pass
