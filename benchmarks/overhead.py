@@ -35,7 +35,7 @@ from benchmarks.startup import measure_start
 from rsdl.commands.session import Session
 from rsdl.config.load import validate
 from rsdl.config.run import RunConfig
-from rsdl.core.batch import Batch
+from rsdl.core.batch import TENSORS, Batch
 from rsdl.data.dataset import DataSet, train_plan
 from rsdl.data.loader import BatchLoader
 from rsdl.data.module import load_rule
@@ -197,8 +197,7 @@ def hold_batches(config: RunConfig, dataset: DataSet, device: torch.device) -> H
 
 def copy(batch: Batch) -> Batch:
     """Return a batch in memory of its own."""
-    names = ("images", "targets", "valid", "samples", "uniforms")
-    return replace(batch, **{name: getattr(batch, name).clone() for name in names})
+    return replace(batch, **{name: getattr(batch, name).clone() for name in TENSORS})
 
 
 def main() -> None:

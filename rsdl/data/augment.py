@@ -103,13 +103,12 @@ class Augment(nn.Module):
         Returns:
             Images ``[B, C, H, W]`` float32 in channels-last memory, and the mix or ``None``.
         """
-        config, numbers, pixels = self.config, batch.uniforms, batch.images
-        if training:
-            pixels = turn(pixels, numbers, flip=config.flip, rotate90=config.rotate90)
         # [B, H, W, C] -> [B, C, H, W], the same memory
-        images = pixels.permute(0, 3, 1, 2)
         if not training:
-            return self.normalize(images), None
+            return self.normalize(batch.images.permute(0, 3, 1, 2)), None
+        config, numbers = self.config, batch.uniforms
+        turned = turn(batch.images, numbers, flip=config.flip, rotate90=config.rotate90)
+        images = turned.permute(0, 3, 1, 2)
         if config.jitters and self.num_bands == 3 and self.top is not None:
             colours = images.to(torch.float32) / self.top
             images = jitter_colours(colours, numbers, config) * self.top
@@ -120,17 +119,17 @@ class Augment(nn.Module):
         """Return ``(images - mean) / std`` by band, ``[B, C, H, W]`` float32."""
         # [B, C, H, W] -> [B, H, W, C], how they lie in memory
         pixels = images.permute(0, 2, 3, 1)
+        shape = pixels.shape
         mean, scale = self.mean, self.scale
         if pixels.device.type == "cpu" and pixels.is_contiguous():
             # A processor's loops run over the last axis: whole rows instead of a few bands.
             pixels = pixels.flatten(2)
-            width = images.shape[3]
-            mean, scale = mean.repeat(width), scale.repeat(width)
+            mean, scale = mean.repeat(shape[2]), scale.repeat(shape[2])
         if pixels.dtype == torch.float32:  # the caller's own
             normal = (pixels - mean).mul_(scale)
         else:
             normal = pixels.to(torch.float32).sub_(mean).mul_(scale)
-        return normal.view(images.permute(0, 2, 3, 1).shape).permute(0, 3, 1, 2)
+        return normal.view(shape).permute(0, 3, 1, 2)
 
     def mix(self, images: Tensor, batch: Batch) -> tuple[Tensor, Mix]:
         """Mix rows 2j and 2j + 1 with each other by mixup or CutMix.

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from rsdl.core.errors import ConfigError
 from rsdl.data.jpeg import Jpeg, read_jpeg
-from rsdl.data.resample import PixelStore, send
+from rsdl.data.resample import PixelStore, open_store
 
 FIELD = "data.decode"
 REMEDY = "pass data.decode=host"
@@ -165,18 +165,7 @@ def lay_out(images: Sequence[Tensor]) -> PixelStore:
     """
     # All at once, and not image by image: [C, H, W] each -> [C, P] -> [P, C].
     pixels = torch.cat([image.flatten(1) for image in images], dim=1).t().contiguous()
-    sizes = np.array([image.shape[1:] for image in images], dtype=np.int64)
-    heights, widths = (np.ascontiguousarray(side) for side in sizes.T)
-    counts = heights * widths
-    same = bool((sizes == sizes[0]).all())
-    return PixelStore(
-        pixels=pixels,
-        starts=send(np.cumsum(counts) - counts, pixels.device),
-        heights=heights,
-        widths=widths,
-        device_widths=send(widths, pixels.device),
-        width=int(widths[0]) if same else None,
-    )
+    return open_store(pixels, np.array([image.shape[1:] for image in images], dtype=np.int64))
 
 
 def _open_stream(device: torch.device) -> "torch.cuda.Stream | None":

@@ -22,7 +22,7 @@ from rsdl.data.dataset import SplitData
 from rsdl.data.decode import decode_sample
 from rsdl.data.manifest import Manifest
 from rsdl.data.reader import ShardReader
-from rsdl.data.resample import PixelStore
+from rsdl.data.resample import PixelStore, open_store
 from rsdl.data.resize import Pixels
 from rsdl.data.sample import EXTENSIONS
 
@@ -204,32 +204,12 @@ def read_split(
             buffer.append(np.concatenate(good))
         encoded += block.encoded_bytes
     return ResidentSplit(
-        store=_open_store(buffer.pixels, sizes),
+        store=open_store(buffer.pixels, sizes),
         labels=data.index.labels.astype(np.int64),
         corrupt=corrupt,
         manifest=manifest,
         encoded_bytes=encoded,
         decoded_bytes=int(sizes.prod(axis=1).sum()) * pixel_bytes(manifest),
-    )
-
-
-def _open_store(pixels: Tensor, sizes: Int64s) -> PixelStore:
-    """Lay out images of the given heights and widths, ``[N, 2]``; (0, 0) for what is not there."""
-    here = sizes[:, 0] > 0
-    counts = sizes.prod(axis=1)
-    # What is not there may be cut like the first image; nobody looks at the result.
-    first = sizes[here][0] if here.any() else np.ones(2, dtype=np.int64)
-    starts = np.where(here, np.cumsum(counts) - counts, 0)
-    sizes = np.where(here[:, None], sizes, first)
-    same = bool((sizes == first).all())
-    widths = np.ascontiguousarray(sizes[:, 1])
-    return PixelStore(
-        pixels=pixels,
-        starts=torch.from_numpy(starts).to(pixels.device),
-        heights=np.ascontiguousarray(sizes[:, 0]),
-        widths=widths,
-        device_widths=torch.from_numpy(widths).to(pixels.device),
-        width=int(first[1]) if same else None,
     )
 
 

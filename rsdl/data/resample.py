@@ -51,6 +51,31 @@ class PixelStore:
     width: int | None
 
 
+def open_store(pixels: Tensor, sizes: Int64s) -> PixelStore:
+    """Return images that lie one behind the other as a store to cut from.
+
+    Args:
+        pixels: All pixels, ``[P, C]``.
+        sizes: Heights and widths, ``[N, 2]``; (0, 0) for what is not there.
+    """
+    here = sizes[:, 0] > 0
+    counts = sizes.prod(axis=1)
+    # What is not there may be cut like the first image; nobody looks at the result.
+    first = sizes[here][0] if here.any() else np.ones(2, dtype=np.int64)
+    starts = np.where(here, np.cumsum(counts) - counts, 0)
+    sizes = np.where(here[:, None], sizes, first)
+    same = bool((sizes == first).all())
+    widths = np.ascontiguousarray(sizes[:, 1])
+    return PixelStore(
+        pixels=pixels,
+        starts=send(starts, pixels.device),
+        heights=np.ascontiguousarray(sizes[:, 0]),
+        widths=widths,
+        device_widths=send(widths, pixels.device),
+        width=int(first[1]) if same else None,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Taps:
     """Which pixels of a box make up each pixel of the result, along one axis.

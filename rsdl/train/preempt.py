@@ -29,7 +29,7 @@ class StopRequest:
         return self.signal.name if self.signal is not None else "a signal to another rank"
 
     def install(self) -> None:
-        """Handle the signals; again after someone else has taken them over."""
+        """Handle the signals from now on."""
         if threading.current_thread() is threading.main_thread():
             for number in SIGNALS:
                 signal.signal(number, self._remember)
