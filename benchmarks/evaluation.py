@@ -29,13 +29,18 @@ import torch
 from benchmarks.machine import describe_versions
 from benchmarks.measure import Aim, Row, Table, build_result, pair_ratio, run_benchmark
 from benchmarks.overhead import copy
-from benchmarks.session import Clock, Spent, open_bench_session
+from benchmarks.session import (
+    Clock,
+    Spent,
+    add_session_arguments,
+    open_bench_session,
+    trains_on_gpu,
+)
 from benchmarks.tiles import pack_tiles
 from rsdl.commands.session import Session
 from rsdl.config.load import validate
 from rsdl.config.run import RunConfig
 from rsdl.core.batch import Batch
-from rsdl.models.catalog import ARCHITECTURES
 from rsdl.train.trainer import choose_precision
 
 SHARE_OF_BARE = 0.97
@@ -160,19 +165,13 @@ def read_peak(device: torch.device) -> int:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this benchmark's own options."""
-    add = parser.add_argument
-    add("--models", nargs="+", default=list(ARCHITECTURES), help="networks (the nine)")
-    add("--image-size", type=int, default=224, help="px that the network sees (%(default)s)")
-    add("--tile-size", type=int, default=400, help="px of the JPEGs (%(default)s)")
-    add("--batch-size", type=int, help="of training (on a GPU 64, else 4)")
-    add("--images", type=int, help="to validate (on a GPU 4096, else 12)")
-    add("--accelerator", default="auto", choices=("auto", "cpu", "gpu"), help="(%(default)s)")
-    add("--work", type=Path, help="folder for data (default: a temporary one)")
+    add_session_arguments(parser)
+    parser.add_argument("--images", type=int, help="to validate (on a GPU 4096, else 12)")
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """Measure; return the result."""
-    on_gpu = options.accelerator != "cpu" and torch.cuda.is_available()
+    on_gpu = trains_on_gpu(options)
     batch, images = SIZES["cuda" if on_gpu else "cpu"]
     batch, images = options.batch_size or batch, options.images or images
     rounds = min(options.rounds, 2) if options.quick else options.rounds

@@ -33,7 +33,13 @@ import torch
 from benchmarks.machine import describe_versions
 from benchmarks.measure import Aim, Row, Table, build_result, pair_ratio, run_benchmark
 from benchmarks.overhead import HeldBatches, hold_batches
-from benchmarks.session import Clock, Spent, open_bench_session
+from benchmarks.session import (
+    Clock,
+    Spent,
+    add_session_arguments,
+    open_bench_session,
+    trains_on_gpu,
+)
 from benchmarks.tiles import pack_tiles
 from rsdl.commands.session import Session
 from rsdl.config.load import validate
@@ -43,7 +49,6 @@ from rsdl.data.dataset import DataSet
 from rsdl.data.loader import BatchLoader
 from rsdl.data.module import DataModule
 from rsdl.data.resident import ResidentLoader
-from rsdl.models.catalog import ARCHITECTURES
 
 SHARE_OF_HELD = 0.98
 HELD = "one batch on the device"
@@ -180,19 +185,13 @@ def way_of(epoch: int) -> str:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this benchmark's own options."""
-    add = parser.add_argument
-    add("--models", nargs="+", default=list(ARCHITECTURES), help="networks (the nine)")
-    add("--image-size", type=int, default=224, help="px that the network sees (%(default)s)")
-    add("--tile-size", type=int, default=400, help="px of the JPEGs (%(default)s)")
-    add("--batch-size", type=int, help="images (on a GPU 64, else 4)")
-    add("--steps", type=int, help="in an epoch (on a GPU 50, else 3)")
-    add("--accelerator", default="auto", choices=("auto", "cpu", "gpu"), help="(%(default)s)")
-    add("--work", type=Path, help="folder for data (default: a temporary one)")
+    add_session_arguments(parser)
+    parser.add_argument("--steps", type=int, help="in an epoch (on a GPU 50, else 3)")
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """Measure; return the result."""
-    on_gpu = options.accelerator != "cpu" and torch.cuda.is_available()
+    on_gpu = trains_on_gpu(options)
     batch, steps = SIZES["cuda" if on_gpu else "cpu"]
     batch, steps = options.batch_size or batch, options.steps or steps
     rounds = min(options.rounds, 2) if options.quick else options.rounds

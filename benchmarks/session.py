@@ -1,10 +1,12 @@
 """A real training session to measure in: everything that ``rsdl train`` opens, in this process."""
 
+import argparse
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from rich.console import Console
@@ -12,11 +14,28 @@ from rich.console import Console
 from rsdl.commands.ranks import find_ranks
 from rsdl.commands.session import Begun, Session, open_session
 from rsdl.config.run import RunConfig
+from rsdl.models.catalog import ARCHITECTURES
 from rsdl.storage.connect import connect
 from rsdl.train.checkpointer import Checkpointer
 from rsdl.train.preempt import StopRequest
 from rsdl.train.record import RunFolder
 from rsdl.train.trainer import fit_to_place
+
+
+def add_session_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of benchmarks that train each of the nine networks on JPEGs."""
+    add = parser.add_argument
+    add("--models", nargs="+", default=list(ARCHITECTURES), help="networks (the nine)")
+    add("--image-size", type=int, default=224, help="px that the network sees (%(default)s)")
+    add("--tile-size", type=int, default=400, help="px of the JPEGs (%(default)s)")
+    add("--batch-size", type=int, help="images of training (on a GPU 64, else 4)")
+    add("--accelerator", default="auto", choices=("auto", "cpu", "gpu"), help="(%(default)s)")
+    add("--work", type=Path, help="folder for data (default: a temporary one)")
+
+
+def trains_on_gpu(options: argparse.Namespace) -> bool:
+    """Return whether what was asked for is trained on a GPU."""
+    return options.accelerator != "cpu" and torch.cuda.is_available()
 
 
 @contextmanager
