@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -139,6 +140,25 @@ class Rsdl:
     ) -> Ended:
         """Run ``rsdl ARGUMENTS`` to its end."""
         return self.start(*arguments, die=die, env=env).wait()
+
+    def train_through_deaths(
+        self, config: Path, moments: random.Random, reach: tuple[int, int], *, limit: int = 100
+    ) -> int:
+        """Train anew, killed again and again, until a start comes to its end; count the deaths.
+
+        Args:
+            config: Of the run; also over what one before has left.
+            moments: Draws the system call that each start dies at.
+            reach: First and last of those calls.
+            limit: So many deaths mean that there is no progress.
+        """
+        deaths, begin = 0, ["train", config, "--restart"]
+        while (ended := self(*begin, die=moments.randint(*reach))).returncode:
+            assert ended.returncode == -signal.SIGKILL, ended.stderr
+            begin = ["train", config]
+            deaths += 1
+            assert deaths < limit, "no progress"
+        return deaths
 
     def _cache(self) -> str:
         """Return the test's cache; fixtures that outlive a test have one of their own."""

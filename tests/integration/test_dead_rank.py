@@ -1,12 +1,10 @@
 """Whatever becomes of one rank, no other waits for it: all end, and say which one it was."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pytest
 
-from rsdl.data.dataset import DataConfig, DataSet
+from tests.integration.damage import spoil
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Deed, Find, Troupe, Write
@@ -14,16 +12,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 
 FIELDS = {"model__name": "test_vit", "data__batch_size": 6, "trainer__max_epochs": 2}
-
-
-def damage_one(root: Path) -> str:
-    """Overwrite one training image in its shard; return its key."""
-    index = DataSet(DataConfig(url=str(root))).split("train", "data.train_split").index
-    row, shard = index.rows[5], int(index.shards_of(np.array([5]))[0])
-    with (root / index.shard_names[shard]).open("r+b") as stream:
-        stream.seek(int(row["offset"]))
-        stream.write(bytes(int(row["length"])))
-    return index.keys(np.array([5]))[0]
 
 
 @pytest.mark.parametrize("rank", [0, 1])
@@ -70,7 +58,7 @@ def test_what_one_rank_raises_ends_all_and_is_told_with_its_name(
 def test_a_sample_that_one_rank_cannot_read_leaves_all_ranks_in_step(
     policy: str, packed: str, troupe: "Troupe", write_config: "Write", run_at: "Find"
 ):
-    key = damage_one(Path(packed))
+    key = spoil(packed, 5)
     config = write_config("run", data__on_corrupt=policy, **FIELDS)
     codes = troupe(2, "train", config)
     if policy == "error":

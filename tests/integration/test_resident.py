@@ -5,13 +5,13 @@ import random
 import signal
 import subprocess
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 
-from rsdl.data.dataset import DataConfig, DataSet
+from tests.integration.closeness import assert_close
+from tests.integration.damage import spoil
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Compare, Find, Rsdl, Run, Write
@@ -19,15 +19,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 
 RESIDENT = {"data__resident": "on", "data__tail": "pad", "checkpoint__every_minutes": 1e-4}
-
-
-def spoil(packed: str, sample: int) -> None:
-    """Write zeros over the image of a training sample."""
-    index = DataSet(DataConfig(url=packed)).split("train", "").index
-    row = index.rows[sample]
-    with (Path(packed) / index.name(sample).partition(":")[0]).open("r+b") as shard:
-        shard.seek(int(row["offset"]))
-        shard.write(bytes(int(row["length"])))
 
 
 def forget_bytes(run: "Run") -> None:
@@ -60,13 +51,8 @@ def test_killed_at_any_moment_a_resident_run_ends_bit_equal(
 
     moments, deaths = random.Random(1), 0
     while deaths < 6:
-        begin = ["train", killed, "--restart"]
         # Loading alone takes some 40 reads.
-        while (ended := rsdl(*begin, die=moments.randint(30, 150))).returncode:
-            assert ended.returncode == -signal.SIGKILL, ended.stderr
-            begin = ["train", killed]
-            deaths += 1
-            assert deaths < 100, "no progress"
+        deaths += rsdl.train_through_deaths(killed, moments, (30, 150), limit=100 - deaths)
         forget_bytes(run_at("whole"))
         forget_bytes(run_at("killed"))
         compare_runs(run_at("whole"), run_at("killed"))
@@ -87,11 +73,7 @@ def test_two_resident_processes_do_what_one_does(
     assert ended.stderr.count("loading 18 images") == 1
     one, two = run_at("one"), run_at("two")
     assert two.record["ledger"] == one.record["ledger"] and two.record["device_count"] == 2
-    for left, right in zip(one.rows, two.rows, strict=True):
-        assert left["step"] == right["step"] and left["samples"] == right["samples"]
-        for name in ("train_loss", "val_loss"):
-            if left[name]:
-                assert float(right[name]) == pytest.approx(float(left[name]), rel=2e-3)
+    assert_close(one.rows, two.rows)
 
 
 def test_a_run_may_go_on_in_another_tier(rsdl: "Rsdl", write_config: "Write", run_at: "Find"):

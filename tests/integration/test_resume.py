@@ -61,13 +61,7 @@ def test_killed_at_any_moment_a_run_ends_bit_equal(
     assert rsdl("train", whole).returncode == 0
     moments, all_deaths = random.Random(variant), 0
     while all_deaths < 20:
-        deaths = 0
-        begin = ["train", killed, "--restart"]  # also over what a run in between has left
-        while (ended := rsdl(*begin, die=moments.randint(10, 90))).returncode:
-            assert ended.returncode == -signal.SIGKILL, ended.stderr
-            begin = ["train", killed]
-            deaths += 1
-            assert deaths < 100, "no progress"
+        deaths = rsdl.train_through_deaths(killed, moments, (10, 90))
         compare_runs(run_at("whole"), run_at("killed"))
         record = run_at("killed").record
         assert record["ledger"] and all(entry["balanced"] for entry in record["ledger"])

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.integration.closeness import assert_close
+
 if TYPE_CHECKING:
     from tests.integration.conftest import Find, Rsdl, Write
 
@@ -44,15 +46,6 @@ def end(
     finally:
         process.kill()
     return code, (folder / "log").read_text()
-
-
-def assert_close(left: list[dict[str, str]], right: list[dict[str, str]]) -> None:
-    assert [row["step"] for row in left] == [row["step"] for row in right]
-    for one, two in zip(left, right, strict=True):
-        assert one["samples"] == two["samples"] and one["lr"] == two["lr"]
-        for name in ("train_loss", "val_loss"):
-            if one[name]:
-                assert float(two[name]) == pytest.approx(float(one[name]), rel=2e-3), (one, two)
 
 
 def test_two_processes_stop_resume_and_score_as_one(

@@ -12,7 +12,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rsdl.core.batch import Batch, Tally
+from rsdl.core.batch import Batch
 from rsdl.core.errors import ConfigError, CorruptSampleError
 from rsdl.data import device_loader as room
 from rsdl.data.crop import CropRule
@@ -27,6 +27,7 @@ from rsdl.data.pack import PackOptions, pack
 from rsdl.data.plan import SamplingPlan, Share
 from rsdl.data.sample import Sample, ShardPlan
 from rsdl.storage.connect import connect
+from tests.unit.data.batches import assert_alike, total
 
 CPU = torch.device("cpu")
 RANDOM_CROP = CropRule(random=True, scale=(0.3, 1.0))
@@ -58,23 +59,12 @@ def loaders(
     return DeviceLoader(data, *rest, decoder=decoder(device)), BatchLoader(data, *rest)
 
 
-def total(batches: list[Batch]) -> Tally:
-    return sum((batch.tally for batch in batches), Tally())
-
-
-def assert_alike(
+def assert_same(
     ours: list[Batch], theirs: list[Batch], *, most: float = 1, mean: float = 1
 ) -> None:
-    """Check that batches are the same, and pixels but for so many levels."""
-    assert len(ours) == len(theirs)
-    for one, other in zip(ours, theirs, strict=True):
-        for name in ("targets", "valid", "samples", "uniforms"):
-            left, right = getattr(one, name), getattr(other, name)
-            assert left.dtype == right.dtype and torch.equal(left, right), name
-        assert one.num_planned == other.num_planned and one.tally == other.tally
-        assert one.images.dtype == other.images.dtype and one.images.is_contiguous()
-        gap = (one.images.cpu().double() - other.images.double()).abs()
-        assert gap.max() <= most and gap.mean() <= mean
+    """Check that batches are the same, bytes read and decoded too, and pixels but for so much."""
+    assert_alike(ours, theirs, most=most, mean=mean)
+    assert [batch.tally for batch in ours] == [batch.tally for batch in theirs]
 
 
 def open_split(packed: str) -> SplitData:
@@ -167,7 +157,7 @@ def test_batches_are_those_of_the_host(
     )  # fmt: skip
     batches = list(ours)
     assert len(ours) == len(theirs) == len(batches)
-    assert_alike(batches, list(theirs))
+    assert_same(batches, list(theirs))
 
 
 @pytest.mark.parametrize("crop", [CropRule(), RANDOM_CROP], ids=["central", "random"])
@@ -177,7 +167,7 @@ def test_images_of_any_size_and_sampling_are_those_of_the_host(
 ):
     sizes = [(1, 1), (3, 50), (70, 5), (16, 16), (100, 130), (33, 64), (17, 16)]
     images = [("jpg", jpeg(*size, sampling=sampling)) for size in sizes]
-    assert_alike(*map(list, loaders(open_images(images), crop=crop)))
+    assert_same(*map(list, loaders(open_images(images), crop=crop)))
 
 
 def test_grey_images_of_a_grey_data_set_are_decoded(open_images: Callable[..., SplitData]):
@@ -185,7 +175,7 @@ def test_grey_images_of_a_grey_data_set_are_decoded(open_images: Callable[..., S
     images = [("jpg", simplejpeg.encode_jpeg(p, 90, "GRAY")) for p in pictures]
     ours, theirs = loaders(open_images(images, bands=("pan",)))
     assert count_encoded(ours) == 8  # six, and two that pad
-    assert_alike(list(ours), list(theirs))
+    assert_same(list(ours), list(theirs))
 
 
 def count_encoded(loader: DeviceLoader) -> int:
@@ -220,7 +210,7 @@ def test_what_the_device_does_not_take_comes_from_the_host(open_images: Callable
     data = open_images(images)
     for batch in (1, 4, 8):
         ours, theirs = loaders(data, batch=batch)
-        assert_alike(list(ours), list(theirs))
+        assert_same(list(ours), list(theirs))
     assert count_encoded(ours) == 3
 
 
@@ -233,7 +223,7 @@ def test_arrays_of_every_type_come_from_the_host(
     images = [(random.random((20, 24, bands)) * 200).astype(dtype) for _ in range(6)]
     data = replace(open_arrays(images), tier=None)
     ours, theirs = loaders(data)
-    assert_alike(list(ours), list(theirs), most=0)
+    assert_same(list(ours), list(theirs), most=0)
 
 
 def test_a_row_does_not_depend_on_the_batch_that_it_is_in(open_images: Callable[..., SplitData]):
@@ -340,7 +330,7 @@ def test_corrupt_samples_are_skipped_as_by_the_host(bad: tuple[int, ...], packed
     for epoch in (0, 1):
         ours, theirs = loaders(data, epoch=epoch, on_corrupt="skip")
         batches = list(ours)
-        assert_alike(batches, list(theirs))
+        assert_same(batches, list(theirs))
         tally = total(batches)
         assert (tally.skipped, tally.delivered) == (len(bad), 18 - len(bad))
         assert sorted(ours.skipped) == sorted(theirs.skipped) and len(ours.skipped) == len(bad)
@@ -360,7 +350,7 @@ def test_what_the_device_alone_refuses_is_decoded_by_the_host(
         return real(images, **options)  # type: ignore[no-any-return]
 
     ours._decoder._decode_jpeg = refuse
-    assert_alike(list(ours), list(theirs))
+    assert_same(list(ours), list(theirs))
     assert len(caplog.records) == 1
     assert "cpu does not decode train-" in caplog.text
 
@@ -374,7 +364,7 @@ def test_a_picture_of_another_size_than_its_header_says_is_not_used(train: Split
         return [found[0][:, 1:], *found[1:]]
 
     ours._decoder._decode_jpeg = cut_off
-    assert_alike(list(ours), list(theirs))
+    assert_same(list(ours), list(theirs))
 
 
 def image_bytes(data: SplitData, sample: int) -> bytes:
@@ -506,7 +496,7 @@ def test_a_gpu_gives_the_picture_of_the_host(sampling: str, open_images: Callabl
     )
     batches = list(ours)
     assert all(batch.images.is_cuda for batch in batches)
-    assert_alike(batches, list(theirs), most=64, mean=3)
+    assert_same(batches, list(theirs), most=64, mean=3)
 
 
 @on_gpu

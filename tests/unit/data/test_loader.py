@@ -11,13 +11,13 @@ import pytest
 import simplejpeg
 import torch
 
-from rsdl.core.batch import Batch, Tally
 from rsdl.core.errors import ConfigError, CorruptSampleError, DataError, StorageError
 from rsdl.data.crop import CropRule
 from rsdl.data.dataset import DataConfig, DataSet, SplitData
 from rsdl.data.loader import BatchLoader, LoadRule
 from rsdl.data.order import GlobalOrder, OrderRule
 from rsdl.data.plan import SamplingPlan, Share
+from tests.unit.data.batches import total
 
 RANDOM_CROP = CropRule(random=True, scale=(0.3, 1.0))
 
@@ -46,10 +46,6 @@ def noise(num: int, dtype: str = "uint8", bands: int = 3, side: int = 20) -> lis
     random = np.random.default_rng(num)
     top = {"uint8": 255, "uint16": 65535, "float32": 1}[dtype]
     return [(random.random((side, side, bands)) * top).astype(dtype) for _ in range(num)]
-
-
-def total(batches: list[Batch]) -> Tally:
-    return sum((batch.tally for batch in batches), Tally())
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rsdl.core.batch import Batch, Tally
 from rsdl.core.errors import ConfigError, CorruptSampleError, DataError, StorageError
 from rsdl.data import resident as room
 from rsdl.data.crop import CropRule
@@ -19,6 +18,7 @@ from rsdl.data.loader import BatchLoader, LoadRule
 from rsdl.data.order import GlobalOrder, OrderRule
 from rsdl.data.plan import SamplingPlan, Share
 from rsdl.data.resident import ResidentLoader, open_resident
+from tests.unit.data.batches import assert_alike, total
 
 CPU = torch.device("cpu")
 RANDOM_CROP = CropRule(random=True, scale=(0.3, 1.0))
@@ -52,25 +52,6 @@ def noise(sizes: list[tuple[int, int]], dtype: str = "uint8", bands: int = 3) ->
     random = np.random.default_rng(len(sizes))
     top = {"uint8": 255, "uint16": 65535, "float32": 1}[dtype]
     return [(random.random((*size, bands)) * top).astype(dtype) for size in sizes]
-
-
-def total(batches: list[Batch]) -> Tally:
-    return sum((batch.tally for batch in batches), Tally())
-
-
-def assert_alike(ours: list[Batch], theirs: list[Batch], *, tolerance: float = 1) -> None:
-    """Check that batches are the same, and pixels but for rounding."""
-    assert len(ours) == len(theirs)
-    for one, other in zip(ours, theirs, strict=True):
-        for name in ("targets", "valid", "samples", "uniforms"):
-            left, right = getattr(one, name), getattr(other, name)
-            assert left.dtype == right.dtype and torch.equal(left, right), name
-        assert one.num_planned == other.num_planned
-        for name in ("planned", "delivered", "padded", "skipped", "fingerprint"):
-            assert getattr(one.tally, name) == getattr(other.tally, name), name
-        assert one.images.dtype == other.images.dtype and one.images.is_contiguous()
-        gap = (one.images.cpu().double() - other.images.double()).abs()
-        assert gap.max() <= tolerance
 
 
 @pytest.fixture
@@ -114,7 +95,7 @@ def test_every_type_and_size_is_kept(
     data = open_arrays(noise(sizes, dtype, bands))
     ours, theirs = loaders(data)
     tolerance = 1e-5 if dtype == "float32" else 1
-    assert_alike(list(ours), list(theirs), tolerance=tolerance)
+    assert_alike(list(ours), list(theirs), most=tolerance)
 
 
 @pytest.mark.parametrize("same", [True, False])
@@ -194,7 +175,7 @@ def test_what_is_corrupt_looks_like_the_mean(dtype: str, open_arrays: Callable[.
     content[at : at + 6] = bytes(6)
     shard.write_bytes(content)
     ours, theirs = loaders(data, on_corrupt="skip", batch=5)
-    assert_alike(list(ours), list(theirs), tolerance=1 if dtype == "uint16" else 1e-5)
+    assert_alike(list(ours), list(theirs), most=1 if dtype == "uint16" else 1e-5)
     assert len(ours.skipped) == 1
 
 

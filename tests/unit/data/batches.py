@@ -1,0 +1,37 @@
+"""Batches of one loader beside those of another."""
+
+import torch
+
+from rsdl.core.batch import Batch, Tally
+
+# Of a tally, what does not depend on where pixels come from.
+COUNTS = ("planned", "delivered", "padded", "skipped", "fingerprint")
+
+
+def total(batches: list[Batch]) -> Tally:
+    """Return the sum of their tallies."""
+    return sum((batch.tally for batch in batches), Tally())
+
+
+def assert_alike(
+    ours: list[Batch], theirs: list[Batch], *, most: float = 1, mean: float | None = None
+) -> None:
+    """Check that batches are the same, and pixels but for so much.
+
+    Args:
+        ours: Batches.
+        theirs: Others, in the memory of the host.
+        most: How far any value may be off.
+        mean: How far values may be off on average; ``None`` asks for no more than ``most``.
+    """
+    assert len(ours) == len(theirs)
+    for one, other in zip(ours, theirs, strict=True):
+        for name in ("targets", "valid", "samples", "uniforms"):
+            left, right = getattr(one, name), getattr(other, name)
+            assert left.dtype == right.dtype and torch.equal(left, right), name
+        assert one.num_planned == other.num_planned
+        for name in COUNTS:
+            assert getattr(one.tally, name) == getattr(other.tally, name), name
+        assert one.images.dtype == other.images.dtype and one.images.is_contiguous()
+        gap = (one.images.cpu().double() - other.images.double()).abs()
+        assert gap.max() <= most and gap.mean() <= (most if mean is None else mean)
