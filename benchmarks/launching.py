@@ -3,8 +3,9 @@
 The steps are such as a GPU would wait for, made of small operations alone: forward and backward of
 a tiny network, one image at a time, as often as fills the time of a batch at a given rate. Here the
 operations run on one core of the CPU; a GPU's would be launched from the same Python. They take
-their turns alone; beside the loader's threads, which fill a batch for each step; and beside the
-same loader in another process, which asks as much of cores and memory but has a lock of its own.
+their turns alone; beside the loader's threads, which fill a batch for each step by decoding it, as
+in a first epoch, or from kept pixels, as in those after it; and beside the decoding loader in
+another process, which asks as much of cores and memory but has a lock of its own.
 
 What is measured is for how much of its steps the launching thread was neither at work nor waiting
 for a core, as the kernel accounts for it (``schedstat``; Linux): then it waited for the lock. Two
@@ -45,7 +46,8 @@ from rsdl.data.plan import Share
 from rsdl.data.sources.folder import FolderSource
 from rsdl.storage.connect import connect
 
-ALONE, PROCESS, THREADS = "alone", "beside a loader's process", "beside the loader's threads"
+ALONE, PROCESS = "alone", "beside a loader's process"
+THREADS, KEPT = "beside the loader's threads", "beside the loader's threads, kept pixels"
 BATCH = 64
 NUM_IMAGES = 4000
 MOST_LOST = 2.0  # percent
@@ -125,7 +127,7 @@ def measure(url: str, rate: float, options: argparse.Namespace) -> Table:
     launcher = Launcher(seconds=BATCH / rate)
     command = [sys.executable, "-m", "benchmarks.launching_load", url, str(rate)]
     command += [str(options.size), str(options.threads)]
-    spent: dict[str, list[Spent]] = {ALONE: [], PROCESS: [], THREADS: []}
+    spent: dict[str, list[Spent]] = {ALONE: [], PROCESS: [], THREADS: [], KEPT: []}
 
     def take(name: str, fetch: Callable[[], object] | None = None) -> float:
         spent[name].append(launcher.run(steps, fetch))
@@ -141,14 +143,16 @@ def measure(url: str, rate: float, options: argparse.Namespace) -> Table:
             loader.kill()
             loader.communicate()
 
-    def beside_threads() -> float:
-        with closing(read_batches(url, options.size, options.threads)) as batches:
-            return take(THREADS, partial(next, batches))
+    def beside_threads(name: str) -> float:
+        kept = name == KEPT
+        with closing(read_batches(url, options.size, options.threads, kept=kept)) as batches:
+            for _ in range(-(-NUM_IMAGES // BATCH) if kept else 0):
+                next(batches)  # the first time there are no kept pixels yet
+            return take(name, partial(next, batches))
 
-    take_turns(
-        {ALONE: partial(take, ALONE), PROCESS: beside_process, THREADS: beside_threads},
-        rounds=options.rounds,
-    )
+    turns: dict[str, Callable[[], float]] = {ALONE: partial(take, ALONE), PROCESS: beside_process}
+    turns |= {name: partial(beside_threads, name) for name in (THREADS, KEPT)}
+    take_turns(turns, rounds=options.rounds)
     return make_table(rate, steps, {name: turns[1:] for name, turns in spent.items()})
 
 
@@ -166,16 +170,18 @@ def make_table(rate: float, steps: int, spent: dict[str, list[Spent]]) -> Table:
             "% without a core": statistics.median(map(queue_pct, turns)),
         }
         rows.append(Row(name, [turn.lost_pct for turn in turns], facts=facts))
-    extra = [
-        threads.lost_pct - process.lost_pct
-        for threads, process in zip(spent[THREADS], spent[PROCESS], strict=True)
-    ]
-    text = "% of the launching thread's time that it waits for the lock, over a process's"
-    aim = Aim(text, statistics.median(extra), MOST_LOST, at_least=False)
+    aims = []
+    for name in (THREADS, KEPT):
+        extra = [
+            threads.lost_pct - process.lost_pct
+            for threads, process in zip(spent[name], spent[PROCESS], strict=True)
+        ]
+        text = f"{name}: % of the time that the lock is waited for, over a process's"
+        aims.append(Aim(text, statistics.median(extra), MOST_LOST, at_least=False))
     title = f"{rate:,.0f} images/s in steps of {BATCH}"
-    if max(map(queue_pct, spent[THREADS])) > MOST_QUEUED:
+    if max(map(queue_pct, spent[THREADS] + spent[KEPT])) > MOST_QUEUED:
         return Table(f"{title}; cores were not free: no verdict", "% lost", PROCESS, rows)
-    return Table(title, "% lost", PROCESS, rows, [aim])
+    return Table(title, "% lost", PROCESS, rows, aims)
 
 
 def queue_pct(spent: Spent) -> float:
@@ -219,9 +225,20 @@ class Launcher:
         return replace(total, fetch_s=fetch_s)
 
 
-def read_batches(url: str, size: int, threads: int) -> Generator[Batch, None, None]:
-    """Yield the batches of epoch after epoch, as training reads them."""
-    config = DataConfig(url=url, image_size=size, batch_size=BATCH, decoded_cache="off")
+def read_batches(
+    url: str, size: int, threads: int, *, kept: bool = False
+) -> Generator[Batch, None, None]:
+    """Yield the batches of epoch after epoch, as training reads them.
+
+    Args:
+        url: The data set.
+        size: Side of the images that travel, in pixels.
+        threads: Of the loader.
+        kept: Whether pixels are kept once they are decoded, beside the data set.
+    """
+    fields = {"url": url, "image_size": size, "batch_size": BATCH}
+    fields |= {"cache": {"folder": f"{url}-pixels"}, "decoded_cache": "1GB" if kept else "off"}
+    config = DataConfig.model_validate(fields)
     data = DataSet(config).split("train", "data.train_split")
     rule = LoadRule(size, CropRule(True), num_workers=threads)
     epoch = 0

@@ -10,8 +10,6 @@ the work. A pixel is then the mean of those that it stands for, up to rounding.
 import io
 import math
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -197,11 +195,15 @@ def decode_image(
     Raises:
         CorruptSampleError: If it cannot be decoded or has other bands.
     """
-    with _named(data, extension, where):
+    try:
         if extension == "jpg":
             pixels = _decode_jpeg(data, bands, buffer, factor)
         else:
             pixels = _DECODERS[extension](data, bands)
+    except CorruptSampleError:
+        raise
+    except Exception as error:
+        raise _unreadable(error, data, extension, where) from error
     if pixels.ndim != 3 or 0 in pixels.shape:
         raise CorruptSampleError(where, f"has shape {pixels.shape}, expected [H, W, C]")
     if bands is not None and pixels.shape[2] != bands:
@@ -225,23 +227,26 @@ def decode_padded(data: bytes, where: str, buffer: Pixels) -> Pixels:
     Raises:
         CorruptSampleError: If it cannot be decoded.
     """
-    with _named(data, "jpg", where):
-        return _decode_into(data, buffer, {"colorspace": "RGBX"})
-
-
-@contextmanager
-def _named(data: bytes, extension: str, where: str) -> Iterator[None]:
-    """Say of what a decoder cannot read which image it is."""
     try:
-        yield
-    except CorruptSampleError:
-        raise
+        return _decode_into(data, buffer, {"colorspace": "RGBX"})
     except Exception as error:
-        check_kind(data, extension, where)
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CorruptSampleError(
-            where, f"cannot be decoded as {NAMES[extension]}: {reason}", "remove or replace it"
-        ) from error
+        raise _unreadable(error, data, "jpg", where) from error
+
+
+def _unreadable(error: Exception, data: bytes, extension: str, where: str) -> CorruptSampleError:
+    """Return what to say of an image that a decoder refuses.
+
+    Not a context manager around the decoder: that would cost every image a microsecond, under the
+    lock that all threads share.
+
+    Raises:
+        CorruptSampleError: If it is another kind of image than its name says.
+    """
+    check_kind(data, extension, where)
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return CorruptSampleError(
+        where, f"cannot be decoded as {NAMES[extension]}: {reason}", "remove or replace it"
+    )
 
 
 def _decode_jpeg(data: bytes, bands: int | None, buffer: Pixels | None, factor: int) -> Pixels:

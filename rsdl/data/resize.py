@@ -39,9 +39,9 @@ def resize_into(pixels: Pixels, out: Pixels) -> None:
 def _resize(pixels: Pixels, out: Pixels) -> None:
     high, wide = pixels.shape[:2]
     height, width = out.shape[:2]
-    # Pixels of a cell, along each axis; what is too little for one is left out at both ends.
-    tall, broad = max(high // height, 1), max(wide // width, 1)
-    if tall > 1 or broad > 1:
+    if high >= 2 * height or wide >= 2 * width:
+        # Pixels of a cell, along each axis; what is too little for one is left out at both ends.
+        tall, broad = max(high // height, 1), max(wide // width, 1)
         rows, columns = high // tall, wide // broad
         top, left = (high - rows * tall) // 2, (wide - columns * broad) // 2
         whole = pixels[top : top + rows * tall, left : left + columns * broad]

@@ -2,10 +2,23 @@
 
 import threading
 import time
+from contextlib import closing
+from pathlib import Path
 
 import pytest
+import torch
 
-from benchmarks.launching import ALONE, PROCESS, THREADS, Launcher, Spent, make_table
+from benchmarks.launching import (
+    ALONE,
+    KEPT,
+    PROCESS,
+    THREADS,
+    Launcher,
+    Spent,
+    make_table,
+    pack_images,
+    read_batches,
+)
 
 
 def test_time_without_a_core_is_nobodys_loss():
@@ -51,8 +64,21 @@ def test_waiting_for_a_batch_is_no_part_of_a_step():
 
 def test_the_aim_is_missed_where_threads_cost_more_than_a_process():
     free, held = [Spent(1.0, 1.0)] * 3, [Spent(1.0, 0.95)] * 3
-    assert not make_table(1000, 10, {ALONE: free, PROCESS: free, THREADS: held}).aims[0].met
-    assert make_table(1000, 10, {ALONE: free, PROCESS: held, THREADS: held}).aims[0].met
+    spent = {ALONE: free, PROCESS: free, THREADS: held, KEPT: free}
+    assert [aim.met for aim in make_table(1000, 10, spent).aims] == [False, True]
+    assert all(aim.met for aim in make_table(1000, 10, spent | {PROCESS: held}).aims)
     busy = [Spent(2.0, 1.0, 1.0)] * 3
-    table = make_table(1000, 10, {ALONE: free, PROCESS: free, THREADS: busy})
-    assert not table.aims and "no verdict" in table.title
+    for name in (THREADS, KEPT):
+        table = make_table(1000, 10, spent | {name: busy})
+        assert not table.aims and "no verdict" in table.title
+
+
+def test_kept_pixels_are_read_as_any_others(tmp_path: Path):
+    url = pack_images(tmp_path, size=32)
+    found = []
+    for kept in (False, True, True):
+        with closing(read_batches(url, 32, threads=1, kept=kept)) as batches:
+            found.append([next(batches).images for _ in range(3)])
+    for batches in zip(*found, strict=True):
+        assert all(torch.equal(images, batches[0]) for images in batches)
+    assert list(tmp_path.glob("*-pixels/decoded/*"))
