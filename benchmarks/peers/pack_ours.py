@@ -33,4 +33,5 @@ def build(task: Task, *, sampled: bool = False) -> Feed:
         shutil.rmtree(out, ignore_errors=True)
 
     decoded = "some 250 decoded for statistics" if sampled else "all decoded, checked and measured"
-    return Feed(run_epoch, reset, note=f"threads; index, SHA-256, fsync; {decoded}")
+    note = f"threads, a free core hashes; index, SHA-256, fsync; {decoded}"
+    return Feed(run_epoch, reset, note=note)

@@ -34,4 +34,5 @@ def build(task: Task) -> Feed:
     def reset() -> None:
         shutil.rmtree(out, ignore_errors=True)
 
-    return Feed(run_epoch, reset, note="threads; labels, index, SHA-256, band statistics, fsync")
+    note = "threads, a free core hashes; labels, index, SHA-256, band statistics, fsync"
+    return Feed(run_epoch, reset, note=note)

@@ -2,9 +2,10 @@
 
 Shards are packed in parallel by threads: decoding, hashing and file I/O release the interpreter
 lock, and what is left of Python is a sixth of the time. While a shard goes to the disk or the
-object store, the next is filled. Each has a small record beside it in ``.packing/``. A run that was
-killed at any moment goes on with the first shard that has no record, and since nothing in a shard
-depends on time, host or the number of threads, the bytes are those of an uninterrupted run.
+object store, the next is filled; cores that fill none hash. Each has a small record beside it in
+``.packing/``. A run that was killed at any moment goes on with the first shard that has no record,
+and since nothing in a shard depends on time, host or the number of threads, the bytes are those of
+an uninterrupted run.
 """
 
 import hashlib
@@ -12,7 +13,7 @@ import json
 import re
 import threading
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 
 import numpy as np
 
@@ -167,9 +168,14 @@ def _pack_all(
     packed = {}
     num_workers = options.num_workers or usable_cores()
     total = sum(len(plan.items) for plan in plans.values())
-    tally = Tally(total, progress, threading.Semaphore(num_workers))
-    # Twice as many as fill shards: the others see theirs to the disk or the object store.
-    with ThreadPoolExecutor(2 * num_workers, thread_name_prefix="pack") as pool:
+    # Cores that fill no shard hash what the others fill.
+    spare = min(usable_cores() - num_workers, num_workers)
+    with (
+        ThreadPoolExecutor(spare, "hash") if spare > 0 else nullcontext() as hashing,
+        # Twice as many as fill shards: the others see theirs to the disk or the object store.
+        ThreadPoolExecutor(2 * num_workers, "pack") as pool,
+    ):
+        tally = Tally(total, progress, threading.Semaphore(num_workers), hashing)
         jobs = iter(plans.items())
         futures = [
             pool.submit(pack_shard, source, store, jobs, options, tally) for _ in range(len(plans))

@@ -9,6 +9,7 @@ import io
 import json
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -66,6 +67,7 @@ class Tally:
         report: Called with samples done and in all, by one thread at a time.
         turns: Held while a shard is filled. Whoever waits for the disk or the network to have one
             leaves the turn to another.
+        hashing: Hashes what is written to shards; ``None`` has that done by those who fill them.
         done: Samples done.
         stop: Set when a shard has failed.
     """
@@ -73,6 +75,7 @@ class Tally:
     total: int
     report: Progress | None
     turns: AbstractContextManager[Any]
+    hashing: Executor | None
     done: int = 0
     stop: threading.Event = field(default_factory=threading.Event)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -134,7 +137,7 @@ def _fill(
     statistics = RunningStatistics(len(source.bands))
     try:
         with path.open("wb") as stream:
-            writer = TarWriter(stream)
+            writer = TarWriter(stream, tally.hashing)
             for item in plan.items:
                 if tally.stop.is_set():
                     raise StoppedError

@@ -7,6 +7,7 @@ import hashlib
 import io
 import tarfile
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Executor, Future
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -53,11 +54,14 @@ class TarWriter:
 
     Args:
         stream: Open for binary writing, at its start.
+        pool: Hashes while the next members are made; ``None`` hashes here. It may be shared.
     """
 
-    def __init__(self, stream: BinaryIO) -> None:
+    def __init__(self, stream: BinaryIO, pool: Executor | None = None) -> None:
         self._stream = stream
         self._hash = hashlib.sha256()
+        self._pool = pool
+        self._hashing: Future[None] | None = None
         self._gathered: list[bytes] = []
         self._written = 0
         self.bytes = 0
@@ -75,6 +79,7 @@ class TarWriter:
         self._gathered.append(bytes(2 * BLOCK))
         self.bytes += 2 * BLOCK
         self._write()
+        self._settle()
         return self._hash.hexdigest()
 
     def _gather(self, name: str, content: bytes) -> int:
@@ -91,10 +96,22 @@ class TarWriter:
         # What is large by itself is not copied together with the rest.
         large = self.bytes - self._written >= 4 * CHUNK_BYTES
         for part in self._gathered if large else (b"".join(self._gathered),):
-            self._hash.update(part)
+            self._update(part)
             self._stream.write(part)
         self._gathered.clear()
         self._written = self.bytes
+
+    def _update(self, part: bytes) -> None:
+        if self._pool is None:
+            self._hash.update(part)
+            return
+        self._settle()  # parts are hashed in their order, and few of them are kept in memory
+        self._hashing = self._pool.submit(self._hash.update, part)
+
+    def _settle(self) -> None:
+        if self._hashing is not None:
+            self._hashing.result()
+            self._hashing = None
 
 
 def make_header(name: str, size: int) -> bytes:

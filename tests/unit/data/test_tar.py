@@ -1,7 +1,9 @@
 import io
 import tarfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -48,6 +50,23 @@ def test_members_lie_where_the_writer_says(contents: dict[str, bytes], folder: P
     with tarfile.open(path) as archive:
         assert {m.name: archive.extractfile(m).read() for m in archive} == contents  # type: ignore[union-attr]
     assert tar_bytes(contents) == data
+
+
+def test_hashing_elsewhere_changes_neither_bytes_nor_digest(folder: Path):
+    random = np.random.default_rng(0)
+    contents = {f"{n:03d}.npy": random.bytes(n * 40_000) for n in range(60)}  # 71 MB, many parts
+    found = []
+    with ThreadPoolExecutor(2) as pool:
+        for number, hashing in enumerate((None, pool)):
+            path = folder / f"hashed-{number}.tar"
+            with path.open("wb") as stream:
+                writer = TarWriter(stream, hashing)
+                for name, content in contents.items():
+                    writer.add(name, content)
+                digest = writer.close()
+            assert digest == hash_file(path)
+            found.append((digest, path.stat().st_size))
+    assert found[0] == found[1]
 
 
 def test_headers_tell_no_time_and_no_user(folder: Path):
