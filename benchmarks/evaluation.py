@@ -5,9 +5,9 @@ and decoded) and after its last (from the pixels that are kept), the weights are
 ``rsdl evaluate`` does, and tested again with ``--tta``. After each, the bare loop has its turn:
 ``torch.inference_mode`` over the same images, which lie on the device, normalised there, through
 the same network in the same precision. Every validation reads all samples, counts all metrics and
-may be stopped at any batch. It counts from the request for its loader to its last metric; weights
-and checkpoints are read and written outside of that. TTA makes 8 views of each image, so the bound
-of its images a second is an eighth of the loop's.
+may be stopped at any batch. It counts from the start of Lightning's loop, before the first image is
+asked for, to its last metric; weights and checkpoints are read and written outside of that. TTA
+makes 8 views of each image, so the bound of its images a second is an eighth of the loop's.
 
 Peak memory is that of the process, or what PyTorch had allocated of a GPU at most, during each; the
 optimizer's state is there in all of them, gradients are not.
@@ -95,8 +95,11 @@ class Turns(pl.Callback):
         self.kind = FIRST
         self.passes: dict[str, tuple[Pass, Pass]] = {}  # ours, and the bare loop's after it
         data = session.data
-        for name in ("val_dataloader", "test_dataloader"):
-            setattr(data, name, self._starting(getattr(data, name)))
+        # Lightning asks for the loader of the first validation before it trains.
+        data.val_dataloader = self._warming(data.val_dataloader)  # type: ignore[method-assign]
+        trainer = session.trainer
+        for loop in (trainer.fit_loop.epoch_loop.val_loop, trainer.test_loop):
+            loop.run = self._starting(loop.run)  # type: ignore[method-assign]
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keep what the passage took, and let the bare loop have its turn."""
@@ -108,16 +111,26 @@ class Turns(pl.Callback):
 
     on_test_epoch_end = on_validation_epoch_end
 
-    def _starting(self, make: Callable[[], Any]) -> Callable[[], Any]:
-        """Return what makes a loader and starts the clock before."""
+    def _warming(self, make: Callable[[], Any]) -> Callable[[], Any]:
+        """Return what makes a loader, and first gives the bare loop its batches and a turn."""
 
-        def start() -> Any:  # noqa: ANN401 - any loader
+        def warm() -> Any:  # noqa: ANN401 - any loader
             if not self._batches:
                 self._batches = [copy(batch).to(self._device) for batch in make()]
                 self._forget()
-                self.loop()  # warms up for both
-            self._gauge = Gauge(self._device)
+                self._session.module.eval()
+                self.loop()  # for both
+                self._session.module.train()
             return make()
+
+        return warm
+
+    def _starting(self, run: Callable[[], Any]) -> Callable[[], Any]:
+        """Return what starts the clock and then a loop."""
+
+        def start() -> Any:  # noqa: ANN401 - whatever the loop returns
+            self._gauge = Gauge(self._device)
+            return run()
 
         return start
 
