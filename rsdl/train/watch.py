@@ -23,7 +23,7 @@ from torch._C._distributed_c10d import Store
 from rsdl.core.errors import PeerError, PreemptedError
 from rsdl.core.world import Place
 from rsdl.train.failure import Failure, failure_of, first_sentence, means_lost_peer, name_rank
-from rsdl.train.meeting import MeetingPoint, open_store
+from rsdl.train.meeting import SECONDS_TO_REPLY, MeetingPoint, open_store
 
 FAILURE = "failure"
 BEATS_TO_MISS = 5  # after a collective has failed: who is silent for so long is gone
@@ -31,6 +31,7 @@ SECONDS_TO_GREET = 0.1  # between looks at the start, until all have been heard
 SECONDS_TO_BE_GREETED = 30.0  # for all to be heard once, before training begins
 SECONDS_TO_RAISE = 5.0  # for the main thread, once a failure is known
 SECONDS_TO_UNWIND = 60.0  # for the main thread, once it has raised
+SECONDS_TO_PART = SECONDS_TO_REPLY + 5.0  # for the threads, in the end
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,11 +142,16 @@ class Watch:
         return error if own or failure is None else failure.to_error(self._place)
 
     def close(self) -> None:
-        """Take leave of the others."""
+        """Take leave of the others.
+
+        Waits for a thread that the store keeps waiting: one that is in C++ while the interpreter
+        goes down takes the process with it by SIGABRT, whatever it was to exit with.
+        """
         self._closing.set()
         self._wake.set()
+        end = time.monotonic() + SECONDS_TO_PART
         for thread in self._threads:
-            thread.join(5)
+            thread.join(max(end - time.monotonic(), 0))
 
     def _find_lost(self, reason: str) -> Failure | None:
         """Wait until it is known whose end has made a collective fail; that takes some beats."""
@@ -211,6 +217,8 @@ class Watch:
         store: Store | None = None
         while True:
             closing = self._closing.is_set()
+            if closing and store is None:
+                return  # there is nobody to take leave of
             try:
                 if store is None:
                     assert self._point is not None
