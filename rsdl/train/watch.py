@@ -31,7 +31,8 @@ SECONDS_TO_GREET = 0.1  # between looks at the start, until all have been heard
 SECONDS_TO_BE_GREETED = 30.0  # for all to be heard once, before training begins
 SECONDS_TO_RAISE = 5.0  # for the main thread, once a failure is known
 SECONDS_TO_UNWIND = 60.0  # for the main thread, once it has raised
-SECONDS_TO_PART = SECONDS_TO_REPLY + 5.0  # for the threads, in the end
+# For the threads, in the end: PyTorch tries twice to connect before it gives up.
+SECONDS_TO_PART = 2 * SECONDS_TO_REPLY + 5.0
 
 
 @dataclass(frozen=True, slots=True)

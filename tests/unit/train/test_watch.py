@@ -1,5 +1,6 @@
 """Ranks that look at each other over a real store find who is gone, and end with one story."""
 
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -72,6 +73,15 @@ def test_greeting_ends_where_a_rank_has_failed(point: MeetingPoint):
         one.greet(LIMIT_S)
     for watch in (one, two):
         watch.close()
+
+
+def test_no_thread_is_left_in_the_store_when_the_process_goes_down():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    watch = Watch(Place(1, 2, 1, 2), MeetingPoint("127.0.0.1", port, True, "test"), 600)
+    watch.start()  # tries again and again: nobody listens there any more
+    watch.close()
+    assert not any(thread.is_alive() for thread in watch._threads)
 
 
 def test_an_error_of_one_rank_reaches_all_with_its_name_and_code(watches: list[Watch]):
