@@ -27,7 +27,15 @@ import pytorch_lightning as pl
 import torch
 
 from benchmarks.machine import describe_versions
-from benchmarks.measure import Aim, Row, Table, build_result, pair_ratio, run_benchmark
+from benchmarks.measure import (
+    Aim,
+    Row,
+    Table,
+    build_result,
+    pair_ratio,
+    run_benchmark,
+    tell_progress,
+)
 from benchmarks.overhead import copy
 from benchmarks.session import (
     Clock,
@@ -36,7 +44,7 @@ from benchmarks.session import (
     open_bench_session,
     trains_on_gpu,
 )
-from benchmarks.tiles import pack_tiles
+from benchmarks.tiles import MIN_IMAGES, pack_tiles
 from rsdl.commands.session import Session
 from rsdl.config.load import validate
 from rsdl.config.run import RunConfig
@@ -191,10 +199,11 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     tables = []
     with tempfile.TemporaryDirectory() as temporary:
         work = (options.work or Path(temporary)).resolve()
-        url = pack_tiles(work, options.tile_size, {"train": max(batch, 10), "val": images})
+        url = pack_tiles(work, options.tile_size, {"train": max(batch, MIN_IMAGES), "val": images})
         for model in options.models:
             found = []
             for number in range(rounds):
+                tell_progress(f"{model}: round {number + 1} of {rounds}")
                 cache = {"folder": str(Path(temporary) / f"{model}-{number}")}
                 found.append(evaluate_in_turns(options, model, url, batch, cache))
                 gc.collect()

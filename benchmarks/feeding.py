@@ -31,7 +31,15 @@ import pytorch_lightning as pl
 import torch
 
 from benchmarks.machine import describe_versions
-from benchmarks.measure import Aim, Row, Table, build_result, pair_ratio, run_benchmark
+from benchmarks.measure import (
+    Aim,
+    Row,
+    Table,
+    build_result,
+    pair_ratio,
+    run_benchmark,
+    tell_progress,
+)
 from benchmarks.overhead import HeldBatches, hold_batches
 from benchmarks.session import (
     Clock,
@@ -40,7 +48,7 @@ from benchmarks.session import (
     open_bench_session,
     trains_on_gpu,
 )
-from benchmarks.tiles import pack_tiles
+from benchmarks.tiles import MIN_IMAGES, pack_tiles
 from rsdl.commands.session import Session
 from rsdl.config.load import validate
 from rsdl.config.run import RunConfig
@@ -197,10 +205,11 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     rounds = min(options.rounds, 2) if options.quick else options.rounds
     with tempfile.TemporaryDirectory() as temporary:
         work = (options.work or Path(temporary)).resolve()
-        url = pack_tiles(work, options.tile_size, {"train": steps * batch, "val": 10})
+        url = pack_tiles(work, options.tile_size, {"train": steps * batch, "val": MIN_IMAGES})
         fields = {"url": url, "image_size": options.image_size, "batch_size": batch}
         tables = []
         for model in options.models:
+            tell_progress(f"{model}: {1 + len(WAYS) * rounds} epochs of {steps} steps")
             trainer = {"accelerator": options.accelerator, "max_epochs": 1 + len(WAYS) * rounds}
             config = validate(
                 {"name": "feeding", "data": fields, "model": {"name": model}, "trainer": trainer}

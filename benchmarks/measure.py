@@ -128,10 +128,23 @@ def take_turns(
     for number in range(-warmups, rounds):
         names = list(contenders) if number % 2 == 0 else list(contenders)[::-1]
         for name in names:
+            tell_progress(
+                f"round {number + 1} of {rounds}: {name}" if number >= 0 else f"warm-up: {name}"
+            )
             figure = contenders[name]()
             if number >= 0:
                 figures[name].append(figure)
     return figures
+
+
+def tell_progress(text: str) -> None:
+    """Show on a terminal what is measured now; an empty text takes it away.
+
+    Before a turn and never during it: a bar that moves would take its time from what is measured.
+    """
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\r\x1b[K{text}")
+        sys.stderr.flush()
 
 
 def pair_ratio(ours: Sequence[float], theirs: Sequence[float]) -> Ratio | None:
@@ -246,6 +259,7 @@ def run_benchmark(
     add_arguments(parser)
     options = parser.parse_args()
     result = run(options)
+    tell_progress("")
     print_result(result)
     if options.json is not None:
         write_result(result, options.json)

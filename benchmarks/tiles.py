@@ -19,18 +19,24 @@ def pack_tiles(work: Path, size: int, counts: Mapping[str, int]) -> str:
     Args:
         work: Folder for everything.
         size: Side of a tile in pixels.
-        counts: Images of each split, at least ``MIN_IMAGES``.
+        counts: Images of each split.
 
     Returns:
         URL of the data set.
+
+    Raises:
+        SystemExit: If a split would have fewer than ``MIN_IMAGES``.
     """
+    for split, count in counts.items():
+        if count < MIN_IMAGES:
+            wanted = f"{split} would have {count} images, but takes {MIN_IMAGES} at least"
+            raise SystemExit(f"{wanted}: pass larger --steps, --batch-size or --images")
     name = "-".join([f"tiles-{size}px", *(f"{split}{count}" for split, count in counts.items())])
     tree, shards = work / name, work / f"{name}-packed"
     if (shards / MANIFEST).exists():
         return str(shards)
     tree.mkdir(parents=True, exist_ok=True)
     for number, (split, count) in enumerate(counts.items()):
-        assert count >= MIN_IMAGES, f"{count} images are less than one for each class"
         images = cut_images(work / split, size=size, count=count, seed=number)
         link = tree / split
         link.unlink(missing_ok=True)

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from benchmarks.feeding import (
     DECODED,
     FIRST,
@@ -23,6 +25,12 @@ def test_every_way_has_each_place_of_its_round_once() -> None:
     assert way_of(0) == HELD
     rounds = [[way_of(1 + 4 * number + place) for place in range(4)] for number in range(2)]
     assert rounds == [list(WAYS), list(WAYS)[::-1]]
+
+
+def test_too_few_tiles_are_refused_in_one_line_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="train would have 8 images, but takes 10 at least: pass"):
+        pack_tiles(tmp_path, 32, {"train": 8, "val": 10})
+    assert not list(tmp_path.iterdir())
 
 
 def test_tiles_are_packed_to_the_number(tmp_path: Path) -> None:

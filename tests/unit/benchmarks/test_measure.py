@@ -2,6 +2,8 @@
 
 import argparse
 import json
+import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from benchmarks.measure import (
     pair_ratio,
     portable,
     take_turns,
+    tell_progress,
     write_result,
 )
 from benchmarks.page import format_figure, print_result
@@ -34,6 +37,24 @@ def test_everyone_has_a_turn_in_each_round_and_warmups_do_not_count() -> None:
     assert rounds == [["a", "b"]] * 4
     assert [len(values) for values in figures.values()] == [3, 3]
     assert min(min(values) for values in figures.values()) > 2  # the first two were to warm up
+
+
+@pytest.mark.parametrize("watched", [True, False])
+def test_a_terminal_is_told_whose_turn_it_is_and_a_file_is_not(
+    watched: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, theirs = (
+        os.openpty() if watched else (None, os.open(tmp_path / "log", os.O_CREAT | os.O_WRONLY))
+    )
+    with os.fdopen(theirs, "w") as stream:
+        monkeypatch.setattr(sys, "stderr", stream)
+        take_turns({"rsdl": lambda: 1.0}, rounds=2)
+        tell_progress("")
+        stream.flush()
+        said = os.read(ours, 4096) if ours is not None else (tmp_path / "log").read_bytes()
+    lines = [line.removeprefix(b"\x1b[K").decode() for line in said.split(b"\r")[1:]]
+    turns = ["warm-up: rsdl", "round 1 of 2: rsdl", "round 2 of 2: rsdl", ""]
+    assert lines == (turns if watched else [])
 
 
 def test_no_contender_always_follows_the_same_one() -> None:
