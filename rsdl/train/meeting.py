@@ -18,7 +18,6 @@ from rsdl.core.world import Place
 from rsdl.train.failure import first_sentence
 
 ADDRESS_OF_INTERFACE = 0x8915  # SIOCGIFADDR
-SECONDS_TO_REPLY = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +60,7 @@ def find_meeting_point() -> MeetingPoint:
     return MeetingPoint(host, int(port), hosted, attempt)
 
 
-def open_store(
-    point: MeetingPoint, *, serve: bool = False, timeout_s: float = SECONDS_TO_REPLY
-) -> Store:
+def open_store(point: MeetingPoint, *, serve: bool = False, timeout_s: float) -> Store:
     """Return a connection of one's own to the store, or serve it.
 
     Raises:

@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import timedelta
 
 import torch.distributed as dist
 from torch._C._distributed_c10d import Store
@@ -23,7 +24,7 @@ from torch._C._distributed_c10d import Store
 from rsdl.core.errors import PeerError, PreemptedError
 from rsdl.core.world import Place
 from rsdl.train.failure import Failure, failure_of, first_sentence, means_lost_peer, name_rank
-from rsdl.train.meeting import SECONDS_TO_REPLY, MeetingPoint, open_store
+from rsdl.train.meeting import MeetingPoint, open_store
 
 FAILURE = "failure"
 BEATS_TO_MISS = 5  # after a collective has failed: who is silent for so long is gone
@@ -31,8 +32,9 @@ SECONDS_TO_GREET = 0.1  # between looks at the start, until all have been heard
 SECONDS_TO_BE_GREETED = 30.0  # for all to be heard once, before training begins
 SECONDS_TO_RAISE = 5.0  # for the main thread, once a failure is known
 SECONDS_TO_UNWIND = 60.0  # for the main thread, once it has raised
-# For the threads, in the end: PyTorch tries twice to connect before it gives up.
-SECONDS_TO_PART = 2 * SECONDS_TO_REPLY + 5.0
+SECONDS_TO_CONNECT = 2.0  # to the store; PyTorch may take thrice as long, and we try again
+SECONDS_TO_REPLY = 10.0  # for the store
+SECONDS_TO_PART = SECONDS_TO_REPLY + 5.0  # for the threads, in the end
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,12 +220,11 @@ class Watch:
         store: Store | None = None
         while True:
             closing = self._closing.is_set()
-            if closing and store is None:
-                return  # there is nobody to take leave of
             try:
                 if store is None:
                     assert self._point is not None
-                    store = open_store(self._point)
+                    store = open_store(self._point, timeout_s=SECONDS_TO_CONNECT)
+                    store.set_timeout(timedelta(seconds=SECONDS_TO_REPLY))
                 self._talk(store, closing)
                 self._answered, self._refused = self._clock, False
             except dist.DistError:
