@@ -15,6 +15,13 @@ from rsdl.cli.options import (
     parse_shares,
 )
 
+Nodata = Annotated[
+    float | None, typer.Option(help="Value of pixels without data, if the files do not say.")
+]
+Bands = Annotated[
+    str | None,
+    typer.Option(metavar="NAME,...", help="Bands to take, in order, by description or number."),
+]
 app = typer.Typer(help="Pack imagery of your own into shards.", no_args_is_help=True)
 
 
@@ -30,6 +37,19 @@ def data_pack_folder(
         Literal["all", "sample"],
         typer.Option(help="Check and measure every image, or 256 JPEGs and the others' ends."),
     ] = "all",
+    nodata: Nodata = None,
+    bands: Bands = None,
+    unscale: Annotated[
+        bool, typer.Option("--unscale", help="Apply the scale and offset that TIFFs name.")
+    ] = False,
+    alpha: Annotated[
+        Literal["auto", "mask", "band"],
+        typer.Option(help="A band tagged as alpha; auto: a mask if it is 0 and the highest alone."),
+    ] = "auto",
+    axes: Annotated[
+        Literal["HWC", "CHW", "PAGES"] | None,
+        typer.Option(help="Axes of .npy arrays; PAGES: the pages of a TIFF are its bands."),
+    ] = None,
     on_corrupt: Corrupt = "error",
     overwrite: Overwrite = False,
     num_workers: Workers = None,
@@ -43,6 +63,7 @@ def data_pack_folder(
     """
     from rsdl.commands import data
     from rsdl.data.pack import PackOptions
+    from rsdl.data.picture import PictureRules
 
     options = PackOptions(round(shard_mb * 1e6), on_corrupt, overwrite, num_workers)
     code = data.pack_folder(
@@ -53,6 +74,7 @@ def data_pack_folder(
         seed=seed,
         options=options,
         decode=decode,
+        rules=PictureRules(axes, nodata, alpha, data.read_names(bands, "--bands"), unscale),
     )
     raise typer.Exit(code)
 
@@ -78,9 +100,15 @@ def data_pack_geotiff(
         float, typer.Option(min=0, max=1, help="Tiles with more nodata are left out.")
     ] = 0.5,
     alpha: Annotated[
-        Literal["mask", "band"],
-        typer.Option(help="A band tagged as alpha: the mask, or imagery (NIR often is tagged so)."),
-    ] = "mask",
+        Literal["auto", "mask", "band"],
+        typer.Option(help="A band tagged as alpha; auto: a mask if it is 0 and the highest alone."),
+    ] = "auto",
+    nodata: Nodata = None,
+    bands: Bands = None,
+    unscale: Annotated[
+        Literal["auto", "on", "off"],
+        typer.Option(help="Apply scale and offset of the files; auto: where they differ."),
+    ] = "auto",
     split_by: Annotated[
         Literal["auto", "scene", "block"],
         typer.Option(help="Split whole scenes, or blocks of ground; auto: scenes if 5 lie apart."),
@@ -120,6 +148,9 @@ def data_pack_geotiff(
         min_cover=min_cover,
         max_nodata=max_nodata,
         alpha=alpha,
+        bands=data.read_names(bands, "--bands"),
+        unscale=unscale,
+        nodata=nodata,
         split_by=split_by,
         fractions=parse_shares(split),
         seed=seed,

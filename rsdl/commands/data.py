@@ -26,6 +26,7 @@ from rsdl.data.dataset import DataConfig, DataSet, train_plan
 from rsdl.data.foreign import index_shards
 from rsdl.data.manifest import Manifest
 from rsdl.data.pack import PackOptions, pack
+from rsdl.data.picture import PLAIN, PictureRules
 from rsdl.data.plan import Share, check_share, deal_parts
 from rsdl.data.preview import contact_sheet, encode_png
 from rsdl.data.sample import Source
@@ -36,6 +37,7 @@ from rsdl.data.sources.published import prepare_source
 from rsdl.data.sources.synthetic import write_scenes
 from rsdl.storage.connect import connect
 from rsdl.storage.local import translate
+from rsdl.storage.store import Store
 
 Fractions = tuple[float, float, float]
 
@@ -78,9 +80,12 @@ def pack_folder(
     seed: int,
     options: PackOptions,
     decode: Literal["all", "sample"] = "all",
+    rules: PictureRules = PLAIN,
 ) -> int:
     """Pack a class-per-folder tree."""
-    source = FolderSource(Path(src), fractions=fractions, seed=seed, name=name, decode=decode)
+    source = FolderSource(
+        Path(src), fractions=fractions, seed=seed, name=name, decode=decode, rules=rules
+    )
     return pack_source(source, out, options)
 
 
@@ -91,15 +96,20 @@ def pack_geotiff(scenes: GeotiffOptions, *, out: str, options: PackOptions) -> i
 
 def pack_source(source: Source, out: str, options: PackOptions) -> int:
     """Pack any source, with a bar, and say what has come of it."""
-    console = Console(file=sys.stdout, soft_wrap=True)
     store = connect(out)
     with sample_bar("packing") as progress:
         manifest = pack(source, store, options, progress)
+    announce(store, manifest)
+    return 0
+
+
+def announce(store: Store, manifest: Manifest) -> None:
+    """Say what has come of packing or indexing."""
+    console = Console(file=sys.stdout, soft_wrap=True)
     console.print(f"{store.url}: {describe(manifest)}", highlight=False)
     num_skipped = manifest.provenance.get("num_skipped")
     if num_skipped:
         console.print(f"{num_skipped} corrupt samples left out; manifest.json names them")
-    return 0
 
 
 def generate_scenes(out: str, *, num_scenes: int, size: int, seed: int) -> int:
@@ -111,16 +121,21 @@ def generate_scenes(out: str, *, num_scenes: int, size: int, seed: int) -> int:
     return 0
 
 
-def index(url: str, *, splits: Sequence[str], classes: str | None, overwrite: bool) -> int:
+def index(
+    url: str, *, splits: Sequence[str], classes: str | None, on_corrupt: str, overwrite: bool
+) -> int:
     """Index foreign WebDataset shards in place."""
     store = connect(url)
     with sample_bar("indexing") as progress:
         manifest = index_shards(
-            store, globs=splits, classes=read_names(classes), overwrite=overwrite, progress=progress
+            store,
+            globs=splits,
+            classes=read_names(classes),
+            on_corrupt=on_corrupt,
+            overwrite=overwrite,
+            progress=progress,
         )
-    Console(file=sys.stdout, soft_wrap=True).print(
-        f"{store.url}: {describe(manifest)}", highlight=False
-    )
+    announce(store, manifest)
     return 0
 
 
@@ -212,15 +227,15 @@ def describe(manifest: Manifest) -> str:
     )
 
 
-def read_names(text: str | None) -> tuple[str, ...] | None:
-    """Return class names given as ``a,b,c`` or as a file with a name a line."""
+def read_names(text: str | None, option: str = "--classes") -> tuple[str, ...] | None:
+    """Return names given as ``a,b,c`` or as a file with a name a line."""
     if text is None:
         return None
     # Not Path.is_file: a list of names may be longer than any path may be.
     names = read_lines(Path(text)) if os.path.isfile(text) else text.split(",")
     cleaned = tuple(name.strip() for name in names if name.strip())
     if not cleaned:
-        raise DataError("--classes", "names no class", "give a,b,c or a file with a name a line")
+        raise DataError(option, "names none", "give a,b,c or a file with a name a line")
     return cleaned
 
 

@@ -32,18 +32,29 @@ SIGNATURES: tuple[tuple[bytes, str], ...] = (
     (b"II+\x00", "tif"),
     (b"MM\x00+", "tif"),
     (b"\x93NUMPY", "npy"),
+    (b"BM", "bmp"),
+    (b"RIFF", "webp"),
+    (b"\x00\x00\x00\x0cjP  \r\n\x87\n", "jp2"),
 )
 SUFFIXES = {
-    ".jpg": "jpg", ".jpeg": "jpg", ".png": "png", ".tif": "tif", ".tiff": "tif", ".npy": "npy",
+    ".jpg": "jpg", ".jpeg": "jpg", ".jfif": "jpg", ".png": "png", ".tif": "tif", ".tiff": "tif",
+    ".npy": "npy",
 }  # fmt: skip
+# Shards hold none of these: packing stores them as PNG or TIFF.
+CONVERTED = {".bmp": "bmp", ".webp": "webp", ".jp2": "jp2"}
+READABLE = SUFFIXES | CONVERTED
 
+SPACES = {"GRAY": 1, "YCBCR": 3, "RGB": 3}  # of JPEGs that are read, and their bands
 # Fractions of a JPEG's size that cost less than the whole, the smallest first.
 FACTORS = (8, 4, 2)
-NAMES = {"jpg": "JPEG", "png": "PNG", "tif": "TIFF", "npy": "NumPy array"}
+NAMES = {
+    "jpg": "JPEG", "png": "PNG", "tif": "TIFF", "npy": "NumPy array", "bmp": "BMP", "webp": "WebP",
+    "jp2": "JPEG 2000",
+}  # fmt: skip
 
 
 def sniff(data: bytes) -> str | None:
-    """Return what ``data`` really holds (``jpg``, ``png``, ``tif``, ``npy``), or ``None``."""
+    """Return what ``data`` really holds, a key of ``NAMES``, or ``None``."""
     for mark, kind in SIGNATURES:
         if data.startswith(mark):
             return kind
@@ -156,10 +167,22 @@ def jpeg_size(data: bytes) -> tuple[int, int]:
 def jpeg_bands(data: bytes) -> int:
     """Return the bands of a JPEG from its header: 1, 3, or 0 where it is neither or none."""
     try:
-        space = simplejpeg.decode_jpeg_header(data)[2].upper()
-    except ValueError:
+        return SPACES.get(jpeg_space(data, ""), 0)
+    except CorruptSampleError:
         return 0
-    return {"GRAY": 1, "YCBCR": 3, "RGB": 3}.get(space, 0)
+
+
+def jpeg_space(data: bytes, where: str) -> str:
+    """Return the colour space that a JPEG's header says: a key of ``SPACES``, ``CMYK``, ...
+
+    Raises:
+        CorruptSampleError: If it has no header.
+    """
+    try:
+        space: str = simplejpeg.decode_jpeg_header(data)[2].upper()
+    except ValueError as error:
+        raise unreadable(error, data, "jpg", where) from error
+    return space
 
 
 def shrunk_size(height: int, width: int, shorter: int | None) -> tuple[int, int]:
@@ -203,7 +226,7 @@ def decode_image(
     except CorruptSampleError:
         raise
     except Exception as error:
-        raise _unreadable(error, data, extension, where) from error
+        raise unreadable(error, data, extension, where) from error
     if pixels.ndim != 3 or 0 in pixels.shape:
         raise CorruptSampleError(where, f"has shape {pixels.shape}, expected [H, W, C]")
     if bands is not None and pixels.shape[2] != bands:
@@ -230,10 +253,10 @@ def decode_padded(data: bytes, where: str, buffer: Pixels) -> Pixels:
     try:
         return _decode_into(data, buffer, {"colorspace": "RGBX"})
     except Exception as error:
-        raise _unreadable(error, data, "jpg", where) from error
+        raise unreadable(error, data, "jpg", where) from error
 
 
-def _unreadable(error: Exception, data: bytes, extension: str, where: str) -> CorruptSampleError:
+def unreadable(error: Exception, data: bytes, extension: str, where: str) -> CorruptSampleError:
     """Return what to say of an image that a decoder refuses.
 
     Not a context manager around the decoder: that would cost every image a microsecond, under the

@@ -20,6 +20,7 @@ import numpy as np
 from rsdl import __version__
 from rsdl.core.errors import DataError
 from rsdl.core.machine import usable_cores
+from rsdl.data.gate import GATE_VERSION
 from rsdl.data.index import Rows, join_rows, rows_to_bytes
 from rsdl.data.manifest import MANIFEST, File, Manifest, Shard, Split, load_manifest
 from rsdl.data.sample import SPLITS, ShardPlan, Source
@@ -86,6 +87,7 @@ def _digest(source: Source, options: PackOptions) -> str:
     """Name the result: what the source is and every option that changes the bytes."""
     parts = [
         __version__,
+        GATE_VERSION,
         source.dataset,
         source.classes,
         source.bands,
@@ -202,6 +204,8 @@ def _assemble(
 ) -> Manifest:
     names = _shard_names(plans)
     statistics = merge_statistics([packed[name].statistics for name in names], len(source.bands))
+    # The gate lets nothing else pass, and a manifest with null in it could never be read.
+    assert np.isfinite([*statistics.mean, *statistics.std]).all()
     splits = {}
     for split in dict.fromkeys(plan.split for plan in plans):
         parts = [packed[name] for name in names if name.rpartition("-")[0] == split]

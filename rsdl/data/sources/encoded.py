@@ -6,11 +6,11 @@ There are millions of small files, and what Python adds to each costs as much as
 import os
 
 from rsdl.core.errors import CorruptSampleError
-from rsdl.data.decode import SUFFIXES, check_kind
+from rsdl.data.decode import READABLE, check_kind
 
 
 def read_image(where: str, size: int) -> tuple[bytes, str]:
-    """Return what a file holds, whole, and which of ``SUFFIXES`` it is.
+    """Return what a file holds, whole, and which of ``READABLE`` it is.
 
     Args:
         where: The file.
@@ -32,7 +32,7 @@ def read_image(where: str, size: int) -> tuple[bytes, str]:
         raise CorruptSampleError(
             where, f"cannot be read: {error.strerror}", "check the file and its permissions"
         ) from error
-    extension = SUFFIXES["." + where.rpartition(".")[2].lower()]
+    extension = READABLE["." + where.rpartition(".")[2].lower()]
     # Before decoding: OpenCV would gladly decode a JPEG that is named as a PNG.
     check_kind(data, extension, where)
     return data, extension

@@ -6,21 +6,26 @@ relative paths: a file added to one class moves no sample of another.
 """
 
 import hashlib
+import logging
 import os
 import threading
 import warnings
 from collections.abc import Iterable
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
-from numpy.typing import NDArray
+import rasterio
 from rasterio.errors import NotGeoreferencedWarning
-from rasterio.io import DatasetReader, MemoryFile
 
 from rsdl.core.errors import CorruptSampleError, DataError
-from rsdl.data.decode import decode_image, decode_padded, jpeg_bands
+from rsdl.data.decode import decode_padded, jpeg_bands, jpeg_space
+from rsdl.data.encode import encode_picture
+from rsdl.data.gate import BandTable, admit
+from rsdl.data.headers import UPRIGHT, jpeg_orientation
 from rsdl.data.manifest import Dtype
+from rsdl.data.picture import PLAIN, Picture, PictureRules, check_jpeg, read_picture
 from rsdl.data.resize import Pixels
 from rsdl.data.sample import Sample, ShardPlan
 from rsdl.data.sources.encoded import read_image
@@ -37,6 +42,8 @@ JPEG_END = b"\xff\xd9"
 # An image without a place is no mistake here. Once for all, and not around each reading:
 # catch_warnings swaps a list that all threads share.
 warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
+
+log = logging.getLogger(__name__)
 
 
 class _Memory(threading.local):
@@ -60,6 +67,7 @@ class FolderSource:
         decode: ``all`` decodes every image, so that none is packed that cannot be, and statistics
             are exact. ``sample`` decodes at most 256 JPEGs of train, of each class its share; of
             the others only the two ends are looked at.
+        rules: What the user says about the images that they do not say themselves.
 
     Raises:
         ConfigError: If ``fractions`` are not three shares that add up to 1.
@@ -76,6 +84,7 @@ class FolderSource:
         bands: tuple[str, ...] | None = None,
         provenance: dict[str, Any] | None = None,
         decode: Literal["all", "sample"] = "all",
+        rules: PictureRules = PLAIN,
     ) -> None:
         check_fractions(fractions)
         tree = list_tree(root)
@@ -86,11 +95,13 @@ class FolderSource:
         self.dataset = name or root.resolve().name
         self.classes = tree.classes
         self.num_images = len(tree.files)
-        self.dtype, self.bands = _probe(root, tree.files, bands)
+        self.dtype, self.bands, self._rules, self._table = _probe(root, tree.files, bands, rules)
         # Grey JPEGs and PNGs are common among colour ones and lose nothing as three bands; colour
         # would lose everything as one, so a grey data set takes no conversion.
         self._convert_to = 3 if self.dtype == "uint8" and len(self.bands) == 3 else None
         self._type = np.dtype(self.dtype)
+        # Nothing is asked of a JPEG that is upright: it is stored as it came.
+        self._plain = rules == PLAIN
         self._memory = _Memory()
         self.provenance: dict[str, Any] = {
             "source": self.dataset,
@@ -100,6 +111,7 @@ class FolderSource:
             "seed": seed,
             **({} if tree.has_splits else {"fractions": list(fractions)}),
             **({"decoded": decode} if decode == "sample" else {}),
+            **_describe_rules(rules),
             **(provenance or {}),
         }
         self._decoded = _choose(files) if decode == "sample" else None
@@ -113,24 +125,25 @@ class FolderSource:
         ]
 
     def read(self, item: ImageFile) -> Sample:
-        """Read and decode one image.
+        """Read one image, and have it pass the gate.
 
         Raises:
-            CorruptSampleError: If it cannot be read or decoded, or has another type or other bands
-                than the data set.
+            CorruptSampleError: If it cannot be read or decoded, holds no data, or has another type
+                or other bands than the data set.
         """
         where = self._prefix + item.path
-        data, extension = read_image(where, item.size)
-        pixels = None
-        if not self._may_pass(item, data, extension):
-            pixels = self._decode(data, extension, where)
+        data, kind = read_image(where, item.size)
         meta: dict[str, Any] = {"class": self.classes[item.label], "source": item.path}
-        valid = None
-        if extension == "tif":
-            with MemoryFile(data) as memory, memory.open(driver="GTiff") as scene:
-                meta |= _georeference(scene)
-                valid = _valid(scene)
-        return Sample(item.key, extension, data, item.label, meta, pixels, valid)
+        if self._may_pass(item, data, kind):
+            return Sample(item.key, kind, data, item.label, meta, None)
+        if kind == "jpg" and (pixels := self._decode_plain(data, where)) is not None:
+            return Sample(item.key, kind, data, item.label, meta, pixels)
+        picture = self._fit(read_picture(data, kind, where, self._rules), kind, where)
+        valid = admit(picture.pixels, picture.present, where, dark_zero=picture.dark_zero)
+        if picture.changed or valid is not None:
+            kind, data = encode_picture(picture, kind)
+        meta |= _georeference(picture)
+        return Sample(item.key, kind, data, item.label, meta, picture.pixels, valid)
 
     def _may_pass(self, item: ImageFile, data: bytes, extension: str) -> bool:
         """Return whether an image need not be decoded: a JPEG whose two ends are as they must."""
@@ -138,46 +151,75 @@ class FolderSource:
             return False
         bands = jpeg_bands(data)
         agrees = bands == len(self.bands) or (bands == 1 and self._convert_to == 3)
-        return agrees and self.dtype == "uint8" and data.endswith(JPEG_END)
+        plain = self._plain and self.dtype == "uint8" and data.endswith(JPEG_END)
+        return agrees and plain and jpeg_orientation(data) == UPRIGHT
 
-    def _decode(self, data: bytes, extension: str, where: str) -> Pixels:
-        if extension == "jpg" and self._convert_to == 3:
-            pixels = decode_padded(data, where, self._memory.buffer)
-            if pixels.nbytes > self._memory.buffer.nbytes:
-                self._memory.buffer = pixels.reshape(-1)
-            return pixels
-        pixels = decode_image(data, extension, where, self._convert_to)
+    def _decode_plain(self, data: bytes, where: str) -> Pixels | None:
+        """Return the pixels of an upright JPEG of a colour data set; ``None`` where it is none.
+
+        Such a JPEG is stored as it came, and has no pixel without data.
+        """
+        if self._convert_to != 3 or not self._plain or jpeg_orientation(data) != UPRIGHT:
+            return None
+        check_jpeg(data, where, jpeg_space(data, where))
+        pixels = decode_padded(data, where, self._memory.buffer)
+        if pixels.nbytes > self._memory.buffer.nbytes:
+            self._memory.buffer = pixels.reshape(-1)
+        return pixels
+
+    def _fit(self, picture: Picture, kind: str, where: str) -> Picture:
+        """Return an image with the bands of the data set, grey ones repeated; refuse others."""
+        if self._convert_to == 3 and picture.pixels.shape[2] == 1 and kind not in ("tif", "npy"):
+            picture = picture._replace(
+                pixels=np.repeat(picture.pixels, 3, axis=2),
+                present=None if picture.present is None else np.repeat(picture.present, 3, axis=2),
+            )
+        pixels = picture.pixels
         if pixels.shape[2] != len(self.bands) or pixels.dtype != self._type:
             raise CorruptSampleError(
                 where,
                 f"has {_bands(pixels.shape[2])} of {pixels.dtype.name}, "
                 f"the data set has {_bands(len(self.bands))} of {self.dtype}",
-                "convert or remove the file",
+                "convert or remove the file, or choose with --bands or --alpha",
             )
-        return pixels
+        if picture.table is not None and self._table is not None and self._rules.bands is None:
+            conflict = picture.table.conflict(self._table, scaling=not self._rules.unscale)
+            if conflict is not None:
+                raise CorruptSampleError(
+                    where,
+                    f"{conflict} the first file",
+                    "choose with --bands NAME,... or --unscale on, or convert the file",
+                )
+        return picture
+
+
+Found = tuple[Dtype, tuple[str, ...], PictureRules, BandTable | None]
 
 
 def _probe(
-    root: Path, files: tuple[ImageFile, ...], wanted: tuple[str, ...] | None
-) -> tuple[Dtype, tuple[str, ...]]:
-    """Return type and bands of the first image that decodes.
+    root: Path,
+    files: tuple[ImageFile, ...],
+    wanted: tuple[str, ...] | None,
+    rules: PictureRules,
+) -> Found:
+    """Return type, bands, how to read and what the bands mean, of the first image that decodes.
 
     A grey JPEG or PNG says little about the others, so one image of each class is asked until
     one is not grey.
     """
     first_error: CorruptSampleError | None = None
-    grey: tuple[Dtype, tuple[str, ...]] | None = None
+    grey: Found | None = None
     asked: set[int] = set()
     for file in files:
         if file.label in asked:
             continue
         try:
-            found = _describe(str(root / file.path), file.size, wanted)
+            found = _describe(str(root / file.path), file.size, wanted, rules)
         except CorruptSampleError as error:
             first_error = first_error or error
             continue
         asked.add(file.label)
-        if len(found[1]) > 1 or file.path.lower().endswith((".tif", ".tiff", ".npy")):
+        if len(found[1]) > 1 or file.path.lower().endswith((".tif", ".tiff", ".npy", ".jp2")):
             return found
         grey = grey or found
     if grey is None:
@@ -185,13 +227,12 @@ def _probe(
     return grey
 
 
-def _describe(
-    where: str, size: int, wanted: tuple[str, ...] | None
-) -> tuple[Dtype, tuple[str, ...]]:
-    data, extension = read_image(where, size)
-    rgb_wanted = extension in ("jpg", "png") and wanted is not None and len(wanted) == 3
-    pixels = decode_image(data, extension, where, 3 if rgb_wanted else None)
-    dtype, count = pixels.dtype.name, pixels.shape[2]
+def _describe(where: str, size: int, wanted: tuple[str, ...] | None, rules: PictureRules) -> Found:
+    data, kind = read_image(where, size)
+    picture = read_picture(data, kind, where, rules)
+    dtype, count = picture.pixels.dtype.name, picture.pixels.shape[2]
+    if count == 1 and kind in ("jpg", "png") and wanted is not None and len(wanted) == 3:
+        count = 3
     if dtype not in get_args(Dtype):
         raise DataError(
             where,
@@ -204,32 +245,55 @@ def _describe(
             f"has {_bands(count)}, expected {len(wanted)}: {', '.join(wanted)}",
             "use its data",
         )
-    if wanted is None and extension == "tif":
-        with MemoryFile(data) as memory, memory.open(driver="GTiff") as scene:
-            described = tuple(text for text in scene.descriptions if text)
+    table = picture.table
+    if wanted is None and table is not None:
+        described = tuple(text for text in table.names if text)
         wanted = described if len(set(described)) == count else None
+    if wanted is None and rules.bands is not None:
+        wanted = rules.bands
     if wanted is None and count == 3 and dtype == "uint8":
         wanted = RGB
     names = wanted or tuple(f"band_{number}" for number in range(1, count + 1))
     kept: Dtype = next(known for known in get_args(Dtype) if known == dtype)
-    return kept, names
+    return kept, names, _settle_alpha(data, kind, where, rules, count), table
 
 
-def _georeference(scene: DatasetReader) -> dict[str, Any]:
-    if scene.crs is None:
+def _settle_alpha(
+    data: bytes, kind: str, where: str, rules: PictureRules, count: int
+) -> PictureRules:
+    """Return rules that take a band tagged as alpha for imagery, if the first image has it so."""
+    if rules.alpha != "auto" or kind in ("jpg", "npy") or rules.bands is not None:
+        return rules
+    masked = read_picture(data, kind, where, replace(rules, alpha="mask"))
+    if masked.pixels.shape[2] == count:
+        return rules
+    log.warning(
+        "%s: band %d is tagged as alpha but holds more than 0 and the highest value: taken as "
+        "imagery; --alpha mask takes it for a mask",
+        where,
+        count,
+    )
+    return replace(rules, alpha="band")
+
+
+def _describe_rules(rules: PictureRules) -> dict[str, Any]:
+    """Return for the provenance what the user has said about the images."""
+    said = {name: value for name, value in asdict(rules).items() if value != getattr(PLAIN, name)}
+    if rules.bands is not None:
+        said["bands"] = list(rules.bands)
+    return {"rules": said} if said else {}
+
+
+def _georeference(picture: Picture) -> dict[str, Any]:
+    if not picture.profile:
         return {}
+    height, width = picture.pixels.shape[:2]
+    transform = picture.profile["transform"]
     return {
-        "crs": scene.crs.to_string(),
-        "transform": list(scene.transform)[:6],
-        "bounds": list(scene.bounds),
+        "crs": picture.profile["crs"].to_string(),
+        "transform": list(transform)[:6],
+        "bounds": list(rasterio.transform.array_bounds(height, width, transform)),
     }
-
-
-def _valid(scene: DatasetReader) -> NDArray[np.bool_] | None:
-    if scene.nodata is None:
-        return None
-    valid: NDArray[np.bool_] = scene.dataset_mask() > 0
-    return None if valid.all() else valid
 
 
 def _bands(count: int) -> str:

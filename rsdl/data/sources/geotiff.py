@@ -15,13 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsdl.core.errors import ConfigError
+from rsdl.data.encode import encode_npy, encode_tif
 from rsdl.data.sample import SPLITS, Sample, ShardPlan
 from rsdl.data.sources.tiling.ground import bounds_of, shift
 from rsdl.data.sources.tiling.ground_truth import open_labels
 from rsdl.data.sources.tiling.handles import Handles
 from rsdl.data.sources.tiling.labels import majority
-from rsdl.data.sources.tiling.pixels import encode_npy, encode_tif, read_tile
+from rsdl.data.sources.tiling.pixels import read_tile
 from rsdl.data.sources.tiling.scenes import (
+    SceneRules,
     describe_scenes,
     find_rasters,
     fingerprint,
@@ -33,7 +35,8 @@ from rsdl.data.sources.tiling.tiles import Tile, Tiles, corners_hit
 # Headers, padding, label and page of one sample.
 TAR_BYTES = 4096
 CHOICES = {
-    "alpha": ("mask", "band"),
+    "alpha": ("auto", "mask", "band"),
+    "unscale": ("auto", "on", "off"),
     "split_by": ("auto", "scene", "block"),
     "tile_format": ("npy", "tif"),
 }
@@ -54,7 +57,12 @@ class GeotiffOptions:
         min_cover: Share of a tile's pixels with data that its class must cover, 0 to 1.
         max_nodata: Share of pixels without data up to which a tile is kept, 0 to 1.
         alpha: ``mask`` takes a band tagged as alpha for the mask, ``band`` for imagery (GDAL tags
-            the fourth band of 8-bit files so unless told otherwise, near infrared included).
+            the fourth band of 8-bit files so unless told otherwise, near infrared included);
+            ``auto``: a mask where it holds 0 and the highest value alone.
+        bands: Bands wanted, in order: descriptions, colours or numbers; ``None`` takes all.
+        unscale: Whether scale and offset of the files are applied, which gives float32; ``auto``:
+            where they differ.
+        nodata: Value that marks what holds no data, besides what the files say.
         split_by: ``scene``, ``block``, or ``auto``: by scene where at least 5 lie apart.
         fractions: Shares of train, val and test.
         seed: Seed of the split.
@@ -75,7 +83,10 @@ class GeotiffOptions:
     classes: tuple[str, ...] | None = None
     min_cover: float = 0.5
     max_nodata: float = 0.5
-    alpha: Literal["mask", "band"] = "mask"
+    alpha: Literal["auto", "mask", "band"] = "auto"
+    bands: tuple[str, ...] | None = None
+    unscale: Literal["auto", "on", "off"] = "auto"
+    nodata: float | None = None
     split_by: Literal["auto", "scene", "block"] = "auto"
     fractions: tuple[float, float, float] = (0.7, 0.15, 0.15)
     seed: int = 0
@@ -131,7 +142,8 @@ class GeotiffSource:
         self._handles = Handles()
         labels_path = Path(options.labels).expanduser()
         paths = find_rasters(options.scenes, leave_out=labels_path)
-        self.scenes = describe_scenes(paths, alpha=options.alpha)
+        rules = SceneRules(options.alpha, options.bands, options.unscale, options.nodata)
+        self.scenes = describe_scenes(paths, rules)
         self._check_sizes()
         self._labels = open_labels(
             labels_path, options.label_field, options.classes, self.scenes, self._handles
@@ -208,7 +220,8 @@ class GeotiffSource:
         painted = self._labels.paint(item.scene, item.row, item.col, tile)
         if not (painted if isinstance(painted, int) else painted.any()):
             return None
-        pixels, valid = read_tile(scene, item.row, item.col, tile, self._handles)
+        judged = self._options.alpha == "auto"
+        pixels, valid = read_tile(scene, item.row, item.col, tile, self._handles, judged=judged)
         if valid is not None and 1 - valid.mean() > self._options.max_nodata:
             return None
         label = majority(painted, valid, len(self.classes), self._options.min_cover)
@@ -216,7 +229,11 @@ class GeotiffSource:
             return None
         place = shift(scene.transform, item.row, item.col)
         tif = self._options.tile_format == "tif"
-        image = encode_tif(pixels, scene, place) if tif else encode_npy(pixels)
+        image = (
+            encode_tif(pixels, scene.bands, {"crs": scene.crs, "transform": place})
+            if tif
+            else encode_npy(pixels)
+        )
         return Sample(
             key=f"{scene.slug}_r{item.row:05d}_c{item.col:05d}",
             extension=self._options.tile_format,

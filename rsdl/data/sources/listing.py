@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rsdl.core.errors import DataError
-from rsdl.data.decode import SUFFIXES
+from rsdl.data.decode import READABLE
 from rsdl.data.random import key_of
 from rsdl.storage.local import translate
 
@@ -81,7 +81,7 @@ def list_tree(root: Path) -> Tree:
         if not images:
             raise DataError(
                 str(root if splits else root / name),
-                f'class "{name}" has no images ({", ".join(sorted(SUFFIXES))})',
+                f'class "{name}" has no images ({", ".join(sorted(READABLE))})',
                 "put images into its folder or remove the folder",
             )
     return _tree(found, has_splits=bool(splits))
@@ -156,7 +156,7 @@ def _walk(folder: Path, above: tuple[tuple[int, int], ...]) -> Iterator[tuple[st
 
 def _is_image(name: str) -> bool:
     _, dot, suffix = name.rpartition(".")
-    return dot + suffix.lower() in SUFFIXES
+    return dot + suffix.lower() in READABLE
 
 
 def _scan(folder: Path) -> list[os.DirEntry[str]]:

@@ -1,13 +1,9 @@
-"""The pixels of one tile: read, freed of what holds no data, encoded.
+"""The pixels of one tile: read, and freed of what holds no data.
 
-What holds no data is filled with the mean of the tile's own data, band by band. That is near the
-neutral zero after normalisation, makes no outlier as -9999 would and no dark edge as 0 would; the
-price is that a network sees a flat patch and cannot know that it is a hole. A tile keeps at most
+What holds no data is filled by the gate (``rsdl/data/gate.py``). A tile keeps at most
 ``max_nodata`` of it, and the statistics leave it out by ``Sample.valid``.
 """
 
-import io
-from functools import lru_cache
 from typing import Any
 
 import cv2
@@ -16,7 +12,8 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio.windows import Window
 
-from rsdl.core.errors import CorruptSampleError
+from rsdl.core.errors import CorruptSampleError, DataError
+from rsdl.data.gate import fill_missing, is_mask, mark_value, unscale
 from rsdl.data.sources.tiling.handles import Handles
 from rsdl.data.sources.tiling.scenes import Scene, open_raster
 
@@ -24,7 +21,7 @@ OPENCV_BANDS = 512  # in one of its images
 
 
 def read_tile(
-    scene: Scene, row: int, col: int, tile: int, handles: Handles
+    scene: Scene, row: int, col: int, tile: int, handles: Handles, *, judged: bool = False
 ) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
     """Read one tile of a scene, with what holds no data filled.
 
@@ -34,6 +31,7 @@ def read_tile(
         col: Left of the tile in pixels.
         tile: Side of the tile in pixels.
         handles: Open files of this thread.
+        judged: Whether alpha was taken for a mask by its looks, and must keep to them.
 
     Returns:
         Pixels ``[H, W, C]`` without NaN, and where there is data ``[H, W]``, ``None`` for
@@ -41,6 +39,7 @@ def read_tile(
 
     Raises:
         CorruptSampleError: If the file cannot be read there.
+        DataError: If alpha turns out to be imagery after all.
     """
     window = Window(col, row, tile, tile)
     present = None
@@ -50,7 +49,15 @@ def read_tile(
         if scene.masked:
             present = source.read_masks(scene.indexes, window=window) > 0
         if scene.alpha is not None:
-            opaque = np.broadcast_to(source.read(scene.alpha, window=window) > 0, pixels.shape)
+            alpha = source.read(scene.alpha, window=window)
+            if judged and not is_mask(alpha):
+                raise DataError(
+                    str(scene.path),
+                    f"band {scene.alpha} is tagged as alpha, but at row {row}, column {col} it "
+                    "holds more than 0 and the highest value",
+                    "pass --alpha band if it is imagery, or --alpha mask if it is not",
+                )
+            opaque = np.broadcast_to(alpha > 0, pixels.shape)
             present = opaque if present is None else present & opaque
     except rasterio.errors.RasterioError as error:
         reason = str(error.__cause__ or error).splitlines()[0]
@@ -59,6 +66,11 @@ def read_tile(
             f"cannot be read at row {row}, column {col}: {reason}",
             "replace it, or leave it out",
         ) from error
+    if scene.nodata is not None:
+        marked = np.moveaxis(mark_value(np.moveaxis(pixels, 0, 2), scene.nodata), 2, 0)
+        present = marked if present is None else present & marked
+    if scene.unscale:
+        pixels = np.moveaxis(unscale(np.moveaxis(pixels, 0, 2), scene.table), 2, 0)
     valid = fill_missing(pixels, present, dark_zero=scene.dark_zero)
     return interleave(pixels), valid
 
@@ -70,69 +82,3 @@ def interleave(pixels: NDArray[Any]) -> NDArray[Any]:
         return np.ascontiguousarray(np.moveaxis(pixels, 0, 2))
     merged: NDArray[Any] = cv2.merge(list(pixels))
     return merged.reshape(height, width, bands)  # of one band OpenCV drops the last axis
-
-
-def fill_missing(
-    pixels: NDArray[Any], present: NDArray[np.bool_] | None, *, dark_zero: bool
-) -> NDArray[np.bool_] | None:
-    """Fill in place what holds no data, and return where there is data.
-
-    A pixel has data where all of its bands do. Only where nodata is 0 in integers one band is
-    enough, because 0 is also what near infrared reads over water: there a lone 0 is kept as it is.
-
-    Args:
-        pixels: Pixels, ``[C, H, W]``; NaN and infinities are no data.
-        present: Where each band has data, ``[C, H, W]``; ``None`` has it wherever it is finite.
-        dark_zero: Whether nodata is 0 in integers.
-
-    Returns:
-        Where there is data, ``[H, W]``; ``None`` if everywhere.
-    """
-    if pixels.dtype.kind == "f":
-        finite = np.isfinite(pixels)
-        present = finite if present is None else present & finite
-    if present is None or present.all():
-        return None
-    valid = np.asarray(present.any(axis=0) if dark_zero else present.all(axis=0))
-    for band, here in zip(pixels, present, strict=True):
-        missing = ~valid if dark_zero else ~here
-        mean = band[~missing].mean(dtype=np.float64) if not missing.all() else 0.0
-        band[missing] = mean if pixels.dtype.kind == "f" else np.rint(mean)
-    return None if valid.all() else valid
-
-
-def encode_npy(pixels: NDArray[Any]) -> bytes:
-    """Return C-contiguous pixels as a ``.npy`` file."""
-    return b"".join([_npy_header(pixels.shape, pixels.dtype), pixels.data])
-
-
-@lru_cache(maxsize=16)
-def _npy_header(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bytes:
-    stream = io.BytesIO()
-    header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(stream, header)
-    return stream.getvalue()
-
-
-def encode_tif(pixels: NDArray[Any], scene: Scene, place: rasterio.Affine) -> bytes:
-    """Return pixels ``[H, W, C]`` of a scene at ``place`` as a deflated GeoTIFF."""
-    height, width, bands = pixels.shape
-    with rasterio.MemoryFile() as memory:
-        with memory.open(
-            driver="GTiff",
-            height=height,
-            width=width,
-            count=bands,
-            dtype=pixels.dtype,
-            crs=scene.crs,
-            transform=place,
-            compress="deflate",
-            predictor=3 if pixels.dtype.kind == "f" else 2,
-            interleave="pixel",
-            # Said outright, or GDAL takes the fourth of four 8-bit bands for alpha.
-            photometric="RGB" if bands == 3 and pixels.dtype == np.uint8 else "MINISBLACK",
-        ) as target:
-            # [H, W, C] -> [C, H, W]
-            target.write(np.moveaxis(pixels, 2, 0))
-            target.descriptions = scene.bands
-        return bytes(memory.read())

@@ -6,23 +6,29 @@ before hours of packing end.
 
 import glob
 import hashlib
+import logging
+import mmap
 import os
 import re
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import rasterio
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.env import set_gdal_config
+from rasterio.windows import Window
 
 from rsdl.core.errors import DataError
+from rsdl.data.gate import BandTable, is_mask
 from rsdl.data.manifest import Dtype
+from rsdl.data.picture import check_pages, table_of
 from rsdl.data.sources.tiling.handles import WARNINGS
 
 # GDAL would take 5% of the machine's memory for its block cache, on a large node tens of GiB. The
@@ -33,10 +39,23 @@ SUFFIXES = (".tif", ".tiff")
 FINGERPRINT_BYTES = 1 << 20
 # A file that is one huge block must be read whole for a single tile.
 MAX_BLOCK_BYTES = 256 << 20
+# Where alpha is looked at before a scene is read: 8 x 8 windows of this side.
+ALPHA_WINDOWS, ALPHA_SIDE = 8, 64
+log = logging.getLogger(__name__)
 REMEDIES = {
     "int16": '"gdal_translate -ot Float32" (or -ot UInt16 where nothing is negative)',
     "float64": '"gdal_translate -ot Float32"',
 }
+
+
+@dataclass(frozen=True, slots=True)
+class SceneRules:
+    """What the user says about scenes; the fields are those of ``GeotiffOptions``."""
+
+    alpha: Literal["auto", "mask", "band"] = "auto"
+    bands: tuple[str, ...] | None = None
+    unscale: Literal["auto", "on", "off"] = "auto"
+    nodata: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +71,9 @@ class Scene:
         bands: Names of the stored bands.
         indexes: Their numbers in the file, from 1.
         alpha: Number of the band that says where there is data, if there is one.
+        table: What the bands mean.
+        unscale: Whether scale and offset are applied.
+        nodata: Value that marks what holds no data, besides what the file says.
         masked: Whether the file marks pixels without data.
         dark_zero: Whether nodata is 0 in integers, which is also what one dark band reads.
         dtype: Type of the pixels.
@@ -67,6 +89,9 @@ class Scene:
     bands: tuple[str, ...]
     indexes: tuple[int, ...]
     alpha: int | None
+    table: BandTable
+    unscale: bool
+    nodata: float | None
     masked: bool
     dark_zero: bool
     dtype: Dtype
@@ -153,19 +178,21 @@ def open_raster(path: Path, stack: ExitStack) -> Any:  # noqa: ANN401 - rasterio
         ) from error
 
 
-def describe_scenes(paths: Sequence[Path], *, alpha: str) -> tuple[Scene, ...]:
+def describe_scenes(paths: Sequence[Path], rules: SceneRules) -> tuple[Scene, ...]:
     """Return what is known of the scenes at ``paths``, which all agree in bands and type.
 
     Args:
         paths: The files.
-        alpha: ``mask`` takes a band that is tagged as alpha for the mask, ``band`` for imagery.
+        rules: What the user says about them.
 
     Raises:
         DataError: If one is not a raster, is not georeferenced, or differs from the rest.
+        ConfigError: If a band that is wanted is not there.
     """
     names = relative_names(paths)
+    alpha = rules.alpha if rules.alpha != "auto" else _judge_alpha(paths)
     scenes = tuple(
-        _describe(path, name, slug, alpha)
+        _describe(path, name, slug, replace(rules, alpha=alpha))
         for path, name, slug in zip(paths, names, make_slugs(names), strict=True)
     )
     usual = Counter((len(scene.bands), scene.dtype) for scene in scenes).most_common(1)[0][0]
@@ -181,24 +208,84 @@ def describe_scenes(paths: Sequence[Path], *, alpha: str) -> tuple[Scene, ...]:
             raise DataError(
                 str(scene.path),
                 f"has its bands in another order than {scenes[0].path}",
-                'reorder them with "gdal_translate -b"',
+                'name them with --bands NAME,..., or reorder them with "gdal_translate -b"',
             )
+        conflict = scene.table.conflict(scenes[0].table, scaling=False)
+        if conflict is not None and rules.bands is None:
+            raise DataError(
+                str(scene.path),
+                f"{conflict} {scenes[0].path}",
+                "choose and order them with --bands NAME,..., or pack it apart",
+            )
+    return _agree_on_scale(scenes, rules)
+
+
+def _judge_alpha(paths: Sequence[Path]) -> Literal["mask", "band"]:
+    """Return what bands tagged as alpha are: imagery where any of them looks so.
+
+    Windows all over each scene are looked at; that a mask has no other values than 0 and the
+    highest is checked again for every tile that is read.
+    """
+    for path in paths:
+        with ExitStack() as stack:
+            source = open_raster(path, stack)
+            tagged = [i for i in source.indexes if source.colorinterp[i - 1] == ColorInterp.alpha]
+            if not tagged or source.count == 1:
+                continue
+            steps = np.arange(ALPHA_WINDOWS) / ALPHA_WINDOWS
+            for top, left in product(steps * source.height, steps * source.width):
+                window = Window(int(left), int(top), ALPHA_SIDE, ALPHA_SIDE)
+                if not is_mask(source.read(tagged[-1], window=window)):
+                    log.warning(
+                        "%s: band %d is tagged as alpha but holds more than 0 and the highest "
+                        "value: taken as imagery; --alpha mask takes it for a mask",
+                        path,
+                        tagged[-1],
+                    )
+                    return "band"
+    return "mask"
+
+
+def _agree_on_scale(scenes: tuple[Scene, ...], rules: SceneRules) -> tuple[Scene, ...]:
+    """Return the scenes with scale and offset applied to all or to none of them."""
+    first = scenes[0]
+    odd = next((s for s in scenes if s.table.scaling != first.table.scaling), None)
+    if rules.unscale == "off" and odd is not None:
+        conflict = odd.table.conflict(replace(first.table, names=odd.table.names))
+        raise DataError(str(odd.path), f"{conflict} {first.path}", "pass --unscale on")
+    if rules.unscale == "on" or (rules.unscale == "auto" and odd is not None):
+        if odd is not None:
+            log.warning(
+                "%s has another scale or offset than %s: both are applied to all scenes",
+                odd.path,
+                first.path,
+            )
+        return tuple(replace(scene, unscale=True, dtype="float32") for scene in scenes)
+    if first.table.is_scaled:
+        log.warning(
+            "all scenes have the same scale and offset: stored numbers are kept; --unscale on "
+            "applies them"
+        )
     return scenes
 
 
-def _describe(path: Path, name: str, slug: str, alpha: str) -> Scene:
+def _describe(path: Path, name: str, slug: str, rules: SceneRules) -> Scene:
     with ExitStack() as stack:
         source = open_raster(path, stack)
         dtype = _check(path, source)
+        table = table_of(source)
         tagged = [i for i in source.indexes if source.colorinterp[i - 1] == ColorInterp.alpha]
-        masks = tagged[-1:] if alpha == "mask" and source.count > 1 else []
+        masks = tagged[-1:] if rules.alpha == "mask" and source.count > 1 else []
         indexes = tuple(i for i in source.indexes if i not in masks)
+        if rules.bands is not None:
+            indexes = table.find(rules.bands, str(path))
+        table = table.pick(indexes)
         flags = [set(source.mask_flag_enums[i - 1]) for i in indexes]
         marks = [flag - {MaskFlags.all_valid, MaskFlags.per_dataset} for flag in flags]
-        if alpha == "band":
+        if rules.alpha == "band":
             marks = [mark - {MaskFlags.alpha} for mark in marks]
-        described = [source.descriptions[i - 1] for i in indexes]
-        unique = all(described) and len(set(described)) == len(described)
+        unique = all(table.names) and len(set(table.names)) == len(table.names)
+        described = tuple(text for text in table.names if text) if unique else rules.bands
         shared = [MaskFlags.per_dataset in flag and MaskFlags.alpha not in flag for flag in flags]
         return Scene(
             path=path,
@@ -206,9 +293,12 @@ def _describe(path: Path, name: str, slug: str, alpha: str) -> Scene:
             slug=slug,
             height=source.height,
             width=source.width,
-            bands=tuple(described if unique else (f"band_{n + 1}" for n in range(len(indexes)))),
+            bands=described or tuple(f"band_{n + 1}" for n in range(len(indexes))),
             indexes=indexes,
             alpha=masks[0] if masks else None,
+            table=table,
+            unscale=False,
+            nodata=rules.nodata,
             masked=any(marks) or any(shared),
             dark_zero=dtype != "float32" and all(source.nodatavals[i - 1] == 0 for i in indexes),
             dtype=dtype,
@@ -218,6 +308,9 @@ def _describe(path: Path, name: str, slug: str, alpha: str) -> Scene:
 
 
 def _check(path: Path, source: Any) -> Dtype:  # noqa: ANN401 - rasterio has no types
+    if path.stat().st_size:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            check_pages(data, str(path))
     if source.crs is None:
         raise DataError(
             str(path),

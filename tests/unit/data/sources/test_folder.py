@@ -343,7 +343,7 @@ def test_a_folder_without_classes_is_refused(tmp_path: Path):
 
 def test_an_empty_class_is_named(tmp_path: Path):
     make_tree(tmp_path, beach=1, forest=0)
-    (tmp_path / "forest" / "a.bmp").write_bytes(b"BM")
+    (tmp_path / "forest" / "a.gif").write_bytes(b"GIF89a")
     message = bad_tree(tmp_path)
     assert 'forest: class "forest" has no images' in message
     assert "remove the folder" in message

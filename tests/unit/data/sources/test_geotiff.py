@@ -237,6 +237,7 @@ def test_a_class_under_nodata_labels_nothing(tmp_path: Path):
 
 def test_alpha_is_a_mask_unless_it_is_said_to_be_a_band(tmp_path: Path, everywhere: Path):
     pixels = noise(4, 8, 8)
+    pixels[3] = 255
     pixels[3, :2] = 0
     path = write_scene(tmp_path / "a.tif", pixels, photometric="RGB", alpha="YES")
     masked = read_all(open_source(path, everywhere))["a_r00000_c00000"]
@@ -246,6 +247,87 @@ def test_alpha_is_a_mask_unless_it_is_said_to_be_a_band(tmp_path: Path, everywhe
     band = read_all(open_source(path, everywhere, alpha="band"))["a_r00000_c00000"]
     np.testing.assert_array_equal(band.pixels, np.moveaxis(pixels, 0, 2))
     assert band.valid is None
+
+
+def test_near_infrared_that_is_tagged_as_alpha_stays_a_band(
+    tmp_path: Path, everywhere: Path, caplog: pytest.LogCaptureFixture
+):
+    pixels = noise(4, 8, 8)
+    pixels[3, :, :4] = 0  # water
+    write_scene(tmp_path / "scenes/a.tif", pixels, photometric="RGB", alpha="YES")
+    mask = noise(4, 8, 8)
+    mask[3] = 255  # alone, it would be taken for a mask
+    write_scene(tmp_path / "scenes/b.tif", mask, photometric="RGB", alpha="YES")
+    samples = read_all(open_source(tmp_path / "scenes", everywhere))
+    np.testing.assert_array_equal(samples["a_r00000_c00000"].pixels, np.moveaxis(pixels, 0, 2))
+    assert samples["a_r00000_c00000"].valid is None
+    assert "a.tif: band 4 is tagged as alpha but holds more" in caplog.text
+
+
+def test_scales_that_differ_are_applied_to_all_scenes(tmp_path: Path, everywhere: Path):
+    for name, number, offset in (("a", 1200, 0.0), ("b", 2200, -0.1)):
+        path = write_scene(tmp_path / f"scenes/{name}.tif", np.full((2, 8, 8), number, np.uint16))
+        with rasterio.open(path, "r+") as target:
+            target.scales, target.offsets = (0.0001, 0.0001), (offset, offset)
+    source = open_source(tmp_path / "scenes", everywhere)
+    assert source.dtype == "float32"
+    for sample in read_all(source).values():
+        np.testing.assert_allclose(sample.pixels, 0.12, atol=1e-6)
+    with pytest.raises(DataError, match=r"b\.tif: has scale 0\.0001 and offset -0\.1, not scale"):
+        open_source(tmp_path / "scenes", everywhere, unscale="off")
+
+
+def test_equal_scales_are_kept_raw_and_said(
+    tmp_path: Path, everywhere: Path, caplog: pytest.LogCaptureFixture
+):
+    path = write_scene(tmp_path / "a.tif", np.full((1, 8, 8), 1200, np.uint16))
+    with rasterio.open(path, "r+") as target:
+        target.scales = (0.0001,)
+    assert read_all(open_source(path, everywhere))["a_r00000_c00000"].pixels.max() == 1200
+    assert "stored numbers are kept; --unscale on" in caplog.text
+    applied = read_all(open_source(path, everywhere, unscale="on"))["a_r00000_c00000"]
+    np.testing.assert_allclose(applied.pixels, 0.12, atol=1e-6)
+
+
+def test_bands_that_mean_other_things_are_refused_and_can_be_chosen(
+    tmp_path: Path, everywhere: Path
+):
+    bands = {"a": ("red", "green", "swir"), "b": ("blue", "green", "red")}
+    pixels = {name: noise(3, 8, 8) for name in bands}
+    for name, names in bands.items():
+        path = write_scene(tmp_path / f"scenes/{name}.tif", pixels[name])
+        with rasterio.open(path, "r+") as target:
+            target.descriptions = names
+    with pytest.raises(DataError, match=r'b\.tif: band 1 is "blue" here and "red" in'):
+        open_source(tmp_path / "scenes", everywhere)
+    source = open_source(tmp_path / "scenes", everywhere, bands=("green", "red"))
+    assert source.bands == ("green", "red")
+    samples = read_all(source)
+    np.testing.assert_array_equal(samples["a_r00000_c00000"].pixels[..., 1], pixels["a"][0])
+    np.testing.assert_array_equal(samples["b_r00000_c00000"].pixels[..., 1], pixels["b"][2])
+    with pytest.raises(ConfigError, match='has no band "nir"; it has red, green, swir'):
+        open_source(tmp_path / "scenes", everywhere, bands=("nir",))
+
+
+def test_a_value_may_be_said_to_mark_what_holds_no_data(tmp_path: Path, everywhere: Path):
+    pixels = noise(3, 8, 8).clip(1)
+    pixels[:, :3] = 0
+    pixels[0, 7, 7] = 0  # dark in one band only: it holds data
+    path = write_scene(tmp_path / "a.tif", pixels)
+    sample = read_all(open_source(path, everywhere, nodata=0))["a_r00000_c00000"]
+    assert sample.valid is not None
+    np.testing.assert_array_equal(sample.valid, pixels.any(axis=0))
+    assert sample.pixels[7, 7, 0] == 0
+    means = np.rint([band[pixels.any(axis=0)].mean() for band in pixels])
+    np.testing.assert_array_equal(sample.pixels[0, 0], means)
+
+
+def test_a_scene_of_several_pages_is_refused(tmp_path: Path, everywhere: Path):
+    path = tmp_path / "a.tif"
+    for number in range(4):
+        write_scene(path, noise(1, 8, 8), APPEND_SUBDATASET="YES" if number else "NO")
+    with pytest.raises(DataError, match=r"a\.tif: has 4 pages and shows only the first.*separate"):
+        open_source(path, everywhere)
 
 
 def test_an_internal_mask_is_honoured(tmp_path: Path, everywhere: Path):

@@ -11,6 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from rsdl.core.errors import ConfigError, DataError
+from rsdl.data.gate import BandTable
 from rsdl.data.sources.tiling.blocks import deal, deal_blocks, group_boxes
 from rsdl.data.sources.tiling.ground import common_crs, footprint, tile_boxes
 from rsdl.data.sources.tiling.scenes import Scene
@@ -33,7 +34,9 @@ def make_scene(
     transform = rasterio.Affine(cos, sin, left, sin, -cos, top)
     return Scene(
         path=Path(f"{number}.tif"), name=f"{number}.tif", slug=f"{number}",
-        height=size[0], width=size[1], bands=("a",), indexes=(1,), alpha=None, masked=False,
+        height=size[0], width=size[1], bands=("a",), indexes=(1,), alpha=None,
+        table=BandTable((None,), (None,), (1.0,), (0.0,), (None,)), unscale=False, nodata=None,
+        masked=False,
         dark_zero=False, dtype="uint8", crs=rasterio.CRS.from_string(crs), transform=transform,
     )  # fmt: skip
 

@@ -11,9 +11,9 @@ import rasterio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rsdl.data.encode import encode_npy
 from rsdl.data.sources.geotiff import GeotiffOptions, GeotiffSource
 from rsdl.data.sources.tiling.ground import apply, bounding_box, outline, shift
-from rsdl.data.sources.tiling.pixels import encode_npy
 from rsdl.data.sources.tiling.tiles import tile_corners
 
 PLACE = rasterio.Affine(0.3, 0, 500_000, 0, -0.3, 4_500_000)
