@@ -83,12 +83,16 @@ def data_index(
         typer.Option(metavar="SPLIT=GLOB", help="Which tars are which split, if names do not say."),
     ] = None,
     classes: Annotated[str | None, typer.Option(help="Class names a,b,c, or a file.")] = None,
+    on_corrupt: Corrupt = "error",
     overwrite: Overwrite = False,
 ) -> None:
     """Index WebDataset shards that someone else wrote, in place."""
     from rsdl.commands import data
 
-    raise typer.Exit(data.index(url, splits=split or (), classes=classes, overwrite=overwrite))
+    code = data.index(
+        url, splits=split or (), classes=classes, on_corrupt=on_corrupt, overwrite=overwrite
+    )
+    raise typer.Exit(code)
 
 
 @app.command("info")

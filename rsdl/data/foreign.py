@@ -1,7 +1,8 @@
 """Index WebDataset shards that someone else wrote, in place.
 
 The tars stay as they are; an index for each split and a manifest are put beside them. A sample
-needs an image member and a class: ``cls`` in ASCII, or ``json`` with ``label`` or ``cls``.
+needs an image member and a class: ``cls`` in ASCII, or ``json`` with ``label`` or ``cls``. An
+image that packing would have to change (nodata, a turned photograph) is refused, or left out.
 """
 
 import fnmatch
@@ -16,13 +17,16 @@ from typing import get_args
 import numpy as np
 
 from rsdl import __version__
-from rsdl.core.errors import DataError
+from rsdl.core.errors import CorruptSampleError, DataError
 from rsdl.core.machine import usable_cores
-from rsdl.data.decode import check_kind, decode_image
+from rsdl.data.decode import check_kind, jpeg_space
+from rsdl.data.gate import admit
+from rsdl.data.headers import UPRIGHT, jpeg_orientation
 from rsdl.data.index import Row, Rows, join_rows, pack_rows
 from rsdl.data.manifest import MANIFEST, Dtype, Manifest, Shard
 from rsdl.data.members import find_image, find_label, group_members
 from rsdl.data.pack import write_split
+from rsdl.data.picture import check_jpeg, read_picture
 from rsdl.data.resize import Pixels
 from rsdl.data.statistics import BandStatistics, RunningStatistics, merge_statistics
 from rsdl.data.tar import Member, hash_file, scan_tar
@@ -48,6 +52,7 @@ class ScannedShard:
     rows: Rows
     names: dict[int, str]
     statistics: BandStatistics
+    skipped: tuple[str, ...]
 
 
 def index_shards(
@@ -55,6 +60,7 @@ def index_shards(
     *,
     globs: Sequence[str] = (),
     classes: tuple[str, ...] | None = None,
+    on_corrupt: str = "error",
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Manifest:
@@ -64,6 +70,7 @@ def index_shards(
         store: Where the tars lie.
         globs: ``SPLIT=GLOB`` for tars whose names do not tell their split.
         classes: Class names in order; ``None`` takes them from the samples' ``json``, or numbers.
+        on_corrupt: ``error`` stops at an image that cannot be taken, ``skip`` leaves it out.
         overwrite: Whether to replace a manifest that is there.
         progress: Called with shards done and shards in all.
 
@@ -79,7 +86,10 @@ def index_shards(
     scanned: dict[str, ScannedShard] = {}
     with ThreadPoolExecutor(usable_cores(), thread_name_prefix="index") as pool:
         results = pool.map(
-            lambda job: scan_shard(store, job[1], layout=layout, measure=job[0] == measured), jobs
+            lambda job: scan_shard(
+                store, job[1], layout=layout, measure=job[0] == measured, on_corrupt=on_corrupt
+            ),
+            jobs,
         )
         for (_, name), result in zip(jobs, results, strict=True):
             scanned[name] = result
@@ -97,6 +107,7 @@ def index_shards(
         for split, members in groups.items()
     }
     statistics = merge_statistics([scanned[name].statistics for _, name in jobs], bands)
+    skipped = [line for _, name in jobs for line in scanned[name].skipped]
     manifest = Manifest.model_validate(
         {
             "dataset": Path(store.url).name or "foreign",
@@ -109,6 +120,7 @@ def index_shards(
                 "source": "foreign WebDataset shards",
                 "split_rule": "as found",
                 "rsdl_version": __version__,
+                **({"num_skipped": len(skipped), "skipped": skipped[:1000]} if skipped else {}),
             },
             "splits": splits,
         }
@@ -169,10 +181,21 @@ def probe_layout(store: Store, names: Sequence[str]) -> Layout:
     return layout
 
 
-def scan_shard(store: Store, name: str, *, layout: Layout, measure: bool) -> ScannedShard:
-    """Return the index rows of one tar; ``measure`` decodes everything for statistics."""
+def scan_shard(
+    store: Store, name: str, *, layout: Layout, measure: bool, on_corrupt: str = "error"
+) -> ScannedShard:
+    """Return the index rows of one tar.
+
+    Args:
+        store: Where it lies.
+        name: Its name.
+        layout: Bands and dtype of the images.
+        measure: Whether statistics are wanted, which need every pixel.
+        on_corrupt: ``error`` stops at an image that cannot be taken, ``skip`` leaves it out.
+    """
     path, where = store.local(name), join(store.url, name)
     rows: list[Row] = []
+    skipped: list[str] = []
     names: dict[int, str] = {}
     statistics = RunningStatistics(layout[0])
     with path.open("rb") as stream:
@@ -185,23 +208,52 @@ def scan_shard(store: Store, name: str, *, layout: Layout, measure: bool) -> Sca
             place = f"{where}:{key}"
             image, kind = find_image(members, place)
             label, class_name = find_label(members, content, place)
+            try:
+                pixels = _admit(content(image), kind, place, layout, measure=measure or not rows)
+            except CorruptSampleError as error:
+                if on_corrupt == "error":
+                    error.remedy = f"{error.remedy or 'mend it'}, or pass --on-corrupt skip"
+                    raise
+                skipped.append(str(error))
+                continue
             if class_name is not None:
                 names[label] = class_name
-            if measure or not rows:
-                pixels = _decode(content(image), kind, place, layout)
-                if measure:
-                    statistics.add(pixels)
+            if measure and pixels is not None:
+                statistics.add(pixels)
             rows.append(_row(key, kind, image, members.get("json"), label))
     if not rows:
         raise DataError(where, "holds no sample", "remove it or write it again")
     size = path.stat().st_size
     shard = Shard(name=name, bytes=size, sha256=hash_file(path), samples=len(rows))
-    return ScannedShard(shard, pack_rows(rows), names, statistics.total())
+    return ScannedShard(shard, pack_rows(rows), names, statistics.total(), tuple(skipped))
+
+
+def _admit(data: bytes, kind: str, place: str, layout: Layout, *, measure: bool) -> Pixels | None:
+    """Return the pixels of an image that is taken as it lies; of a JPEG only if they are wanted.
+
+    Raises:
+        CorruptSampleError: If it cannot be decoded, or would have to be changed.
+    """
+    if kind == "jpg" and not measure and jpeg_orientation(data) == UPRIGHT:
+        check_kind(data, kind, place)
+        check_jpeg(data, place, jpeg_space(data, place))
+        return None
+    return _decode(data, kind, place, layout)
 
 
 def _decode(data: bytes, kind: str, place: str, layout: Layout | None = None) -> Pixels:
     check_kind(data, kind, place)
-    pixels = decode_image(data, kind, place, 3 if layout == RGB else None)
+    picture = read_picture(data, kind, place)
+    # A palette is expanded by every reader; what else differs from the plain pixels is in no shard.
+    if picture.changed or admit(picture.pixels, picture.present, place) is not None:
+        raise CorruptSampleError(
+            place,
+            "is turned, has transparency or holds pixels without data, and shards stay as they are",
+            "write it upright and filled",
+        )
+    pixels = picture.pixels
+    if layout == RGB and pixels.shape[2] == 1 and kind in ("jpg", "png"):
+        pixels = np.repeat(pixels, 3, axis=2)
     found = _layout(pixels)
     if found[1] not in get_args(Dtype) or (layout is not None and found != layout):
         wanted = f", expected {layout[0]} of {layout[1]}" if layout else ""

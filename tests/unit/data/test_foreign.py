@@ -242,7 +242,7 @@ def test_a_truncated_tar_is_one_line_and_leaves_nothing(tmp_path: Path):
 def test_mixed_kinds_name_the_odd_one(tmp_path: Path):
     other = {"__key__": "odd", "npy": picture(5), "cls": 1}
     write_shard(tmp_path / "train-0.tar", [plain(0), other])
-    with pytest.raises(DataError, match=r"train-0\.tar:odd: has 5 bands, the data set has 3"):
+    with pytest.raises(DataError, match=r"train-0\.tar:odd: has 5 bands of uint8, expected 3"):
         index(tmp_path)
 
 
