@@ -1,6 +1,7 @@
 """``rsdl train``: from a config to a trained network and its report, resuming what was begun."""
 
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -16,7 +17,7 @@ from rsdl.commands.session import Begun, Session, check_same_run, find_begun, op
 from rsdl.config.load import load_config, to_yaml
 from rsdl.config.run import RunConfig
 from rsdl.core.errors import PreemptedError, RsdlError
-from rsdl.core.world import any_rank, find_place, is_main
+from rsdl.core.world import adopt_place, any_rank, is_main
 from rsdl.storage.connect import connect, join
 from rsdl.train.checkpoint import BEST, LAST, load_weights, read_checkpoint, state_of
 from rsdl.train.events import send_events
@@ -58,7 +59,9 @@ def train(
     stop = StopRequest()
     stop.install()
     config = load_config(config_path, overrides)
-    place = find_place()
+    # Whoever says which node this is starts the ranks from here.
+    told = node is not None and node.endpoint is not None and "LOCAL_RANK" not in os.environ
+    place = None if told else adopt_place()
     if place is None and (crew := plan_crew(config.trainer, node or Node())) is not None:
         if crew.num_nodes > 1 and not restart and is_completed(config):
             return 0
