@@ -106,8 +106,28 @@ def is_completed(config: RunConfig) -> bool:
 def train_together(config: RunConfig, ranks: Ranks, console: Console, *, restart: bool) -> int:
     """Train as one of the processes that have met."""
     folder = RunFolder(connect(join(config.output, config.name), storage=config.storage))
+    try:
+        return train_in(folder, config, ranks, console, restart=restart)
+    finally:
+        folder.release()
+
+
+def take_folder(folder: RunFolder, *, restart: bool) -> Begun:
+    """Take a run's folder, unless the run is completed, and return what is there of it."""
+    if not restart:
+        begun = find_begun(folder)
+        if begun.record is not None and begun.record.status == "completed":
+            return begun
+    folder.own()
+    return Begun() if restart else find_begun(folder)
+
+
+def train_in(
+    folder: RunFolder, config: RunConfig, ranks: Ranks, console: Console, *, restart: bool
+) -> int:
+    """Train in a folder that the first rank takes."""
     # All go by what the first one finds: the others may look before or after it has written.
-    begun = ranks.tell(Begun() if restart or not is_main() else find_begun(folder))
+    begun = ranks.tell(take_folder(folder, restart=restart) if is_main() else Begun())
     if begun.record is not None:
         check_same_run(config, begun.record, folder)
         if begun.record.status == "completed":
