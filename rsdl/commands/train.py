@@ -25,7 +25,7 @@ from rsdl.train.meeting import leave_group
 from rsdl.train.outbox import Outbox
 from rsdl.train.position import Position, set_progress
 from rsdl.train.preempt import StopRequest
-from rsdl.train.record import CONFIG, RunFolder
+from rsdl.train.record import CONFIG, RunFolder, RunRecord
 from rsdl.train.trainer import fit_to_place
 
 logger = logging.getLogger(__name__)
@@ -37,6 +37,7 @@ def train(
     *,
     restart: bool = False,
     node: Node | None = None,
+    stop: StopRequest | None = None,
 ) -> int:
     """Train what a config describes; resume it if it was begun.
 
@@ -47,6 +48,7 @@ def train(
         overrides: ``key=value`` pairs.
         restart: Whether to throw away what was begun.
         node: Which of several nodes this is; ``None`` for the only one.
+        stop: What handles signals already; ``None`` for a new one.
 
     Returns:
         0 when the run is completed, or the exit code that the processes started here agree on.
@@ -56,13 +58,16 @@ def train(
         PreemptedError: If the run was asked to stop and has saved (exit code 75).
         PeerError: If another process of the run has failed, with its exit code.
     """
-    stop = StopRequest()
-    stop.install()
+    if stop is None:
+        stop = StopRequest()
+        stop.install()
     config = load_config(config_path, overrides)
     # Whoever says which node this is starts the ranks from here.
     told = node is not None and node.endpoint is not None and "LOCAL_RANK" not in os.environ
     place = None if told else adopt_place()
     if place is None and (crew := plan_crew(config.trainer, node or Node())) is not None:
+        stop.check()
+        stop.begin()
         if crew.num_nodes > 1 and not restart and is_completed(config):
             return 0
         return launch(crew, ["train", config_path, *overrides, *["--restart"] * restart])
@@ -133,7 +138,14 @@ def train_in(
         if begun.record.status == "completed":
             console.print(f"{folder.store.url} is completed; --restart begins anew")
             return 0
-    session = open_session(config, folder, begun, ranks, console)
+    try:
+        ranks.stop.check()
+        session = open_session(config, folder, begun, ranks, console)
+        ranks.stop.check()
+    except PreemptedError as error:
+        if is_main() and begun.record is not None:
+            write_stop(folder, begun.record, error)
+        raise
     if restart and is_main():
         folder.clear()
     # Another rank is gone: nobody waits then for what is on its way.
@@ -152,6 +164,14 @@ def train_in(
     ranks.watch.on_end = lambda failure: None
     ranks.tell(None)
     return 0
+
+
+def write_stop(folder: RunFolder, record: RunRecord, error: PreemptedError) -> None:
+    """Write that a run that was begun was stopped in set-up."""
+    record.status, record.reason = "preempted", error.problem
+    record.preemptions += 1
+    folder.write_record(record)
+    folder.outbox.drain()
 
 
 def explain_ending(error: BaseException, stop: StopRequest) -> BaseException:
@@ -179,7 +199,7 @@ def close_run(session: Session, error: BaseException) -> BaseException:
 def write_ending(session: Session, error: BaseException) -> None:
     """Write how a run ended that was not completed; what is still on its way is given up."""
     record, outbox = session.recorder.record, session.folder.outbox
-    if isinstance(error, PreemptedError):
+    if isinstance(error, RsdlError) and error.exit_code == PreemptedError.exit_code:
         record.status, record.reason = "preempted", error.problem
         record.preemptions += 1
     elif isinstance(error, KeyboardInterrupt):
@@ -225,6 +245,7 @@ def run_session(session: Session, begun: Begun) -> None:
     if is_main():
         store.write(CONFIG, to_yaml(session.config).encode())
     recorder.write(trainer)
+    session.stop.check()
     if position.validate:
         validate(session)
     trainer.fit(module, datamodule=data, ckpt_path=checkpoint)

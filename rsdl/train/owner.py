@@ -120,13 +120,14 @@ def _wait_for(store: Store, number: int, patience_s: float) -> None:
         "%s: waiting for up to %.0f s whether %s still trains it", store.url, patience_s,
         _name(first),
     )  # fmt: skip
-    end, page = time.monotonic() + patience_s, first
+    end, moved = time.monotonic() + patience_s, False
     while time.monotonic() < end:
         time.sleep(min(1.0, patience_s / 10))
         page = _read(store, number)
         if page is None or page.get("released"):
             return
-    if page != first:
+        moved = page != first
+    if moved:
         raise _owned(store, first)
 
 

@@ -78,7 +78,9 @@ def list_tree(root: Path) -> Tree:
         for name in names:
             images = found.setdefault(name, [])
             walked = _walk(root / prefix / name, ())
-            images += ((f"{prefix}{name}/{path}", *facts, split) for path, *facts in walked)
+            images += (
+                (f"{prefix}{name}/{path}", size, time_ns, split) for path, size, time_ns in walked
+            )
     for name, images in found.items():
         if not images:
             raise DataError(
@@ -149,7 +151,9 @@ def _walk(folder: Path, above: tuple[tuple[int, int], ...]) -> Iterator[tuple[st
         for entry in _scan(folder):
             if entry.is_dir():
                 deeper = _walk(folder / entry.name, (*above, identity))
-                yield from ((f"{entry.name}/{path}", *facts) for path, *facts in deeper)
+                yield from (
+                    (f"{entry.name}/{path}", size, time_ns) for path, size, time_ns in deeper
+                )
             elif _is_image(entry.name):
                 found = entry.stat()
                 yield entry.name, found.st_size, found.st_mtime_ns
