@@ -42,6 +42,11 @@ def train(
     It starts a process for each device. On several nodes, start it once on each, with --nnodes,
     --node-rank and --rdzv-endpoint; torchrun does as well, but reports every failure as 1.
     """
+    from rsdl.train.preempt import StopRequest
+
+    stop = StopRequest()  # before all that takes seconds to import
+    stop.install()
+    stop.guard_setup()
     from rsdl.commands.launch import Node
     from rsdl.commands.train import train as command
 
@@ -51,7 +56,7 @@ def train(
     if nproc_per_node is not None:
         fields.append(f"trainer.devices={nproc_per_node}")
     node = Node(node_rank, rdzv_endpoint)
-    raise typer.Exit(command(config, fields, restart=restart, node=node))
+    raise typer.Exit(command(config, fields, restart=restart, node=node, stop=stop))
 
 
 @app.command()

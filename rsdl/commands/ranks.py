@@ -32,6 +32,11 @@ class Ranks:
     watch: Watch
     agreement: Agreement
 
+    def check(self) -> None:
+        """Raise if a rank has failed, or this one was asked to stop before its first step."""
+        self.stop.check()
+        self.watch.check()
+
     def tell(self, value: Value) -> Value:
         """Return the first rank's value on all ranks; every rank must ask."""
         if self.place.world_size == 1:
@@ -71,7 +76,7 @@ def meet(ranks: Ranks, config: TrainerConfig) -> None:
         backend=backend,
         patience_s=config.rendezvous_s,
         timeout_s=config.timeout_s,
-        check=ranks.watch.check,
+        check=ranks.check,
     )
     ranks.agreement = Agreement(group)
     ranks.watch.greet()

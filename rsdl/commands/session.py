@@ -26,6 +26,7 @@ from rsdl.train.history import Row
 from rsdl.train.lookout import Lookout
 from rsdl.train.module import TrainingModule
 from rsdl.train.optim import check_optimizer
+from rsdl.train.preempt import StopRequest
 from rsdl.train.progress import ProgressReport
 from rsdl.train.record import (
     CONFIG,
@@ -51,6 +52,7 @@ class Session:
     trainer: pl.Trainer
     recorder: Recorder
     console: Console
+    stop: StopRequest
 
 
 def check_same_run(config: RunConfig, record: RunRecord, folder: RunFolder) -> None:
@@ -160,7 +162,7 @@ def open_session(
     check_mixing(config, trainer.world_size)
     record.device_count = trainer.world_size
     record.device_name = device_name(trainer)
-    return Session(config, folder, data, module, trainer, recorder, console)
+    return Session(config, folder, data, module, trainer, recorder, console, ranks.stop)
 
 
 def check_mixing(config: RunConfig, world_size: int) -> None:

@@ -1,6 +1,7 @@
 """``rsdl train``: from a config to a trained network and its report, resuming what was begun."""
 
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -16,7 +17,7 @@ from rsdl.commands.session import Begun, Session, check_same_run, find_begun, op
 from rsdl.config.load import load_config, to_yaml
 from rsdl.config.run import RunConfig
 from rsdl.core.errors import PreemptedError, RsdlError
-from rsdl.core.world import any_rank, find_place, is_main
+from rsdl.core.world import adopt_place, any_rank, is_main
 from rsdl.storage.connect import connect, join
 from rsdl.train.checkpoint import BEST, LAST, load_weights, read_checkpoint, state_of
 from rsdl.train.events import send_events
@@ -24,7 +25,7 @@ from rsdl.train.meeting import leave_group
 from rsdl.train.outbox import Outbox
 from rsdl.train.position import Position, set_progress
 from rsdl.train.preempt import StopRequest
-from rsdl.train.record import CONFIG, RunFolder
+from rsdl.train.record import CONFIG, RunFolder, RunRecord
 from rsdl.train.trainer import fit_to_place
 
 logger = logging.getLogger(__name__)
@@ -36,6 +37,7 @@ def train(
     *,
     restart: bool = False,
     node: Node | None = None,
+    stop: StopRequest | None = None,
 ) -> int:
     """Train what a config describes; resume it if it was begun.
 
@@ -46,6 +48,7 @@ def train(
         overrides: ``key=value`` pairs.
         restart: Whether to throw away what was begun.
         node: Which of several nodes this is; ``None`` for the only one.
+        stop: What handles signals already; ``None`` for a new one.
 
     Returns:
         0 when the run is completed, or the exit code that the processes started here agree on.
@@ -55,11 +58,16 @@ def train(
         PreemptedError: If the run was asked to stop and has saved (exit code 75).
         PeerError: If another process of the run has failed, with its exit code.
     """
-    stop = StopRequest()
-    stop.install()
+    if stop is None:
+        stop = StopRequest()
+        stop.install()
     config = load_config(config_path, overrides)
-    place = find_place()
+    # Whoever says which node this is starts the ranks from here.
+    told = node is not None and node.endpoint is not None and "LOCAL_RANK" not in os.environ
+    place = None if told else adopt_place()
     if place is None and (crew := plan_crew(config.trainer, node or Node())) is not None:
+        stop.check()
+        stop.begin()
         if crew.num_nodes > 1 and not restart and is_completed(config):
             return 0
         return launch(crew, ["train", config_path, *overrides, *["--restart"] * restart])
@@ -103,14 +111,41 @@ def is_completed(config: RunConfig) -> bool:
 def train_together(config: RunConfig, ranks: Ranks, console: Console, *, restart: bool) -> int:
     """Train as one of the processes that have met."""
     folder = RunFolder(connect(join(config.output, config.name), storage=config.storage))
+    try:
+        return train_in(folder, config, ranks, console, restart=restart)
+    finally:
+        folder.release()
+
+
+def take_folder(folder: RunFolder, *, restart: bool) -> Begun:
+    """Take a run's folder, unless the run is completed, and return what is there of it."""
+    if not restart:
+        begun = find_begun(folder)
+        if begun.record is not None and begun.record.status == "completed":
+            return begun
+    folder.own()
+    return Begun() if restart else find_begun(folder)
+
+
+def train_in(
+    folder: RunFolder, config: RunConfig, ranks: Ranks, console: Console, *, restart: bool
+) -> int:
+    """Train in a folder that the first rank takes."""
     # All go by what the first one finds: the others may look before or after it has written.
-    begun = ranks.tell(Begun() if restart or not is_main() else find_begun(folder))
+    begun = ranks.tell(take_folder(folder, restart=restart) if is_main() else Begun())
     if begun.record is not None:
         check_same_run(config, begun.record, folder)
         if begun.record.status == "completed":
             console.print(f"{folder.store.url} is completed; --restart begins anew")
             return 0
-    session = open_session(config, folder, begun, ranks, console)
+    try:
+        ranks.stop.check()
+        session = open_session(config, folder, begun, ranks, console)
+        ranks.stop.check()
+    except PreemptedError as error:
+        if is_main() and begun.record is not None:
+            write_stop(folder, begun.record, error)
+        raise
     if restart and is_main():
         folder.clear()
     # Another rank is gone: nobody waits then for what is on its way.
@@ -129,6 +164,14 @@ def train_together(config: RunConfig, ranks: Ranks, console: Console, *, restart
     ranks.watch.on_end = lambda failure: None
     ranks.tell(None)
     return 0
+
+
+def write_stop(folder: RunFolder, record: RunRecord, error: PreemptedError) -> None:
+    """Write that a run that was begun was stopped in set-up."""
+    record.status, record.reason = "preempted", error.problem
+    record.preemptions += 1
+    folder.write_record(record)
+    folder.outbox.drain()
 
 
 def explain_ending(error: BaseException, stop: StopRequest) -> BaseException:
@@ -156,7 +199,7 @@ def close_run(session: Session, error: BaseException) -> BaseException:
 def write_ending(session: Session, error: BaseException) -> None:
     """Write how a run ended that was not completed; what is still on its way is given up."""
     record, outbox = session.recorder.record, session.folder.outbox
-    if isinstance(error, PreemptedError):
+    if isinstance(error, RsdlError) and error.exit_code == PreemptedError.exit_code:
         record.status, record.reason = "preempted", error.problem
         record.preemptions += 1
     elif isinstance(error, KeyboardInterrupt):
@@ -202,6 +245,7 @@ def run_session(session: Session, begun: Begun) -> None:
     if is_main():
         store.write(CONFIG, to_yaml(session.config).encode())
     recorder.write(trainer)
+    session.stop.check()
     if position.validate:
         validate(session)
     trainer.fit(module, datamodule=data, ckpt_path=checkpoint)

@@ -87,6 +87,10 @@ class PreemptedError(RsdlError):
     exit_code = 75
 
 
+class StoppedEarlyError(PreemptedError):
+    """The run was asked to stop before its first step; other ranks do not know of it yet."""
+
+
 class PeerError(RsdlError):
     """Another process of the run has failed or is gone, so this one cannot go on either.
 

@@ -11,6 +11,7 @@ an uninterrupted run.
 import hashlib
 import json
 import re
+import secrets
 import threading
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import nullcontext, suppress
@@ -25,11 +26,14 @@ from rsdl.data.index import Rows, join_rows, rows_to_bytes
 from rsdl.data.manifest import MANIFEST, File, Manifest, Shard, Split, load_manifest
 from rsdl.data.sample import SPLITS, ShardPlan, Source
 from rsdl.data.shard import (
+    PLAN,
     WORK,
+    Attempt,
     PackedShard,
     PackOptions,
     Progress,
     StoppedError,
+    TakenOverError,
     Tally,
     pack_shard,
 )
@@ -38,8 +42,8 @@ from rsdl.storage.store import Store
 
 __all__ = ["PackOptions", "pack", "write_split"]
 
-PLAN = WORK + "plan.json"
-OURS = re.compile(rf"({'|'.join(SPLITS)})-\d{{6}}\.tar|index-\w+\.npy")
+STAMP = "source-stamp.json"
+OURS = re.compile(rf"({'|'.join(SPLITS)})-\d{{6}}\.tar|index-\w+\.npy|{re.escape(STAMP)}")
 
 
 def pack(
@@ -47,7 +51,11 @@ def pack(
 ) -> Manifest:
     """Pack a source into a store and return the manifest.
 
-    Packing again what is already packed returns at once; packing what was interrupted goes on.
+    Packing again what is already packed returns at once; packing what was interrupted goes on. A
+    file that was written to since, though its size is the same, has its shard packed again: the
+    times of the files are kept beside the records, and ``source-stamp.json`` keeps them of a
+    data set that is finished. They go into neither shards nor manifest, so equal images give equal
+    bytes wherever they lie.
 
     Args:
         source: What to pack.
@@ -60,13 +68,40 @@ def pack(
         StorageError: If the store cannot be written.
     """
     plans = source.shards(options.shard_bytes)
-    digest = _digest(source, options)
-    if (manifest := _claim(store, digest, options)) is not None:
+    digest, stamp = _digest(source, options), _stamp(plans)
+    if isinstance(claimed := _claim(store, digest, stamp, options), Manifest):
         _sweep(store)
-        return manifest
-    names = _shard_names(plans)
-    packed = _pack_all(source, store, dict(zip(names, plans, strict=True)), options, progress)
-    manifest = _assemble(source, store, plans, packed, digest)
+        return claimed
+    try:
+        return _pack_as(claimed, source, store, plans, options, progress)
+    except TakenOverError:
+        # Another that packs the same may have finished, and swept up.
+        if store.size(MANIFEST) is None or not _is_packed(load_manifest(store), digest):
+            raise
+        return load_manifest(store)
+
+
+def _pack_as(
+    attempt: Attempt,
+    source: Source,
+    store: Store,
+    plans: list[ShardPlan],
+    options: PackOptions,
+    progress: Progress | None,
+) -> Manifest:
+    """Pack what is not packed yet, and write the manifest."""
+    shards = dict(zip(_shard_names(plans), plans, strict=True))
+    packed = _pack_all(source, store, shards, options, progress, attempt)
+    attempt.check(store)
+    manifest = _assemble(source, store, plans, packed, attempt.digest)
+    for shard in (shard for split in manifest.splits.values() for shard in split.shards):
+        if store.size(shard.name) != shard.bytes:
+            raise DataError(
+                store.url, f"{shard.name} was changed by another", "run the same command again"
+            )
+    if stamp := _stamp(plans):
+        store.write(STAMP, stamp)
+    attempt.check(store)
     if not store.write_once(MANIFEST, manifest.to_json()):
         raise DataError(
             store.url,
@@ -75,6 +110,18 @@ def pack(
         )
     _sweep(store)
     return manifest
+
+
+def _stamp(plans: list[ShardPlan]) -> bytes:
+    """Return what changes when a file of the source is written to; nothing where none can be."""
+    stamps = [plan.stamp for plan in plans]
+    if not any(stamps):
+        return b""
+    return json.dumps({"sha256": hashlib.sha256(json.dumps(stamps).encode()).hexdigest()}).encode()
+
+
+def _is_packed(manifest: Manifest, digest: str) -> bool:
+    return manifest.provenance.get("pack_digest") == digest
 
 
 def _sweep(store: Store) -> None:
@@ -99,28 +146,45 @@ def _digest(source: Source, options: PackOptions) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def _claim(store: Store, digest: str, options: PackOptions) -> Manifest | None:
+def _claim(store: Store, digest: str, stamp: bytes, options: PackOptions) -> Manifest | Attempt:
     """Make the store ours, or return the manifest if this very data set is there already."""
+    attempt, known = Attempt(digest, secrets.token_hex(8)), None
     if store.size(MANIFEST) is not None:
-        if (manifest := _find_manifest(store, digest, options)) is not None:
+        manifest = _find_manifest(store, digest, options)
+        if manifest is not None and (not stamp or _holds(store, STAMP, stamp)):
             return manifest
     elif store.size(PLAN) is not None:
-        if json.loads(store.read(PLAN)).get("digest") == digest:
-            return None
+        known = json.loads(store.read(PLAN))
+        if known.get("digest") == digest and not options.overwrite:
+            if "token" not in known:  # of an earlier version
+                store.write(PLAN, attempt.to_json())
+            return Attempt(digest, known.get("token", attempt.token))
         if not options.overwrite:
             raise _unfinished(store)
     elif not options.overwrite and any(e.name.endswith(".tar") for e in store.list()):
         raise DataError(
             store.url, "holds tars that are not ours", "choose another --out, or pass --overwrite"
         )
+    _clear(store, attempt, takes_over=known is not None)
+    return attempt
+
+
+def _clear(store: Store, attempt: Attempt, *, takes_over: bool) -> None:
+    """Put the attempt's plan there, and remove what was packed before."""
+    if takes_over:  # whoever writes here hears of it before its files go
+        store.write(PLAN, attempt.to_json())
     store.delete(MANIFEST)
     # Only what goes by a name of ours: other files in the folder, tars too, are somebody's.
     for entry in list(store.list()):
-        if entry.name.startswith(WORK) or OURS.fullmatch(entry.name):
+        mine = takes_over and entry.name == PLAN
+        if not mine and (entry.name.startswith(WORK) or OURS.fullmatch(entry.name)):
             store.delete(entry.name)
-    if not store.write_once(PLAN, json.dumps({"digest": digest}).encode()):
+    if not takes_over and not store.write_once(PLAN, attempt.to_json()):
         raise _unfinished(store)  # someone else has begun since we looked
-    return None
+
+
+def _holds(store: Store, name: str, data: bytes) -> bool:
+    return store.size(name) == len(data) and store.read(name) == data
 
 
 def _unfinished(store: Store) -> DataError:
@@ -139,7 +203,7 @@ def _find_manifest(store: Store, digest: str, options: PackOptions) -> Manifest 
         if options.overwrite:
             return None
         raise
-    if manifest.provenance.get("pack_digest") == digest:
+    if _is_packed(manifest, digest):
         return manifest
     if not options.overwrite:
         raise DataError(
@@ -166,6 +230,7 @@ def _pack_all(
     plans: dict[str, ShardPlan],
     options: PackOptions,
     progress: Progress | None,
+    attempt: Attempt,
 ) -> dict[str, PackedShard]:
     packed = {}
     num_workers = options.num_workers or usable_cores()
@@ -177,7 +242,7 @@ def _pack_all(
         # Twice as many as fill shards: the others see theirs to the disk or the object store.
         ThreadPoolExecutor(2 * num_workers, "pack") as pool,
     ):
-        tally = Tally(total, progress, threading.Semaphore(num_workers), hashing)
+        tally = Tally(total, progress, threading.Semaphore(num_workers), hashing, attempt)
         jobs = iter(plans.items())
         futures = [
             pool.submit(pack_shard, source, store, jobs, options, tally) for _ in range(len(plans))

@@ -45,10 +45,18 @@ class Sample(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ShardPlan:
-    """Items that go into one shard, in order."""
+    """Items that go into one shard, in order.
+
+    Attributes:
+        split: Its split.
+        items: What is read for it.
+        stamp: Changes when a file that the items are read from is written to, though its size may
+            stay. It decides whether a shard is packed again, and goes into no byte of the result.
+    """
 
     split: str
     items: Sequence[Any]
+    stamp: str = ""
 
 
 class Source(Protocol):

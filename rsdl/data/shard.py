@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from rsdl.core.errors import CorruptSampleError
+from rsdl.core.errors import CorruptSampleError, DataError
 from rsdl.data.index import Row, Rows, pack_rows, rows_to_bytes
 from rsdl.data.manifest import Shard
 from rsdl.data.sample import Sample, ShardPlan, Source
@@ -26,6 +26,7 @@ from rsdl.data.tar import TarWriter
 from rsdl.storage.store import Store
 
 WORK = ".packing/"
+PLAN = WORK + "plan.json"
 Progress = Callable[[int, int], None]
 META = json.JSONEncoder(sort_keys=True, ensure_ascii=False)
 
@@ -58,6 +59,44 @@ class PackedShard:
     skipped: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """Whose packing a store belongs to: the one whose token its plan holds.
+
+    Several that pack the same share a token, since what they write is the same. One that was told
+    to overwrite puts its own there, and all others end before they write again.
+
+    Attributes:
+        digest: Names the result.
+        token: Drawn by the one who began.
+    """
+
+    digest: str
+    token: str
+
+    def check(self, store: Store) -> None:
+        """Raise if the store is another's by now.
+
+        Raises:
+            TakenOverError: If so, or if another has finished.
+        """
+        plan = json.loads(store.read(PLAN)) if store.size(PLAN) is not None else {}
+        if plan.get("token") != self.token:
+            raise TakenOverError(
+                store.url,
+                "another packing has taken over",
+                "wait for that one, or choose another --out",
+            )
+
+    def to_json(self) -> bytes:
+        """Return the plan that makes a store this attempt's."""
+        return json.dumps({"digest": self.digest, "token": self.token}).encode()
+
+
+class TakenOverError(DataError):
+    """Another packing writes to the store, or has finished there."""
+
+
 @dataclass(slots=True)
 class Tally:
     """What the threads share: samples seen so far, and whose turn it is.
@@ -68,6 +107,7 @@ class Tally:
         turns: Held while a shard is filled. Whoever waits for the disk or the network to have one
             leaves the turn to another.
         hashing: Hashes what is written to shards; ``None`` has that done by those who fill them.
+        attempt: Whose packing this is.
         done: Samples done.
         stop: Set when a shard has failed.
     """
@@ -76,6 +116,7 @@ class Tally:
     report: Progress | None
     turns: AbstractContextManager[Any]
     hashing: Executor | None
+    attempt: Attempt
     done: int = 0
     stop: threading.Event = field(default_factory=threading.Event)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -118,14 +159,16 @@ def pack_shard(
     # The turn is left first, and then the shard is stored.
     with ExitStack() as storing, tally.turns:
         name, plan = next(jobs)
-        if (done := load_record(store, name)) is not None:
+        if (done := load_record(store, name, tally.attempt.digest, plan.stamp)) is not None:
             tally.add(len(plan.items))
             return name, done
         path = storing.enter_context(store.create(name))
         done = _fill(source, path, name, plan, options, tally)
+        tally.attempt.check(store)
+    tally.attempt.check(store)
     if done.shard is None:
         store.delete(name)
-    save_record(store, name, done)
+    save_record(store, name, done, tally.attempt.digest, plan.stamp)
     return name, done
 
 
@@ -175,9 +218,11 @@ def _add(writer: TarWriter, sample: Sample) -> Row:
     return Row(key, extension, offset, len(image), meta_offset, len(meta), label)
 
 
-def save_record(store: Store, name: str, done: PackedShard) -> None:
+def save_record(store: Store, name: str, done: PackedShard, digest: str, stamp: str) -> None:
     """Write the record of a shard that is complete."""
     record = {
+        "digest": digest,
+        "stamp": stamp,
         "shard": done.shard.model_dump() if done.shard else None,
         "statistics": done.statistics.to_lists(),
         "skipped": done.skipped,
@@ -186,11 +231,16 @@ def save_record(store: Store, name: str, done: PackedShard) -> None:
     store.write(_record_name(name), json.dumps(record).encode())
 
 
-def load_record(store: Store, name: str) -> PackedShard | None:
-    """Return the record of a shard, or ``None`` where it has none or is not what it says."""
+def load_record(store: Store, name: str, digest: str, stamp: str) -> PackedShard | None:
+    """Return the record of a shard, or ``None`` where it has none or is not what it says.
+
+    One of another data set, or of files that were written to since, is none.
+    """
     if store.size(_record_name(name)) is None:
         return None
     record: dict[str, Any] = json.loads(store.read(_record_name(name)))
+    if (record.get("digest"), record.get("stamp")) != (digest, stamp):
+        return None
     shard = Shard.model_validate(record["shard"]) if record["shard"] else None
     if shard is not None and store.size(name) != shard.bytes:
         return None

@@ -48,6 +48,7 @@ class Checkpointer(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Begin to count the minutes."""
+        self._stop.begin()
         self._saved_at, self._saved_step = time.monotonic(), trainer.global_step
 
     def on_train_batch_end(
@@ -68,6 +69,10 @@ class Checkpointer(pl.Callback):
             self.save(trainer)
         self._stop_if(trainer, asked)
         self._agreement.tell(*self._flags())
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """From now on a signal is looked at after every batch."""
+        self._stop.begin()
 
     def on_validation_batch_end(
         self,

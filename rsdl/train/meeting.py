@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 from torch._C._distributed_c10d import PrefixStore, Store, TCPStore
 
-from rsdl.core.errors import RsdlError
+from rsdl.core.errors import ConfigError, RsdlError
 from rsdl.core.world import Place
 from rsdl.train.failure import first_sentence
 
@@ -45,11 +45,11 @@ def find_meeting_point() -> MeetingPoint:
     """Return what torchrun, or our own launcher, has told this process.
 
     Raises:
-        RsdlError: If nobody did.
+        ConfigError: If nobody did.
     """
     host, port = os.environ.get("MASTER_ADDR", ""), os.environ.get("MASTER_PORT", "")
     if not host or not port.isdigit():
-        raise RsdlError(
+        raise ConfigError(
             "MASTER_ADDR, MASTER_PORT",
             f'are "{host}" and "{port}", but RANK is set',
             "start the ranks with torchrun, or by rsdl train itself with RANK unset",

@@ -71,6 +71,7 @@ class Outbox:
         self._thread: threading.Thread | None = None
         self._error: Exception | None = None
         self._changed = threading.Condition()
+        self.check_owner: Callable[[], object] = lambda: None  # before each delivery
 
     @property
     def is_busy(self) -> bool:
@@ -84,6 +85,7 @@ class Outbox:
             Exception: What an earlier delivery failed with, or this one where no thread delivers.
         """
         if not self.background:
+            self.check_owner()
             deliver()
             return
         with self._changed:
@@ -145,6 +147,7 @@ class Outbox:
                 parcel = self._waiting.pop(0)
                 self._changed.notify_all()
             try:
+                self.check_owner()
                 parcel.deliver()
             except Exception as error:
                 with self._changed:

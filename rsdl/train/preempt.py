@@ -1,11 +1,20 @@
-"""Being asked to stop: a signal only sets a flag, the training loop acts on it between steps."""
+"""Being asked to stop: a signal only sets a flag, the training loop acts on it between steps.
+
+Before the first step set-up looks at the flag where it can. Where it cannot, as in C++ that waits
+for another rank, a thread ends the process after some seconds: there is no state to save yet.
+"""
 
 import os
 import signal
 import threading
 from types import FrameType
 
+from rsdl.core.errors import PreemptedError, StoppedEarlyError
+
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+# For set-up to come to where it looks at the flag.
+SECONDS_TO_LOOK = 5.0
 
 
 class StopRequest:
@@ -18,6 +27,8 @@ class StopRequest:
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
         self.says_so = True
+        self._looked = threading.Event()  # set-up is over, or has seen the flag
+        self._wakeup: int | None = None
 
     def __bool__(self) -> bool:
         """Return whether a signal came."""
@@ -34,11 +45,58 @@ class StopRequest:
             for number in SIGNALS:
                 signal.signal(number, self._remember)
 
+    def guard_setup(self) -> None:
+        """End the process with 75 if a signal comes and set-up does not look at it in time.
+
+        For the command alone, from its very start until :meth:`begin`.
+        """
+        reader, self._wakeup = os.pipe()
+        os.set_blocking(self._wakeup, False)
+        # Handlers of Python run between its bytecodes; C++ that waits has none.
+        signal.set_wakeup_fd(self._wakeup, warn_on_full_buffer=False)
+        threading.Thread(target=self._wait, args=(reader,), name="stop", daemon=True).start()
+
+    def check(self) -> None:
+        """Raise if a signal came; for set-up, where nothing is to be saved.
+
+        Raises:
+            StoppedEarlyError: If so.
+        """
+        if self:
+            self._looked.set()
+            raise self._early(self.reason)
+
+    def begin(self) -> None:
+        """Leave signals to the training loop from now on."""
+        self._looked.set()
+        if self._wakeup is not None:
+            signal.set_wakeup_fd(-1)
+            os.close(self._wakeup)
+            self._wakeup = None
+
+    @staticmethod
+    def _early(reason: str) -> StoppedEarlyError:
+        return StoppedEarlyError(
+            "run", f"stopped by {reason} before the first step", "run it again to go on"
+        )
+
+    def _wait(self, reader: int) -> None:
+        came = b""
+        while came == b"" or came[0] not in SIGNALS:
+            if not (came := os.read(reader, 1)):
+                os.close(reader)
+                return
+        if self._looked.wait(SECONDS_TO_LOOK):
+            return
+        if self.says_so:
+            os.write(2, f"{self._early(signal.Signals(came[0]).name)}\n".encode())
+        os._exit(PreemptedError.exit_code)
+
     def _remember(self, number: int, frame: FrameType | None) -> None:
         if self.signal is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.signal = signal.Signals(number)
-        if not self.says_so:
+        if not self.says_so or self._wakeup is not None:
             return
         text = f"\n{self.signal.name}: finishing the step, then saving; Ctrl-C again to quit now\n"
         os.write(2, text.encode())

@@ -23,6 +23,7 @@ from rsdl.storage.store import Store
 from rsdl.train.history import Row, format_rows, parse_rows
 from rsdl.train.ledger import LedgerEntry
 from rsdl.train.outbox import Outbox
+from rsdl.train.owner import Owner, own
 from rsdl.train.usage import DeviceUse, ReadingSums, mean_utilization
 
 RECORD = "run.json"
@@ -105,6 +106,21 @@ class RunFolder:
     def __init__(self, store: Store) -> None:
         self.store = store
         self.outbox = Outbox(store)
+        self._owner: Owner | None = None
+
+    def own(self) -> None:
+        """Take the folder for this process; nothing more is written once another has taken it.
+
+        Raises:
+            OwnedError: If another process trains in it.
+        """
+        self._owner = own(self.store)
+        self.outbox.check_owner = self._owner.check
+
+    def release(self) -> None:
+        """Let another have the folder, if it is ours."""
+        if self._owner is not None:
+            self._owner.release()
 
     def read_record(self) -> RunRecord | None:
         """Return the record, or ``None`` where there is no run yet."""

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -171,6 +172,8 @@ def build_trainer(
     _quieten()
     precision = choose_precision(config)
     set_tensor_cores(precision)
+    # Left alone, Lightning takes a script of sbatch for one of several tasks.
+    environment = [] if is_initialized() else [LightningEnvironment()]
     try:
         trainer = pl.Trainer(
             accelerator=config.accelerator,
@@ -185,7 +188,7 @@ def build_trainer(
             gradient_clip_val=clip_grad,
             callbacks=callbacks,
             logger=loggers,
-            plugins=[StoreCheckpointIO(outbox)],
+            plugins=[StoreCheckpointIO(outbox), *environment],
             deterministic=config.deterministic,
             # Batches have one size: cuDNN may try once what is fastest. What it finds may differ
             # from one start to the next, and so may roundings.

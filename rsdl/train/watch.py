@@ -135,7 +135,8 @@ class Watch:
             The same error, or the failure of another rank that was behind it.
         """
         self._raised.set()
-        if not self._threads or isinstance(error, (PeerError, PreemptedError)):
+        known = isinstance(error, PeerError) or type(error) is PreemptedError
+        if not self._threads or known:
             return error  # all ranks know
         if means_lost_peer(error):
             failure = self._find_lost(first_sentence(error))

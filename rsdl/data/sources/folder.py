@@ -119,7 +119,7 @@ class FolderSource:
     def shards(self, shard_bytes: int) -> list[ShardPlan]:
         """Deal the images of all splits into shards of about ``shard_bytes`` each, evenly."""
         return [
-            ShardPlan(split, items)
+            ShardPlan(split, items, _stamp(items))
             for split, files in self._splits.items()
             for items in deal(files, shard_bytes)
         ]
@@ -304,6 +304,11 @@ def _choose(files: Iterable[ImageFile]) -> frozenset[str]:
     """Return the paths of some images of train, of each class its share."""
     train = [file.path for file in files if file.split == "train"]
     return frozenset(train[:: -(-len(train) // SAMPLE) or 1])
+
+
+def _stamp(files: Iterable[ImageFile]) -> str:
+    lines = "".join(f"{file.path}\t{file.modified_ns}\n" for file in files)
+    return hashlib.sha256(lines.encode()).hexdigest()
 
 
 def _digest(files: Iterable[ImageFile]) -> str:

@@ -163,6 +163,8 @@ class GeotiffSource:
             )
             for number, scene in enumerate(self.scenes)
         ]
+        # Of a scene only the two ends are hashed: a change between them shows in its time alone.
+        self._stamp = " ".join(str(scene.path.stat().st_mtime_ns) for scene in self.scenes)
         self.provenance: dict[str, Any] = {
             "source": "geotiff",
             "scenes": [
@@ -211,7 +213,7 @@ class GeotiffSource:
                     "use a smaller tile, a larger block, another seed or more scenes",
                 )
             shares = np.array_split(rows, -(-len(rows) // each)) if len(rows) else []
-            plans += [ShardPlan(name, Tiles(share)) for share in shares]
+            plans += [ShardPlan(name, Tiles(share), self._stamp) for share in shares]
         return plans
 
     def read(self, item: Tile) -> Sample | None:

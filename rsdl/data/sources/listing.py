@@ -35,6 +35,7 @@ class ImageFile(NamedTuple):
         label: Class index.
         key: Name of the sample, unique in the tree.
         split: The split whose folder it lies in, ``None`` where the tree has no split folders.
+        modified_ns: When it was last written to, in nanoseconds.
     """
 
     path: str
@@ -42,6 +43,7 @@ class ImageFile(NamedTuple):
     label: int
     key: str
     split: str | None
+    modified_ns: int = 0
 
 
 class Tree(NamedTuple):
@@ -70,13 +72,15 @@ def list_tree(root: Path) -> Tree:
     places: list[tuple[str | None, str]] = [(None, "")]
     if splits:
         places = [(SPLIT_NAMES[name.casefold()], f"{name}/") for name in splits]
-    found: dict[str, list[tuple[str, int, str | None]]] = {}
+    found: dict[str, list[tuple[str, int, int, str | None]]] = {}
     for split, prefix in places:
         names = _class_folders(root / prefix) if prefix else folders
         for name in names:
             images = found.setdefault(name, [])
             walked = _walk(root / prefix / name, ())
-            images += ((f"{prefix}{name}/{path}", size, split) for path, size in walked)
+            images += (
+                (f"{prefix}{name}/{path}", size, time_ns, split) for path, size, time_ns in walked
+            )
     for name, images in found.items():
         if not images:
             raise DataError(
@@ -92,17 +96,17 @@ def is_litter(name: str) -> bool:
     return name.startswith(".") or name in LITTER
 
 
-def _tree(found: dict[str, list[tuple[str, int, str | None]]], *, has_splits: bool) -> Tree:
+def _tree(found: dict[str, list[tuple[str, int, int, str | None]]], *, has_splits: bool) -> Tree:
     classes = tuple(sorted(found))
     rows = sorted(
-        (path, size, label, split)
+        (path, size, label, split, modified_ns)
         for label, name in enumerate(classes)
-        for path, size, split in found[name]
+        for path, size, modified_ns, split in found[name]
     )
     keys = _unique_keys([path for path, *_ in rows], has_splits=has_splits)
     files = (
-        ImageFile(path, size, label, key, split)
-        for (path, size, label, split), key in zip(rows, keys, strict=True)
+        ImageFile(path, size, label, key, split, modified_ns)
+        for (path, size, label, split, modified_ns), key in zip(rows, keys, strict=True)
     )
     return Tree(classes, tuple(files), has_splits)
 
@@ -137,8 +141,8 @@ def _split_folders(root: Path, folders: list[str]) -> list[str]:
     return folders
 
 
-def _walk(folder: Path, above: tuple[tuple[int, int], ...]) -> Iterator[tuple[str, int]]:
-    """Yield path relative to ``folder`` and size of every image in it, however deep."""
+def _walk(folder: Path, above: tuple[tuple[int, int], ...]) -> Iterator[tuple[str, int, int]]:
+    """Yield path relative to ``folder``, size and time of every image in it, however deep."""
     try:
         status = folder.stat()
         identity = (status.st_dev, status.st_ino)
@@ -147,9 +151,12 @@ def _walk(folder: Path, above: tuple[tuple[int, int], ...]) -> Iterator[tuple[st
         for entry in _scan(folder):
             if entry.is_dir():
                 deeper = _walk(folder / entry.name, (*above, identity))
-                yield from ((f"{entry.name}/{path}", size) for path, size in deeper)
+                yield from (
+                    (f"{entry.name}/{path}", size, time_ns) for path, size, time_ns in deeper
+                )
             elif _is_image(entry.name):
-                yield entry.name, entry.stat().st_size
+                found = entry.stat()
+                yield entry.name, found.st_size, found.st_mtime_ns
     except OSError as error:
         raise translate(error, folder) from error
 

@@ -58,7 +58,7 @@ def draw_splits(files: Iterable[ImageFile], fractions: Fractions, seed: int) -> 
         members = _mix(members, "split", seed)
         _, val, test = split_counts(len(members), fractions)
         names = ["test"] * test + ["val"] * val + ["train"] * (len(members) - val - test)
-        drawn += (ImageFile(*file[:-1], name) for file, name in zip(members, names, strict=True))
+        drawn += (file._replace(split=name) for file, name in zip(members, names, strict=True))
     return drawn
 
 

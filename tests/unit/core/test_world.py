@@ -1,9 +1,20 @@
 """Alone, a process is the whole world."""
 
+import os
+
 import pytest
 import torch
 
-from rsdl.core.world import Place, find_place, is_main, rank, sum_over_ranks, world_size
+from rsdl.core.errors import ConfigError
+from rsdl.core.world import (
+    Place,
+    adopt_place,
+    find_place,
+    is_main,
+    rank,
+    sum_over_ranks,
+    world_size,
+)
 
 CPU = torch.device("cpu")
 
@@ -33,9 +44,73 @@ def test_the_main_process_is_known_before_the_processes_meet(
     assert is_main() == main
 
 
-def test_a_process_finds_its_place_where_all_of_it_is_told(monkeypatch: pytest.MonkeyPatch):
-    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
-    for number, name in enumerate(names):
-        assert find_place() is None
-        monkeypatch.setenv(name, str(number))
-    assert find_place() == Place(0, 1, 2, 3)
+SLURM = {
+    "SLURM_STEP_ID": "0", "SLURM_JOB_ID": "77", "SLURM_PROCID": "3", "SLURM_NTASKS": "4",
+    "SLURM_LOCALID": "1", "SLURM_STEP_TASKS_PER_NODE": "2(x2)",
+    "SLURM_STEP_NODELIST": "gpu[07-08],x",
+}  # fmt: skip
+TORCHRUN = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}
+
+
+@pytest.fixture
+def environ(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """Return an environment of this process that tells of no launcher."""
+    clean = {n: v for n, v in os.environ.items() if not n.startswith(("SLURM_", "OMPI_", "PMI_"))}
+    for name in (*TORCHRUN, "MASTER_ADDR", "MASTER_PORT"):
+        clean.pop(name, None)
+    monkeypatch.setattr(os, "environ", clean)
+    return clean
+
+
+@pytest.mark.parametrize(
+    ("told", "place"),
+    [
+        ({}, None),
+        (TORCHRUN, Place(3, 4, 1, 2)),
+        ({"RANK": "1", "WORLD_SIZE": "2"}, Place(1, 2, 0, 1)),  # a PyTorchJob
+        ({"RANK": "0", "WORLD_SIZE": "1"}, None),  # of one pod, which may have several devices
+        (SLURM, Place(3, 4, 1, 2)),
+        (SLURM | {"SLURM_STEP_ID": ""}, None),  # the script of sbatch
+        (SLURM | {"SLURM_NTASKS": "1", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}, None),
+        (SLURM | TORCHRUN, Place(3, 4, 1, 2)),
+    ],
+)
+def test_a_process_finds_its_place(
+    told: dict[str, str], place: Place | None, environ: dict[str, str]
+):
+    environ.update(told)
+    assert find_place() == place
+    assert is_main() == (place is None or place.rank == 0)
+    assert adopt_place() == place
+    assert find_place() == place
+
+
+@pytest.mark.parametrize(
+    ("told", "named"),
+    [
+        ({"RANK": "1"}, "RANK: without WORLD_SIZE"),
+        ({"WORLD_SIZE": "2"}, "WORLD_SIZE: without RANK"),
+        ({"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0"}, "without LOCAL_WORLD_SIZE"),
+        ({"RANK": "2", "WORLD_SIZE": "2"}, "RANK, WORLD_SIZE: counts a rank"),
+        ({"RANK": "one", "WORLD_SIZE": "2"}, 'RANK: "one" is not a number'),
+        ({"RANK": "0", "WORLD_SIZE": "4", "PET_NPROC_PER_NODE": "2"}, "2 processes in each pod"),
+        ({"OMPI_COMM_WORLD_SIZE": "2"}, "OMPI_COMM_WORLD_SIZE: is 2"),
+        (SLURM | {"SLURM_STEP_TASKS_PER_NODE": "2,1"}, "SLURM_STEP_TASKS_PER_NODE"),
+        (SLURM | {"SLURM_STEP_NODELIST": ""}, "without SLURM_STEP_NODELIST"),
+    ],
+)
+def test_what_is_not_understood_is_refused_by_name(
+    told: dict[str, str], named: str, environ: dict[str, str]
+):
+    environ.update(told)
+    with pytest.raises(ConfigError, match=named):
+        find_place()
+
+
+@pytest.mark.parametrize(
+    ("nodes", "host"), [("gpu[07-08],x", "gpu07"), ("a,b", "a"), ("n[3,5]-ib", "n3-ib")]
+)
+def test_tasks_of_srun_meet_on_the_first_host(nodes: str, host: str, environ: dict[str, str]):
+    environ.update(SLURM | {"SLURM_STEP_NODELIST": nodes})
+    adopt_place()
+    assert (environ["MASTER_ADDR"], environ["MASTER_PORT"]) == (host, str(20000 + 77 * 31))

@@ -3,6 +3,7 @@ import gc
 import hashlib
 import io
 import json
+import os
 import re
 import resource
 import signal
@@ -580,3 +581,53 @@ def test_a_jpeg_that_is_not_decoded_is_still_looked_at(
     )
     with pytest.raises(CorruptSampleError, match=re.escape(item.path)):
         pack(source, connect(str(tmp_path / "out")), PackOptions(num_workers=1))
+
+
+def test_a_file_changed_at_equal_size_is_packed_again(image_tree: Path, tmp_path: Path):
+    out = pack_tree(image_tree, tmp_path / "out")
+    first = digests(out)
+    changed = image_tree / "field/field_03.jpg"
+    data = bytearray(changed.read_bytes())
+    data[data.index(b"\xff\xe0") + 12] ^= 1  # the density that JFIF tells
+    changed.write_bytes(data)
+
+    pack_tree(image_tree, out)
+
+    fresh = digests(pack_tree(image_tree, tmp_path / "fresh"))
+    assert digests(out) == fresh
+    assert [n for n in fresh if n.endswith(".tar") and fresh[n] != first[n]]
+
+
+def test_equal_files_of_another_time_give_equal_bytes(image_tree: Path, tmp_path: Path):
+    out = pack_tree(image_tree, tmp_path / "out")
+    first = digests(out)
+    for path in image_tree.rglob("*.jpg"):
+        os.utime(path, (1, 1))
+    pack_tree(image_tree, out)
+    second = digests(out)
+    assert first.pop("source-stamp.json") != second.pop("source-stamp.json")
+    assert first == second
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_two_packings_at_once_end_with_one_whole_data_set(
+    overwrite: bool, image_tree: Path, tmp_path: Path
+):
+    out = tmp_path / "out"
+    command = [sys.executable, "-c", PACK, str(image_tree), str(out)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, text=True, **pipes) as packer:  # type: ignore[call-overload]
+        assert packer.stdout is not None
+        for line in packer.stdout:
+            if line.strip() == "14":
+                break
+        pack_tree(image_tree, out, shard_bytes=9000 if overwrite else 14000, overwrite=overwrite)
+        if overwrite:
+            assert packer.wait() == 1
+            error = packer.stderr.read().splitlines()[-1]
+            assert "another packing has taken over" in error
+        else:
+            assert any(line == "packed\n" for line in packer.stdout)
+            packer.kill()
+    fresh = pack_tree(image_tree, tmp_path / "fresh", shard_bytes=9000 if overwrite else 14000)
+    assert digests(out) == digests(fresh)

@@ -1,0 +1,184 @@
+"""Who trains in a run's folder: one process at a time, found without a clock that all share.
+
+Each that takes the folder writes the next number below ``.owner/``, which a store lets only one do;
+the highest number owns. Its file beats while the process lives. On the same host a dead process is
+known at once; of another host's only a beat can tell, so whoever comes waits for one.
+"""
+
+import json
+import logging
+import os
+import secrets
+import socket
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from rsdl.core.errors import InputError, RsdlError, StorageError
+from rsdl.storage.store import Store
+
+logger = logging.getLogger(__name__)
+
+FOLDER = ".owner/"
+BEAT_S = 10.0
+PATIENCE_S = 35.0
+
+
+class OwnedError(InputError):
+    """Another process trains in the run's folder."""
+
+
+class Owner:
+    """This process's claim on a run's folder.
+
+    Args:
+        store: The run's folder.
+        number: What this process has written below ``.owner/``.
+        beat_s: Seconds between two beats.
+    """
+
+    def __init__(self, store: Store, number: int, page: dict[str, Any], beat_s: float) -> None:
+        self._store, self._number, self._page = store, number, page
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._beat, args=(beat_s,), daemon=True)
+        self._thread.start()
+
+    def check(self) -> None:
+        """Raise if another has taken the folder, as while this process was suspended.
+
+        Raises:
+            OwnedError: Naming who.
+        """
+        newest = _newest(self._store)
+        if newest > self._number:
+            who = _name(_read(self._store, newest))
+            raise OwnedError(self._store.url, f"was taken over by {who}", "leave it to that one")
+
+    def release(self) -> None:
+        """Let another have the folder; the number stays, so that none is given twice."""
+        self._closing.set()
+        self._thread.join(BEAT_S)
+        with suppress(RsdlError):
+            if _newest(self._store) == self._number:
+                self._write({**self._page, "released": True})
+
+    def _beat(self, beat_s: float) -> None:
+        while not self._closing.wait(beat_s):
+            self._page = {**self._page, "beat": self._page["beat"] + 1}
+            with suppress(RsdlError):  # the next checkpoint says what ails the store
+                if _newest(self._store) == self._number:
+                    self._write(self._page)
+
+    def _write(self, page: dict[str, Any]) -> None:
+        self._store.write(_file(self._number), json.dumps(page).encode())
+
+
+def own(store: Store, *, beat_s: float = BEAT_S, patience_s: float = PATIENCE_S) -> Owner:
+    """Take a run's folder, after waiting for a sign of its owner where none can be asked.
+
+    Args:
+        store: The run's folder.
+        beat_s: Seconds between two beats of ours.
+        patience_s: Seconds without a beat after which an owner on another host is held for dead.
+
+    Raises:
+        OwnedError: If another process trains there.
+    """
+    newest = _newest(store)
+    if newest:
+        _wait_for(store, newest, patience_s)
+    page = {**_describe(os.getpid()), "token": secrets.token_hex(8), "beat": 0}
+    page["since"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    if not store.write_once(_file(newest + 1), json.dumps(page).encode()):
+        raise _owned(store, _read(store, newest + 1))
+    if (now := _newest(store)) != newest + 1:  # others have come and gone since we looked
+        raise _owned(store, _read(store, now))
+    owner = Owner(store, newest + 1, page, beat_s)
+    for entry in list(store.list(FOLDER)):
+        if entry.name < _file(newest + 1):
+            store.delete(entry.name)
+    return owner
+
+
+def _wait_for(store: Store, number: int, patience_s: float) -> None:
+    """Return once an owner is gone.
+
+    Raises:
+        OwnedError: If it lives.
+    """
+    first = _read(store, number)
+    if first is None or first.get("released"):
+        return
+    here = _describe(os.getpid())
+    if first.get("place") == here["place"]:
+        if first["started"] is None or _describe(first["pid"])["started"] == first["started"]:
+            raise _owned(store, first)
+        return
+    logger.warning(
+        "%s: waiting for up to %.0f s whether %s still trains it", store.url, patience_s,
+        _name(first),
+    )  # fmt: skip
+    end, moved = time.monotonic() + patience_s, False
+    while time.monotonic() < end:
+        time.sleep(min(1.0, patience_s / 10))
+        page = _read(store, number)
+        if page is None or page.get("released"):
+            return
+        moved = page != first
+    if moved:
+        raise _owned(store, first)
+
+
+def _owned(store: Store, page: dict[str, Any] | None) -> OwnedError:
+    since = f" since {page['since']}" if page else ""
+    return OwnedError(
+        store.url,
+        f"is being trained by {_name(page)}{since}",
+        "stop that one, or choose another name",
+    )
+
+
+def _describe(pid: int) -> dict[str, Any]:
+    """Return what tells a process of this host from every other; ``started`` is that of a living.
+
+    A place is a host since it was booted, and the container in it: elsewhere a number means another
+    process.
+    """
+    started: str | None = None
+    with suppress(OSError, IndexError):
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        started = fields[19] if fields[0] not in "ZX" else None
+    place = socket.gethostname()
+    with suppress(OSError):
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        place = f"{place} {boot} {os.readlink('/proc/self/ns/pid')}"
+    return {"host": socket.gethostname(), "pid": pid, "started": started, "place": place}
+
+
+def _newest(store: Store) -> int:
+    names = [entry.name[len(FOLDER) :] for entry in store.list(FOLDER)]
+    return max((int(name) for name in names if name.isdecimal()), default=0)
+
+
+def _read(store: Store, number: int) -> dict[str, Any] | None:
+    if store.size(_file(number)) is None:
+        return None
+    try:
+        page: dict[str, Any] = json.loads(store.read(_file(number)))
+    except StorageError:
+        if store.size(_file(number)) is not None:
+            raise
+        return None  # a newer owner has just swept it away
+    except ValueError:  # no owner has written that
+        return None
+    return page
+
+
+def _file(number: int) -> str:
+    return f"{FOLDER}{number:08d}"
+
+
+def _name(page: dict[str, Any] | None) -> str:
+    return f"{page['host']}:{page['pid']}" if page else "another process"
