@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from rsdl import __version__
 from rsdl.core.batch import Tally
 from rsdl.core.errors import DataError
+from rsdl.core.versions import newer_error
 from rsdl.storage.connect import join
 from rsdl.storage.store import Store
 from rsdl.train.history import Row, format_rows, parse_rows
@@ -36,7 +37,7 @@ PACKAGES = ("torch", "torchvision", "timm", "pytorch-lightning", "numpy", "raste
 class RunRecord(BaseModel):
     """What a report wants to know of a run; see DESIGN: contract "a run"."""
 
-    model_config = ConfigDict(extra="ignore", validate_assignment=True)
+    model_config = ConfigDict(extra="forbid", validate_assignment=True)
 
     format: Literal[1] = 1
     name: str
@@ -113,8 +114,11 @@ class RunFolder:
         try:
             return RunRecord.model_validate_json(self.store.read(RECORD))
         except ValidationError as error:
+            where = join(self.store.url, RECORD)
+            if (newer := newer_error(error, where, reads=1)) is not None:
+                raise newer from error
             raise DataError(
-                join(self.store.url, RECORD),
+                where,
                 f"is not a run record of format 1: {error.errors()[0]['msg']}",
                 "restore it, or start again with --restart",
             ) from error

@@ -11,7 +11,7 @@ import torch
 from rsdl.core.batch import Batch, Tally
 from rsdl.core.world import sum_over_ranks
 from rsdl.data.module import DataModule
-from rsdl.train.checkpoint import BEST, STATE, state_of
+from rsdl.train.checkpoint import BEST, FORMAT, STATE, state_of
 from rsdl.train.history import Row, has_stalled, rows_before, summarize_validations
 from rsdl.train.ledger import close_ledger
 from rsdl.train.module import TrainingModule
@@ -71,6 +71,7 @@ class Recorder(pl.Callback):
         self._finish_row(trainer, pl_module)
         sums = pl_module.take_losses(pl_module.read_losses(), trainer.global_step)
         checkpoint[STATE] = {
+            "format": FORMAT,
             "position": asdict(self.position),
             "tally": asdict(self._total(trainer)),
             "train_sums": list(sums),

@@ -27,7 +27,7 @@ def test_a_record_reads_back(tmp_path: Path):
     assert folder.read_record() == written
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[]", '{"format": 2}', "\x00"])
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"format": 0}', "\x00"])
 def test_a_damaged_record_is_named(text: str, tmp_path: Path):
     (tmp_path / "run.json").write_text(text)
     with pytest.raises(DataError, match=r"run\.json: is not a run record of format 1"):
