@@ -20,6 +20,7 @@ from rsdl.core.errors import DataError
 from rsdl.core.versions import newer_error
 
 REPORT = "report.json"
+TTA_REPORT = "report-tta.json"  # never in the place of the plain result
 
 
 def _finite(value: object) -> object:

@@ -16,11 +16,22 @@ from rsdl.evaluate.result import Evaluation
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One run to compare: ``run.json``, ``report.json`` if there is one, and ``metrics.csv``."""
+    """One run to compare.
+
+    Attributes:
+        run: ``run.json``.
+        evaluation: ``report.json``, if there is one.
+        history: ``metrics.csv``.
+        tta: ``report-tta.json``, if there is one; it competes with nothing.
+        recipe: Names everything that decides the result but the seed; runs of one recipe differ by
+            chance alone. Empty where it is not known.
+    """
 
     run: Mapping[str, Any]
     evaluation: Evaluation | None = None
     history: History = ()
+    tta: Evaluation | None = None
+    recipe: str = ""
 
 
 @dataclass(frozen=True, slots=True)

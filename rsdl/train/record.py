@@ -77,11 +77,20 @@ class RunRecord(BaseModel):
     ledger: list[LedgerEntry] = Field(default_factory=list)
     environment: dict[str, str] = Field(default_factory=dict)
 
-    def add_work(self, tally: Tally, world_size: int) -> None:
-        """Count samples and bytes that were read; every rank reads as many as this one."""
-        self.samples_read += tally.delivered * world_size
-        self.bytes_encoded += tally.encoded_bytes * world_size
-        self.bytes_decoded += tally.decoded_bytes * world_size
+    @property
+    def work(self) -> Tally:
+        """Samples and bytes that were read so far."""
+        return Tally(
+            delivered=self.samples_read,
+            encoded_bytes=self.bytes_encoded,
+            decoded_bytes=self.bytes_decoded,
+        )
+
+    def set_work(self, tally: Tally) -> None:
+        """Say how many samples and bytes were read so far, over all ranks and resumes."""
+        self.samples_read = tally.delivered
+        self.bytes_encoded = tally.encoded_bytes
+        self.bytes_decoded = tally.decoded_bytes
 
     def add_time(self, passed_s: float) -> None:
         """Count seconds of all devices, for the type that they are."""

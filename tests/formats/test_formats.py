@@ -14,7 +14,7 @@ import yaml
 
 from rsdl.commands import data
 from rsdl.commands.evaluate import evaluate
-from rsdl.commands.report import report
+from rsdl.commands.report import read_entry, report
 from rsdl.commands.session import check_same_run
 from rsdl.config.load import load_config
 from rsdl.config.run import flatten
@@ -118,6 +118,25 @@ def test_an_old_run_is_evaluated_to_its_old_numbers_and_reported(old: Path):
     after = parse_evaluation((old / "runs/completed/report.json").read_bytes(), "report.json")
     assert after.metrics["oa"] == before.metrics["oa"]
     assert after.confusion == before.confusion
+
+
+def test_test_time_augmentation_is_kept_beside_the_plain_result(old: Path):
+    run = old / "runs/completed"
+    before = (run / "report.json").read_bytes()
+    assert evaluate("runs/completed", tta=True) == 0
+    assert (run / "report.json").read_bytes() == before
+    turned = parse_evaluation((run / "report-tta.json").read_bytes(), "report-tta.json")
+    assert turned.tta and turned.num_samples == 9
+    page = (run / "report.html").read_text()
+    assert "Overall accuracy (test)" in page and "Overall accuracy with TTA (test)" in page
+    entry = read_entry(RunFolder(connect("runs/completed")))
+    assert entry.evaluation is not None and not entry.evaluation.tta
+    assert entry.tta == turned
+    # Before, --tta took the place of the plain result: it is known by what it says of itself.
+    (run / "report.json").write_bytes((run / "report-tta.json").read_bytes())
+    (run / "report-tta.json").unlink()
+    entry = read_entry(RunFolder(connect("runs/completed")))
+    assert entry.evaluation is None and entry.tta == turned
 
 
 def test_an_old_completed_run_is_known_to_be_completed(old: Path):

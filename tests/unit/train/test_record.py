@@ -52,10 +52,10 @@ def test_clearing_takes_what_a_run_left_and_nothing_else(tmp_path: Path):
     assert left == ["data/manifest.json", "notes.txt"]
 
 
-def test_work_is_counted_for_all_ranks():
+def test_work_is_what_was_counted():
     counted = record()
-    counted.add_work(Tally(delivered=3, encoded_bytes=10, decoded_bytes=100), world_size=2)
-    counted.add_work(Tally(delivered=1, encoded_bytes=5, decoded_bytes=50), world_size=2)
+    counted.set_work(Tally(delivered=6, encoded_bytes=20, decoded_bytes=200, padded=9))
+    counted.set_work(counted.work + Tally(delivered=2, encoded_bytes=10, decoded_bytes=100))
     assert (counted.samples_read, counted.bytes_encoded, counted.bytes_decoded) == (8, 30, 300)
 
 
