@@ -63,7 +63,7 @@ def _scatter(
                 y=y.place(s.oa or 0.0),
                 name=s.architecture,
                 style=architectures.index(s.architecture),
-                value=f"{units.percent(s.oa, 2)}{f' ({s.spread})' if s.spread else ''} at {cost:.3g} {x_label.lower()}",
+                value=f"{_score(s)} at {cost:.3g} {x_label.lower()}",
                 hollow=s.status != "completed",
             )
             for s, cost in priced
@@ -73,6 +73,10 @@ def _scatter(
     final = [(cost, s.oa or 0.0) for s, cost in priced if s.status == "completed"]
     steps = [(x.place(cost), y.place(score)) for cost, score in find_front(final)]
     return Plot(title, summary, x, y, x_label, points=points, front=_stairs(steps))
+
+
+def _score(result: Result) -> str:
+    return f"{units.percent(result.oa, 2)}{f' ({result.spread})' if result.spread else ''}"
 
 
 def find_front(pairs: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
