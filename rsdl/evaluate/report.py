@@ -44,7 +44,7 @@ def render_report(
         run=run,
         status=facts.status_of(run),
         evaluation=evaluation,
-        quality=_quality(facts.headline(run, evaluation), evaluation) + _augmented(tta),
+        quality=_quality(facts.headline(run, evaluation), evaluation, tta),
         effort=_effort(run),
         device=facts.device(run),
         verdict=_verdict(evaluation),
@@ -60,7 +60,9 @@ def render_report(
     )
 
 
-def _quality(head: facts.Headline, evaluation: Evaluation | None) -> list[Tile]:
+def _quality(
+    head: facts.Headline, evaluation: Evaluation | None, tta: Evaluation | None
+) -> list[Tile]:
     metrics = head.metrics
     interval = head.note
     oa = units.number(metrics.get("oa"))
@@ -68,6 +70,8 @@ def _quality(head: facts.Headline, evaluation: Evaluation | None) -> list[Tile]:
         trials = evaluation.num_samples
         low, high = wilson_interval(round(oa * trials), trials)
         interval = f"95% interval {100 * low:.1f} to {100 * high:.1f}%"
+    if tta is not None:
+        interval += f"; {units.percent(tta.metrics.get('oa'))} with TTA ({tta.split})"
     return [
         Tile(_on("Overall accuracy", head.basis), units.percent(oa), interval),
         Tile("Kappa", units.decimal(metrics.get("kappa")), "agreement beyond chance"),
@@ -85,14 +89,6 @@ def _quality(head: facts.Headline, evaluation: Evaluation | None) -> list[Tile]:
 
 def _on(label: str, split: str | None) -> str:
     return f"{label} ({split})" if split else label
-
-
-def _augmented(tta: Evaluation | None) -> list[Tile]:
-    """Return the accuracy under test-time augmentation, beside the plain one."""
-    if tta is None:
-        return []
-    label = f"Overall accuracy with TTA ({tta.split})"
-    return [Tile(label, units.percent(tta.metrics.get("oa")), "mean of the 8 symmetries")]
 
 
 def _images(evaluation: Evaluation | None) -> Tile:

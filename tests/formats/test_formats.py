@@ -128,7 +128,7 @@ def test_test_time_augmentation_is_kept_beside_the_plain_result(old: Path):
     turned = parse_evaluation((run / "report-tta.json").read_bytes(), "report-tta.json")
     assert turned.tta and turned.num_samples == 9
     page = (run / "report.html").read_text()
-    assert "Overall accuracy (test)" in page and "Overall accuracy with TTA (test)" in page
+    assert "Overall accuracy (test)" in page and "; 66.7% with TTA (test)" in page
     entry = read_entry(RunFolder(connect("runs/completed")))
     assert entry.evaluation is not None and not entry.evaluation.tta
     assert entry.tta == turned
