@@ -124,7 +124,7 @@ class SweepView:
 
     def _table(self, at_work: Mapping[str, str]) -> Table:
         table = Table(box=None, pad_edge=False)
-        for head in ("on", "run", "epoch", "val OA"):
+        for head in ("on", "run", "epoch", "OA(val)"):
             table.add_column(head)
         for name, place in at_work.items():
             record = self._read(name)
