@@ -89,7 +89,8 @@ def sweep_status(
     """Show where every run stands, by the cluster and by its record, and what is left to train.
 
     Either is enough: the cluster alone, or RUNS_URL alone, without kubectl. "left" is training time
-    at the pace so far, OA the best so far; "stale" says running, but nobody is at it.
+    at the pace so far, OA(val) the best validation so far; "stale" says running, but nobody is
+    at it.
     """
     from rsdl.commands.sweep.scope import Choice
     from rsdl.commands.sweep.status import View, status

@@ -212,7 +212,9 @@ def read_meta(data: SplitData, reader: ShardReader, sample: int) -> dict[str, An
 
 def summary_table(evaluation: Evaluation) -> Table:
     """Return the numbers for the terminal."""
-    table = Table(title=f"{evaluation.run}: {evaluation.split}, {evaluation.num_samples} images")
+    how = ", test-time augmentation" if evaluation.tta else ""
+    title = f"{evaluation.run}: {evaluation.split}, {evaluation.num_samples} images{how}"
+    table = Table(title=title)
     table.add_column("metric")
     table.add_column("value", justify="right")
     for name, value in evaluation.metrics.items():

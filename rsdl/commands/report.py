@@ -1,15 +1,18 @@
 """``rsdl report``: pages for people, from what runs have recorded."""
 
+import json
 import sys
 from collections.abc import Sequence
 from typing import Any
 
+import yaml
 from rich.console import Console
 
-from rsdl.core.errors import DataError
+from rsdl.config.load import validate
+from rsdl.core.errors import ConfigErrors, DataError
 from rsdl.evaluate.comparison import Entry, render_comparison
 from rsdl.evaluate.report import render_report
-from rsdl.evaluate.result import REPORT, Evaluation, parse_evaluation
+from rsdl.evaluate.result import REPORT, TTA_REPORT, Evaluation, parse_evaluation
 from rsdl.storage.connect import connect, join
 from rsdl.train.record import CONFIG, RunFolder, RunRecord
 from rsdl.train.record import REPORT as PAGE
@@ -62,14 +65,13 @@ def write_report(
     """
     store = folder.store
     if evaluation is not None:
-        store.write(REPORT, (evaluation.model_dump_json(indent=1) + "\n").encode())
-    else:
-        evaluation = read_evaluation(folder)
+        name = TTA_REPORT if evaluation.tta else REPORT
+        store.write(name, (evaluation.model_dump_json(indent=1) + "\n").encode())
     config = store.read(CONFIG).decode() if store.size(CONFIG) is not None else ""
     run = read_run(folder) if record is None else record.model_dump(mode="json")
     page = render_report(
-        evaluation=evaluation, run=run, history=folder.read_history(),
-        config_yaml=config,
+        evaluation=read_evaluation(folder), tta=read_evaluation(folder, tta=True), run=run,
+        history=folder.read_history(), config_yaml=config,
     )  # fmt: skip
     store.write(PAGE, page.encode())
     return join(store.url, PAGE)
@@ -77,7 +79,26 @@ def write_report(
 
 def read_entry(folder: RunFolder) -> Entry:
     """Return what a comparison needs of a run."""
-    return Entry(read_run(folder), read_evaluation(folder), folder.read_history())
+    return Entry(
+        read_run(folder),
+        read_evaluation(folder),
+        folder.read_history(),
+        read_evaluation(folder, tta=True),
+        read_recipe(folder),
+    )
+
+
+def read_recipe(folder: RunFolder) -> str:
+    """Return the name of what decides the run's result but its seed; empty without a config."""
+    if folder.store.size(CONFIG) is None:
+        return ""
+    try:
+        config = validate(yaml.safe_load(folder.store.read(CONFIG)))
+    except (ConfigErrors, yaml.YAMLError):
+        return ""
+    leaves = config.identity()
+    del leaves["name"], leaves["seed"]
+    return json.dumps(leaves, sort_keys=True)
 
 
 def read_run(folder: RunFolder) -> dict[str, Any]:
@@ -88,8 +109,13 @@ def read_run(folder: RunFolder) -> dict[str, Any]:
     return record.model_dump(mode="json")
 
 
-def read_evaluation(folder: RunFolder) -> Evaluation | None:
-    """Return the run's last evaluation, if it has one."""
-    if folder.store.size(REPORT) is None:
-        return None
-    return parse_evaluation(folder.store.read(REPORT), join(folder.store.url, REPORT))
+def read_evaluation(folder: RunFolder, *, tta: bool = False) -> Evaluation | None:
+    """Return the run's last evaluation, plain or with test-time augmentation, if it has one."""
+    # Releases before 0.1.0 put the augmented result in the place of the plain one.
+    for name in (TTA_REPORT, REPORT) if tta else (REPORT,):
+        if folder.store.size(name) is None:
+            continue
+        found = parse_evaluation(folder.store.read(name), join(folder.store.url, name))
+        if found.tta == tta:
+            return found
+    return None

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -12,12 +13,15 @@ from torch import nn
 
 from rsdl.commands.network import build_module, build_network
 from rsdl.commands.ranks import Ranks
-from rsdl.config.run import RunConfig, flatten
-from rsdl.core.errors import ConfigError
+from rsdl.config.load import validate
+from rsdl.config.run import RunConfig
+from rsdl.core.errors import ConfigError, ConfigErrors, DataError
+from rsdl.core.versions import unknown_names
 from rsdl.core.world import is_main
 from rsdl.data.dataset import DataSet
 from rsdl.data.module import DataModule
 from rsdl.models.catalog import find_timm_name
+from rsdl.storage.connect import join
 from rsdl.train.checkpoint import LAST
 from rsdl.train.checkpointer import Checkpointer
 from rsdl.train.events import EventSender, event_folder
@@ -58,24 +62,51 @@ class Session:
 def check_same_run(config: RunConfig, record: RunRecord, folder: RunFolder) -> None:
     """Refuse to go on with a run under another config.
 
+    The digest says that nothing has changed. Where it differs, the configs are compared key by key:
+    a release that has more keys than the one that began the run gives another digest to the same.
+
     Raises:
         ConfigError: Naming what changed.
     """
     if record.config_digest == config.digest:
         return
-    changes = ["the code or the defaults"]
-    if folder.store.size(CONFIG) is not None:
-        old, new = flatten(yaml.safe_load(folder.store.read(CONFIG))), config.identity()
+    if folder.store.size(CONFIG) is None:
+        changes = [f"which one is not known, as {CONFIG} is gone"]
+    else:
+        # What the run's release did not know yet is at the default, which is what it did.
+        old, new = read_identity(folder), config.identity()
+        keys = dict.fromkeys([*new, *old])
         changes = [
-            f"{key} {old.get(key)} -> {value}"
-            for key, value in new.items()
-            if old.get(key) != value
-        ] or changes
+            f"{key} {old.get(key)} -> {new.get(key)}"
+            for key in keys
+            if old.get(key) != new.get(key)
+        ]
+    if not changes:
+        return
     raise ConfigError(
         folder.store.url,
         f"holds a run with another config: {', '.join(changes)}",
         "give it another name=..., or begin anew with --restart",
     )
+
+
+def read_identity(folder: RunFolder) -> dict[str, Any]:
+    """Return what decides the result of a run that is there, by path.
+
+    Raises:
+        DataError: If its config is not one that this release reads.
+    """
+    where = join(folder.store.url, CONFIG)
+    try:
+        return validate(yaml.safe_load(folder.store.read(CONFIG))).identity()
+    except ConfigErrors as error:
+        unknown = [one.where for one in error.errors if one.problem == "unknown field"]
+        if unknown:
+            raise unknown_names(where, "field", unknown) from error
+        problem = f"is no config of a run: {error.errors[0]}"
+        raise DataError(where, problem, "restore it, or begin anew with --restart") from error
+    except yaml.YAMLError as error:
+        raise DataError(where, "is not YAML", "restore it, or begin anew with --restart") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +158,7 @@ def open_session(
     module.num_steps = min(config.trainer.max_steps or total, total)
     record = known or new_record(config, dataset, network)
     record.resumes += known is not None
+    record.config_digest = config.digest
     record.status, record.reason = "running", ""
     recorder = Recorder(
         folder,

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsdl.core.errors import DataError
+from rsdl.core.versions import unknown_names
 from rsdl.data.manifest import Split
 from rsdl.data.sample import EXTENSIONS
 
@@ -181,6 +182,8 @@ def open_index(path: Path, split: Split, where: str) -> Index:
     except (ValueError, EOFError, OSError) as error:
         raise DataError(where, "is not a readable index", "pack or index the data again") from error
     remedy = 'run "rsdl data verify", then pack or index the data again'
+    if unknown := _unknown_columns(rows.dtype):
+        raise unknown_names(where, "column", unknown)
     if not isinstance(rows, np.ndarray) or rows.ndim != 1 or not _is_record(rows.dtype):
         raise DataError(where, "is not an index of samples", remedy)
     if len(rows) != split.samples:
@@ -189,6 +192,12 @@ def open_index(path: Path, split: Split, where: str) -> Index:
     sizes = np.array([shard.samples for shard in split.shards], dtype=np.int64)
     shards = split.shards
     return Index(rows, sizes, [s.name for s in shards], [s.sha256 for s in shards])
+
+
+def _unknown_columns(dtype: np.dtype[Any]) -> list[str]:
+    """Return what a newer release has added to an index; nothing where it is no index."""
+    given, known = dtype.names or (), record_type(1).names or ()
+    return [name for name in given if name not in known] if {*known} <= {*given} else []
 
 
 def _is_record(dtype: np.dtype[Any]) -> bool:

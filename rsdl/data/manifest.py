@@ -5,11 +5,21 @@ it may trust that every shard and index it names is complete.
 """
 
 import hashlib
+from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    PrivateAttr,
+    ValidationError,
+    model_validator,
+)
 
 from rsdl.core.errors import DataError
+from rsdl.core.versions import newer_error
 from rsdl.storage.connect import join
 from rsdl.storage.store import Store
 
@@ -19,7 +29,7 @@ Dtype = Literal["uint8", "uint16", "float32"]
 
 
 class _Page(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class File(_Page):
@@ -74,6 +84,20 @@ class Manifest(_Page):
     provenance: dict[str, JsonValue]
     splits: dict[str, Split]
 
+    _digest: str = PrivateAttr("")
+
+    def model_post_init(self, context: object) -> None:
+        """Name a page that is going to be written by what will be stored."""
+        self._digest = hashlib.sha256(self.to_json()).hexdigest()
+
+    def model_copy(
+        self, *, update: Mapping[str, Any] | None = None, deep: bool = False
+    ) -> "Manifest":
+        """Return a copy, which is another data set where a field is."""
+        copied = super().model_copy(update=update, deep=deep)
+        copied.model_post_init(None)
+        return copied
+
     @model_validator(mode="after")
     def _lengths_agree(self) -> "Manifest":
         if not len(self.mean) == len(self.std) == len(self.bands):
@@ -88,8 +112,8 @@ class Manifest(_Page):
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the stored page: names this very data set."""
-        return hashlib.sha256(self.to_json()).hexdigest()
+        """SHA-256 of the stored bytes: names this very data set, whichever release reads it."""
+        return self._digest
 
     def split(self, name: str, *, where: str = "split") -> Split:
         """Return a split by name.
@@ -129,10 +153,14 @@ def load_manifest(store: Store, *, where: str = "URL") -> Manifest:
 def parse_manifest(data: bytes, where: str) -> Manifest:
     """Return the manifest in ``data``; ``where`` names it in errors."""
     try:
-        return Manifest.model_validate_json(data)
+        manifest = Manifest.model_validate_json(data)
     except ValidationError as error:
+        if (newer := newer_error(error, where, reads=FORMAT)) is not None:
+            raise newer from error
         first: dict[str, Any] = dict(error.errors()[0])
         place = ".".join(str(part) for part in first["loc"]) or "JSON"
         raise DataError(
             where, f"not a manifest of format {FORMAT}: {place}: {first['msg']}", "pack again"
         ) from error
+    manifest._digest = hashlib.sha256(data).hexdigest()
+    return manifest

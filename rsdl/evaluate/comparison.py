@@ -5,8 +5,9 @@ from collections.abc import Sequence
 
 from rsdl.evaluate import units
 from rsdl.evaluate.costs import cost_plots, curve_plots
+from rsdl.evaluate.leaderboard import board_of, column_of
 from rsdl.evaluate.page import render_page
-from rsdl.evaluate.standings import Entry, Standing, board_of, column_of, standing_of
+from rsdl.evaluate.standings import Entry, Standing, standing_of
 
 __all__ = ["Entry", "column_of", "render_comparison", "standing_of"]
 

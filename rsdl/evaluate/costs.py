@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from rsdl.evaluate import units
 from rsdl.evaluate.curves import History, line_plot, time_axis
+from rsdl.evaluate.leaderboard import Board
 from rsdl.evaluate.plot import (
     BOTTOM,
     LEFT,
@@ -17,12 +18,14 @@ from rsdl.evaluate.plot import (
     share_axis,
     thin,
 )
-from rsdl.evaluate.standings import Board, Standing
+from rsdl.evaluate.seeds import Result, results_of
+from rsdl.evaluate.standings import Standing
 
 
 def cost_plots(standings: Sequence[Standing], board: Board) -> list[Plot]:
     """Return accuracy by device hours and by parameters, for each data set."""
     plots = []
+    results = results_of(standings)
     for name, label, key, scale in (
         ("device hours", "Device hours", "device_s", 3600.0),
         ("parameters", "Parameters (millions)", "parameters", 1e6),
@@ -30,11 +33,11 @@ def cost_plots(standings: Sequence[Standing], board: Board) -> list[Plot]:
         for column in board.columns:
             priced = [
                 (s, cost / scale)
-                for s in standings
+                for s in results
                 if s.dataset == column.dataset
                 and s.oa is not None
                 and s.head.basis == (column.basis or s.head.basis)
-                and (cost := units.number(s.entry.run.get(key))) is not None
+                and (cost := s.cost(key)) is not None
                 and cost > 0
             ]
             if priced:
@@ -46,7 +49,7 @@ def cost_plots(standings: Sequence[Standing], board: Board) -> list[Plot]:
 def _scatter(
     title: str,
     x_label: str,
-    priced: Sequence[tuple[Standing, float]],
+    priced: Sequence[tuple[Result, float]],
     architectures: Sequence[str],
 ) -> Plot:
     costs = [cost for _, cost in priced]
@@ -60,7 +63,7 @@ def _scatter(
                 y=y.place(s.oa or 0.0),
                 name=s.architecture,
                 style=architectures.index(s.architecture),
-                value=f"{units.percent(s.oa, 2)} at {cost:.3g} {x_label.lower()}",
+                value=f"{_score(s)} at {cost:.3g} {x_label.lower()}",
                 hollow=s.status != "completed",
             )
             for s, cost in priced
@@ -70,6 +73,10 @@ def _scatter(
     final = [(cost, s.oa or 0.0) for s, cost in priced if s.status == "completed"]
     steps = [(x.place(cost), y.place(score)) for cost, score in find_front(final)]
     return Plot(title, summary, x, y, x_label, points=points, front=_stairs(steps))
+
+
+def _score(result: Result) -> str:
+    return f"{units.percent(result.oa, 2)}{f' ({result.spread})' if result.spread else ''}"
 
 
 def find_front(pairs: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:

@@ -44,7 +44,7 @@ def run_curves(history: History) -> list[Plot]:
             lambda value: percent(value, 0),
             False,
         ),
-        ("Learning rate", {"learning rate": "lr"}, scientific, True),
+        ("Learning rate", _rates(history), scientific, True),
     )
     plots = []
     for title, columns, word, from_zero in wanted:
@@ -52,6 +52,16 @@ def run_curves(history: History) -> list[Plot]:
         if named:
             plots.append(line_plot(title, named, x_label, word=word, from_zero=from_zero))
     return plots
+
+
+def _rates(history: History) -> dict[str, str]:
+    """Return the rate of the head, with the range over all weights where there is one."""
+    ranged = any(row.get("lr_min") != row.get("lr_max") for row in history)
+    return (
+        {"head": "lr", "lowest": "lr_min", "highest": "lr_max"}
+        if ranged
+        else {"learning rate": "lr"}
+    )
 
 
 def line_plot(

@@ -25,6 +25,7 @@ class Tile:
 def render_report(
     *,
     evaluation: Evaluation | None,
+    tta: Evaluation | None = None,
     run: Mapping[str, Any],
     history: History,
     config_yaml: str,
@@ -33,6 +34,7 @@ def render_report(
 
     Args:
         evaluation: Content of ``report.json``; ``None`` before the first evaluation.
+        tta: Content of ``report-tta.json``, if there is one.
         run: Content of ``run.json``; missing keys are shown as dashes.
         history: Rows of ``metrics.csv``, column to value; may be empty.
         config_yaml: The resolved configuration.
@@ -42,7 +44,7 @@ def render_report(
         run=run,
         status=facts.status_of(run),
         evaluation=evaluation,
-        quality=_quality(facts.headline(run, evaluation), evaluation),
+        quality=_quality(facts.headline(run, evaluation), evaluation, tta),
         effort=_effort(run),
         device=facts.device(run),
         verdict=_verdict(evaluation),
@@ -58,7 +60,9 @@ def render_report(
     )
 
 
-def _quality(head: facts.Headline, evaluation: Evaluation | None) -> list[Tile]:
+def _quality(
+    head: facts.Headline, evaluation: Evaluation | None, tta: Evaluation | None
+) -> list[Tile]:
     metrics = head.metrics
     interval = head.note
     oa = units.number(metrics.get("oa"))
@@ -66,8 +70,10 @@ def _quality(head: facts.Headline, evaluation: Evaluation | None) -> list[Tile]:
         trials = evaluation.num_samples
         low, high = wilson_interval(round(oa * trials), trials)
         interval = f"95% interval {100 * low:.1f} to {100 * high:.1f}%"
+    if tta is not None:
+        interval += f"; {units.percent(tta.metrics.get('oa'))} with TTA ({tta.split})"
     return [
-        Tile("Overall accuracy", units.percent(oa), interval),
+        Tile(_on("Overall accuracy", head.basis), units.percent(oa), interval),
         Tile("Kappa", units.decimal(metrics.get("kappa")), "agreement beyond chance"),
         Tile("Macro F1", units.percent(metrics.get("macro_f1")), "mean over classes"),
         Tile(
@@ -81,12 +87,16 @@ def _quality(head: facts.Headline, evaluation: Evaluation | None) -> list[Tile]:
     ]
 
 
+def _on(label: str, split: str | None) -> str:
+    return f"{label} ({split})" if split else label
+
+
 def _images(evaluation: Evaluation | None) -> Tile:
     if evaluation is None:
         return Tile("Images evaluated", units.DASH)
     skipped = evaluation.num_skipped
     note = f"{skipped:,} more could not be decoded" if skipped else "none skipped"
-    return Tile("Images evaluated", f"{evaluation.num_samples:,}", note)
+    return Tile(f"Images evaluated ({evaluation.split})", f"{evaluation.num_samples:,}", note)
 
 
 def _effort(run: Mapping[str, Any]) -> list[Tile]:

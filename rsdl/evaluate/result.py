@@ -17,8 +17,10 @@ from pydantic import (
 )
 
 from rsdl.core.errors import DataError
+from rsdl.core.versions import newer_error
 
 REPORT = "report.json"
+TTA_REPORT = "report-tta.json"  # never in the place of the plain result
 
 
 def _finite(value: object) -> object:
@@ -30,7 +32,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class _Page(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class ClassScores(_Page):
@@ -150,6 +152,8 @@ def parse_evaluation(data: bytes, where: str) -> Evaluation:
     try:
         return Evaluation.model_validate_json(data)
     except ValidationError as error:
+        if (newer := newer_error(error, where, reads=1)) is not None:
+            raise newer from error
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"])) or "the page"
         raise DataError(

@@ -11,8 +11,9 @@ from math import fsum
 
 from rsdl.evaluate import units
 from rsdl.evaluate.costs import cost_plots, curve_plots
+from rsdl.evaluate.leaderboard import Board, board_of
 from rsdl.evaluate.page import render_page
-from rsdl.evaluate.standings import Board, Entry, Standing, board_of, is_final, standing_of
+from rsdl.evaluate.standings import Entry, Standing, standing_of
 from rsdl.evaluate.tables import csv_table, latex_table
 from rsdl.evaluate.totals import Machine, Number, machines_of, numbers_of
 
@@ -89,12 +90,12 @@ def render_study(study: Study) -> str:
 
 
 def mean_accuracy(board: Board, architecture: str) -> float | None:
-    """Return the mean over all data sets of the best completed run; ``None`` if one is missing."""
+    """Return the mean over all data sets; ``None`` if one is missing, or has several recipes."""
     scores = []
     for column in board.columns:
         runs = board.cells[(architecture, column.dataset)]
-        fit = [s.oa for s, _ in runs if is_final(s) and s.head.basis == column.basis]
-        scores += fit[:1]
+        fit = [r.oa for r, _ in runs if r.final and r.head.basis == column.basis]
+        scores += fit if len(fit) == 1 else []
     known = [score for score in scores if score is not None]
     return fsum(known) / len(known) if known and len(known) == len(board.columns) else None
 

@@ -11,7 +11,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rsdl.evaluate import units
-from rsdl.evaluate.standings import Board, Standing, is_final
+from rsdl.evaluate.leaderboard import Board
+from rsdl.evaluate.seeds import Result, results_of
+from rsdl.evaluate.standings import Standing
 from rsdl.evaluate.totals import Number, energy_of
 
 _RECORD = (
@@ -29,17 +31,22 @@ _SPECIAL = {
 
 
 def csv_table(standings: Sequence[Standing]) -> str:
-    """Return one row for each run; what is not known is empty."""
+    """Return one row for each run; what is not known is empty.
+
+    ``seeds``, ``oa_mean`` and ``oa_std`` are of all runs that differ from it by their seed alone.
+    """
+    of = {id(s): r for r in results_of(standings) for s in r.runs}
     stream = io.StringIO()
     heads = ["run", "architecture", "dataset", "status", "split", *_METRICS, *_RECORD, "energy_j",
-             "energy_basis"]  # fmt: skip
+             "energy_basis", "seeds", "oa_mean", "oa_std"]  # fmt: skip
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(heads)
     for s in standings:
         metrics = [s.head.metrics.get(name) for name in _METRICS]
         record = [s.entry.run.get(key) for key in _RECORD]
         names = [s.name, s.architecture, s.dataset, s.status, s.head.basis]
-        writer.writerow(map(_inert, [*names, *metrics, *record, *energy_of(s)]))
+        over = [of[id(s)].n, of[id(s)].oa, of[id(s)].std]
+        writer.writerow(map(_inert, [*names, *metrics, *record, *energy_of(s), *over]))
     return stream.getvalue()
 
 
@@ -56,11 +63,13 @@ def latex_table(
     """
     bases = sorted({column.basis for column in board.columns if column.basis})
     splits = " and ".join(bases) or "test"
-    heads = [*(c.dataset for c in board.columns), "Mean", "Params (M)", hours]
+    names = [f"{c.dataset} ({c.basis})" if c.basis else c.dataset for c in board.columns]
+    heads = [*names, "Mean", "Params (M)", hours]
     lines = [
         "% Made by rsdl from run records; needs \\usepackage{booktabs}.",
         *_open(
-            f"Overall accuracy (%) on the {splits} split; the best of each column in bold.",
+            f"Overall accuracy (%) on the {splits} split; the best of each column in bold; "
+            "of several seeds the mean, the standard deviation and their number.",
             "tab:rsdl-accuracy",
             "l" + "r" * len(heads),
         ),
@@ -86,13 +95,19 @@ def _accuracies(board: Board, architecture: str, summary: Any) -> list[str]:  # 
     cells = [escape(architecture)]
     for column in board.columns:
         runs = board.cells[(architecture, column.dataset)]
-        fit = [(s, best) for s, best in runs if is_final(s) and s.head.basis == column.basis]
-        cells.append(_percent(fit[0][0].oa, bold=fit[0][1]) if fit else "--")
+        fit = [_cell(r, best) for r, best in runs if r.final and r.head.basis == column.basis]
+        cells.append(" / ".join(fit) or "--")
     cells.append(_percent(summary.mean, bold=summary.best))
     parameters, hours = summary.parameters, summary.device_s
     cells.append("--" if parameters is None else f"{parameters / 1e6:.1f}")
     cells.append("--" if hours is None else f"{hours / 3600:,.2f}")
     return cells
+
+
+def _cell(result: Result, best: bool) -> str:
+    """Return the accuracy; of several seeds their mean, standard deviation and number."""
+    mean = _percent(result.oa, bold=best)
+    return mean if result.std is None else rf"{mean} $\pm$ {100 * result.std:.2f} ({result.n})"
 
 
 def _percent(share: float | None, *, bold: bool) -> str:

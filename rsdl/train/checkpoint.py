@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Mapping
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,15 +12,20 @@ import torch
 from lightning_fabric.plugins.io.checkpoint_io import CheckpointIO
 from torch import nn
 
+from rsdl.core.batch import Tally
 from rsdl.core.errors import DataError, StorageError
+from rsdl.core.versions import newer_format, unknown_names
 from rsdl.storage.connect import join
 from rsdl.train.outbox import Outbox
+from rsdl.train.position import Position
 from rsdl.train.sharding import shard_state
 from rsdl.train.snapshot import take_snapshot
 
 LAST = "checkpoints/last.ckpt"
 BEST = "checkpoints/best.ckpt"
 STATE = "rsdl"
+FORMAT = 1  # of the part below STATE; checkpoints without one are of the first
+FIELDS = ("format", "position", "tally", "train_sums", "logged")
 
 # What the weights of a TrainingModule begin with.
 NETWORK, AVERAGED = "model.", "averaged.module."
@@ -81,6 +87,14 @@ def state_of(checkpoint: dict[str, Any], where: str) -> dict[str, Any]:
     state = checkpoint.get(STATE)
     if not isinstance(state, dict) or "position" not in state:
         raise DataError(where, "holds no position in the data", "resume from last.ckpt of a run")
+    if (given := state.get("format", FORMAT)) != FORMAT:
+        raise newer_format(where, given, reads=FORMAT)
+    unknown = [name for name in state if name not in FIELDS]
+    for name, kind in (("position", Position), ("tally", Tally)):
+        known = {field.name for field in fields(kind)}
+        unknown += [f"{name}.{key}" for key in state.get(name, ()) if key not in known]
+    if unknown:
+        raise unknown_names(where, "field", unknown)
     return state
 
 

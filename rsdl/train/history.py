@@ -12,9 +12,9 @@ Row = dict[str, float | None]
 Summary = dict[str, float | int | None]
 
 COLUMNS = (
-    "epoch", "step", "samples", "time_s", "lr", "train_loss", "images_per_s", "data_wait_pct",
-    "val_loss", "val_oa", "val_balanced_accuracy", "val_kappa", "val_macro_f1", "val_top5",
-    "val_ece",
+    "epoch", "step", "samples", "time_s", "lr", "lr_min", "lr_max", "train_loss", "images_per_s",
+    "data_wait_pct", "val_loss", "val_oa", "val_balanced_accuracy", "val_kappa", "val_macro_f1",
+    "val_top5", "val_ece",
 )  # fmt: skip
 PREFIX = "val_"
 

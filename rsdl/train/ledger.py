@@ -10,7 +10,7 @@ from rsdl.data.plan import SamplingPlan
 class LedgerEntry(BaseModel):
     """What became of one epoch's samples."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     epoch: int
     split: str

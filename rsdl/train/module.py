@@ -213,6 +213,22 @@ class TrainingModule(pl.LightningModule):
         """Set the rate of the step to come."""
         scheduler.step_update(self.global_step)
 
+    def learning_rates(self) -> dict[str, float | None]:
+        """Return the rate of the head as ``lr``, and the range over all weights.
+
+        With layer decay the first group is the lowest layer, whose rate is a small part of the
+        head's.
+        """
+        groups = self.trainer.optimizers[0].param_groups
+        head = self._head()
+        rates = [float(group["lr"]) for group in groups]
+        of_head = [
+            rate
+            for rate, group in zip(rates, groups, strict=True)
+            if any(id(weight) in head for weight in group["params"])
+        ]
+        return {"lr": max(of_head or rates), "lr_min": min(rates), "lr_max": max(rates)}
+
     def _freeze(self, frozen: bool) -> None:
         if not self.optim_config.freeze_epochs:
             return
@@ -227,8 +243,11 @@ class TrainingModule(pl.LightningModule):
                     module.eval()
 
     def _backbone(self) -> list[nn.Parameter]:
-        head = {id(parameter) for parameter in self.model.get_classifier().parameters()}  # type: ignore[operator]
+        head = self._head()
         return [parameter for parameter in self.model.parameters() if id(parameter) not in head]
+
+    def _head(self) -> set[int]:
+        return {id(parameter) for parameter in self.model.get_classifier().parameters()}  # type: ignore[operator]
 
     def _seed_step(self, batch_idx: int) -> None:
         """Make dropout a function of (seed, step, rank), so that a resume repeats it exactly."""

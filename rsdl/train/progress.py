@@ -92,7 +92,7 @@ class ProgressReport(pl.Callback):
         self._console.print(
             f"epoch {int(final['epoch'] or 0) + 1:>3}/{trainer.max_epochs}"
             f"  train loss {'-' if loss is None else f'{loss:.3f}'}"
-            f"  val loss {final['loss'] or 0:.3f}  OA {final['oa'] or 0:.2%}"
+            f"  val loss {final['loss'] or 0:.3f}  val OA {final['oa'] or 0:.2%}"
             f"  kappa {final['kappa'] or 0:.3f}{mark}",
             highlight=False,
         )

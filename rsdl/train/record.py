@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from rsdl import __version__
 from rsdl.core.batch import Tally
 from rsdl.core.errors import DataError
+from rsdl.core.versions import newer_error
 from rsdl.storage.connect import join
 from rsdl.storage.store import Store
 from rsdl.train.history import Row, format_rows, parse_rows
@@ -37,7 +38,7 @@ PACKAGES = ("torch", "torchvision", "timm", "pytorch-lightning", "numpy", "raste
 class RunRecord(BaseModel):
     """What a report wants to know of a run; see DESIGN: contract "a run"."""
 
-    model_config = ConfigDict(extra="ignore", validate_assignment=True)
+    model_config = ConfigDict(extra="forbid", validate_assignment=True)
 
     format: Literal[1] = 1
     name: str
@@ -77,11 +78,20 @@ class RunRecord(BaseModel):
     ledger: list[LedgerEntry] = Field(default_factory=list)
     environment: dict[str, str] = Field(default_factory=dict)
 
-    def add_work(self, tally: Tally, world_size: int) -> None:
-        """Count samples and bytes that were read; every rank reads as many as this one."""
-        self.samples_read += tally.delivered * world_size
-        self.bytes_encoded += tally.encoded_bytes * world_size
-        self.bytes_decoded += tally.decoded_bytes * world_size
+    @property
+    def work(self) -> Tally:
+        """Samples and bytes that were read so far."""
+        return Tally(
+            delivered=self.samples_read,
+            encoded_bytes=self.bytes_encoded,
+            decoded_bytes=self.bytes_decoded,
+        )
+
+    def set_work(self, tally: Tally) -> None:
+        """Say how many samples and bytes were read so far, over all ranks and resumes."""
+        self.samples_read = tally.delivered
+        self.bytes_encoded = tally.encoded_bytes
+        self.bytes_decoded = tally.decoded_bytes
 
     def add_time(self, passed_s: float) -> None:
         """Count seconds of all devices, for the type that they are."""
@@ -129,8 +139,11 @@ class RunFolder:
         try:
             return RunRecord.model_validate_json(self.store.read(RECORD))
         except ValidationError as error:
+            where = join(self.store.url, RECORD)
+            if (newer := newer_error(error, where, reads=1)) is not None:
+                raise newer from error
             raise DataError(
-                join(self.store.url, RECORD),
+                where,
                 f"is not a run record of format 1: {error.errors()[0]['msg']}",
                 "restore it, or start again with --restart",
             ) from error

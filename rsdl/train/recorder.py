@@ -11,7 +11,7 @@ import torch
 from rsdl.core.batch import Batch, Tally
 from rsdl.core.world import sum_over_ranks
 from rsdl.data.module import DataModule
-from rsdl.train.checkpoint import BEST, STATE, state_of
+from rsdl.train.checkpoint import BEST, FORMAT, STATE, state_of
 from rsdl.train.history import Row, has_stalled, rows_before, summarize_validations
 from rsdl.train.ledger import close_ledger
 from rsdl.train.module import TrainingModule
@@ -55,6 +55,10 @@ class Recorder(pl.Callback):
         self._patience = patience
         self._tally = Tally()  # this rank's, since the epoch's start or the resume
         self._before = Tally()  # all ranks', of this epoch, before the resume
+        self._used = record.work  # all ranks', before the epoch's start or the resume
+        self._counted = Tally()  # all ranks', from there to when they last added up
+        self._since = Tally()  # this rank's, since then: what others read is not guessed
+        self._paced = 0  # samples, as if every rank read as many as this one
         self._logged = (0.0, 0.0)  # loss and rows of the epoch at the last row
         self._pending: tuple[Row, Reading] | None = None  # a row that waits for its loss
         self._resumed: dict[str, Any] | None = None
@@ -71,6 +75,7 @@ class Recorder(pl.Callback):
         self._finish_row(trainer, pl_module)
         sums = pl_module.take_losses(pl_module.read_losses(), trainer.global_step)
         checkpoint[STATE] = {
+            "format": FORMAT,
             "position": asdict(self.position),
             "tally": asdict(self._total(trainer)),
             "train_sums": list(sums),
@@ -115,6 +120,7 @@ class Recorder(pl.Callback):
         """Open a ledger, unless a resumed epoch goes on with its own."""
         assert isinstance(pl_module, TrainingModule)
         self._tally, self._before, self._logged = Tally(), Tally(), (0.0, 0.0)
+        self._used, self._counted, self._since = self.record.work, Tally(), Tally()
         pl_module.train_sums.zero_()
         state, self._resumed = self._resumed, None
         if state is not None and self.position.consumed:
@@ -136,7 +142,9 @@ class Recorder(pl.Callback):
         """Count the batch; move the position at the end of an optimizer step."""
         assert isinstance(pl_module, TrainingModule)
         self._tally = self._tally + batch.tally
-        self.record.add_work(batch.tally, trainer.world_size)
+        self._since = self._since + batch.tally
+        self._paced += batch.tally.delivered * trainer.world_size
+        self.record.set_work(self._used + self._counted + self._since)
         done = batch_idx + 1
         if done % trainer.accumulate_grad_batches:
             return
@@ -188,7 +196,9 @@ class Recorder(pl.Callback):
     def _total(self, trainer: pl.Trainer) -> Tally:
         values = asdict(self._tally)
         sums = sum_over_ranks(list(values.values()), trainer.strategy.root_device)
-        return self._before + Tally(**dict(zip(values, sums, strict=True)))
+        self._counted, self._since = Tally(**dict(zip(values, sums, strict=True))), Tally()
+        self.record.set_work(self._used + self._counted)
+        return self._before + self._counted
 
     def _close_epoch(self, trainer: pl.Trainer, epoch: int) -> None:
         data = _data(trainer)
@@ -200,9 +210,7 @@ class Recorder(pl.Callback):
 
     def _tick(self, trainer: pl.Trainer) -> None:
         loader = _data(trainer).train_loader
-        passed, waited = self.pace.tick(
-            self.record.samples_read, loader.waited_s if loader is not None else 0.0
-        )
+        passed, waited = self.pace.tick(self._paced, loader.waited_s if loader is not None else 0.0)
         self.record.add_time(passed)
         self.record.data_wait_s += waited
         self.record.optimizer_steps = self.position.step
@@ -214,7 +222,7 @@ class Recorder(pl.Callback):
             "step": trainer.global_step,
             "samples": sum(entry.delivered for entry in self.record.ledger),
             "time_s": round(self.record.wall_s, 1),
-            "lr": float(trainer.optimizers[0].param_groups[0]["lr"]),
+            **module.learning_rates(),
             "train_loss": None,
             "images_per_s": round(self.pace.images_per_s, 1),
             "data_wait_pct": round(100 * self.pace.data_wait, 2),

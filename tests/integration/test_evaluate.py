@@ -78,13 +78,14 @@ def test_a_run_is_evaluated_compared_and_reported(
     assert "no manifest" in refusal(rsdl("evaluate", run.folder))
     arguments = ["evaluate", run.folder / "checkpoints/last.ckpt", "--split", "val", "--tta"]
     assert rsdl(*arguments, "--data", moved).returncode == 0
-    report = json.loads((run.folder / "report.json").read_text())
+    assert json.loads((run.folder / "report.json").read_text()) == trained
+    report = json.loads((run.folder / "report-tta.json").read_text())
     assert report["split"] == "val" and report["checkpoint"] == "checkpoints/last.ckpt"
     moved.rename(packed)
 
     # --tta is the mean over the 8 symmetries.
     assert rsdl("evaluate", run.folder, "--tta").returncode == 0
-    report = json.loads((run.folder / "report.json").read_text())
+    report = json.loads((run.folder / "report-tta.json").read_text())
     targets, probabilities = predict_by_hand(run.folder)
     assert report["tta"] and report["num_samples"] == len(targets)
     assert report["metrics"]["oa"] == np.mean(probabilities.argmax(1) == targets)

@@ -23,7 +23,7 @@ from rsdl.storage.store import Store
 from rsdl.train.checkpoint import BEST
 from rsdl.train.record import CONFIG, HISTORY, RECORD
 
-REPORTS = "report."
+REPORTS = ("report.", "report-")
 # In the order in which they are fetched: a record is here when what it tells of is.
 NEEDED = (BEST, CONFIG, HISTORY, RECORD)
 BLOCK_BYTES = 8 << 20
@@ -124,7 +124,9 @@ def choose(
         if run not in runs.records or (problem is not None and not partial):
             continue
         reports = [
-            name.removeprefix(f"{run}/") for name in sizes if name.startswith(f"{run}/{REPORTS}")
+            name.removeprefix(f"{run}/")
+            for name in sizes
+            if name.startswith(tuple(f"{run}/{report}" for report in REPORTS))
         ]
         names = [*reports, *NEEDED]
         items += [Item(run, n, sizes[f"{run}/{n}"]) for n in names if f"{run}/{n}" in sizes]

@@ -16,7 +16,7 @@ from rsdl.train.record import RunRecord
 
 TABLE, INDEX = "models.csv", "models.json"
 COLUMNS = ("run", "architecture", "timm_model", "dataset", "num_classes", "parameters", "status",
-           "epochs", "best_epoch", "oa", "kappa", "macro_f1", "seed", "config_digest",
+           "epochs", "best_epoch", "val_oa", "val_kappa", "val_macro_f1", "seed", "config_digest",
            "manifest_digest", "rsdl_version", "git_revision", "file", "bytes",
            "sha256")  # fmt: skip
 
@@ -129,7 +129,7 @@ def _line(run: str, record: RunRecord, kept: Kept) -> list[object]:
         "run": run,
         "epochs": record.epochs_completed,
         "best_epoch": best.get("epoch"),
-        **{name: best.get(name) for name in ("oa", "kappa", "macro_f1")},
+        **{f"val_{name}": best.get(name) for name in ("oa", "kappa", "macro_f1")},
         "file": f"{run}/{BEST}",
         "bytes": kept.size,
         "sha256": kept.sha256,

@@ -9,7 +9,7 @@ from rich.table import Table
 from rsdl.commands.sweep.rows import NONE, UNKNOWN, Row
 
 DASH = "-"
-HEADINGS = ("run", "cluster", "record", "epoch", "left", "OA", "preempted", "GPU")
+HEADINGS = ("run", "cluster", "record", "epoch", "left", "OA(val)", "preempted", "GPU")
 LEFT_ALIGNED = 3  # the first columns are words, the others numbers
 COLOURS = {
     "running": "green", "succeeded": "cyan", "completed": "cyan", "failed": "bold red",

@@ -124,7 +124,7 @@ class SweepView:
 
     def _table(self, at_work: Mapping[str, str]) -> Table:
         table = Table(box=None, pad_edge=False)
-        for head in ("on", "run", "epoch", "OA"):
+        for head in ("on", "run", "epoch", "OA(val)"):
             table.add_column(head)
         for name, place in at_work.items():
             record = self._read(name)
@@ -150,7 +150,7 @@ def _progress(record: RunRecord | None) -> str:
         return ""
     accuracy = _accuracy(record)
     epochs = f" at epoch {record.epochs_completed}/{record.epochs_planned}"
-    return epochs + (f", OA {accuracy}" if accuracy else "")
+    return epochs + (f", val OA {accuracy}" if accuracy else "")
 
 
 def _result(record: RunRecord | None) -> str:
@@ -160,6 +160,7 @@ def _result(record: RunRecord | None) -> str:
     splits = [name for name in record.metrics if name not in ("best", "final")]
     split = splits[-1] if splits else "best"
     share = record.metrics.get(split, {}).get("oa")
+    split = "val" if split == "best" else split
     return "" if share is None else f"{split} OA {share:.2%}"
 
 

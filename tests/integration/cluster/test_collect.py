@@ -47,7 +47,7 @@ def test_models_and_records_come_with_checksums(tmp_path: Path, capsys: pytest.C
         assert kept["size"] == (out / name).stat().st_size
     with (out / "models.csv").open() as stream:
         rows = list(csv.DictReader(stream))
-    assert [(row["run"], row["oa"], row["best_epoch"]) for row in rows] == [
+    assert [(row["run"], row["val_oa"], row["best_epoch"]) for row in rows] == [
         ("cnn_ucm", "0.9", "7"), ("vit_ucm", "0.9", "7"),
     ]  # fmt: skip
     assert rows[0]["sha256"] == hashlib.sha256(b"cnn_ucm" * 1000).hexdigest()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from rsdl.core.errors import DataError
-from rsdl.data.index import Row, open_index, pack_rows, rows_to_bytes
+from rsdl.data.index import Row, open_index, pack_rows, record_type, rows_to_bytes
 from rsdl.data.manifest import MANIFEST, load_manifest, parse_manifest
 from rsdl.storage.connect import connect
 
@@ -35,15 +35,26 @@ def test_the_digest_tells_any_change(packed: str):
     assert len({manifest.digest, *(other.digest for other in others)}) == 4
 
 
-def test_keys_of_a_later_version_are_passed_over(packed: str):
-    page = page_of(packed) | {"mood": "good"}
-    assert parse_manifest(json.dumps(page).encode(), "x") == load_manifest(connect(packed))
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [({"mood": "good"}, "unknown field mood"), ({"format": 2}, "format 2, this one reads 1")],
+)
+def test_what_a_newer_release_wrote_is_refused(change: dict[str, Any], problem: str, packed: str):
+    page = page_of(packed) | change
+    with pytest.raises(DataError) as caught:
+        parse_manifest(json.dumps(page).encode(), "x")
+    assert str(caught.value) == f"x: made by a newer rsdl: {problem}; update rsdl"
+
+
+def test_the_digest_is_that_of_the_stored_bytes_however_they_are_laid_out(packed: str):
+    stored = json.dumps(page_of(packed)).encode()
+    assert parse_manifest(stored, "x").digest == hashlib.sha256(stored).hexdigest()
 
 
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        ({"format": 2}, "format: "),
+        ({"format": 0}, "format: "),
         ({"dtype": "int8"}, "dtype: "),
         ({"task": "detection"}, "task: "),
         ({"classes": []}, "classes: "),
@@ -122,6 +133,10 @@ def npy(array: np.ndarray) -> bytes:
         (b"nonsense", "is not a readable index"),
         (npy(np.zeros(18)), "is not an index of samples"),
         (npy(np.zeros(())), "is not an index of samples"),
+        (
+            npy(np.zeros(18, [*record_type(4).descr, ("score", "f4"), ("box", "f4")])),
+            "made by a newer rsdl: unknown column score, box; update rsdl",
+        ),
         (npy(np.zeros(18, [("key", "S4"), ("label", "i4")])), "is not an index of samples"),
         (npy(pack_rows(ROWS)), "does not fit the manifest: 2 rows for 18 samples"),
         (npy(pack_rows(ROWS * 9))[:-20], "is not a readable index"),

@@ -4,6 +4,7 @@ import csv
 import io
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from math import fsum
 
 import pytest
@@ -202,3 +203,47 @@ def test_empty_records_still_make_a_study(entries: list[Entry]):
     assert "By the numbers" in render_study(study)
     assert study.numbers["models"].value == 0
     assert study.latex and study.csv
+
+
+@pytest.fixture
+def seeds(entry: MakeEntry) -> list[Entry]:
+    """Return three seeds of one recipe, one of them again, and a run of another recipe."""
+    rows = [("s0", 90, 0, "a"), ("s1", 92, 1, "a"), ("s2", 97, 2, "a"), ("t0", 94, 0, "b")]
+    return [
+        replace(made, run={**made.run, "name": name, "seed": seed}, recipe=recipe)
+        for name, right, seed, recipe in rows
+        for made in [entry("cnn", "ucm", right)]
+    ]
+
+
+def test_seeds_of_one_recipe_are_their_mean_and_never_the_best(seeds: list[Entry]):
+    study = study_of(seeds[:3])
+    html = render_study(study)
+    assert starred(html)[0] == "93.00%"
+    assert "\u00b1 3.61%, n = 3" in html
+    assert study.summaries["cnn"].mean == pytest.approx(0.93)
+    assert r"\textbf{93.00} $\pm$ 3.61 (3)" in study.latex
+    rows = list(csv.DictReader(io.StringIO(study.csv)))
+    assert [(row["run"], row["seeds"], row["split"]) for row in rows] == [
+        (name, "3", "test") for name in ("s0", "s1", "s2")
+    ]
+    assert {round(float(row["oa_mean"]), 6) for row in rows} == {0.93}
+    assert {round(float(row["oa_std"]), 6) for row in rows} == {0.036056}
+
+
+def test_runs_that_differ_in_more_than_the_seed_are_told_apart(seeds: list[Entry]):
+    study = study_of(seeds)
+    cell = study.board.cells[("cnn", "ucm")]
+    assert [(r.name, r.n, best) for r, best in cell] == [
+        ("t0", 1, True), ("s0, s1, s2", 3, False)
+    ]  # fmt: skip
+    assert study.summaries["cnn"].mean is None
+    assert r"\textbf{94.00} / 93.00 $\pm$ 3.61 (3)" in study.latex
+    html = render_study(study)
+    assert '<span class="cell-note">t0</span>' in html and "s0, s1, s2" in html
+
+
+def test_a_seed_that_was_run_again_is_no_further_sample(seeds: list[Entry]):
+    again = replace(seeds[2], run={**seeds[2].run, "name": "s2_again"})
+    cell = study_of([*seeds[:3], again]).board.cells[("cnn", "ucm")]
+    assert [(r.name, r.n) for r, _ in cell] == [("s2_again", 1), ("s0, s1, s2", 3)]

@@ -176,6 +176,19 @@ def test_the_average_follows_the_weights_and_is_what_is_evaluated():
     assert not any(p.requires_grad for p in module.averaged.parameters())
 
 
+def test_the_logged_rate_is_that_of_the_head_beside_the_range_over_all_layers():
+    optim = OptimConfig(lr=0.5, layer_decay=0.5, warmup_epochs=0)
+    module = build(optim=optim)
+    groups = build_optimizer(optim, module.model).param_groups
+    for group in groups:
+        group["lr"] = 0.5 * group["lr_scale"]
+    module.trainer.strategy.optimizers = [torch.optim.SGD(groups, lr=1.0)]
+    scales = [group["lr_scale"] for group in groups]
+    assert min(scales) < 0.1 and groups[0]["lr_scale"] == min(scales)
+    rates = {"lr": 0.5, "lr_min": 0.5 * min(scales), "lr_max": 0.5}
+    assert module.learning_rates() == pytest.approx(rates)
+
+
 def test_tta_scores_do_not_depend_on_how_the_image_is_turned():
     module = build("test_efficientnet")
     module.eval()

@@ -1,0 +1,75 @@
+"""Results as cells: which is the best on each data set.
+
+Only like is compared with like: a result is marked as best only among completed runs that were
+measured on the same split, so a validation score never wins over a test score; and several seeds
+count by their mean.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from rsdl.evaluate.seeds import Result, results_of
+from rsdl.evaluate.standings import Standing, is_final
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One data set of the table: the split that it is compared on, and its best accuracy there."""
+
+    dataset: str
+    basis: str | None
+    best: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Board:
+    """Accuracy by architecture (rows) and data set (columns).
+
+    Attributes:
+        cells: The results of a row and column, each with whether it is best, the best first.
+    """
+
+    architectures: tuple[str, ...]
+    columns: tuple[Column, ...]
+    cells: Mapping[tuple[str, str], Sequence[tuple[Result, bool]]]
+
+
+def board_of(standings: Sequence[Standing]) -> Board:
+    """Return the table of runs, rows and columns in order of appearance."""
+    architectures = tuple(dict.fromkeys(s.architecture for s in standings))
+    columns = tuple(column_of(standings, d) for d in dict.fromkeys(s.dataset for s in standings))
+    results = results_of(standings)
+    cells = {
+        (architecture, column.dataset): _cell(results, architecture, column)
+        for architecture in architectures
+        for column in columns
+    }
+    return Board(architectures, columns, cells)
+
+
+def column_of(standings: Sequence[Standing], dataset: str) -> Column:
+    """Return the split that most completed runs were measured on (test wins ties), and its best."""
+    rivals = [s for s in standings if s.dataset == dataset and is_final(s)]
+    votes = Counter(s.head.basis for s in rivals)
+    basis = max(votes, key=lambda name: (votes[name], name == "test"), default=None)
+    fit = [r.oa or 0.0 for r in results_of(rivals) if r.head.basis == basis]
+    return Column(dataset, basis, max(fit, default=None))
+
+
+def is_best(result: Result, column: Column) -> bool:
+    """Return whether a result has the best accuracy of its column, alone or with others."""
+    return (
+        result.final
+        and result.dataset == column.dataset
+        and result.head.basis == column.basis
+        and result.oa == column.best
+    )
+
+
+def _cell(
+    results: Sequence[Result], architecture: str, column: Column
+) -> list[tuple[Result, bool]]:
+    mine = [r for r in results if (r.architecture, r.dataset) == (architecture, column.dataset)]
+    mine.sort(key=lambda r: (not is_best(r, column), not r.final, -(r.oa or 0.0)))
+    return [(r, is_best(r, column)) for r in mine]

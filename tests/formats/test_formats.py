@@ -1,0 +1,229 @@
+"""What the revision 06cea31 has written goes on working: see make.py."""
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from rsdl.commands import data
+from rsdl.commands.evaluate import evaluate
+from rsdl.commands.report import read_entry, report
+from rsdl.commands.session import check_same_run
+from rsdl.config.load import load_config
+from rsdl.config.run import flatten
+from rsdl.core.errors import ConfigError, DataError
+from rsdl.data.dataset import DataConfig
+from rsdl.data.manifest import load_manifest
+from rsdl.evaluate.result import parse_evaluation
+from rsdl.storage.connect import connect
+from rsdl.train.checkpoint import LAST, read_checkpoint, state_of
+from rsdl.train.record import RunFolder
+
+MADE = Path(__file__).with_name("0.1.0-06cea31")
+DIGESTS = {
+    "folder": "0765d143060310f153f542298fbf9a1943502ab11c8744cf9b86064e2637860a",
+    "geotiff": "29c71341afa17aefe13d0f2b3b8d1f439a6896dc30ec962495ab97d86b664f0c",
+    "foreign": "f6d0b55090d8f7f59f9177827820a9d04768c66eccd1c95b9d75bb28903666fa",
+}
+MEANS = {
+    "folder": [90.92195767195767, 103.58862433862433, 94.255291005291],
+    "geotiff": [129.2880010190217, 114.01350203804348, 81.22074558423914],
+    "foreign": [91.31349206349206, 103.98015873015873, 94.64682539682538],
+}
+# The first batches of epoch 1 for seed 3.
+PLANS = {
+    "folder": ["roofs_roofs_07", "field_field_04", "harbor_harbor_00", "roofs_roofs_01"],
+    "geotiff": ["r00128_c00128", "r00128_c00000", "r00224_c00224", "r00000_c00224"],
+    "foreign": ["harbor_07", "harbor_06", "roofs_06", "field_04", "roofs_03", "harbor_01"],
+}
+
+
+@pytest.fixture
+def old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a copy of all that the revision has left, as the folder that we are in."""
+    root = shutil.copytree(MADE, tmp_path / "old")
+    monkeypatch.chdir(root)
+    return root
+
+
+@pytest.mark.parametrize("name", list(DIGESTS))
+def test_an_old_data_set_loads_and_verifies(name: str, old: Path):
+    manifest = load_manifest(connect(name))
+    assert manifest.digest == DIGESTS[name]
+    assert list(manifest.mean) == pytest.approx(MEANS[name], rel=1e-6)
+    assert data.verify(name) == 0
+
+
+@pytest.mark.parametrize(("name", "batch"), [("folder", 4), ("geotiff", 8), ("foreign", 8)])
+def test_an_old_data_set_is_read_in_the_same_order(
+    name: str, batch: int, old: Path, capsys: pytest.CaptureFixture[str]
+):
+    config = DataConfig(url=name, batch_size=batch)
+    data.show_plan(config, seed=3, epoch=1, world_size=1, rank=None, num_workers=1)
+    keys = [line.split()[3] for line in capsys.readouterr().out.splitlines()]
+    wanted = PLANS[name]
+    assert [key.removeprefix("scene_000_") for key in keys[: len(wanted)]] == wanted
+
+
+def rsdl(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "rsdl", *arguments], capture_output=True, text=True, check=False
+    )
+
+
+def test_packing_the_same_images_again_leaves_the_old_data_set_as_it_is(old: Path):
+    stored = {path.name: path.read_bytes() for path in (old / "folder").iterdir()}
+    done = rsdl("data", "pack", "folder", "images", "--out", "folder", "--split", "0.5,0.25,0.25",
+                "--shard-mb", "0.016")  # fmt: skip
+    assert done.returncode in (0, 2) and "Traceback" not in done.stderr
+    assert done.returncode == 0 or "--overwrite" in done.stderr
+    assert {path.name: path.read_bytes() for path in (old / "folder").iterdir()} == stored
+
+
+def test_an_old_run_resumes_to_the_weights_that_its_own_release_would_have_reached(
+    old: Path, tmp_path: Path
+):
+    moved = shutil.move(old / "folder", tmp_path / "moved")
+    output = shutil.move(old / "runs", tmp_path / "elsewhere")
+    done = rsdl("train", "preempted.yaml", f"data.url={moved}", f"output={output}")
+    assert (done.returncode, done.stderr) == (0, "")
+    expected = json.loads((old / "resumed.json").read_text())
+    record = json.loads((Path(output) / "preempted/run.json").read_text())
+    assert record["status"] == "completed" and record["resumes"] == 1
+    assert record["ledger"] == expected["ledger"]
+    assert record["metrics"]["test"]["oa"] == expected["metrics"]["test"]["oa"]
+    state = torch.load(Path(output) / "preempted" / LAST, weights_only=True)["state_dict"]
+    assert state.keys() == expected["weights"].keys()
+    for name, (mean, std) in expected["weights"].items():
+        value = state[name].double()
+        # Another release of PyTorch may add up in another order.
+        assert float(value.mean()) == pytest.approx(mean, rel=1e-3, abs=1e-4), name
+        assert float(value.std(correction=0)) == pytest.approx(std, rel=1e-3, abs=1e-4), name
+
+
+def test_an_old_run_is_evaluated_to_its_old_numbers_and_reported(old: Path):
+    before = parse_evaluation((old / "runs/completed/report.json").read_bytes(), "report.json")
+    assert before.metrics["oa"] == pytest.approx(7 / 9)
+    assert report(["runs/completed"]) == 0
+    page = (old / "runs/completed/report.html").read_text()
+    assert "77.8%" in page
+    assert evaluate("runs/completed") == 0
+    after = parse_evaluation((old / "runs/completed/report.json").read_bytes(), "report.json")
+    assert after.metrics["oa"] == before.metrics["oa"]
+    assert after.confusion == before.confusion
+
+
+def test_test_time_augmentation_is_kept_beside_the_plain_result(old: Path):
+    run = old / "runs/completed"
+    before = (run / "report.json").read_bytes()
+    assert evaluate("runs/completed", tta=True) == 0
+    assert (run / "report.json").read_bytes() == before
+    turned = parse_evaluation((run / "report-tta.json").read_bytes(), "report-tta.json")
+    assert turned.tta and turned.num_samples == 9
+    page = (run / "report.html").read_text()
+    assert "Overall accuracy (test)" in page and "; 66.7% with TTA (test)" in page
+    entry = read_entry(RunFolder(connect("runs/completed")))
+    assert entry.evaluation is not None and not entry.evaluation.tta
+    assert entry.tta == turned
+    # Before, --tta took the place of the plain result: it is known by what it says of itself.
+    (run / "report.json").write_bytes((run / "report-tta.json").read_bytes())
+    (run / "report-tta.json").unlink()
+    entry = read_entry(RunFolder(connect("runs/completed")))
+    assert entry.evaluation is None and entry.tta == turned
+
+
+def test_an_old_completed_run_is_known_to_be_completed(old: Path):
+    done = rsdl("train", "completed.yaml")
+    assert done.returncode == 0 and "is completed" in done.stdout
+
+
+def forget(run: Path, field: str) -> None:
+    """Make a run one of a release that had no field ``optim.FIELD``."""
+    tree = yaml.safe_load((run / "config.yaml").read_text())
+    del tree["optim"][field]
+    (run / "config.yaml").write_text(yaml.safe_dump(tree))
+    page = json.loads((run / "run.json").read_text())
+    leaves = json.dumps(flatten(tree), sort_keys=True)
+    page["config_digest"] = hashlib.sha256(leaves.encode()).hexdigest()
+    (run / "run.json").write_text(json.dumps(page))
+
+
+def check(*overrides: str) -> None:
+    folder = RunFolder(connect("runs/preempted"))
+    record = folder.read_record()
+    assert record is not None
+    check_same_run(load_config("preempted.yaml", overrides), record, folder)
+
+
+def test_a_key_that_a_run_does_not_have_counts_only_where_it_is_not_the_default(old: Path):
+    forget(old / "runs/preempted", "ema_decay")
+    check()
+    with pytest.raises(ConfigError, match=r"another config: optim\.ema_decay None -> 0\.9; "):
+        check("optim.ema_decay=0.9")
+    with pytest.raises(ConfigError, match=r"another config: optim\.lr 0\.02 -> 0\.5; "):
+        check("optim.lr=0.5")
+
+
+def test_a_run_with_a_key_of_a_newer_release_is_refused(old: Path):
+    path = old / "runs/preempted/config.yaml"
+    path.write_text(path.read_text() + "mood: good\n")
+    check()  # The digest says that it is the same.
+    with pytest.raises(DataError, match=r"config\.yaml: made by a newer rsdl: unknown field m"):
+        check("optim.lr=0.5")
+
+
+@pytest.mark.parametrize(
+    "name", ["folder/manifest.json", "runs/completed/run.json", "runs/completed/report.json"]
+)
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"format": 3}, "made by a newer rsdl: format 3, this one reads 1; update rsdl"),
+        ({"mood": "good"}, "made by a newer rsdl: unknown field mood; update rsdl"),
+    ],
+)
+def test_what_a_newer_release_wrote_is_refused(
+    name: str, change: dict[str, Any], problem: str, old: Path
+):
+    path = old / name
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(DataError) as caught:
+        if path.name == "manifest.json":
+            load_manifest(connect("folder"))
+        else:
+            report(["runs/completed"])
+    assert str(caught.value).endswith(f"{path.name}: {problem}")
+
+
+def test_provenance_takes_any_key(old: Path):
+    path = old / "folder/manifest.json"
+    page = json.loads(path.read_text())
+    page["provenance"]["mood"] = "good"
+    path.write_text(json.dumps(page))
+    manifest = load_manifest(connect("folder"))
+    assert manifest.provenance["mood"] == "good"
+    assert manifest.digest == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"format": 2}, "format 2, this one reads 1"),
+        ({"mood": 1}, "unknown field mood"),
+        ({"tally": {"planned": 1, "mood": 1}}, r"unknown field tally\.mood"),
+        ({"position": {"epoch": 1, "mood": 1}}, r"unknown field position\.mood"),
+    ],
+)
+def test_a_newer_checkpoint_is_refused(change: dict[str, Any], problem: str):
+    content = read_checkpoint(MADE / "runs/preempted" / LAST, "last.ckpt")
+    assert state_of(content, "last.ckpt")["position"]["step"] == 5
+    content["rsdl"] = content["rsdl"] | change
+    with pytest.raises(DataError, match=f"^last.ckpt: made by a newer rsdl: {problem}; update"):
+        state_of(content, "last.ckpt")
