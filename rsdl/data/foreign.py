@@ -18,6 +18,7 @@ import numpy as np
 from rsdl import __version__
 from rsdl.core.errors import DataError
 from rsdl.core.machine import usable_cores
+from rsdl.data.class_table import check_names
 from rsdl.data.decode import check_kind, decode_image
 from rsdl.data.index import Row, Rows, join_rows, pack_rows
 from rsdl.data.manifest import MANIFEST, Dtype, Manifest, Shard
@@ -86,6 +87,7 @@ def index_shards(
             if progress is not None:
                 progress(len(scanned), len(jobs))
     names = class_names(scanned, classes, store.url)
+    check_names(names, store.url)
     splits = {
         split: write_split(
             store,

@@ -20,6 +20,7 @@ import numpy as np
 from rsdl import __version__
 from rsdl.core.errors import DataError
 from rsdl.core.machine import usable_cores
+from rsdl.data.class_table import check_names
 from rsdl.data.index import Rows, join_rows, rows_to_bytes
 from rsdl.data.manifest import MANIFEST, File, Manifest, Shard, Split, load_manifest
 from rsdl.data.sample import SPLITS, ShardPlan, Source
@@ -200,6 +201,7 @@ def _assemble(
     packed: dict[str, PackedShard],
     digest: str,
 ) -> Manifest:
+    check_names(source.classes, store.url)
     names = _shard_names(plans)
     statistics = merge_statistics([packed[name].statistics for name in names], len(source.bands))
     splits = {}
