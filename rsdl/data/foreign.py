@@ -19,6 +19,7 @@ import numpy as np
 from rsdl import __version__
 from rsdl.core.errors import CorruptSampleError, DataError
 from rsdl.core.machine import usable_cores
+from rsdl.data.class_table import check_names
 from rsdl.data.decode import check_kind, jpeg_space
 from rsdl.data.gate import admit
 from rsdl.data.headers import UPRIGHT, jpeg_orientation
@@ -96,6 +97,7 @@ def index_shards(
             if progress is not None:
                 progress(len(scanned), len(jobs))
     names = class_names(scanned, classes, store.url)
+    check_names(names, store.url)
     splits = {
         split: write_split(
             store,

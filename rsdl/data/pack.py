@@ -21,6 +21,7 @@ import numpy as np
 from rsdl import __version__
 from rsdl.core.errors import DataError
 from rsdl.core.machine import usable_cores
+from rsdl.data.class_table import check_names
 from rsdl.data.gate import GATE_VERSION
 from rsdl.data.index import Rows, join_rows, rows_to_bytes
 from rsdl.data.manifest import MANIFEST, File, Manifest, Shard, Split, load_manifest
@@ -267,6 +268,7 @@ def _assemble(
     packed: dict[str, PackedShard],
     digest: str,
 ) -> Manifest:
+    check_names(source.classes, store.url)
     names = _shard_names(plans)
     statistics = merge_statistics([packed[name].statistics for name in names], len(source.bands))
     # The gate lets nothing else pass, and a manifest with null in it could never be read.

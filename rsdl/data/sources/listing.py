@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rsdl.core.errors import DataError
+from rsdl.data.class_table import check_names, plain_name
 from rsdl.data.decode import READABLE
 from rsdl.data.random import key_of
 from rsdl.storage.local import translate
@@ -22,7 +23,7 @@ SPLIT_NAMES = {
     "val": "val", "valid": "val", "validation": "val",
     "test": "test", "testing": "test",
 }  # fmt: skip
-LITTER = ("__MACOSX", "Thumbs.db", "desktop.ini")
+LITTER = ("__MACOSX", "@eaDir", "Thumbs.db", "desktop.ini")
 UNPLAIN = re.compile(r"[^\w-]")  # what stands in no key
 
 
@@ -76,11 +77,12 @@ def list_tree(root: Path) -> Tree:
     for split, prefix in places:
         names = _class_folders(root / prefix) if prefix else folders
         for name in names:
-            images = found.setdefault(name, [])
+            images = found.setdefault(plain_name(name), [])
             walked = _walk(root / prefix / name, ())
             images += (
                 (f"{prefix}{name}/{path}", size, time_ns, split) for path, size, time_ns in walked
             )
+    check_names(list(found), str(root))
     for name, images in found.items():
         if not images:
             raise DataError(

@@ -74,7 +74,11 @@ def test_archive_and_folder_give_the_same_samples(tmp_path: Path):
     archive = zip_tree(tmp_path / "in", tmp_path / "any_name.zip")
     from_folder = prepare(SMALL, folder, tmp_path / "work")
     from_archive = prepare(SMALL, archive, tmp_path / "work")
-    assert from_folder.shards(1000) == from_archive.shards(1000)
+    dealt = [
+        [(plan.split, [item._replace(modified_ns=0) for item in plan.items]) for plan in plans]
+        for plans in (from_folder.shards(1000), from_archive.shards(1000))
+    ]
+    assert dealt[0] == dealt[1]
     assert from_archive.provenance["md5"] == hashlib.md5(archive.read_bytes()).hexdigest()
     assert from_archive.dataset == "ucm"
 
