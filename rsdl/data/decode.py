@@ -56,7 +56,7 @@ NAMES = {
 def sniff(data: bytes) -> str | None:
     """Return what ``data`` really holds, a key of ``NAMES``, or ``None``."""
     for mark, kind in SIGNATURES:
-        if data.startswith(mark):
+        if data.startswith(mark) and (kind != "webp" or data[8:12] == b"WEBP"):
             return kind
     return None
 

@@ -21,7 +21,7 @@ from rsdl.core.errors import CorruptSampleError, DataError
 from rsdl.core.machine import usable_cores
 from rsdl.data.class_table import check_names
 from rsdl.data.decode import check_kind, jpeg_space
-from rsdl.data.gate import admit
+from rsdl.data.gate import BandAgreement, admit
 from rsdl.data.headers import UPRIGHT, jpeg_orientation
 from rsdl.data.index import Row, Rows, join_rows, pack_rows
 from rsdl.data.manifest import MANIFEST, Dtype, Manifest, Shard
@@ -83,12 +83,16 @@ def index_shards(
     groups = group_shards(store, globs)
     jobs = [(split, name) for split, names in groups.items() for name in names]
     bands, dtype = layout = probe_layout(store, [name for _, name in jobs])
+    agreement = BandAgreement()
     measured = "train" if "train" in groups else next(iter(groups))
     scanned: dict[str, ScannedShard] = {}
     with ThreadPoolExecutor(usable_cores(), thread_name_prefix="index") as pool:
         results = pool.map(
             lambda job: scan_shard(
-                store, job[1], layout=layout, measure=job[0] == measured, on_corrupt=on_corrupt
+                store,
+                job[1],
+                Taken(layout, agreement, on_corrupt),
+                measure=job[0] == measured,
             ),
             jobs,
         )
@@ -109,6 +113,7 @@ def index_shards(
         for split, members in groups.items()
     }
     statistics = merge_statistics([scanned[name].statistics for _, name in jobs], bands)
+    assert np.isfinite([*statistics.mean, *statistics.std]).all()
     skipped = [line for _, name in jobs for line in scanned[name].skipped]
     manifest = Manifest.model_validate(
         {
@@ -122,7 +127,7 @@ def index_shards(
                 "source": "foreign WebDataset shards",
                 "split_rule": "as found",
                 "rsdl_version": __version__,
-                **({"num_skipped": len(skipped), "skipped": skipped[:1000]} if skipped else {}),
+                **({"num_skipped": len(skipped), "skipped": skipped} if skipped else {}),
             },
             "splits": splits,
         }
@@ -183,23 +188,35 @@ def probe_layout(store: Store, names: Sequence[str]) -> Layout:
     return layout
 
 
-def scan_shard(
-    store: Store, name: str, *, layout: Layout, measure: bool, on_corrupt: str = "error"
-) -> ScannedShard:
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """Which images are taken.
+
+    Attributes:
+        layout: Bands and dtype that each must have.
+        agreement: What their bands mean.
+        on_corrupt: ``error`` stops at an image that cannot be taken, ``skip`` leaves it out.
+    """
+
+    layout: Layout
+    agreement: BandAgreement
+    on_corrupt: str = "error"
+
+
+def scan_shard(store: Store, name: str, taken: Taken, *, measure: bool) -> ScannedShard:
     """Return the index rows of one tar.
 
     Args:
         store: Where it lies.
         name: Its name.
-        layout: Bands and dtype of the images.
+        taken: Which images are taken.
         measure: Whether statistics are wanted, which need every pixel.
-        on_corrupt: ``error`` stops at an image that cannot be taken, ``skip`` leaves it out.
     """
     path, where = store.local(name), join(store.url, name)
     rows: list[Row] = []
     skipped: list[str] = []
     names: dict[int, str] = {}
-    statistics = RunningStatistics(layout[0])
+    statistics = RunningStatistics(taken.layout[0])
     with path.open("rb") as stream:
 
         def content(member: Member) -> bytes:
@@ -211,9 +228,9 @@ def scan_shard(
             image, kind = find_image(members, place)
             label, class_name = find_label(members, content, place)
             try:
-                pixels = _admit(content(image), kind, place, layout, measure=measure or not rows)
+                pixels = _admit(content(image), kind, place, taken, measure=measure or not rows)
             except CorruptSampleError as error:
-                if on_corrupt == "error":
+                if taken.on_corrupt == "error":
                     error.remedy = f"{error.remedy or 'mend it'}, or pass --on-corrupt skip"
                     raise
                 skipped.append(str(error))
@@ -230,7 +247,7 @@ def scan_shard(
     return ScannedShard(shard, pack_rows(rows), names, statistics.total(), tuple(skipped))
 
 
-def _admit(data: bytes, kind: str, place: str, layout: Layout, *, measure: bool) -> Pixels | None:
+def _admit(data: bytes, kind: str, place: str, taken: Taken, *, measure: bool) -> Pixels | None:
     """Return the pixels of an image that is taken as it lies; of a JPEG only if they are wanted.
 
     Raises:
@@ -240,10 +257,16 @@ def _admit(data: bytes, kind: str, place: str, layout: Layout, *, measure: bool)
         check_kind(data, kind, place)
         check_jpeg(data, place, jpeg_space(data, place))
         return None
-    return _decode(data, kind, place, layout)
+    return _decode(data, kind, place, taken.layout, taken.agreement)
 
 
-def _decode(data: bytes, kind: str, place: str, layout: Layout | None = None) -> Pixels:
+def _decode(
+    data: bytes,
+    kind: str,
+    place: str,
+    layout: Layout | None = None,
+    agreement: BandAgreement | None = None,
+) -> Pixels:
     check_kind(data, kind, place)
     picture = read_picture(data, kind, place)
     # A palette is expanded by every reader; what else differs from the plain pixels is in no shard.
@@ -264,6 +287,8 @@ def _decode(data: bytes, kind: str, place: str, layout: Layout | None = None) ->
             f"has {found[0]} bands of {found[1]}{wanted}",
             "keep one kind of uint8, uint16 or float32",
         )
+    if agreement is not None:
+        agreement.check(picture.table, place)
     return pixels
 
 

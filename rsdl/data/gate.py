@@ -9,14 +9,17 @@ neutral zero after normalisation, makes no outlier as -9999 would and no dark ed
 price is that a network sees a flat patch and cannot know that it is a hole.
 """
 
+import logging
+import threading
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rsdl.core.errors import ConfigError, CorruptSampleError
+from rsdl.core.errors import ConfigError, CorruptSampleError, DataError
 
+log = logging.getLogger(__name__)
 # Part of what names a packed data set: raised whenever the gate gives other pixels than before.
 GATE_VERSION = 2
 # Colour interpretations that say what a band shows; "gray" and "undefined" say nothing.
@@ -61,7 +64,9 @@ class BandTable:
             tuple(self.units[i - 1] for i in indexes),
         )
 
-    def conflict(self, other: "BandTable", *, scaling: bool = True) -> str | None:
+    def conflict(
+        self, other: "BandTable", *, scaling: bool = True, names: bool = True
+    ) -> str | None:
         """Return in which way this file contradicts another one, ``None`` where it does not.
 
         What only one of them says is no contradiction.
@@ -69,19 +74,27 @@ class BandTable:
         Args:
             other: The table of the other file, of as many bands.
             scaling: Whether scale and offset must be equal too.
+            names: Whether descriptions and colours must.
         """
-        for what, mine, theirs in (
-            ("band", self.names, other.names),
-            ("band", self.colours, other.colours),
-            ("unit", self.units, other.units),
-        ):
+        shown = (("band", self.names, other.names), ("band", self.colours, other.colours))
+        units = ("the unit of band", self.units, other.units)
+        for what, mine, theirs in (*(shown if names else ()), units):
             for number, (here, there) in enumerate(zip(mine, theirs, strict=True), start=1):
                 if here is not None and there is not None and here != there:
-                    place = f"band {number}" if what == "band" else f"the unit of band {number}"
-                    return f'{place} is "{here}" here and "{there}" in'
+                    return f'{what} {number} is "{here}" here and "{there}" in'
         if scaling and self.scaling != other.scaling:
             return f"has {_scaling(self)}, not {_scaling(other)} as"
         return None
+
+    def fill(self, other: "BandTable") -> "BandTable":
+        """Return this table with what only the other says."""
+        return BandTable(
+            tuple(a or b for a, b in zip(self.names, other.names, strict=True)),
+            tuple(a or b for a, b in zip(self.colours, other.colours, strict=True)),
+            self.scales,
+            self.offsets,
+            tuple(a or b for a, b in zip(self.units, other.units, strict=True)),
+        )
 
     def find(self, wanted: tuple[str, ...], where: str) -> tuple[int, ...]:
         """Return the numbers, from 1, of the bands that a user names.
@@ -111,6 +124,60 @@ class BandTable:
         known = enumerate(zip(self.names, self.colours, strict=True), start=1)
         shown = ", ".join(name or colour or f"band_{i}" for i, (name, colour) in known)
         raise ConfigError("--bands", f'{where} has no band "{wanted}"', f"it has {shown}")
+
+
+class BandAgreement:
+    """What all files so far say of their bands; any number of threads may ask.
+
+    Args:
+        scaling: Whether scale and offset must be equal too.
+        names: Whether descriptions and colours must.
+    """
+
+    def __init__(self, *, scaling: bool = True, names: bool = True) -> None:
+        self._scaling, self._names = scaling, names
+        self._table: BandTable | None = None
+        self._first = ""
+        self._warned = False
+        self._lock = threading.Lock()
+
+    def check(self, table: BandTable | None, where: str) -> None:
+        """Refuse a file whose bands mean something else than those of a file before.
+
+        Args:
+            table: What the file says, of as many bands as the others; ``None`` says nothing.
+            where: The file, for errors.
+
+        Raises:
+            DataError: If it contradicts another file; it is never just left out.
+        """
+        if table is None:
+            return
+        with self._lock:
+            if self._table is None:
+                self._table, self._first = table, where
+                return
+            if table == self._table:
+                return
+            conflict = table.conflict(self._table, scaling=self._scaling, names=self._names)
+            if conflict is not None:
+                raise DataError(
+                    where,
+                    f"{conflict} {self._first}",
+                    "choose and order bands with --bands NAME,..., apply scales with --unscale, "
+                    "or pack it apart",
+                )
+            if self._names and any(table.names) != any(self._table.names) and not self._warned:
+                self._warned = True
+                silent, other = (
+                    (where, self._first) if any(self._table.names) else (self._first, where)
+                )
+                log.warning(
+                    "%s does not describe its bands: they are taken to be those of %s",
+                    silent,
+                    other,
+                )
+            self._table = self._table.fill(table)
 
 
 def _scaling(table: BandTable) -> str:
@@ -203,8 +270,8 @@ def unscale(pixels: NDArray[Any], table: BandTable) -> NDArray[np.float32]:
 def is_mask(alpha: NDArray[Any]) -> bool:
     """Return whether a band that is tagged as alpha says where data is, and is no imagery.
 
-    Some writers tag near infrared as alpha. A mask knows two values: 0 and the type's highest (or
-    1); anything else is imagery.
+    Some writers tag near infrared as alpha. A mask knows two values: 0 and the type's highest (1
+    for fractions); anything else is imagery.
     """
     top = np.iinfo(alpha.dtype).max if alpha.dtype.kind in "ui" else 1
     return bool(((alpha == 0) | (alpha == top)).all())

@@ -18,6 +18,8 @@ REDUCED, MASK = 1, 4  # bits of a TIFF's NewSubfileType
 MAX_PAGES = 10_000
 SIZES = {1: 1, 3: 2, 4: 4, 13: 4, 16: 8, 18: 8}  # bytes of the TIFF types that count something
 WIDTH, HEIGHT, SUBFILE = 256, 257, 254
+# Frames of a JPEG, which say its size and the bits of a sample.
+FRAMES = frozenset({0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF})
 SEGMENTS = frozenset([*range(0xE0, 0xF0), 0xFE])  # of a JPEG: APP0 to APP15, and comments
 
 
@@ -59,8 +61,29 @@ def jpeg_orientation(data: bytes) -> int:
     while at + 4 <= len(data) and data[at] == 0xFF and data[at + 1] in SEGMENTS:
         length = (data[at + 2] << 8) | data[at + 3]
         if data[at + 1] == 0xE1 and data[at + 4 : at + 10] == b"Exif\0\0":
-            return _orientation(data[at + 10 : at + 2 + length])
+            return exif_orientation(data[at + 10 : at + 2 + length])
         at += 2 + length
+    return UPRIGHT
+
+
+def jpeg_precision(data: bytes) -> int:
+    """Return the bits of a JPEG's samples; 8 where its header does not come to that."""
+    at = 2
+    while at + 5 <= len(data) and data[at] == 0xFF:
+        if data[at + 1] in FRAMES:
+            return data[at + 4]
+        at += 2 + ((data[at + 2] << 8) | data[at + 3])
+    return 8
+
+
+def webp_orientation(data: bytes) -> int:
+    """Return how a WebP is turned, as :func:`jpeg_orientation`."""
+    at = 12
+    while at + 8 <= len(data):
+        kind, (length,) = data[at : at + 4], struct.unpack_from("<I", data, at + 4)
+        if kind == b"EXIF":
+            return exif_orientation(data[at + 8 : at + 8 + length].removeprefix(b"Exif\0\0"))
+        at += 8 + length + length % 2
     return UPRIGHT
 
 
@@ -75,7 +98,7 @@ def png_header(data: bytes) -> PngHeader:
         elif kind == b"tRNS":
             transparent = True
         elif kind == b"eXIf":
-            orientation = _orientation(content)
+            orientation = exif_orientation(content)
     return PngHeader(colour, palette, transparent, orientation)
 
 
@@ -116,7 +139,8 @@ def _read_page(data: Bytes, order: str, at: int, *, big: bool) -> tuple[Page, in
     return Page(found[HEIGHT], found[WIDTH], found[SUBFILE], found[ORIENTATION]), following
 
 
-def _orientation(exif: bytes) -> int:
+def exif_orientation(exif: bytes) -> int:
+    """Return the orientation, 1 to 8, that a block of Exif says; 1 where it says none."""
     pages = tiff_pages(exif)
     return pages[0].orientation if pages and 1 <= pages[0].orientation <= 8 else UPRIGHT
 

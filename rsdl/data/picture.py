@@ -5,6 +5,7 @@ This is the strict reading for the way into a data set; what is in a data set is
 refused with the option that says which.
 """
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -18,12 +19,21 @@ from rasterio.enums import ColorInterp, MaskFlags
 from rsdl.core.errors import CorruptSampleError, RsdlError
 from rsdl.data.decode import SPACES, decode_image, jpeg_space, unreadable
 from rsdl.data.gate import COLOURS, BandTable, is_mask, mark_value, unscale
-from rsdl.data.headers import UPRIGHT, Bytes, jpeg_orientation, png_header, tiff_pages
+from rsdl.data.headers import (
+    UPRIGHT,
+    Bytes,
+    jpeg_orientation,
+    jpeg_precision,
+    png_header,
+    tiff_pages,
+    webp_orientation,
+)
 from rsdl.data.resize import Pixels
 
 Axes = Literal["HWC", "CHW", "PAGES"]
 # A table of classes has few colours; a picture with a palette has been given nearly 256.
 MAX_CLASS_COLOURS = 32
+FEW_BANDS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +79,9 @@ class Picture(NamedTuple):
 PLAIN = PictureRules()
 
 
-def read_picture(data: bytes, kind: str, where: str, rules: PictureRules = PLAIN) -> Picture:
+def read_picture(
+    data: bytes, kind: str, where: str, rules: PictureRules = PLAIN, path: str | None = None
+) -> Picture:
     """Read one encoded image.
 
     Args:
@@ -77,13 +89,21 @@ def read_picture(data: bytes, kind: str, where: str, rules: PictureRules = PLAIN
         kind: What it is: ``jpg``, ``png``, ``tif``, ``npy``, ``bmp``, ``webp`` or ``jp2``.
         where: Name of the file, for errors.
         rules: What the user says about it.
+        path: The file, where others beside it may say more (``.msk``, ``.aux.xml``).
 
     Raises:
         CorruptSampleError: If it cannot be read, or may mean several things.
         ConfigError: If a band that is wanted is not there.
     """
     try:
-        picture = _READERS[kind](data, kind, where, rules)
+        if (
+            kind == "tif"
+            and path is not None
+            and any(map(os.path.exists, (f"{path}.msk", f"{path}.aux.xml")))
+        ):
+            picture = _read_beside(data, path, rules)
+        else:
+            picture = _READERS[kind](data, kind, where, rules)
     except RsdlError:
         raise
     except Exception as error:
@@ -93,14 +113,14 @@ def read_picture(data: bytes, kind: str, where: str, rules: PictureRules = PLAIN
         if not marked.all():
             both = marked if picture.present is None else marked & picture.present
             picture = picture._replace(present=both)
-    if rules.unscale and picture.table is not None and picture.table.is_scaled:
+    if rules.unscale and picture.table is not None:  # one that is not scaled becomes a float too
         pixels = unscale(picture.pixels, picture.table)
         picture = picture._replace(pixels=pixels, changed=True, dark_zero=False)
     return picture
 
 
 def check_jpeg(data: bytes, where: str, space: str) -> None:
-    """Refuse a JPEG that a decoder would show in other colours than were meant.
+    """Refuse a JPEG that decoders show in other colours than were meant, or not at all.
 
     Args:
         data: The file.
@@ -108,11 +128,13 @@ def check_jpeg(data: bytes, where: str, space: str) -> None:
         space: Colour space that its header says.
     """
     if space not in SPACES:
-        raise CorruptSampleError(
-            where,
-            f"has {space} colours, made for print",
-            'convert it, as with "magick IN -colorspace sRGB OUT"',
-        )
+        problem = f"has {space} colours, made for print"
+    elif (bits := jpeg_precision(data)) != 8:
+        problem = f"has {bits} bits a sample, rsdl reads 8"
+    else:
+        return
+    remedy = 'convert it, as with "magick IN -colorspace sRGB -depth 8 OUT"'
+    raise CorruptSampleError(where, problem, remedy)
 
 
 def upright(pixels: Pixels, orientation: int) -> Pixels:
@@ -150,7 +172,7 @@ def _read_coded(data: bytes, kind: str, where: str, rules: PictureRules) -> Pict
                 "pass it as --nodata and save the file without it",
             )
     else:
-        turned, grey = UPRIGHT, False
+        turned, grey = webp_orientation(data) if kind == "webp" else UPRIGHT, False
         decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
         if decoded is None:
             raise ValueError("damaged")
@@ -183,8 +205,10 @@ def _read_npy(data: bytes, kind: str, where: str, rules: PictureRules) -> Pictur
         return _pick(
             Picture(np.ascontiguousarray(np.moveaxis(pixels, 0, 2)), changed=True), rules, where
         )
-    first, second, last = pixels.shape
-    if rules.axes is None and 4 * first <= min(second, last):
+    first, _, last = pixels.shape
+    # Bands last are few, and fewer than rows: anything else may mean two things.
+    few = last <= FEW_BANDS and 4 * first > last
+    if rules.axes is None and first < last and not few:
         raise CorruptSampleError(
             where,
             f"has shape {pixels.shape}, which looks like bands first",
@@ -203,6 +227,13 @@ def _read_raster(data: bytes, kind: str, where: str, rules: PictureRules) -> Pic
             return _pick(_stack_pages(memory.name, len(pages)), rules, where)
         with memory.open(driver="GTiff" if kind == "tif" else "JP2OpenJPEG") as source:
             return read_source(source, where, rules, changed=kind != "tif")
+
+
+def _read_beside(data: bytes, path: str, rules: PictureRules) -> Picture:
+    """Read a TIFF together with what lies beside it, which only its path tells."""
+    check_pages(data, path)
+    with rasterio.open(path) as source:
+        return read_source(source, path, rules)
 
 
 def check_pages(data: Bytes, where: str, *, stacked: bool = False) -> None:
@@ -249,7 +280,7 @@ def read_source(source: Any, where: str, rules: PictureRules, *, changed: bool =
     table = table_of(source)
     interpretation = list(source.colorinterp)
     if interpretation == [ColorInterp.palette]:
-        return Picture(_expand_palette(source, where), changed=True)
+        return _expand_palette(source, where)
     indexes = tuple(source.indexes)
     masks = [i for i in indexes if interpretation[i - 1] == ColorInterp.alpha][-1:]
     if len(indexes) == 1 or rules.alpha == "band":
@@ -273,14 +304,13 @@ def read_source(source: Any, where: str, rules: PictureRules, *, changed: bool =
         shown = np.broadcast_to(opaque > 0, pixels.shape)
         present = shown if present is None else present & shown
     dark_zero = pixels.dtype.kind != "f" and all(source.nodatavals[i - 1] == 0 for i in indexes)
-    profile = {} if source.crs is None else {"crs": source.crs, "transform": source.transform}
     return Picture(
         np.ascontiguousarray(np.moveaxis(pixels, 0, 2)),
         None if present is None else np.moveaxis(present, 0, 2),
         table.pick(indexes),
         changed,
         dark_zero,
-        profile,
+        _place_of(source),
     )
 
 
@@ -296,15 +326,27 @@ def table_of(source: Any) -> BandTable:  # noqa: ANN401 - rasterio has no types
     )
 
 
-def _expand_palette(source: Any, where: str) -> Pixels:  # noqa: ANN401 - rasterio has no types
+def _expand_palette(source: Any, where: str) -> Picture:  # noqa: ANN401 - rasterio has no types
     palette = source.colormap(1)
     colours = {tuple(colour[:3]) for colour in palette.values()}
     if len(colours) <= MAX_CLASS_COLOURS:
         raise _class_table(where, len(colours))
-    table = np.zeros((256, 3), np.uint8)
+    table = np.zeros((256, 4), np.uint8)
     for value, colour in palette.items():
-        table[value] = colour[:3]
-    return np.ascontiguousarray(table[source.read(1)])
+        table[value] = colour
+    shown = table[source.read(1)]
+    present = (shown[:, :, 3:] > 0) & (source.read_masks(1)[:, :, None] > 0)
+    pixels = np.ascontiguousarray(shown[:, :, :3])
+    return Picture(
+        pixels,
+        None if present.all() else np.broadcast_to(present, pixels.shape),
+        changed=True,
+        profile=_place_of(source),
+    )
+
+
+def _place_of(source: Any) -> dict[str, Any]:  # noqa: ANN401 - rasterio has no types
+    return {} if source.crs is None else {"crs": source.crs, "transform": source.transform}
 
 
 def _class_table(where: str, num_colours: int) -> CorruptSampleError:

@@ -22,8 +22,8 @@ from rasterio.errors import NotGeoreferencedWarning
 from rsdl.core.errors import CorruptSampleError, DataError
 from rsdl.data.decode import decode_padded, jpeg_bands, jpeg_space
 from rsdl.data.encode import encode_picture
-from rsdl.data.gate import BandTable, admit
-from rsdl.data.headers import UPRIGHT, jpeg_orientation
+from rsdl.data.gate import BandAgreement, admit
+from rsdl.data.headers import UPRIGHT, jpeg_orientation, jpeg_precision
 from rsdl.data.manifest import Dtype
 from rsdl.data.picture import PLAIN, Picture, PictureRules, check_jpeg, read_picture
 from rsdl.data.resize import Pixels
@@ -95,13 +95,14 @@ class FolderSource:
         self.dataset = name or root.resolve().name
         self.classes = tree.classes
         self.num_images = len(tree.files)
-        self.dtype, self.bands, self._rules, self._table = _probe(root, tree.files, bands, rules)
+        self.dtype, self.bands, self._rules = _probe(root, tree.files, bands, rules)
         # Grey JPEGs and PNGs are common among colour ones and lose nothing as three bands; colour
         # would lose everything as one, so a grey data set takes no conversion.
         self._convert_to = 3 if self.dtype == "uint8" and len(self.bands) == 3 else None
         self._type = np.dtype(self.dtype)
         # Nothing is asked of a JPEG that is upright: it is stored as it came.
         self._plain = rules == PLAIN
+        self._agreement = BandAgreement(scaling=not rules.unscale, names=rules.bands is None)
         self._memory = _Memory()
         self.provenance: dict[str, Any] = {
             "source": self.dataset,
@@ -138,7 +139,7 @@ class FolderSource:
             return Sample(item.key, kind, data, item.label, meta, None)
         if kind == "jpg" and (pixels := self._decode_plain(data, where)) is not None:
             return Sample(item.key, kind, data, item.label, meta, pixels)
-        picture = self._fit(read_picture(data, kind, where, self._rules), kind, where)
+        picture = self._fit(read_picture(data, kind, where, self._rules, where), kind, where)
         valid = admit(picture.pixels, picture.present, where, dark_zero=picture.dark_zero)
         if picture.changed or valid is not None:
             kind, data = encode_picture(picture, kind)
@@ -152,7 +153,7 @@ class FolderSource:
         bands = jpeg_bands(data)
         agrees = bands == len(self.bands) or (bands == 1 and self._convert_to == 3)
         plain = self._plain and self.dtype == "uint8" and data.endswith(JPEG_END)
-        return agrees and plain and jpeg_orientation(data) == UPRIGHT
+        return agrees and plain and jpeg_orientation(data) == UPRIGHT and jpeg_precision(data) == 8
 
     def _decode_plain(self, data: bytes, where: str) -> Pixels | None:
         """Return the pixels of an upright JPEG of a colour data set; ``None`` where it is none.
@@ -175,6 +176,12 @@ class FolderSource:
                 present=None if picture.present is None else np.repeat(picture.present, 3, axis=2),
             )
         pixels = picture.pixels
+        if self._rules.alpha == "auto" and pixels.shape[2] == len(self.bands) + 1 and kind != "npy":
+            raise DataError(
+                where,
+                f"has {_bands(pixels.shape[2])}, the data set {len(self.bands)} and perhaps a mask",
+                "pass --alpha band if the last one is imagery, or --alpha mask",
+            )
         if pixels.shape[2] != len(self.bands) or pixels.dtype != self._type:
             raise CorruptSampleError(
                 where,
@@ -182,18 +189,11 @@ class FolderSource:
                 f"the data set has {_bands(len(self.bands))} of {self.dtype}",
                 "convert or remove the file, or choose with --bands or --alpha",
             )
-        if picture.table is not None and self._table is not None and self._rules.bands is None:
-            conflict = picture.table.conflict(self._table, scaling=not self._rules.unscale)
-            if conflict is not None:
-                raise CorruptSampleError(
-                    where,
-                    f"{conflict} the first file",
-                    "choose with --bands NAME,... or --unscale on, or convert the file",
-                )
+        self._agreement.check(picture.table, where)
         return picture
 
 
-Found = tuple[Dtype, tuple[str, ...], PictureRules, BandTable | None]
+Found = tuple[Dtype, tuple[str, ...], PictureRules]
 
 
 def _probe(
@@ -202,7 +202,7 @@ def _probe(
     wanted: tuple[str, ...] | None,
     rules: PictureRules,
 ) -> Found:
-    """Return type, bands, how to read and what the bands mean, of the first image that decodes.
+    """Return type, bands and how to read, of the first image that decodes.
 
     A grey JPEG or PNG says little about the others, so one image of each class is asked until
     one is not grey.
@@ -229,7 +229,7 @@ def _probe(
 
 def _describe(where: str, size: int, wanted: tuple[str, ...] | None, rules: PictureRules) -> Found:
     data, kind = read_image(where, size)
-    picture = read_picture(data, kind, where, rules)
+    picture = read_picture(data, kind, where, rules, where)
     dtype, count = picture.pixels.dtype.name, picture.pixels.shape[2]
     if count == 1 and kind in ("jpg", "png") and wanted is not None and len(wanted) == 3:
         count = 3
@@ -255,7 +255,7 @@ def _describe(where: str, size: int, wanted: tuple[str, ...] | None, rules: Pict
         wanted = RGB
     names = wanted or tuple(f"band_{number}" for number in range(1, count + 1))
     kept: Dtype = next(known for known in get_args(Dtype) if known == dtype)
-    return kept, names, _settle_alpha(data, kind, where, rules, count), table
+    return kept, names, _settle_alpha(data, kind, where, rules, count)
 
 
 def _settle_alpha(

@@ -20,10 +20,10 @@ from rsdl.data.check import check_dataset
 from rsdl.data.decode import decode_image
 from rsdl.data.foreign import index_shards
 from rsdl.data.gate import fill_missing, mark_value
-from rsdl.data.headers import jpeg_orientation
+from rsdl.data.headers import jpeg_orientation, jpeg_precision
 from rsdl.data.manifest import Manifest
 from rsdl.data.pack import PackOptions, pack
-from rsdl.data.picture import PictureRules, read_picture, upright
+from rsdl.data.picture import PictureRules, check_jpeg, read_picture, upright
 from rsdl.data.sources.folder import FolderSource
 from rsdl.storage.connect import connect
 
@@ -168,7 +168,7 @@ def test_bands_in_another_order_are_refused_and_can_be_chosen(tmp_path: Path):
         "a/x.tif": tiff(rgb, names=("red", "green", "blue")),
         "b/y.tif": tiff(bgr, names=("blue", "green", "red")),
     }
-    with pytest.raises(DataError, match=r'y\.tif: band 1 is "blue" here and "red" in'):
+    with pytest.raises(DataError, match=r'\.tif: band 1 is "(blue|red)" here and "(red|blue)" in'):
         pack_tree(tmp_path / "1", files)
     manifest, found = pack_tree(tmp_path / "2", files, bands=("red", "blue"))
     assert manifest.bands == ("red", "blue")
@@ -345,6 +345,115 @@ def test_foreign_shards_with_what_must_be_changed_are_refused_or_left_out(
     assert manifest.splits["train"].samples == 2
     assert manifest.provenance["num_skipped"] == 1
     assert check_dataset(store).problems == []
+
+
+def test_masks_beside_a_file_count(tmp_path: Path):
+    pixels = noise(1, 6, 6, dtype="uint16")
+    pixels[:, :2] = 60_000
+    root = write_tree(tmp_path / "tree", {f"{n}/{n}.tif": tiff(pixels) for n in "ab"})
+    mask = np.full((6, 6), 255, np.uint8)
+    mask[:2] = 0
+    for name in "ab":
+        path = root / name / f"{name}.tif"
+        with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=False), rasterio.open(path, "r+") as target:
+            target.write_mask(mask)
+        assert (root / name / f"{name}.tif.msk").exists()
+    source = FolderSource(root, fractions=(1, 0, 0))
+    for plan in source.shards(1 << 20):
+        for item in plan.items:
+            sample = source.read(item)
+            assert sample.pixels is not None
+            assert sample.pixels.max() < 250
+            assert not decode_image(sample.image, "tif", "").max() > 250
+
+
+def test_what_bands_mean_is_compared_even_where_the_first_file_does_not_say(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    names = {"a": None, "b": ("red", "green", "blue"), "c": ("blue", "green", "red")}
+    files = {f"{n}/{n}.tif": tiff(noise(3, 6, 6), names=names[n]) for n in "abc"}
+    with pytest.raises(DataError, match=r'\.tif: band 1 is "\w+" here and "\w+" in'):
+        pack_tree(tmp_path / "1", files, on_corrupt="skip")
+    files.pop("c/c.tif")
+    pack_tree(tmp_path / "2", files)
+    assert "does not describe its bands" in caplog.text
+
+
+def test_choosing_bands_does_not_hide_another_offset(tmp_path: Path):
+    files = {
+        f"{n}/{n}.tif": tiff(
+            np.full((2, 6, 6), 1200, np.uint16), names=("red", "nir"), scales=(1e-4,) * 2,
+            offsets=(offset,) * 2,
+        )
+        for n, offset in (("a", 0.0), ("b", -0.1))
+    }  # fmt: skip
+    with pytest.raises(DataError, match=r"has scale 0\.0001 and offset"):
+        pack_tree(tmp_path, files, bands=("nir",))
+
+
+def test_scales_are_applied_where_only_some_files_have_them(tmp_path: Path):
+    files = {
+        "a/a.tif": tiff(np.full((1, 6, 6), 1200, np.uint16), scales=(1e-4,), offsets=(0.0,)),
+        "b/b.tif": tiff(np.full((1, 6, 6), 3, np.uint16)),
+    }
+    _, found = pack_tree(tmp_path, files, unscale=True)
+    assert (found["a"].dtype, found["b"].max()) == (np.float32, 3.0)
+    np.testing.assert_allclose(found["a"], 0.12, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "shape", [(13, 32, 32), (10, 32, 32), (18, 64, 64), (6, 20, 20), (3, 16, 16)]
+)
+def test_arrays_whose_axes_may_mean_two_things_are_refused(shape: tuple[int, ...]):
+    with pytest.raises(CorruptSampleError, match="looks like bands first"):
+        read_picture(npy(noise(*shape)), "npy", "x")
+    assert (
+        read_picture(npy(noise(*shape)), "npy", "x", PictureRules(axes="HWC")).pixels.shape == shape
+    )
+    bands, height, width = shape
+    assert read_picture(npy(noise(height, width, bands)), "npy", "x").pixels.shape[2] == bands
+
+
+def test_foreign_shards_must_agree_in_what_bands_mean(tmp_path: Path):
+    with tarfile.open(tmp_path / "train-0.tar", "w") as tar:
+        for key, names in (("s0", ("red", "green")), ("s1", ("green", "red"))):
+            data = tiff(noise(2, 8, 8), names=names)
+            for name, member in ((f"{key}.tif", data), (f"{key}.cls", key[1:].encode())):
+                info = tarfile.TarInfo(name)
+                info.size = len(member)
+                tar.addfile(info, io.BytesIO(member))
+    with pytest.raises(DataError, match=r's1: band 1 is "green" here and "red" in'):
+        index_shards(connect(str(tmp_path)), on_corrupt="skip")
+
+
+def test_jpegs_of_12_bits_are_refused_without_decoding():
+    data = bytearray(jpeg())
+    frame = data.index(b"\xff\xc0") if b"\xff\xc0" in data else data.index(b"\xff\xc2")
+    assert jpeg_precision(bytes(data)) == 8
+    data[frame + 4] = 12
+    assert jpeg_precision(bytes(data)) == 12
+    with pytest.raises(CorruptSampleError, match="has 12 bits a sample"):
+        check_jpeg(bytes(data), "x", "YCBCR")
+
+
+def test_palettes_keep_their_nodata_and_webp_its_orientation():
+    values = noise(8, 8)
+    values[0] = 0
+    with rasterio.MemoryFile() as memory:
+        with memory.open(
+            driver="GTiff", count=1, height=8, width=8, dtype="uint8", nodata=0,
+            photometric="palette",
+        ) as target:  # fmt: skip
+            target.write(values[None])
+            target.write_colormap(1, {n: (n, 255 - n, 9, 255) for n in range(256)})
+        found = read_picture(bytes(memory.read()), "tif", "x")
+    assert found.present is not None
+    np.testing.assert_array_equal(found.present[..., 0], values > 0)
+    np.testing.assert_array_equal(found.pixels[..., 0], values)
+    exif = Image.Exif()
+    exif[274] = 6
+    data = pil(Image.fromarray(noise(16, 24, 3)), "WEBP", exif=exif, lossless=True)
+    assert read_picture(data, "webp", "x").pixels.shape == (24, 16, 3)
 
 
 @given(

@@ -26,7 +26,7 @@ from rasterio.env import set_gdal_config
 from rasterio.windows import Window
 
 from rsdl.core.errors import DataError
-from rsdl.data.gate import BandTable, is_mask
+from rsdl.data.gate import BandAgreement, BandTable, is_mask
 from rsdl.data.manifest import Dtype
 from rsdl.data.picture import check_pages, table_of
 from rsdl.data.sources.tiling.handles import WARNINGS
@@ -195,6 +195,7 @@ def describe_scenes(paths: Sequence[Path], rules: SceneRules) -> tuple[Scene, ..
         _describe(path, name, slug, replace(rules, alpha=alpha))
         for path, name, slug in zip(paths, names, make_slugs(names), strict=True)
     )
+    agreement = BandAgreement(scaling=False, names=rules.bands is None)
     usual = Counter((len(scene.bands), scene.dtype) for scene in scenes).most_common(1)[0][0]
     for scene in scenes:
         if (len(scene.bands), scene.dtype) != usual:
@@ -210,13 +211,7 @@ def describe_scenes(paths: Sequence[Path], rules: SceneRules) -> tuple[Scene, ..
                 f"has its bands in another order than {scenes[0].path}",
                 'name them with --bands NAME,..., or reorder them with "gdal_translate -b"',
             )
-        conflict = scene.table.conflict(scenes[0].table, scaling=False)
-        if conflict is not None and rules.bands is None:
-            raise DataError(
-                str(scene.path),
-                f"{conflict} {scenes[0].path}",
-                "choose and order them with --bands NAME,..., or pack it apart",
-            )
+        agreement.check(scene.table, str(scene.path))
     return _agree_on_scale(scenes, rules)
 
 
@@ -251,7 +246,7 @@ def _agree_on_scale(scenes: tuple[Scene, ...], rules: SceneRules) -> tuple[Scene
     first = scenes[0]
     odd = next((s for s in scenes if s.table.scaling != first.table.scaling), None)
     if rules.unscale == "off" and odd is not None:
-        conflict = odd.table.conflict(replace(first.table, names=odd.table.names))
+        conflict = odd.table.conflict(first.table, names=False)
         raise DataError(str(odd.path), f"{conflict} {first.path}", "pass --unscale on")
     if rules.unscale == "on" or (rules.unscale == "auto" and odd is not None):
         if odd is not None:
