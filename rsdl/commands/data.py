@@ -84,14 +84,29 @@ def pack_folder(
 ) -> int:
     """Pack a class-per-folder tree."""
     source = FolderSource(
-        Path(src), fractions=fractions, seed=seed, name=name, decode=decode, rules=rules
+        local_folder(src), fractions=fractions, seed=seed, name=name, decode=decode, rules=rules
     )
     return pack_source(source, out, options)
 
 
 def pack_geotiff(scenes: GeotiffOptions, *, out: str, options: PackOptions) -> int:
     """Cut scenes into labelled tiles and pack them."""
+    for path in (*scenes.scenes, scenes.labels):
+        local_folder(path)
     return pack_source(GeotiffSource(scenes), out, options)
+
+
+def local_folder(path: str) -> Path:
+    """Return a path on this machine.
+
+    Raises:
+        ConfigError: If it is a URL: sources are read from disks alone.
+    """
+    if "://" in path:
+        raise ConfigError(
+            path, "is a URL, and sources are read from local folders", "copy it here first"
+        )
+    return Path(path)
 
 
 def pack_source(source: Source, out: str, options: PackOptions) -> int:

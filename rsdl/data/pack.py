@@ -10,6 +10,7 @@ an uninterrupted run.
 
 import hashlib
 import json
+import logging
 import re
 import secrets
 import threading
@@ -43,6 +44,7 @@ from rsdl.storage.store import Store
 
 __all__ = ["PackOptions", "pack", "write_split"]
 
+log = logging.getLogger(__name__)
 STAMP = "source-stamp.json"
 OURS = re.compile(rf"({'|'.join(SPLITS)})-\d{{6}}\.tar|index-\w+\.npy|{re.escape(STAMP)}")
 
@@ -154,6 +156,8 @@ def _claim(store: Store, digest: str, stamp: bytes, options: PackOptions) -> Man
         manifest = _find_manifest(store, digest, options)
         if manifest is not None and (not stamp or _holds(store, STAMP, stamp)):
             return manifest
+        if manifest is not None:
+            log.warning("%s: files were written to since they were packed: packing again", store.url)
     elif store.size(PLAN) is not None:
         known = json.loads(store.read(PLAN))
         if known.get("digest") == digest and not options.overwrite:

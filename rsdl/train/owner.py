@@ -128,7 +128,9 @@ def _wait_for(store: Store, number: int, patience_s: float) -> None:
             return
         moved = page != first
     if moved:
-        raise _owned(store, first)
+        error = _owned(store, first)
+        error.exit_code = 1  # it may be a pod that saves and goes: a retry can help
+        raise error
 
 
 def _owned(store: Store, page: dict[str, Any] | None) -> OwnedError:
