@@ -125,6 +125,10 @@ def announce(store: Store, manifest: Manifest) -> None:
     num_skipped = manifest.provenance.get("num_skipped")
     if num_skipped:
         console.print(f"{num_skipped} corrupt samples left out; manifest.json names them")
+    left_out = manifest.provenance.get("left_out")
+    if isinstance(left_out, dict):
+        shown = ", ".join(f"{count} {reason}" for reason, count in left_out.items())
+        console.print(f"passed over: {shown}", highlight=False, markup=False)
 
 
 def generate_scenes(out: str, *, num_scenes: int, size: int, seed: int) -> int:

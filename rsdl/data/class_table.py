@@ -3,10 +3,14 @@
 Only names are looked at. Names that differ in Unicode form alone are one name, in NFC.
 """
 
+import logging
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rsdl.core.errors import DataError
+from rsdl.data.manifest import Split
+
+log = logging.getLogger(__name__)
 
 EMPTY = frozenset({"", "nan", "none", "null"})
 SPLIT_WORDS = frozenset(
@@ -41,3 +45,24 @@ def check_names(names: Sequence[str], where: str) -> None:
                 "merge or rename them",
             )
         seen[folded] = name
+
+
+def check_table(names: Sequence[str], where: str) -> None:
+    """Raise a ``DataError`` if names are no table of classes: see :func:`check_names`, or one."""
+    check_names(names, where)
+    if len(names) < 2:
+        raise DataError(
+            where,
+            f'has one class, "{names[0]}": there is nothing to tell apart',
+            "name the folder, field or values that hold the classes",
+        )
+
+
+def warn_of_untrained(names: Sequence[str], splits: Mapping[str, Split], where: str) -> None:
+    """Say in one line which classes have no sample in train."""
+    if (train := splits.get("train")) is None:
+        log.warning("%s: has no train split: nothing can be trained on it", where)
+        return
+    absent = [name for name, count in zip(names, train.class_counts, strict=True) if not count]
+    if absent:
+        log.warning("%s: train has no sample of %s", where, ", ".join(absent))

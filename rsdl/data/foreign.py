@@ -19,7 +19,7 @@ import numpy as np
 from rsdl import __version__
 from rsdl.core.errors import CorruptSampleError, DataError
 from rsdl.core.machine import usable_cores
-from rsdl.data.class_table import check_names
+from rsdl.data.class_table import check_table, warn_of_untrained
 from rsdl.data.decode import check_kind, jpeg_space
 from rsdl.data.gate import BandAgreement, admit
 from rsdl.data.headers import UPRIGHT, jpeg_orientation
@@ -101,7 +101,7 @@ def index_shards(
             if progress is not None:
                 progress(len(scanned), len(jobs))
     names = class_names(scanned, classes, store.url)
-    check_names(names, store.url)
+    check_table(names, store.url)
     splits = {
         split: write_split(
             store,
@@ -112,6 +112,7 @@ def index_shards(
         )
         for split, members in groups.items()
     }
+    warn_of_untrained(names, splits, store.url)
     statistics = merge_statistics([scanned[name].statistics for _, name in jobs], bands)
     assert np.isfinite([*statistics.mean, *statistics.std]).all()
     skipped = [line for _, name in jobs for line in scanned[name].skipped]

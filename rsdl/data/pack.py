@@ -22,7 +22,7 @@ import numpy as np
 from rsdl import __version__
 from rsdl.core.errors import DataError
 from rsdl.core.machine import usable_cores
-from rsdl.data.class_table import check_names
+from rsdl.data.class_table import check_table, warn_of_untrained
 from rsdl.data.gate import GATE_VERSION
 from rsdl.data.index import Rows, join_rows, rows_to_bytes
 from rsdl.data.manifest import MANIFEST, File, Manifest, Shard, Split, load_manifest
@@ -70,6 +70,7 @@ def pack(
         DataError: If another data set lies there, no sample is left, or one is corrupt.
         StorageError: If the store cannot be written.
     """
+    check_table(source.classes, store.url)
     plans = source.shards(options.shard_bytes)
     digest, stamp = _digest(source, options), _stamp(plans)
     if isinstance(claimed := _claim(store, digest, stamp, options), Manifest):
@@ -157,7 +158,9 @@ def _claim(store: Store, digest: str, stamp: bytes, options: PackOptions) -> Man
         if manifest is not None and (not stamp or _holds(store, STAMP, stamp)):
             return manifest
         if manifest is not None:
-            log.warning("%s: files were written to since they were packed: packing again", store.url)
+            log.warning(
+                "%s: files were written to since they were packed: packing again", store.url
+            )
     elif store.size(PLAN) is not None:
         known = json.loads(store.read(PLAN))
         if known.get("digest") == digest and not options.overwrite:
@@ -272,7 +275,7 @@ def _assemble(
     packed: dict[str, PackedShard],
     digest: str,
 ) -> Manifest:
-    check_names(source.classes, store.url)
+    check_table(source.classes, store.url)
     names = _shard_names(plans)
     statistics = merge_statistics([packed[name].statistics for name in names], len(source.bands))
     # The gate lets nothing else pass, and a manifest with null in it could never be read.
@@ -292,6 +295,12 @@ def _assemble(
     if not splits:
         raise DataError(store.url, "no sample is left to pack", "check the source and the options")
     skipped = [line for name in names for line in packed[name].skipped]
+    num_items = sum(len(plan.items) for plan in plans)
+    empty = num_items - len(skipped) - sum(split.samples for split in splits.values())
+    left_out = source.left_out | (
+        {"mostly without data, or without a label": empty} if empty else {}
+    )
+    warn_of_untrained(source.classes, splits, store.url)
     return Manifest(
         dataset=source.dataset,
         classes=source.classes,
@@ -305,6 +314,7 @@ def _assemble(
             "pack_digest": digest,
             "num_skipped": len(skipped),
             "skipped": list(skipped[:1000]),
+            **({"left_out": dict(left_out)} if left_out else {}),
         },
         splits=splits,
     )

@@ -69,6 +69,7 @@ class Source(Protocol):
         dtype: Type of the stored pixels.
         provenance: What the manifest says about the origin. With ``options`` of the same run it
             names the result: equal provenance gives equal bytes.
+        left_out: Files that were passed over before reading, by reason.
     """
 
     dataset: str
@@ -76,6 +77,7 @@ class Source(Protocol):
     bands: tuple[str, ...]
     dtype: Dtype
     provenance: dict[str, Any]
+    left_out: dict[str, int]
 
     def shards(self, shard_bytes: int) -> list[ShardPlan]:
         """Deal the items of all splits into shards of about ``shard_bytes`` each."""

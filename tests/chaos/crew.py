@@ -89,7 +89,8 @@ class Crew:
         commands = [
             member.start(
                 *arguments,
-                env={**self._env, **meeting, "RANK": str(at), "LOCAL_RANK": str(at)},
+                # One alone is told nothing: half an environment is refused.
+                env=self._env | (meeting and {**meeting, "RANK": str(at), "LOCAL_RANK": str(at)}),
                 die=kill.call if kill and kill.phase == "call" and at in kill.ranks else None,
                 tell=_find_point(kill, bell) if at == 0 else None,
             )

@@ -88,14 +88,15 @@ class FolderSource:
     ) -> None:
         check_fractions(fractions)
         tree = list_tree(root)
-        self._prefix = os.path.join(root, "")
+        self._prefix = os.path.join(tree.root, "")
         # Class by class, and within one as drawn.
         files = tree.files if tree.has_splits else draw_splits(tree.files, fractions, seed)
         self._splits = order_splits(files, seed)
         self.dataset = name or root.resolve().name
         self.classes = tree.classes
+        self.left_out = tree.left_out
         self.num_images = len(tree.files)
-        self.dtype, self.bands, self._rules = _probe(root, tree.files, bands, rules)
+        self.dtype, self.bands, self._rules = _probe(tree.root, tree.files, bands, rules)
         # Grey JPEGs and PNGs are common among colour ones and lose nothing as three bands; colour
         # would lose everything as one, so a grey data set takes no conversion.
         self._convert_to = 3 if self.dtype == "uint8" and len(self.bands) == 3 else None

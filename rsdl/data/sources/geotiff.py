@@ -149,6 +149,7 @@ class GeotiffSource:
             labels_path, options.label_field, options.classes, self.scenes, self._handles
         )
         self.dataset = options.name
+        self.left_out: dict[str, int] = {}
         self.classes = self._labels.classes
         self.bands = self.scenes[0].bands
         self.dtype = self.scenes[0].dtype

@@ -5,6 +5,7 @@ really holds what its name says turns out when it is read. Hidden files and the 
 tools are passed over. Links are followed, loops are not.
 """
 
+import logging
 import os
 import re
 from collections import Counter
@@ -18,6 +19,7 @@ from rsdl.data.decode import READABLE
 from rsdl.data.random import key_of
 from rsdl.storage.local import translate
 
+log = logging.getLogger(__name__)
 SPLIT_NAMES = {
     "train": "train", "training": "train",
     "val": "val", "valid": "val", "validation": "val",
@@ -48,37 +50,51 @@ class ImageFile(NamedTuple):
 
 
 class Tree(NamedTuple):
-    """What a class-per-folder tree holds; ``files`` are sorted by path."""
+    """What a class-per-folder tree holds.
 
+    Attributes:
+        root: The folder that holds the class or split folders.
+        classes: Names of the classes, in NFC, sorted.
+        files: The images, sorted by path.
+        has_splits: Whether the tree says which image is in which split.
+        left_out: Files that were passed over, by reason.
+    """
+
+    root: Path
     classes: tuple[str, ...]
     files: tuple[ImageFile, ...]
     has_splits: bool
+    left_out: dict[str, int]
 
 
 def list_tree(root: Path) -> Tree:
     """List the images of a tree ``CLASS/**/image`` or ``SPLIT/CLASS/**/image``.
 
-    Top-level folders that are all named after splits are splits; any others are classes.
+    Top-level folders named after splits are splits, and what lies beside them without folders of
+    its own (previews) is left out; any others are classes. One folder around all of them, as in
+    many archives, is gone into.
 
     Raises:
-        DataError: If the folder is missing, has no class folders, or a class has no images.
+        DataError: If the folder is missing, has no class folders, or a class has no images, or if
+            a folder may be a split or a class.
         StorageError: If a folder cannot be read.
     """
     if not root.is_dir():
         if root.exists():
             raise DataError(str(root), "is a file, not a folder", "unpack it and name the folder")
         raise DataError(str(root), "no such folder", "check the path")
-    folders = _class_folders(root)
-    splits = _split_folders(root, folders)
+    left_out: Counter[str] = Counter()
+    root, folders = _unwrap(root, left_out)
+    splits = _split_folders(root, folders, left_out)
     places: list[tuple[str | None, str]] = [(None, "")]
     if splits:
         places = [(SPLIT_NAMES[name.casefold()], f"{name}/") for name in splits]
     found: dict[str, list[tuple[str, int, int, str | None]]] = {}
     for split, prefix in places:
-        names = _class_folders(root / prefix) if prefix else folders
+        names = _class_folders(root / prefix, left_out) if prefix else folders
         for name in names:
             images = found.setdefault(plain_name(name), [])
-            walked = _walk(root / prefix / name, ())
+            walked = _walk(root / prefix / name, (), left_out)
             images += (
                 (f"{prefix}{name}/{path}", size, time_ns, split) for path, size, time_ns in walked
             )
@@ -90,7 +106,22 @@ def list_tree(root: Path) -> Tree:
                 f'class "{name}" has no images ({", ".join(sorted(READABLE))})',
                 "put images into its folder or remove the folder",
             )
-    return _tree(found, has_splits=bool(splits))
+    return _tree(root, found, left_out, has_splits=bool(splits))
+
+
+def _unwrap(root: Path, left_out: Counter[str]) -> tuple[Path, list[str]]:
+    """Return the folder that holds the class or split folders, and their names."""
+    while True:
+        folders = _class_folders(root, left_out)
+        if len(folders) > 1:
+            return root, folders
+        entries = _scan(root / folders[0], Counter())
+        if any(not e.is_dir() and _is_image(e.name) for e in entries) or not entries:
+            return root, folders
+        if not any(entry.is_dir() for entry in entries):
+            return root, folders
+        root = root / folders[0]
+        log.warning("%s: taken for the folder of the classes, as it lies alone", root)
 
 
 def is_litter(name: str) -> bool:
@@ -98,7 +129,13 @@ def is_litter(name: str) -> bool:
     return name.startswith(".") or name in LITTER
 
 
-def _tree(found: dict[str, list[tuple[str, int, int, str | None]]], *, has_splits: bool) -> Tree:
+def _tree(
+    root: Path,
+    found: dict[str, list[tuple[str, int, int, str | None]]],
+    left_out: Counter[str],
+    *,
+    has_splits: bool,
+) -> Tree:
     classes = tuple(sorted(found))
     rows = sorted(
         (path, size, label, split, modified_ns)
@@ -110,12 +147,12 @@ def _tree(found: dict[str, list[tuple[str, int, int, str | None]]], *, has_split
         ImageFile(path, size, label, key, split, modified_ns)
         for (path, size, label, split, modified_ns), key in zip(rows, keys, strict=True)
     )
-    return Tree(classes, tuple(files), has_splits)
+    return Tree(root, classes, tuple(files), has_splits, dict(sorted(left_out.items())))
 
 
-def _class_folders(folder: Path) -> list[str]:
+def _class_folders(folder: Path, left_out: Counter[str]) -> list[str]:
     folders: list[str] = []
-    for entry in _scan(folder):
+    for entry in _scan(folder, left_out):
         if entry.is_dir():
             folders.append(entry.name)
         elif _is_image(entry.name):
@@ -124,6 +161,8 @@ def _class_folders(folder: Path) -> list[str]:
                 f'holds the image "{entry.name}" outside any class folder',
                 "put every image into a folder named after its class",
             )
+        else:
+            left_out[_reason(entry.name)] += 1
     if not folders:
         raise DataError(
             str(folder), "has no class folders", "name a folder with one folder of images per class"
@@ -131,36 +170,57 @@ def _class_folders(folder: Path) -> list[str]:
     return sorted(folders)
 
 
-def _split_folders(root: Path, folders: list[str]) -> list[str]:
-    splits = Counter(SPLIT_NAMES.get(name.casefold()) for name in folders)
-    if None in splits:
+def _split_folders(root: Path, folders: list[str], left_out: Counter[str]) -> list[str]:
+    """Return the folders that are splits, none where all are classes."""
+    splits = [name for name in folders if name.casefold() in SPLIT_NAMES]
+    counts = Counter(SPLIT_NAMES[name.casefold()] for name in splits)
+    others = [name for name in folders if name not in splits]
+    if not counts or (others and (not counts["train"] or len(counts) < 2)):
         return []
-    for split, count in splits.items():
+    for split, count in counts.items():
         if count > 1:
             raise DataError(
                 str(root), f'has {count} folders for the split "{split}"', "merge or remove them"
             )
-    return folders
+    for name in others:
+        if any(entry.is_dir() for entry in _scan(root / name, Counter())):
+            raise DataError(
+                str(root / name),
+                "lies beside folders of splits and has folders of its own",
+                'if it is a split, name it "train", "val" or "test"; else move it away',
+            )
+        left_out[f"in the folder {name}"] += len(_scan(root / name, left_out))
+    return splits
 
 
-def _walk(folder: Path, above: tuple[tuple[int, int], ...]) -> Iterator[tuple[str, int, int]]:
+def _walk(
+    folder: Path, above: tuple[tuple[int, int], ...], left_out: Counter[str]
+) -> Iterator[tuple[str, int, int]]:
     """Yield path relative to ``folder``, size and time of every image in it, however deep."""
     try:
         status = folder.stat()
         identity = (status.st_dev, status.st_ino)
         if identity in above:
             return
-        for entry in _scan(folder):
+        for entry in _scan(folder, left_out):
             if entry.is_dir():
-                deeper = _walk(folder / entry.name, (*above, identity))
+                deeper = _walk(folder / entry.name, (*above, identity), left_out)
                 yield from (
                     (f"{entry.name}/{path}", size, time_ns) for path, size, time_ns in deeper
                 )
             elif _is_image(entry.name):
                 found = entry.stat()
                 yield entry.name, found.st_size, found.st_mtime_ns
+            else:
+                left_out[_reason(entry.name)] += 1
     except OSError as error:
         raise translate(error, folder) from error
+
+
+def _reason(name: str) -> str:
+    """Return why a file that is no image is passed over."""
+    _, dot, suffix = name.rpartition(".")
+    return f"*.{suffix.lower()}" if dot else "without a suffix"
 
 
 def _is_image(name: str) -> bool:
@@ -168,10 +228,15 @@ def _is_image(name: str) -> bool:
     return dot + suffix.lower() in READABLE
 
 
-def _scan(folder: Path) -> list[os.DirEntry[str]]:
+def _scan(folder: Path, left_out: Counter[str]) -> list[os.DirEntry[str]]:
+    """Return what lies in a folder; litter is counted."""
     try:
         with os.scandir(folder) as entries:
-            kept = [entry for entry in entries if not is_litter(entry.name)]
+            found = list(entries)
+            kept = [entry for entry in found if not is_litter(entry.name)]
+            for entry in found:
+                if is_litter(entry.name):
+                    left_out["hidden or litter"] += _count_files(entry)
     except OSError as error:
         raise translate(error, folder) from error
     for entry in kept:
@@ -180,6 +245,12 @@ def _scan(folder: Path) -> list[os.DirEntry[str]]:
             shown = os.fsencode(entry.name).decode(errors="backslashreplace")
             raise DataError(str(folder), f'"{shown}" is not a UTF-8 name', "rename it")
     return kept
+
+
+def _count_files(entry: os.DirEntry[str]) -> int:
+    if not entry.is_dir(follow_symlinks=False):
+        return 1
+    return sum(len(files) for _, _, files in os.walk(entry.path))
 
 
 def _unique_keys(paths: list[str], *, has_splits: bool) -> list[str]:

@@ -29,6 +29,7 @@ class ArraySource:
         self.bands = tuple(f"band_{band}" for band in range(images[0].shape[2]))
         self.dtype: Dtype = images[0].dtype.name
         self.provenance: dict[str, Any] = {"source": "arrays", "count": len(images)}
+        self.left_out: dict[str, int] = {}
 
     def shards(self, shard_bytes: int) -> list[ShardPlan]:
         items = range(len(self.images))

@@ -87,6 +87,10 @@ class EncodedSource:
     classes: tuple[str, ...] = ("a", "b", "c")
 
     @property
+    def left_out(self) -> dict[str, int]:
+        return {}
+
+    @property
     def provenance(self) -> dict[str, Any]:
         return {"source": "encoded", "count": len(self.images)}
 

@@ -187,14 +187,15 @@ def test_keys_are_unique_plain_and_do_not_hang_on_other_files(tmp_path: Path):
 
 def test_files_deep_in_a_class_folder_count_and_litter_does_not(tmp_path: Path):
     make_tree(tmp_path / "Port" / "2019" / "june", north=2)
+    make_tree(tmp_path, Town=1)
     for litter in (".DS_Store", "notes.txt", "._x.jpg", "jpg", "x.jpg.txt"):
         (tmp_path / "Port" / litter).write_bytes(b"x")
     (tmp_path / "__MACOSX").mkdir()
     (tmp_path / "Port" / "loop").symlink_to(tmp_path / "Port")
     tree = list_tree(tmp_path)
-    assert tree.classes == ("Port",)
+    assert tree.classes == ("Port", "Town")
     assert [file.key for file in tree.files] == [
-        "Port_2019_june_north_north_000", "Port_2019_june_north_north_001",
+        "Port_2019_june_north_north_000", "Port_2019_june_north_north_001", "Town_Town_000",
     ]  # fmt: skip
 
 
