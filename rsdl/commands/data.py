@@ -254,7 +254,11 @@ def read_names(text: str | None, option: str = "--classes") -> tuple[str, ...] |
     names = read_lines(Path(text)) if os.path.isfile(text) else text.split(",")
     cleaned = tuple(name.strip() for name in names if name.strip())
     if not cleaned:
-        raise DataError(option, "names none", "give a,b,c or a file with a name a line")
+        raise DataError(
+            option,
+            f"names no {option.removeprefix('--')}",
+            "give a,b,c or a file with a name a line",
+        )
     return cleaned
 
 
