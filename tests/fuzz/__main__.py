@@ -32,8 +32,10 @@ def attempt(target: str, data: bytes) -> str | None:
     signal.alarm(LIMIT_S)
     try:
         TARGETS[target][1](data)
-    except RsdlError:
-        return None
+    except RsdlError as error:
+        # A reader that asks for more than the limit only ends well because of the limit.
+        greedy = any(words in str(error) for words in ("Insufficient memory", "Unable to allocate"))
+        return f"over 1 GB: {str(error)[:200]}" if greedy else None
     except BaseException as error:
         return f"{type(error).__name__}: {str(error)[:200]}"
     finally:
