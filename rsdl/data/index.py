@@ -8,6 +8,7 @@ against a compressed table: larger on disk (about 60 bytes a sample), but nothin
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -179,7 +180,8 @@ def open_index(path: Path, split: Split, where: str) -> Index:
     """
     try:
         rows = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
+    # NumPy reads the header as Python: one that is damaged may not even be made of its tokens.
+    except (ValueError, EOFError, OSError, SyntaxError, TokenError) as error:
         raise DataError(where, "is not a readable index", "pack or index the data again") from error
     remedy = 'run "rsdl data verify", then pack or index the data again'
     if unknown := _unknown_columns(rows.dtype):
