@@ -45,6 +45,7 @@ CONVERTED = {".bmp": "bmp", ".webp": "webp", ".jp2": "jp2"}
 READABLE = SUFFIXES | CONVERTED
 
 SPACES = {"GRAY": 1, "YCBCR": 3, "RGB": 3}  # of JPEGs that are read, and their bands
+MAX_BYTES = 768 << 20  # of one decoded image; larger ones are scenes, to be cut into tiles
 # Fractions of a JPEG's size that cost less than the whole, the smallest first.
 FACTORS = (8, 4, 2)
 NAMES = {
@@ -234,6 +235,16 @@ def decode_image(
     return pixels
 
 
+def check_size(height: int, width: int, pixel_bytes: int) -> None:
+    """Refuse an image that claims more than fits, before memory is taken for it.
+
+    Raises:
+        ValueError: If it would decode to more than ``MAX_BYTES``.
+    """
+    if height * width * pixel_bytes > MAX_BYTES:
+        raise ValueError(f"it claims {height} x {width} pixels, over {MAX_BYTES >> 20} MiB")
+
+
 def decode_padded(data: bytes, where: str, buffer: Pixels) -> Pixels:
     """Decode a colour or grey JPEG to four bands: red, green, blue and one that means nothing.
 
@@ -305,6 +316,8 @@ def _decode_png(data: bytes, bands: int | None) -> Pixels:
         raise ValueError("not a PNG")
     if b"IEND" not in data[-64:]:  # OpenCV would complain on stderr too
         raise ValueError("truncated")
+    # Width and height, then bits: what is claimed here is allocated before a pixel is read.
+    check_size(int.from_bytes(data[20:24]), int.from_bytes(data[16:20]), 4)
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None:
         raise ValueError("damaged")
@@ -321,6 +334,7 @@ def _decode_png(data: bytes, bands: int | None) -> Pixels:
 
 def _decode_tiff(data: bytes, bands: int | None) -> Pixels:
     with rasterio.MemoryFile(data) as memory, memory.open(driver="GTiff") as scene:
+        check_size(scene.height, scene.width, scene.count * np.dtype(scene.dtypes[0]).itemsize)
         pixels = scene.read()
     # [C, H, W] -> [H, W, C]
     return np.ascontiguousarray(np.moveaxis(pixels, 0, 2))

@@ -76,6 +76,14 @@ def jpeg_precision(data: bytes) -> int:
     return 8
 
 
+def coded_size(data: bytes, kind: str) -> tuple[int, int]:
+    """Return height and width that a BMP says; a WebP is never larger than 16,383 pixels."""
+    if kind != "bmp":
+        return 0, 0
+    width, height = struct.unpack_from("<ii", data, 18)
+    return abs(height), abs(width)
+
+
 def webp_orientation(data: bytes) -> int:
     """Return how a WebP is turned, as :func:`jpeg_orientation`."""
     at = 12

@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 from rasterio.enums import ColorInterp, MaskFlags
 
 from rsdl.core.errors import CorruptSampleError, RsdlError
-from rsdl.data.decode import SPACES, decode_image, jpeg_space, unreadable
+from rsdl.data.decode import SPACES, check_size, decode_image, jpeg_space, unreadable
 from rsdl.data.gate import COLOURS, BandTable, is_mask, mark_value, unscale
 from rsdl.data.headers import (
     UPRIGHT,
     Bytes,
+    coded_size,
     jpeg_orientation,
     jpeg_precision,
     png_header,
@@ -173,6 +174,7 @@ def _read_coded(data: bytes, kind: str, where: str, rules: PictureRules) -> Pict
             )
     else:
         turned, grey = webp_orientation(data) if kind == "webp" else UPRIGHT, False
+        check_size(*coded_size(data, kind), 4)
         decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
         if decoded is None:
             raise ValueError("damaged")
@@ -285,6 +287,7 @@ def read_source(source: Any, where: str, rules: PictureRules, *, changed: bool =
     masks = [i for i in indexes if interpretation[i - 1] == ColorInterp.alpha][-1:]
     if len(indexes) == 1 or rules.alpha == "band":
         masks = []
+    check_size(source.height, source.width, np.dtype(source.dtypes[0]).itemsize)
     opaque = source.read(masks[0]) if masks else None
     if opaque is not None and rules.alpha == "auto" and not is_mask(opaque):
         masks, opaque = [], None
@@ -292,6 +295,7 @@ def read_source(source: Any, where: str, rules: PictureRules, *, changed: bool =
         indexes, changed = table.find(rules.bands, where), True
     elif masks:
         indexes, changed = tuple(i for i in indexes if i not in masks), True
+    check_size(source.height, source.width, len(indexes) * np.dtype(source.dtypes[0]).itemsize)
     pixels = source.read(list(indexes))
     present = None
     flags = [set(source.mask_flag_enums[i - 1]) for i in indexes]
@@ -331,6 +335,7 @@ def _expand_palette(source: Any, where: str) -> Picture:  # noqa: ANN401 - raste
     colours = {tuple(colour[:3]) for colour in palette.values()}
     if len(colours) <= MAX_CLASS_COLOURS:
         raise _class_table(where, len(colours))
+    check_size(source.height, source.width, 4)
     table = np.zeros((256, 4), np.uint8)
     for value, colour in palette.items():
         table[value] = colour

@@ -2,6 +2,8 @@
 
 import io
 import tarfile
+import tracemalloc
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -486,6 +488,36 @@ def test_a_marked_value_counts_in_whole_numbers_only_where_all_bands_have_it():
     pixels = np.array([[[0, 0], [0, 5]]], np.uint8)
     assert mark_value(pixels, 0).tolist() == [[[False, False], [True, True]]]
     assert mark_value(pixels.astype(np.float32), 0).tolist() == [[[False, False], [False, True]]]
+
+
+def png_claiming(side: int) -> bytes:
+    data = bytearray(pil(Image.fromarray(noise(8, 8, 3)), "PNG"))
+    data[16:24] = side.to_bytes(4) * 2
+    data[29:33] = zlib.crc32(data[12:29]).to_bytes(4)
+    return bytes(data)
+
+
+def tiff_claiming(side: int) -> bytes:
+    with rasterio.MemoryFile() as memory:
+        with memory.open(
+            driver="GTiff", count=3, height=side, width=side, dtype="uint8", sparse_ok=True,
+            tiled=True, blockxsize=4096, blockysize=4096,
+        ):  # fmt: skip
+            pass
+        return bytes(memory.read())
+
+
+@pytest.mark.parametrize(("kind", "make"), [("png", png_claiming), ("tif", tiff_claiming)])
+def test_what_claims_to_be_huge_is_refused_before_memory_is_taken(
+    kind: str, make: Callable[[int], bytes]
+):
+    data = make(30_000)
+    for read in (read_picture, decode_image):
+        tracemalloc.start()
+        with pytest.raises(CorruptSampleError, match="claims 30000 x 30000 pixels"):
+            read(data, kind, "x")
+        assert tracemalloc.get_traced_memory()[1] < 64 << 20
+        tracemalloc.stop()
 
 
 @given(st.binary(max_size=300), st.sampled_from(["jpg", "png", "tif", "npy", "bmp", "webp", "jp2"]))
