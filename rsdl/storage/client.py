@@ -33,6 +33,7 @@ READ_TIMEOUT_S = 20
 DOUBT_S = 10.0
 TRANSFERS = 8
 MD5_ETAG = re.compile(r'"([0-9a-f]{32})"')
+STYLES = ("auto", "path", "virtual")
 DEFAULT_REGION = "us-east-1"
 DEADLINE_VARIABLE = "RSDL_STORE_DEADLINE_S"
 
@@ -144,13 +145,14 @@ def make_client(storage: StorageConfig = AWS) -> Any:  # noqa: ANN401 - boto3 ha
             session = boto3.session.Session()
             region = session.region_name or DEFAULT_REGION
             make = partial(session.client, "s3", region_name=region, endpoint_url=storage.endpoint)
+            style = _addressing_style(session)
             client = make(config=_settings(None))
             if has_secret(client.meta.endpoint_url):
                 # It would be shown wherever an error is.
                 raise StorageError(storage.named, "holds a password", KEYS)
             if not is_service(client.meta.endpoint_url):
                 raise ValueError("no URL of a service")
-            if _is_custom(client.meta.endpoint_url):
+            if style is None and _is_custom(client.meta.endpoint_url):
                 # Few services of one's own have a name in the DNS for every bucket.
                 client = make(config=_settings("path"))
     except ValueError as error:
@@ -166,10 +168,11 @@ def shared_client(storage: StorageConfig = AWS) -> S3Client:
     """Return this process's client for a service and the keys that the environment names now."""
     names = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_PROFILE", "AWS_ACCESS_KEY_ID",
              "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_CA_BUNDLE",
+             "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE",
              "AWS_DEFAULT_REGION", "HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy",
              "NO_PROXY", "no_proxy", DEADLINE_VARIABLE)  # fmt: skip
     # A forked child must not talk over its parent's connections.
-    key = (os.getpid(), storage.endpoint, *(os.environ.get(name) for name in names))
+    key = (os.getpid(), storage, *(os.environ.get(name) for name in names))
     with _lock:
         if key not in _clients:
             _clients[key] = S3Client(_rule(), storage)
@@ -199,6 +202,17 @@ def _settings(addressing: str | None) -> Config:
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
     )
+
+
+def _addressing_style(session: boto3.session.Session) -> str | None:
+    """Return how the user's AWS config wants buckets addressed; ``None`` where it does not say."""
+    # boto3 has no public way to ask, and merges this in by itself where we say nothing.
+    section = session._session.get_scoped_config().get("s3")
+    style = section.get("addressing_style") if isinstance(section, dict) else None
+    if style is not None and style not in STYLES:
+        where = "s3.addressing_style in the AWS config file"
+        raise StorageError(where, f'"{style}" is unknown', f"write {', '.join(STYLES)}")
+    return style
 
 
 def _is_custom(endpoint: str) -> bool:

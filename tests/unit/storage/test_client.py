@@ -1,0 +1,58 @@
+from pathlib import Path
+
+import pytest
+
+from rsdl.core.errors import StorageError
+from rsdl.storage.client import make_client, shared_client
+from rsdl.storage.endpoint import StorageConfig
+
+ELSEWHERE = StorageConfig(endpoint="http://s3.example.org:7480")
+
+
+@pytest.fixture(autouse=True)
+def aws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give keys, and return the AWS config file to be written."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    return tmp_path / "config"
+
+
+def address(storage: StorageConfig) -> str:
+    """Return the URL of an object as it goes over the wire."""
+    client = make_client(storage)
+    params = {"Bucket": "imagery", "Key": "x"}
+    url: str = client.generate_presigned_url("get_object", Params=params).split("?")[0]
+    return url
+
+
+@pytest.mark.parametrize(
+    ("config", "url"),
+    [
+        ("", "http://s3.example.org:7480/imagery/x"),
+        ("[default]\nregion = here\n", "http://s3.example.org:7480/imagery/x"),
+        ("[default]\ns3 =\n  addressing_style = path\n", "http://s3.example.org:7480/imagery/x"),
+        ("[default]\ns3 =\n  addressing_style = virtual\n", "http://imagery.s3.example.org:7480/x"),
+    ],
+)
+def test_the_addressing_style_of_the_user_is_respected(aws: Path, config: str, url: str):
+    aws.write_text(config)
+    assert address(ELSEWHERE) == url
+
+
+def test_an_addressing_style_that_there_is_not_is_refused(aws: Path):
+    aws.write_text("[default]\ns3 =\n  addressing_style = host\n")
+    with pytest.raises(StorageError, match=r'"host" is unknown; write auto, path, virtual$'):
+        make_client(ELSEWHERE)
+
+
+def test_another_config_file_is_another_client(aws: Path, monkeypatch: pytest.MonkeyPatch):
+    first = shared_client(ELSEWHERE)
+    assert shared_client(ELSEWHERE) is first
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(aws.with_name("other")))
+    second = shared_client(ELSEWHERE)
+    assert second is not first
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(aws.with_name("others")))
+    assert shared_client(ELSEWHERE) is not second
