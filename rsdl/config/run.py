@@ -19,6 +19,7 @@ from rsdl.train.trainer import LoggingConfig, TrainerConfig
 CHANGEABLE = (
     "output",
     "storage.endpoint",
+    "storage.anonymous",
     "data.url",
     "data.cache",
     "data.cache.folder",

@@ -1,13 +1,15 @@
 """Where an S3 service is, as a run's config may say it."""
 
+import os
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from rsdl.core.errors import ConfigError
+from rsdl.core.errors import ConfigError, StorageError
 
 FIELD = "storage.endpoint"
 VARIABLE = "AWS_ENDPOINT_URL"
+NO_SIGN = "AWS_NO_SIGN_REQUEST"
 KEYS = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
 
 
@@ -18,6 +20,11 @@ class StorageConfig(BaseModel):
 
     endpoint: str | None = Field(
         None, description="URL of the S3 service; null: AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL."
+    )
+    anonymous: bool | None = Field(
+        None,
+        description="Whether to ask without keys; null: AWS_NO_SIGN_REQUEST, else where none are "
+        "found.",
     )
 
     @field_validator("endpoint")
@@ -33,9 +40,26 @@ class StorageConfig(BaseModel):
         return value
 
     @property
+    def unsigned(self) -> bool | None:
+        """Whether the user wants requests without keys; ``None`` where nothing says so."""
+        return self.anonymous if self.anonymous is not None else _switch(NO_SIGN)
+
+    @property
     def named(self) -> str:
         """What the user has set the endpoint with."""
         return VARIABLE if self.endpoint is None else FIELD
+
+
+def _switch(variable: str) -> bool | None:
+    """Return what an environment variable says, in the words that GDAL takes."""
+    text = os.environ.get(variable)
+    if not text:
+        return None
+    if text.upper() in ("YES", "TRUE", "ON", "1"):
+        return True
+    if text.upper() in ("NO", "FALSE", "OFF", "0"):
+        return False
+    raise StorageError(variable, f'"{text}" is neither YES nor NO', "write one of them")
 
 
 def has_secret(url: str) -> bool:

@@ -56,3 +56,28 @@ def test_another_config_file_is_another_client(aws: Path, monkeypatch: pytest.Mo
     assert second is not first
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(aws.with_name("others")))
     assert shared_client(ELSEWHERE) is not second
+
+
+def is_signed(storage: StorageConfig = ELSEWHERE) -> bool:
+    client = make_client(storage)
+    params = {"Bucket": "imagery", "Key": "x"}
+    return "Signature" in client.generate_presigned_url("get_object", Params=params)
+
+
+def test_requests_go_without_keys_where_there_are_none(monkeypatch: pytest.MonkeyPatch):
+    assert is_signed()
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    assert not is_signed()
+
+
+def test_keys_stay_unused_where_the_user_wants_none(monkeypatch: pytest.MonkeyPatch):
+    assert not is_signed(StorageConfig(endpoint=ELSEWHERE.endpoint, anonymous=True))
+    monkeypatch.setenv("AWS_NO_SIGN_REQUEST", "YES")
+    assert not is_signed()
+    assert is_signed(StorageConfig(endpoint=ELSEWHERE.endpoint, anonymous=False))
+    monkeypatch.setenv("AWS_NO_SIGN_REQUEST", "no")
+    assert is_signed()
+    monkeypatch.setenv("AWS_NO_SIGN_REQUEST", "perhaps")
+    with pytest.raises(StorageError, match='"perhaps" is neither YES nor NO; write one of them'):
+        is_signed()
