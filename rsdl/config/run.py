@@ -20,6 +20,7 @@ CHANGEABLE = (
     "output",
     "storage.endpoint",
     "storage.anonymous",
+    "storage.requester_pays",
     "data.url",
     "data.cache",
     "data.cache.folder",

@@ -24,7 +24,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from rsdl.core.errors import StorageError
 from rsdl.core.machine import usable_cores
-from rsdl.storage.endpoint import AWS, KEYS, NO_SIGN, StorageConfig, has_secret, is_service
+from rsdl.storage.endpoint import AWS, KEYS, NO_SIGN, PAYER, StorageConfig, has_secret, is_service
 from rsdl.storage.refusal import (
     FOREIGN,
     describe,
@@ -176,14 +176,21 @@ def make_client(storage: StorageConfig = AWS) -> Any:  # noqa: ANN401 - boto3 ha
         ) from error
     except BotoCoreError as error:
         raise translate_refusal(error, "s3", "the AWS settings", storage.named) from error
+    if storage.pays:
+        client.meta.events.register("before-parameter-build.s3", _agree_to_pay)
     return client
+
+
+def _agree_to_pay(params: dict[str, Any], model: Any, **_: Any) -> None:  # noqa: ANN401
+    if "RequestPayer" in model.input_shape.members:
+        params["RequestPayer"] = "requester"
 
 
 def shared_client(storage: StorageConfig = AWS) -> S3Client:
     """Return this process's client for a service and the keys that the environment names now."""
     names = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_PROFILE", "AWS_ACCESS_KEY_ID",
              "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_CA_BUNDLE",
-             "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", NO_SIGN,
+             "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", NO_SIGN, PAYER,
              "AWS_DEFAULT_REGION", "HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy",
              "NO_PROXY", "no_proxy", DEADLINE_VARIABLE)  # fmt: skip
     # A forked child must not talk over its parent's connections.

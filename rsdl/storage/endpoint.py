@@ -10,6 +10,7 @@ from rsdl.core.errors import ConfigError, StorageError
 FIELD = "storage.endpoint"
 VARIABLE = "AWS_ENDPOINT_URL"
 NO_SIGN = "AWS_NO_SIGN_REQUEST"
+PAYER = "AWS_REQUEST_PAYER"
 KEYS = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
 
 
@@ -25,6 +26,12 @@ class StorageConfig(BaseModel):
         None,
         description="Whether to ask without keys; null: AWS_NO_SIGN_REQUEST, else where none are "
         "found.",
+    )
+
+    requester_pays: bool | None = Field(
+        None,
+        description="Whether reading is paid by us, as some buckets demand; null: as "
+        "AWS_REQUEST_PAYER=requester says.",
     )
 
     @field_validator("endpoint")
@@ -43,6 +50,16 @@ class StorageConfig(BaseModel):
     def unsigned(self) -> bool | None:
         """Whether the user wants requests without keys; ``None`` where nothing says so."""
         return self.anonymous if self.anonymous is not None else _switch(NO_SIGN)
+
+    @property
+    def pays(self) -> bool:
+        """Whether the user has agreed to pay for requests."""
+        if self.requester_pays is not None:
+            return self.requester_pays
+        payer = os.environ.get(PAYER)
+        if payer and payer != "requester":
+            raise StorageError(PAYER, f'"{payer}" is unknown', "write requester, or unset it")
+        return bool(payer)
 
     @property
     def named(self) -> str:

@@ -1,6 +1,8 @@
+import io
 from pathlib import Path
 
 import pytest
+from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 
 from rsdl.core.errors import StorageError
 from rsdl.storage.client import make_client, shared_client
@@ -81,3 +83,32 @@ def test_keys_stay_unused_where_the_user_wants_none(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("AWS_NO_SIGN_REQUEST", "perhaps")
     with pytest.raises(StorageError, match='"perhaps" is neither YES nor NO; write one of them'):
         is_signed()
+
+
+def payers(storage: StorageConfig) -> list[str | None]:
+    """Return the header that says who pays, of each kind of reading request."""
+    client, sent = make_client(storage), []
+
+    def answer(request: AWSPreparedRequest, **_: object) -> AWSResponse:
+        payer = request.headers.get("x-amz-request-payer")
+        sent.append(payer.decode() if isinstance(payer, bytes) else payer)
+        response = AWSResponse(request.url, 200, {}, io.BytesIO())
+        response._content = b""
+        return response
+
+    client.meta.events.register("before-send.s3", answer)
+    client.get_object(Bucket="imagery", Key="x")
+    client.head_object(Bucket="imagery", Key="x")
+    client.list_objects_v2(Bucket="imagery")
+    return sent
+
+
+def test_who_pays_is_said_with_every_reading_request(monkeypatch: pytest.MonkeyPatch):
+    assert payers(ELSEWHERE) == [None] * 3
+    agreed = StorageConfig(endpoint=ELSEWHERE.endpoint, requester_pays=True)
+    assert payers(agreed) == ["requester"] * 3
+    monkeypatch.setenv("AWS_REQUEST_PAYER", "requester")
+    assert payers(ELSEWHERE) == ["requester"] * 3
+    monkeypatch.setenv("AWS_REQUEST_PAYER", "me")
+    with pytest.raises(StorageError, match='"me" is unknown; write requester, or unset it'):
+        make_client(ELSEWHERE)
