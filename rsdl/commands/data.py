@@ -80,13 +80,25 @@ def pack_folder(
     decode: Literal["all", "sample"] = "all",
 ) -> int:
     """Pack a class-per-folder tree."""
+    check_local("SRC", src)
     source = FolderSource(Path(src), fractions=fractions, seed=seed, name=name, decode=decode)
     return pack_source(source, out, options)
 
 
 def pack_geotiff(scenes: GeotiffOptions, *, out: str, options: PackOptions) -> int:
     """Cut scenes into labelled tiles and pack them."""
+    for scene in scenes.scenes:
+        check_local("SCENES", scene)
+    check_local("--labels", scenes.labels)
     return pack_source(GeotiffSource(scenes), out, options)
+
+
+def check_local(where: str, source: str) -> None:
+    """Refuse a source that lies in an object store."""
+    if source.startswith("s3://"):
+        raise ConfigError(
+            where, f'"{source}" is no local path', "copy it here first; --out may be s3://"
+        )
 
 
 def pack_source(source: Source, out: str, options: PackOptions) -> int:
