@@ -83,30 +83,27 @@ def pack_folder(
     rules: PictureRules = PLAIN,
 ) -> int:
     """Pack a class-per-folder tree."""
+    check_local("SRC", src)
     source = FolderSource(
-        local_folder(src), fractions=fractions, seed=seed, name=name, decode=decode, rules=rules
+        Path(src), fractions=fractions, seed=seed, name=name, decode=decode, rules=rules
     )
     return pack_source(source, out, options)
 
 
 def pack_geotiff(scenes: GeotiffOptions, *, out: str, options: PackOptions) -> int:
     """Cut scenes into labelled tiles and pack them."""
-    for path in (*scenes.scenes, scenes.labels):
-        local_folder(path)
+    for scene in scenes.scenes:
+        check_local("SCENES", scene)
+    check_local("--labels", scenes.labels)
     return pack_source(GeotiffSource(scenes), out, options)
 
 
-def local_folder(path: str) -> Path:
-    """Return a path on this machine.
-
-    Raises:
-        ConfigError: If it is a URL: sources are read from disks alone.
-    """
-    if "://" in path:
+def check_local(where: str, source: str) -> None:
+    """Refuse a source that lies in an object store."""
+    if "://" in source:
         raise ConfigError(
-            path, "is a URL, and sources are read from local folders", "copy it here first"
+            where, f'"{source}" is no local path', "copy it here first; --out may be s3://"
         )
-    return Path(path)
 
 
 def pack_source(source: Source, out: str, options: PackOptions) -> int:

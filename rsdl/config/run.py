@@ -19,6 +19,8 @@ from rsdl.train.trainer import LoggingConfig, TrainerConfig
 CHANGEABLE = (
     "output",
     "storage.endpoint",
+    "storage.anonymous",
+    "storage.requester_pays",
     "data.url",
     "data.cache",
     "data.cache.folder",

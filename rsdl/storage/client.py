@@ -18,13 +18,21 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import boto3
+from botocore import UNSIGNED
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from rsdl.core.errors import StorageError
 from rsdl.core.machine import usable_cores
-from rsdl.storage.endpoint import AWS, KEYS, StorageConfig, has_secret, is_service
-from rsdl.storage.refusal import FOREIGN, describe, is_doubtful, may_pass, translate_refusal
+from rsdl.storage.endpoint import AWS, KEYS, NO_SIGN, PAYER, StorageConfig, has_secret, is_service
+from rsdl.storage.refusal import (
+    FOREIGN,
+    describe,
+    is_doubtful,
+    may_pass,
+    translate_refusal,
+    translate_unsigned,
+)
 from rsdl.storage.retry import Outage, RetryRule
 
 T = TypeVar("T")
@@ -33,6 +41,7 @@ READ_TIMEOUT_S = 20
 DOUBT_S = 10.0
 TRANSFERS = 8
 MD5_ETAG = re.compile(r'"([0-9a-f]{32})"')
+STYLES = ("auto", "path", "virtual")
 DEFAULT_REGION = "us-east-1"
 DEADLINE_VARIABLE = "RSDL_STORE_DEADLINE_S"
 
@@ -76,6 +85,8 @@ class S3Client:
         self.named = storage.named
         self.reached = False
         self.boto = make_client(storage)
+        self._unsigned = self.boto.meta.config.signature_version is UNSIGNED
+        self._without_keys = bool(storage.unsigned)
         self.endpoint: str = self.boto.meta.endpoint_url
 
     @cached_property
@@ -120,6 +131,10 @@ class S3Client:
         doubtful = not self.reached and is_doubtful(error)
         patience_s = DOUBT_S if doubtful else None
         problem = f"{self.endpoint}: {describe(error)}"
+        if self._unsigned:
+            told = translate_unsigned(error, url, wanted=self._without_keys)
+            if told is not None:
+                raise told from error
         if not may_pass(error) or not outage.wait(problem, patience_s):
             raise translate_refusal(error, url, self.endpoint, self.named) from error
 
@@ -144,32 +159,42 @@ def make_client(storage: StorageConfig = AWS) -> Any:  # noqa: ANN401 - boto3 ha
             session = boto3.session.Session()
             region = session.region_name or DEFAULT_REGION
             make = partial(session.client, "s3", region_name=region, endpoint_url=storage.endpoint)
-            client = make(config=_settings(None))
+            unsigned = _is_unsigned(storage, session)
+            style = _addressing_style(session)
+            client = make(config=_settings(None, unsigned=unsigned))
             if has_secret(client.meta.endpoint_url):
                 # It would be shown wherever an error is.
                 raise StorageError(storage.named, "holds a password", KEYS)
             if not is_service(client.meta.endpoint_url):
                 raise ValueError("no URL of a service")
-            if _is_custom(client.meta.endpoint_url):
+            if style is None and _is_custom(client.meta.endpoint_url):
                 # Few services of one's own have a name in the DNS for every bucket.
-                client = make(config=_settings("path"))
+                client = make(config=_settings("path", unsigned=unsigned))
     except ValueError as error:
         raise StorageError(
             storage.named, "is no URL", "write https://host or http://host:port"
         ) from error
     except BotoCoreError as error:
         raise translate_refusal(error, "s3", "the AWS settings", storage.named) from error
+    if storage.pays:
+        client.meta.events.register("before-parameter-build.s3", _agree_to_pay)
     return client
+
+
+def _agree_to_pay(params: dict[str, Any], model: Any, **_: Any) -> None:  # noqa: ANN401
+    if "RequestPayer" in model.input_shape.members:
+        params["RequestPayer"] = "requester"
 
 
 def shared_client(storage: StorageConfig = AWS) -> S3Client:
     """Return this process's client for a service and the keys that the environment names now."""
     names = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_PROFILE", "AWS_ACCESS_KEY_ID",
              "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_CA_BUNDLE",
+             "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", NO_SIGN, PAYER,
              "AWS_DEFAULT_REGION", "HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy",
              "NO_PROXY", "no_proxy", DEADLINE_VARIABLE)  # fmt: skip
     # A forked child must not talk over its parent's connections.
-    key = (os.getpid(), storage.endpoint, *(os.environ.get(name) for name in names))
+    key = (os.getpid(), storage, *(os.environ.get(name) for name in names))
     with _lock:
         if key not in _clients:
             _clients[key] = S3Client(_rule(), storage)
@@ -188,17 +213,39 @@ def _rule() -> RetryRule:
         raise StorageError(DEADLINE_VARIABLE, f'"{text}" is no number', "give seconds") from error
 
 
-def _settings(addressing: str | None) -> Config:
+def _settings(addressing: str | None, *, unsigned: bool) -> Config:
     return Config(
         connect_timeout=CONNECT_TIMEOUT_S,
         read_timeout=READ_TIMEOUT_S,
         max_pool_connections=TRANSFERS + 4 * usable_cores(),
         retries={"mode": "standard", "total_max_attempts": 1},
+        signature_version=UNSIGNED if unsigned else None,
         s3={"addressing_style": addressing} if addressing else None,
         # Ceph refuses checksums in trailers over https, and ignores them over http.
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
     )
+
+
+def _is_unsigned(storage: StorageConfig, session: boto3.session.Session) -> bool:
+    """Return whether requests go without keys: the user says so, or there are none."""
+    if storage.unsigned is not None:
+        return storage.unsigned
+    try:
+        return session.get_credentials() is None
+    except BotoCoreError:
+        return False  # some are named but no good: the first request says so, with its URL
+
+
+def _addressing_style(session: boto3.session.Session) -> str | None:
+    """Return how the user's AWS config wants buckets addressed; ``None`` where it does not say."""
+    # boto3 has no public way to ask, and merges this in by itself where we say nothing.
+    section = session._session.get_scoped_config().get("s3")
+    style = section.get("addressing_style") if isinstance(section, dict) else None
+    if style is not None and style not in STYLES:
+        where = "s3.addressing_style in the AWS config file"
+        raise StorageError(where, f'"{style}" is unknown', f"write {', '.join(STYLES)}")
+    return style
 
 
 def _is_custom(endpoint: str) -> bool:

@@ -1,13 +1,16 @@
 """Where an S3 service is, as a run's config may say it."""
 
+import os
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from rsdl.core.errors import ConfigError
+from rsdl.core.errors import ConfigError, StorageError
 
 FIELD = "storage.endpoint"
 VARIABLE = "AWS_ENDPOINT_URL"
+NO_SIGN = "AWS_NO_SIGN_REQUEST"
+PAYER = "AWS_REQUEST_PAYER"
 KEYS = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
 
 
@@ -18,6 +21,17 @@ class StorageConfig(BaseModel):
 
     endpoint: str | None = Field(
         None, description="URL of the S3 service; null: AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL."
+    )
+    anonymous: bool | None = Field(
+        None,
+        description="Whether to ask without keys; null: AWS_NO_SIGN_REQUEST, else where none are "
+        "found.",
+    )
+
+    requester_pays: bool | None = Field(
+        None,
+        description="Whether reading is paid by us, as some buckets demand; null: as "
+        "AWS_REQUEST_PAYER=requester says.",
     )
 
     @field_validator("endpoint")
@@ -33,9 +47,36 @@ class StorageConfig(BaseModel):
         return value
 
     @property
+    def unsigned(self) -> bool | None:
+        """Whether the user wants requests without keys; ``None`` where nothing says so."""
+        return self.anonymous if self.anonymous is not None else _switch(NO_SIGN)
+
+    @property
+    def pays(self) -> bool:
+        """Whether the user has agreed to pay for requests."""
+        if self.requester_pays is not None:
+            return self.requester_pays
+        payer = os.environ.get(PAYER)
+        if payer and payer != "requester":
+            raise StorageError(PAYER, f'"{payer}" is unknown', "write requester, or unset it")
+        return bool(payer)
+
+    @property
     def named(self) -> str:
         """What the user has set the endpoint with."""
         return VARIABLE if self.endpoint is None else FIELD
+
+
+def _switch(variable: str) -> bool | None:
+    """Return what an environment variable says, in the words that GDAL takes."""
+    text = os.environ.get(variable)
+    if not text:
+        return None
+    if text.upper() in ("YES", "TRUE", "ON", "1"):
+        return True
+    if text.upper() in ("NO", "FALSE", "OFF", "0"):
+        return False
+    raise StorageError(variable, f'"{text}" is neither YES nor NO', "write one of them")
 
 
 def has_secret(url: str) -> bool:

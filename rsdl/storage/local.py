@@ -155,11 +155,8 @@ class LocalStore:
 
     def list(self, prefix: str = "") -> Iterator[Entry]:
         """Yield every complete file whose name starts with ``prefix``, sorted by name."""
-        names = sorted(path.relative_to(self._root).as_posix() for path in self._root.rglob("*"))
-        for name in names:
-            if not name.startswith(prefix) or _is_part(name):
-                continue
-            # Folders have no size here, and a file may vanish while others are listed.
+        for name in _walk(self._root, "", prefix):
+            # A file may vanish while others are listed.
             if (size := self.size(name)) is not None:
                 yield Entry(name, size)
 
@@ -198,6 +195,30 @@ def translate(error: OSError, path: Path) -> StorageError:
     }
     problem, remedy = reasons.get(error.errno, (error.strerror or str(error), None))
     return StorageError(str(path), problem, remedy)
+
+
+def _walk(folder: Path, root: str, prefix: str) -> Iterator[str]:
+    """Yield the names of files below a folder, sorted, holding the names of one folder at a time.
+
+    Args:
+        folder: The folder.
+        root: What its names begin with: empty, or its own name with a slash.
+        prefix: What the names that are wanted begin with.
+    """
+    names = []
+    gone = (FileNotFoundError, NotADirectoryError, PermissionError)
+    with suppress(*gone), os.scandir(folder) as entries:
+        for entry in entries:
+            # The slash sorts a folder where its files belong among those beside it.
+            is_folder = entry.is_dir(follow_symlinks=False)
+            names.append(root + entry.name + ("/" if is_folder else ""))
+    names.sort()
+    for name in names:
+        if name.endswith("/"):
+            if name.startswith(prefix) or prefix.startswith(name):
+                yield from _walk(folder / name[len(root) : -1], name, prefix)
+        elif name.startswith(prefix) and not _is_part(name):
+            yield name
 
 
 def _part_name(name: str) -> str:

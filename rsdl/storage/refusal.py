@@ -121,6 +121,22 @@ def translate_refusal(
     return type(told)(told.where, told.problem, remedy)
 
 
+def translate_unsigned(error: Exception, url: str, *, wanted: bool) -> StorageError | None:
+    """Return what the refusal of a request without keys means; ``None`` for any other error.
+
+    Args:
+        error: The error.
+        url: What was asked for.
+        wanted: Whether the user wanted no keys; else none were found.
+    """
+    if code_of(error) not in ("AccessDenied", "403"):
+        return None
+    if wanted:
+        remedy = f"unset storage.anonymous and AWS_NO_SIGN_REQUEST, and {KEYS}"
+        return StorageError(url, "access denied without keys", remedy)
+    return StorageError(url, "is not public, and no credentials found", KEYS)
+
+
 def _translate(error: Exception, url: str, endpoint: str) -> StorageError:
     if isinstance(error, (botocore_errors.NoCredentialsError,
                           botocore_errors.PartialCredentialsError)):  # fmt: skip

@@ -243,15 +243,33 @@ class S3Store:
                 return found
             except ClientError as error:
                 code = code_of(error)
-                if code == "404":
-                    # Nothing there, or no bucket: an answer to HEAD has no body to say which.
-                    self._client.boto.list_objects_v2(Bucket=self._bucket, MaxKeys=1)
+                # Nothing there, no bucket, or no leave to know: an answer to HEAD has no body to
+                # say which. Below the key alone, since more may be forbidden.
+                if code in ("403", "404") and self._is_missing(request, known=code == "404"):
                     return None
                 if code in ("400", "403"):
                     self._client.boto.get_object(**request, Range="bytes=0-0")["Body"].close()
                 raise
 
         return self._client.insist(self._where(name), ask)
+
+    def _is_missing(self, request: dict[str, str], *, known: bool) -> bool:
+        """Return whether a listing shows that a key is not there.
+
+        Args:
+            request: Bucket and key.
+            known: Whether HEAD has said so, and only the bucket is in doubt.
+        """
+        try:
+            page = self._client.boto.list_objects_v2(
+                Bucket=request["Bucket"], Prefix=request["Key"], MaxKeys=1
+            )
+        except ClientError as error:
+            if code_of(error) == "AccessDenied":
+                return known  # a service that lists for nobody still answers 404 to who may read
+            raise
+        # The first key of those that begin with it is itself, if it is there.
+        return known or all(item["Key"] != request["Key"] for item in page.get("Contents", ()))
 
     def _request(self, name: str) -> dict[str, str]:
         return {"Bucket": self._bucket, "Key": self._key(name)}

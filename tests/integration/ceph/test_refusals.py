@@ -76,6 +76,55 @@ def test_no_keys_at_all(bucket: str, monkeypatch: pytest.MonkeyPatch):
     assert "no credentials found; set AWS_ACCESS_KEY_ID" in refused(connect(bucket))
 
 
+def test_a_public_bucket_is_read_without_keys(
+    gateway: Gateway, bucket: str, monkeypatch: pytest.MonkeyPatch
+):
+    connect(bucket).write("x", b"public")
+    name = bucket.removeprefix("s3://")
+    rule = {
+        "Effect": "Allow", "Principal": "*", "Action": ["s3:GetObject", "s3:ListBucket"],
+        "Resource": [f"arn:aws:s3:::{name}", f"arn:aws:s3:::{name}/*"],
+    }  # fmt: skip
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [rule]})
+    gateway.boto().put_bucket_policy(Bucket=name, Policy=policy)
+    wanted = connect(bucket, storage=StorageConfig(anonymous=True))
+    assert wanted.read("x") == b"public" and wanted.size("y") is None
+    with pytest.raises(StorageError, match=r"access denied without keys; unset storage\.anonymous"):
+        wanted.write("x", b"1")
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    store = connect(bucket)
+    assert store.read("x") == store.local("x").read_bytes() == b"public"
+    assert [entry.name for entry in store.list()] == ["x"]
+
+
+def test_a_user_of_one_prefix_is_told_what_is_not_there(
+    gateway: Gateway, bucket: str, monkeypatch: pytest.MonkeyPatch
+):
+    name = bucket.removeprefix("s3://")
+    connect(bucket).write("mine/x", b"1")
+    gateway.administer(
+        "user", "create", "--uid", name, "--display-name", name,
+        "--access-key", name, "--secret-key", SECRET_KEY,
+    )  # fmt: skip
+    user = {"AWS": [f"arn:aws:iam:::user/{name}"]}
+    rules = [
+        {"Effect": "Allow", "Principal": user, "Action": "s3:GetObject",
+         "Resource": f"arn:aws:s3:::{name}/mine/*"},
+        {"Effect": "Allow", "Principal": user, "Action": "s3:ListBucket",
+         "Resource": f"arn:aws:s3:::{name}",
+         "Condition": {"StringLike": {"s3:prefix": "mine/*"}}},
+    ]  # fmt: skip
+    policy = json.dumps({"Version": "2012-10-17", "Statement": rules})
+    gateway.boto().put_bucket_policy(Bucket=name, Policy=policy)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", name)
+    store = connect(f"{bucket}/mine")
+    assert store.size("x") == 1 and store.size("manifest.json") is None
+    assert [entry.name for entry in store.list()] == ["x"]
+    with pytest.raises(StorageError, match="access denied"):
+        connect(f"{bucket}/other").size("manifest.json")
+
+
 def test_a_clock_that_is_wrong(bucket: str, monkeypatch: pytest.MonkeyPatch):
     real = botocore.auth.get_current_datetime
     monkeypatch.setattr(

@@ -270,3 +270,13 @@ def test_a_name_never_leaves_the_prefix(name: str, store: Store):
     for act in (store.read, store.local, store.size, store.delete):
         with pytest.raises(StorageError, match="below the store's root"):
             act(name)
+
+
+def test_a_bucket_whose_requesters_pay_is_read_by_who_agrees(gateway: Gateway, bucket: str):
+    store = connect(f"{bucket}/p", storage=StorageConfig(requester_pays=True))
+    gateway.boto().put_bucket_request_payment(
+        Bucket=bucket.removeprefix("s3://"), RequestPaymentConfiguration={"Payer": "Requester"}
+    )
+    store.write("x", b"12")
+    assert store.read("x") == store.local("x").read_bytes() == b"12"
+    assert list(store.list()) == [Entry("x", 2)]

@@ -68,6 +68,26 @@ def test_a_store_is_a_mapping_from_names_to_bytes(
     assert all(store.local(name).read_bytes() == data for name, data in contents.items())
 
 
+def test_a_folder_is_listed_where_its_files_belong_by_their_whole_names(tmp_path: Path):
+    store = LocalStore(tmp_path)
+    names = ["a!", "a.tar", "a/b/1", "a/b0", "a/c", "a0", "b"]
+    for name in reversed(names):
+        store.write(name, b"x")
+    assert [entry.name for entry in store.list()] == names == sorted(names)
+    assert [entry.name for entry in store.list("a/b")] == ["a/b/1", "a/b0"]
+    assert [entry.name for entry in store.list("a/b/")] == ["a/b/1"]
+
+
+def test_a_listing_reads_a_folder_only_when_it_comes_to_it(tmp_path: Path):
+    store = LocalStore(tmp_path)
+    for name in ("a/1", "b/1", "c/1"):
+        store.write(name, b"x")
+    found = store.list()
+    assert next(found).name == "a/1"
+    store.write("c/2", b"x")
+    assert [entry.name for entry in found] == ["b/1", "c/1", "c/2"]
+
+
 def test_listing_knows_prefixes_not_folders(tmp_path: Path):
     store = LocalStore(tmp_path)
     for name in ("ab/1", "ab/2", "abc", "b"):
