@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
+from rasterio.control import GroundControlPoint
 from rasterio.warp import transform
 
 from rsdl.core.errors import ConfigError, CorruptSampleError, DataError
@@ -451,6 +452,20 @@ def test_a_scene_without_crs_or_transform_is_refused(tmp_path: Path, everywhere:
     refuse("lost.tif: has a CRS but no transform", lost, everywhere)
     bare = write_scene(tmp_path / "bare.tif", noise(1, 16, 16), crs=None)
     refuse("bare.tif: has no coordinate reference system", bare, everywhere)
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_a_scene_that_is_placed_by_control_points_is_to_be_warped(tmp_path: Path, everywhere: Path):
+    corners = [(0, 0), (0, 16), (16, 0), (16, 16)]
+    points = [
+        GroundControlPoint(row, col, LEFT + col + row / 4, TOP - row, 0) for row, col in corners
+    ]
+    path = write_scene(tmp_path / "gcps.tif", noise(1, 16, 16), gcps=points, transform=None)
+    refuse(
+        "gcps.tif: is placed by 4 ground control points and has no transform; "
+        'warp it with "gdalwarp -r near -t_srs EPSG:32618 .*gcps.tif OUT.tif"',
+        path, everywhere,
+    )  # fmt: skip
 
 
 def test_a_truncated_scene_names_file_and_place(tmp_path: Path, everywhere: Path):
