@@ -21,6 +21,7 @@ from rsdl.core.world import is_main
 from rsdl.data.dataset import DataSet
 from rsdl.data.module import DataModule
 from rsdl.models.catalog import find_timm_name
+from rsdl.models.probe import find_starved_norm
 from rsdl.storage.connect import join
 from rsdl.train.checkpoint import LAST
 from rsdl.train.checkpointer import Checkpointer
@@ -192,6 +193,7 @@ def open_session(
     )
     data.check(trainer.world_size)
     check_mixing(config, trainer.world_size)
+    check_norms(config, network, len(dataset.manifest.bands), trainer.world_size)
     record.device_count = trainer.world_size
     record.device_name = device_name(trainer)
     return Session(config, folder, data, module, trainer, recorder, console, ranks.stop)
@@ -206,6 +208,25 @@ def check_mixing(config: RunConfig, world_size: int) -> None:
             f"{config.data.batch_size} gives each device {size} images at a time, which cannot be "
             "mixed in pairs",
             "choose one that gives an even number, or set augment.mixup and augment.cutmix to 0",
+        )
+
+
+def check_norms(config: RunConfig, network: nn.Module, bands: int, world_size: int) -> None:
+    """Refuse single images of which a batch normalisation would see one value per channel."""
+    size = config.data.batch_size // (config.trainer.accumulate * world_size)
+    # Synchronised ones count the values of all devices.
+    if size > 1 or (config.trainer.sync_batchnorm and world_size > 1):
+        return
+    name = find_starved_norm(network, in_chans=bands, image_size=config.data.image_size)
+    if name is not None:
+        least = 2 * config.trainer.accumulate * world_size
+        raise ConfigError(
+            "data.batch_size",
+            f"{config.data.batch_size} gives each device 1 image at a time, and with "
+            f'data.image_size={config.data.image_size} the batch normalisation "{name}" of '
+            f"{config.model.name} sees one value per channel, which has no spread",
+            f"use data.batch_size={least} or more, a larger data.image_size or a network without "
+            "batch normalisation",
         )
 
 

@@ -5,13 +5,15 @@ allocated and a forward pass takes a fraction of a second. The few networks that
 while they are built are tried on the CPU instead.
 """
 
+import copy
 from dataclasses import dataclass
 from itertools import chain
 
 import timm
 import torch
 from timm.layers.patch_embed import PatchEmbed
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.flop_counter import FlopCounterMode
 
 from rsdl.models.sizes import size_error
@@ -47,6 +49,45 @@ def measure_cost(model: nn.Module, *, in_chans: int, image_size: int) -> Cost:
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model.eval()(images)
     return Cost(sum(p.numel() for p in parameters), counter.get_total_flops())
+
+
+class _OneValueError(Exception):
+    """A batch normalisation got a single value per channel."""
+
+
+def find_starved_norm(model: nn.Module, *, in_chans: int, image_size: int) -> str | None:
+    """Return the first batch normalisation that gets one value per channel from one image.
+
+    PyTorch refuses to train it: a single value has no spread.
+
+    Args:
+        model: The network; it is left as it is.
+        in_chans: Bands of the input.
+        image_size: Side of the square input in pixels.
+
+    Returns:
+        The module's name, or ``None`` where every one gets more.
+    """
+    norms = [name for name, part in model.named_modules() if isinstance(part, _BatchNorm)]
+    if not norms:
+        return None
+    trial = copy.deepcopy(model).to("meta").train()
+    for name in norms:
+
+        def refuse(part: nn.Module, inputs: tuple[Tensor, ...], name: str = name) -> None:
+            if part.training and inputs[0].numel() == inputs[0].shape[1]:
+                raise _OneValueError(name)
+
+        trial.get_submodule(name).register_forward_pre_hook(refuse)
+    images = torch.zeros(1, in_chans, image_size, image_size, device="meta")
+    try:
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            trial(images)
+    except _OneValueError as found:
+        return str(found)
+    except Exception:
+        return None
+    return None
 
 
 def published_size(timm_name: str) -> int:

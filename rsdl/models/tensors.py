@@ -23,7 +23,7 @@ FIELD = "model.weights"
 Tensors = dict[str, Tensor]
 
 # Where checkpoints keep their tensors; averaged weights are the better ones and come first.
-ENTRIES = ("state_dict_ema", "model_ema", "state_dict", "model")
+ENTRIES = ("state_dict_ema", "model_ema", "state_dict", "model", "teacher", "student")
 EMA_PREFIX = "averaged.module."
 MODULE_PREFIX = "model."
 PICKLES = (b"PK", b"\x80")  # how torch.save's files begin, today's and those of old
@@ -37,10 +37,8 @@ def read_tensors(source: str, storage: StorageConfig = AWS) -> Tensors:
         ConfigError: If the file cannot be read or holds anything but tensors.
     """
     content: Any = _unpack(_find(source, storage), source)
-    for entry in ENTRIES:
-        if isinstance(content, dict) and isinstance(content.get(entry), dict):
-            content = content[entry]
-            break
+    while entry := _entry(content):
+        content = content[entry]
     if not isinstance(content, dict) or not content:
         raise _unreadable(source, "holds no weights by name")
     for prefix in (EMA_PREFIX, MODULE_PREFIX):
@@ -52,6 +50,13 @@ def read_tensors(source: str, storage: StorageConfig = AWS) -> Tensors:
     if odd is not None:
         raise _unreadable(source, f'"{odd}" is no tensor')
     return {_unwrap(name): tensor for name, tensor in content.items()}
+
+
+def _entry(content: object) -> str | None:
+    """Return the key under which a checkpoint keeps its tensors; entries may lie in entries."""
+    if not isinstance(content, dict):
+        return None
+    return next((entry for entry in ENTRIES if isinstance(content.get(entry), dict)), None)
 
 
 def _find(source: str, storage: StorageConfig) -> Path:

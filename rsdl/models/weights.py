@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from rsdl.core.errors import ConfigError
+from rsdl.models.prefixes import Stripped, strip_prefix
 from rsdl.models.tensors import Tensors, read_tensors
 from rsdl.storage.endpoint import AWS, StorageConfig
 
@@ -33,7 +34,7 @@ def load_weights(model: nn.Module, source: str, storage: StorageConfig = AWS) ->
 
     Position embeddings and relative position tables are resized to another image size. The first
     layer is adapted to another number of bands, and a head for other classes is left at random;
-    both are logged.
+    both are logged. So is a prefix (``module.encoder_q.``) that is taken off because all fits then.
 
     Args:
         model: The network, as timm built it.
@@ -44,12 +45,37 @@ def load_weights(model: nn.Module, source: str, storage: StorageConfig = AWS) ->
     Raises:
         ConfigError: If the file cannot be read, holds anything but tensors, or does not fit.
     """
-    tensors = _convert(read_tensors(source, storage), model)
     own = model.state_dict()
+    stripped = strip_prefix(
+        read_tensors(source, storage), lambda tensors: _is_whole(_convert(tensors, model), model)
+    )
+    tensors = _convert(stripped.tensors, model)
     _adapt_bands(tensors, own, _names(model, "first_conv"), source)
     new = _drop_head(tensors, own, _names(model, "classifier"), source)
     _check_fit(tensors, own, new, f"{source}: ", _architecture(model))
     model.load_state_dict(tensors, strict=False)
+    if stripped.prefix:
+        _tell(stripped, sum(not _is_counter(name) for name in tensors), source)
+
+
+def _is_whole(tensors: Tensors, model: nn.Module) -> bool:
+    """Return whether all weights but the head's are there in their shapes, whatever the bands."""
+    heads = tuple(f"{layer}." for layer in _names(model, "classifier"))
+    first = {f"{layer}.weight" for layer in _names(model, "first_conv")}
+    return all(
+        name in tensors and (name in first or tensors[name].shape == tensor.shape)
+        for name, tensor in model.state_dict().items()
+        if not _is_counter(name) and not name.startswith(heads)
+    )
+
+
+def _tell(stripped: Stripped, loaded: int, source: str) -> None:
+    left = stripped.left_out
+    rest = f'; left out: "{left[0]}"{_and_more(list(left))}' if left else ""
+    logger.info(
+        '%s: %s: prefix "%s" taken off, %d weights loaded%s',
+        FIELD, source, stripped.prefix, loaded, rest,
+    )  # fmt: skip
 
 
 @contextmanager
@@ -133,13 +159,15 @@ def _drop_head(
         found = tensors.get(weight)
         if weight in own and found is not None and found.shape[0] == own[weight].shape[0]:
             continue
-        names = {weight, f"{layer}.bias"}
-        for name in names:
-            tensors.pop(name, None)
+        names = [name for name in tensors if name.startswith(f"{layer}.")]
+        for name in names:  # self-supervised training puts layers of its own in the head's place
+            del tensors[name]
         if weight not in own:  # a network without a head
             continue
-        new |= names & own.keys()
-        has = "no head" if found is None else f"a head for {found.shape[0]} classes"
+        new |= {weight, f"{layer}.bias"} & own.keys()
+        has = f"a head for {found.shape[0]} classes" if found is not None else "no head"
+        if found is None and names:
+            has = f'another head ("{names[0]}"{_and_more(names)})'
         logger.info(
             "%s: %s has %s; the new one for %d starts at random",
             FIELD, source, has, own[weight].shape[0],
@@ -154,11 +182,12 @@ def _check_fit(
     missing = [k for k in own if k not in tensors and k not in new and not _is_counter(k)]
     extra = [k for k in tensors if k not in own and not _is_counter(k)]
     other = [k for k in own if k in tensors and tensors[k].shape != own[k].shape]
-    fitting = len(own) - len(missing) - len(other) - len(new)
+    weights = [k for k in own if not _is_counter(k)]
+    fitting = sum(k in tensors and tensors[k].shape == own[k].shape for k in weights)
     if not missing and not extra and not other:
         return
-    if fitting * 2 < len(own):
-        problem = f"{where}only {fitting} of the {len(own)} tensors of {architecture} are in it"
+    if fitting * 2 < len(weights):
+        problem = f"{where}only {fitting} of the {len(weights)} weights of {architecture} are in it"
     elif other:
         shapes = [list(side[other[0]].shape) for side in (tensors, own)]
         problem = (

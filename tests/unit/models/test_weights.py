@@ -196,7 +196,7 @@ def test_weights_of_another_network_are_refused_even_if_the_classes_differ(tmp_p
     torch.save(trained("test_vit").state_dict(), tmp_path / "w.pth")
     for num_classes in (CLASSES, 9):
         text = refusal("test_resnet", tmp_path / "w.pth", num_classes=num_classes)
-        assert "tensors of test_resnet are in it" in text
+        assert "weights of test_resnet are in it" in text
         assert "model.name" in text
 
 
@@ -361,3 +361,60 @@ def test_pretrained_weights_in_the_cache_need_no_internet(
 def test_a_model_that_has_no_published_weights_says_so():
     text = refusal("resnet50t", "pretrained")
     assert "timm has no pretrained weights of resnet50t" in text
+
+
+PREFIXES = [
+    "backbone.", "encoder_q.", "module.", "model.", "module.model.", "teacher.", "student.",
+    "encoder.", "net.", "module.encoder_q.", "teacher.backbone.", "backbone.module._orig_mod.",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("prefix", "entry"),
+    [(prefix, "") for prefix in PREFIXES]
+    + [("backbone.", entry) for entry in ("state_dict", "model", "teacher", "student")],
+)
+def test_a_prefix_of_another_project_is_taken_off(prefix: str, entry: str, tmp_path: Path):
+    name = "test_resnet"
+    tensors = trained(name).state_dict()
+    prefixed: Any = {f"{prefix}{key}": tensor for key, tensor in tensors.items()}
+    torch.save({entry: prefixed, "epoch": 3} if entry else prefixed, tmp_path / "w.pth")
+    assert_equal(load(name, tmp_path / "w.pth").state_dict(), tensors)
+
+
+def test_a_prefix_and_what_is_left_out_are_said_in_one_line(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    tensors = trained("test_resnet").state_dict()
+    weights = [key for key in tensors if not key.endswith("num_batches_tracked")]
+    state = {f"module.encoder_q.{key}": tensor for key, tensor in tensors.items()}
+    state |= {f"module.encoder_k.{key}": tensor + 1 for key, tensor in tensors.items()}
+    state |= {"module.encoder_q.fc.0.weight": torch.ones(8, 8), "module.queue": torch.ones(8, 8)}
+    for key in ("fc.weight", "fc.bias"):
+        del state[f"module.encoder_q.{key}"]
+    torch.save({"state_dict": state}, tmp_path / "moco.pth")
+    with caplog.at_level(logging.INFO, logger="rsdl"):
+        model = load("test_resnet", tmp_path / "moco.pth")
+    assert_equal(model.state_dict(), tensors, but="fc.")
+    (said,) = (line for line in caplog.messages if "taken off" in line)
+    assert f'prefix "encoder_q." taken off, {len(weights) - 2} weights loaded' in said
+    assert f'left out: "encoder_k.conv1.0.weight" (and {len(tensors)} more)' in said
+    assert 'has another head ("fc.0.weight"); the new one for 5 starts at random' in caplog.text
+
+
+def test_of_teacher_and_student_the_teacher_is_taken(tmp_path: Path):
+    teacher, student = trained("test_vit").state_dict(), trained("test_vit").state_dict()
+    state = {f"student.backbone.{key}": tensor for key, tensor in student.items()}
+    state |= {f"teacher.backbone.{key}": tensor for key, tensor in teacher.items()}
+    torch.save(state, tmp_path / "dino.pth")
+    assert_equal(load("test_vit", tmp_path / "dino.pth").state_dict(), teacher)
+
+
+def test_a_prefix_under_which_something_lacks_is_refused(tmp_path: Path):
+    tensors = trained("test_resnet").state_dict()
+    state = {f"backbone.{key}": tensor for key, tensor in tensors.items() if "layer1" not in key}
+    torch.save(state, tmp_path / "w.pth")
+    weights = sum(not key.endswith("num_batches_tracked") for key in tensors)
+    assert f"only 0 of the {weights} weights of test_resnet" in refusal(
+        "test_resnet", tmp_path / "w.pth"
+    )

@@ -4,7 +4,8 @@ A tile's labels are read by window through a warped view in the scene's own grid
 so a label map of a whole country costs no more than a tile. What a value means: the raster's nodata
 is no label; with ``classes`` given as ``VALUE=NAME`` exactly these values are classes (0 too where
 it is named; several values may share a name); given as plain names they are the values 1, 2, 3 ...;
-without, every value but 0 that occurs is the class ``class_<value>``.
+without, every value but 0 that occurs is the class ``class_<value>``. Rasters of floating point
+numbers are taken where all values are whole; NaN is no label.
 """
 
 from collections.abc import Sequence
@@ -27,6 +28,7 @@ from rsdl.data.sources.tiling.scenes import Scene, find_rasters, open_raster
 
 Floats = NDArray[np.float64]
 MAX_CLASSES = 1000
+MAX_VALUE = 2.0**53  # from here on floating point numbers skip whole ones
 
 
 class RasterLabels:
@@ -58,7 +60,8 @@ class RasterLabels:
                 _check(file, source)
                 outlines.append(apply(source.transform, outline(source.height, source.width)))
                 crs.append(source.crs)
-                nodata |= {int(source.nodata)} if source.nodata is not None else set()
+                marked = source.nodata is not None and np.isfinite(source.nodata)
+                nodata |= {int(source.nodata)} if marked else set()
         if named is None:
             values = _survey(self.files)
             named = {value: f"class_{value}" for value in values}
@@ -104,13 +107,15 @@ class RasterLabels:
 
         try:
             view = self._handles.get((file, scene), open_view)
-            values = view.read(1, window=window).astype(np.int64)
-            known = view.read_masks(1, window=window) > 0
+            stored = view.read(1, window=window)
+            known = (view.read_masks(1, window=window) > 0) & ~np.isnan(stored)
         except rasterio.errors.RasterioError as error:
             reason = str(error.__cause__ or error).splitlines()[0]
             raise CorruptSampleError(
                 str(file), f"cannot be read: {reason}", "replace it, or leave it out"
             ) from error
+        _check_whole(file, stored[known])
+        values = np.where(known, stored, 0).astype(np.int64)
         places = np.minimum(np.searchsorted(self._values, values), len(self._values) - 1)
         codes: Painted = self._codes[places] * (known & (self._values[places] == values))
         return codes
@@ -174,11 +179,23 @@ def _check(file: Path, source: Any) -> None:  # noqa: ANN401 - rasterio has no t
             "has no coordinate reference system",
             'set it with "gdal_edit.py -a_srs EPSG:CODE FILE"',
         )
-    if source.count != 1 or np.dtype(source.dtypes[0]).kind not in "ui":
+    if source.count != 1 or np.dtype(source.dtypes[0]).kind not in "uif":
         raise DataError(
             str(file),
             f"has {source.count} bands of {source.dtypes[0]}; labels are one band of whole numbers",
             "give a class raster, or polygons as .geojson",
+        )
+
+
+def _check_whole(file: Path, values: NDArray[Any]) -> None:
+    if values.dtype.kind != "f":
+        return
+    odd = values[(values != np.trunc(values)) | (np.abs(values) >= MAX_VALUE)]
+    if odd.size:
+        raise DataError(
+            str(file),
+            f"has the value {odd[0]:g}; labels are whole numbers",
+            "give a class raster, written with nearest neighbour resampling",
         )
 
 
@@ -190,7 +207,10 @@ def _survey(files: Sequence[Path]) -> list[int]:
             try:
                 for _, window in source.block_windows(1):
                     known = source.read_masks(1, window=window) > 0
-                    values.update(np.unique(source.read(1, window=window)[known]).tolist())
+                    found = np.unique(source.read(1, window=window)[known])
+                    found = found[~np.isnan(found)]
+                    _check_whole(file, found)
+                    values.update(map(int, found.tolist()))
             except rasterio.errors.RasterioError as error:
                 reason = str(error.__cause__ or error).splitlines()[0]
                 raise DataError(str(file), f"cannot be read: {reason}", "replace it") from error

@@ -5,6 +5,7 @@ of its feature instead of passed over, since a label that is silently lost looks
 """
 
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,11 +26,16 @@ def load_page(path: Path) -> dict[str, Any]:
         DataError: If there is none.
     """
     try:
-        page = json.loads(path.read_bytes())
+        page = json.loads(path.read_text("utf-8-sig"))
     except FileNotFoundError as error:
         raise DataError(
             str(path), "no such file", "give a GeoJSON file or a class raster"
         ) from error
+    except json.JSONDecodeError as error:
+        remedy = "export it as GeoJSON again"
+        if error.msg == "Extra data":  # newline-delimited: a feature in each line
+            remedy = f'convert it with "ogr2ogr labels.geojson GeoJSONSeq:{path}"'
+        raise DataError(str(path), f"is not JSON: {error}", remedy) from error
     except (ValueError, OSError) as error:
         raise DataError(str(path), f"is not JSON: {error}", "export it as GeoJSON again") from error
     if not isinstance(page, dict) or not isinstance(page.get("features"), list):
@@ -74,18 +80,36 @@ def list_polygons(page: dict[str, Any], path: Path, field: str) -> Iterator[tupl
         if geometry is None:  # RFC 7946: a feature without a place
             continue
         name = (feature.get("properties") or {}).get(field)
+        if name is None and field in (feature.get("properties") or {}):
+            raise DataError(where, f'has null as "{field}"', "give it a class, or remove it")
         if name is None:
             known = ", ".join(feature.get("properties") or {}) or "none"
             raise DataError(
                 where, f'has no property "{field}" (it has {known})', "name it with --label-field"
             )
         for rings in _polygons(geometry, where):
-            yield str(name), rings
+            yield _class_name(name, where, field), rings
+
+
+def _class_name(value: object, where: str, field: str) -> str:
+    """Return the class that a value names: 1, 1.0 and "1" are the same."""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    odd = isinstance(value, float) and not math.isfinite(value)
+    if odd or not isinstance(value, str | int | float) or not str(value).strip():
+        raise DataError(
+            where, f'has {json.dumps(value)[:40]} as "{field}"', "give it a class, or remove it"
+        )
+    return str(value)
 
 
 def _polygons(geometry: dict[str, Any], where: str) -> Iterator[Rings]:
     kind: Any = geometry.get("type")
     coordinates: Any = geometry.get("coordinates")
+    if kind == "GeometryCollection" and isinstance(parts := geometry.get("geometries"), list):
+        for part in parts:
+            yield from _polygons(part if isinstance(part, dict) else {}, where)
+        return
     if kind not in ("Polygon", "MultiPolygon"):
         raise DataError(where, f"is a {kind}, not a Polygon or MultiPolygon", "remove or buffer it")
     try:

@@ -306,13 +306,20 @@ def _check(path: Path, source: Any) -> Dtype:  # noqa: ANN401 - rasterio has no 
     if path.stat().st_size:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             check_pages(data, str(path))
+    unplaced = source.transform.is_identity or source.transform.is_degenerate
+    if unplaced and (marks := _unwarped(source)) is not None:
+        raise DataError(
+            str(path),
+            f"is placed by {marks[0]} and has no transform",
+            f'warp it with "gdalwarp -r near {marks[1]} {path} OUT.tif"',
+        )
     if source.crs is None:
         raise DataError(
             str(path),
             "has no coordinate reference system",
             'set it with "gdal_edit.py -a_srs EPSG:CODE FILE", or pack its tiles as a folder',
         )
-    if source.transform.is_identity or source.transform.is_degenerate:
+    if unplaced:
         raise DataError(
             str(path),
             "has a CRS but no transform",
@@ -336,6 +343,17 @@ def _check(path: Path, source: Any) -> Dtype:  # noqa: ANN401 - rasterio has no 
         )
     known: Dtype = source.dtypes[0]
     return known
+
+
+def _unwarped(source: Any) -> tuple[str, str] | None:  # noqa: ANN401 - rasterio has no types
+    """Return what places a raster that has no transform, and gdalwarp's options for it."""
+    points, crs = source.gcps
+    if points:
+        srs = f"-t_srs {crs.to_string()}" if crs else "-s_srs EPSG:CODE -t_srs EPSG:CODE"
+        return f"{len(points)} ground control points", srs
+    if source.rpcs is not None:
+        return "rational polynomial coefficients (RPCs)", "-rpc -t_srs EPSG:CODE"
+    return None
 
 
 def fingerprint(path: Path, *, whole: bool = False) -> dict[str, Any]:

@@ -54,7 +54,7 @@ def spread(values: list[list[int]], dtype: str = "uint8", pixel: int = 1) -> np.
 
 
 @pytest.mark.parametrize("pixel", [1, 2, 4])
-@pytest.mark.parametrize("dtype", ["uint8", "int16", "int32"])
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "int32", "float32", "float64"])
 def test_labels_of_any_resolution_fall_on_their_tiles(
     scene: Path, tmp_path: Path, pixel: int, dtype: str
 ):
@@ -128,12 +128,35 @@ def test_classes_that_cannot_be_read_are_refused(
         classes_of(scene, labels, classes=classes)
 
 
+@pytest.mark.parametrize("classes", [None, ("1=water", "2=land")])
+@pytest.mark.parametrize(("value", "said"), [(1.5, "1.5"), (np.inf, "inf"), (1e30, "1e.30")])
+def test_a_value_that_is_not_whole_is_refused(
+    scene: Path, tmp_path: Path, classes: tuple[str, ...] | None, value: float, said: str
+):
+    values = spread([[1, 2, 2], [2, 1, 2]], "float32")
+    values[3, 3] = value
+    labels = write_raster(tmp_path / "l" / "l.tif", values)
+    with pytest.raises(DataError, match=f"has the value {said}; labels are whole numbers"):
+        classes_of(scene, labels, classes=classes)
+
+
+@pytest.mark.parametrize("nodata", [None, float("nan"), -9999.0])
+def test_nan_in_a_class_raster_is_no_label(scene: Path, tmp_path: Path, nodata: float | None):
+    values = spread([[1, 2, 2], [2, 1, 2]], "float32")
+    values[:8, :8] = np.nan
+    values[8:, 16:] = np.nan if nodata is None else nodata
+    labels = write_raster(tmp_path / "l" / "l.tif", values, nodata=nodata)
+    assert classes_of(scene, labels) == {
+        (0, 8): "class_2", (0, 16): "class_2", (8, 0): "class_2", (8, 8): "class_1",
+    }  # fmt: skip
+
+
 def test_rasters_that_hold_no_classes_are_refused(scene: Path, tmp_path: Path):
     with pytest.raises(DataError, match="no class rasters found"):
         classes_of(scene, tmp_path / "absent.tif")
-    floats = write_raster(tmp_path / "l" / "f.tif", spread([[1, 1]], "float32"))
+    lines = write_raster(tmp_path / "l" / "c.tif", spread([[1, 1]], "complex64"))
     with pytest.raises(DataError, match="labels are one band of whole numbers"):
-        classes_of(scene, floats)
+        classes_of(scene, lines)
     empty = write_raster(tmp_path / "l" / "e.tif", spread([[0, 0]]))
     with pytest.raises(DataError, match="has no label"):
         classes_of(scene, empty)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
+from rasterio.control import GroundControlPoint
 from rasterio.warp import transform
 
 from rsdl.core.errors import ConfigError, CorruptSampleError, DataError
@@ -453,6 +454,20 @@ def test_a_scene_without_crs_or_transform_is_refused(tmp_path: Path, everywhere:
     refuse("bare.tif: has no coordinate reference system", bare, everywhere)
 
 
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_a_scene_that_is_placed_by_control_points_is_to_be_warped(tmp_path: Path, everywhere: Path):
+    corners = [(0, 0), (0, 16), (16, 0), (16, 16)]
+    points = [
+        GroundControlPoint(row, col, LEFT + col + row / 4, TOP - row, 0) for row, col in corners
+    ]
+    path = write_scene(tmp_path / "gcps.tif", noise(1, 16, 16), gcps=points, transform=None)
+    refuse(
+        "gcps.tif: is placed by 4 ground control points and has no transform; "
+        'warp it with "gdalwarp -r near -t_srs EPSG:32618 .*gcps.tif OUT.tif"',
+        path, everywhere,
+    )  # fmt: skip
+
+
 def test_a_truncated_scene_names_file_and_place(tmp_path: Path, everywhere: Path):
     path = write_scene(tmp_path / "cut.tif", noise(1, 64, 64), blockysize=8, compress="deflate")
     data = path.read_bytes()
@@ -508,3 +523,31 @@ def test_a_split_without_tiles_is_refused(tmp_path: Path, everywhere: Path):
     source = open_source(scene, everywhere, block=1, gap=3, fractions=(0.4, 0.3, 0.3))
     with pytest.raises(ConfigError, match="no tile is left for train"):
         source.shards(1 << 20)
+
+
+@pytest.mark.parametrize("value", [None, float("nan"), "", " ", ["a"]])
+def test_a_feature_whose_class_says_nothing_is_refused(tmp_path: Path, value: object):
+    scene = write_scene(tmp_path / "a.tif", noise(1, 16, 16))
+    shapes = [feature("a", box(0, 0, 8, 8)), feature("a", box(8, 8, 16, 16))]
+    shapes[1]["properties"]["class"] = value
+    refuse('feature 1: has .* as "class"', scene, write_labels(tmp_path / "l.geojson", shapes))
+
+
+def test_one_is_one_class_however_it_is_written_and_collections_and_marks_are_read(tmp_path: Path):
+    scene = write_scene(tmp_path / "a.tif", noise(1, 16, 16))
+    shapes = [feature("1", box(0, 0, 8, 8)), feature("1", box(8, 0, 16, 8))]
+    shapes += [feature("2", box(0, 8, 16, 16))]
+    shapes[0]["properties"]["class"], shapes[1]["properties"]["class"] = 1, 1.0
+    shapes[2]["geometry"] = {"type": "GeometryCollection", "geometries": [shapes[2]["geometry"]]}
+    path = write_labels(tmp_path / "l.geojson", [*shapes, feature("1", box(8, 8, 16, 16))])
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    source = open_source(scene, path)
+    found = {(s.meta["row"], s.meta["col"]): s.meta["class"] for s in read_all(source).values()}
+    assert found == {(0, 0): "1", (0, 8): "1", (8, 0): "2", (8, 8): "1"}
+
+
+def test_features_line_by_line_are_refused_with_the_command_that_joins_them(tmp_path: Path):
+    scene = write_scene(tmp_path / "a.tif", noise(1, 16, 16))
+    path = tmp_path / "l.geojson"
+    path.write_text("\n".join(json.dumps(feature("a", box(0, 0, 8, 8))) for _ in range(2)))
+    refuse("is not JSON: .*ogr2ogr labels.geojson GeoJSONSeq:", scene, path)
