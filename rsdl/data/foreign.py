@@ -91,7 +91,7 @@ def index_shards(
             lambda job: scan_shard(
                 store,
                 job[1],
-                Taken(layout, agreement, on_corrupt),
+                Taken(layout, agreement, on_corrupt, classes is not None),
                 measure=job[0] == measured,
             ),
             jobs,
@@ -197,11 +197,13 @@ class Taken:
         layout: Bands and dtype that each must have.
         agreement: What their bands mean.
         on_corrupt: ``error`` stops at an image that cannot be taken, ``skip`` leaves it out.
+        named: Whether the user has named the classes, so that the samples' names do not count.
     """
 
     layout: Layout
     agreement: BandAgreement
     on_corrupt: str = "error"
+    named: bool = False
 
 
 def scan_shard(store: Store, name: str, taken: Taken, *, measure: bool) -> ScannedShard:
@@ -236,8 +238,8 @@ def scan_shard(store: Store, name: str, taken: Taken, *, measure: bool) -> Scann
                     raise
                 skipped.append(str(error))
                 continue
-            if class_name is not None:
-                names[label] = class_name
+            if class_name is not None and not taken.named:
+                _note_name(names, label, class_name, place)
             if measure and pixels is not None:
                 statistics.add(pixels)
             rows.append(_row(key, kind, image, members.get("json"), label))
@@ -315,6 +317,27 @@ def _row(key: str, kind: str, image: Member, meta: Member | None, label: int) ->
     )
 
 
+def _note_name(names: dict[int, str], label: int, name: str, where: str) -> None:
+    """Note the name of a number.
+
+    Raises:
+        DataError: If the number has another name already, or the name another number.
+    """
+    if (known := names.setdefault(label, name)) != name:
+        raise DataError(
+            where,
+            f'class {label} is "{name}" here and "{known}" before',
+            "mend the labels, or name all classes with --classes",
+        )
+    other = next((n for n, known in names.items() if known == name and n != label), None)
+    if other is not None:
+        raise DataError(
+            where,
+            f'"{name}" is class {label} here and class {other} before',
+            "mend the labels, or name all classes with --classes",
+        )
+
+
 def class_names(
     scanned: dict[str, ScannedShard], given: tuple[str, ...] | None, where: str
 ) -> tuple[str, ...]:
@@ -329,8 +352,17 @@ def class_names(
             )
         return given
     names: dict[int, str] = {}
-    for result in scanned.values():
-        names |= result.names
+    for shard, result in scanned.items():
+        for label, name in result.names.items():
+            _note_name(names, label, name, join(where, shard))
+    seen = np.unique(np.concatenate([result.rows["label"] for result in scanned.values()]))
+    if len(seen) <= highest:
+        absent = next(label for label in range(highest + 1) if label not in seen)
+        raise DataError(
+            where,
+            f"no sample has label {absent}, though labels go from {seen[0]} to {highest}",
+            "count classes from 0, or name all of them with --classes",
+        )
     size = max(2, int(np.ceil(np.log10(highest + 1)))) if highest else 2
     return tuple(names.get(label, f"class_{label:0{size}d}") for label in range(highest + 1))
 

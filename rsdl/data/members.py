@@ -4,6 +4,7 @@ The rules are those of the stock ``webdataset`` library, so that both read the s
 """
 
 import json
+import re
 from collections.abc import Callable, Iterable
 
 from rsdl.core.errors import DataError
@@ -12,6 +13,7 @@ from rsdl.data.tar import Member
 
 # More is taken for a mistake: every class costs a name, a weight and a row of the matrix.
 MAX_CLASSES = 1_000_000
+WHOLE = re.compile(r"(?<=\d)\.0+$")  # 1.0 is 1
 
 
 def group_members(members: Iterable[Member], where: str) -> dict[str, dict[str, Member]]:
@@ -75,7 +77,7 @@ def find_label(
     if "cls" in members:
         text = content(members["cls"]).decode("ascii", "replace").strip()
     try:
-        label = int(str(text))
+        label = int(WHOLE.sub("", str(text)))
         if not 0 <= label < MAX_CLASSES:
             raise ValueError
     except ValueError as error:

@@ -67,11 +67,13 @@ def build_optimizer(
     """
     from timm.optim._optim_factory import create_optimizer_v2
 
-    able = has_fused(config.name)
+    # timm's "sgd" is Nesterov's, which needs a momentum.
+    name = "momentum" if config.name == "sgd" and not config.momentum else config.name
+    able = has_fused(name)
     kind: dict[str, Any] = {"fused": True} if fused and able else {}
     optimizer: torch.optim.Optimizer = create_optimizer_v2(
         network,
-        opt=config.name,
+        opt=name,
         lr=config.lr,
         weight_decay=config.weight_decay,
         momentum=config.momentum,

@@ -115,11 +115,12 @@ def test_labels_and_names_may_come_from_json(tmp_path: Path):
             {"__key__": "a", "jpeg": jpeg(), "json": {"label": 1, "class": "harbor"}},
             {"__key__": "b", "jpeg": jpeg(), "json": {"cls": 0, "class_name": "field"}},
             {"__key__": "c", "jpeg": jpeg(), "json": {"label": 9}, "cls": 3},
+            {"__key__": "d", "jpeg": jpeg(), "cls": 2},
         ]
         write_shard(tmp_path / name, samples)
     manifest = index(tmp_path)
     assert manifest.classes == ("field", "harbor", "class_02", "class_03")
-    assert manifest.splits["train"].class_counts == (2, 2, 0, 2)
+    assert manifest.splits["train"].class_counts == (2, 2, 2, 2)
 
 
 def test_splits_are_told_by_words_or_patterns(tmp_path: Path):
@@ -180,11 +181,13 @@ def test_members_that_are_no_samples_are_passed_over(tmp_path: Path):
             "s1.mask.png": b"not the image",
             "s1.jpg": jpeg(),
             "s1.cls": b"1",
+            "s0.jpg": jpeg(),
+            "s0.cls": b"0",
         }
     )
     (tmp_path / "train-0.tar").write_bytes(content)
     manifest = index(tmp_path)
-    assert manifest.splits["train"].samples == 1
+    assert manifest.splits["train"].samples == 2
     assert check_dataset(connect(str(tmp_path))).problems == []
 
 
@@ -298,3 +301,61 @@ def test_progress_counts_shards(tmp_path: Path):
     told: list[tuple[int, int]] = []
     index(tmp_path, progress=lambda done, of: told.append((done, of)))
     assert told == [(1, 3), (2, 3), (3, 3)]
+
+
+@pytest.mark.parametrize(
+    ("labels", "problem"),
+    [
+        ([(1, "a"), (2, "b")], "no sample has label 0, though labels go from 1 to 2"),
+        ([(0, "a"), (2, "b")], "no sample has label 1, though labels go from 0 to 2"),
+        ([(0, "a"), (1, "b"), (0, "c")], 's002: class 0 is "c" here and "a" before'),
+        ([(0, "a"), (1, "a")], '"a" is class 1 here and class 0 before'),
+        ([(0, "a"), (1, "A")], 'the classes "a" and "A" differ only in case'),
+        ([(0, "a"), (0, "a")], 'has one class, "a"'),
+    ],
+)
+@pytest.mark.parametrize("num_shards", [1, 3])
+def test_numbers_and_names_that_mislead_are_refused(
+    tmp_path: Path, labels: list[tuple[int, str]], problem: str, num_shards: int
+):
+    samples = [
+        {"__key__": f"s{n:03d}", "jpg": jpeg(), "json": {"label": label, "class": name}}
+        for n, (label, name) in enumerate(labels)
+    ]
+    for shard in range(num_shards):
+        write_shard(tmp_path / f"train-{shard}.tar", samples[shard::num_shards] or samples[:1])
+    with pytest.raises(DataError) as caught:
+        index(tmp_path)
+    assert problem.removeprefix("s002: ") in str(caught.value)
+
+
+def test_numbers_with_gaps_are_taken_where_all_classes_are_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    write_shard(tmp_path / "train-0.tar", [plain(0, cls=1), plain(1, cls=2)])
+    assert index(tmp_path, classes=("none of them", "a", "b")).classes[1:] == ("a", "b")
+    assert "train has no sample of none of them" in caplog.text
+
+
+@pytest.mark.parametrize("label", [1, 1.0, "1", "1.0"])
+def test_a_whole_number_is_a_label_however_it_is_written(tmp_path: Path, label: object):
+    sample = {"__key__": "s1", "jpg": jpeg(), "json": {"label": label}}
+    write_shard(tmp_path / "train-0.tar", [plain(0), sample])
+    assert index(tmp_path).splits["train"].class_counts == (1, 1)
+
+
+@pytest.mark.parametrize("label", [None, float("nan"), "", 1.5, -1, "one"])
+def test_what_is_no_number_is_no_label(tmp_path: Path, label: object):
+    sample = {"__key__": "s1", "jpg": jpeg(), "json": {"label": label}}
+    write_shard(tmp_path / "train-0.tar", [plain(0), sample])
+    with pytest.raises(DataError, match=r"train-0\.tar:s1"):
+        index(tmp_path)
+
+
+def test_names_in_the_samples_do_not_count_where_all_classes_are_named(tmp_path: Path):
+    samples = [
+        {"__key__": f"s{n}", "jpg": jpeg(), "json": {"label": n % 2, "class": f"c{n}"}}
+        for n in range(4)
+    ]
+    write_shard(tmp_path / "train-0.tar", samples)
+    assert index(tmp_path, classes=("a", "b")).classes == ("a", "b")
