@@ -108,6 +108,41 @@ def test_nodata_is_never_a_label(scene: Path, tmp_path: Path):
         classes_of(scene, labels, classes=("255=cloud", "1=land"))
 
 
+@pytest.mark.parametrize("nodata", [None, float("nan"), -3.4e38, -9999])
+@pytest.mark.parametrize("classes", [None, ("1=class_1", "3=class_3")])
+def test_floating_point_rasters_hold_whole_numbers(
+    scene: Path, tmp_path: Path, nodata: float | None, classes: tuple[str, ...] | None
+):
+    values = spread([[1, 0, 3]], "float32")
+    values[:, 8:16] = np.nan if nodata is None else nodata
+    labels = write_raster(tmp_path / "l" / "l.tif", values, nodata=nodata)
+    wanted = {(0, 0): "class_1", (0, 16): "class_3"}
+    assert classes_of(scene, labels, classes=classes) == wanted
+
+
+def test_values_that_are_ignored_are_no_label(
+    scene: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    labels = write_raster(tmp_path / "l" / "l.tif", spread([[255, 1, 2]]))
+    # 255 is what masks in 8 bits have for "ignore": it is a class only where it is named.
+    assert classes_of(scene, labels) == {(0, 8): "class_1", (0, 16): "class_2"}
+    assert "255 is taken for no label" in caplog.text
+    assert classes_of(scene, labels, classes=("255=cloud", "2=b")) == {
+        (0, 0): "cloud", (0, 16): "b",
+    }  # fmt: skip
+    caplog.clear()
+    assert classes_of(scene, labels, ignore=("255", "2")) == {(0, 8): "class_1"}
+    assert not caplog.text
+    wide = write_raster(tmp_path / "w" / "l.tif", spread([[255, 1, 2]], "uint16"))
+    assert classes_of(scene, wide)[0, 0] == "class_255"
+    with pytest.raises(ConfigError, match="ignore: value 2 is among the classes"):
+        classes_of(scene, labels, classes=("1=a", "2=b"), ignore=("2",))
+    with pytest.raises(ConfigError, match='ignore: "cloud" is no value of a raster'):
+        classes_of(scene, labels, ignore=("cloud",))
+    with pytest.raises(ConfigError, match="label_layer: a class raster has no layers"):
+        classes_of(scene, labels, label_layer="towns")
+
+
 def test_several_rasters_label_together(scene: Path, tmp_path: Path):
     folder = tmp_path / "labels"
     write_raster(folder / "a.tif", spread([[3, 0]]))
@@ -131,9 +166,13 @@ def test_classes_that_cannot_be_read_are_refused(
 def test_rasters_that_hold_no_classes_are_refused(scene: Path, tmp_path: Path):
     with pytest.raises(DataError, match="no class rasters found"):
         classes_of(scene, tmp_path / "absent.tif")
-    floats = write_raster(tmp_path / "l" / "f.tif", spread([[1, 1]], "float32"))
+    floats = write_raster(tmp_path / "l" / "f.tif", spread([[1, 1]], "float32") + 0.5)
+    for named in (None, ("1=land",)):
+        with pytest.raises(DataError, match=r"f\.tif: holds 1\.5; labels are whole numbers"):
+            classes_of(scene, floats, classes=named)
+    complexes = write_raster(tmp_path / "l" / "c.tif", spread([[1, 1]], "complex64"))
     with pytest.raises(DataError, match="labels are one band of whole numbers"):
-        classes_of(scene, floats)
+        classes_of(scene, complexes)
     empty = write_raster(tmp_path / "l" / "e.tif", spread([[0, 0]]))
     with pytest.raises(DataError, match="has no label"):
         classes_of(scene, empty)
