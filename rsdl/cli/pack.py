@@ -83,15 +83,25 @@ def data_pack_folder(
 def data_pack_geotiff(
     scenes: Annotated[list[str], typer.Argument(help="GeoTIFFs, folders of them, or globs.")],
     labels: Annotated[
-        str, typer.Option(help="GeoJSON polygons, or a class raster (or a folder of them).")
+        str,
+        typer.Option(
+            help="Polygons (GeoJSON, Shapefile, GeoPackage, FlatGeobuf), or class rasters."
+        ),
     ],
     out: Out,
     tile: Annotated[int, typer.Option(min=8, help="Side of a tile in px.")] = 256,
     overlap: Annotated[int, typer.Option(min=0, help="Pixels that neighbours share.")] = 0,
     name: Annotated[str, typer.Option(help="Name of the data set.")] = "scenes",
-    label_field: Annotated[str, typer.Option(help="GeoJSON property with the class.")] = "class",
+    label_field: Annotated[str, typer.Option(help="Polygons' field with the class.")] = "class",
+    label_layer: Annotated[
+        str | None, typer.Option(help="Layer of a vector file that has several.")
+    ] = None,
     classes: Annotated[
         str | None, typer.Option(help="Class names a,b,c (rasters also 1=a,2=b), or a file.")
+    ] = None,
+    ignore: Annotated[
+        list[str] | None,
+        typer.Option(help="Value of a class raster, or class of polygons, that is no label."),
     ] = None,
     min_cover: Annotated[
         float, typer.Option(min=0, max=1, help="Share of a tile that its class must cover.")
@@ -144,7 +154,9 @@ def data_pack_geotiff(
         tile=tile,
         overlap=overlap,
         label_field=label_field,
+        label_layer=label_layer,
         classes=data.read_names(classes),
+        ignore=tuple(value for text in ignore or () for value in text.split(",")),
         min_cover=min_cover,
         max_nodata=max_nodata,
         alpha=alpha,

@@ -20,7 +20,7 @@ from rsdl.data.sample import SPLITS, Sample, ShardPlan
 from rsdl.data.sources.tiling.ground import bounds_of, shift
 from rsdl.data.sources.tiling.ground_truth import open_labels
 from rsdl.data.sources.tiling.handles import Handles
-from rsdl.data.sources.tiling.labels import majority
+from rsdl.data.sources.tiling.labels import LabelRules, majority
 from rsdl.data.sources.tiling.pixels import read_tile
 from rsdl.data.sources.tiling.scenes import (
     SceneRules,
@@ -48,12 +48,14 @@ class GeotiffOptions:
 
     Attributes:
         scenes: Files, folders (searched all the way down) and globs.
-        labels: A ``.geojson`` or ``.json`` file of polygons, a class raster, or a folder of them.
+        labels: A vector file of polygons, a class raster, or a folder of them.
         name: Name of the data set.
         tile: Side of a tile in pixels.
         overlap: Pixels two neighbours share, below ``tile``.
         label_field: Property of a polygon that names its class.
+        label_layer: Layer of a vector file that has several.
         classes: Class names in order; for rasters also ``VALUE=NAME``. ``None`` takes what occurs.
+        ignore: Values of a class raster, or classes of polygons, that are no label.
         min_cover: Share of a tile's pixels with data that its class must cover, 0 to 1.
         max_nodata: Share of pixels without data up to which a tile is kept, 0 to 1.
         alpha: ``mask`` takes a band tagged as alpha for the mask, ``band`` for imagery (GDAL tags
@@ -80,7 +82,9 @@ class GeotiffOptions:
     tile: int = 256
     overlap: int = 0
     label_field: str = "class"
+    label_layer: str | None = None
     classes: tuple[str, ...] | None = None
+    ignore: tuple[str, ...] = ()
     min_cover: float = 0.5
     max_nodata: float = 0.5
     alpha: Literal["auto", "mask", "band"] = "auto"
@@ -145,11 +149,12 @@ class GeotiffSource:
         rules = SceneRules(options.alpha, options.bands, options.unscale, options.nodata)
         self.scenes = describe_scenes(paths, rules)
         self._check_sizes()
-        self._labels = open_labels(
-            labels_path, options.label_field, options.classes, self.scenes, self._handles
+        wanted = LabelRules(
+            options.label_field, options.label_layer, options.classes, options.ignore
         )
+        self._labels = open_labels(labels_path, wanted, self.scenes, self._handles)
+        self.left_out = self._labels.left_out
         self.dataset = options.name
-        self.left_out: dict[str, int] = {}
         self.classes = self._labels.classes
         self.bands = self.scenes[0].bands
         self.dtype = self.scenes[0].dtype

@@ -4,10 +4,11 @@ A tile's labels are read by window through a warped view in the scene's own grid
 so a label map of a whole country costs no more than a tile. What a value means: the raster's nodata
 is no label; with ``classes`` given as ``VALUE=NAME`` exactly these values are classes (0 too where
 it is named; several values may share a name); given as plain names they are the values 1, 2, 3 ...;
-without, every value but 0 that occurs is the class ``class_<value>``. Rasters of floating point
-numbers are taken where all values are whole; NaN is no label.
+without, every value but 0 that occurs is the class ``class_<value>``, and 255 in 8 bits is no label
+unless it is named. Floating-point rasters must hold whole numbers; NaN is no label.
 """
 
+import logging
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -23,12 +24,14 @@ from rasterio.windows import Window
 from rsdl.core.errors import ConfigError, CorruptSampleError, DataError
 from rsdl.data.sources.tiling.ground import apply, bounding_box, outline, project
 from rsdl.data.sources.tiling.handles import Handles
-from rsdl.data.sources.tiling.labels import Painted, boxes_meet, pixel_boxes
+from rsdl.data.sources.tiling.labels import LabelRules, Painted, boxes_meet, pixel_boxes
 from rsdl.data.sources.tiling.scenes import Scene, find_rasters, open_raster
 
 Floats = NDArray[np.float64]
 MAX_CLASSES = 1000
-MAX_VALUE = 2.0**53  # from here on floating point numbers skip whole ones
+MAX_VALUE = 2**53  # up to here floating point counts in steps of 1
+IGNORED_BYTE = 255
+log = logging.getLogger(__name__)
 
 
 class RasterLabels:
@@ -36,7 +39,8 @@ class RasterLabels:
 
     Args:
         path: A raster, or a folder of them.
-        classes: ``VALUE=NAME`` or names; ``None`` takes the values that occur.
+        rules: Classes as ``VALUE=NAME`` or names, ``None`` for the values that occur; and values
+            that are no label.
         scenes: The scenes to label.
         handles: Open files of each thread.
 
@@ -46,8 +50,11 @@ class RasterLabels:
     """
 
     def __init__(
-        self, path: Path, classes: Sequence[str] | None, scenes: Sequence[Scene], handles: Handles
+        self, path: Path, rules: LabelRules, scenes: Sequence[Scene], handles: Handles
     ) -> None:
+        _refuse_vector_rules(rules)
+        classes = rules.classes
+        self.left_out: dict[str, int] = {}
         self.files = tuple(find_rasters([path], what="class rasters"))
         self._scenes, self._handles = scenes, handles
         named = parse_values(classes) if classes is not None else None
@@ -60,11 +67,16 @@ class RasterLabels:
                 _check(file, source)
                 outlines.append(apply(source.transform, outline(source.height, source.width)))
                 crs.append(source.crs)
-                marked = source.nodata is not None and np.isfinite(source.nodata)
-                nodata |= {int(source.nodata)} if marked else set()
+                value = source.nodata
+                nodata |= {int(value)} if value is not None and np.isfinite(value) else set()
+        ignored = parse_ignored(rules.ignore)
         if named is None:
-            values = _survey(self.files)
+            values = _survey(self.files, ignored)
             named = {value: f"class_{value}" for value in values}
+        if both := ignored & set(named):
+            raise ConfigError(
+                "ignore", f"value {min(both)} is among the classes, too", "name it once"
+            )
         if lost := nodata & set(named):
             raise ConfigError(
                 "classes",
@@ -107,15 +119,14 @@ class RasterLabels:
 
         try:
             view = self._handles.get((file, scene), open_view)
-            stored = view.read(1, window=window)
-            known = (view.read_masks(1, window=window) > 0) & ~np.isnan(stored)
+            values, known = _whole(
+                view.read(1, window=window), view.read_masks(1, window=window) > 0, file
+            )
         except rasterio.errors.RasterioError as error:
             reason = str(error.__cause__ or error).splitlines()[0]
             raise CorruptSampleError(
                 str(file), f"cannot be read: {reason}", "replace it, or leave it out"
             ) from error
-        _check_whole(file, stored[known])
-        values = np.where(known, stored, 0).astype(np.int64)
         places = np.minimum(np.searchsorted(self._values, values), len(self._values) - 1)
         codes: Painted = self._codes[places] * (known & (self._values[places] == values))
         return codes
@@ -139,6 +150,41 @@ def parse_values(classes: Sequence[str]) -> dict[int, str]:
             raise ConfigError("classes", f'cannot read "{entry}"', "write each once as VALUE=NAME")
         named[int(value)] = name
     return named
+
+
+def parse_ignored(values: Sequence[str]) -> set[int]:
+    """Return values of a raster that are no label.
+
+    Raises:
+        ConfigError: If one is no whole number.
+    """
+    for text in values:
+        if not text.strip().lstrip("-").isdecimal():
+            raise ConfigError("ignore", f'"{text}" is no value of a raster', "use whole numbers")
+    return {int(text) for text in values}
+
+
+def _refuse_vector_rules(rules: LabelRules) -> None:
+    if rules.layer is not None:
+        raise ConfigError("label_layer", "a class raster has no layers", "leave it out")
+
+
+def _whole(
+    values: NDArray[Any], known: NDArray[np.bool_], file: Path
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Return values as integers, and which of them are known.
+
+    Raises:
+        DataError: If one is not a whole number.
+    """
+    if values.dtype.kind == "f":
+        known = known & ~np.isnan(values)
+        values = np.where(known, values, 0)
+        odd = values[(values != np.rint(values)) | (np.abs(values) > MAX_VALUE)]
+        if odd.size:
+            problem = f"holds {odd.flat[0]:g}; labels are whole numbers"
+            raise DataError(str(file), problem, "give a class raster, or round its values")
+    return values.astype(np.int64), known
 
 
 def _open_view(file: Path, scene: Scene, stack: ExitStack) -> Any:  # noqa: ANN401
@@ -187,30 +233,23 @@ def _check(file: Path, source: Any) -> None:  # noqa: ANN401 - rasterio has no t
         )
 
 
-def _check_whole(file: Path, values: NDArray[Any]) -> None:
-    if values.dtype.kind != "f":
-        return
-    odd = values[(values != np.trunc(values)) | (np.abs(values) >= MAX_VALUE)]
-    if odd.size:
-        raise DataError(
-            str(file),
-            f"has the value {odd[0]:g}; labels are whole numbers",
-            "give a class raster, written with nearest neighbour resampling",
-        )
+def _survey(files: Sequence[Path], ignored: set[int]) -> list[int]:
+    """Return the values that occur and may be labels, sorted.
 
-
-def _survey(files: Sequence[Path]) -> list[int]:
+    Raises:
+        DataError: If there are none, or too many.
+    """
     values: set[int] = set()
+    bytes_only = True
     for file in files:
         with ExitStack() as stack:
             source = open_raster(file, stack)
+            bytes_only &= source.dtypes[0] == "uint8"
             try:
                 for _, window in source.block_windows(1):
                     known = source.read_masks(1, window=window) > 0
-                    found = np.unique(source.read(1, window=window)[known])
-                    found = found[~np.isnan(found)]
-                    _check_whole(file, found)
-                    values.update(map(int, found.tolist()))
+                    found, known = _whole(source.read(1, window=window), known, file)
+                    values.update(np.unique(found[known]).tolist())
             except rasterio.errors.RasterioError as error:
                 reason = str(error.__cause__ or error).splitlines()[0]
                 raise DataError(str(file), f"cannot be read: {reason}", "replace it") from error
@@ -220,7 +259,13 @@ def _survey(files: Sequence[Path]) -> list[int]:
                 f"has more than {MAX_CLASSES} different values",
                 "give a class raster, or name the values with --classes VALUE=NAME",
             )
-    values.discard(0)
+    if bytes_only and IGNORED_BYTE in values - ignored:
+        log.warning(
+            "%s: %d is taken for no label; name it with --classes to have it as a class",
+            files[0], IGNORED_BYTE,
+        )  # fmt: skip
+        values.discard(IGNORED_BYTE)
+    values -= ignored | {0}
     if not values:
         raise DataError(str(files[0]), "has no label: all is 0 or nodata", "give another raster")
     return sorted(values)

@@ -1,34 +1,37 @@
 """Labels on the ground, painted onto a tile's own pixels; the class that covers most of it wins.
 
-Counting pixels instead of intersecting polygons treats GeoJSON and class rasters alike and needs no
-geometry library; it is exact to a pixel. Only pixels that hold data are counted, so a class that
-lies under the nodata border of a scene labels nothing. A tile that no edge comes near is not
-painted: one number stands for all of its pixels.
+Counting pixels instead of intersecting polygons treats polygons and class rasters alike; it is
+exact to a pixel. Only pixels that hold data are counted, so a class that lies under the nodata
+border of a scene labels nothing. A tile that no edge comes near is not painted: one number stands
+for all of its pixels.
 """
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import rasterio
+import shapely
 from numpy.typing import NDArray
 from rasterio.features import rasterize
 
 from rsdl.core.errors import ConfigError, DataError
-from rsdl.data.sources.tiling.geojson import list_polygons, load_page, read_crs
+from rsdl.data.sources.tiling.densify import Objects, move_polygons
 from rsdl.data.sources.tiling.ground import (
+    Floats,
     apply,
     bounding_box,
     bounds_of,
-    project,
+    outline,
     shift,
 )
 from rsdl.data.sources.tiling.handles import WARNINGS
-from rsdl.data.sources.tiling.polygon import Polygon
 from rsdl.data.sources.tiling.scenes import Scene
+from rsdl.data.sources.tiling.vectors import files_of, read_polygons
 
-Floats = NDArray[np.float64]
 Painted = NDArray[np.int32]
 
 
@@ -39,10 +42,12 @@ class Labels(Protocol):
         classes: Class names.
         files: The files that the labels come from.
         extent: What they cover, for errors: a box and its CRS.
+        left_out: Reason -> number of features that label nothing.
     """
 
     classes: tuple[str, ...]
     files: tuple[Path, ...]
+    left_out: dict[str, int]
 
     @property
     def extent(self) -> tuple[Floats, rasterio.CRS]:
@@ -102,41 +107,61 @@ def boxes_meet(boxes: Floats, top: int, left: int, bottom: int, right: int) -> N
     )  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True)
+class LabelRules:
+    """What the user says about labels; the fields are those of ``GeotiffOptions``."""
+
+    field: str = "class"
+    layer: str | None = None
+    classes: Sequence[str] | None = None
+    ignore: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Cover:
+    """The polygons that meet a scene, in its CRS, from the lowest to the topmost.
+
+    Attributes:
+        shapes: They, ``[N]``, prepared.
+        codes: What each paints: class index + 1, 0 for no label.
+        boxes: Their boxes in pixels, ``[N, 4]``.
+        tree: An index of them.
+    """
+
+    shapes: Objects
+    codes: NDArray[np.int32]
+    boxes: Floats
+    tree: shapely.STRtree
+
+
 class PolygonLabels:
-    """Polygons of a GeoJSON file; where they overlap, the later one in the file wins.
+    """Polygons of a vector file; where they overlap, the later one in the file wins.
 
     Args:
         path: The file.
-        field: Property that names the class.
-        classes: Class names wanted, in order; ``None`` takes all that occur, sorted.
+        rules: Field that names the class, layer, classes wanted, and those that are no label.
         scenes: The scenes to label.
 
     Raises:
-        DataError: If it is not GeoJSON, or a feature has no class or is not a polygon.
-        ConfigError: If a class that is wanted does not occur.
+        DataError: If it cannot be read, or a feature has no class or is not a polygon.
+        ConfigError: If a class that is wanted or ignored does not occur.
     """
 
-    def __init__(
-        self, path: Path, field: str, classes: Sequence[str] | None, scenes: Sequence[Scene]
-    ) -> None:
-        self.files: tuple[Path, ...] = (path,)
+    def __init__(self, path: Path, rules: LabelRules, scenes: Sequence[Scene]) -> None:
+        self.files = files_of(path)
         self._scenes = scenes
-        page = load_page(path)
-        self._crs = read_crs(page, path)
-        shapes = list(list_polygons(page, path, field))
-        self.classes = _choose(sorted({name for name, _ in shapes}), classes, path)
-        index = {name: number for number, name in enumerate(self.classes)}
-        kept = [Polygon(index[name], rings) for name, rings in shapes if name in index]
-        self._by_crs: dict[str, list[Polygon]] = {}
-        self._hits: list[tuple[list[Polygon], Floats]] = []
-        self._extent = _box_all(kept)
-        for scene in scenes:
-            polygons = self._project(kept, scene.crs)
-            outlines = np.array([bounding_box(polygon.rings[0]) for polygon in polygons])
-            boxes = pixel_boxes(outlines.reshape(-1, 4), scene)
-            hit = boxes_meet(boxes, 0, 0, scene.height, scene.width)
-            hit &= (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])  # has an area
-            self._hits.append(([polygons[i] for i in np.flatnonzero(hit)], boxes[hit]))
+        # GEOS builds what it has prepared when it is first asked, and not for two threads at once.
+        self._lock = threading.Lock()
+        found = read_polygons(path, rules.field, rules.layer)
+        self._crs, self.left_out = found.crs, found.left_out
+        self.classes = _choose(sorted(set(found.names)), rules, path)
+        code = {name: number for number, name in enumerate(self.classes, start=1)}
+        code |= dict.fromkeys(rules.ignore, 0)
+        codes = np.array([code.get(name, -1) for name in found.names], np.int32)
+        shapes, codes = found.shapes[codes >= 0], codes[codes >= 0]
+        self._extent = np.asarray(shapely.total_bounds(shapes))
+        tree = shapely.STRtree(shapes)
+        self._covers = [_cover(shapes, codes, tree, self._crs, scene) for scene in scenes]
 
     @property
     def extent(self) -> tuple[Floats, rasterio.CRS]:
@@ -144,95 +169,92 @@ class PolygonLabels:
         return self._extent, self._crs
 
     def boxes(self, scene: int) -> Floats:
-        """Return the boxes of the polygons that meet a scene, in pixels, ``[N, 4]``."""
-        return self._hits[scene][1]
+        """Return the boxes of the polygons that label a scene, in pixels, ``[N, 4]``."""
+        cover = self._covers[scene]
+        return cover.boxes[cover.codes > 0]
 
     def paint(self, scene: int, row: int, col: int, tile: int) -> Painted | int:
         """Return class index + 1 for each pixel whose centre a polygon covers, 0 elsewhere.
 
         One number where no edge comes near the tile.
         """
-        polygons, boxes = self._hits[scene]
-        hit = np.flatnonzero(boxes_meet(boxes, row, col, row + tile, col + tile))
         place = shift(self._scenes[scene].transform, row, col)
-        ground, seen = _uncover([polygons[number] for number in hit.tolist()], place, tile)
-        if not seen:
+        ground, edges = self._uncover(self._covers[scene], place, tile)
+        if not edges:
             return ground
-        shapes = (
-            ({"type": "Polygon", "coordinates": [r.tolist() for r in shape.rings]}, shape.label + 1)
-            for shape in seen
-        )
         with WARNINGS:
             painted: Painted = rasterize(
-                shapes, out_shape=(tile, tile), fill=ground, transform=place, dtype=np.int32
+                edges, out_shape=(tile, tile), fill=ground, transform=place, dtype=np.int32
             )
         return painted
 
-    def _project(self, polygons: list[Polygon], crs: rasterio.CRS) -> list[Polygon]:
-        key = crs.to_wkt()
-        if key not in self._by_crs:
-            self._by_crs[key] = _project_all(polygons, self._crs, crs)
-        return self._by_crs[key]
+    def _uncover(
+        self, cover: _Cover, place: rasterio.Affine, tile: int
+    ) -> tuple[int, list[tuple[dict[str, Any], int]]]:
+        """Return what lies under all edges in a tile, and what must be painted above it, in order.
+
+        Args:
+            cover: The polygons.
+            place: Transform of the tile.
+            tile: Side of the tile in pixels.
+
+        Returns:
+            The code of the topmost polygon that covers the whole tile, 0 where there is none, and
+            those above it whose edges come near, with their codes.
+        """
+        # A pixel more on each side: GDAL's rounding must not find an edge where none is seen here.
+        box = shapely.box(*bounds_of(shift(place, -1, -1), tile + 2))
+        near = np.sort(cover.tree.query(box))
+        if not len(near):
+            return 0, []
+        with self._lock:
+            whole = shapely.contains_properly(cover.shapes[near], box)
+            seen = whole | shapely.intersects(cover.shapes[near], box)
+        last = np.flatnonzero(whole)[-1:]
+        ground = int(cover.codes[near[last[0]]]) if len(last) else 0
+        above = near[last[0] + 1 :][seen[last[0] + 1 :]] if len(last) else near[seen]
+        return ground, list(_outlines(cover.shapes[above], cover.codes[above]))
 
 
-def _uncover(
-    polygons: list[Polygon], place: rasterio.Affine, tile: int
-) -> tuple[int, list[Polygon]]:
-    """Return what lies under all edges in a tile, and the polygons whose edges come near, in order.
-
-    Args:
-        polygons: From the lowest to the topmost.
-        place: Transform of the tile.
-        tile: Side of the tile in pixels.
-
-    Returns:
-        Class index + 1 of the topmost polygon that covers the whole tile, 0 where there is none,
-        and those above it that must be painted.
-    """
-    # A pixel more on each side: GDAL's rounding must not find an edge where none is seen here.
-    box = bounds_of(shift(place, -1, -1), tile + 2)
-    middle = shift(place, tile // 2, tile // 2)
-    seen: list[Polygon] = []
-    for polygon in reversed(polygons):
-        if polygon.touches(box):
-            seen.append(polygon)
-        elif polygon.holds(middle.c, middle.f):
-            return polygon.label + 1, seen[::-1]
-    return 0, seen[::-1]
+def _outlines(shapes: Objects, codes: NDArray[np.int32]) -> Iterator[tuple[dict[str, Any], int]]:
+    """Yield polygons as GeoJSON with their codes: faster than shapely's own mapping."""
+    for shape, code in zip(shapes, codes.tolist(), strict=True):
+        rings = shapely.get_rings(shape)
+        positions = [shapely.get_coordinates(ring).tolist() for ring in rings]
+        yield {"type": "Polygon", "coordinates": positions}, code
 
 
-def _project_all(
-    polygons: list[Polygon], source: rasterio.CRS, target: rasterio.CRS
-) -> list[Polygon]:
-    rings = [ring for polygon in polygons for ring in polygon.rings]
-    if rings and (moved := project(np.concatenate(rings), source, target)) is not None:
-        parts = iter(np.split(moved, np.cumsum([len(ring) for ring in rings])[:-1]))
-        return [Polygon(p.label, tuple(next(parts) for _ in p.rings)) for p in polygons]
-    # Some point has no place in the scene's CRS: it is far away, and so is its polygon.
-    alone = (
-        (polygon.label, [project(ring, source, target) for ring in polygon.rings])
-        for polygon in polygons
-    )
-    return [
-        Polygon(label, tuple(ring for ring in rings if ring is not None))
-        for label, rings in alone
-        if all(ring is not None for ring in rings)
-    ]
+def _cover(
+    shapes: Objects,
+    codes: NDArray[np.int32],
+    tree: shapely.STRtree,
+    source: rasterio.CRS,
+    scene: Scene,
+) -> _Cover:
+    if source == scene.crs:
+        ground = bounding_box(apply(scene.transform, outline(scene.height, scene.width, 1)))
+        numbers = np.sort(tree.query(shapely.box(*ground)))
+        near = shapes[numbers]
+    else:
+        near, numbers = move_polygons(shapes, tree, source, scene)
+    boxes = pixel_boxes(shapely.bounds(near).reshape(-1, 4), scene)
+    hit = boxes_meet(boxes, 0, 0, scene.height, scene.width)
+    near = near[hit]
+    shapely.prepare(near)
+    return _Cover(near, codes[numbers][hit], boxes[hit], shapely.STRtree(near))
 
 
-def _box_all(polygons: list[Polygon]) -> Floats:
-    boxes = np.array([bounding_box(polygon.rings[0]) for polygon in polygons]).reshape(-1, 4)
-    return np.concatenate([boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)])
-
-
-def _choose(found: list[str], wanted: Sequence[str] | None, path: Path) -> tuple[str, ...]:
+def _choose(found: list[str], rules: LabelRules, path: Path) -> tuple[str, ...]:
     if not found:
-        raise DataError(str(path), "has no polygons", "give a FeatureCollection of polygons")
-    if wanted is None:
-        return tuple(found)
-    for name in wanted:
-        if name not in found:
-            raise ConfigError(
-                "classes", f'no polygon of {path} is of class "{name}"', f"use {', '.join(found)}"
-            )
-    return tuple(wanted)
+        raise DataError(str(path), "has no polygons", "give a layer of polygons")
+    for field, names in (("classes", rules.classes or ()), ("ignore", rules.ignore)):
+        for name in names:
+            if name not in found:
+                problem = f'no polygon of {path} is of class "{name}"'
+                raise ConfigError(field, problem, f"use {', '.join(found)}")
+    if both := set(rules.ignore) & set(rules.classes or ()):
+        raise ConfigError("ignore", f'"{min(both)}" is among the classes, too', "name it once")
+    kept = tuple(rules.classes or (name for name in found if name not in rules.ignore))
+    if not kept:
+        raise ConfigError("ignore", "leaves no class", f"leave out one of {', '.join(found)}")
+    return kept

@@ -525,14 +525,6 @@ def test_a_split_without_tiles_is_refused(tmp_path: Path, everywhere: Path):
         source.shards(1 << 20)
 
 
-@pytest.mark.parametrize("value", [None, float("nan"), "", " ", ["a"]])
-def test_a_feature_whose_class_says_nothing_is_refused(tmp_path: Path, value: object):
-    scene = write_scene(tmp_path / "a.tif", noise(1, 16, 16))
-    shapes = [feature("a", box(0, 0, 8, 8)), feature("a", box(8, 8, 16, 16))]
-    shapes[1]["properties"]["class"] = value
-    refuse('feature 1: has .* as "class"', scene, write_labels(tmp_path / "l.geojson", shapes))
-
-
 def test_one_is_one_class_however_it_is_written_and_collections_and_marks_are_read(tmp_path: Path):
     scene = write_scene(tmp_path / "a.tif", noise(1, 16, 16))
     shapes = [feature("1", box(0, 0, 8, 8)), feature("1", box(8, 0, 16, 8))]
@@ -544,10 +536,3 @@ def test_one_is_one_class_however_it_is_written_and_collections_and_marks_are_re
     source = open_source(scene, path)
     found = {(s.meta["row"], s.meta["col"]): s.meta["class"] for s in read_all(source).values()}
     assert found == {(0, 0): "1", (0, 8): "1", (8, 0): "2", (8, 8): "1"}
-
-
-def test_features_line_by_line_are_refused_with_the_command_that_joins_them(tmp_path: Path):
-    scene = write_scene(tmp_path / "a.tif", noise(1, 16, 16))
-    path = tmp_path / "l.geojson"
-    path.write_text("\n".join(json.dumps(feature("a", box(0, 0, 8, 8))) for _ in range(2)))
-    refuse("is not JSON: .*ogr2ogr labels.geojson GeoJSONSeq:", scene, path)
