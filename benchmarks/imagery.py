@@ -12,7 +12,7 @@ import rasterio
 import simplejpeg
 from numpy.typing import NDArray
 
-from rsdl.data.decode import SUFFIXES
+from rsdl.data.kinds import SUFFIXES
 from rsdl.data.sources.synthetic import draw_parcels, paint_scene
 
 NUM_CLASSES = 10

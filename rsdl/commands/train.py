@@ -23,9 +23,10 @@ from rsdl.train.checkpoint import BEST, LAST, load_weights, read_checkpoint, sta
 from rsdl.train.events import send_events
 from rsdl.train.meeting import leave_group
 from rsdl.train.outbox import Outbox
+from rsdl.train.owner import OwnedError
 from rsdl.train.position import Position, set_progress
 from rsdl.train.preempt import StopRequest
-from rsdl.train.record import CONFIG, RunFolder, RunRecord
+from rsdl.train.record import CONFIG, RunFolder
 from rsdl.train.trainer import fit_to_place
 
 logger = logging.getLogger(__name__)
@@ -117,14 +118,23 @@ def train_together(config: RunConfig, ranks: Ranks, console: Console, *, restart
         folder.release()
 
 
-def take_folder(folder: RunFolder, *, restart: bool) -> Begun:
-    """Take a run's folder, unless the run is completed, and return what is there of it."""
-    if not restart:
-        begun = find_begun(folder)
-        if begun.record is not None and begun.record.status == "completed":
-            return begun
+def take_folder(folder: RunFolder, found: str | None, *, restart: bool) -> None:
+    """Take a run's folder, once nothing stands in the run's way.
+
+    Args:
+        folder: The run's folder.
+        found: The record as set-up has found it.
+        restart: Whether what is there is thrown away.
+
+    Raises:
+        OwnedError: If another process trains there, or has since set-up began.
+    """
     folder.own()
-    return Begun() if restart else find_begun(folder)
+    record = folder.read_record()
+    if not restart and (record.model_dump_json() if record else None) != found:
+        error = OwnedError(folder.store.url, "was trained by another just now", "run it again")
+        error.exit_code = 1
+        raise error
 
 
 def train_in(
@@ -132,20 +142,20 @@ def train_in(
 ) -> int:
     """Train in a folder that the first rank takes."""
     # All go by what the first one finds: the others may look before or after it has written.
-    begun = ranks.tell(take_folder(folder, restart=restart) if is_main() else Begun())
+    begun = ranks.tell(Begun() if restart or not is_main() else find_begun(folder))
     if begun.record is not None:
         check_same_run(config, begun.record, folder)
         if begun.record.status == "completed":
             console.print(f"{folder.store.url} is completed; --restart begins anew")
             return 0
-    try:
-        ranks.stop.check()
-        session = open_session(config, folder, begun, ranks, console)
-        ranks.stop.check()
-    except PreemptedError as error:
-        if is_main() and begun.record is not None:
-            write_stop(folder, begun.record, error)
-        raise
+    found = begun.record.model_dump_json() if begun.record is not None else None
+    ranks.stop.check()
+    session = open_session(config, folder, begun, ranks, console)
+    ranks.stop.check()
+    # Only now: input that is wrong leaves nothing behind.
+    if is_main():
+        take_folder(folder, found, restart=restart)
+    ranks.tell(None)
     if restart and is_main():
         folder.clear()
     # Another rank is gone: nobody waits then for what is on its way.
@@ -164,14 +174,6 @@ def train_in(
     ranks.watch.on_end = lambda failure: None
     ranks.tell(None)
     return 0
-
-
-def write_stop(folder: RunFolder, record: RunRecord, error: PreemptedError) -> None:
-    """Write that a run that was begun was stopped in set-up."""
-    record.status, record.reason = "preempted", error.problem
-    record.preemptions += 1
-    folder.write_record(record)
-    folder.outbox.drain()
 
 
 def explain_ending(error: BaseException, stop: StopRequest) -> BaseException:

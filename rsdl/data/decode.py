@@ -19,62 +19,16 @@ import rasterio
 import simplejpeg
 
 from rsdl.core.errors import CorruptSampleError
+from rsdl.data.kinds import NAMES, check_kind, sniff
 from rsdl.data.resize import Pixels, resize_into
 
 # A tile needs no georeference to be decoded. Once for the process: filters are not for threads.
 warnings.filterwarnings("ignore", category=rasterio.errors.NotGeoreferencedWarning)
 
-SIGNATURES: tuple[tuple[bytes, str], ...] = (
-    (b"\xff\xd8\xff", "jpg"),
-    (b"\x89PNG\r\n\x1a\n", "png"),
-    (b"II*\x00", "tif"),
-    (b"MM\x00*", "tif"),
-    (b"II+\x00", "tif"),
-    (b"MM\x00+", "tif"),
-    (b"\x93NUMPY", "npy"),
-    (b"BM", "bmp"),
-    (b"RIFF", "webp"),
-    (b"\x00\x00\x00\x0cjP  \r\n\x87\n", "jp2"),
-)
-SUFFIXES = {
-    ".jpg": "jpg", ".jpeg": "jpg", ".jfif": "jpg", ".png": "png", ".tif": "tif", ".tiff": "tif",
-    ".npy": "npy",
-}  # fmt: skip
-# Shards hold none of these: packing stores them as PNG or TIFF.
-CONVERTED = {".bmp": "bmp", ".webp": "webp", ".jp2": "jp2"}
-READABLE = SUFFIXES | CONVERTED
-
 SPACES = {"GRAY": 1, "YCBCR": 3, "RGB": 3}  # of JPEGs that are read, and their bands
 MAX_BYTES = 768 << 20  # of one decoded image; larger ones are scenes, to be cut into tiles
 # Fractions of a JPEG's size that cost less than the whole, the smallest first.
 FACTORS = (8, 4, 2)
-NAMES = {
-    "jpg": "JPEG", "png": "PNG", "tif": "TIFF", "npy": "NumPy array", "bmp": "BMP", "webp": "WebP",
-    "jp2": "JPEG 2000",
-}  # fmt: skip
-
-
-def sniff(data: bytes) -> str | None:
-    """Return what ``data`` really holds, a key of ``NAMES``, or ``None``."""
-    for mark, kind in SIGNATURES:
-        if data.startswith(mark) and (kind != "webp" or data[8:12] == b"WEBP"):
-            return kind
-    return None
-
-
-def check_kind(data: bytes, extension: str, where: str) -> None:
-    """Refuse an image whose bytes are not what its name says.
-
-    Raises:
-        CorruptSampleError: If ``data`` is empty or of another kind than ``extension``.
-    """
-    if not data:
-        raise CorruptSampleError(where, "is empty (0 bytes)", "remove or replace the file")
-    kind = sniff(data)
-    if kind != extension:
-        found = f"holds a {NAMES[kind]}" if kind else "holds no image that rsdl reads"
-        remedy = "rename it" if kind else "remove or replace the file"
-        raise CorruptSampleError(where, f"is named as a {NAMES[extension]} but {found}", remedy)
 
 
 @dataclass(frozen=True, slots=True)

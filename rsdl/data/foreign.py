@@ -19,15 +19,17 @@ import numpy as np
 from rsdl import __version__
 from rsdl.core.errors import CorruptSampleError, DataError
 from rsdl.core.machine import usable_cores
+from rsdl.data.class_numbers import class_names, note_name
 from rsdl.data.class_table import check_table, warn_of_untrained
-from rsdl.data.decode import check_kind, jpeg_space
+from rsdl.data.decode import jpeg_space
 from rsdl.data.gate import BandAgreement, admit
 from rsdl.data.headers import UPRIGHT, jpeg_orientation
 from rsdl.data.index import Row, Rows, join_rows, pack_rows
+from rsdl.data.kinds import check_kind
 from rsdl.data.manifest import MANIFEST, Dtype, Manifest, Shard
 from rsdl.data.members import find_image, find_label, group_members
 from rsdl.data.pack import write_split
-from rsdl.data.picture import check_jpeg, read_picture
+from rsdl.data.read_picture import check_jpeg, read_picture
 from rsdl.data.resize import Pixels
 from rsdl.data.statistics import BandStatistics, RunningStatistics, merge_statistics
 from rsdl.data.tar import Member, hash_file, scan_tar
@@ -100,7 +102,11 @@ def index_shards(
             scanned[name] = result
             if progress is not None:
                 progress(len(scanned), len(jobs))
-    names = class_names(scanned, classes, store.url)
+    names = class_names(
+        {name: (result.rows["label"], result.names) for name, result in scanned.items()},
+        classes,
+        store.url,
+    )
     check_table(names, store.url)
     splits = {
         split: write_split(
@@ -239,7 +245,7 @@ def scan_shard(store: Store, name: str, taken: Taken, *, measure: bool) -> Scann
                 skipped.append(str(error))
                 continue
             if class_name is not None and not taken.named:
-                _note_name(names, label, class_name, place)
+                note_name(names, label, class_name, place)
             if measure and pixels is not None:
                 statistics.add(pixels)
             rows.append(_row(key, kind, image, members.get("json"), label))
@@ -315,56 +321,6 @@ def _row(key: str, kind: str, image: Member, meta: Member | None, label: int) ->
         meta_length=meta.length if meta else 0,
         label=label,
     )
-
-
-def _note_name(names: dict[int, str], label: int, name: str, where: str) -> None:
-    """Note the name of a number.
-
-    Raises:
-        DataError: If the number has another name already, or the name another number.
-    """
-    if (known := names.setdefault(label, name)) != name:
-        raise DataError(
-            where,
-            f'class {label} is "{name}" here and "{known}" before',
-            "mend the labels, or name all classes with --classes",
-        )
-    other = next((n for n, known in names.items() if known == name and n != label), None)
-    if other is not None:
-        raise DataError(
-            where,
-            f'"{name}" is class {label} here and class {other} before',
-            "mend the labels, or name all classes with --classes",
-        )
-
-
-def class_names(
-    scanned: dict[str, ScannedShard], given: tuple[str, ...] | None, where: str
-) -> tuple[str, ...]:
-    """Return the class names: as given, as the samples say, or numbered."""
-    highest = max(int(result.rows["label"].max()) for result in scanned.values())
-    if given is not None:
-        if highest >= len(given):
-            raise DataError(
-                where,
-                f"label {highest} is out of range, {len(given)} classes are named",
-                "name all classes with --classes, or mend the labels",
-            )
-        return given
-    names: dict[int, str] = {}
-    for shard, result in scanned.items():
-        for label, name in result.names.items():
-            _note_name(names, label, name, join(where, shard))
-    seen = np.unique(np.concatenate([result.rows["label"] for result in scanned.values()]))
-    if len(seen) <= highest:
-        absent = next(label for label in range(highest + 1) if label not in seen)
-        raise DataError(
-            where,
-            f"no sample has label {absent}, though labels go from {seen[0]} to {highest}",
-            "count classes from 0, or name all of them with --classes",
-        )
-    size = max(2, int(np.ceil(np.log10(highest + 1)))) if highest else 2
-    return tuple(names.get(label, f"class_{label:0{size}d}") for label in range(highest + 1))
 
 
 def _number(word: str, count: int) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterable
 
 from rsdl.core.errors import DataError
-from rsdl.data.decode import SUFFIXES
+from rsdl.data.kinds import SUFFIXES
 from rsdl.data.tar import Member
 
 # More is taken for a mistake: every class costs a name, a weight and a row of the matrix.

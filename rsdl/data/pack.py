@@ -26,7 +26,7 @@ from rsdl.data.class_table import check_table, warn_of_untrained
 from rsdl.data.gate import GATE_VERSION
 from rsdl.data.index import Rows, join_rows, rows_to_bytes
 from rsdl.data.manifest import MANIFEST, File, Manifest, Shard, Split, load_manifest
-from rsdl.data.sample import SPLITS, ShardPlan, Source
+from rsdl.data.sample import SPLITS, ShardPlan, Source, shard_names
 from rsdl.data.shard import (
     PLAN,
     WORK,
@@ -94,7 +94,7 @@ def _pack_as(
     progress: Progress | None,
 ) -> Manifest:
     """Pack what is not packed yet, and write the manifest."""
-    shards = dict(zip(_shard_names(plans), plans, strict=True))
+    shards = dict(zip(shard_names(plans), plans, strict=True))
     packed = _pack_all(source, store, shards, options, progress, attempt)
     attempt.check(store)
     manifest = _assemble(source, store, plans, packed, attempt.digest)
@@ -222,16 +222,6 @@ def _find_manifest(store: Store, digest: str, options: PackOptions) -> Manifest 
     return None
 
 
-def _shard_names(plans: list[ShardPlan]) -> list[str]:
-    counts: dict[str, int] = dict.fromkeys(SPLITS, 0)
-    names = []
-    for plan in plans:
-        number = counts.setdefault(plan.split, 0)
-        counts[plan.split] += 1
-        names.append(f"{plan.split}-{number:06d}.tar")
-    return names
-
-
 def _pack_all(
     source: Source,
     store: Store,
@@ -276,7 +266,7 @@ def _assemble(
     digest: str,
 ) -> Manifest:
     check_table(source.classes, store.url)
-    names = _shard_names(plans)
+    names = shard_names(plans)
     statistics = merge_statistics([packed[name].statistics for name in names], len(source.bands))
     # The gate lets nothing else pass, and a manifest with null in it could never be read.
     assert np.isfinite([*statistics.mean, *statistics.std]).all()

@@ -90,3 +90,14 @@ class Source(Protocol):
             CorruptSampleError: If the item cannot be read or decoded; it names the file.
         """
         ...
+
+
+def shard_names(plans: list[ShardPlan]) -> list[str]:
+    """Return a name for each shard: its split and a number."""
+    counts: dict[str, int] = dict.fromkeys(SPLITS, 0)
+    names = []
+    for plan in plans:
+        number = counts.setdefault(plan.split, 0)
+        counts[plan.split] += 1
+        names.append(f"{plan.split}-{number:06d}.tar")
+    return names

@@ -7,7 +7,6 @@ goes through a spool folder on the local disk, since an object can only be put a
 import hashlib
 import os
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from functools import cached_property, partial
@@ -24,6 +23,7 @@ from rsdl.storage.download import download, read_range, wrong_content
 from rsdl.storage.endpoint import AWS, StorageConfig
 from rsdl.storage.local import translate
 from rsdl.storage.locks import Pin
+from rsdl.storage.object_blob import S3Blob
 from rsdl.storage.refusal import ShortBodyError, code_of
 from rsdl.storage.spool import Spool
 from rsdl.storage.store import Entry
@@ -31,9 +31,6 @@ from rsdl.storage.upload import SHA256, abort_noted, upload_bytes, upload_file, 
 
 # How many of the paths that a thread was given last stay in the cache, whatever is evicted.
 KEPT_PATHS = 4
-
-# There was no room for a copy: whether another has made one by now is asked so often.
-ASK_AGAIN_S = 1.0
 
 
 class S3Store:
@@ -294,44 +291,6 @@ class S3Store:
     @cached_property
     def _spool(self) -> Spool:
         return Spool(self._config.root / "spool", partial(abort_noted, self._client))
-
-
-class S3Blob:
-    """An object that is open: a copy in the cache, or ranges of it where there is no room.
-
-    Args:
-        store: The store that it lies in.
-        remote: Which version.
-        sha256: What a copy must hash to.
-    """
-
-    def __init__(self, store: S3Store, remote: Remote, sha256: str | None) -> None:
-        self._store = store
-        self._remote = remote
-        self._sha256 = sha256
-        self._pin = store.hold(remote, sha256)
-        self._ask_at = 0.0
-
-    def read(self, offset: int, length: int) -> bytes:
-        """Return ``length`` bytes from ``offset``, or fewer where the object ends before."""
-        if self._pin is not None:
-            data = self._pin.read(offset, length)
-            if data is not None:
-                return data
-            # The cache has taken it back from a reader that was idle.
-            self._pin = self._store.hold(self._remote, self._sha256)
-            return self.read(offset, length)
-        if time.monotonic() > self._ask_at:
-            self._ask_at = time.monotonic() + ASK_AGAIN_S
-            self._pin = self._store.take(self._remote)
-            if self._pin is not None:
-                return self.read(offset, length)
-        return self._store.stream(self._remote, offset, length)
-
-    def close(self) -> None:
-        """Let the copy go."""
-        if self._pin is not None:
-            self._pin.close()
 
 
 def _is_intact(data: bytes, answer: dict[str, Any]) -> bool:

@@ -343,7 +343,11 @@ class Run:
     @property
     def names(self) -> list[str]:
         found = (p.relative_to(self.folder) for p in self.folder.rglob("*") if p.is_file())
-        return sorted(p.as_posix().split(".tfevents")[0] for p in found)
+        # Every process that trains here has a number of its own.
+        return sorted(
+            ".owner" if p.parent.name == ".owner" else p.as_posix().split(".tfevents")[0]
+            for p in found
+        )
 
 
 Write = Callable[..., Path]

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 
 FILES = [
+    ".owner",
     "checkpoints/best.ckpt",
     "checkpoints/last.ckpt",
     "config.yaml",

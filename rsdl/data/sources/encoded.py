@@ -6,7 +6,7 @@ There are millions of small files, and what Python adds to each costs as much as
 import os
 
 from rsdl.core.errors import CorruptSampleError
-from rsdl.data.decode import READABLE, check_kind
+from rsdl.data.kinds import READABLE, check_kind
 
 
 def read_image(where: str, size: int) -> tuple[bytes, str]:

@@ -25,7 +25,8 @@ from rsdl.data.encode import encode_picture
 from rsdl.data.gate import BandAgreement, admit
 from rsdl.data.headers import UPRIGHT, jpeg_orientation, jpeg_precision
 from rsdl.data.manifest import Dtype
-from rsdl.data.picture import PLAIN, Picture, PictureRules, check_jpeg, read_picture
+from rsdl.data.picture import PLAIN, Picture, PictureRules
+from rsdl.data.read_picture import check_jpeg, read_picture
 from rsdl.data.resize import Pixels
 from rsdl.data.sample import Sample, ShardPlan
 from rsdl.data.sources.encoded import read_image

@@ -17,18 +17,13 @@ from numpy.typing import NDArray
 from rsdl.core.errors import ConfigError
 from rsdl.data.encode import encode_npy, encode_tif
 from rsdl.data.sample import SPLITS, Sample, ShardPlan
+from rsdl.data.sources.tiling.files import find_rasters, relative_names
 from rsdl.data.sources.tiling.ground import bounds_of, shift
 from rsdl.data.sources.tiling.ground_truth import open_labels
 from rsdl.data.sources.tiling.handles import Handles
 from rsdl.data.sources.tiling.labels import LabelRules, majority
 from rsdl.data.sources.tiling.pixels import read_tile
-from rsdl.data.sources.tiling.scenes import (
-    SceneRules,
-    describe_scenes,
-    find_rasters,
-    fingerprint,
-    relative_names,
-)
+from rsdl.data.sources.tiling.scenes import SceneRules, describe_scenes, fingerprint
 from rsdl.data.sources.tiling.spatial import SplitRule, split_tiles
 from rsdl.data.sources.tiling.tiles import Tile, Tiles, corners_hit
 

@@ -29,7 +29,7 @@ def test_several_errors_are_a_line_each():
     "kind", [k for k in vars(errors).values() if isinstance(k, type) and issubclass(k, RsdlError)]
 )
 def test_exit_codes_follow_the_tree(kind: type[RsdlError]):
-    expected = 2 if issubclass(kind, InputError) else 75 if kind is PreemptedError else 1
+    expected = 2 if issubclass(kind, InputError) else 75 if issubclass(kind, PreemptedError) else 1
     if kind in (
         UnreachableError,
         UnreachableClusterError,

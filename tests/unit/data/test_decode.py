@@ -17,15 +17,14 @@ from torchvision.transforms.v2 import functional
 from rsdl.core.errors import CorruptSampleError
 from rsdl.data.decode import (
     DecodeRule,
-    check_kind,
     decode_image,
     decode_padded,
     decode_sample,
     image_size,
     scale_factor,
     shrunk_size,
-    sniff,
 )
+from rsdl.data.kinds import check_kind, sniff
 from rsdl.data.resize import resize_into
 
 RANDOM = np.random.default_rng(5)

@@ -22,10 +22,11 @@ from rasterio.warp import Resampling
 from rasterio.windows import Window
 
 from rsdl.core.errors import ConfigError, CorruptSampleError, DataError
+from rsdl.data.sources.tiling.files import find_rasters
 from rsdl.data.sources.tiling.ground import apply, bounding_box, outline, project
 from rsdl.data.sources.tiling.handles import Handles
 from rsdl.data.sources.tiling.labels import LabelRules, Painted, boxes_meet, pixel_boxes
-from rsdl.data.sources.tiling.scenes import Scene, find_rasters, open_raster
+from rsdl.data.sources.tiling.scenes import Scene, open_raster
 
 Floats = NDArray[np.float64]
 MAX_CLASSES = 1000

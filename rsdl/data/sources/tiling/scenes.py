@@ -4,15 +4,13 @@ Nothing here reads a pixel: a folder of thousands of scenes is checked, and the 
 before hours of packing end.
 """
 
-import glob
 import hashlib
 import logging
 import mmap
 import os
-import re
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import product
@@ -28,14 +26,14 @@ from rasterio.windows import Window
 from rsdl.core.errors import DataError
 from rsdl.data.gate import BandAgreement, BandTable, is_mask
 from rsdl.data.manifest import Dtype
-from rsdl.data.picture import check_pages, table_of
+from rsdl.data.raster_picture import check_pages, table_of
+from rsdl.data.sources.tiling.files import make_slugs, relative_names
 from rsdl.data.sources.tiling.handles import WARNINGS
 
 # GDAL would take 5% of the machine's memory for its block cache, on a large node tens of GiB. The
 # cache belongs to the process: an Env around each read would have threads undo each other's limit,
 # and takes as long as the read.
 GDAL_CACHE_BYTES = 256 << 20
-SUFFIXES = (".tif", ".tiff")
 FINGERPRINT_BYTES = 1 << 20
 # A file that is one huge block must be read whole for a single tile.
 MAX_BLOCK_BYTES = 256 << 20
@@ -97,68 +95,6 @@ class Scene:
     dtype: Dtype
     crs: rasterio.CRS
     transform: rasterio.Affine
-
-
-def find_rasters(
-    paths: Sequence[str | Path], *, what: str = "scenes", leave_out: Path | None = None
-) -> list[Path]:
-    """Return the files that ``paths`` mean, each once, sorted.
-
-    Args:
-        paths: Files, folders (searched for ``.tif`` and ``.tiff`` all the way down) and globs.
-        what: What they are, for errors.
-        leave_out: A file or folder that is not taken (labels that lie among the scenes).
-
-    Raises:
-        DataError: If a path means no file.
-    """
-    found: dict[Path, Path] = {}
-    for path in paths:
-        matches = list(_expand(Path(path).expanduser()))
-        if not matches:
-            raise DataError(str(path), f"no {what} found", "give GeoTIFFs or a folder with some")
-        found |= {match.resolve(): match for match in matches}
-    if leave_out is not None:
-        skip = leave_out.expanduser().resolve()
-        found = {real: match for real, match in found.items() if not real.is_relative_to(skip)}
-    if not found:
-        raise DataError(str(paths[0]), f"no {what} found", "give GeoTIFFs or a folder with some")
-    return sorted(found)
-
-
-def _expand(path: Path) -> Iterable[Path]:
-    if path.is_dir():
-        return (
-            file
-            for file in path.rglob("*")
-            if file.suffix.lower() in SUFFIXES and not file.name.startswith(".") and file.is_file()
-        )
-    if path.is_file():
-        return (path,)
-    matches = (Path(match) for match in glob.glob(str(path), recursive=True))
-    return (file for match in matches for file in _expand(match))
-
-
-def relative_names(paths: Sequence[Path]) -> list[str]:
-    """Return each path relative to the folder that all share: the same on every machine."""
-    folder = os.path.commonpath([path.parent for path in paths])
-    return [path.relative_to(folder).as_posix() for path in paths]
-
-
-def make_slugs(names: Sequence[str]) -> list[str]:
-    """Return a unique name for each file without dots and slashes: its stem where that will do."""
-    stems = [re.sub(r"[^A-Za-z0-9_-]", "_", Path(name).stem) for name in names]
-    count = Counter(stems)
-    slugs: dict[str, None] = {}
-    for name, stem in zip(names, stems, strict=True):
-        whole = re.sub(r"[^A-Za-z0-9_-]", "_", str(Path(name).with_suffix("")))
-        slug = base = stem if count[stem] == 1 else whole
-        number = 2
-        while slug in slugs or (slug != stem and slug in count):
-            slug = f"{base}-{number}"
-            number += 1
-        slugs[slug] = None
-    return list(slugs)
 
 
 def open_raster(path: Path, stack: ExitStack) -> Any:  # noqa: ANN401 - rasterio has no types

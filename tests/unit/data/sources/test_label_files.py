@@ -383,7 +383,8 @@ def test_polygons_around_the_world_and_at_the_pole_do_no_harm(tmp_path: Path):
     assert set(painted.ravel()) == {"w"}
 
 
-POINT = st.tuples(st.floats(-20, SIDE + 20), st.floats(-20, SIDE + 20))
+COORDINATES = st.floats(-20, SIDE + 20).map(lambda value: round(value, 3))
+POINT = st.tuples(COORDINATES, COORDINATES)
 
 
 @settings(deadline=None, max_examples=60)
