@@ -5,8 +5,6 @@ needs an image member and a class: ``cls`` in ASCII, or ``json`` with ``label`` 
 image that packing would have to change (nodata, a turned photograph) is refused, or left out.
 """
 
-import fnmatch
-import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -31,15 +29,12 @@ from rsdl.data.members import find_image, find_label, group_members
 from rsdl.data.pack import write_split
 from rsdl.data.read_picture import check_jpeg, read_picture
 from rsdl.data.resize import Pixels
+from rsdl.data.shard_groups import group_shards
 from rsdl.data.statistics import BandStatistics, RunningStatistics, merge_statistics
 from rsdl.data.tar import Member, hash_file, scan_tar
 from rsdl.storage.connect import join
 from rsdl.storage.store import Store
 
-SPLIT_WORDS = {
-    "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val",
-    "dev": "val", "test": "test", "testing": "test", "eval": "test",
-}  # fmt: skip
 NUM_PROBED = 16
 Progress = Callable[[int, int], None]
 Layout = tuple[int, str]
@@ -144,35 +139,6 @@ def index_shards(
     elif not store.write_once(MANIFEST, manifest.to_json()):
         raise DataError(store.url, "was indexed in the meantime", "pass --overwrite to do it anew")
     return manifest
-
-
-def group_shards(store: Store, globs: Sequence[str]) -> dict[str, list[str]]:
-    """Return the tars of each split, sorted; by ``SPLIT=GLOB``, by name, or all as train."""
-    tars = [entry.name for entry in store.list() if entry.name.endswith(".tar")]
-    if not tars:
-        raise DataError(store.url, "holds no .tar", "name the folder of the shards")
-    groups: dict[str, list[str]] = {}
-    for text in globs:
-        split, equals, pattern = text.partition("=")
-        if not equals or split not in ("train", "val", "test"):
-            raise DataError("--split", f'"{text}" is not SPLIT=GLOB', 'write "train=part-*.tar"')
-        found = fnmatch.filter(tars, pattern)
-        if not found:
-            raise DataError("--split", f'no tar matches "{pattern}"', f"there is {tars[0]}")
-        for name in found:
-            taken = next((other for other, names in groups.items() if name in names), split)
-            if taken != split:
-                raise DataError(
-                    "--split", f"{name} would be in {taken} and in {split}", "narrow the patterns"
-                )
-        groups[split] = list(dict.fromkeys([*groups.get(split, []), *found]))
-    if globs:
-        return groups
-    for name in tars:
-        words = re.split(r"[^a-z]+", name.lower())
-        split = next((SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS), "train")
-        groups.setdefault(split, []).append(name)
-    return groups
 
 
 def probe_layout(store: Store, names: Sequence[str]) -> Layout:

@@ -359,3 +359,11 @@ def test_names_in_the_samples_do_not_count_where_all_classes_are_named(tmp_path:
     ]
     write_shard(tmp_path / "train-0.tar", samples)
     assert index(tmp_path, classes=("a", "b")).classes == ("a", "b")
+
+
+@pytest.mark.parametrize("name", ["val-0.tgz", "train-1.tar.gz"])
+def test_compressed_shards_are_refused_and_never_passed_over(tmp_path: Path, name: str):
+    write_shard(tmp_path / "train-0.tar", [plain(0), plain(1)])
+    (tmp_path / name).write_bytes(b"\x1f\x8b")
+    with pytest.raises(DataError, match=rf"{name}: is a compressed shard.*gunzip"):
+        index(tmp_path)

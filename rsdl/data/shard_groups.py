@@ -1,0 +1,57 @@
+"""Which foreign tars are which split."""
+
+import fnmatch
+import re
+from collections.abc import Sequence
+
+from rsdl.core.errors import DataError
+from rsdl.storage.connect import join
+from rsdl.storage.store import Store
+
+TARS = (".tar", ".tar.gz", ".tgz")
+SPLIT_WORDS = {
+    "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val",
+    "dev": "val", "test": "test", "testing": "test", "eval": "test",
+}  # fmt: skip
+
+
+def group_shards(store: Store, globs: Sequence[str]) -> dict[str, list[str]]:
+    """Return the tars of each split, sorted; by ``SPLIT=GLOB``, by name, or all as train."""
+    tars = _list_tars(store)
+    if not tars:
+        raise DataError(store.url, "holds no .tar", "name the folder of the shards")
+    groups: dict[str, list[str]] = {}
+    for text in globs:
+        split, equals, pattern = text.partition("=")
+        if not equals or split not in ("train", "val", "test"):
+            raise DataError("--split", f'"{text}" is not SPLIT=GLOB', 'write "train=part-*.tar"')
+        found = fnmatch.filter(tars, pattern)
+        if not found:
+            raise DataError("--split", f'no tar matches "{pattern}"', f"there is {tars[0]}")
+        for name in found:
+            taken = next((other for other, names in groups.items() if name in names), split)
+            if taken != split:
+                raise DataError(
+                    "--split", f"{name} would be in {taken} and in {split}", "narrow the patterns"
+                )
+        groups[split] = list(dict.fromkeys([*groups.get(split, []), *found]))
+    if globs:
+        return groups
+    for name in tars:
+        words = re.split(r"[^a-z]+", name.lower())
+        split = next((SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS), "train")
+        groups.setdefault(split, []).append(name)
+    return groups
+
+
+def _list_tars(store: Store) -> list[str]:
+    """Return the names of the tars, of which none may be compressed."""
+    tars = [entry.name for entry in store.list() if entry.name.endswith(TARS)]
+    for name in tars:
+        if not name.endswith(".tar"):
+            raise DataError(
+                join(store.url, name),
+                "is a compressed shard, of which no part can be read alone",
+                'unpack it with "gunzip", or move it away',
+            )
+    return tars
