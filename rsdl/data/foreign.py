@@ -244,8 +244,9 @@ def _decode(
 ) -> Pixels:
     check_kind(data, kind, place)
     picture = read_picture(data, kind, place)
+    valid = admit(picture.pixels, picture.present, place, dark_zero=picture.dark_zero)
     # A palette is expanded by every reader; what else differs from the plain pixels is in no shard.
-    if picture.changed or admit(picture.pixels, picture.present, place) is not None:
+    if picture.changed or valid is not None:
         raise CorruptSampleError(
             place,
             "is turned, has transparency or holds pixels without data, and shards stay as they are",

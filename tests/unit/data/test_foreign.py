@@ -8,6 +8,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import rasterio
 import simplejpeg
 import webdataset
 
@@ -367,3 +368,17 @@ def test_compressed_shards_are_refused_and_never_passed_over(tmp_path: Path, nam
     (tmp_path / name).write_bytes(b"\x1f\x8b")
     with pytest.raises(DataError, match=rf"{name}: is a compressed shard.*gunzip"):
         index(tmp_path)
+
+
+def test_a_dark_band_is_data_in_foreign_shards_as_in_folders(tmp_path: Path):
+    pixels = picture(2).clip(1)
+    pixels[3, 4, 1] = 0  # as near infrared reads over water; nodata is 0 in all bands
+    with rasterio.MemoryFile() as memory:
+        with memory.open(
+            driver="GTiff", count=2, height=12, width=14, dtype="uint8", nodata=0
+        ) as target:
+            target.write(np.moveaxis(pixels, 2, 0))
+        content = bytes(memory.read())
+    samples = [{"__key__": f"s{n}", "tif": content, "cls": n} for n in range(2)]
+    write_shard(tmp_path / "train-0.tar", samples)
+    assert index(tmp_path).splits["train"].samples == 2
