@@ -17,6 +17,7 @@ import numpy as np
 from rsdl import __version__
 from rsdl.core.errors import CorruptSampleError, DataError
 from rsdl.core.machine import usable_cores
+from rsdl.data.assemble import write_split
 from rsdl.data.class_numbers import class_names, note_name
 from rsdl.data.class_table import check_table, warn_of_untrained
 from rsdl.data.decode import jpeg_space
@@ -26,7 +27,6 @@ from rsdl.data.index import Row, Rows, join_rows, pack_rows
 from rsdl.data.kinds import check_kind
 from rsdl.data.manifest import MANIFEST, Dtype, Manifest, Shard
 from rsdl.data.members import find_image, find_label, group_members
-from rsdl.data.pack import write_split
 from rsdl.data.read_picture import check_jpeg, read_picture
 from rsdl.data.resize import Pixels
 from rsdl.data.shard_groups import group_shards

@@ -17,15 +17,13 @@ import threading
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import nullcontext, suppress
 
-import numpy as np
-
 from rsdl import __version__
 from rsdl.core.errors import DataError
 from rsdl.core.machine import usable_cores
-from rsdl.data.class_table import check_table, warn_of_untrained
+from rsdl.data.assemble import assemble
+from rsdl.data.class_table import check_table
 from rsdl.data.gate import GATE_VERSION
-from rsdl.data.index import Rows, join_rows, rows_to_bytes
-from rsdl.data.manifest import MANIFEST, File, Manifest, Shard, Split, load_manifest
+from rsdl.data.manifest import MANIFEST, Manifest, load_manifest
 from rsdl.data.sample import SPLITS, ShardPlan, Source, shard_names
 from rsdl.data.shard import (
     PLAN,
@@ -39,10 +37,9 @@ from rsdl.data.shard import (
     Tally,
     pack_shard,
 )
-from rsdl.data.statistics import merge_statistics
 from rsdl.storage.store import Store
 
-__all__ = ["PackOptions", "pack", "write_split"]
+__all__ = ["PackOptions", "pack"]
 
 log = logging.getLogger(__name__)
 STAMP = "source-stamp.json"
@@ -97,7 +94,7 @@ def _pack_as(
     shards = dict(zip(shard_names(plans), plans, strict=True))
     packed = _pack_all(source, store, shards, options, progress, attempt)
     attempt.check(store)
-    manifest = _assemble(source, store, plans, packed, attempt.digest)
+    manifest = assemble(source, store, plans, packed, attempt.digest)
     for shard in (shard for split in manifest.splits.values() for shard in split.shards):
         if store.size(shard.name) != shard.bytes:
             raise DataError(
@@ -256,71 +253,3 @@ def _pack_all(
             pool.shutdown(cancel_futures=True)
             raise
     return packed
-
-
-def _assemble(
-    source: Source,
-    store: Store,
-    plans: list[ShardPlan],
-    packed: dict[str, PackedShard],
-    digest: str,
-) -> Manifest:
-    check_table(source.classes, store.url)
-    names = shard_names(plans)
-    statistics = merge_statistics([packed[name].statistics for name in names], len(source.bands))
-    # The gate lets nothing else pass, and a manifest with null in it could never be read.
-    assert np.isfinite([*statistics.mean, *statistics.std]).all()
-    splits = {}
-    for split in dict.fromkeys(plan.split for plan in plans):
-        parts = [packed[name] for name in names if name.rpartition("-")[0] == split]
-        kept = [part for part in parts if part.shard is not None]
-        if kept:
-            splits[split] = write_split(
-                store,
-                split,
-                [part.shard for part in kept if part.shard],
-                join_rows([part.rows for part in kept]),
-                num_classes=len(source.classes),
-            )
-    if not splits:
-        raise DataError(store.url, "no sample is left to pack", "check the source and the options")
-    skipped = [line for name in names for line in packed[name].skipped]
-    num_items = sum(len(plan.items) for plan in plans)
-    empty = num_items - len(skipped) - sum(split.samples for split in splits.values())
-    left_out = source.left_out | (
-        {"mostly without data, or without a label": empty} if empty else {}
-    )
-    warn_of_untrained(source.classes, splits, store.url)
-    return Manifest(
-        dataset=source.dataset,
-        classes=source.classes,
-        bands=source.bands,
-        dtype=source.dtype,
-        mean=tuple(statistics.mean.tolist()),
-        std=tuple(statistics.std.tolist()),
-        provenance={
-            **source.provenance,
-            "rsdl_version": __version__,
-            "pack_digest": digest,
-            "num_skipped": len(skipped),
-            "skipped": list(skipped[:1000]),
-            **({"left_out": dict(left_out)} if left_out else {}),
-        },
-        splits=splits,
-    )
-
-
-def write_split(
-    store: Store, name: str, shards: list[Shard], rows: Rows, *, num_classes: int
-) -> Split:
-    """Write the index of a split and return what the manifest says of it."""
-    index = f"index-{name}.npy"
-    data = rows_to_bytes(rows)
-    store.write(index, data)
-    counts = np.bincount(rows["label"], minlength=num_classes)
-    return Split(
-        samples=len(rows),
-        shards=tuple(shards),
-        index=File(name=index, bytes=len(data), sha256=hashlib.sha256(data).hexdigest()),
-        class_counts=tuple(counts.tolist()),
-    )

@@ -1,0 +1,95 @@
+"""From packed shards to the indexes and the manifest of a data set."""
+
+import hashlib
+
+import numpy as np
+
+from rsdl import __version__
+from rsdl.core.errors import DataError
+from rsdl.data.class_table import check_table, warn_of_untrained
+from rsdl.data.index import Rows, join_rows, rows_to_bytes
+from rsdl.data.manifest import File, Manifest, Shard, Split
+from rsdl.data.sample import ShardPlan, Source, shard_names
+from rsdl.data.shard import PackedShard
+from rsdl.data.statistics import merge_statistics
+from rsdl.storage.store import Store
+
+
+def assemble(
+    source: Source,
+    store: Store,
+    plans: list[ShardPlan],
+    packed: dict[str, PackedShard],
+    digest: str,
+) -> Manifest:
+    """Write the index of each split and return the manifest, which is not written yet.
+
+    Args:
+        source: What was packed.
+        store: Where the shards lie.
+        plans: The shards that were planned.
+        packed: What is in each, by name.
+        digest: Names the result.
+
+    Raises:
+        DataError: If no sample is left.
+    """
+    check_table(source.classes, store.url)
+    names = shard_names(plans)
+    statistics = merge_statistics([packed[name].statistics for name in names], len(source.bands))
+    # The gate lets nothing else pass, and a manifest with null in it could never be read.
+    assert np.isfinite([*statistics.mean, *statistics.std]).all()
+    splits = {}
+    for split in dict.fromkeys(plan.split for plan in plans):
+        parts = [packed[name] for name in names if name.rpartition("-")[0] == split]
+        kept = [part for part in parts if part.shard is not None]
+        if kept:
+            splits[split] = write_split(
+                store,
+                split,
+                [part.shard for part in kept if part.shard],
+                join_rows([part.rows for part in kept]),
+                num_classes=len(source.classes),
+            )
+    if not splits:
+        raise DataError(store.url, "no sample is left to pack", "check the source and the options")
+    skipped = [line for name in names for line in packed[name].skipped]
+    num_items = sum(len(plan.items) for plan in plans)
+    empty = num_items - len(skipped) - sum(split.samples for split in splits.values())
+    left_out = source.left_out | (
+        {"mostly without data, or without a label": empty} if empty else {}
+    )
+    warn_of_untrained(source.classes, splits, store.url)
+    return Manifest(
+        dataset=source.dataset,
+        classes=source.classes,
+        bands=source.bands,
+        dtype=source.dtype,
+        mean=tuple(statistics.mean.tolist()),
+        std=tuple(statistics.std.tolist()),
+        provenance={
+            **source.provenance,
+            "rsdl_version": __version__,
+            "pack_digest": digest,
+            "num_skipped": len(skipped),
+            "skipped": list(skipped[:1000]),
+            **({"left_out": dict(left_out)} if left_out else {}),
+        },
+        splits=splits,
+    )
+
+
+def write_split(
+    store: Store, name: str, shards: list[Shard], rows: Rows, *, num_classes: int
+) -> Split:
+    """Write the index of a split and return what the manifest says of it."""
+    index = f"index-{name}.npy"
+    data = rows_to_bytes(rows)
+    store.write(index, data)
+    counts = np.bincount(rows["label"], minlength=num_classes)
+    return Split(
+        samples=len(rows),
+        shards=tuple(shards),
+        index=File(name=index, bytes=len(data), sha256=hashlib.sha256(data).hexdigest()),
+        class_counts=tuple(counts.tolist()),
+    )
