@@ -23,6 +23,7 @@ from rich.table import Table
 from rsdl.core.errors import ConfigError, DataError
 from rsdl.data.check import check_dataset
 from rsdl.data.dataset import DataConfig, DataSet, train_plan
+from rsdl.data.duplicates import say_duplicates
 from rsdl.data.foreign import index_shards
 from rsdl.data.manifest import Manifest
 from rsdl.data.pack import PackOptions, pack
@@ -108,7 +109,8 @@ def check_local(where: str, source: str) -> None:
 
 def pack_source(source: Source, out: str, options: PackOptions) -> int:
     """Pack any source, with a bar, and say what has come of it."""
-    store = connect(out)
+    # What is looked at again, images that seem to be there twice, is not worth copies of shards.
+    store = connect(out, None)
     with sample_bar("packing") as progress:
         manifest = pack(source, store, options, progress)
     announce(store, manifest)
@@ -119,13 +121,19 @@ def announce(store: Store, manifest: Manifest) -> None:
     """Say what has come of packing or indexing."""
     console = Console(file=sys.stdout, soft_wrap=True)
     console.print(f"{store.url}: {describe(manifest)}", highlight=False)
-    num_skipped = manifest.provenance.get("num_skipped")
-    if num_skipped:
-        console.print(f"{num_skipped} corrupt samples left out; manifest.json names them")
-    left_out = manifest.provenance.get("left_out")
-    if isinstance(left_out, dict):
+    for line in describe_findings(manifest):
+        console.print(line, highlight=False, markup=False)
+
+
+def describe_findings(manifest: Manifest) -> Iterator[str]:
+    """Yield a line each for what packing or indexing left out, and for what is there twice."""
+    facts = manifest.provenance
+    if num_skipped := facts.get("num_skipped"):
+        yield f"{num_skipped} corrupt samples left out; manifest.json names them"
+    if isinstance(left_out := facts.get("left_out"), dict):
         shown = ", ".join(f"{count} {reason}" for reason, count in left_out.items())
-        console.print(f"passed over: {shown}", highlight=False, markup=False)
+        yield f"passed over: {shown}"
+    yield from say_duplicates(facts)
 
 
 def generate_scenes(out: str, *, num_scenes: int, size: int, seed: int) -> int:
@@ -179,6 +187,8 @@ def info(url: str, *, sheet: str | None, split: str) -> int:
     for name, mean, std in zip(manifest.bands, manifest.mean, manifest.std, strict=True):
         bands.add_row(name, f"{mean:.4g}", f"{std:.4g}")
     console.print(bands)
+    for line in describe_findings(manifest):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     if sheet is not None:
         picture = encode_png(contact_sheet(dataset.split(split, "--split")))
         try:

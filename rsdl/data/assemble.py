@@ -7,6 +7,7 @@ import numpy as np
 from rsdl import __version__
 from rsdl.core.errors import DataError
 from rsdl.data.class_table import check_table, warn_of_untrained
+from rsdl.data.duplicates import Part, describe_duplicates
 from rsdl.data.index import Rows, join_rows, rows_to_bytes
 from rsdl.data.manifest import File, Manifest, Shard, Split
 from rsdl.data.sample import ShardPlan, Source, shard_names
@@ -60,6 +61,12 @@ def assemble(
         {"mostly without data, or without a label": empty} if empty else {}
     )
     warn_of_untrained(source.classes, splits, store.url)
+    stored = [
+        Part(name.rpartition("-")[0], name, packed[name].rows, packed[name].sketches)
+        for name in names
+        if packed[name].shard is not None
+    ]
+    duplicates = describe_duplicates(store, stored)
     return Manifest(
         dataset=source.dataset,
         classes=source.classes,
@@ -74,6 +81,7 @@ def assemble(
             "num_skipped": len(skipped),
             "skipped": list(skipped[:1000]),
             **({"left_out": dict(left_out)} if left_out else {}),
+            **duplicates,
         },
         splits=splits,
     )

@@ -1,37 +1,50 @@
 """From the numbers and names in foreign shards to a table of classes."""
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rsdl.core.errors import DataError
-from rsdl.storage.connect import join
 
 
-def note_name(names: dict[int, str], label: int, name: str, where: str) -> None:
+class Named(NamedTuple):
+    """What a class is called, and by which sample first."""
+
+    name: str
+    where: str
+
+
+def note_name(names: dict[int, Named], label: int, name: str, where: str) -> None:
     """Note the name of a number.
+
+    Args:
+        names: Those that are known.
+        label: The number.
+        name: What it is called.
+        where: The sample that calls it so.
 
     Raises:
         DataError: If the number has another name already, or the name another number.
     """
-    if (known := names.setdefault(label, name)) != name:
+    remedy = "mend the labels, or name all classes with --classes"
+    known = names.setdefault(label, Named(name, where))
+    if known.name != name:
         raise DataError(
-            where,
-            f'class {label} is "{name}" here and "{known}" before',
-            "mend the labels, or name all classes with --classes",
+            where, f'class {label} is "{name}" here and "{known.name}" in {known.where}', remedy
         )
-    other = next((n for n, known in names.items() if known == name and n != label), None)
+    other = next((n for n, known in names.items() if known.name == name and n != label), None)
     if other is not None:
         raise DataError(
             where,
-            f'"{name}" is class {label} here and class {other} before',
-            "mend the labels, or name all classes with --classes",
+            f'"{name}" is class {label} here and class {other} in {names[other].where}',
+            remedy,
         )
 
 
 def class_names(
-    scanned: Mapping[str, tuple[NDArray[np.int32], dict[int, str]]],
+    scanned: Mapping[str, tuple[NDArray[np.int32], dict[int, Named]]],
     given: tuple[str, ...] | None,
     where: str,
 ) -> tuple[str, ...]:
@@ -45,10 +58,10 @@ def class_names(
                 "name all classes with --classes, or mend the labels",
             )
         return given
-    names: dict[int, str] = {}
-    for shard, (_, found) in scanned.items():
-        for label, name in found.items():
-            note_name(names, label, name, join(where, shard))
+    names: dict[int, Named] = {}
+    for _, found in scanned.values():
+        for label, (name, sample) in found.items():
+            note_name(names, label, name, sample)
     seen = np.unique(np.concatenate([labels for labels, _ in scanned.values()]))
     if len(seen) <= highest:
         absent = next(label for label in range(highest + 1) if label not in seen)
@@ -58,4 +71,7 @@ def class_names(
             "count classes from 0, or name all of them with --classes",
         )
     size = max(2, int(np.ceil(np.log10(highest + 1)))) if highest else 2
-    return tuple(names.get(label, f"class_{label:0{size}d}") for label in range(highest + 1))
+    return tuple(
+        names[label].name if label in names else f"class_{label:0{size}d}"
+        for label in range(highest + 1)
+    )

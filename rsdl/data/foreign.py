@@ -5,6 +5,7 @@ needs an image member and a class: ``cls`` in ASCII, or ``json`` with ``label`` 
 image that packing would have to change (nodata, a turned photograph) is refused, or left out.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,9 +19,10 @@ from rsdl import __version__
 from rsdl.core.errors import CorruptSampleError, DataError
 from rsdl.core.machine import usable_cores
 from rsdl.data.assemble import write_split
-from rsdl.data.class_numbers import class_names, note_name
+from rsdl.data.class_numbers import Named, class_names, note_name
 from rsdl.data.class_table import check_table, warn_of_untrained
 from rsdl.data.decode import jpeg_space
+from rsdl.data.duplicates import Part, Sketches, describe_duplicates, sketch
 from rsdl.data.gate import BandAgreement, admit
 from rsdl.data.headers import UPRIGHT, jpeg_orientation
 from rsdl.data.index import Row, Rows, join_rows, pack_rows
@@ -36,6 +38,7 @@ from rsdl.storage.connect import join
 from rsdl.storage.store import Store
 
 NUM_PROBED = 16
+READ = ("cls", "json")  # beside the image
 Progress = Callable[[int, int], None]
 Layout = tuple[int, str]
 RGB: Layout = (3, "uint8")
@@ -48,9 +51,11 @@ class ScannedShard:
 
     shard: Shard
     rows: Rows
-    names: dict[int, str]
+    names: dict[int, Named]
     statistics: BandStatistics
     skipped: tuple[str, ...]
+    sketches: Sketches
+    left_out: Counter[str]
 
 
 def index_shards(
@@ -68,7 +73,7 @@ def index_shards(
         store: Where the tars lie.
         globs: ``SPLIT=GLOB`` for tars whose names do not tell their split.
         classes: Class names in order; ``None`` takes them from the samples' ``json``, or numbers.
-        on_corrupt: ``error`` stops at an image that cannot be taken, ``skip`` leaves it out.
+        on_corrupt: ``error`` stops at a sample that cannot be taken, ``skip`` leaves it out.
         overwrite: Whether to replace a manifest that is there.
         progress: Called with shards done and shards in all.
 
@@ -77,7 +82,8 @@ def index_shards(
     """
     if store.size(MANIFEST) is not None and not overwrite:
         raise DataError(store.url, "has a manifest already", "pass --overwrite to index it anew")
-    groups = group_shards(store, globs)
+    left_out: Counter[str] = Counter()
+    groups = group_shards(store, globs, left_out)
     jobs = [(split, name) for split, names in groups.items() for name in names]
     bands, dtype = layout = probe_layout(store, [name for _, name in jobs])
     agreement = BandAgreement()
@@ -117,6 +123,12 @@ def index_shards(
     statistics = merge_statistics([scanned[name].statistics for _, name in jobs], bands)
     assert np.isfinite([*statistics.mean, *statistics.std]).all()
     skipped = [line for _, name in jobs for line in scanned[name].skipped]
+    for _, name in jobs:
+        left_out += scanned[name].left_out
+    duplicates = describe_duplicates(
+        store,
+        [Part(split, name, scanned[name].rows, scanned[name].sketches) for split, name in jobs],
+    )
     manifest = Manifest.model_validate(
         {
             "dataset": Path(store.url).name or "foreign",
@@ -130,6 +142,8 @@ def index_shards(
                 "split_rule": "as found",
                 "rsdl_version": __version__,
                 **({"num_skipped": len(skipped), "skipped": skipped} if skipped else {}),
+                **({"left_out": dict(sorted(left_out.items()))} if left_out else {}),
+                **duplicates,
             },
             "splits": splits,
         }
@@ -147,17 +161,24 @@ def probe_layout(store: Store, names: Sequence[str]) -> Layout:
     Grey JPEGs are common among colour ones, so the first image that is not grey decides.
     """
     layout: Layout | None = None
+    first_error: CorruptSampleError | None = None
     for name in names:
         path, where = store.local(name), join(store.url, name)
         samples = group_members(scan_tar(path, where), where)
         for key, members in islice(samples.items(), NUM_PROBED):
-            image, kind = find_image(members, f"{where}:{key}")
-            found = _layout(_decode(_content(path, image), kind, f"{where}:{key}"))
+            try:
+                image, kind = find_image(members, f"{where}:{key}")
+                found = _layout(_decode(_content(path, image), kind, f"{where}:{key}"))
+            except CorruptSampleError as error:
+                first_error = first_error or error
+                continue
             if found != GREY:
                 return found
             layout = found
     if layout is None:
-        raise DataError(store.url, "holds no samples", "name the folder of the shards")
+        raise first_error or DataError(
+            store.url, "holds no samples", "name the folder of the shards"
+        )
     return layout
 
 
@@ -189,8 +210,10 @@ def scan_shard(store: Store, name: str, taken: Taken, *, measure: bool) -> Scann
     """
     path, where = store.local(name), join(store.url, name)
     rows: list[Row] = []
+    sketches: list[int] = []
     skipped: list[str] = []
-    names: dict[int, str] = {}
+    left_out: Counter[str] = Counter()
+    names: dict[int, Named] = {}
     statistics = RunningStatistics(taken.layout[0])
     with path.open("rb") as stream:
 
@@ -198,12 +221,13 @@ def scan_shard(store: Store, name: str, taken: Taken, *, measure: bool) -> Scann
             stream.seek(member.offset)
             return stream.read(member.length)
 
-        for key, members in group_members(scan_tar(path, where), where).items():
+        for key, members in group_members(scan_tar(path, where), where, left_out).items():
             place = f"{where}:{key}"
-            image, kind = find_image(members, place)
-            label, class_name = find_label(members, content, place)
             try:
-                pixels = _admit(content(image), kind, place, taken, measure=measure or not rows)
+                image, kind = find_image(members, place)
+                label, class_name = find_label(members, content, place)
+                data = content(image)
+                pixels = _admit(data, kind, place, taken, measure=measure or not rows)
             except CorruptSampleError as error:
                 if taken.on_corrupt == "error":
                     error.remedy = f"{error.remedy or 'mend it'}, or pass --on-corrupt skip"
@@ -215,11 +239,22 @@ def scan_shard(store: Store, name: str, taken: Taken, *, measure: bool) -> Scann
             if measure and pixels is not None:
                 statistics.add(pixels)
             rows.append(_row(key, kind, image, members.get("json"), label))
+            sketches.append(sketch(data))
+            unread = (x for x, member in members.items() if x not in READ and member is not image)
+            left_out.update(f"members .{extension}" for extension in unread)
     if not rows:
         raise DataError(where, "holds no sample", "remove it or write it again")
     size = path.stat().st_size
     shard = Shard(name=name, bytes=size, sha256=hash_file(path), samples=len(rows))
-    return ScannedShard(shard, pack_rows(rows), names, statistics.total(), tuple(skipped))
+    return ScannedShard(
+        shard,
+        pack_rows(rows),
+        names,
+        statistics.total(),
+        tuple(skipped),
+        np.array(sketches, np.uint64),
+        left_out,
+    )
 
 
 def _admit(data: bytes, kind: str, place: str, taken: Taken, *, measure: bool) -> Pixels | None:

@@ -5,21 +5,30 @@ The rules are those of the stock ``webdataset`` library, so that both read the s
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable
 
-from rsdl.core.errors import DataError
+from rsdl.core.errors import CorruptSampleError, DataError
 from rsdl.data.kinds import SUFFIXES
 from rsdl.data.tar import Member
 
 # More is taken for a mistake: every class costs a name, a weight and a row of the matrix.
 MAX_CLASSES = 1_000_000
+_UNTOLD = object()
 WHOLE = re.compile(r"(?<=\d)\.0+$")  # 1.0 is 1
 
 
-def group_members(members: Iterable[Member], where: str) -> dict[str, dict[str, Member]]:
+def group_members(
+    members: Iterable[Member], where: str, left_out: Counter[str] | None = None
+) -> dict[str, dict[str, Member]]:
     """Return the members of each sample by extension, in the order of the tar.
 
     Files without a name or an extension, hidden ones and ``__meta__`` belong to no sample.
+
+    Args:
+        members: The members of a tar.
+        where: What to call it in errors.
+        left_out: Counts those that belong to no sample.
 
     Raises:
         DataError: If a sample has two members of one extension.
@@ -27,6 +36,8 @@ def group_members(members: Iterable[Member], where: str) -> dict[str, dict[str, 
     samples: dict[str, dict[str, Member]] = {}
     for member in members:
         if not _belongs(member):
+            if left_out is not None:
+                left_out["files of no sample"] += 1
             continue
         sample = samples.setdefault(member.key, {})
         if member.extension in sample:
@@ -58,7 +69,9 @@ def find_image(members: dict[str, Member], where: str) -> tuple[Member, str]:
         if kind is not None:
             return member, kind
     found = ", ".join(members)
-    raise DataError(where, f"has no image, only {found}", "images are jpg, png, tif or npy")
+    raise CorruptSampleError(
+        where, f"has no image, only {found}", "images are jpg, png, tif or npy"
+    )
 
 
 def find_label(
@@ -72,7 +85,7 @@ def find_label(
         except ValueError as error:
             raise DataError(f"{where}.json", "is not JSON") from error
     facts = page if isinstance(page, dict) else {}
-    name = next((facts[key] for key in ("class", "class_name") if key in facts), None)
+    told = next((facts[key] for key in ("class", "class_name") if key in facts), _UNTOLD)
     text: object = facts.get("label", facts.get("cls"))
     if "cls" in members:
         text = content(members["cls"]).decode("ascii", "replace").strip()
@@ -81,9 +94,12 @@ def find_label(
         if not 0 <= label < MAX_CLASSES:
             raise ValueError
     except ValueError as error:
-        raise DataError(
+        raise CorruptSampleError(
             f"{where}.cls",
             f"label {text!r} is not a class index" if text is not None else "has no label",
             "a sample needs a cls member with a number from 0",
         ) from error
-    return label, str(name) if name is not None else None
+    if told is _UNTOLD:
+        return label, None
+    # null and NaN in words, which no class may have for a name.
+    return label, told if isinstance(told, str) else json.dumps(told)

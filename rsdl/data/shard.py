@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from rsdl.core.errors import CorruptSampleError, DataError
+from rsdl.data.duplicates import Sketches, sketch
 from rsdl.data.index import Row, Rows, pack_rows, rows_to_bytes
 from rsdl.data.manifest import Shard
 from rsdl.data.sample import Sample, ShardPlan, Source
@@ -57,6 +58,7 @@ class PackedShard:
     rows: Rows
     statistics: BandStatistics
     skipped: tuple[str, ...]
+    sketches: Sketches
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +178,7 @@ def _fill(
     source: Source, path: Path, name: str, plan: ShardPlan, options: PackOptions, tally: Tally
 ) -> PackedShard:
     rows: list[Row] = []
+    sketches: list[int] = []
     skipped: list[str] = []
     statistics = RunningStatistics(len(source.bands))
     try:
@@ -187,6 +190,7 @@ def _fill(
                 sample = _read(source, item, options, skipped)
                 if sample is not None:
                     rows.append(_add(writer, sample))
+                    sketches.append(sketch(sample.image))
                     if plan.split == "train" and sample.pixels is not None:
                         statistics.add(sample.pixels, sample.valid)
                 tally.add(1)
@@ -195,7 +199,9 @@ def _fill(
         tally.stop.set()  # before the turn is another's
         raise
     shard = Shard(name=name, bytes=writer.bytes, sha256=sha256, samples=len(rows)) if rows else None
-    return PackedShard(shard, pack_rows(rows), statistics.total(), tuple(skipped))
+    return PackedShard(
+        shard, pack_rows(rows), statistics.total(), tuple(skipped), np.array(sketches, np.uint64)
+    )
 
 
 def _read(source: Source, item: Any, options: PackOptions, skipped: list[str]) -> Sample | None:  # noqa: ANN401
@@ -227,6 +233,7 @@ def save_record(store: Store, name: str, done: PackedShard, digest: str, stamp: 
         "statistics": done.statistics.to_lists(),
         "skipped": done.skipped,
         "rows": base64.b64encode(rows_to_bytes(done.rows)).decode(),
+        "sketches": done.sketches.tolist(),
     }
     store.write(_record_name(name), json.dumps(record).encode())
 
@@ -234,19 +241,21 @@ def save_record(store: Store, name: str, done: PackedShard, digest: str, stamp: 
 def load_record(store: Store, name: str, digest: str, stamp: str) -> PackedShard | None:
     """Return the record of a shard, or ``None`` where it has none or is not what it says.
 
-    One of another data set, or of files that were written to since, is none.
+    One of another data set, of files that were written to since, or of a release that took no
+    sketches, is none.
     """
     if store.size(_record_name(name)) is None:
         return None
     record: dict[str, Any] = json.loads(store.read(_record_name(name)))
-    if (record.get("digest"), record.get("stamp")) != (digest, stamp):
+    if (record.get("digest"), record.get("stamp")) != (digest, stamp) or "sketches" not in record:
         return None
     shard = Shard.model_validate(record["shard"]) if record["shard"] else None
     if shard is not None and store.size(name) != shard.bytes:
         return None
     rows = np.load(io.BytesIO(base64.b64decode(record["rows"])), allow_pickle=False)
     statistics = BandStatistics.from_lists(record["statistics"])
-    return PackedShard(shard, rows, statistics, tuple(record["skipped"]))
+    sketches = np.array(record["sketches"], np.uint64)
+    return PackedShard(shard, rows, statistics, tuple(record["skipped"]), sketches)
 
 
 def _record_name(name: str) -> str:

@@ -2,6 +2,7 @@
 
 import fnmatch
 import re
+from collections import Counter
 from collections.abc import Sequence
 
 from rsdl.core.errors import DataError
@@ -15,9 +16,20 @@ SPLIT_WORDS = {
 }  # fmt: skip
 
 
-def group_shards(store: Store, globs: Sequence[str]) -> dict[str, list[str]]:
-    """Return the tars of each split, sorted; by ``SPLIT=GLOB``, by name, or all as train."""
-    tars = _list_tars(store)
+def group_shards(
+    store: Store, globs: Sequence[str], left_out: Counter[str]
+) -> dict[str, list[str]]:
+    """Return the tars of each split, sorted; by ``SPLIT=GLOB``, by name, or all as train.
+
+    Args:
+        store: Where the tars lie.
+        globs: Which are which; none: their names say.
+        left_out: Counts tars that are passed over.
+
+    Raises:
+        DataError: If there are no tars, one is compressed, or ``globs`` fit none or one twice.
+    """
+    tars = _list_tars(store, left_out)
     if not tars:
         raise DataError(store.url, "holds no .tar", "name the folder of the shards")
     groups: dict[str, list[str]] = {}
@@ -36,6 +48,8 @@ def group_shards(store: Store, globs: Sequence[str]) -> dict[str, list[str]]:
                 )
         groups[split] = list(dict.fromkeys([*groups.get(split, []), *found]))
     if globs:
+        if absent := len(tars) - sum(map(len, groups.values())):
+            left_out["tars that no --split names"] += absent
         return groups
     for name in tars:
         words = re.split(r"[^a-z]+", name.lower())
@@ -44,9 +58,12 @@ def group_shards(store: Store, globs: Sequence[str]) -> dict[str, list[str]]:
     return groups
 
 
-def _list_tars(store: Store) -> list[str]:
-    """Return the names of the tars, of which none may be compressed."""
-    tars = [entry.name for entry in store.list() if entry.name.endswith(TARS)]
+def _list_tars(store: Store, left_out: Counter[str]) -> list[str]:
+    """Return the names of the tars, of which none may be compressed; hidden ones are no tars."""
+    found = [entry.name for entry in store.list() if entry.name.endswith(TARS)]
+    tars = [name for name in found if not name.rpartition("/")[2].startswith(".")]
+    if len(tars) < len(found):
+        left_out["hidden tars"] += len(found) - len(tars)
     for name in tars:
         if not name.endswith(".tar"):
             raise DataError(

@@ -309,8 +309,11 @@ def test_progress_counts_shards(tmp_path: Path):
     [
         ([(1, "a"), (2, "b")], "no sample has label 0, though labels go from 1 to 2"),
         ([(0, "a"), (2, "b")], "no sample has label 1, though labels go from 0 to 2"),
-        ([(0, "a"), (1, "b"), (0, "c")], 's002: class 0 is "c" here and "a" before'),
-        ([(0, "a"), (1, "a")], '"a" is class 1 here and class 0 before'),
+        (
+            [(0, "a"), (1, "b"), (0, "c")],
+            's002: class 0 is "c" here and "a" in {shard}:s000',
+        ),
+        ([(0, "a"), (1, "a")], '"a" is class 1 here and class 0 in {shard}:s000'),
         ([(0, "a"), (1, "A")], 'the classes "a" and "A" differ only in case'),
         ([(0, "a"), (0, "a")], 'has one class, "a"'),
     ],
@@ -327,7 +330,8 @@ def test_numbers_and_names_that_mislead_are_refused(
         write_shard(tmp_path / f"train-{shard}.tar", samples[shard::num_shards] or samples[:1])
     with pytest.raises(DataError) as caught:
         index(tmp_path)
-    assert problem.removeprefix("s002: ") in str(caught.value)
+    problem = problem.removeprefix("s002: ")
+    assert problem.format(shard=tmp_path / "train-0.tar") in str(caught.value)
 
 
 def test_numbers_with_gaps_are_taken_where_all_classes_are_named(
@@ -360,6 +364,48 @@ def test_names_in_the_samples_do_not_count_where_all_classes_are_named(tmp_path:
     ]
     write_shard(tmp_path / "train-0.tar", samples)
     assert index(tmp_path, classes=("a", "b")).classes == ("a", "b")
+
+
+@pytest.mark.parametrize("name", [None, float("nan"), "", "None"])
+def test_a_class_without_a_real_name_is_refused(tmp_path: Path, name: object):
+    samples = [
+        {"__key__": f"s{n}", "jpg": jpeg(), "json": {"label": n, "class_name": ["a", name][n]}}
+        for n in range(2)
+    ]
+    write_shard(tmp_path / "train-0.tar", samples)
+    with pytest.raises(DataError, match="is no name of a class"):
+        index(tmp_path)
+    assert index(tmp_path, classes=("a", "b")).classes == ("a", "b")
+
+
+def test_what_indexing_passes_over_is_counted(tmp_path: Path):
+    members = {
+        "README": b"about",
+        "._s1.jpg": b"what a Mac leaves",
+        "s1.mask.png": b"",
+        "s1.txt": b"",
+    }
+    for n in range(2):
+        members |= {f"s{n}.jpg": jpeg(), f"s{n}.cls": b"%d" % n}
+    members |= {"s2.cls": b"1", "s3.jpg": jpeg(), "s4.jpg": b"broken", "s4.cls": b"0"}
+    (tmp_path / "train-0.tar").write_bytes(tar_bytes(members))
+    (tmp_path / "._train-0.tar").write_bytes(b"what a Mac leaves")
+    (tmp_path / "more.tar").write_bytes(tar_bytes({"a.jpg": jpeg(), "a.cls": b"0"}))
+    manifest = index(tmp_path, on_corrupt="skip", globs=["train=train-*.tar"])
+    assert manifest.splits["train"].samples == 2
+    assert manifest.provenance["left_out"] == {
+        "files of no sample": 2,
+        "hidden tars": 1,
+        "members .mask.png": 1,
+        "members .txt": 1,
+        "tars that no --split names": 1,
+    }
+    assert [line.split("train-0.tar:")[1] for line in manifest.provenance["skipped"]] == [
+        "s2: has no image, only cls; images are jpg, png, tif or npy",
+        "s3.cls: has no label; a sample needs a cls member with a number from 0",
+        "s4: is named as a JPEG but holds no image that rsdl reads; remove or replace the file",
+    ]
+    assert check_dataset(connect(str(tmp_path))).problems == []
 
 
 @pytest.mark.parametrize("name", ["val-0.tgz", "train-1.tar.gz"])

@@ -1,0 +1,151 @@
+"""Images that are in a data set twice, byte for byte.
+
+One that is in train and in test makes the test easier than it is, and one that lies in two classes
+has a wrong label. Hashing every image whole would cost packing JPEGs a fifth of its speed, so each
+gets a sketch when it is stored, and what shares one is compared by SHA-256 in the end.
+"""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rsdl.data.index import Rows
+from rsdl.storage.store import Store
+
+SKETCH_BYTES = 4096
+MAX_NAMED = 100
+Sketches = NDArray[np.uint64]
+
+
+def sketch(image: bytes) -> int:
+    """Return 64 bits that equal images share, from 4,096 bytes spread over the whole."""
+    spread = image[:: max(1, len(image) // SKETCH_BYTES)]
+    digest = hashlib.sha256(b"%d " % len(image) + spread).digest()
+    return int.from_bytes(digest[:8], "little")
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicates:
+    """Groups of equal images, each image as ``split/key``.
+
+    Attributes:
+        over_splits: Those whose images lie in more than one split.
+        over_classes: Those whose images have more than one class.
+    """
+
+    over_splits: tuple[tuple[str, ...], ...]
+    over_classes: tuple[tuple[str, ...], ...]
+
+
+class Part(NamedTuple):
+    """One shard of a data set.
+
+    Attributes:
+        split: Its split.
+        name: Its name in the store.
+        rows: Its samples, ``[N]``.
+        sketches: Those of their images, ``[N]``.
+    """
+
+    split: str
+    name: str
+    rows: Rows
+    sketches: Sketches
+
+
+def describe_duplicates(store: Store, parts: Sequence[Part]) -> dict[str, Any]:
+    """Return what the provenance says of equal images.
+
+    Args:
+        store: Where the shards lie.
+        parts: All shards, one at least.
+
+    Returns:
+        ``duplicates`` with the number of groups and the first of them by name; nothing where there
+        are none.
+    """
+    found = find_duplicates(store, parts)
+    said = {
+        f"over_{places}": {"groups": len(groups), "first": [*map(list, groups[:MAX_NAMED])]}
+        for places, groups in (("splits", found.over_splits), ("classes", found.over_classes))
+        if groups
+    }
+    return {"duplicates": said} if said else {}
+
+
+def say_duplicates(provenance: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a line for images in several splits, and one for images in several classes."""
+    for places in ("splits", "classes"):
+        found = provenance.get("duplicates", {}).get(f"over_{places}")
+        if found:
+            count, (one, other, *_) = found["groups"], found["first"][0]
+            yield (
+                f"in several {places}, byte for byte: {count} image{'s' if count > 1 else ''}, the "
+                f"first {one} and {other}; remove the copies (manifest.json names them)"
+            )
+
+
+def find_duplicates(store: Store, parts: Sequence[Part]) -> Duplicates:
+    """Return the equal images that lie in several splits or classes.
+
+    Args:
+        store: Where the shards lie; only images that share the sketch of another are read.
+        parts: All shards, one at least.
+    """
+    numbers = {split: number for number, split in enumerate(dict.fromkeys(p.split for p in parts))}
+    suspects = _find_suspects(
+        np.concatenate([part.sketches for part in parts]),
+        np.concatenate([np.full(len(part.rows), numbers[part.split]) for part in parts]),
+        np.concatenate([part.rows["label"] for part in parts]),
+    )
+    groups: dict[bytes, list[tuple[str, int, str]]] = defaultdict(list)
+    end = 0
+    for part in parts:
+        first, end = end, end + len(part.rows)
+        mine = suspects[np.searchsorted(suspects, first) : np.searchsorted(suspects, end)] - first
+        for row, digest in _hash(store, part, mine):
+            key = row["key"].decode(errors="replace")
+            groups[digest].append((part.split, int(row["label"]), f"{part.split}/{key}"))
+    return Duplicates(*(_name_those_that_differ(groups.values(), place) for place in (0, 1)))
+
+
+def _name_those_that_differ(
+    groups: Iterable[list[tuple[str, int, str]]], place: int
+) -> tuple[tuple[str, ...], ...]:
+    return tuple(
+        tuple(name for *_, name in group)
+        for group in groups
+        if len({member[place] for member in group}) > 1
+    )
+
+
+def _find_suspects(
+    sketches: Sketches, splits: NDArray[np.int64], labels: NDArray[np.int32]
+) -> NDArray[np.int64]:
+    """Return, ascending, which samples share a sketch with one of another split or class."""
+    order = np.argsort(sketches, kind="stable")
+    sketches, splits, labels = sketches[order], splits[order], labels[order]
+    starts = np.flatnonzero(np.r_[True, sketches[1:] != sketches[:-1]])[: len(sketches)]
+    if len(starts) == len(sketches):
+        return np.empty(0, np.int64)
+    differs = np.zeros(len(starts), bool)
+    for values in (splits, labels):
+        differs |= np.minimum.reduceat(values, starts) != np.maximum.reduceat(values, starts)
+    sizes = np.diff(np.r_[starts, len(sketches)])
+    return np.sort(order[np.repeat(differs, sizes)])
+
+
+def _hash(store: Store, part: Part, samples: NDArray[np.int64]) -> Iterator[tuple[np.void, bytes]]:
+    """Yield the rows of samples, and the SHA-256 of their images."""
+    if not len(samples):
+        return
+    with closing(store.open(part.name)) as blob:
+        for row in part.rows[samples]:
+            image = blob.read(int(row["offset"]), int(row["length"]))
+            yield row, hashlib.sha256(image).digest()
