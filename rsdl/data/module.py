@@ -78,8 +78,17 @@ class DataModule(pl.LightningDataModule):
         return train_plan(self.data.config, self._train, seed=self.seed, epoch=epoch)
 
     def check(self, world_size: int) -> None:
-        """Refuse a batch that does not fit the split or the number of devices."""
-        size = self.data.config.batch_size
+        """Refuse a split of one class, and a batch that fits not it or the number of devices."""
+        size, split = self.data.config.batch_size, self.data.config.train_split
+        manifest = self.data.manifest
+        counts = zip(manifest.classes, manifest.splits[split].class_counts, strict=True)
+        if len(present := [name for name, count in counts if count]) < 2:
+            raise ConfigError(
+                "data.train_split",
+                f'all samples of "{split}" are of the class {", ".join(present)}: there is nothing '
+                "to tell apart",
+                "pack the data with other splits",
+            )
         if self.plan(0).num_batches() == 0:
             raise ConfigError(
                 "data.batch_size",

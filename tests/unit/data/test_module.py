@@ -1,3 +1,5 @@
+import io
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,8 +12,11 @@ import torch
 from rsdl.core.errors import ConfigError, DataError
 from rsdl.data.dataset import DataConfig, DataSet, eval_plan, train_plan
 from rsdl.data.device_loader import DeviceLoader
+from rsdl.data.foreign import index_shards
 from rsdl.data.module import DataModule
 from rsdl.data.plan import Share
+from rsdl.data.tar import tar_bytes
+from rsdl.storage.connect import connect
 
 
 def module_of(url: str, *, accumulate: int = 1, **config: Any) -> DataModule:  # noqa: ANN401
@@ -167,6 +172,23 @@ def test_a_batch_that_does_not_fit_is_refused_before_training(
 def test_what_fits_passes(packed: str):
     module_of(packed, accumulate=3).check(2)
     module_of(packed, batch_size=24, tail="pad").check(4)
+
+
+def test_a_split_of_one_class_is_refused_before_training(tmp_path: Path):
+    shard = {f"s{n}.npy": npy(np.full((8, 8, 3), n, np.uint8)) for n in range(4)}
+    train, val = ({f"s{n}.cls": b"%d" % label for n in range(4)} for label in (1, 0))
+    (tmp_path / "train-0.tar").write_bytes(tar_bytes(shard | train))
+    (tmp_path / "val-0.tar").write_bytes(tar_bytes(shard | val))
+    index_shards(connect(str(tmp_path)), classes=("farm", "forest"))
+    problem = 'data.train_split: all samples of "train" are of the class forest'
+    with pytest.raises(ConfigError, match=problem):
+        module_of(str(tmp_path), batch_size=2).check(1)
+
+
+def npy(pixels: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, pixels)
+    return stream.getvalue()
 
 
 def test_a_missing_data_set_names_the_field():
