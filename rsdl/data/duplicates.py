@@ -117,11 +117,14 @@ def find_duplicates(store: Store, parts: Sequence[Part]) -> Duplicates:
 def _name_those_that_differ(
     groups: Iterable[list[tuple[str, int, str]]], place: int
 ) -> tuple[tuple[str, ...], ...]:
-    return tuple(
-        tuple(name for *_, name in group)
-        for group in groups
-        if len({member[place] for member in group}) > 1
-    )
+    """Return the names of those groups that differ in something, two that do in front."""
+    named = []
+    for group in groups:
+        other = next((member for member in group if member[place] != group[0][place]), None)
+        if other is not None:
+            rest = (member for member in group[1:] if member is not other)
+            named.append(tuple(name for *_, name in (group[0], other, *rest)))
+    return tuple(named)
 
 
 def _find_suspects(
