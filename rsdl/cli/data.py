@@ -77,7 +77,14 @@ def data_scenes(
 
 @app.command("index")
 def data_index(
-    url: Url,
+    url: Annotated[str, typer.Argument(metavar="URL", help="Shards: a folder or s3://.")],
+    out: Annotated[
+        str | None,
+        typer.Option(
+            metavar="OTHER",
+            help="Folder or s3:// for manifest and index; default: beside the shards.",
+        ),
+    ] = None,
     split: Annotated[
         list[str] | None,
         typer.Option(metavar="SPLIT=GLOB", help="Which tars are which split, if names do not say."),
@@ -86,11 +93,20 @@ def data_index(
     on_corrupt: Corrupt = "error",
     overwrite: Overwrite = False,
 ) -> None:
-    """Index WebDataset shards that someone else wrote, in place."""
+    """Index WebDataset shards that someone else wrote; none of them is changed.
+
+    With --out nothing is written to URL, which may be read-only: a public bucket, a mount. OTHER is
+    then the data set to train on, and knows where the shards lie.
+    """
     from rsdl.commands import data
 
     code = data.index(
-        url, splits=split or (), classes=classes, on_corrupt=on_corrupt, overwrite=overwrite
+        url,
+        out=out,
+        splits=split or (),
+        classes=classes,
+        on_corrupt=on_corrupt,
+        overwrite=overwrite,
     )
     raise typer.Exit(code)
 

@@ -31,6 +31,7 @@ from rsdl.data.picture import PLAIN, PictureRules
 from rsdl.data.plan import Share, check_share, deal_parts
 from rsdl.data.preview import contact_sheet, encode_png
 from rsdl.data.sample import Source
+from rsdl.data.shard_store import SHARDS_URL
 from rsdl.data.sources.catalog import DATASETS
 from rsdl.data.sources.folder import FolderSource
 from rsdl.data.sources.geotiff import GeotiffOptions, GeotiffSource
@@ -146,20 +147,28 @@ def generate_scenes(out: str, *, num_scenes: int, size: int, seed: int) -> int:
 
 
 def index(
-    url: str, *, splits: Sequence[str], classes: str | None, on_corrupt: str, overwrite: bool
+    url: str,
+    *,
+    out: str | None,
+    splits: Sequence[str],
+    classes: str | None,
+    on_corrupt: str,
+    overwrite: bool,
 ) -> int:
-    """Index foreign WebDataset shards in place."""
+    """Index foreign WebDataset shards, beside them or in another place."""
     store = connect(url)
+    target = store if out is None else connect(out)
     with sample_bar("indexing") as progress:
         manifest = index_shards(
             store,
+            target,
             globs=splits,
             classes=read_names(classes),
             on_corrupt=on_corrupt,
             overwrite=overwrite,
             progress=progress,
         )
-    announce(store, manifest)
+    announce(target, manifest)
     return 0
 
 
@@ -247,9 +256,11 @@ def describe(manifest: Manifest) -> str:
     shards = [shard for split in manifest.splits.values() for shard in split.shards]
     counts = ", ".join(f"{split.samples:,} {name}" for name, split in manifest.splits.items())
     size = sum(shard.bytes for shard in shards)
+    place = manifest.provenance.get(SHARDS_URL)
     return (
         f"{counts}; {len(manifest.classes)} classes, {len(manifest.bands)} bands of "
         f"{manifest.dtype}, {len(shards)} shards, {size / 1e6:,.1f} MB"
+        + (f" at {place}" if place is not None else "")
     )
 
 

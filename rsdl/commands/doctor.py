@@ -231,14 +231,17 @@ def check_packages() -> Iterator[Check]:
 def check_data(url: str) -> Check:
     """Check that a data set's manifest loads, and that each split's index and shards are there."""
     from rsdl.data.manifest import load_manifest
+    from rsdl.data.shard_store import open_shards
     from rsdl.storage.connect import connect
 
     try:
         store = connect(url)
         manifest = load_manifest(store, where=url)
+        shards = open_shards(store, manifest)
         for name, split in manifest.splits.items():
-            for file in (split.index, *split.shards[:1]):
-                size = store.size(file.name)
+            files = [(store, split.index), *((shards, shard) for shard in split.shards[:1])]
+            for place, file in files:
+                size = place.size(file.name)
                 if size != file.bytes:
                     problem = (
                         "is missing" if size is None else f"has {size} bytes, not {file.bytes}"

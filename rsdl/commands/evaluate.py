@@ -171,7 +171,7 @@ def describe(data: SplitData, outcomes: Outcomes, rows: Sequence[int] | Any) -> 
     classes = data.manifest.classes
     samples = [int(outcomes.samples[row]) for row in rows]
     images = read_pictures(data, samples, PICTURE_SIDE)
-    reader = ShardReader(data.store, data.index.shard_names, data.index.shard_sha256s)
+    reader = data.open_reader()
     pictures = []
     for row, sample, image in zip(rows, samples, images, strict=True):
         meta = read_meta(data, reader, sample)

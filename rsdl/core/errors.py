@@ -65,6 +65,14 @@ class StorageError(InputError):
     """A store cannot be reached, read or written as asked."""
 
 
+class DeniedError(StorageError):
+    """A store does not let this user do what was asked."""
+
+
+class ChangedError(StorageError):
+    """What is stored under a name is not what was written there."""
+
+
 class UnreachableError(StorageError):
     """A store did not answer for as long as we were ready to wait; later it may."""
 

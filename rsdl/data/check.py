@@ -15,6 +15,7 @@ from rsdl.data.manifest import File, Manifest, Split, load_manifest
 from rsdl.data.members import find_image, find_label, group_members
 from rsdl.data.reader import ShardReader
 from rsdl.data.sample import EXTENSIONS
+from rsdl.data.shard_store import open_shards
 from rsdl.data.tar import Member, hash_file, scan_tar
 from rsdl.storage.connect import join
 from rsdl.storage.store import Store
@@ -50,6 +51,7 @@ def check_dataset(store: Store, progress: Progress | None = None) -> CheckReport
         DataError: If there is no manifest to check against.
     """
     manifest = load_manifest(store)
+    shards = open_shards(store, manifest)
     report = CheckReport()
     total = sum(split.samples for split in manifest.splits.values())
     with ThreadPoolExecutor(usable_cores(), thread_name_prefix="verify") as pool:
@@ -58,7 +60,7 @@ def check_dataset(store: Store, progress: Progress | None = None) -> CheckReport
             starts = np.cumsum([0, *(shard.samples for shard in split.shards)])
             found = pool.map(
                 lambda number, start, index=index, split=split: _check_shard(
-                    store, manifest, split, index, number, int(start)
+                    shards, manifest, split, index, number, int(start)
                 ),
                 range(len(split.shards)),
                 starts[:-1],

@@ -11,6 +11,8 @@ from rsdl.data.index import Index, open_index
 from rsdl.data.manifest import Manifest, load_manifest
 from rsdl.data.order import GlobalOrder, OrderRule
 from rsdl.data.plan import SamplingPlan
+from rsdl.data.reader import ShardReader
+from rsdl.data.shard_store import check_shards, open_shards
 from rsdl.data.tier import DecodedTier, TierRule
 from rsdl.storage.cache import CacheConfig
 from rsdl.storage.connect import connect, join
@@ -145,6 +147,7 @@ class SplitData:
         index: Where each sample of the split lies.
         tier: Pixels that are kept; ``None`` keeps none.
         decode_size: Shrink the shorter side of an image to so many pixels; ``None`` does not.
+        dataset: URL of the data set, where its shards lie elsewhere.
     """
 
     store: Store
@@ -152,6 +155,17 @@ class SplitData:
     index: Index
     tier: DecodedTier | None = None
     decode_size: int | None = None
+    dataset: str | None = None
+
+    @property
+    def url(self) -> str:
+        """Root of the data set, as the user would type it."""
+        return self.dataset or self.store.url
+
+    def open_reader(self) -> ShardReader:
+        """Return what reads the shards, for one thread."""
+        index = self.index
+        return ShardReader(self.store, index.shard_names, index.shard_sha256s, self.dataset)
 
     @property
     def decode(self) -> DecodeRule:
@@ -161,6 +175,10 @@ class SplitData:
 
 class DataSet:
     """An opened data set.
+
+    Attributes:
+        store: Where its manifest and its indexes lie.
+        shards: Where its shards lie.
 
     Args:
         config: Where it lies and how it is fed.
@@ -173,6 +191,7 @@ class DataSet:
         cache = None if config.cache == "none" else config.cache
         self.store = connect(config.url, cache, storage)
         self.manifest: Manifest = load_manifest(self.store, where="data.url")
+        self.shards = open_shards(self.store, self.manifest, cache, storage)
         self._tiers: dict[str, DecodedTier | None] = {}
 
     def split(self, name: str, where: str) -> SplitData:
@@ -180,10 +199,13 @@ class DataSet:
         split = self.manifest.split(name, where=where)
         url = join(self.store.url, split.index.name)
         index = open_index(self.store.local(split.index.name), split, url)
+        elsewhere = self.store.url if self.shards is not self.store else None
+        if elsewhere is not None:
+            check_shards(self.shards, split, elsewhere)
         if name not in self._tiers:
             self._tiers[name] = self._tier(name, index)
         tier, size = self._tiers[name], self.config.decode_size
-        return SplitData(self.store, self.manifest, index, tier, size)
+        return SplitData(self.shards, self.manifest, index, tier, size, elsewhere)
 
     def _tier(self, name: str, index: Index) -> DecodedTier | None:
         config, manifest = self.config, self.manifest
@@ -193,7 +215,7 @@ class DataSet:
             return None
         if wanted == "auto" and config.cache == "none":
             return None
-        remote = not isinstance(self.store, LocalStore)
+        remote = not isinstance(self.shards, LocalStore)
         rule = TierRule(
             cache=CacheConfig() if config.cache == "none" else config.cache,
             budget=None if wanted == "auto" else int(wanted),
@@ -203,7 +225,7 @@ class DataSet:
         )
         decode = DecodeRule(len(manifest.bands), manifest.dtype, config.decode_size)
         # By range: a look at a few images is not worth the copy of their shards.
-        store = connect(config.url, None, self._storage)
+        store = connect(self.shards.url, None, self._storage)
         return DecodedTier(rule, decode, index, (manifest.digest, name), store)
 
 

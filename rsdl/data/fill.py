@@ -18,7 +18,6 @@ from rsdl.data.decode import decode_sample, jpeg_size, scale_factor
 from rsdl.data.decoded import DecodedFile, Found
 from rsdl.data.index import Rows
 from rsdl.data.jpeg import Jpeg, read_jpeg
-from rsdl.data.reader import ShardReader
 from rsdl.data.resize import Pixels, resize_into
 from rsdl.data.sample import EXTENSIONS
 from rsdl.data.slot import LoadRule, Slot
@@ -41,8 +40,7 @@ class RowFiller:
         self._data = data
         self._rule = rule
         self._skipped = skipped
-        index = data.index
-        self._reader = ShardReader(data.store, index.shard_names, index.shard_sha256s)
+        self._reader = data.open_reader()
         self._decode = data.decode
         self._writes = True
         self._buffer = np.empty(0, np.uint8)
@@ -61,7 +59,7 @@ class RowFiller:
         """
         samples = slot.planned.samples[first:last]
         rows = self._data.index.checked_rows(
-            samples, num_classes=len(self._data.manifest.classes), url=self._data.store.url
+            samples, num_classes=len(self._data.manifest.classes), url=self._data.url
         )
         slot.targets[first:last] = rows["label"]
         file = self._data.tier.file() if self._data.tier is not None else None

@@ -1,8 +1,9 @@
-"""Index WebDataset shards that someone else wrote, in place.
+"""Index WebDataset shards that someone else wrote.
 
-The tars stay as they are; an index for each split and a manifest are put beside them. A sample
-needs an image member and a class: ``cls`` in ASCII, or ``json`` with ``label`` or ``cls``. An
-image that packing would have to change (nodata, a turned photograph) is refused, or left out.
+The tars stay where and as they are; an index for each split and a manifest are put beside them, or
+elsewhere, where nobody may write beside them. A sample needs an image member and a class: ``cls``
+in ASCII, or ``json`` with ``label`` or ``cls``. An image that packing would have to change (nodata,
+a turned photograph) is refused, or left out.
 """
 
 from collections import Counter
@@ -16,7 +17,7 @@ from typing import get_args
 import numpy as np
 
 from rsdl import __version__
-from rsdl.core.errors import CorruptSampleError, DataError
+from rsdl.core.errors import CorruptSampleError, DataError, StorageError
 from rsdl.core.machine import usable_cores
 from rsdl.data.assemble import write_split
 from rsdl.data.class_numbers import Named, class_names, note_name
@@ -32,6 +33,7 @@ from rsdl.data.members import find_image, find_label, group_members
 from rsdl.data.read_picture import check_jpeg, read_picture
 from rsdl.data.resize import Pixels
 from rsdl.data.shard_groups import group_shards
+from rsdl.data.shard_store import SHARDS_URL, absolute_url, is_same_place
 from rsdl.data.statistics import BandStatistics, RunningStatistics, merge_statistics
 from rsdl.data.tar import Member, hash_file, scan_tar
 from rsdl.storage.connect import join
@@ -60,6 +62,7 @@ class ScannedShard:
 
 def index_shards(
     store: Store,
+    out: Store | None = None,
     *,
     globs: Sequence[str] = (),
     classes: tuple[str, ...] | None = None,
@@ -70,7 +73,8 @@ def index_shards(
     """Write indexes and a manifest for the tars in a store.
 
     Args:
-        store: Where the tars lie.
+        store: Where the tars lie; nothing is written there if ``out`` is another place.
+        out: Where indexes and manifest go; ``None`` puts them beside the tars.
         globs: ``SPLIT=GLOB`` for tars whose names do not tell their split.
         classes: Class names in order; ``None`` takes them from the samples' ``json``, or numbers.
         on_corrupt: ``error`` stops at a sample that cannot be taken, ``skip`` leaves it out.
@@ -80,8 +84,10 @@ def index_shards(
     Raises:
         DataError: If there are no tars, or one holds what rsdl cannot train on.
     """
-    if store.size(MANIFEST) is not None and not overwrite:
-        raise DataError(store.url, "has a manifest already", "pass --overwrite to index it anew")
+    if out is None or is_same_place(store, out):
+        out = store
+    if out.size(MANIFEST) is not None and not overwrite:
+        raise DataError(out.url, "has a manifest already", "pass --overwrite to index it anew")
     left_out: Counter[str] = Counter()
     groups = group_shards(store, globs, left_out)
     jobs = [(split, name) for split, names in groups.items() for name in names]
@@ -109,16 +115,21 @@ def index_shards(
         store.url,
     )
     check_table(names, store.url)
-    splits = {
-        split: write_split(
-            store,
-            split,
-            [scanned[name].shard for name in members],
-            join_rows([scanned[name].rows for name in members]),
-            num_classes=len(names),
-        )
-        for split, members in groups.items()
-    }
+    try:
+        splits = {
+            split: write_split(
+                out,
+                split,
+                [scanned[name].shard for name in members],
+                join_rows([scanned[name].rows for name in members]),
+                num_classes=len(names),
+            )
+            for split, members in groups.items()
+        }
+    except StorageError as error:
+        if out is store:
+            error.remedy = f"{error.remedy or 'try again'}, or index into another place with --out"
+        raise
     warn_of_untrained(names, splits, store.url)
     statistics = merge_statistics([scanned[name].statistics for _, name in jobs], bands)
     assert np.isfinite([*statistics.mean, *statistics.std]).all()
@@ -141,6 +152,7 @@ def index_shards(
                 "source": "foreign WebDataset shards",
                 "split_rule": "as found",
                 "rsdl_version": __version__,
+                **({} if out is store else {SHARDS_URL: absolute_url(store)}),
                 **({"num_skipped": len(skipped), "skipped": skipped} if skipped else {}),
                 **({"left_out": dict(sorted(left_out.items()))} if left_out else {}),
                 **duplicates,
@@ -149,9 +161,9 @@ def index_shards(
         }
     )
     if overwrite:
-        store.write(MANIFEST, manifest.to_json())
-    elif not store.write_once(MANIFEST, manifest.to_json()):
-        raise DataError(store.url, "was indexed in the meantime", "pass --overwrite to do it anew")
+        out.write(MANIFEST, manifest.to_json())
+    elif not out.write_once(MANIFEST, manifest.to_json()):
+        raise DataError(out.url, "was indexed in the meantime", "pass --overwrite to do it anew")
     return manifest
 
 

@@ -152,7 +152,7 @@ def estimate_pixels(data: SplitData) -> int:
     index = data.index
     ends = np.cumsum(index.shard_samples)
     sizes: list[int] = []
-    reader = ShardReader(data.store, index.shard_names, index.shard_sha256s)
+    reader = data.open_reader()
     try:
         for shard in sorted(set(np.linspace(0, len(ends) - 1, PROBED_SHARDS).astype(int).tolist())):
             last = int(ends[shard])
@@ -219,8 +219,7 @@ def _read_blocks(data: SplitData, step: int, num_workers: int) -> Iterator[Block
     readers: list[ShardReader] = []
 
     def open_reader() -> None:
-        index = data.index
-        local.reader = ShardReader(data.store, index.shard_names, index.shard_sha256s)
+        local.reader = data.open_reader()
         readers.append(local.reader)
 
     def read(first: int) -> Block:
@@ -247,7 +246,7 @@ def _read_samples(
 ) -> tuple[list[Pixels | CorruptSampleError], int]:
     """Return the pixels of samples, or why there are none, and the bytes read for pixels."""
     index, manifest = data.index, data.manifest
-    rows = index.checked_rows(samples, num_classes=len(manifest.classes), url=data.store.url)
+    rows = index.checked_rows(samples, num_classes=len(manifest.classes), url=data.url)
     shards = index.shards_of(samples).tolist()
     images: list[Pixels | CorruptSampleError] = []
     encoded = 0

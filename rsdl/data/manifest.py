@@ -18,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from rsdl.core.errors import DataError
+from rsdl.core.errors import DataError, DeniedError
 from rsdl.core.versions import newer_error
 from rsdl.storage.connect import join
 from rsdl.storage.store import Store
@@ -139,8 +139,14 @@ def load_manifest(store: Store, *, where: str = "URL") -> Manifest:
 
     Raises:
         DataError: If there is none, or it is not one that this version reads.
+        DeniedError: If it may not be read; who may not list is not told whether it is there.
     """
-    if store.size(MANIFEST) is None:
+    try:
+        size = store.size(MANIFEST)
+    except DeniedError as error:
+        problem = f"{error.problem}: there is no manifest, or you may not read it"
+        raise DeniedError(error.where, problem, f"check {where}, or {error.remedy}") from error
+    if size is None:
         raise DataError(
             where,
             f"no manifest at {store.url}",

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from rsdl.data.dataset import SplitData
 from rsdl.data.decode import decode_image
 from rsdl.data.manifest import Manifest
-from rsdl.data.reader import ShardReader
 from rsdl.data.sample import EXTENSIONS
 
 RGB_NAMES = (("red", "green", "blue"), ("b04", "b03", "b02"), ("b4", "b3", "b2"))
@@ -46,7 +45,7 @@ def read_pictures(
     data: SplitData, samples: Sequence[int], side: int
 ) -> list[NDArray[np.uint8] | None]:
     """Return samples as RGB pictures of at most ``side`` pixels, ``None`` for what is corrupt."""
-    reader = ShardReader(data.store, data.index.shard_names, data.index.shard_sha256s)
+    reader = data.open_reader()
     pictures: list[NDArray[np.uint8] | None] = []
     shards = data.index.shards_of(np.asarray(samples, dtype=np.int64))
     try:

@@ -2,7 +2,8 @@
 
 from collections import OrderedDict
 
-from rsdl.core.errors import CorruptSampleError, StorageError
+from rsdl.core.errors import ChangedError, CorruptSampleError, StorageError
+from rsdl.data.shard_store import again
 from rsdl.storage.store import Blob, Store
 
 MAX_OPEN = 32
@@ -15,6 +16,7 @@ class ShardReader:
         store: Where the shards lie.
         shard_names: Names of the shards, in the order of the index.
         sha256s: What each must hash to, for a store that copies them; ``None`` trusts it.
+        dataset: URL of the data set, where its shards lie elsewhere.
     """
 
     def __init__(
@@ -22,10 +24,12 @@ class ShardReader:
         store: Store,
         shard_names: tuple[str, ...],
         sha256s: tuple[str, ...] | None = None,
+        dataset: str | None = None,
     ) -> None:
         self._store = store
         self._names = shard_names
         self._sha256s = sha256s
+        self._dataset = dataset
         self._blobs: OrderedDict[int, Blob] = OrderedDict()
 
     def read(self, shard: int, offset: int, length: int) -> bytes:
@@ -45,14 +49,17 @@ class ShardReader:
         except OverflowError:
             data = b""  # no file is that long: the index is damaged
         except StorageError as error:
+            if self._dataset is not None and isinstance(error, ChangedError):
+                error.problem += f" (a shard of {self._dataset})"
+                error.remedy = again(self._store, self._dataset)
             # Whoever refuses knows best what to do: keys that have expired are not verified.
-            error.remedy = error.remedy or f'run "rsdl data verify {self._store.url}"'
+            error.remedy = error.remedy or f'run "{self._verify}"'
             raise
         if len(data) < length:
             raise CorruptSampleError(
                 self._names[shard],
                 f"is truncated: {length} bytes expected at offset {offset}, {len(data)} found",
-                f'copy the shard again; "rsdl data verify {self._store.url}" finds all of them',
+                f'copy the shard again; "{self._verify}" finds all of them',
             )
         return data
 
@@ -60,6 +67,10 @@ class ShardReader:
         """Close every shard."""
         while self._blobs:
             self._blobs.popitem()[1].close()
+
+    @property
+    def _verify(self) -> str:
+        return f"rsdl data verify {self._dataset or self._store.url}"
 
     def _open(self, shard: int) -> Blob:
         if (blob := self._blobs.get(shard)) is not None:

@@ -13,7 +13,7 @@ from concurrent.futures import Future, wait
 from contextlib import closing
 from typing import Any
 
-from rsdl.core.errors import StorageError
+from rsdl.core.errors import ChangedError
 from rsdl.storage.client import Remote, S3Client
 from rsdl.storage.refusal import FOREIGN, ShortBodyError
 from rsdl.storage.wire import BLOCK_BYTES, pour
@@ -55,9 +55,9 @@ def download(client: S3Client, remote: Remote, fd: int, sha256: str | None = Non
     raise wrong_content(remote)
 
 
-def wrong_content(remote: Remote) -> StorageError:
+def wrong_content(remote: Remote) -> ChangedError:
     """Return what a user is told of an object whose bytes are not what they should be."""
-    return StorageError(
+    return ChangedError(
         remote.url,
         "its content is not what was written: the checksum differs",
         "copy or pack it again",

@@ -8,7 +8,7 @@ from botocore import exceptions as botocore_errors
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
-from rsdl.core.errors import StorageError, UnreachableError
+from rsdl.core.errors import DeniedError, StorageError, UnreachableError
 from rsdl.storage.endpoint import KEYS, VARIABLE
 
 MEANINGS: dict[str, tuple[str, str | None]] = {
@@ -41,6 +41,7 @@ MEANINGS: dict[str, tuple[str, str | None]] = {
     "AuthorizationHeaderMalformed": ("the region is wrong", "set AWS_DEFAULT_REGION"),
     "MethodNotAllowed": ("the endpoint is no S3 service", "check AWS_ENDPOINT_URL"),
 }
+DENIED = ("AccessDenied", "403")
 PASSING_CODES = {
     "SlowDown", "Throttling", "ThrottlingException", "RequestLimitExceeded",
     "BandwidthLimitExceeded", "InternalError", "ServiceUnavailable", "RequestTimeout",
@@ -129,12 +130,12 @@ def translate_unsigned(error: Exception, url: str, *, wanted: bool) -> StorageEr
         url: What was asked for.
         wanted: Whether the user wanted no keys; else none were found.
     """
-    if code_of(error) not in ("AccessDenied", "403"):
+    if code_of(error) not in DENIED:
         return None
     if wanted:
         remedy = f"unset storage.anonymous and AWS_NO_SIGN_REQUEST, and {KEYS}"
-        return StorageError(url, "access denied without keys", remedy)
-    return StorageError(url, "is not public, and no credentials found", KEYS)
+        return DeniedError(url, "access denied without keys", remedy)
+    return DeniedError(url, "is not public, and no credentials found", KEYS)
 
 
 def _translate(error: Exception, url: str, endpoint: str) -> StorageError:
@@ -162,7 +163,7 @@ def _translate(error: Exception, url: str, endpoint: str) -> StorageError:
         code = "NoSuchBucket"  # as Ceph says it of a bucket that is just being removed
     meaning = MEANINGS.get(code)
     if meaning is not None:
-        return StorageError(url, *meaning)
+        return (DeniedError if code in DENIED else StorageError)(url, *meaning)
     return StorageError(url, f"{endpoint}: {describe(error)}", "check AWS_ENDPOINT_URL")
 
 
