@@ -2,24 +2,14 @@
 
 import os
 import sys
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    TextColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
 
+from rsdl.commands.bars import download_bar, sample_bar
 from rsdl.core.errors import ConfigError, DataError
 from rsdl.data.check import check_dataset
 from rsdl.data.dataset import DataConfig, DataSet, train_plan
@@ -42,9 +32,6 @@ from rsdl.storage.local import translate
 from rsdl.storage.store import Store
 
 Fractions = tuple[float, float, float]
-
-# The bar is drawn ten times a second; telling it of each sample is a tenth of what packing costs.
-BETWEEN_MOVES_S = 0.1
 
 
 def prepare(
@@ -286,52 +273,3 @@ def read_lines(path: Path) -> list[str]:
         return path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError("--classes", f"cannot read {path}: {error}") from error
-
-
-@contextmanager
-def sample_bar(what: str) -> Iterator["SampleProgress"]:
-    """Show a bar over samples, on stderr."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with open_bar(*columns) as bar:
-        yield SampleProgress(bar, what)
-
-
-@contextmanager
-def download_bar(what: str) -> Iterator["SampleProgress"]:
-    """Show a bar over bytes, on stderr; only once something is downloaded."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TimeRemainingColumn(),
-    )
-    with open_bar(*columns) as bar:
-        yield SampleProgress(bar, what)
-
-
-def open_bar(*columns: ProgressColumn) -> Progress:
-    """Return a bar for the terminal; where nobody looks, one that stays silent."""
-    console = Console(stderr=True)
-    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-
-
-class SampleProgress:
-    """Called with (done, total); shows both."""
-
-    def __init__(self, bar: Progress, what: str) -> None:
-        self._bar = bar
-        self._task = bar.add_task(what, total=None, visible=False)
-        self._next = 0.0
-
-    def __call__(self, done: int, total: int | None) -> None:
-        """Move the bar, as often as an eye can follow."""
-        now = time.monotonic()
-        if now < self._next and done != total:
-            return
-        self._next = now + BETWEEN_MOVES_S
-        self._bar.update(self._task, completed=done, total=total, visible=True)
