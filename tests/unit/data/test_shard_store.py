@@ -78,7 +78,7 @@ def test_the_shards_are_left_alone_and_read_as_if_indexed_in_place(shards: Path,
 def test_pixels_are_kept_of_shards_elsewhere(shards: Path, tmp_path: Path):
     index(shards, tmp_path / "out")
     first = read(tmp_path / "out", "train", decoded_cache="1GB")
-    again = DataSet(DataConfig(url=str(tmp_path / "out"), decoded_cache="1GB"))  # type: ignore[arg-type]
+    again = DataSet(DataConfig(url=str(tmp_path / "out"), decoded_cache="1GB"))
     tier = again.split("train", "data.train_split").tier
     assert tier is not None and tier.is_complete
     assert np.array_equal(read(tmp_path / "out", "train", decoded_cache="1GB")[0], first[0])

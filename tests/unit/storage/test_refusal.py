@@ -3,8 +3,16 @@ from botocore import exceptions as botocore_errors
 from botocore.exceptions import ClientError
 from botocore.parsers import ResponseParserError
 
-from rsdl.core.errors import StorageError, UnreachableError
-from rsdl.storage.refusal import MEANINGS, ShortBodyError, describe, may_pass, translate_refusal
+from rsdl.core.errors import DeniedError, StorageError, UnreachableError
+from rsdl.storage.refusal import (
+    DENIED,
+    MEANINGS,
+    ShortBodyError,
+    code_of,
+    describe,
+    may_pass,
+    translate_refusal,
+)
 
 URL, ENDPOINT = "s3://bucket/x", "https://s3.example"
 SECRET = "X-Amz-Signature=01234567"
@@ -60,7 +68,8 @@ def test_what_may_pass_is_tried_again_and_no_fault_of_the_user(error: Exception)
 def test_what_cannot_pass_is_not_tried_again(error: Exception):
     assert not may_pass(error)
     told = translate_refusal(error, URL, ENDPOINT)
-    assert type(told) is StorageError and told.exit_code == 2
+    kind = DeniedError if code_of(error) in DENIED else StorageError
+    assert type(told) is kind and told.exit_code == 2
 
 
 @pytest.mark.parametrize("error", PASSING + FINAL, ids=str)
