@@ -12,7 +12,7 @@ from pathlib import Path
 
 from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn
 
-from rsdl.commands.data import open_bar
+from rsdl.commands.bars import open_bar
 from rsdl.commands.sweep.index import Index, Kept, digest_record
 from rsdl.commands.sweep.records import Runs, names_of, read_runs
 from rsdl.commands.sweep.scope import Choice, find_scope

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from rich.progress import Progress
 
-from rsdl.commands import data
+from rsdl.commands import bars, data
 from rsdl.commands.data import read_names
 from rsdl.core.errors import DataError
 
@@ -38,10 +38,10 @@ def test_a_file_that_is_no_text_is_refused_with_its_name(tmp_path: Path):
 
 
 def test_the_bar_is_told_of_the_last_sample_and_not_of_each(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(data, "BETWEEN_MOVES_S", 3600)
+    monkeypatch.setattr(bars, "BETWEEN_MOVES_S", 3600)
     seen = []
     with Progress(disable=True) as bar:
-        told = data.SampleProgress(bar, "packing")
+        told = bars.SampleProgress(bar, "packing")
         for done in range(1, 101):
             told(done, 100)
             seen.append(bar.tasks[0].completed)
