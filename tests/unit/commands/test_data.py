@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from rich.progress import Progress
 
-from rsdl.commands import bars, data
+from rsdl.commands import bars
 from rsdl.commands.data import read_names
 from rsdl.core.errors import DataError
 
