@@ -31,6 +31,14 @@ def data_pack_folder(
     out: Out,
     name: Annotated[str | None, typer.Option(help="Name; default: the folder's.")] = None,
     split: SplitShares = "0.8,0.1,0.1",
+    group_by: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REGEX",
+            help="Keep a scene in one split: what this finds in an image's path below its class "
+            'folder names the scene, such as "^(.+)_tile" or "^[^/]+".',
+        ),
+    ] = None,
     seed: Seed = 0,
     shard_mb: ShardMb = 64,
     decode: Annotated[
@@ -75,6 +83,7 @@ def data_pack_folder(
         options=options,
         decode=decode,
         rules=PictureRules(axes, nodata, alpha, data.read_names(bands, "--bands"), unscale),
+        group_by=group_by,
     )
     raise typer.Exit(code)
 

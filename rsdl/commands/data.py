@@ -70,11 +70,18 @@ def pack_folder(
     options: PackOptions,
     decode: Literal["all", "sample"] = "all",
     rules: PictureRules = PLAIN,
+    group_by: str | None = None,
 ) -> int:
     """Pack a class-per-folder tree."""
     check_local("SRC", src)
     source = FolderSource(
-        Path(src), fractions=fractions, seed=seed, name=name, decode=decode, rules=rules
+        Path(src),
+        fractions=fractions,
+        seed=seed,
+        name=name,
+        decode=decode,
+        rules=rules,
+        group_by=group_by,
     )
     return pack_source(source, out, options)
 

@@ -31,7 +31,7 @@ from rsdl.data.resize import Pixels
 from rsdl.data.sample import Sample, ShardPlan
 from rsdl.data.sources.encoded import read_image
 from rsdl.data.sources.listing import ImageFile, list_tree
-from rsdl.data.sources.splits import check_fractions, deal, draw_splits, order_splits
+from rsdl.data.sources.splits import assign_splits, check_fractions, deal, order_splits
 
 FRACTIONS = (0.8, 0.1, 0.1)
 RGB = ("red", "green", "blue")
@@ -69,9 +69,11 @@ class FolderSource:
             are exact. ``sample`` decodes at most 256 JPEGs of train, of each class its share; of
             the others only the two ends are looked at.
         rules: What the user says about the images that they do not say themselves.
+        group_by: See :func:`rsdl.data.sources.splits.assign_splits`.
 
     Raises:
-        ConfigError: If ``fractions`` are not three shares that add up to 1.
+        ConfigError: If ``fractions`` are not three shares that add up to 1, or ``group_by`` does
+            not find a scene in every path.
         DataError: If the tree is not such a layout or no image decodes.
     """
 
@@ -86,12 +88,12 @@ class FolderSource:
         provenance: dict[str, Any] | None = None,
         decode: Literal["all", "sample"] = "all",
         rules: PictureRules = PLAIN,
+        group_by: str | None = None,
     ) -> None:
         check_fractions(fractions)
         tree = list_tree(root)
         self._prefix = os.path.join(tree.root, "")
-        # Class by class, and within one as drawn.
-        files = tree.files if tree.has_splits else draw_splits(tree.files, fractions, seed)
+        files, rule = assign_splits(tree, fractions, seed, group_by)
         self._splits = order_splits(files, seed)
         self.dataset = name or root.resolve().name
         self.classes = tree.classes
@@ -110,9 +112,7 @@ class FolderSource:
             "source": self.dataset,
             "layout": "class folders",
             "listing_sha256": _digest(tree.files),
-            "split_rule": "split folders" if tree.has_splits else "stratified by class",
-            "seed": seed,
-            **({} if tree.has_splits else {"fractions": list(fractions)}),
+            **rule,
             **({"decoded": decode} if decode == "sample" else {}),
             **_describe_rules(rules),
             **(provenance or {}),

@@ -5,14 +5,17 @@ same tree agree on every sample without a word between them.
 """
 
 import math
-from collections import defaultdict
-from collections.abc import Iterable, Iterator
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
+from typing import Any
 
-from rsdl.core.errors import ConfigError
+from rsdl.core.errors import ConfigError, DataError
 from rsdl.data.random import text_keys
 from rsdl.data.sample import SPLITS
-from rsdl.data.sources.listing import ImageFile
+from rsdl.data.sources.grouped_split import GROUPED_RULE, split_groups
+from rsdl.data.sources.listing import ImageFile, Tree
 
 Fractions = tuple[float, float, float]
 
@@ -60,6 +63,91 @@ def draw_splits(files: Iterable[ImageFile], fractions: Fractions, seed: int) -> 
         names = ["test"] * test + ["val"] * val + ["train"] * (len(members) - val - test)
         drawn += (file._replace(split=name) for file, name in zip(members, names, strict=True))
     return drawn
+
+
+def assign_splits(
+    tree: Tree, fractions: Fractions, seed: int, group_by: str | None
+) -> tuple[Sequence[ImageFile], dict[str, Any]]:
+    """Return the images with a split for each, class by class, and the rule that gave it.
+
+    Args:
+        tree: The images.
+        fractions: Shares of train, val and test, used where the tree has no split folders.
+        seed: Seed of the draw.
+        group_by: A regular expression that finds the scene of an image in its path below the class
+            folder; all of a scene go to one split. ``None`` draws image by image.
+
+    Raises:
+        ConfigError: If ``group_by`` does not find a scene in every path, or too few.
+        DataError: If split folders hold images of one scene.
+    """
+    rule: dict[str, Any] = {"seed": seed}
+    if not tree.has_splits:
+        rule["fractions"] = list(fractions)
+    if group_by is not None:
+        rule["group_by"] = group_by
+        groups = _find_groups(tree, group_by)
+        if tree.has_splits:
+            _check_groups(tree.files, groups)
+        else:
+            files = _draw_grouped(tree.files, groups, fractions, seed)
+            return files, rule | {"split_rule": GROUPED_RULE}
+    if tree.has_splits:
+        return tree.files, rule | {"split_rule": "split folders"}
+    return draw_splits(tree.files, fractions, seed), rule | {"split_rule": "stratified by class"}
+
+
+def _find_groups(tree: Tree, pattern: str) -> list[str]:
+    """Return of each image what a regular expression finds in its path below the class folder.
+
+    The class is left out, since tiles of one scene may be of several classes.
+    """
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise ConfigError("--group-by", f'"{pattern}" is no regular expression: {error}') from error
+    groups = []
+    for file in tree.files:
+        path = file.path.split("/", 2 if tree.has_splits else 1)[-1]
+        found = compiled.search(path)
+        if found is None:
+            raise ConfigError(
+                "--group-by",
+                f'"{pattern}" is not found in "{path}" ({tree.root / file.path})',
+                "write one that finds the scene of every image below its class folder",
+            )
+        groups.append("/".join(part or "" for part in found.groups()) or found[0])
+    return groups
+
+
+def _check_groups(files: Sequence[ImageFile], groups: Sequence[str]) -> None:
+    """Refuse split folders that tear a group apart."""
+    first_of: dict[str, ImageFile] = {}
+    for file, group in zip(files, groups, strict=True):
+        if (first := first_of.setdefault(group, file)).split != file.split:
+            raise DataError(
+                file.path,
+                f'is of "{group}" (--group-by), as is {first.path} of another split',
+                "move one of them, or pack without folders of splits",
+            )
+
+
+def _draw_grouped(
+    files: Sequence[ImageFile], groups: Sequence[str], fractions: Fractions, seed: int
+) -> list[ImageFile]:
+    counts: dict[str, Counter[int]] = defaultdict(Counter)
+    for file, group in zip(files, groups, strict=True):
+        counts[group][file.label] += 1
+    shares = sum(fraction > 0 for fraction in fractions)
+    if len(counts) < shares:
+        raise ConfigError(
+            "--group-by",
+            f"finds {len(counts)} scene{'s' if len(counts) > 1 else ''} "
+            f"({', '.join(sorted(counts))}) for {shares} splits",
+            "write one that tells scenes apart, or name fewer splits with --split",
+        )
+    splits = split_groups(counts, fractions, seed)
+    return [file._replace(split=splits[group]) for file, group in zip(files, groups, strict=True)]
 
 
 def order_splits(files: Iterable[ImageFile], seed: int) -> dict[str, list[ImageFile]]:

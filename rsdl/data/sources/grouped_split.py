@@ -1,0 +1,100 @@
+"""Whole groups of samples dealt to splits, so that each class comes near its share in each.
+
+What belongs together (tiles of one scene, of one block of ground) goes to one split, so classes are
+split as evenly as groups allow. As in iterative stratification (Sechidis et al. 2011), a group goes
+to the split that lacks its classes most; as in scikit-learn's ``StratifiedGroupKFold``, the groups
+that are hardest to place come first. Two rules stand above: train gets a group of every class, and
+no split that is wanted stays empty.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rsdl.data.random import key_of
+from rsdl.data.sample import SPLITS
+
+GROUPED_RULE = "groups, stratified by class"
+
+
+def split_groups(
+    counts: Mapping[str, Mapping[int, int]], fractions: Sequence[float], seed: int
+) -> dict[str, str]:
+    """Return the split of each group, by its name.
+
+    Args:
+        counts: Samples of each class in each group, by name and class index.
+        fractions: Share of each of ``SPLITS``.
+        seed: Seed of the split.
+    """
+    names = sorted(counts)
+    table = np.zeros((len(names), 1 + max(max(group) for group in counts.values())), np.int64)
+    for row, name in enumerate(names):
+        for label, count in counts[name].items():
+            table[row, label] = count
+    keys = [key_of("groups", seed, name) for name in names]
+    splits = deal_groups(table, keys, fractions)
+    return {name: SPLITS[split] for name, split in zip(names, splits.tolist(), strict=True)}
+
+
+def deal_groups(
+    counts: NDArray[np.integer], keys: Sequence[int], fractions: Sequence[float]
+) -> NDArray[np.int8]:
+    """Deal groups to splits, as a function of their counts and keys, whatever their order.
+
+    Args:
+        counts: Samples of each class in each group, ``[G, C]``.
+        keys: Random numbers that name the groups, ``[G]``: they order groups of about one size.
+        fractions: Share of each of ``SPLITS``; with a share there are no more than groups.
+
+    Returns:
+        Number of the split in ``SPLITS`` of each group, ``[G]``.
+    """
+    wanted = [split for split in range(len(SPLITS)) if fractions[split] > 0]
+    assert len(counts) >= len(wanted), "more splits than groups"
+    # Of shares, rare classes count like common ones; exact sums are the same on every machine.
+    shares = (counts / np.maximum(counts.sum(axis=0), 1)).tolist()
+    sizes = [math.frexp(math.fsum(group))[1] for group in shares]  # powers of two
+    order = sorted(range(len(counts)), key=lambda group: (-sizes[group], keys[group]))
+    lacks = [[fractions[split]] * counts.shape[1] for split in range(len(SPLITS))]
+    splits = np.full(len(counts), -1, np.int8)
+
+    def give(group: int, split: int) -> None:
+        splits[group] = split
+        lacks[split] = [lack - got for lack, got in zip(lacks[split], shares[group], strict=True)]
+
+    def need(group: int, split: int) -> float:
+        return math.fsum(a * b for a, b in zip(lacks[split], shares[group], strict=True))
+
+    if 0 in wanted:
+        for group in _cover(counts > 0, order)[: len(counts) - len(wanted) + 1]:
+            give(group, 0)
+    rest = [group for group in order if splits[group] < 0]
+    empty = [split for split in wanted if split or not (splits == 0).any()]
+    for left, group in zip(range(len(rest), 0, -1), rest, strict=True):
+        open_to = empty if left <= len(empty) else wanted
+        best = max(open_to, key=lambda split: (need(group, split), -split))
+        give(group, best)
+        if best in empty:
+            empty.remove(best)
+    return splits
+
+
+def _cover(holds: NDArray[np.bool_], order: Sequence[int]) -> list[int]:
+    """Return few groups that together hold every class, those of the rarest classes first.
+
+    Args:
+        holds: Whether a group holds a class, ``[G, C]``.
+        order: Groups, those to be preferred first.
+    """
+    chosen: list[int] = []
+    missing = set(np.flatnonzero(holds.any(axis=0)).tolist())
+    classes = [set(np.flatnonzero(row).tolist()) for row in holds]
+    for label in np.argsort(holds.sum(axis=0), kind="stable").tolist():
+        if label in missing:
+            able = [group for group in order if label in classes[group]]
+            chosen.append(max(able, key=lambda group: len(classes[group] & missing)))
+            missing -= classes[chosen[-1]]
+    return chosen
