@@ -176,10 +176,9 @@ class DecodedFile:
             return False
         if os.pwrite(self._fd, pixels.data, offset) < pixels.nbytes:
             return False
-        height, width = pixels.shape[:2]
         self._offsets[sample] = offset
-        self._heights[sample], self._widths[sample] = height, width
-        self._checksums[sample] = zlib.crc32(pixels.data, _seed(sample, height, width))
+        self._heights[sample], self._widths[sample] = pixels.shape[:2]
+        self._checksums[sample] = self._checksum(sample, pixels)
         return True
 
     def publish(self, here: list[int], absent: list[int]) -> None:
@@ -218,6 +217,9 @@ class DecodedFile:
 
     def __del__(self) -> None:
         self.close()
+
+    def _checksum(self, sample: int, pixels: Pixels) -> int:
+        return zlib.crc32(pixels.data, _seed(sample, *pixels.shape[:2]))
 
     def _check(self, sample: int) -> bool:
         """Check a sample, and return whether it may be read."""
