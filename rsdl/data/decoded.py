@@ -11,6 +11,11 @@ not there at all, since the kernel keeps what was written. A machine that crashe
 it, so a file counts only under the boot that it was filled under, until nothing is left to be
 written and it has been synced and sealed.
 
+Each sample has a CRC-32 of its number, size and pixels. It is checked when a process first reads
+the sample, and the process remembers what was right. A check at each read would cost nearly as much
+as all else that is done for a kept image, so damage that comes later is for the next process to
+find. A sample that does not match counts as unknown: it is decoded and written again.
+
 Images of about one size have slots, found by multiplication. Otherwise room is reserved image by
 image under a record lock that ends with its holder.
 """
@@ -21,6 +26,7 @@ import mmap
 import os
 import struct
 import threading
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,6 +36,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rsdl.data.decoded_layout import HEADER, PAGE, check_header
 from rsdl.data.resize import Pixels
 from rsdl.storage.locks import Pin
 
@@ -37,74 +44,11 @@ logger = logging.getLogger(__name__)
 
 Int64s = NDArray[np.int64]
 
-FORMAT = 2
-MAGIC = b"rsdl-px\n"
-BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-HEADER = np.dtype(
-    [
-        ("magic", "S8"),
-        ("format", "<u4"),
-        ("sealed", "<u4"),
-        ("boot", "S40"),
-        ("samples", "<i8"),
-        ("slot", "<i8"),
-        ("size", "<i8"),
-        ("used", "<i8"),
-    ]
-)
-PAGE = 4096
-
 # What the table knows of a sample: nothing yet; its pixels are here; they never will be.
 UNKNOWN, HERE, ABSENT = 0, 1, 2
 
-
-class StaleError(Exception):
-    """A file that cannot be trusted, and why."""
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """How a file is divided.
-
-    Attributes:
-        samples: Samples of the split.
-        slot: Bytes that every sample has to itself; ``None`` reserves room image by image.
-        pixel_bytes: Bytes for all pixels.
-    """
-
-    samples: int
-    slot: int | None
-    pixel_bytes: int
-
-    @property
-    def start(self) -> int:
-        """First byte of the pixels: behind the header and the table."""
-        return PAGE + -(-17 * self.samples // PAGE) * PAGE
-
-    @property
-    def size(self) -> int:
-        """Bytes of the whole file."""
-        return self.start + self.pixel_bytes
-
-
-def write_header(fd: int, layout: Layout) -> None:
-    """Begin an empty file that has its full size."""
-    header = np.zeros((), HEADER)
-    header["magic"], header["format"], header["boot"] = MAGIC, FORMAT, boot_id()
-    header["samples"], header["slot"] = layout.samples, layout.slot or 0
-    header["size"], header["used"] = layout.size, layout.start
-    os.pwrite(fd, header.tobytes().ljust(PAGE, b"\0"), 0)
-    # The table lies in pages that have been written: its map can then never miss a block.
-    for first in range(PAGE, layout.start, 1 << 20):
-        os.pwrite(fd, bytes(min(1 << 20, layout.start - first)), first)
-
-
-def boot_id() -> bytes:
-    """Return what names this run of the machine's kernel; empty where it has no name."""
-    try:
-        return BOOT_ID.read_bytes().strip()
-    except OSError:
-        return b""
+# Bytes to check at a time; most images are smaller.
+CHUNK = 1 << 22
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +56,7 @@ class Found:
     """What the file knows of some samples.
 
     Attributes:
-        here: Which have their pixels here, ``[N]``.
+        here: Which have their pixels here, unharmed, ``[N]``.
         offsets: First byte of each, ``[N]``.
         heights: Height of each in pixels, ``[N]``.
         widths: Width of each in pixels, ``[N]``.
@@ -142,10 +86,11 @@ class DecodedFile:
         self._pin = pin
         self._bands, self._dtype = bands, dtype
         self._lock = threading.Lock()
+        self._num_damaged = 0
         self._fd: int | None = None
         try:
             self._fd = os.open(pin.path, os.O_RDWR | os.O_CLOEXEC)
-            self._slot, self._start, self._size = _check(self._fd, samples)
+            self._slot, self._start, self._size = check_header(self._fd, samples)
             self._table = mmap.mmap(self._fd, self._start)
             self._map = mmap.mmap(self._fd, self._size, prot=mmap.PROT_READ)
         except BaseException:
@@ -155,17 +100,26 @@ class DecodedFile:
         self._offsets = np.frombuffer(self._table, "<i8", samples, PAGE)
         self._heights = np.frombuffer(self._table, "<u4", samples, PAGE + 8 * samples)
         self._widths = np.frombuffer(self._table, "<u4", samples, PAGE + 12 * samples)
-        self._flags = np.frombuffer(self._table, "u1", samples, PAGE + 16 * samples)
+        self._checksums = np.frombuffer(self._table, "<u4", samples, PAGE + 16 * samples)
+        self._flags = np.frombuffer(self._table, "u1", samples, PAGE + 20 * samples)
+        # What this process has checked; memory is taken as it is filled.
+        numbers = (np.zeros(samples, np.int64) for _ in range(3))
+        self._checked = Found(np.zeros(samples, np.bool_), *numbers)
+
+    @property
+    def path(self) -> Path:
+        """Where the file lies."""
+        return self._pin.path
 
     @property
     def is_complete(self) -> bool:
         """Whether every sample has been tried: nobody will write any more."""
-        return bool(self._header["sealed"][0] or self._flags.all())
+        return bool(self._header["sealed"][0] == 1 or self._flags.all())
 
     @property
     def wants_seal(self) -> bool:
         """Whether the file is complete and would still not outlive a crash of the machine."""
-        return not self._header["sealed"][0] and self.is_complete
+        return self._header["sealed"][0] != 1 and self.is_complete
 
     @property
     def num_here(self) -> int:
@@ -173,14 +127,22 @@ class DecodedFile:
         return int(np.count_nonzero(self._flags == HERE))
 
     def find(self, samples: Int64s) -> Found:
-        """Return what is known of samples."""
+        """Return what is known of samples; those that are damaged are not here."""
+        checked = self._checked
         here = self._flags[samples] == HERE  # before the rest, which was written before it
+        # One that was written again elsewhere in the file is new to us.
+        known = checked.here[samples] & (checked.offsets[samples] == self._offsets[samples])
+        for place in np.flatnonzero(here & ~known).tolist():
+            here[place] = self._check(int(samples[place]))
         return Found(
-            here,
-            self._offsets[samples],
-            self._heights[samples].astype(np.int64),
-            self._widths[samples].astype(np.int64),
+            here, checked.offsets[samples], checked.heights[samples], checked.widths[samples]
         )
+
+    def take_num_damaged(self) -> int:
+        """Return how many samples were found damaged since this was last asked."""
+        with self._lock:
+            count, self._num_damaged = self._num_damaged, 0
+        return count
 
     def view(self, offset: int, width: int, box: tuple[int, int, int, int]) -> Pixels:
         """Return a box of an image without copying it.
@@ -216,6 +178,7 @@ class DecodedFile:
             return False
         self._offsets[sample] = offset
         self._heights[sample], self._widths[sample] = pixels.shape[:2]
+        self._checksums[sample] = self._checksum(sample, pixels)
         return True
 
     def publish(self, here: list[int], absent: list[int]) -> None:
@@ -255,33 +218,59 @@ class DecodedFile:
     def __del__(self) -> None:
         self.close()
 
+    def _checksum(self, sample: int, pixels: Pixels) -> int:
+        return zlib.crc32(pixels.data, _seed(sample, *pixels.shape[:2]))
+
+    def _check(self, sample: int) -> bool:
+        """Check a sample, and return whether it may be read."""
+        offset, height, width = (
+            int(column[sample]) for column in (self._offsets, self._heights, self._widths)
+        )
+        if not self._matches(sample, offset, height, width):
+            # Before it is written again: a process that is killed meanwhile leaves it unknown.
+            self._flags[sample] = UNKNOWN
+            with self._lock:
+                self._num_damaged += 1
+            return False
+        known = self._checked
+        known.offsets[sample], known.heights[sample], known.widths[sample] = offset, height, width
+        known.here[sample] = True  # after the rest, for other threads
+        return True
+
+    def _matches(self, sample: int, offset: int, height: int, width: int) -> bool:
+        """Return whether a sample's size and pixels are those of its checksum."""
+        assert self._fd is not None, "find after close"
+        end = offset + height * width * self._bands * self._dtype.itemsize
+        if offset < self._start or end > self._size:
+            return False
+        checksum = _seed(sample, height, width)
+        for first in range(offset, end, CHUNK):
+            try:
+                # Where the map would end the process, as on a bad block, this is an error. It is
+                # faster, too. Neither call holds the interpreter's lock.
+                part = os.pread(self._fd, min(CHUNK, end - first), first)
+            except OSError:
+                return False
+            checksum = zlib.crc32(part, checksum)
+        return checksum == int(self._checksums[sample])
+
     def _reserve(self, sample: int, num_bytes: int) -> int | None:
         if self._slot:
             return self._start + sample * self._slot if num_bytes <= self._slot else None
         assert self._fd is not None, "reserve after close"
-        used = self._header["used"]
+        used = self._header["used"][0]
         with self._lock, _record_lock(self._fd):
-            offset = int(used[0])
+            offset = -(-int(used.max()) // 64) * 64
             if offset + num_bytes > self._size:
                 return None
-            used[0] = offset + -(-num_bytes // 64) * 64
+            for copy in (0, 1):
+                used[copy] = offset + num_bytes
         return offset
 
 
-def _check(fd: int, samples: int) -> tuple[int, int, int]:
-    """Return bytes of a slot (0: none), first byte of the pixels and bytes of the file."""
-    raw = os.pread(fd, HEADER.itemsize, 0)
-    if len(raw) < HEADER.itemsize:
-        raise StaleError("is cut off")
-    header = np.frombuffer(raw, HEADER)[0]
-    if header["magic"] != MAGIC or header["format"] != FORMAT:
-        raise StaleError("is not a file of pixels")
-    start, size = Layout(samples, None, 0).start, int(header["size"])
-    if header["samples"] != samples or os.fstat(fd).st_size != size or size < start:
-        raise StaleError("has another size")
-    if not header["sealed"] and header["boot"] != boot_id():
-        raise StaleError("was being filled when the machine stopped")
-    return int(header["slot"]), start, size
+def _seed(sample: int, height: int, width: int) -> int:
+    """Return what the checksum of a sample's pixels begins with."""
+    return zlib.crc32(struct.pack("<qII", sample, height, width))
 
 
 @contextmanager

@@ -124,6 +124,8 @@ class BatchLoader:
                 tasks.put(None)
             for thread in threads:
                 thread.join()
+            if self._data.tier is not None:
+                self._data.tier.tell_damage()
 
     def _open_slot(self, planned: PlannedBatch) -> Slot:
         numbers = uniforms(self._crop_key, planned.draws, self._rule.crop.num_uniforms)

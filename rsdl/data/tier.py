@@ -27,7 +27,8 @@ from pydantic import ByteSize
 from rsdl.core.errors import CorruptSampleError, RsdlError
 from rsdl.core.machine import usable_memory
 from rsdl.data.decode import DecodeRule, image_size
-from rsdl.data.decoded import FORMAT, DecodedFile, Layout, StaleError, write_header
+from rsdl.data.decoded import DecodedFile
+from rsdl.data.decoded_layout import FORMAT, Layout, StaleError, write_header
 from rsdl.data.index import Index
 from rsdl.data.sample import EXTENSIONS
 from rsdl.storage.cache import SPARE_SHARE, CacheConfig, NodeCache, open_cache
@@ -130,6 +131,16 @@ class DecodedTier:
                 return
             self._sealed = True
         threading.Thread(target=file.seal, name="seal", daemon=True).start()
+
+    def tell_damage(self) -> None:
+        """Say in one line how many samples were damaged since this was last called, if any."""
+        file = self._file
+        if file is not None and (count := file.take_num_damaged()):
+            logger.warning(
+                "%s: %s: damaged pixels of %d of %d samples were decoded again: check the disk, "
+                "or move data.cache.folder to another",
+                FIELD, file.path, count, len(self._index),
+            )  # fmt: skip
 
     def _open(self) -> DecodedFile | None:
         try:

@@ -1,7 +1,11 @@
 """Small data sets of any imagery, packed for real."""
 
 import io
-from collections.abc import Callable, Sequence
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,3 +67,41 @@ def open_arrays(tmp_path: Path) -> Callable[..., SplitData]:
         return DataSet(DataConfig(url=url)).split(split, "data.train_split")
 
     return open_arrays
+
+
+@pytest.fixture
+def pack_sizes(array_source: Any, tmp_path: Path) -> Callable[..., str]:  # noqa: ANN401
+    """Return a function that packs noise of given sizes and gives its URL."""
+
+    def pack_sizes(
+        sizes: list[tuple[int, int]], *, bands: int = 3, dtype: str = "uint8", seed: int = 0
+    ) -> str:
+        random = np.random.default_rng(seed)
+        images = [(random.random((*size, bands)) * 250).astype(dtype) for size in sizes]
+        url = str(tmp_path / f"packed-{len(list(tmp_path.iterdir()))}")
+        source = array_source(images, per_shard=4, split="train")
+        pack(source, connect(url), PackOptions(num_workers=1))
+        return url
+
+    return pack_sizes
+
+
+@pytest.fixture(scope="module")
+def filler() -> Iterator[Callable[..., int]]:
+    """Return what has a process read a split; it gives the process's exit code."""
+    server = subprocess.Popen(
+        [sys.executable, str(Path(__file__).with_name("filler_process.py"))],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+
+    def fill(data: dict[str, Any], order: list[int], die: int | None = None) -> int:
+        assert server.stdin and server.stdout
+        server.stdin.write(json.dumps({"data": data, "order": order, "die": die}) + "\n")
+        server.stdin.flush()
+        return int(json.loads(server.stdout.readline()))
+
+    yield fill
+    server.communicate(timeout=60)

@@ -1,95 +1,34 @@
 """The decoded tier: the same samples as without it, whatever happens to who fills it."""
 
-import importlib.util
-import json
 import logging
-import os
-import subprocess
-import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rsdl.core.batch import Batch, Tally
+from rsdl.core.batch import Tally
 from rsdl.core.errors import CorruptSampleError
-from rsdl.data import decoded
-from rsdl.data.crop import CropRule
-from rsdl.data.dataset import DataConfig, DataSet, SplitData
+from rsdl.data import decoded_layout
+from rsdl.data.dataset import DataConfig, DataSet
 from rsdl.data.decode import DecodeRule
-from rsdl.data.decoded import DecodedFile
-from rsdl.data.loader import BatchLoader, LoadRule
-from rsdl.data.order import GlobalOrder, OrderRule
-from rsdl.data.pack import PackOptions, pack
-from rsdl.data.plan import SamplingPlan, Share
 from rsdl.data.tier import lay_out, tier_name
 from rsdl.storage.cache import CacheConfig, NodeCache
-from rsdl.storage.connect import connect
-
-FILLER = Path(__file__).with_name("filler_process.py")
-_spec = importlib.util.spec_from_file_location("filler_process", FILLER)
-assert _spec is not None and _spec.loader is not None
-filler_process = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(filler_process)
-
-CROP = CropRule(random=True, scale=(0.3, 1.0))
-UNLIKE = [(5, 9), (30, 20), (16, 16), (40, 8), (25, 25), (9, 33), (12, 50)]
-ALIKE = [(20, 24)] * 7
-
-
-def open_split(url: str, tier: Any = "auto", **config: Any) -> SplitData:  # noqa: ANN401
-    return DataSet(DataConfig(url=url, decoded_cache=tier, **config)).split("train", "")
-
-
-def read(data: SplitData, epoch: int = 0, **rule: Any) -> list[Batch]:  # noqa: ANN401
-    order = GlobalOrder(data.index.shard_samples, OrderRule(seed=3, epoch=epoch, window=2))
-    plan = SamplingPlan(order, global_batch=4, tail="pad")
-    given: dict[str, Any] = {"image_size": 16, "crop": CROP} | rule
-    return list(BatchLoader(data, plan, Share(), LoadRule(**given)))
-
-
-def encoded_bytes(batches: list[Batch]) -> int:
-    return sum((batch.tally for batch in batches), Tally()).encoded_bytes
-
-
-def assert_same(found: list[Batch], expected: list[Batch]) -> None:
-    assert len(found) == len(expected)
-    for one, other in zip(found, expected, strict=True):
-        for name in ("images", "targets", "valid", "samples", "uniforms"):
-            assert torch.equal(getattr(one, name), getattr(other, name)), name
-        for name in ("planned", "delivered", "skipped", "padded", "decoded_bytes", "fingerprint"):
-            assert getattr(one.tally, name) == getattr(other.tally, name), name
-
-
-@pytest.fixture
-def pack_sizes(array_source: Any, tmp_path: Path) -> Callable[..., str]:  # noqa: ANN401
-    """Return a function that packs noise of given sizes and gives its URL."""
-
-    def pack_sizes(
-        sizes: list[tuple[int, int]], *, bands: int = 3, dtype: str = "uint8", seed: int = 0
-    ) -> str:
-        random = np.random.default_rng(seed)
-        images = [(random.random((*size, bands)) * 250).astype(dtype) for size in sizes]
-        url = str(tmp_path / f"packed-{len(list(tmp_path.iterdir()))}")
-        source = array_source(images, per_shard=4, split="train")
-        pack(source, connect(url), PackOptions(num_workers=1))
-        return url
-
-    return pack_sizes
-
-
-def file_of(data: SplitData) -> DecodedFile:
-    assert data.tier is not None
-    file = data.tier.file()
-    assert file is not None
-    return file
+from tests.unit.data import filler_process
+from tests.unit.data.kept import (
+    ALIKE,
+    UNLIKE,
+    assert_same,
+    encoded_bytes,
+    file_of,
+    open_split,
+    read,
+)
 
 
 @settings(
@@ -155,27 +94,6 @@ def test_two_openings_of_a_file_fill_it_at_once(
         assert_same(read(split, 1), plain)
 
 
-@pytest.fixture(scope="module")
-def filler() -> Iterator[Callable[..., int]]:
-    """Return what has a process read a split; it gives the process's exit code."""
-    server = subprocess.Popen(
-        [sys.executable, str(FILLER)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-    )
-
-    def fill(data: dict[str, Any], order: list[int], die: int | None = None) -> int:
-        assert server.stdin and server.stdout
-        server.stdin.write(json.dumps({"data": data, "order": order, "die": die}) + "\n")
-        server.stdin.flush()
-        return int(json.loads(server.stdout.readline()))
-
-    yield fill
-    server.communicate(timeout=60)
-
-
 @pytest.mark.parametrize("sizes", [ALIKE * 2, UNLIKE * 2], ids=["slots", "reserved"])
 def test_every_sample_is_right_after_kills_in_the_midst_of_any_write(
     sizes: list[tuple[int, int]],
@@ -231,7 +149,7 @@ def test_a_file_that_was_being_filled_when_the_machine_stopped_is_thrown_away(
     filler_process.read_rows(data, [0, 1, 2])
     assert file_of(data).num_here == 3
     file_of(data).close()
-    monkeypatch.setattr(decoded, "BOOT_ID", tmp_path / "boot")
+    monkeypatch.setattr(decoded_layout, "BOOT_ID", tmp_path / "boot")
     (tmp_path / "boot").write_text("another\n")
 
     after = open_split(url)
@@ -250,7 +168,7 @@ def test_a_whole_file_outlives_the_machine(
         if thread.name == "seal":
             thread.join()
     file_of(data).close()
-    monkeypatch.setattr(decoded, "BOOT_ID", tmp_path / "boot")
+    monkeypatch.setattr(decoded_layout, "BOOT_ID", tmp_path / "boot")
     (tmp_path / "boot").write_text("another\n")
 
     assert encoded_bytes(read(open_split(url), 1)) == 0
@@ -265,7 +183,7 @@ def test_a_stale_file_that_another_holds_is_left_alone(
     url = pack_sizes(ALIKE)
     other = open_split(url)
     filler_process.read_rows(other, [0, 1, 2])
-    monkeypatch.setattr(decoded, "BOOT_ID", tmp_path / "boot")
+    monkeypatch.setattr(decoded_layout, "BOOT_ID", tmp_path / "boot")
     (tmp_path / "boot").write_text("another\n")
 
     after = open_split(url)
@@ -450,4 +368,4 @@ def test_a_layout_has_room_for_what_was_looked_at(heights: list[int], samples: i
     if layout.slot is not None:
         assert layout.slot >= max(heights) * 100 * pixel
         assert layout.pixel_bytes <= (1.1 * mean + 64) * samples
-    assert layout.start >= 4096 + 17 * samples and layout.start % 4096 == 0
+    assert layout.start >= 4096 + 21 * samples and layout.start % 4096 == 0

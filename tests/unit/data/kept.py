@@ -1,0 +1,48 @@
+"""Splits of noise whose pixels are kept, and what was read of them."""
+
+from typing import Any
+
+import torch
+
+from rsdl.core.batch import Batch, Tally
+from rsdl.data.crop import CropRule
+from rsdl.data.dataset import DataConfig, DataSet, SplitData
+from rsdl.data.decoded import DecodedFile
+from rsdl.data.loader import BatchLoader, LoadRule
+from rsdl.data.order import GlobalOrder, OrderRule
+from rsdl.data.plan import SamplingPlan, Share
+
+CROP = CropRule(random=True, scale=(0.3, 1.0))
+UNLIKE = [(5, 9), (30, 20), (16, 16), (40, 8), (25, 25), (9, 33), (12, 50)]
+ALIKE = [(20, 24)] * 7
+
+
+def open_split(url: str, tier: Any = "auto", **config: Any) -> SplitData:  # noqa: ANN401
+    return DataSet(DataConfig(url=url, decoded_cache=tier, **config)).split("train", "")
+
+
+def read(data: SplitData, epoch: int = 0, **rule: Any) -> list[Batch]:  # noqa: ANN401
+    order = GlobalOrder(data.index.shard_samples, OrderRule(seed=3, epoch=epoch, window=2))
+    plan = SamplingPlan(order, global_batch=4, tail="pad")
+    given: dict[str, Any] = {"image_size": 16, "crop": CROP} | rule
+    return list(BatchLoader(data, plan, Share(), LoadRule(**given)))
+
+
+def encoded_bytes(batches: list[Batch]) -> int:
+    return sum((batch.tally for batch in batches), Tally()).encoded_bytes
+
+
+def assert_same(found: list[Batch], expected: list[Batch]) -> None:
+    assert len(found) == len(expected)
+    for one, other in zip(found, expected, strict=True):
+        for name in ("images", "targets", "valid", "samples", "uniforms"):
+            assert torch.equal(getattr(one, name), getattr(other, name)), name
+        for name in ("planned", "delivered", "skipped", "padded", "decoded_bytes", "fingerprint"):
+            assert getattr(one.tally, name) == getattr(other.tally, name), name
+
+
+def file_of(data: SplitData) -> DecodedFile:
+    assert data.tier is not None
+    file = data.tier.file()
+    assert file is not None
+    return file
