@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from rsdl.core.errors import ConfigError
 from rsdl.data.encode import encode_npy, encode_tif
 from rsdl.data.sample import SPLITS, Sample, ShardPlan
+from rsdl.data.sources.grouped_split import GROUPED_RULE
 from rsdl.data.sources.tiling.files import find_rasters, relative_names
 from rsdl.data.sources.tiling.ground import bounds_of, shift
 from rsdl.data.sources.tiling.ground_truth import open_labels
@@ -168,6 +169,7 @@ class GeotiffSource:
         self._stamp = " ".join(str(scene.path.stat().st_mtime_ns) for scene in self.scenes)
         self.provenance: dict[str, Any] = {
             "source": "geotiff",
+            "split_rule": GROUPED_RULE,
             "scenes": [
                 {"name": s.name, "height": s.height, "width": s.width, **fingerprint(s.path)}
                 for s in self.scenes
@@ -196,7 +198,13 @@ class GeotiffSource:
         rule = SplitRule(
             options.split_by, options.fractions, options.seed, options.block, options.gap
         )
-        for number, splits, corners in split_tiles(self.scenes, self._corners, options.tile, rule):
+        # What lies at the centre of a tile is its class, as far as splitting is concerned.
+        classes = [
+            self._labels.sample(number, corners + options.tile // 2)
+            for number, corners in enumerate(self._corners)
+        ]
+        parted = split_tiles(self.scenes, self._corners, classes, options.tile, rule)
+        for number, splits, corners in parted:
             scene = np.full((len(corners), 1), number, np.int32)
             rows = np.concatenate([scene, corners], axis=1)
             for split, part in enumerate(parts):

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from rsdl.core.errors import ConfigError
 from rsdl.data.random import key_of, uniforms
-from rsdl.data.sample import SPLITS
+from rsdl.data.sources.grouped_split import deal_groups
 
 Floats = NDArray[np.float64]
 Splits = NDArray[np.int8]
@@ -31,64 +31,6 @@ def group_boxes(boxes: Floats) -> NDArray[np.int64]:
         touched = np.unique(groups[near])
         groups[np.isin(groups, touched)] = touched[0]
     return np.unique(groups, return_inverse=True)[1]
-
-
-def deal(order: Iterable[int], weights: Sequence[int], fractions: Sequence[float]) -> Splits:
-    """Deal units to splits so that the weights come close to the fractions.
-
-    Each unit goes to the split that is furthest behind; no split with a fraction stays empty.
-
-    Args:
-        order: Units in the order in which they are dealt.
-        weights: Weight of each unit, ``[N]``.
-        fractions: Share of each of ``SPLITS``.
-
-    Returns:
-        Number of the split in ``SPLITS`` for each unit, ``[N]``.
-    """
-    splits = np.zeros(len(weights), np.int8)
-    wanted = [split for split in range(len(SPLITS)) if fractions[split] > 0]
-    empty = set(wanted)
-    got = [0.0] * len(SPLITS)
-    total, left = 0.0, len(weights)
-    for unit in order:
-        total += weights[unit]
-        open_to = sorted(empty) if left <= len(empty) else wanted
-        behind = [(fractions[split] * total - got[split], -split) for split in open_to]
-        split = -max(behind)[1]
-        splits[unit] = split
-        got[split] += weights[unit]
-        empty.discard(split)
-        left -= 1
-    return splits
-
-
-def deal_groups(
-    groups: NDArray[np.integer],
-    names: Sequence[str],
-    weights: Sequence[int],
-    fractions: Sequence[float],
-    seed: int,
-) -> Splits:
-    """Deal groups of scenes to splits, in an order that is a function of the seed and the names.
-
-    Args:
-        groups: Group of each scene, from 0, ``[N]``.
-        names: Name of each scene.
-        weights: Tiles of each scene.
-        fractions: Share of each of ``SPLITS``.
-        seed: Seed of the split.
-
-    Returns:
-        Split of each scene, ``[N]``.
-    """
-    members: list[list[int]] = [[] for _ in range(int(groups.max()) + 1)]
-    for scene, group in enumerate(groups.tolist()):
-        members[group].append(scene)
-    keys = [key_of("scenes", seed, *sorted(names[i] for i in group)) for group in members]
-    order = sorted(range(len(members)), key=lambda group: keys[group])
-    sums = [sum(weights[i] for i in group) for group in members]
-    return np.asarray(deal(order, sums, fractions)[groups])
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +84,7 @@ class Blocks:
 
 
 def deal_blocks(
-    boxes: Iterable[Floats],
+    tiles: Iterable[tuple[Floats, NDArray[np.integer]]],
     *,
     tile_size: tuple[float, float],
     block: int,
@@ -150,10 +92,11 @@ def deal_blocks(
     fractions: Sequence[float],
     seed: int,
 ) -> Blocks:
-    """Deal blocks of ground to splits, in an order that is a function of the seed and their place.
+    """Deal blocks of ground to splits, as a function of the seed, their place and their classes.
 
     Args:
-        boxes: Tiles on the ground, one array ``[N, 4]`` for each scene.
+        tiles: For each scene its tiles on the ground ``[N, 4]`` and the class of each ``[N]``,
+            from 0.
         tile_size: Width and height of the largest tile on the ground.
         block: Side of a block in tiles.
         gap: Tiles between splits, at least 1.
@@ -163,12 +106,13 @@ def deal_blocks(
     Raises:
         ConfigError: If there are fewer blocks than splits.
     """
-    keys, counts = np.empty(0, np.int64), np.empty(0, np.int64)
-    for scene in boxes:
-        cells = _cells(_centres(scene), np.array(tile_size) * block)
-        new_keys, new_counts = np.unique(_keys(cells), return_counts=True)
-        keys, where = np.unique(np.concatenate([keys, new_keys]), return_inverse=True)
-        counts = np.bincount(where, np.concatenate([counts, new_counts]), len(keys)).astype(int)
+    keys, counts = np.empty(0, np.int64), np.zeros((0, 1), np.int64)
+    for boxes, classes in tiles:
+        cells = _keys(_cells(_centres(boxes), np.array(tile_size) * block))
+        known, (keys, where) = counts, np.unique(np.concatenate([keys, cells]), return_inverse=True)
+        counts = np.zeros((len(keys), max(known.shape[1], 1 + classes.max(initial=0))), np.int64)
+        counts[where[: len(known)], : known.shape[1]] = known
+        np.add.at(counts, (where[len(known) :], classes), 1)
     wanted = sum(fraction > 0 for fraction in fractions)
     if len(keys) < wanted:
         raise ConfigError(
@@ -177,9 +121,8 @@ def deal_blocks(
             f"{wanted} splits are wanted",
             "use a smaller block or tile, or set the fractions of val or test to 0",
         )
-    order = np.argsort(uniforms(key_of("blocks", seed), keys, 1)[:, 0], kind="stable")
-    splits = deal(order.tolist(), counts.tolist(), fractions)
-    return Blocks(tile_size, block, gap, keys, splits)
+    draws = uniforms(key_of("blocks", seed), keys, 1)[:, 0].tolist()
+    return Blocks(tile_size, block, gap, keys, deal_groups(counts, draws, fractions))
 
 
 def _centres(boxes: Floats) -> Floats:

@@ -10,7 +10,7 @@ unless it is named. Floating-point rasters must hold whole numbers; NaN is no la
 
 import logging
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +111,14 @@ class RasterLabels:
             if painted.all():
                 break
         return painted
+
+    def sample(self, scene: int, pixels: NDArray[np.integer]) -> Painted:
+        """Return class index + 1 of pixels (row, column) ``[N, 2]``, 0 where none is known."""
+        found = np.zeros(len(pixels), np.int32)
+        for place, (row, col) in enumerate(pixels.tolist()):
+            with suppress(CorruptSampleError):
+                found[place] = self.paint(scene, row, col, 1)[0, 0]
+        return found
 
     def _read(self, scene: int, number: int, window: Window) -> Painted:
         file = self.files[number]

@@ -65,6 +65,13 @@ class Labels(Protocol):
         """
         ...
 
+    def sample(self, scene: int, pixels: NDArray[np.integer]) -> Painted:
+        """Return class index + 1 of pixels (row, column) ``[N, 2]``, 0 where none is known.
+
+        Splits are drawn by it before a tile is read; what cannot be read is for that to say.
+        """
+        ...
+
 
 def majority(
     painted: Painted | int, valid: NDArray[np.bool_] | None, num_classes: int, min_cover: float
@@ -187,6 +194,15 @@ class PolygonLabels:
                 edges, out_shape=(tile, tile), fill=ground, transform=place, dtype=np.int32
             )
         return painted
+
+    def sample(self, scene: int, pixels: NDArray[np.integer]) -> Painted:
+        """Return class index + 1 of pixels (row, column) ``[N, 2]``; 0 has no label."""
+        cover = self._covers[scene]
+        centres = apply(self._scenes[scene].transform, pixels[:, ::-1].astype(np.float64) + 0.5)
+        points, shapes = cover.tree.query(shapely.points(centres), predicate="intersects")
+        topmost = np.full(len(pixels), -1)
+        np.maximum.at(topmost, points, shapes)
+        return np.where(topmost < 0, 0, np.append(cover.codes, 0)[topmost]).astype(np.int32)
 
     def _uncover(
         self, cover: _Cover, place: rasterio.Affine, tile: int

@@ -1,7 +1,7 @@
 """No neighbour leaks from one split into another."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from rsdl.core.errors import ConfigError, DataError
 from rsdl.data.gate import BandTable
-from rsdl.data.sources.tiling.blocks import deal, deal_blocks, group_boxes
+from rsdl.data.sources.tiling import spatial
+from rsdl.data.sources.tiling.blocks import deal_blocks, group_boxes
 from rsdl.data.sources.tiling.ground import common_crs, footprint, tile_boxes
 from rsdl.data.sources.tiling.scenes import Scene
-from rsdl.data.sources.tiling.spatial import Part, SplitRule, split_tiles
+from rsdl.data.sources.tiling.spatial import Part, SplitRule
 from rsdl.data.sources.tiling.tiles import tile_corners
 
 FRACTIONS = (0.7, 0.15, 0.15)
@@ -46,6 +47,14 @@ def corners_of(scenes: Sequence[Scene], tile: int, overlap: int) -> list[np.ndar
         np.array(tile_corners(s.height, s.width, tile=tile, overlap=overlap), np.int32)
         for s in scenes
     ]
+
+
+def split_tiles(
+    scenes: Sequence[Scene], corners: Sequence[np.ndarray], tile: int, rule: SplitRule
+) -> Iterator[Part]:
+    """Split tiles that are all of one class."""
+    alike = [np.zeros(len(each), np.int32) for each in corners]
+    return spatial.split_tiles(scenes, corners, alike, tile, rule)
 
 
 def assert_apart(scenes: Sequence[Scene], parts: Sequence[Part], tile: int) -> None:
@@ -124,7 +133,8 @@ def test_block_splits_come_near_the_fractions():
     scenes = [make_scene(0, 500_000, 4_500_000, size=(800, 800))]
     crs = common_crs(scenes)
     boxes = tile_boxes(scenes[0], corners_of(scenes, 4, 0)[0], 4, crs)
-    blocks = deal_blocks([boxes], tile_size=(4.0, 4.0), block=5, gap=1, fractions=FRACTIONS, seed=3)
+    tiles = [(boxes, np.zeros(len(boxes), np.int32))]
+    blocks = deal_blocks(tiles, tile_size=(4.0, 4.0), block=5, gap=1, fractions=FRACTIONS, seed=3)
     share = np.bincount(blocks.assign(boxes)[0]) / len(boxes)
     assert np.abs(share - FRACTIONS).max() < 0.02
 
@@ -201,13 +211,22 @@ def test_scenes_across_the_180th_meridian_need_one_crs():
         list(split_tiles(scenes, corners_of(scenes, 20, 0), 20, rule))
 
 
-@settings(deadline=None)
-@given(
-    weights=st.lists(st.integers(1, 50), min_size=3, max_size=40),
-    fractions=st.sampled_from([FRACTIONS, (0.8, 0.2, 0.0), (1.0, 0.0, 0.0), (0.34, 0.33, 0.33)]),
-)
-def test_every_wanted_split_gets_something_and_no_other(
-    weights: list[int], fractions: tuple[float, float, float]
-):
-    splits = deal(range(len(weights)), weights, fractions)
-    assert set(splits.tolist()) == {n for n, fraction in enumerate(fractions) if fraction}
+def test_blocks_and_scenes_give_each_class_its_share():
+    random = np.random.default_rng(0)
+    scenes = [make_scene(n, 500_000 + 1000 * n, 4_500_000, size=(90, 90)) for n in range(60)]
+    corners = corners_of(scenes, 10, 0)
+    # Of four classes two lie in every scene, and the third and fourth in few.
+    classes = [
+        random.choice(4, len(each), p=[0.5, 0.4, 0.1, 0] if n % 6 else [0.5, 0, 0, 0.5])
+        for n, each in enumerate(corners)
+    ]
+    classes = [each.astype(np.int32) for each in classes]
+    for split_by in ("scene", "block"):
+        rule = SplitRule(split_by, FRACTIONS, 3, 3, 1)
+        found = np.zeros((3, 4))
+        for number, splits, kept in spatial.split_tiles(scenes, corners, classes, 10, rule):
+            code = {tuple(c): k for c, k in zip(corners[number], classes[number], strict=True)}
+            for split, corner in zip(splits, kept, strict=True):
+                found[split, code[tuple(corner)]] += 1
+        shares = found / found.sum(axis=0)
+        assert np.abs(shares - np.array(FRACTIONS)[:, None]).max() < 0.1, split_by
