@@ -1,6 +1,7 @@
 """From packed shards to the indexes and the manifest of a data set."""
 
 import hashlib
+from collections import Counter
 
 import numpy as np
 
@@ -55,11 +56,9 @@ def assemble(
     if not splits:
         raise DataError(store.url, "no sample is left to pack", "check the source and the options")
     skipped = [line for name in names for line in packed[name].skipped]
-    num_items = sum(len(plan.items) for plan in plans)
-    empty = num_items - len(skipped) - sum(split.samples for split in splits.values())
-    left_out = source.left_out | (
-        {"mostly without data, or without a label": empty} if empty else {}
-    )
+    left_out = Counter(source.left_out)
+    for name in names:
+        left_out += packed[name].left_out
     warn_of_untrained(source.classes, splits, store.url)
     stored = [
         Part(name.rpartition("-")[0], name, packed[name].rows, packed[name].sketches)
@@ -80,7 +79,7 @@ def assemble(
             "pack_digest": digest,
             "num_skipped": len(skipped),
             "skipped": list(skipped[:1000]),
-            **({"left_out": dict(left_out)} if left_out else {}),
+            **({"left_out": dict(sorted(left_out.items()))} if left_out else {}),
             **duplicates,
         },
         splits=splits,

@@ -83,8 +83,8 @@ class Source(Protocol):
         """Deal the items of all splits into shards of about ``shard_bytes`` each."""
         ...
 
-    def read(self, item: Any) -> Sample | None:  # noqa: ANN401 - each source has its own items
-        """Read one item; ``None`` leaves it out (mostly nodata). Called from several threads.
+    def read(self, item: Any) -> Sample | str:  # noqa: ANN401 - each source has its own items
+        """Read one item, or return why it is left out. Called from several threads.
 
         Raises:
             CorruptSampleError: If the item cannot be read or decoded; it names the file.

@@ -8,6 +8,7 @@ import base64
 import io
 import json
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager, ExitStack
@@ -59,6 +60,7 @@ class PackedShard:
     statistics: BandStatistics
     skipped: tuple[str, ...]
     sketches: Sketches
+    left_out: Counter[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +182,7 @@ def _fill(
     rows: list[Row] = []
     sketches: list[int] = []
     skipped: list[str] = []
+    left_out: Counter[str] = Counter()
     statistics = RunningStatistics(len(source.bands))
     try:
         with path.open("wb") as stream:
@@ -188,7 +191,9 @@ def _fill(
                 if tally.stop.is_set():
                     raise StoppedError
                 sample = _read(source, item, options, skipped)
-                if sample is not None:
+                if isinstance(sample, str):
+                    left_out[sample] += 1
+                elif sample is not None:
                     rows.append(_add(writer, sample))
                     sketches.append(sketch(sample.image))
                     if plan.split == "train" and sample.pixels is not None:
@@ -200,11 +205,21 @@ def _fill(
         raise
     shard = Shard(name=name, bytes=writer.bytes, sha256=sha256, samples=len(rows)) if rows else None
     return PackedShard(
-        shard, pack_rows(rows), statistics.total(), tuple(skipped), np.array(sketches, np.uint64)
+        shard,
+        pack_rows(rows),
+        statistics.total(),
+        tuple(skipped),
+        np.array(sketches, np.uint64),
+        left_out,
     )
 
 
-def _read(source: Source, item: Any, options: PackOptions, skipped: list[str]) -> Sample | None:  # noqa: ANN401
+def _read(
+    source: Source,
+    item: Any,  # noqa: ANN401 - each source has its own items
+    options: PackOptions,
+    skipped: list[str],
+) -> Sample | str | None:
     try:
         return source.read(item)
     except CorruptSampleError as error:
@@ -234,6 +249,7 @@ def save_record(store: Store, name: str, done: PackedShard, digest: str, stamp: 
         "skipped": done.skipped,
         "rows": base64.b64encode(rows_to_bytes(done.rows)).decode(),
         "sketches": done.sketches.tolist(),
+        "left_out": done.left_out,
     }
     store.write(_record_name(name), json.dumps(record).encode())
 
@@ -241,13 +257,13 @@ def save_record(store: Store, name: str, done: PackedShard, digest: str, stamp: 
 def load_record(store: Store, name: str, digest: str, stamp: str) -> PackedShard | None:
     """Return the record of a shard, or ``None`` where it has none or is not what it says.
 
-    One of another data set, of files that were written to since, or of a release that took no
-    sketches, is none.
+    One of another data set, of files that were written to since, or of a release that noted less,
+    is none.
     """
     if store.size(_record_name(name)) is None:
         return None
     record: dict[str, Any] = json.loads(store.read(_record_name(name)))
-    if (record.get("digest"), record.get("stamp")) != (digest, stamp) or "sketches" not in record:
+    if (record.get("digest"), record.get("stamp")) != (digest, stamp) or "left_out" not in record:
         return None
     shard = Shard.model_validate(record["shard"]) if record["shard"] else None
     if shard is not None and store.size(name) != shard.bytes:
@@ -255,7 +271,8 @@ def load_record(store: Store, name: str, digest: str, stamp: str) -> PackedShard
     rows = np.load(io.BytesIO(base64.b64decode(record["rows"])), allow_pickle=False)
     statistics = BandStatistics.from_lists(record["statistics"])
     sketches = np.array(record["sketches"], np.uint64)
-    return PackedShard(shard, rows, statistics, tuple(record["skipped"]), sketches)
+    left_out = Counter(record["left_out"])
+    return PackedShard(shard, rows, statistics, tuple(record["skipped"]), sketches, left_out)
 
 
 def _record_name(name: str) -> str:

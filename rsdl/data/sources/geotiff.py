@@ -28,6 +28,8 @@ from rsdl.data.sources.tiling.scenes import SceneRules, describe_scenes, fingerp
 from rsdl.data.sources.tiling.spatial import SplitRule, split_tiles
 from rsdl.data.sources.tiling.tiles import Tile, Tiles, corners_hit
 
+# Why tiles are left out.
+UNLABELLED, NODATA = "tiles without a label", "tiles mostly without data"
 # Headers, padding, label and page of one sample.
 TAR_BYTES = 4096
 CHOICES = {
@@ -225,19 +227,19 @@ class GeotiffSource:
             plans += [ShardPlan(name, Tiles(share), self._stamp) for share in shares]
         return plans
 
-    def read(self, item: Tile) -> Sample | None:
-        """Read one tile; ``None`` where it is mostly nodata or no class covers enough of it."""
+    def read(self, item: Tile) -> Sample | str:
+        """Read one tile, unless it is mostly nodata or no class covers enough of it."""
         scene, tile = self.scenes[item.scene], self._options.tile
         painted = self._labels.paint(item.scene, item.row, item.col, tile)
         if not (painted if isinstance(painted, int) else painted.any()):
-            return None
+            return UNLABELLED
         judged = self._options.alpha == "auto"
         pixels, valid = read_tile(scene, item.row, item.col, tile, self._handles, judged=judged)
         if valid is not None and 1 - valid.mean() > self._options.max_nodata:
-            return None
+            return NODATA
         label = majority(painted, valid, len(self.classes), self._options.min_cover)
         if label is None:
-            return None
+            return UNLABELLED
         place = shift(scene.transform, item.row, item.col)
         tif = self._options.tile_format == "tif"
         image = (

@@ -284,11 +284,15 @@ def _check(path: Path, source: Any) -> Dtype:  # noqa: ANN401 - rasterio has no 
 def _unwarped(source: Any) -> tuple[str, str] | None:  # noqa: ANN401 - rasterio has no types
     """Return what places a raster that has no transform, and gdalwarp's options for it."""
     points, crs = source.gcps
+    # What lies beside the scene once it is turned must not become data.
+    collar = "" if source.nodata is not None else " -dstnodata 0"
+    if collar and source.dtypes[0].startswith("float"):
+        collar = " -dstnodata nan"
     if points:
         srs = f"-t_srs {crs.to_string()}" if crs else "-s_srs EPSG:CODE -t_srs EPSG:CODE"
-        return f"{len(points)} ground control points", srs
+        return f"{len(points)} ground control points", srs + collar
     if source.rpcs is not None:
-        return "rational polynomial coefficients (RPCs)", "-rpc -t_srs EPSG:CODE"
+        return "rational polynomial coefficients (RPCs)", f"-rpc -t_srs EPSG:CODE{collar}"
     return None
 
 

@@ -8,6 +8,7 @@ import pytest
 import rasterio
 
 from rsdl.core.errors import ConfigError, CorruptSampleError, DataError
+from rsdl.data.sample import Sample
 from rsdl.data.sources.geotiff import GeotiffOptions, GeotiffSource
 
 LEFT, TOP = 500_000.0, 4_500_000.0
@@ -44,7 +45,7 @@ def classes_of(scene: Path, labels: Path, **options: Any) -> dict[tuple[int, int
     chosen = {"tile": 8, "fractions": (1.0, 0.0, 0.0), **options}
     source = GeotiffSource(GeotiffOptions(scenes=(str(scene),), labels=str(labels), **chosen))
     items = [item for plan in source.shards(1 << 20) for item in plan.items]
-    samples = [sample for item in items if (sample := source.read(item)) is not None]
+    samples = [sample for item in items if isinstance(sample := source.read(item), Sample)]
     return {(s.meta["row"], s.meta["col"]): source.classes[s.label] for s in samples}
 
 

@@ -12,12 +12,16 @@ import numpy as np
 import pytest
 import rasterio
 from rasterio.control import GroundControlPoint
+from rasterio.enums import Resampling
+from rasterio.vrt import WarpedVRT
 from rasterio.warp import transform
 
 from rsdl.core.errors import ConfigError, CorruptSampleError, DataError
 from rsdl.data.decode import decode_image
+from rsdl.data.pack import PackOptions, pack
 from rsdl.data.sample import Sample
 from rsdl.data.sources.geotiff import GeotiffOptions, GeotiffSource
+from rsdl.storage.connect import connect
 
 LEFT, TOP = 500_000.0, 4_500_000.0
 UTM = "EPSG:32618"
@@ -83,7 +87,7 @@ def open_source(scenes: Path | Sequence[Path], labels: Path, **options: Any) -> 
 
 def read_all(source: GeotiffSource) -> dict[str, Sample]:
     items = [item for plan in source.shards(1 << 20) for item in plan.items]
-    samples = [sample for item in items if (sample := source.read(item)) is not None]
+    samples = [sample for item in items if isinstance(sample := source.read(item), Sample)]
     assert len({sample.key for sample in samples}) == len(samples)
     return {sample.key: sample for sample in samples}
 
@@ -223,6 +227,48 @@ def test_tiles_that_are_mostly_nodata_are_left_out(
     pixels[0, :, 8:] = 0
     path = write_scene(tmp_path / "a.tif", pixels, nodata=0)
     assert len(read_all(open_source(path, everywhere, max_nodata=max_nodata))) == kept
+
+
+def test_why_tiles_are_left_out_is_counted_apart(tmp_path: Path):
+    pixels = noise(1, 8, 32)
+    pixels[0, :, 8:16] = 0
+    path = write_scene(tmp_path / "a.tif", pixels, nodata=0)
+    # A tile of land, one without data, one that is covered too little; the last has no label.
+    labels = write_labels(
+        tmp_path / "labels.geojson",
+        [feature("land", box(0, 0, 16, 8)), feature("sea", box(16, 0, 19, 8))],
+    )
+    source = open_source(path, labels, min_cover=0.5)
+    manifest = pack(source, connect(str(tmp_path / "out")), PackOptions())
+    assert manifest.splits["train"].samples == 1
+    assert manifest.provenance["left_out"] == {
+        "tiles mostly without data": 1, "tiles without a label": 1
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["polygons", "raster"])
+@pytest.mark.parametrize("seed", range(4))
+def test_a_class_of_one_scene_or_block_is_trained_on(tmp_path: Path, kind: str, seed: int):
+    for number in range(6):
+        write_scene(
+            tmp_path / f"scenes/{number}.tif",
+            noise(1, 16, 16, seed=number),
+            left=LEFT + 99 * number,
+        )
+    if kind == "polygons":
+        boxes = [feature("land", box(-9, -9, 999, 16)), feature("rare", box(4 * 99, 0, 420, 16))]
+        labels = write_labels(tmp_path / "labels.geojson", boxes)
+    else:
+        codes = np.ones((1, 16, 600), np.uint8)
+        codes[0, :, 4 * 99 : 420] = 2
+        labels = write_scene(tmp_path / "labels.tif", codes)
+    source = open_source(
+        tmp_path / "scenes", labels, split_by="scene", seed=seed, fractions=(0.5, 0.25, 0.25)
+    )
+    splits = {
+        plan.split for plan in source.shards(1 << 20) for item in plan.items if item.scene == 4
+    }
+    assert splits == {"train"}
 
 
 def test_a_class_under_nodata_labels_nothing(tmp_path: Path):
@@ -366,9 +412,11 @@ def test_threads_read_what_one_thread_reads(tmp_path: Path, everywhere: Path):
         )
     source = open_source(tmp_path / "*.tif", everywhere)
     items = [item for plan in source.shards(1 << 20) for item in plan.items]
-    alone = [sample.image for item in items if (sample := source.read(item))]
+    read = [source.read(item) for item in items]
+    alone = [sample.image for sample in read if isinstance(sample, Sample)]
     with ThreadPoolExecutor(4) as pool:
-        together = [sample.image for sample in pool.map(source.read, items) if sample]
+        read = list(pool.map(source.read, items))
+    together = [sample.image for sample in read if isinstance(sample, Sample)]
     assert alone == together
     assert len(alone) == 192
 
@@ -463,9 +511,35 @@ def test_a_scene_that_is_placed_by_control_points_is_to_be_warped(tmp_path: Path
     path = write_scene(tmp_path / "gcps.tif", noise(1, 16, 16), gcps=points, transform=None)
     refuse(
         "gcps.tif: is placed by 4 ground control points and has no transform; "
-        'warp it with "gdalwarp -r near -t_srs EPSG:32618 .*gcps.tif OUT.tif"',
+        'warp it with "gdalwarp -r near -t_srs EPSG:32618 -dstnodata 0 .*gcps.tif OUT.tif"',
         path, everywhere,
     )  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+@pytest.mark.parametrize(("dtype", "collar"), [("uint8", 0), ("float32", float("nan"))])
+def test_what_a_scene_is_to_be_warped_with_leaves_its_collar_out(
+    tmp_path: Path, everywhere: Path, dtype: str, collar: float
+):
+    # A scene that is turned by 45 degrees, so that half of what holds it is collar.
+    corners = [(0, 0), (0, 32), (32, 0), (32, 32)]
+    points = [
+        GroundControlPoint(row, col, LEFT + 32 + col - row, TOP - row - col, 0)
+        for row, col in corners
+    ]
+    pixels = np.full((1, 32, 32), 100, dtype)
+    path = write_scene(tmp_path / "gcps.tif", pixels, gcps=points, transform=None)
+    with pytest.raises(DataError) as caught:
+        open_source(path, everywhere)
+    assert f"-dstnodata {collar}" in str(caught.value)
+    # As gdalwarp does by this command; GDAL's programs need not be installed.
+    with rasterio.open(path) as source, WarpedVRT(
+        source, src_crs=source.gcps[1], crs=UTM, nodata=collar, resampling=Resampling.nearest
+    ) as view:  # fmt: skip
+        warped = write_scene(tmp_path / "warped.tif", view.read(), nodata=collar)
+    samples = read_all(open_source(warped, everywhere, max_nodata=0.99)).values()
+    assert any(sample.valid is not None for sample in samples)
+    assert all((sample.pixels == 100).all() for sample in samples)
 
 
 def test_a_truncated_scene_names_file_and_place(tmp_path: Path, everywhere: Path):

@@ -229,4 +229,5 @@ def test_blocks_and_scenes_give_each_class_its_share():
             for split, corner in zip(splits, kept, strict=True):
                 found[split, code[tuple(corner)]] += 1
         shares = found / found.sum(axis=0)
-        assert np.abs(shares - np.array(FRACTIONS)[:, None]).max() < 0.1, split_by
+        # What the gap takes from a split it takes from all classes.
+        assert np.ptp(shares, axis=1).max() < 0.12, split_by
