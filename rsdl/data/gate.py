@@ -21,7 +21,7 @@ from rsdl.core.errors import ConfigError, CorruptSampleError, DataError
 
 log = logging.getLogger(__name__)
 # Part of what names a packed data set: raised whenever the gate gives other pixels than before.
-GATE_VERSION = 2
+GATE_VERSION = 3
 # Colour interpretations that say what a band shows; "gray" and "undefined" say nothing.
 COLOURS = ("red", "green", "blue", "nir", "swir", "coastal", "rededge", "pan", "alpha")
 

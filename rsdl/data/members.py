@@ -82,7 +82,7 @@ def find_label(
     if "json" in members:
         try:
             page = json.loads(content(members["json"]))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DataError(f"{where}.json", "is not JSON") from error
     facts = page if isinstance(page, dict) else {}
     told = next((facts[key] for key in ("class", "class_name") if key in facts), _UNTOLD)

@@ -72,7 +72,7 @@ def read_picture(
             picture = picture._replace(present=both)
     if rules.unscale and picture.table is not None:  # one that is not scaled becomes a float too
         pixels = unscale(picture.pixels, picture.table)
-        picture = picture._replace(pixels=pixels, changed=True, dark_zero=False)
+        picture = picture._replace(pixels=pixels, changed=True)
     return picture
 
 
@@ -142,8 +142,8 @@ def _read_coded(data: bytes, kind: str, where: str, rules: PictureRules) -> Pict
         pixels, changed = upright(pixels, turned), True
     if pixels.shape[2] != 4:
         return pick_bands(Picture(pixels, changed=changed), rules, where)
-    if grey:  # the decoder has made three equal bands of one
-        pixels = np.ascontiguousarray(pixels[:, :, [0, 3]])
+    if grey:  # the decoder has made three equal bands of one, and would when it is read again
+        pixels, changed = np.ascontiguousarray(pixels[:, :, [0, 3]]), True
     # The format itself says that its last band is alpha.
     if rules.alpha == "band" or (
         rules.alpha == "auto" and not grey and not is_mask(pixels[:, :, -1])

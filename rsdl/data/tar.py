@@ -18,6 +18,7 @@ ZEROS = bytes(BLOCK)
 # Hashed and written at a time: few calls, and still in the processor's cache for both.
 CHUNK_BYTES = 1 << 20
 LONGEST = 100
+MAX_HEADER_BYTES = 16 << 20  # long names and the like
 CUT_OFF = ("unexpected end of data", "truncated header", "empty header")  # as tarfile says it
 
 
@@ -144,6 +145,16 @@ BEFORE_SIZE, BEFORE_SUM, AFTER_SUM = FORM[100:124], FORM[135:148], FORM[154:]
 SUM_OF_REST = 8 * ord(" ") + sum(BEFORE_SIZE + BEFORE_SUM + FORM[156:])
 
 
+class _Headers(io.BufferedReader):
+    """A tar of which headers are read: none is as long as a damaged one may claim."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Return the next bytes; what is too long is refused before memory is taken for it."""
+        if size is None or not 0 <= size <= MAX_HEADER_BYTES:
+            raise tarfile.ReadError(f"a header claims {size} bytes")
+        return super().read(size)
+
+
 def scan_tar(path: Path, where: str) -> Iterator[Member]:
     """Yield every regular member of an uncompressed tar, reading headers only.
 
@@ -159,7 +170,10 @@ def scan_tar(path: Path, where: str) -> Iterator[Member]:
     """
     size = path.stat().st_size
     try:
-        with tarfile.open(path, "r:") as archive:
+        with (
+            _Headers(io.FileIO(path)) as stream,
+            tarfile.open(fileobj=stream, mode="r:") as archive,
+        ):
             for info in archive:
                 if info.offset_data + info.size > size:
                     raise _truncated(where, size)

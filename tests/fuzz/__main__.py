@@ -1,100 +1,126 @@
 """Feed damaged files to rsdl's readers; a value or an RsdlError is right, all else a finding.
 
-Each target runs in a process of its own with 1 GB of memory, so that a crash or a hang of a native
-library is seen too, and the run goes on.
+Each target runs in a process of its own with 1 GB of memory. Where a native library crashes or
+hangs, that process is gone or is killed, the input is kept, and another goes on behind it.
 """
 
 import argparse
-import resource
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
-import numpy as np
+from tests.fuzz.worker import targets_of
 
-from rsdl.core.errors import RsdlError
-from tests.fuzz.targets import TARGETS, mutate
-
-LIMIT_S, LIMIT_BYTES = 5, 1 << 30
-
-
-def limit_memory() -> None:
-    """Let this process take 1 GB more than it has now."""
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    most = pages * resource.getpagesize() + LIMIT_BYTES
-    resource.setrlimit(resource.RLIMIT_AS, (most, most))
+MOST_DEATHS = 5  # of one target, then the next one has its turn
+POLL_S = 0.05
+START_S = 60  # to load the libraries and make the seeds
 
 
-def attempt(target: str, data: bytes) -> str | None:
-    """Read one input and return what went wrong, ``None`` where nothing did."""
-    signal.alarm(LIMIT_S)
+def watch(process: subprocess.Popen[bytes], current: Path, limit_s: float) -> str | None:
+    """Wait for a worker, and return how it died; ``None`` where it came to its end.
+
+    Args:
+        process: The worker.
+        current: The file that it writes before each input.
+        limit_s: Time for one input; one that takes longer is killed.
+    """
+    last, since = 0, time.monotonic()
+    while process.poll() is None:
+        time.sleep(POLL_S)
+        now = current.stat().st_mtime_ns if current.exists() else 0
+        if now != last:
+            last, since = now, time.monotonic()
+        if time.monotonic() - since > (limit_s if last else START_S):
+            process.kill()
+            process.wait()
+            return "hung"
+    code = process.returncode
+    if code in (0, 1) and not current.exists():
+        return None
+    return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+
+
+def run(name: str, options: argparse.Namespace, seconds: float) -> bool:
+    """Run one target for some seconds and return whether it found anything."""
+    out: Path = options.out
+    current, counter, log = out / f"{name}.current", out / f"{name}.number", out / f"{name}.stderr"
+    first, deaths, failed, end = 0, 0, False, time.monotonic() + seconds
+    while deaths < MOST_DEATHS:
+        for file in (current, counter):
+            file.unlink(missing_ok=True)
+        left = max(end - time.monotonic(), 0)
+        command = [sys.executable, "-m", "tests.fuzz.worker", options.targets, name]
+        command += [str(options.seed), str(first), str(left), str(out)]
+        scratch = tempfile.mkdtemp(prefix="rsdl-fuzz-")  # a worker that is killed leaves its files
+        with log.open("ab") as stream:  # native libraries say a lot
+            process = subprocess.Popen(["env", f"TMPDIR={scratch}", *command], stderr=stream)
+            died = watch(process, current, options.limit_s)
+        shutil.rmtree(scratch)
+        failed |= died is not None or process.returncode != 0
+        if counter.exists():
+            first = int(counter.read_text() or first)
+        if died is None:
+            break
+        deaths += 1
+        if not current.exists():
+            print(f"{name}: {died} before its first input; see {log}", flush=True)
+            break
+        kept = current.rename(out / f"{name}-{options.seed}-{first}-{died.replace(' ', '-')}")
+        print(f"{name}: {died}\n  scripts/fuzz --rerun {kept}", flush=True)
+        first += 1
+    counter.unlink(missing_ok=True)
+    print(f"{name}: {first} inputs", flush=True)
+    return failed
+
+
+def rerun(kept: Path, options: argparse.Namespace) -> int:
+    """Read one finding again, and return the exit code."""
+    name = kept.name.partition("-")[0].partition(".")[0]
+    code = f"""
+import pathlib, sys
+from tests.fuzz.worker import attempt, limit_memory, targets_of
+target = targets_of({options.targets!r})[{name!r}]
+limit_memory()
+wrong = attempt(target, pathlib.Path({str(kept)!r}).read_bytes())
+print(wrong or "ends in a value or an RsdlError")
+sys.exit(wrong is not None)
+"""
     try:
-        TARGETS[target][1](data)
-    except RsdlError as error:
-        # A reader that asks for more than the limit only ends well because of the limit.
-        greedy = any(words in str(error) for words in ("Insufficient memory", "Unable to allocate"))
-        return f"over 1 GB: {str(error)[:200]}" if greedy else None
-    except BaseException as error:
-        return f"{type(error).__name__}: {str(error)[:200]}"
-    finally:
-        signal.alarm(0)
-    return None
-
-
-def work(target: str, seed: int, seconds: float, out: Path) -> None:
-    """Read inputs until the time is over; the one being read lies in ``out``."""
-    origin, rng, count = TARGETS[target][0](), np.random.default_rng(seed), 0
-    TARGETS[target][1](origin)  # a seed that is refused would test little
-    limit_memory()
-    seen: set[str] = set()
-    end, current = time.monotonic() + seconds, out / f"{target}.current"
-    while time.monotonic() < end:
-        data = mutate(origin, rng)
-        current.write_bytes(data)
-        wrong, count = attempt(target, data), count + 1
-        if wrong is not None and wrong[:60] not in seen:
-            seen.add(wrong[:60])
-            (out / f"{target}-{seed}-{count}").write_bytes(data)
-            print(f"{target}: {wrong}\n  scripts/fuzz --rerun {out}/{target}-{seed}-{count}")
-    current.unlink()
-    print(f"{target}: {count} inputs")
-    sys.exit(1 if seen else 0)
+        found = subprocess.run([sys.executable, "-c", code], check=False, timeout=START_S)
+    except subprocess.TimeoutExpired:
+        print("hangs")
+        return 1
+    if found.returncode < 0:
+        print(f"dies of {signal.Signals(-found.returncode).name}")
+    return int(found.returncode != 0)
 
 
 def main() -> int:
     """Run every target, one after another, and return the exit code."""
     parser = argparse.ArgumentParser(prog="scripts/fuzz", description=__doc__)
     parser.add_argument("--seconds", type=float, default=60, help="for all targets together")
-    parser.add_argument("--target", choices=TARGETS, help="only this one")
+    parser.add_argument("--target", help="only this one")
     parser.add_argument("--seed", type=int, default=0, help="equal seeds give equal inputs")
     parser.add_argument("--out", type=Path, default=Path("fuzz-findings"), help="for findings")
     parser.add_argument("--rerun", type=Path, help="read one finding again")
-    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--limit-s", type=float, default=5, help="time for one input")
+    parser.add_argument("--targets", default="tests.fuzz.targets", help="module that names them")
     options = parser.parse_args()
     if options.rerun:
-        target = options.rerun.name.partition("-")[0].partition(".")[0]
-        limit_memory()
-        wrong = attempt(target, options.rerun.read_bytes())
-        print(wrong or "ends in a value or an RsdlError")
-        return int(wrong is not None)
+        return rerun(options.rerun, options)
+    names = list(targets_of(options.targets))
+    if options.target and options.target not in names:
+        parser.error(f"--target: there is no {options.target}; choose from {', '.join(names)}")
     options.out.mkdir(parents=True, exist_ok=True)
-    if options.worker:
-        work(options.target, options.seed, options.seconds, options.out)
-    names, failed = [options.target] if options.target else list(TARGETS), False
-    for name in names:
-        share = options.seconds / len(names)
-        command = [sys.executable, "-m", "tests.fuzz", "--worker", "--target", name]
-        command += [f"--seed={options.seed}", f"--seconds={share}", f"--out={options.out}"]
-        with (options.out / f"{name}.stderr").open("wb") as log:  # native libraries say a lot
-            code = subprocess.run(command, check=False, stderr=log).returncode
-        current = options.out / f"{name}.current"
-        if current.exists():  # the process died of this input: a crash, or SIGALRM
-            kept = current.rename(options.out / f"{name}-{options.seed}-died")
-            print(f"{name}: died with {code}\n  scripts/fuzz --rerun {kept}")
-        failed |= code != 0
-    return int(failed)
+    chosen = [options.target] if options.target else names
+    found = [name for name in chosen if run(name, options, options.seconds / len(chosen))]
+    if found:
+        print(f"findings in {', '.join(found)}: {options.out}")
+    return int(bool(found))
 
 
 sys.exit(main())

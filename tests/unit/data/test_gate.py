@@ -511,7 +511,16 @@ def tiff_claiming(side: int) -> bytes:
         return bytes(memory.read())
 
 
-@pytest.mark.parametrize(("kind", "make"), [("png", png_claiming), ("tif", tiff_claiming)])
+def jpeg_claiming(side: int) -> bytes:
+    data = bytearray(jpeg())
+    at = data.index(b"\xff\xc0") + 5
+    data[at : at + 4] = side.to_bytes(2) * 2
+    return bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("kind", "make"), [("png", png_claiming), ("tif", tiff_claiming), ("jpg", jpeg_claiming)]
+)
 def test_what_claims_to_be_huge_is_refused_before_memory_is_taken(
     kind: str, make: Callable[[int], bytes]
 ):

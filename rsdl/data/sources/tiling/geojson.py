@@ -75,7 +75,7 @@ def _check_features(features: list[Any], found: list[bool], path: Path) -> None:
 def _read_crs(crs: Any, path: Path) -> rasterio.CRS:  # noqa: ANN401 - a JSON value
     try:
         return rasterio.CRS.from_user_input(crs["properties"]["name"])
-    except (KeyError, TypeError, rasterio.errors.CRSError) as error:
+    except (KeyError, TypeError, UnicodeError, rasterio.errors.CRSError) as error:
         raise DataError(
             str(path),
             f'unknown "crs": {json.dumps(crs)[:80]}',
@@ -86,7 +86,7 @@ def _read_crs(crs: Any, path: Path) -> rasterio.CRS:  # noqa: ANN401 - a JSON va
 def _parse(line: bytes) -> Any:  # noqa: ANN401 - a JSON value
     try:
         return json.loads(line.strip(b"\x1e \t\r"))
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 

@@ -19,6 +19,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import rasterio
+from rasterio._err import CPLE_BaseError
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.env import set_gdal_config
 from rasterio.windows import Window
@@ -107,7 +108,12 @@ def open_raster(path: Path, stack: ExitStack) -> Any:  # noqa: ANN401 - rasterio
     try:
         with WARNINGS, warnings.catch_warnings():
             warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
-            return stack.enter_context(rasterio.open(path))
+            source = stack.enter_context(rasterio.open(path))
+            source.colorinterp  # noqa: B018 - GDAL reads the keys of the CRS here, and may complain
+            return source
+    except CPLE_BaseError as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(str(path), f"cannot be read: {reason}", "replace or remove it") from error
     except rasterio.errors.RasterioIOError as error:
         raise DataError(
             str(path), "is not a raster that GDAL reads, or is truncated", "replace or remove it"

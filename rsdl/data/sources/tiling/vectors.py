@@ -29,6 +29,10 @@ SUFFIXES = (*geojson.SUFFIXES, ".shp", ".zip", ".gpkg", ".fgb")
 SIDECARS = (".shp", ".shx", ".dbf", ".prj", ".cpg")
 AREAS = (3, 6, 7)  # GEOS' numbers of Polygon, MultiPolygon and GeometryCollection
 COLLECTION = 7
+FARTHEST = 1e12  # of a coordinate in any unit; what is damaged may be near the largest number
+# What pyogrio raises: names that are no text, too, and a CRS that GDAL cannot write down (a local
+# variable of its own that it has not set).
+UNREADABLE = (DataSourceError, DataLayerError, UnicodeError, UnboundLocalError)
 WHOLE = re.compile(r"([+-]?\d+)\.0*")
 # Heights mean nothing here, and with them a CRS has three axes.
 FLAT = {"EPSG:4979": "EPSG:4326"}
@@ -121,9 +125,12 @@ def _choose_layer(path: Path, layer: str | None) -> str | None:
             raise ConfigError("label_layer", f"{path} has no layers", "leave it out")
         return None
     try:
-        found = [str(name) for name, kind in pyogrio.list_layers(path) if kind is not None]
-    except DataSourceError as error:
+        with WARNINGS, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # reading says them again
+            listed = pyogrio.list_layers(path)
+    except UNREADABLE as error:
         raise _unreadable(path, error) from error
+    found = [str(name) for name, kind in listed if kind is not None]
     if layer is not None and layer not in found:
         raise ConfigError(
             "label_layer", f'{path} has no layer "{layer}"', f"use {', '.join(found)}"
@@ -144,7 +151,7 @@ def _read(path: Path, layer: str | None) -> tuple[dict[str, Any], Objects, list[
         with WARNINGS, warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             meta, _, blobs, columns = pyogrio.raw.read(path, layer=layer, force_2d=True)
-    except (DataSourceError, DataLayerError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         if path.suffix.lower() in geojson.SUFFIXES:
             geojson.explain(path)
         raise _unreadable(path, error) from error
@@ -187,7 +194,7 @@ def _check_geometry(shapes: Objects, given: NDArray[np.bool_], path: Path) -> No
     """Refuse what is no area or has broken coordinates, by the number of its feature."""
     broken = given & shapely.is_missing(shapes)
     points, owners = shapely.get_coordinates(shapes, return_index=True)
-    broken[owners[~np.isfinite(points).all(axis=1)]] = True
+    broken[owners[~(np.abs(points) < FARTHEST).all(axis=1)]] = True
     if broken.any():
         where = f"{path}: feature {int(np.flatnonzero(broken)[0])}"
         raise DataError(where, "has broken coordinates: no ring of numbers", "export it again")
