@@ -261,7 +261,8 @@ def _decode_into(data: bytes, buffer: Pixels | None, wanted: dict[str, Any]) -> 
         except ValueError as error:
             if "buffer is too small" not in str(error):
                 raise
-    check_size(*simplejpeg.decode_jpeg_header(data)[:2], 3)
+    height, width = simplejpeg.decode_jpeg_header(data)[:2]
+    check_size(height, width, 3)
     pixels = simplejpeg.decode_jpeg(data, **wanted)
     return pixels
 
