@@ -5,6 +5,7 @@ hangs, that process is gone or is killed, the input is kept, and another goes on
 """
 
 import argparse
+import os
 import shutil
 import signal
 import subprocess
@@ -31,7 +32,10 @@ def watch(process: subprocess.Popen[bytes], current: Path, limit_s: float) -> st
     last, since = 0, time.monotonic()
     while process.poll() is None:
         time.sleep(POLL_S)
-        now = current.stat().st_mtime_ns if current.exists() else 0
+        try:
+            now = current.stat().st_mtime_ns
+        except FileNotFoundError:  # it makes its seeds, or is about to end
+            now = last
         if now != last:
             last, since = now, time.monotonic()
         if time.monotonic() - since > (limit_s if last else START_S):
@@ -57,7 +61,8 @@ def run(name: str, options: argparse.Namespace, seconds: float) -> bool:
         command += [str(options.seed), str(first), str(left), str(out)]
         scratch = tempfile.mkdtemp(prefix="rsdl-fuzz-")  # a worker that is killed leaves its files
         with log.open("ab") as stream:  # native libraries say a lot
-            process = subprocess.Popen(["env", f"TMPDIR={scratch}", *command], stderr=stream)
+            environment = os.environ | {"TMPDIR": scratch}
+            process = subprocess.Popen(command, stderr=stream, env=environment)
             died = watch(process, current, options.limit_s)
         shutil.rmtree(scratch)
         failed |= died is not None or process.returncode != 0
