@@ -33,6 +33,10 @@ def train(
         str | None,
         typer.Option(metavar="HOST:PORT", help="Where the first node is reached by all."),
     ] = None,
+    rdzv_id: Annotated[
+        str,
+        typer.Option(metavar="ID", help="What the nodes of one start share, and no others."),
+    ] = "rsdl",
 ) -> None:
     """Train a network; the same command again resumes a run that is not completed.
 
@@ -55,7 +59,7 @@ def train(
         fields.append(f"trainer.num_nodes={nnodes}")
     if nproc_per_node is not None:
         fields.append(f"trainer.devices={nproc_per_node}")
-    node = Node(node_rank, rdzv_endpoint)
+    node = Node(node_rank, rdzv_endpoint, rdzv_id)
     raise typer.Exit(command(config, fields, restart=restart, node=node, stop=stop))
 
 

@@ -40,10 +40,12 @@ class Node:
     Attributes:
         rank: Its number; the first one serves the store that all meet at.
         endpoint: ``host:port`` of the first node; ``None`` if there is only one.
+        run_id: What the nodes of one start share, and no others do.
     """
 
     rank: int | None = None
     endpoint: str | None = None
+    run_id: str = "rsdl"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,7 @@ class Crew:
         size: Processes on each node.
         host: Where all meet.
         port: Port there; 0 takes a free one, which only a single node can.
+        run_id: Nodes that have another do not meet these.
     """
 
     node: int
@@ -63,6 +66,7 @@ class Crew:
     size: int
     host: str
     port: int
+    run_id: str = "rsdl"
 
 
 def plan_crew(config: TrainerConfig, node: Node) -> Crew | None:
@@ -92,7 +96,7 @@ def plan_crew(config: TrainerConfig, node: Node) -> Crew | None:
         host, port = port, str(DEFAULT_PORT)
     if not port.isdigit() or not 0 < int(port) < 1 << 16:
         raise ConfigError("--rdzv-endpoint", f"{node.endpoint!r} is not HOST:PORT", "add the port")
-    return Crew(node.rank, num_nodes, size, host, int(port))
+    return Crew(node.rank, num_nodes, size, host, int(port), node.run_id)
 
 
 def launch(crew: Crew, arguments: Sequence[str]) -> int:
@@ -159,7 +163,7 @@ def environment_of(crew: Crew, local_rank: int, point: MeetingPoint) -> dict[str
         "MASTER_ADDR": point.host,
         "MASTER_PORT": str(point.port),
         "TORCHELASTIC_USE_AGENT_STORE": "True",
-        "TORCHELASTIC_RUN_ID": point.attempt.partition("-")[0],
+        "TORCHELASTIC_RUN_ID": point.attempt.rpartition("-")[0],
         "TORCHELASTIC_RESTART_COUNT": "0",
         "TORCHELASTIC_MAX_RESTARTS": "0",
         "OMP_NUM_THREADS": threads,
@@ -168,7 +172,7 @@ def environment_of(crew: Crew, local_rank: int, point: MeetingPoint) -> dict[str
 
 def _serve(crew: Crew) -> tuple[Store | None, MeetingPoint]:
     """Serve the store on the first node; return it, and where it is."""
-    point = MeetingPoint(crew.host, crew.port, True, "rsdl-0")
+    point = MeetingPoint(crew.host, crew.port, True, f"{crew.run_id}-0")
     if crew.node:
         return None, point
     try:

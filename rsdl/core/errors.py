@@ -99,6 +99,12 @@ class StoppedEarlyError(PreemptedError):
     """The run was asked to stop before its first step; other ranks do not know of it yet."""
 
 
+class AbsentPeerError(RsdlError):
+    """Other processes of the run have not come; this one gives its device up, and tries later."""
+
+    exit_code = 75
+
+
 class PeerError(RsdlError):
     """Another process of the run has failed or is gone, so this one cannot go on either.
 
