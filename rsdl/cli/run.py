@@ -41,7 +41,8 @@ def train(
     """Train a network; the same command again resumes a run that is not completed.
 
     Everything goes to OUTPUT/NAME: config.yaml, run.json, metrics.csv, TensorBoard events,
-    checkpoints and report.html. Exit codes: 0 done, 2 wrong input, 75 preempted after saving.
+    checkpoints and report.html. Exit codes: 0 done, 2 wrong input, 69 no
+    storage, room or GPU for now, 75 preempted after saving.
 
     It starts a process for each device. On several nodes, start it once on each, with --nnodes,
     --node-rank and --rdzv-endpoint; torchrun does as well, but reports every failure as 1.

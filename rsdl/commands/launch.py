@@ -19,7 +19,7 @@ import torch
 import torch.distributed as dist
 from torch._C._distributed_c10d import PrefixStore, Store, TCPStore
 
-from rsdl.core.errors import ConfigError, PreemptedError, RsdlError
+from rsdl.core.errors import UNAVAILABLE, ConfigError, PreemptedError, RsdlError
 from rsdl.core.machine import usable_cores
 from rsdl.core.world import Place
 from rsdl.train.failure import Failure, name_rank
@@ -140,15 +140,16 @@ def launch(crew: Crew, arguments: Sequence[str]) -> int:
 def settle(codes: Sequence[int]) -> int:
     """Return the exit code of a command whose ranks ended with ``codes``.
 
-    Wrong input (2) cannot be helped by another try, whatever became of the rest; a crash can; and
-    a run is preempted (75) if nothing else happened to it.
+    Wrong input (2) cannot be helped by another try, whatever became of the rest; a crash can, and
+    what is not there (69) may be later; a run is preempted (75) if nothing else happened to it.
     """
-    crashes = [code for code in codes if code not in (0, 2, PreemptedError.exit_code)]
+    retried = (0, 2, UNAVAILABLE, PreemptedError.exit_code)
+    crashes = [code for code in codes if code not in retried]
     if 2 in codes:
         return 2
     if crashes:
         return 130 if set(crashes) == {130} else 1
-    return max(codes)
+    return UNAVAILABLE if UNAVAILABLE in codes else max(codes)
 
 
 def environment_of(crew: Crew, local_rank: int, point: MeetingPoint) -> dict[str, str]:
