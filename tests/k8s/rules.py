@@ -43,7 +43,11 @@ def check_job(job: Manifest, cluster: Cluster) -> Process:
         for rule in rules
         for code in rule.get("onExitCodes", {}).get("values", ())
     }
-    assert conditions == ["DisruptionTarget"] and codes == {75: "Ignore", 2: "FailJob"}
+    assert conditions == ["DisruptionTarget"] and codes == {
+        69: "Ignore",
+        75: "Ignore",
+        2: "FailJob",
+    }
     assert rules[0]["action"] == "Ignore" and "onPodConditions" in rules[0]
     process = start(job, cluster, 0 if spec.get("completionMode") == "Indexed" else None)
     check_process(process)
