@@ -1,7 +1,8 @@
 """Arguments -> one command; errors -> exit codes.
 
-0 done, 1 a crash or a failed check, 2 the user's input is wrong and trying again cannot help, 75
-preempted after saving: start it again. Commands are imported when they are called, so that
+0 done, 1 a crash or a failed check, 2 the user's input is wrong and trying again cannot help, 69
+storage, room on the disk or a GPU is not there: later or elsewhere it may be, 75 preempted after
+saving: start it again. Commands are imported when they are called, so that
 ``rsdl --help`` is quick.
 """
 

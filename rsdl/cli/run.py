@@ -33,11 +33,16 @@ def train(
         str | None,
         typer.Option(metavar="HOST:PORT", help="Where the first node is reached by all."),
     ] = None,
+    rdzv_id: Annotated[
+        str,
+        typer.Option(metavar="ID", help="What the nodes of one start share, and no others."),
+    ] = "rsdl",
 ) -> None:
     """Train a network; the same command again resumes a run that is not completed.
 
     Everything goes to OUTPUT/NAME: config.yaml, run.json, metrics.csv, TensorBoard events,
-    checkpoints and report.html. Exit codes: 0 done, 2 wrong input, 75 preempted after saving.
+    checkpoints and report.html. Exit codes: 0 done, 2 wrong input, 69 no
+    storage, room or GPU for now, 75 preempted after saving.
 
     It starts a process for each device. On several nodes, start it once on each, with --nnodes,
     --node-rank and --rdzv-endpoint; torchrun does as well, but reports every failure as 1.
@@ -55,7 +60,7 @@ def train(
         fields.append(f"trainer.num_nodes={nnodes}")
     if nproc_per_node is not None:
         fields.append(f"trainer.devices={nproc_per_node}")
-    node = Node(node_rank, rdzv_endpoint)
+    node = Node(node_rank, rdzv_endpoint, rdzv_id)
     raise typer.Exit(command(config, fields, restart=restart, node=node, stop=stop))
 
 

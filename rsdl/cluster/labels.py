@@ -10,7 +10,8 @@ COMPONENT = "app.kubernetes.io/component"
 PART_OF = "app.kubernetes.io/part-of"
 MANAGED_BY = "app.kubernetes.io/managed-by"
 
-PREFIX = "rsdl.io"
+# No domain: the project owns none, and labels need none.
+PREFIX = "rsdl"
 ARCHITECTURE = f"{PREFIX}/architecture"
 DATASET = f"{PREFIX}/dataset"
 STUDY = f"{PREFIX}/study"
@@ -22,6 +23,11 @@ APP = "rsdl"
 TRAIN, DATA, DEV = "train", "data", "dev"  # values of COMPONENT
 
 
-def job_name(config: str) -> str:
-    """Return the name of the job that trains a config: ``resnet50_ucm`` is ``resnet50-ucm``."""
-    return config.replace("_", "-").replace(".", "-").lower()
+def job_name(study: str, config: str) -> str:
+    """Return the name of a study's job: ``resnet50_ucm`` of ``hrrsi`` is ``hrrsi-resnet50-ucm``."""
+    return f"{study}-{plain(config)}"
+
+
+def plain(name: str) -> str:
+    """Return a name as Kubernetes takes it: ``resnet50_ucm`` is ``resnet50-ucm``."""
+    return name.replace("_", "-").replace(".", "-").lower()

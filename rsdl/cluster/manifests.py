@@ -9,36 +9,59 @@ are not to be edited, but overlays may build upon them.
 import json
 from collections.abc import Mapping
 from functools import cache
+from typing import NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from rsdl import __version__
-from rsdl.cluster.labels import job_name
-from rsdl.cluster.places import GPU_COUNTS, GPUS, REGIONS
+from rsdl.cluster.labels import PREFIX, job_name, plain
+from rsdl.cluster.nautilus import (
+    DRIVER_LABEL,
+    GPU_COUNTS,
+    GPUS,
+    PRODUCT_LABEL,
+    REGION_LABEL,
+    REGIONS,
+    ZONE_LABEL,
+)
 from rsdl.cluster.settings import FILE, Settings, to_yaml
 from rsdl.cluster.sizes import Sizes, dataset_of, measure
+from rsdl.cluster.wheels import WHEELS
 from rsdl.config.run import RunConfig
 from rsdl.core.errors import ConfigError
+from rsdl.data.sources.catalog import DATASETS as PUBLISHED
 
 BANNER = "Written by rsdl k8s render; not to be edited."
+CONFIG_BANNER = f"# {BANNER} With all that it extends, and what is otherwise in pods.\n"
 CONTAINER = "/spec/template/spec/containers/0"
-EXPRESSIONS = (
-    "/spec/template/spec/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution"
-    "/nodeSelectorTerms/0/matchExpressions"
-)
-DATASETS = ("ucm", "aid", "resisc45", "quickstart")
+# What can be downloaded; AID is given out by hand alone, and packed from where it is.
+DATASETS = (*(name for name in ("ucm", "aid", "resisc45") if PUBLISHED[name].url), "quickstart")
 BASE_SIZES = Sizes(cpu=4, memory_gib=16, cache_gb=30, cache_gib=34, shm_gib=2, grace_s=120)
 DATA_SIZES = Sizes(cpu=4, memory_gib=8, cache_gb=10, cache_gib=20, shm_gib=2, grace_s=60)
 NVME_GB = 200
+# Names of pods, behind which Kubernetes puts an index and five letters, are labels.
+MAX_JOB_NAME = 63 - len("-00-abcde")
 
-# Pods of a Job that may fail for each of its nodes: for two nodes, some hours of one waiting for
-# the other, which fails every RENDEZVOUS_S.
+# Pods of a Job that may fail for each of its nodes: one that loses a peer fails along with it. Who
+# waits for a peer in vain ends with 75 after RENDEZVOUS_S, which counts for nothing.
 BACKOFF = 6
 BACKOFF_OF_NODES = 12
-RENDEZVOUS_S = 1800
+RENDEZVOUS_S = 300
 
 
-def render_study(configs: Mapping[str, RunConfig], settings: Settings) -> dict[str, str]:
+class PodConfig(NamedTuple):
+    """What a job trains.
+
+    Attributes:
+        run: As it is in a pod.
+        text: As it is mounted there: ``${...}`` are not filled in.
+    """
+
+    run: RunConfig
+    text: str
+
+
+def render_study(configs: Mapping[str, PodConfig], settings: Settings) -> dict[str, str]:
     """Return every file of ``k8s/``, by its path there.
 
     Args:
@@ -56,7 +79,7 @@ def render_study(configs: Mapping[str, RunConfig], settings: Settings) -> dict[s
     return files | render_jobs(configs, settings)
 
 
-def render_jobs(configs: Mapping[str, RunConfig], settings: Settings) -> dict[str, str]:
+def render_jobs(configs: Mapping[str, PodConfig], settings: Settings) -> dict[str, str]:
     """Return the files of some jobs alone, by their path in ``k8s/``.
 
     Raises:
@@ -64,13 +87,14 @@ def render_jobs(configs: Mapping[str, RunConfig], settings: Settings) -> dict[st
     """
     taken: dict[str, str] = {}
     for name in configs:
-        other = taken.setdefault(job_name(name), name)
+        other = taken.setdefault(plain(name), name)
         if other != name:
             raise ConfigError(name, f"has the same job name as {other}", "rename one of the files")
-    return {
-        f"jobs/{name}/kustomization.yaml": render_job(name, config, settings)
-        for name, config in configs.items()
-    }
+    files = {}
+    for name, config in configs.items():
+        files[f"jobs/{name}/kustomization.yaml"] = render_job(name, config.run, settings)
+        files[f"jobs/{name}/config.yaml"] = f"{CONFIG_BANNER}{config.text}"
+    return files
 
 
 def render_job(name: str, config: RunConfig, settings: Settings) -> str:
@@ -82,31 +106,48 @@ def render_job(name: str, config: RunConfig, settings: Settings) -> str:
         settings: What the user has set.
 
     Raises:
-        ConfigError: If the config does not fit the GPU.
+        ConfigError: If the config does not fit the GPU, or the job's name is too long.
     """
     settings = settings.of(name)
     for field, url in (("output", config.output), ("data.url", config.data.url)):
-        if "://" not in url and not url.startswith(("/", "$(")):
+        if "://" not in url and not url.startswith("/"):
             raise ConfigError(
                 f"configs/{name}.yaml: {field}",
                 f"{url} is a folder of one machine, which a pod does not have",
                 "write ${oc.env:RSDL_RUNS,runs} or ${oc.env:RSDL_DATA,data}/NAME, or override it "
                 f"under jobs in {FILE}",
             )
+    job = job_name(settings.study, name)
+    if len(job) > MAX_JOB_NAME:
+        raise ConfigError(
+            f"configs/{name}.yaml",
+            f"its job would be called {job}: {len(job)} letters, {MAX_JOB_NAME} at most",
+            "give the study or the file a shorter name",
+        )
     on_cpu = config.trainer.accelerator == "cpu"
     sizes = measure(config, settings.model_copy(update={"gpus": 1}) if on_cpu else settings)
     return _render(
         "config.yaml",
         settings,
         name=name,
-        job=job_name(name),
+        job=job,
         architecture=config.model.name,
         dataset=dataset_of(config),
         components=_components_of(settings, on_cpu=on_cpu),
-        overrides=settings.overrides,
         sizes=sizes,
         backoff=BACKOFF_OF_NODES,
     )
+
+
+def fields_of_pods(config: RunConfig) -> list[str]:
+    """Return the fields of a config that are otherwise in a pod, as ``KEY=VALUE``.
+
+    A pod that has asked for a GPU must not train without one.
+    """
+    fields = [] if config.trainer.accelerator == "cpu" else ["trainer.accelerator=gpu"]
+    if config.data.cache != "none":
+        fields.append("data.cache.size=${oc.env:RSDL_CACHE_SIZE}")
+    return fields
 
 
 def _components_of(settings: Settings, *, on_cpu: bool) -> list[str]:
@@ -135,8 +176,8 @@ def _render_base(settings: Settings) -> dict[str, str]:
 def _render_components(settings: Settings) -> dict[str, str]:
     resources = list(dict.fromkeys(gpu.resource for gpu in GPUS.values()))
     special = {name: gpu for name, gpu in GPUS.items() if not gpu.products}
-    others = f"rsdl.io/gpu notin ({','.join(special)})"
-    selectors = [(f"rsdl.io/gpu={name}", gpu.resource) for name, gpu in special.items()]
+    others = f"{PREFIX}/gpu notin ({','.join(special)})"
+    selectors = [(f"{PREFIX}/gpu={name}", gpu.resource) for name, gpu in special.items()]
     selectors.append((others, "nvidia.com/gpu"))
     files = {}
     for name, gpu in GPUS.items():
@@ -156,6 +197,7 @@ def _render_components(settings: Settings) -> dict[str, str]:
     files["nvme-cache"] = _render(
         "nvme-cache.yaml", settings, cache_gb=NVME_GB, cache_gib=NVME_GB + 10
     )
+    files["settings"] = _render("settings.yaml", settings)
     for name in ("pvc-data", "pvc-runs"):
         files[name] = _render("pvc.yaml", settings, name=name)
     return {f"components/{name}/kustomization.yaml": text for name, text in files.items()}
@@ -172,7 +214,8 @@ def _render_extras(settings: Settings) -> dict[str, str]:
 
 
 def _render(template: str, settings: Settings, **context: object) -> str:
-    text = _environment().get_template(f"{template}.jinja").render(settings=settings, **context)
+    context |= {"settings": settings, "wheel": WHEELS[settings.cuda]}
+    text = _environment().get_template(f"{template}.jinja").render(**context)
     return "\n".join(line.rstrip() for line in text.splitlines() if line.strip()) + "\n"
 
 
@@ -194,7 +237,11 @@ def _environment() -> Environment:
         "regions": REGIONS,
         "counts": GPU_COUNTS,
         "container": CONTAINER,
-        "expressions": EXPRESSIONS,
+        "prefix": PREFIX,
+        "driver_label": DRIVER_LABEL,
+        "product_label": PRODUCT_LABEL,
+        "region_label": REGION_LABEL,
+        "zone_label": ZONE_LABEL,
         "quantities": _quantities,
     }
     return environment

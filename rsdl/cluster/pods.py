@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from rsdl.cluster.labels import INSTANCE
 from rsdl.cluster.objects import Object, conditions_of, holds, labels_of, metadata_of, part
 
-WRONG_INPUT, PREEMPTED = 2, 75  # exit codes of rsdl
+WRONG_INPUT, UNAVAILABLE, PREEMPTED = 2, 69, 75  # exit codes of rsdl
 DISRUPTED = "DisruptionTarget"
 HINT = "run it again with --debug"  # what rsdl says after the line that tells of a crash
 JOB_OF_POD = ("batch.kubernetes.io/job-name", "job-name", INSTANCE)
@@ -23,7 +23,12 @@ def explain_end(pod: Object) -> str:
         return ": ".join(map(str, words)) or "failed without a word"
     end = ends[0]
     code = int(end["exitCode"])
-    meaning = {WRONG_INPUT: "wrong input", PREEMPTED: "preempted after saving"}.get(code, "")
+    meanings = {
+        WRONG_INPUT: "wrong input",
+        UNAVAILABLE: "tried again",
+        PREEMPTED: "preempted after saving",
+    }
+    meaning = meanings.get(code, "")
     if end.get("reason") == "OOMKilled":
         meaning = "out of memory; raise its memory request and limit"
     elif code == 137:

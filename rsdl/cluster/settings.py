@@ -5,10 +5,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from rsdl import __version__
-from rsdl.cluster.places import GPUS, REGIONS
+from rsdl.cluster.nautilus import GPUS, REGIONS
+from rsdl.cluster.wheels import WHEELS
 from rsdl.core.errors import ConfigError, ConfigErrors
 
 FILE = "settings.yaml"
@@ -29,6 +37,14 @@ class JobSettings(BaseModel):
         (), description="Fields of configs that are otherwise in pods, as KEY=VALUE."
     )
 
+    @field_validator("overrides")
+    @classmethod
+    def _are_resolved_by_us(cls, values: tuple[str, ...]) -> tuple[str, ...]:
+        for value in values:
+            if "$(" in value:
+                raise ValueError(f"{value}: write ${{oc.env:NAME}} for a variable of the pod")
+        return values
+
     @field_validator("gpu")
     @classmethod
     def _is_known(cls, value: str | None) -> str | None:
@@ -39,7 +55,7 @@ class JobSettings(BaseModel):
 
 # It is written for one machine; pods read and write the bucket.
 QUICKSTART = JobSettings(
-    overrides=("output=$(RSDL_RUNS)", "data.url=$(RSDL_DATA)/quickstart"),
+    overrides=("output=${oc.env:RSDL_RUNS}", "data.url=${oc.env:RSDL_DATA}/quickstart"),
 )
 
 
@@ -63,6 +79,7 @@ class Settings(JobSettings):
     gpus: Literal[1, 2, 4, 8] = Field(1, description="GPUs of a pod.")
     nodes: int = Field(1, ge=1, le=64, description="Pods that train together.")
     opportunistic: bool = Field(False, description="Any pod may preempt it.")
+    cuda: str = Field("13", description=f"CUDA of the image: {', '.join(WHEELS)}.")
     deadline_hours: int = Field(168, ge=1, description="Hours that a job may take, waiting too.")
     jobs: dict[str, JobSettings] = Field(
         {"quickstart": QUICKSTART}, description="What is otherwise for one config."
@@ -75,10 +92,39 @@ class Settings(JobSettings):
             raise ValueError(f"must be one of {', '.join(REGIONS)}")
         return value
 
+    @field_validator("cuda")
+    @classmethod
+    def _is_a_wheel(cls, value: str) -> str:
+        if value not in WHEELS:
+            raise ValueError(f"must be one of {', '.join(WHEELS)}")
+        return value
+
+    @model_validator(mode="after")
+    def _runs_on_its_cards(self) -> "Settings":
+        wheel = WHEELS[self.cuda]
+        for name in {self.gpu, *(job.gpu for job in self.jobs.values() if job.gpu)}:
+            lost = [card.product for card in GPUS[name].cards if not wheel.runs_on(card.capability)]
+            if lost:
+                raise ValueError(
+                    f"gpu {name} may be a {lost[0]}, for which PyTorch with CUDA {wheel.cuda} has "
+                    "no code: choose others, or another cuda"
+                )
+        return self
+
     @property
     def image_name(self) -> str:
         """The image without its tag or digest."""
-        return self.image.partition("@")[0] if "@" in self.image else self.image.rpartition(":")[0]
+        return self.image.removesuffix(f":{self.image_tag}").removesuffix(f"@{self.image_digest}")
+
+    @property
+    def image_digest(self) -> str:
+        """The digest of the image; empty where it has a tag."""
+        return self.image.partition("@")[2]
+
+    @property
+    def image_tag(self) -> str:
+        """The tag of the image; empty where it has a digest."""
+        return "" if self.image_digest else self.image.rpartition(":")[2]
 
     def of(self, config: str) -> "Settings":
         """Return the settings as they are for one config."""

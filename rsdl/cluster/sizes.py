@@ -8,7 +8,7 @@ activations, the imagery that a node keeps, and copies of the state on their way
 import math
 from dataclasses import dataclass
 
-from rsdl.cluster.places import GPUS
+from rsdl.cluster.nautilus import GPUS
 from rsdl.cluster.settings import Settings
 from rsdl.config.run import RunConfig
 from rsdl.core.errors import ConfigError
@@ -68,6 +68,7 @@ TRAIN_SHARE = 0.8
 # A node takes the pixels of a split into its cache if half of the memory holds them.
 MEMORY_OF_PIXELS = 2.1
 HOST_GB = 6.0  # torch, CUDA and its libraries, for each process
+CPU_HOST_GB = 2.0  # torch without CUDA, and what is read and written
 SPARE_GB = 3.0  # of the memory, for shared memory and files that are read and written
 STATE_BYTES = 12  # of a parameter: weights and two moments
 WORKING_BYTES = 18  # of a parameter on the device: also gradients and a copy in half precision
@@ -125,12 +126,14 @@ def measure(config: RunConfig, settings: Settings) -> Sizes:
     state_gb = network.parameters * STATE_BYTES / 1e3
     batch = config.data.batch_size / settings.nodes
     batches_gb = (config.data.prefetch + 2) * batch * config.data.image_size**2 * 3 * 4 / 1e9
-    process_gb = HOST_GB * settings.gpus + 2 * state_gb + batches_gb
+    on_cpu = config.trainer.accelerator == "cpu"
+    host_gb = CPU_HOST_GB if on_cpu else HOST_GB * settings.gpus + SPARE_GB
+    process_gb = host_gb + 2 * state_gb + batches_gb
     if imagery is None:
-        memory_gb, cache_gb = process_gb + 8 * settings.gpus, WINDOW_GB
+        memory_gb, cache_gb = process_gb - SPARE_GB + 8 * settings.gpus, WINDOW_GB
     else:
         pixels_gb = imagery.decoded * TRAIN_SHARE * MEMORY_OF_PIXELS
-        memory_gb = max(process_gb + SPARE_GB, pixels_gb + 1)
+        memory_gb = max(process_gb, pixels_gb + 1)
         cache_gb = math.ceil(1.1 * (imagery.encoded + imagery.decoded) + 1)
     # last.ckpt, best.ckpt and the next of each, as spooled before they are uploaded.
     spool_gb = 4 * state_gb + 1

@@ -2,16 +2,15 @@
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
+from omegaconf import OmegaConf
 from rich.console import Console
 
-from rsdl.cluster.manifests import render_jobs, render_study
+from rsdl.cluster.manifests import PodConfig, fields_of_pods, render_jobs, render_study
 from rsdl.cluster.settings import FILE, Settings, change, load_settings, to_yaml
-from rsdl.config.load import load_config
-from rsdl.config.run import RunConfig
+from rsdl.config.load import fill_in, merge_config, parse_override
 from rsdl.core.errors import ConfigError
 from rsdl.models.catalog import ARCHITECTURES
 from rsdl.storage.local import translate
@@ -54,7 +53,7 @@ def render(
         return int(bool(stale))
     for path in stale:
         _write(target / path, files[path])
-    num_jobs = sum(path.startswith("jobs/") for path in files)
+    num_jobs = len({path.split("/")[1] for path in files if path.startswith("jobs/")})
     console.print(f"{num_jobs} jobs in {target}: {len(stale)} files written")
     return 0
 
@@ -70,31 +69,22 @@ def render_files(names: Sequence[str], settings: Settings, folder: str) -> dict[
     return files | render_jobs(_load(extra, settings, folder), settings)
 
 
-def _load(names: Sequence[str], settings: Settings, folder: str) -> dict[str, RunConfig]:
-    with _environment_of_pods(settings):
-        return {
-            name: load_config(f"{folder}/{name}.yaml", settings.of(name).overrides)
-            for name in names
-        }
-
-
-@contextmanager
-def _environment_of_pods(settings: Settings) -> Iterator[None]:
-    """Let configs resolve as they will in a pod, whatever this shell says."""
-    told = {
+def _load(names: Sequence[str], settings: Settings, folder: str) -> dict[str, PodConfig]:
+    # As they will resolve in a pod, whatever this shell says.
+    environment = dict(os.environ) | {
         "RSDL_DATA": f"s3://{settings.bucket}/data",
         "RSDL_RUNS": f"s3://{settings.bucket}/runs/{settings.study}",
+        "RSDL_CACHE_SIZE": "1GB",
     }
-    before = {name: os.environ.get(name) for name in told}
-    os.environ.update(told)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+    loaded = {}
+    for name in names:
+        path = f"{folder}/{name}.yaml"
+        tree = merge_config(path, settings.of(name).overrides)
+        run = fill_in(tree, path, environment)
+        for override in fields_of_pods(run):
+            tree.merge_with(parse_override(override))
+        loaded[name] = PodConfig(run, OmegaConf.to_yaml(tree))
+    return loaded
 
 
 def _name_of(config: str, folder: str) -> str:

@@ -82,7 +82,7 @@ def check_set(
     bundle = Bundle(manifests)
     if profile != "none":
         trains = any(find_training(pod) is not None for pod in bundle.pods)
-        runs = load_runs(bundle, folder) if folder is not None and trains else {}
+        runs = load_runs(bundle, folder) if trains else {}
         bundle = Bundle(manifests, Study(runs, gpu_use or {}))
     return check_bundle(bundle, profile)
 

@@ -19,7 +19,7 @@ import torch
 import torch.distributed as dist
 from torch._C._distributed_c10d import PrefixStore, Store, TCPStore
 
-from rsdl.core.errors import ConfigError, PreemptedError, RsdlError
+from rsdl.core.errors import UNAVAILABLE, ConfigError, PreemptedError, RsdlError
 from rsdl.core.machine import usable_cores
 from rsdl.core.world import Place
 from rsdl.train.failure import Failure, name_rank
@@ -40,10 +40,12 @@ class Node:
     Attributes:
         rank: Its number; the first one serves the store that all meet at.
         endpoint: ``host:port`` of the first node; ``None`` if there is only one.
+        run_id: What the nodes of one start share, and no others do.
     """
 
     rank: int | None = None
     endpoint: str | None = None
+    run_id: str = "rsdl"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,7 @@ class Crew:
         size: Processes on each node.
         host: Where all meet.
         port: Port there; 0 takes a free one, which only a single node can.
+        run_id: Nodes that have another do not meet these.
     """
 
     node: int
@@ -63,6 +66,7 @@ class Crew:
     size: int
     host: str
     port: int
+    run_id: str = "rsdl"
 
 
 def plan_crew(config: TrainerConfig, node: Node) -> Crew | None:
@@ -92,7 +96,7 @@ def plan_crew(config: TrainerConfig, node: Node) -> Crew | None:
         host, port = port, str(DEFAULT_PORT)
     if not port.isdigit() or not 0 < int(port) < 1 << 16:
         raise ConfigError("--rdzv-endpoint", f"{node.endpoint!r} is not HOST:PORT", "add the port")
-    return Crew(node.rank, num_nodes, size, host, int(port))
+    return Crew(node.rank, num_nodes, size, host, int(port), node.run_id)
 
 
 def launch(crew: Crew, arguments: Sequence[str]) -> int:
@@ -136,15 +140,16 @@ def launch(crew: Crew, arguments: Sequence[str]) -> int:
 def settle(codes: Sequence[int]) -> int:
     """Return the exit code of a command whose ranks ended with ``codes``.
 
-    Wrong input (2) cannot be helped by another try, whatever became of the rest; a crash can; and
-    a run is preempted (75) if nothing else happened to it.
+    Wrong input (2) cannot be helped by another try, whatever became of the rest; a crash can, and
+    what is not there (69) may be later; a run is preempted (75) if nothing else happened to it.
     """
-    crashes = [code for code in codes if code not in (0, 2, PreemptedError.exit_code)]
+    retried = (0, 2, UNAVAILABLE, PreemptedError.exit_code)
+    crashes = [code for code in codes if code not in retried]
     if 2 in codes:
         return 2
     if crashes:
         return 130 if set(crashes) == {130} else 1
-    return max(codes)
+    return UNAVAILABLE if UNAVAILABLE in codes else max(codes)
 
 
 def environment_of(crew: Crew, local_rank: int, point: MeetingPoint) -> dict[str, str]:
@@ -159,7 +164,7 @@ def environment_of(crew: Crew, local_rank: int, point: MeetingPoint) -> dict[str
         "MASTER_ADDR": point.host,
         "MASTER_PORT": str(point.port),
         "TORCHELASTIC_USE_AGENT_STORE": "True",
-        "TORCHELASTIC_RUN_ID": point.attempt.partition("-")[0],
+        "TORCHELASTIC_RUN_ID": point.attempt.rpartition("-")[0],
         "TORCHELASTIC_RESTART_COUNT": "0",
         "TORCHELASTIC_MAX_RESTARTS": "0",
         "OMP_NUM_THREADS": threads,
@@ -168,7 +173,7 @@ def environment_of(crew: Crew, local_rank: int, point: MeetingPoint) -> dict[str
 
 def _serve(crew: Crew) -> tuple[Store | None, MeetingPoint]:
     """Serve the store on the first node; return it, and where it is."""
-    point = MeetingPoint(crew.host, crew.port, True, "rsdl-0")
+    point = MeetingPoint(crew.host, crew.port, True, f"{crew.run_id}-0")
     if crew.node:
         return None, point
     try:

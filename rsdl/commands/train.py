@@ -16,9 +16,10 @@ from rsdl.commands.report import write_report
 from rsdl.commands.session import Begun, Session, check_same_run, find_begun, open_session
 from rsdl.config.load import load_config, to_yaml
 from rsdl.config.run import RunConfig
-from rsdl.core.errors import PreemptedError, RsdlError
+from rsdl.core.errors import UNAVAILABLE, PreemptedError, RsdlError
 from rsdl.core.world import adopt_place, any_rank, is_main
 from rsdl.storage.connect import connect, join
+from rsdl.train.accelerator import check_accelerator
 from rsdl.train.checkpoint import BEST, LAST, load_weights, read_checkpoint, state_of
 from rsdl.train.events import send_events
 from rsdl.train.meeting import leave_group
@@ -57,12 +58,14 @@ def train(
     Raises:
         InputError: If config, data or the run's folder are wrong (exit code 2).
         PreemptedError: If the run was asked to stop and has saved (exit code 75).
+        NoGpuError: If it is to train on a GPU, and none can be used here (exit code 69).
         PeerError: If another process of the run has failed, with its exit code.
     """
     if stop is None:
         stop = StopRequest()
         stop.install()
     config = load_config(config_path, overrides)
+    check_accelerator(config.trainer.accelerator)
     # Whoever says which node this is starts the ranks from here.
     told = node is not None and node.endpoint is not None and "LOCAL_RANK" not in os.environ
     place = None if told else adopt_place()
@@ -133,7 +136,7 @@ def take_folder(folder: RunFolder, found: str | None, *, restart: bool) -> None:
     record = folder.read_record()
     if not restart and (record.model_dump_json() if record else None) != found:
         error = OwnedError(folder.store.url, "was trained by another just now", "run it again")
-        error.exit_code = 1
+        error.exit_code = UNAVAILABLE
         raise error
 
 
@@ -201,9 +204,12 @@ def close_run(session: Session, error: BaseException) -> BaseException:
 def write_ending(session: Session, error: BaseException) -> None:
     """Write how a run ended that was not completed; what is still on its way is given up."""
     record, outbox = session.recorder.record, session.folder.outbox
-    if isinstance(error, RsdlError) and error.exit_code == PreemptedError.exit_code:
-        record.status, record.reason = "preempted", error.problem
-        record.preemptions += 1
+    code = error.exit_code if isinstance(error, RsdlError) else 1
+    if isinstance(error, RsdlError) and code in (UNAVAILABLE, PreemptedError.exit_code):
+        preempted = code == PreemptedError.exit_code
+        record.status = "preempted"  # It waits to be started again, as one that has saved.
+        record.reason = error.problem if preempted else str(error)
+        record.preemptions += preempted
     elif isinstance(error, KeyboardInterrupt):
         record.status, record.reason = "failed", "interrupted"
     else:

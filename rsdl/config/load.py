@@ -36,10 +36,63 @@ def load_config(
         ConfigError: If a file is missing or not YAML, or an override is not ``key=value``.
         ConfigErrors: With every field that is wrong.
     """
+    return fill_in(merge_config(path, overrides), path, environment)
+
+
+def merge_config(path: str, overrides: Sequence[str] = ()) -> DictConfig:
+    """Return a config file merged with what it extends and overrides; ``${...}`` stay as they are.
+
+    Args:
+        path: YAML file; its name without suffix is the default for ``name``.
+        overrides: ``key=value`` pairs with dotted keys; values are YAML.
+
+    Raises:
+        ConfigError: If a file is missing or not YAML, or an override is not ``key=value``.
+    """
     tree = OmegaConf.merge(read_tree(Path(path)), *map(parse_override, overrides))
     assert isinstance(tree, DictConfig)
     if "name" not in tree:
         tree["name"] = Path(path).stem
+    return tree
+
+
+def parse_config(text: str, path: str, overrides: Sequence[str] = ()) -> DictConfig:
+    """Return the text of a config that extends no other, merged with overrides.
+
+    Args:
+        text: YAML.
+        path: What to call it in errors.
+        overrides: ``key=value`` pairs with dotted keys; values are YAML.
+
+    Raises:
+        ConfigError: If it is not YAML or extends another, or an override is not ``key=value``.
+    """
+    try:
+        tree = OmegaConf.create(yaml.safe_load(text))
+    except (yaml.YAMLError, OmegaConfBaseException) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(path, f"is not YAML: {reason}") from error
+    if not isinstance(tree, DictConfig):
+        raise ConfigError(path, "must hold a mapping of fields", "see configs/quickstart.yaml")
+    if EXTENDS in tree:
+        raise ConfigError(path, "extends another file, which is not there", "write it out in full")
+    merged = OmegaConf.merge(tree, *map(parse_override, overrides))
+    assert isinstance(merged, DictConfig)
+    return merged
+
+
+def fill_in(tree: DictConfig, path: str, environment: Mapping[str, str] | None = None) -> RunConfig:
+    """Return the run that a tree describes, with every ``${...}`` filled in.
+
+    Args:
+        tree: What a config says.
+        path: What to call it in errors.
+        environment: What ``${oc.env:NAME}`` reads; that of this process if ``None``.
+
+    Raises:
+        ConfigError: If a ``${...}`` cannot be filled in.
+        ConfigErrors: With every field that is wrong.
+    """
     with _stand_in(environment):
         plain = resolve(tree, path)
     return validate(plain)

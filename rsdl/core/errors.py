@@ -2,10 +2,14 @@
 
 Each error says where (a config field or a file), which rule was broken with which value, and what
 to do about it, in one line. The command line turns the class into an exit code: 2 for a user's
-input, 75 for a preempted run that wants to be started again, 1 for the rest.
+input, 69 for what this machine or a store does not have now and may have later, 75 for a preempted
+run that wants to be started again, 1 for the rest.
 """
 
 from collections.abc import Sequence
+
+# EX_UNAVAILABLE of sysexits.h. Kubernetes starts such a pod again, and counts it as no failure.
+UNAVAILABLE = 69
 
 
 class RsdlError(Exception):
@@ -76,7 +80,13 @@ class ChangedError(StorageError):
 class UnreachableError(StorageError):
     """A store did not answer for as long as we were ready to wait; later it may."""
 
-    exit_code = 1
+    exit_code = UNAVAILABLE
+
+
+class FullDiskError(StorageError):
+    """A disk or a quota is full; elsewhere, or later, there may be room."""
+
+    exit_code = UNAVAILABLE
 
 
 class ClusterError(InputError):
@@ -97,6 +107,18 @@ class PreemptedError(RsdlError):
 
 class StoppedEarlyError(PreemptedError):
     """The run was asked to stop before its first step; other ranks do not know of it yet."""
+
+
+class NoGpuError(RsdlError):
+    """The GPU that was asked for is not here, or cannot be used; elsewhere one may be."""
+
+    exit_code = UNAVAILABLE
+
+
+class AbsentPeerError(RsdlError):
+    """Other processes of the run have not come; this one gives its device up, and tries later."""
+
+    exit_code = 75
 
 
 class PeerError(RsdlError):

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from rsdl.core.errors import StorageError
+from rsdl.core.errors import FullDiskError, StorageError
 from rsdl.storage.store import Entry
 
 PART_MARK = ".part-"
@@ -194,7 +194,8 @@ def translate(error: OSError, path: Path) -> StorageError:
         errno.EEXIST: ("a part of the path is a file, not a folder", "choose another place"),
     }
     problem, remedy = reasons.get(error.errno, (error.strerror or str(error), None))
-    return StorageError(str(path), problem, remedy)
+    is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return (FullDiskError if is_full else StorageError)(str(path), problem, remedy)
 
 
 def _walk(folder: Path, root: str, prefix: str) -> Iterator[str]:

@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 from torch._C._distributed_c10d import PrefixStore, Store, TCPStore
 
-from rsdl.core.errors import ConfigError, RsdlError
+from rsdl.core.errors import AbsentPeerError, ConfigError, RsdlError
 from rsdl.core.world import Place
 from rsdl.train.failure import first_sentence
 
@@ -99,7 +99,8 @@ def join_group(
         A group of all ranks for what is said between hosts, beside the default one for devices.
 
     Raises:
-        RsdlError: If the others have not come in time, in one line.
+        AbsentPeerError: If the others have not come in time, in one line.
+        RsdlError: If they have, and cannot be reached.
     """
     try:
         serve = place.rank == 0 and not point.hosted
@@ -119,7 +120,8 @@ def join_group(
         # Form the connections now, where a failure is told from one in training.
         dist.barrier(hosts)
     except (dist.DistError, RuntimeError, ValueError, TimeoutError) as error:
-        raise RsdlError(
+        absent = isinstance(error, (TimeoutError, dist.DistNetworkError, dist.DistStoreError))
+        raise (AbsentPeerError if absent else RsdlError)(
             f"rendezvous at {point}",
             f"rank {place.rank} of {place.world_size} could not join: {first_sentence(error)}",
             _advise(),

@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from rsdl.core.errors import InputError, RsdlError, StorageError
+from rsdl.core.errors import UNAVAILABLE, InputError, RsdlError, StorageError
 from rsdl.storage.store import Store
 
 logger = logging.getLogger(__name__)
@@ -129,7 +129,7 @@ def _wait_for(store: Store, number: int, patience_s: float) -> None:
         moved = page != first
     if moved:
         error = _owned(store, first)
-        error.exit_code = 1  # it may be a pod that saves and goes: a retry can help
+        error.exit_code = UNAVAILABLE  # it may be a pod that saves and goes: a retry can help
         raise error
 
 

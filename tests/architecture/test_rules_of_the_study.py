@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from rsdl.cluster.places import GPUS, REGIONS
-from rsdl.cluster.policy.nautilus import facts
+from rsdl.cluster import nautilus
+from rsdl.cluster.nautilus import GPUS, REGIONS
 from rsdl.commands.k8s_check import check_set, load_sets
 
 ROOT = Path(__file__).parents[2]
@@ -25,15 +25,17 @@ def test_the_committed_manifests_break_no_rule(folder: str, require: Callable[[s
 
 def test_regions_are_those_that_the_rules_know():
     for region in REGIONS.values():
-        name = facts.region_named(region.label)
-        assert name is not None and name == facts.region_of_class(region.storage_class)
-        assert facts.INSIDE[region.inside.removeprefix("http://")] == name
-        assert facts.OUTSIDE[region.outside.removeprefix("https://")] == name
+        name = nautilus.region_named(region.label)
+        assert name is not None and name == nautilus.region_of_class(region.storage_class)
+        assert nautilus.INSIDE[region.inside.removeprefix("http://")] == name
+        assert nautilus.OUTSIDE[region.outside.removeprefix("https://")] == name
 
 
 def test_gpus_are_asked_for_as_the_rules_want():
     for gpu in GPUS.values():
         if gpu.products:
-            assert gpu.resource == facts.GPU and set(gpu.products) <= set(facts.SHARED_PRODUCTS)
+            assert gpu.resource == nautilus.GPU and set(gpu.products) <= set(
+                nautilus.SHARED_PRODUCTS
+            )
         else:
-            assert gpu.resource in facts.OWN_RESOURCES
+            assert gpu.resource in nautilus.OWN_RESOURCES

@@ -53,4 +53,4 @@ def jobs(build: Build) -> list[Manifest]:
 @pytest.fixture
 def cluster(build: Build) -> Cluster:
     """Return the objects that pods refer to."""
-    return Cluster.of(build("base"), {"rsdl-s3": KEYS})
+    return Cluster.of(build(""), {"rsdl-s3": KEYS})

@@ -5,7 +5,7 @@ Only what manifests of ours use: values, keys of config maps and secrets, fields
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,11 +30,15 @@ class Cluster:
 
 @dataclass(frozen=True)
 class Process:
-    """How a container starts; ``command`` is empty where the image's entry point is used."""
+    """How a container starts; ``command`` is empty where the image's entry point is used.
+
+    ``files`` are those that are mounted from config maps, by path.
+    """
 
     command: list[str]
     arguments: list[str]
     environment: dict[str, str]
+    files: dict[str, str]
 
 
 def start(job: Manifest, cluster: Cluster, index: int | None = None) -> Process:
@@ -52,7 +56,11 @@ def start(job: Manifest, cluster: Cluster, index: int | None = None) -> Process:
     (container,) = template["spec"]["containers"]
     # As the Job controller labels its pods.
     metadata = {
-        "labels": {**template["metadata"]["labels"], "batch.kubernetes.io/job-name": job.name},
+        "labels": {
+            **template["metadata"]["labels"],
+            "batch.kubernetes.io/job-name": job.name,
+            "batch.kubernetes.io/controller-uid": f"uid-of-{job.name}",
+        },
         "annotations": template["metadata"].get("annotations", {}),
     }
     environment: dict[str, str] = {}
@@ -68,7 +76,19 @@ def start(job: Manifest, cluster: Cluster, index: int | None = None) -> Process:
         [fill(text, environment) for text in container.get("command", ())],
         [fill(text, environment) for text in container.get("args", ())],
         environment,
+        dict(mounted_files(template["spec"], cluster)),
     )
+
+
+def mounted_files(pod: Mapping[str, Any], cluster: Cluster) -> Iterator[tuple[str, str]]:
+    """Yield path and text of what is mounted from config maps."""
+    (container,) = pod["containers"]
+    maps = {each["name"]: each["configMap"] for each in pod["volumes"] if "configMap" in each}
+    for mount in container["volumeMounts"]:
+        if mount["name"] in maps:
+            assert mount["readOnly"] is True
+            for name, text in cluster.config_maps[maps[mount["name"]]["name"]].items():
+                yield f"{mount['mountPath']}/{name}", text
 
 
 def read(source: Mapping[str, Any], metadata: Mapping[str, Any], cluster: Cluster) -> str:

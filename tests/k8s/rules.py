@@ -6,7 +6,8 @@ from typing import Any
 import kubernetes_validate
 
 from rsdl.cluster.manifest import Manifest
-from rsdl.cluster.places import REGIONS
+from rsdl.cluster.nautilus import CARDS, REGIONS
+from rsdl.cluster.wheels import WHEELS
 from tests.k8s.kubelet import Cluster, Process, start
 
 UNITS = {"Gi": 1 << 30, "GB": 10**9, "": 1}
@@ -42,11 +43,16 @@ def check_job(job: Manifest, cluster: Cluster) -> Process:
         for rule in rules
         for code in rule.get("onExitCodes", {}).get("values", ())
     }
-    assert conditions == ["DisruptionTarget"] and codes == {75: "Ignore", 2: "FailJob"}
+    assert conditions == ["DisruptionTarget"] and codes == {
+        69: "Ignore",
+        75: "Ignore",
+        2: "FailJob",
+    }
     assert rules[0]["action"] == "Ignore" and "onPodConditions" in rules[0]
     process = start(job, cluster, 0 if spec.get("completionMode") == "Indexed" else None)
     check_process(process)
     check_nodes(job, process)
+    check_card(job)
     assert size(process.environment["RSDL_CACHE_SIZE"]) < size(volume(pod, "cache")["sizeLimit"])
     return process
 
@@ -76,7 +82,7 @@ def check_resources(pod: dict[str, Any], container: dict[str, Any]) -> None:
 
 
 def check_place(pod: dict[str, Any], container: dict[str, Any]) -> None:
-    region = one_value(expressions(pod)["topology.kubernetes.io/region"])
+    region = pod["nodeSelector"]["topology.kubernetes.io/region"]
     (known,) = [each for each in REGIONS.values() if each.label == region]
     env = {each["name"]: each.get("value") for each in container["env"]}
     assert env["AWS_ENDPOINT_URL_S3"] == known.inside
@@ -85,7 +91,8 @@ def check_place(pod: dict[str, Any], container: dict[str, Any]) -> None:
 def check_process(process: Process) -> None:
     for text in (*process.arguments, *process.environment.values()):
         assert "$(" not in text, text
-    assert process.arguments[0] == "train" and process.arguments[1].startswith("configs/")
+    assert process.arguments[:2] == ["train", "/config/config.yaml"]
+    assert process.arguments[1] in process.files
 
 
 def check_nodes(job: Manifest, process: Process) -> None:
@@ -99,6 +106,12 @@ def check_nodes(job: Manifest, process: Process) -> None:
     host = f"{job.name}-0.{pod['subdomain']}"
     assert f"--rdzv-endpoint={host}:29500" in process.arguments
     assert process.environment["NCCL_SOCKET_IFNAME"] == "eth0"
+    assert f"--rdzv-id=uid-of-{job.name}" in process.arguments
+    assert not pod.get("hostNetwork")
+    terms = pod["affinity"]["podAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+    keys = {term["topologyKey"] for term in terms}
+    assert keys == {"topology.kubernetes.io/zone", "nvidia.com/gpu.product"}
+    assert all(term["matchLabelKeys"] == ["batch.kubernetes.io/job-name"] for term in terms)
     assert spec["backoffLimit"] >= 12 * spec["completions"]
 
 
@@ -110,14 +123,29 @@ def gpus(job: Manifest) -> dict[str, int]:
 
 
 def expressions(pod: dict[str, Any]) -> dict[str, list[str]]:
+    """Return the values that node labels must have, or be above."""
+    if "affinity" not in pod:
+        return {}
     affinity = pod["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
     (term,) = affinity["nodeSelectorTerms"]
     return {each["key"]: each["values"] for each in term["matchExpressions"]}
 
 
-def one_value(values: list[str]) -> str:
-    (value,) = values
-    return value
+def check_card(job: Manifest) -> None:
+    """Check that the image's PyTorch has code for every card that a pod may get, and its driver."""
+    wheel = WHEELS["13"]
+    asked, chosen = gpus(job), expressions(job.body["spec"]["template"]["spec"])
+    if not asked:
+        assert chosen == {}
+        return
+    assert chosen["nvidia.com/cuda.driver.major"] == [str(wheel.driver - 1)]
+    products = chosen.get("nvidia.com/gpu.product")
+    cards = [
+        card
+        for card in CARDS
+        if card.resource in asked and (products is None or card.product in products)
+    ]
+    assert cards and all(wheel.runs_on(card.capability) for card in cards)
 
 
 def volume(pod: dict[str, Any], name: str) -> dict[str, str]:

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from rsdl.cluster.manifest import Manifest, load_manifests
-from rsdl.cluster.places import GPU_COUNTS, GPUS, REGIONS
+from rsdl.cluster.nautilus import GPU_COUNTS, GPUS, REGIONS
 from tests.k8s.conftest import K8S
 from tests.k8s.kubelet import Cluster
 from tests.k8s.rules import check_job, expressions, gpus, size
@@ -39,27 +39,33 @@ def overlay(folder: Path, name: str, components: tuple[str, ...], job: str) -> N
     (own / "kustomization.yaml").write_text(yaml.safe_dump(content))
 
 
-def combine(folder: Path, choices: list[tuple[str, ...]], job: str) -> dict[str, Manifest]:
-    """Return the Job of each choice by its number, all built at once."""
+def combine(
+    folder: Path, choices: list[tuple[str, ...]], job: str
+) -> tuple[dict[str, Manifest], list[Manifest]]:
+    """Return the Job of each choice by its number, and all objects, built at once."""
     for number, components in enumerate(choices):
         overlay(folder, str(number), components, job)
     resources = [f"{number}" for number in range(len(choices))]
     (folder / "overlays" / "kustomization.yaml").write_text(
         yaml.safe_dump({"resources": resources})
     )
-    return {each.name.rpartition("-")[2]: each for each in load_manifests(f"{folder}/overlays")}
+    objects = load_manifests(f"{folder}/overlays")
+    jobs = {each.name.rpartition("-")[2]: each for each in objects if each.kind == "Job"}
+    return jobs, objects
 
 
 def test_every_component_is_tried():
     used = {name for choice in combinations() for name in choice}
-    assert used == {path.name for path in (K8S / "components").iterdir()}
+    # Every folder has taken in the settings already.
+    assert used | {"settings"} == {path.name for path in (K8S / "components").iterdir()}
 
 
 @pytest.mark.slow
 def test_components_go_together(folder: Path, cluster: Cluster):
     choices = list(combinations())
-    built = combine(folder, choices, "resnet50_ucm")
+    built, objects = combine(folder, choices, "resnet50_ucm")
     assert len(built) == len(choices)
+    cluster = Cluster.of(objects, cluster.secrets)
     for number, components in enumerate(choices):
         check_choice(built[str(number)], components, cluster)
 
@@ -72,8 +78,8 @@ def check_choice(job: Manifest, components: tuple[str, ...], cluster: Cluster) -
     count = next((int(name[10:]) for name in components if name.startswith("multi-gpu-")), 1)
     assert gpus(job) == {gpu.resource: count}
     assert tuple(expressions(pod).get("nvidia.com/gpu.product", ())) == gpu.products
-    region = expressions(pod)["topology.kubernetes.io/region"]
-    assert region == [REGIONS[found["region"]].label]
+    region = pod["nodeSelector"]["topology.kubernetes.io/region"]
+    assert region == REGIONS[found["region"]].label
     asked = pod["containers"][0]["resources"]["limits"]
     assert int(asked["cpu"]) >= 4 * count and size(asked["memory"]) >= count * size("8Gi")
     assert ("priorityClassName" in pod) == ("opportunistic" in components)

@@ -43,7 +43,7 @@ def test_settings_reach_every_job(folder: Path):
         assert process.environment["AWS_ENDPOINT_URL_S3"].endswith("easts3.rook-east")
         assert gpus(job) == {"nvidia.com/a40": 2}
         assert pod["priorityClassName"] == "opportunistic"
-        assert job.labels["rsdl.io/study"] == "second"
+        assert job.labels["rsdl/study"] == "second" and job.name.startswith("second-")
         assert job.body["spec"]["activeDeadlineSeconds"] == 86400
     for path in ("data", "dev", "base/volumes"):
         text = yaml.safe_dump([dict(each.body) for each in load_manifests(f"{folder}/{path}")])
@@ -64,7 +64,7 @@ def test_one_config_may_have_its_own(folder: Path):
     jobs, cluster = jobs_of(folder)
     for job in jobs:
         check_job(job, cluster)
-        is_own = job.name in ("vit-base-aid", "resnet50-ucm")
+        is_own = job.name in ("hrrsi-vit-base-aid", "hrrsi-resnet50-ucm")
         assert job.body["spec"].get("completions") == (4 if is_own else None)
         assert gpus(job) == {"nvidia.com/a100" if is_own else "nvidia.com/gpu": 1}
     # Rendering all again keeps it.
@@ -74,26 +74,63 @@ def test_one_config_may_have_its_own(folder: Path):
     }
 
 
-def test_kustomize_edit_at_the_top_reaches_every_job(folder: Path):
-    # As "kustomize edit set namespace mine" and "set image OLD=NEW" leave the file.
-    path = folder / "kustomization.yaml"
+ENTRIES = ("", "base", "base/volumes", "data", "dev", "jobs/quickstart", "jobs/vit_base_aid")
+
+
+@pytest.mark.parametrize("entry", ENTRIES)
+def test_kustomize_edit_of_the_settings_reaches_every_folder(folder: Path, entry: str):
+    # As "kustomize edit set namespace mine" and "set image rsdl=IMAGE" leave the file.
+    path = folder / "components" / "settings" / "kustomization.yaml"
     tree = yaml.safe_load(path.read_text())
     tree["namespace"] = "mine"
     name, _, tag = IMAGE.rpartition(":")
-    old = load_settings(folder).image_name
-    tree["images"] = [{"name": old, "newName": name, "newTag": tag}]
+    tree["images"] = [{"name": "rsdl", "newName": name, "newTag": tag}]
     path.write_text(yaml.safe_dump(tree))
-    jobs, cluster = jobs_of(folder)
-    for job in jobs:
-        check_job(job, cluster)
-        assert job.namespace == "mine"
-        assert job.body["spec"]["template"]["spec"]["containers"][0]["image"] == IMAGE
-    # As "kustomize edit set configmap rsdl-settings --from-literal=bucket=mine" does in base.
-    base = folder / "base" / "kustomization.yaml"
-    base.write_text(base.read_text().replace("bucket=rsdl", "bucket=mine"))
-    jobs, cluster = jobs_of(folder)
-    for job in jobs:
-        assert check_job(job, cluster).environment["RSDL_DATA"] == "s3://mine/data"
+    objects = load_manifests(str(folder / entry))
+    assert {each.namespace for each in objects} == {"mine"}
+    for each in objects:
+        if each.kind in ("Job", "Pod"):
+            spec = each.body["spec"]
+            pod = spec["template"]["spec"] if each.kind == "Job" else spec
+            assert [container["image"] for container in pod["containers"]] == [IMAGE]
+
+
+def test_two_studies_share_nothing_that_is_of_one(folder: Path, tmp_path: Path):
+    second = tmp_path / "second"
+    set_all(folder)
+    set_all(second, "study=second", "bucket=other")
+    one, other = (load_manifests(str(each)) for each in (folder, second))
+    shared = {each.title for each in one} & {each.title for each in other}
+    assert shared == {"ServiceAccount/rsdl", "Service/rsdl"}
+    for title in shared:
+        mine, theirs = ([m for m in objects if m.title == title] for objects in (one, other))
+        assert dict(mine[0].body) == dict(theirs[0].body)
+    for path in ("data", "dev"):
+        names = [load_manifests(f"{each}/{path}")[0].title for each in (folder, second)]
+        assert names[0] != names[1]
+    cluster = Cluster.of(one, {"rsdl-s3": KEYS})
+    for job in (each for each in one if each.kind == "Job"):
+        assert check_job(job, cluster).environment["RSDL_RUNS"] == "s3://rsdl/runs/hrrsi"
+
+
+def test_another_config_is_another_config_map(folder: Path):
+    def mounted() -> tuple[str, str]:
+        objects = load_manifests(f"{folder}/jobs/resnet50_ucm")
+        map_, job = sorted(objects, key=lambda each: each.kind)
+        pod = job.body["spec"]["template"]["spec"]
+        (volume,) = [each for each in pod["volumes"] if "configMap" in each]
+        assert volume["configMap"]["name"] == map_.name
+        return job.name, map_.name
+
+    job, before = mounted()
+    set_all(folder, "overrides=[optim.lr=0.5]", configs=("resnet50_ucm",))
+    assert mounted()[0] == job and mounted()[1] != before
+
+
+def test_a_job_s_name_that_no_pod_could_have_is_refused(tmp_path: Path):
+    problem = "resnet50_resisc45.yaml: its job would be called .*: 58 letters, 54 at most"
+    with pytest.raises(ConfigError, match=problem):
+        render((), out=str(tmp_path), changes=(f"study={'s' * 40}",), folder=CONFIGS)
 
 
 def test_a_tree_is_made_from_nothing(tmp_path: Path, kubectl: None):
@@ -129,6 +166,8 @@ def test_check_tells_what_is_stale_and_writes_nothing(
         ("buckets=x", r"--set: buckets: unknown setting; known here: gpu, gpus"),
         ("namespace=My_Space", r"namespace: .*is 'My_Space'"),
         ("bucket=$(HOME)", r"bucket: "),
+        ("cuda=11", r"cuda: must be one of 13, is 11|cuda: .*is 11"),
+        ("overrides=[output=$(RSDL_RUNS)]", r"overrides: .*write \$\{oc.env:NAME\}"),
         ("bucket=[", r"--set bucket: cannot read the value '\['"),
     ],
 )

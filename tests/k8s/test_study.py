@@ -1,20 +1,29 @@
 """``kubectl apply -k k8s/`` is the whole study, and every other folder builds too."""
 
-from pathlib import Path
-
 import kubernetes_validate
 import pytest
+import torch
 import yaml
 from yamllint import linter
 from yamllint.config import YamlLintConfig
 
 from rsdl.cluster import labels
 from rsdl.cluster.manifest import Manifest
+from rsdl.cluster.nautilus import CARDS, GPUS
+from rsdl.cluster.wheels import WHEELS
+from rsdl.config.load import fill_in, merge_config, parse_config
 from rsdl.data.sources.catalog import DATASETS
 from rsdl.models.catalog import ARCHITECTURES
 from tests.k8s.conftest import K8S, Build
-from tests.k8s.kubelet import Cluster, start
-from tests.k8s.rules import check_confined, check_job, check_resources, check_schema, expressions
+from tests.k8s.kubelet import Cluster, Process, start
+from tests.k8s.rules import (
+    check_confined,
+    check_job,
+    check_resources,
+    check_schema,
+    expressions,
+    size,
+)
 
 STUDY = [f"{name}_{data}" for name in ARCHITECTURES for data in ("ucm", "aid", "resisc45")]
 FOLDERS = ("", "base", "base/volumes", "data", "dev", "jobs/quickstart", "jobs/vit_base_aid")
@@ -28,9 +37,13 @@ SHARED = {
 
 
 def test_the_study_is_27_jobs_and_what_they_share(build: Build, jobs: list[Manifest]):
-    assert sorted(job.name for job in jobs) == sorted(map(labels.job_name, STUDY))
-    others = {each.title for each in build("") if each.kind != "Job"}
-    assert others == {"ServiceAccount/rsdl", "ConfigMap/rsdl-settings", "Service/rsdl"}
+    wanted = sorted(labels.job_name("hrrsi", name) for name in STUDY)
+    assert sorted(job.name for job in jobs) == wanted
+    others = {each.title for each in build("") if each.kind not in ("Job", "ConfigMap")}
+    assert others == {"ServiceAccount/rsdl", "Service/rsdl"}
+    maps = [each for each in build("") if each.kind == "ConfigMap"]
+    assert sorted(each.name.rpartition("-")[0] for each in maps) == wanted
+    assert all(each.body["immutable"] is True for each in maps)
     assert {each.namespace for each in build("")} == {"rsdl"}
     (account,) = [each for each in build("") if each.kind == "ServiceAccount"]
     assert account.body["automountServiceAccountToken"] is False
@@ -40,10 +53,43 @@ def test_every_job_keeps_the_rules(jobs: list[Manifest], cluster: Cluster):
     for job in jobs:
         process = check_job(job, cluster)
         name = job.annotations[labels.CONFIG]
-        assert process.arguments[1] == f"configs/{name}.yaml" and name in STUDY
-        assert (Path(K8S).parent / process.arguments[1]).is_file()
+        assert name in STUDY
+        check_config(process, name)
         assert process.environment["RSDL_RUNS"] == "s3://rsdl/runs/hrrsi"
         assert process.environment["RSDL_DATA"] == "s3://rsdl/data"
+
+
+def check_config(process: Process, name: str) -> None:
+    """Check that what is mounted trains what the config of that name says, on a GPU."""
+    places = process.environment
+    mounted = parse_config(process.files["/config/config.yaml"], "x")
+    wanted = merge_config(f"{K8S.parent}/configs/{name}.yaml")
+    run, plain = (fill_in(tree, "x", places) for tree in (mounted, wanted))
+    assert run.trainer.accelerator == "gpu" and plain.trainer.accelerator == "auto"
+    assert run.data.cache != "none" and run.data.cache.size == size(places["RSDL_CACHE_SIZE"])
+    same = {"trainer": plain.trainer, "data": plain.data}
+    assert run.model_copy(update=same) == plain
+    assert run.output == "s3://rsdl/runs/hrrsi" and run.data.url.startswith("s3://rsdl/data/")
+
+
+def test_the_image_s_pytorch_is_that_of_the_table():
+    flags = torch._C._cuda_getArchFlags()
+    found = {divmod(int(flag.removeprefix("sm_")), 10) for flag in flags.split()}
+    assert found == set(WHEELS["13"].architectures)
+    assert torch.version.cuda == WHEELS["13"].cuda
+    lock = (K8S.parent / "docker" / "requirements.lock").read_text()
+    assert f"torch=={torch.__version__.partition('+')[0]}" in lock
+
+
+def test_a_card_without_code_is_refused():
+    v100 = next(card for card in CARDS if card.product.startswith("Tesla-V100"))
+    assert not WHEELS["13"].runs_on(v100.capability)
+    for product, runs in (("NVIDIA-L4", True), ("NVIDIA-H200", True), ("NVIDIA-TITAN-V", False)):
+        card = next(card for card in CARDS if card.product == product)
+        assert WHEELS["13"].runs_on(card.capability) == runs
+    offered = {card.product for gpu in GPUS.values() for card in gpu.cards}
+    assert {"NVIDIA-RTX-A5000", "NVIDIA-RTX-6000-Ada-Generation"} <= offered
+    assert not any("V100" in product for product in offered)
 
 
 def test_jobs_and_their_pods_are_labelled(jobs: list[Manifest]):
@@ -75,13 +121,14 @@ def test_the_schema_refuses_what_is_wrong(jobs: list[Manifest]):
 
 
 def test_the_quickstart_asks_for_no_gpu(build: Build, cluster: Cluster):
-    (job,) = build("jobs/quickstart")
-    process = check_job(job, cluster)
+    (job,) = [each for each in build("jobs/quickstart") if each.kind == "Job"]
+    process = check_job(job, Cluster.of(build("jobs/quickstart"), cluster.secrets))
     assert not any("nvidia" in key for key in expressions(job.body["spec"]["template"]["spec"]))
-    assert process.arguments[3:] == [
-        "output=s3://rsdl/runs/hrrsi",
-        "data.url=s3://rsdl/data/quickstart",
-    ]
+    run = fill_in(parse_config(process.files["/config/config.yaml"], "x"), "x", process.environment)
+    assert (run.output, run.data.url) == ("s3://rsdl/runs/hrrsi", "s3://rsdl/data/quickstart")
+    assert size(
+        job.body["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]["memory"]
+    ) <= size("4Gi")
 
 
 def test_each_index_of_the_data_job_has_its_data_set(build: Build, cluster: Cluster):
@@ -93,6 +140,8 @@ def test_each_index_of_the_data_job_has_its_data_set(build: Build, cluster: Clus
     names = script.splitlines()[0].removeprefix("set -- ").split()
     assert len(names) == spec["completions"] == spec["parallelism"]
     assert set(names) - {"quickstart"} <= set(DATASETS) and "$(" not in script
+    # What is given out by hand alone would fail the Job for good.
+    assert all(DATASETS[name].url for name in names if name != "quickstart")
     pod = spec["template"]["spec"]
     check_confined(pod, pod["containers"][0])
     check_resources(pod, pod["containers"][0])
@@ -114,15 +163,15 @@ def test_the_development_pod_keeps_within_what_bare_pods_may(build: Build):
 def test_a_job_folder_is_a_few_lines():
     for name in STUDY:
         files = list((K8S / "jobs" / name).iterdir())
-        assert [file.name for file in files] == ["kustomization.yaml"]
-        assert len(files[0].read_text().splitlines()) <= 45
+        assert sorted(file.name for file in files) == ["config.yaml", "kustomization.yaml"]
+        assert all(len(file.read_text().splitlines()) <= 50 for file in files)
 
 
 def test_the_example_of_a_secret_holds_what_pods_ask_for(build: Build, jobs: list[Manifest]):
     text = (K8S / "base" / "s3-secret.example.yaml").read_text()
     secret = yaml.safe_load(text)
     check_schema(Manifest("x", secret))
-    cluster = Cluster.of(build("base"), {secret["metadata"]["name"]: secret["stringData"]})
+    cluster = Cluster.of(build(""), {secret["metadata"]["name"]: secret["stringData"]})
     assert start(jobs[0], cluster).environment["AWS_ACCESS_KEY_ID"].startswith("YOUR")
     assert "Secret" not in {each.kind for path in FOLDERS for each in build(path)}
 

@@ -1,13 +1,13 @@
 """The table of a study as values: what the cluster says and what the records say, run by run."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from rsdl.cluster.jobs import Snapshot
-from rsdl.cluster.labels import job_name
+from rsdl.cluster.labels import plain
 from rsdl.cluster.states import JobState, Phase
 from rsdl.commands.sweep.records import Runs
 from rsdl.train.record import RunRecord
@@ -69,14 +69,19 @@ def make_rows(
         now: The time, with its zone.
     """
     folders = [] if runs is None else [*runs.records, *runs.broken]
-    named = {job_name(run): run for run in folders} | dict(configs)
     known = {config: job for job, config in configs.items()}
     for name, state in ({} if snapshot is None else snapshot.states).items():
         # A pod whose Job is gone need not say what it trains.
-        known.setdefault(state.config or named.get(name, name), name)
+        known.setdefault(state.config or configs.get(name) or _name_run(name, folders), name)
     for run in folders:
-        known.setdefault(run, job_name(run))
+        known.setdefault(run, plain(run))
     return [_make_row(run, known[run], snapshot, runs, now) for run in sorted(known)]
+
+
+def _name_run(job: str, runs: Iterable[str]) -> str:
+    """Return the run that a Job is called after, behind its study; the Job where there is none."""
+    found = [run for run in runs if f"-{job}".endswith(f"-{plain(run)}")]
+    return max(found, key=len, default=job)
 
 
 def _make_row(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rsdl.cluster.jobs import Cluster, Snapshot, training_jobs
 from rsdl.cluster.kubectl import Kubectl
-from rsdl.cluster.labels import CONFIG, STUDY, job_name
+from rsdl.cluster.labels import CONFIG, STUDY, plain
 from rsdl.cluster.manifest import KUSTOMIZATIONS, Manifest, load_manifests
 from rsdl.cluster.policy.objects import Bundle
 from rsdl.core.errors import ConfigError
@@ -106,8 +106,12 @@ def choose_names(names: Sequence[str], known: Mapping[str, str]) -> list[str]:
     """
     chosen: dict[str, None] = {}
     for name in names:
-        wanted = job_name(name.removesuffix(".yaml").rpartition("/")[2])
-        found = [job for job, config in known.items() if name in (job, config) or job == wanted]
+        wanted = plain(name.removesuffix(".yaml").rpartition("/")[2])
+        found = [
+            job
+            for job, config in known.items()
+            if name in (job, config) or wanted in (job, plain(config))
+        ]
         if not found:
             listed = ", ".join(sorted(known)) or "none"
             raise ConfigError(name, "no such Job in this study", f"there are: {listed}")

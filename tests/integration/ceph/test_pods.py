@@ -51,14 +51,19 @@ def pods(k8s: Path, gateway: Gateway, tmp_path: Path) -> Iterator[Pods]:
         "TMPDIR": str(folder / "tmp"),
         "HOME": str(folder / "tmp"),
     }
-    cluster = Cluster.of(load_manifests(f"{k8s}/base"), {"rsdl-s3": KEYS})
+    cluster = Cluster.of(jobs_and_more(k8s), {"rsdl-s3": KEYS})
     running = Pods(folder, cluster, places)
     yield running
     running.close()
 
 
+def jobs_and_more(k8s: Path) -> list[Manifest]:
+    """Return the study, and the quickstart."""
+    return [*load_manifests(str(k8s)), *load_manifests(f"{k8s}/jobs/quickstart")]
+
+
 def job_at(folder: Path) -> Manifest:
-    (job,) = load_manifests(str(folder))
+    (job,) = [each for each in load_manifests(str(folder)) if each.kind == "Job"]
     return job
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from rsdl.cluster.labels import ARCHITECTURE, CONFIG, DATASET, STUDY, job_name
+from rsdl.cluster.labels import ARCHITECTURE, CONFIG, DATASET, STUDY, plain
 from rsdl.storage.connect import connect, join
 from rsdl.train.record import RunFolder, RunRecord
 from tests.integration.cluster.apiserver import ApiServer
@@ -20,7 +20,7 @@ CONFIGS = tuple(f"{net}_{data}" for net in ("cnn", "vit", "swin") for data in ("
 def labels(config: str, study: str = "hrrsi") -> dict[str, str]:
     """Return what every Job of the study carries, and its pods."""
     net, _, data = config.partition("_")
-    common = {"name": "rsdl", "instance": job_name(config), "component": "train",
+    common = {"name": "rsdl", "instance": plain(config), "component": "train",
               "part-of": study, "managed-by": "kustomize", "version": "1"}  # fmt: skip
     return {f"app.kubernetes.io/{name}": value for name, value in common.items()} | {
         ARCHITECTURE: net, DATASET: data, STUDY: study,
@@ -40,7 +40,7 @@ def job(config: str, study: str = "hrrsi", memory: str = "8Gi") -> dict[str, Any
         "apiVersion": "batch/v1",
         "kind": "Job",
         "metadata": {
-            "name": job_name(config),
+            "name": plain(config),
             "labels": labels(config, study),
             "annotations": {CONFIG: config},
         },

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from rsdl.cluster.labels import job_name
 from rsdl.cluster.manifest import load_manifests
 from rsdl.commands.sweep.scope import Choice, find_scope, runs_of
 from rsdl.commands.sweep.submission import Pace
@@ -32,7 +33,7 @@ def test_the_study_is_submitted_to_its_end_never_more_than_asked(
     write_record(runs, CONFIGS[0])
     code = submit(Choice(str(K8S)), Pace(9, every_s=0.01), runs=runs)
     assert code == 0
-    assert sorted(world.created) == [config.replace("_", "-") for config in CONFIGS[1:]]
+    assert sorted(world.created) == [job_name("hrrsi", config) for config in CONFIGS[1:]]
     assert world.max_active <= 9
 
 

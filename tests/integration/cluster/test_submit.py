@@ -312,8 +312,8 @@ def test_what_cannot_be_meant_is_refused(api: ApiServer, study: Path, tmp_path: 
 @pytest.mark.parametrize(
     ("path", "words"),
     [
-        (("metadata", "labels", "rsdl.io/study"), "metadata.labels lacks rsdl.io/study"),
-        (("metadata", "annotations", "rsdl.io/config"), "annotations lacks rsdl.io/config"),
+        (("metadata", "labels", "rsdl/study"), "metadata.labels lacks rsdl/study"),
+        (("metadata", "annotations", "rsdl/config"), "annotations lacks rsdl/config"),
         (("spec", "template", "metadata", "labels", "app.kubernetes.io/name"),
          "spec.template lacks app.kubernetes.io/name=rsdl"),
     ],

@@ -72,4 +72,4 @@ def test_what_an_object_lacks_is_empty():
 
 
 def test_job_names_are_those_of_kubernetes():
-    assert job_name("vit_base_ucm") == "vit-base-ucm"
+    assert job_name("hrrsi", "vit_base_ucm") == "hrrsi-vit-base-ucm"

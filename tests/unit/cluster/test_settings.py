@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rsdl.cluster.places import GPUS, REGIONS
+from rsdl.cluster.nautilus import GPUS, REGIONS
 from rsdl.cluster.settings import JobSettings, Settings, change, load_settings, to_yaml
 from rsdl.core.errors import ConfigErrors
 
@@ -14,7 +14,7 @@ own = st.builds(
     gpus=st.sampled_from([None, 1, 2, 4, 8]),
     nodes=st.sampled_from([None, 1, 3]),
     opportunistic=st.sampled_from([None, True, False]),
-    overrides=st.sampled_from([(), ("seed=1", "data.url=$(RSDL_DATA)/x")]),
+    overrides=st.sampled_from([(), ("seed=1", "data.url=${oc.env:RSDL_DATA}/x")]),
 )
 settings = st.builds(
     Settings,

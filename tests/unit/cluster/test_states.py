@@ -13,7 +13,7 @@ DISRUPTED = {"type": "DisruptionTarget", "status": "True", "reason": "Preemption
 def a_job(*conditions: Body, spec: Body | None = None, status: Body | None = None) -> Body:
     return {
         "kind": "Job",
-        "metadata": {"name": "vit-ucm", "labels": {}, "annotations": {"rsdl.io/config": "vit_ucm"}},
+        "metadata": {"name": "vit-ucm", "labels": {}, "annotations": {"rsdl/config": "vit_ucm"}},
         "spec": {"parallelism": 1, "completions": 1, **(spec or {})},
         "status": {"conditions": list(conditions), **(status or {})},
     }

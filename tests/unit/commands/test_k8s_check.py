@@ -37,7 +37,7 @@ def write(tmp_path: Path) -> Write:
             one = json.loads(text.replace("resnet50-ucm", config.replace("_", "-")))
             architecture = config.rpartition("_")[0]
             for place in (one, one["spec"]["template"]):
-                place["metadata"]["labels"]["rsdl.io/architecture"] = architecture
+                place["metadata"]["labels"]["rsdl/architecture"] = architecture
             one["spec"] |= changes
             documents.append(one)
         path = tmp_path / "jobs.yaml"

@@ -4,9 +4,12 @@ import pytest
 
 from rsdl.core import errors
 from rsdl.core.errors import (
+    AbsentPeerError,
     ConfigError,
     ConfigErrors,
+    FullDiskError,
     InputError,
+    NoGpuError,
     PreemptedError,
     RsdlError,
     UnreachableClusterError,
@@ -30,9 +33,11 @@ def test_several_errors_are_a_line_each():
 )
 def test_exit_codes_follow_the_tree(kind: type[RsdlError]):
     expected = 2 if issubclass(kind, InputError) else 75 if issubclass(kind, PreemptedError) else 1
-    if kind in (
-        UnreachableError,
-        UnreachableClusterError,
-    ):  # nothing is wrong with the input: later it may do
+    # Nothing is wrong with the input: later, or elsewhere, it may do.
+    if kind in (UnreachableError, FullDiskError, NoGpuError):
+        expected = 69
+    elif kind is AbsentPeerError:
+        expected = 75
+    elif kind is UnreachableClusterError:
         expected = 1
     assert kind.exit_code == expected

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
+from rsdl.cluster.nautilus import MANY_PODS, MAX_RATIO_PERCENT
 from rsdl.cluster.policy.api.resources import NATIVE
 from rsdl.cluster.policy.field import Field
-from rsdl.cluster.policy.nautilus.facts import MANY_PODS, MAX_RATIO_PERCENT
 from rsdl.cluster.policy.objects import Pod
 from rsdl.cluster.policy.quantity import parse_quantity, show_amount
 from rsdl.cluster.policy.violation import Finding, Rule

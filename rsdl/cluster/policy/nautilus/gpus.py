@@ -2,17 +2,19 @@
 
 from collections.abc import Iterator
 
+from rsdl.cluster import nautilus
 from rsdl.cluster.policy.api.resources import amounts
 from rsdl.cluster.policy.api.values import node_terms
 from rsdl.cluster.policy.field import Field
-from rsdl.cluster.policy.nautilus import facts
 from rsdl.cluster.policy.objects import Pod
 from rsdl.cluster.policy.quantity import parse_quantity
 from rsdl.cluster.policy.syntax import nearest
 from rsdl.cluster.policy.violation import Finding, Rule
 
 VENDOR = "nvidia.com/"
-OWNERS = {product: name for name, products in facts.OWN_RESOURCES.items() for product in products}
+OWNERS = {
+    product: name for name, products in nautilus.OWN_RESOURCES.items() for product in products
+}
 
 
 def gpu_limits(pod: Pod) -> Iterator[tuple[str, Field, int]]:
@@ -35,33 +37,33 @@ def count_gpus(pod: Pod) -> int:
 
 def products(pod: Pod) -> Iterator[Field]:
     """Yield the GPU types that a pod is to run on."""
-    if pod.spec["nodeSelector"][facts.PRODUCT_LABEL].text:
-        yield pod.spec["nodeSelector"][facts.PRODUCT_LABEL]
+    if pod.spec["nodeSelector"][nautilus.PRODUCT_LABEL].text:
+        yield pod.spec["nodeSelector"][nautilus.PRODUCT_LABEL]
     for term in node_terms(pod):
         for expression in term["matchExpressions"]:
             chosen = expression["operator"].text == "In"
-            if expression["key"].text == facts.PRODUCT_LABEL and chosen:
+            if expression["key"].text == nautilus.PRODUCT_LABEL and chosen:
                 yield from (value for value in expression["values"] if value.text)
 
 
 def check_resource(pod: Pod) -> Iterator[Finding]:
     """Yield GPU resources that the cluster does not have."""
-    known = (facts.GPU, *facts.OWN_RESOURCES)
+    known = (nautilus.GPU, *nautilus.OWN_RESOURCES)
     for container in pod.all_containers:
         for resource, field in amounts(container):
             if not resource.startswith(VENDOR) or resource in known:
                 continue
             product = find_product(resource.removeprefix(VENDOR))
             owner = OWNERS.get(product or "")
-            remedy = f"write {owner or nearest(resource, known, 0.9) or facts.GPU}"
+            remedy = f"write {owner or nearest(resource, known, 0.9) or nautilus.GPU}"
             if product is not None and owner is None:
-                remedy += f", and node affinity of {facts.PRODUCT_LABEL} to {product}"
+                remedy += f", and node affinity of {nautilus.PRODUCT_LABEL} to {product}"
             yield field.breaks(f'"{resource}" is no GPU of the cluster', remedy)
 
 
 def find_product(word: str) -> str | None:
     """Return the GPU type that somebody means who writes part of its name, such as rtx3090."""
-    known = (*facts.SHARED_PRODUCTS, *OWNERS)
+    known = (*nautilus.SHARED_PRODUCTS, *OWNERS)
     within = [product for product in known if _letters(word) in _letters(product)]
     return min(within, key=len) if within and _letters(word) else nearest(word, known, 0.7)
 
@@ -74,8 +76,8 @@ def check_owner(pod: Pod) -> Iterator[Finding]:
     """Yield GPU types that are not had by the resource that is asked for."""
     resources = {resource for resource, _, _ in gpu_limits(pod)}
     for product in products(pod) if resources else ():
-        owner = OWNERS.get(product.text, facts.GPU)
-        if product.text in (*OWNERS, *facts.SHARED_PRODUCTS) and owner not in resources:
+        owner = OWNERS.get(product.text, nautilus.GPU)
+        if product.text in (*OWNERS, *nautilus.SHARED_PRODUCTS) and owner not in resources:
             asked = ", ".join(sorted(resources))
             yield product.breaks(
                 f"{product.text} is asked for as {owner}, not as {asked}",
@@ -86,16 +88,16 @@ def check_owner(pod: Pod) -> Iterator[Finding]:
 def check_product(pod: Pod) -> Iterator[Finding]:
     """Yield GPU types that we have not heard of."""
     for product in products(pod):
-        if product.text not in (*OWNERS, *facts.SHARED_PRODUCTS):
+        if product.text not in (*OWNERS, *nautilus.SHARED_PRODUCTS):
             near = find_product(product.text)
-            look = f"see kubectl get nodes -L {facts.PRODUCT_LABEL}"
+            look = f"see kubectl get nodes -L {nautilus.PRODUCT_LABEL}"
             remedy = f'did you mean "{near}"?' if near else look
             yield product.breaks(f'"{product.text}" is no GPU that we know', remedy)
 
 
 def check_quota(pod: Pod) -> Iterator[Finding]:
     """Yield GPUs whose quota must be granted, unless the pod is opportunistic."""
-    if pod.spec["priorityClassName"].text in facts.OPPORTUNISTIC:
+    if pod.spec["priorityClassName"].text in nautilus.OPPORTUNISTIC:
         return
     asked = [(field, resource) for resource, field, _ in gpu_limits(pod)]
     chosen = [(product, product.text) for product in products(pod)] if asked else []
@@ -113,15 +115,15 @@ def check_quota(pod: Pod) -> Iterator[Finding]:
 def _model(name: str) -> str | None:
     if "mig" in name.lower():
         return None
-    return next((model for model in facts.GRANTED if model.lower() in name.lower()), None)
+    return next((model for model in nautilus.GRANTED if model.lower() in name.lower()), None)
 
 
 def check_node(pod: Pod) -> Iterator[Finding]:
     """Yield pods that want more GPUs than a node has."""
     number = count_gpus(pod)
-    if number > facts.MAX_POD_GPUS:
+    if number > nautilus.MAX_POD_GPUS:
         field = next(iter(gpu_limits(pod)))[1]
-        problem = f"the pod wants {number} GPUs, a node has {facts.MAX_POD_GPUS} at most"
+        problem = f"the pod wants {number} GPUs, a node has {nautilus.MAX_POD_GPUS} at most"
         yield field.breaks(problem, "spread them over the pods of an Indexed Job")
 
 
@@ -135,14 +137,14 @@ def check_plan(pod: Pod) -> Iterator[Finding]:
         if other.owner is pod.owner:
             break
         before += other.number * count_gpus(other)
-        if before > facts.PLANNED_GPUS:
+        if before > nautilus.PLANNED_GPUS:
             return
-    if before + here > facts.PLANNED_GPUS:
+    if before + here > nautilus.PLANNED_GPUS:
         field = next(iter(gpu_limits(pod)))[1]
         problem = f"with it the set holds {before + here} GPUs at once"
         yield field.breaks(
             problem,
-            f"present a plan first for more than {facts.PLANNED_GPUS}, or run fewer at once",
+            f"present a plan first for more than {nautilus.PLANNED_GPUS}, or run fewer at once",
         )
 
 

@@ -4,9 +4,9 @@ import re
 import shlex
 from collections.abc import Iterator, Sequence
 
+from rsdl.cluster import nautilus
 from rsdl.cluster.policy.api.containers import SHELLS
 from rsdl.cluster.policy.field import Field
-from rsdl.cluster.policy.nautilus import facts
 from rsdl.cluster.policy.nautilus.gpus import count_gpus, gpu_limits
 from rsdl.cluster.policy.objects import Object, Pod
 from rsdl.cluster.policy.quantity import parse_quantity
@@ -77,9 +77,9 @@ def _ends_asleep(script: str) -> bool:
 def check_bare_gpus(pod: Pod) -> Iterator[Finding]:
     """Yield bare pods with too many GPUs."""
     number = count_gpus(pod)
-    if pod.owner.kind == "Pod" and number > facts.BARE_POD_GPUS:
+    if pod.owner.kind == "Pod" and number > nautilus.BARE_POD_GPUS:
         field = next(iter(gpu_limits(pod)))[1]
-        problem = f"a bare pod has {facts.BARE_POD_GPUS} GPUs at most, this one {number}"
+        problem = f"a bare pod has {nautilus.BARE_POD_GPUS} GPUs at most, this one {number}"
         yield field.breaks(problem, "ask for fewer, or make it a Job")
 
 
@@ -88,8 +88,8 @@ def check_bare_size(pod: Pod) -> Iterator[Finding]:
     if pod.owner.kind != "Pod":
         return
     for resource, most, shown in (
-        ("memory", facts.BARE_POD_MEMORY, "32Gi"),
-        ("cpu", facts.BARE_POD_CORES, "16 cores"),
+        ("memory", nautilus.BARE_POD_MEMORY, "32Gi"),
+        ("cpu", nautilus.BARE_POD_CORES, "16 cores"),
     ):
         fields = [
             container["resources"]["limits"][resource]
@@ -105,9 +105,9 @@ def check_bare_size(pod: Pod) -> Iterator[Finding]:
 def check_bare_deadline(pod: Pod) -> Iterator[Finding]:
     """Yield bare pods that mean to live longer than they will."""
     deadline = pod.spec["activeDeadlineSeconds"]
-    if pod.owner.kind == "Pod" and (deadline.integer or 0) > facts.BARE_POD_S:
-        problem = f"is {deadline.value}; a bare pod lives {facts.BARE_POD_S} s (6 h) at most"
-        yield deadline.breaks(problem, f"write {facts.BARE_POD_S}, or make it a Job")
+    if pod.owner.kind == "Pod" and (deadline.integer or 0) > nautilus.BARE_POD_S:
+        problem = f"is {deadline.value}; a bare pod lives {nautilus.BARE_POD_S} s (6 h) at most"
+        yield deadline.breaks(problem, f"write {nautilus.BARE_POD_S}, or make it a Job")
 
 
 def check_bare_unlimited(pod: Pod) -> Iterator[Finding]:
@@ -115,7 +115,7 @@ def check_bare_unlimited(pod: Pod) -> Iterator[Finding]:
     deadline = pod.spec["activeDeadlineSeconds"]
     if pod.owner.kind == "Pod" and not deadline:
         problem = "is unset; the cluster ends a bare pod after 6 h"
-        yield deadline.breaks(problem, f"write {facts.BARE_POD_S} or less")
+        yield deadline.breaks(problem, f"write {nautilus.BARE_POD_S} or less")
 
 
 def check_deployment(pod: Pod) -> Iterator[Finding]:

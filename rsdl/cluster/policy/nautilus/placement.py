@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from rsdl.cluster.policy.nautilus import facts
+from rsdl.cluster import nautilus
 from rsdl.cluster.policy.objects import Object, Pod
 from rsdl.cluster.policy.syntax import nearest
 from rsdl.cluster.policy.violation import Finding, Rule
@@ -11,9 +11,9 @@ from rsdl.cluster.policy.violation import Finding, Rule
 def check_priority(pod: Pod) -> Iterator[Finding]:
     """Yield priority classes that the cluster does not take from users."""
     priority = pod.spec["priorityClassName"]
-    if priority.text and priority.text not in facts.PRIORITIES:
-        near = nearest(priority.text, facts.PRIORITIES)
-        known = ", ".join(facts.PRIORITIES)
+    if priority.text and priority.text not in nautilus.PRIORITIES:
+        near = nearest(priority.text, nautilus.PRIORITIES)
+        known = ", ".join(nautilus.PRIORITIES)
         remedy = f'did you mean "{near}"?' if near else f"leave it out, or one of {known}"
         yield priority.breaks(f'"{priority.text}" is not accepted', remedy)
 
@@ -34,24 +34,24 @@ def check_entitled(pod: Pod) -> Iterator[Finding]:
     """Yield tolerations that one must be entitled to."""
     for toleration in pod.spec["tolerations"]:
         key = toleration["key"].text
-        if key in facts.ENTITLED_TAINTS:
+        if key in nautilus.ENTITLED_TAINTS:
             problem = f'"{key}" is for those who are entitled to it'
             yield toleration["key"].breaks(problem, "leave it out unless you are")
         elif key and not key.startswith("node.kubernetes.io/") and not _is_closed(key):
-            known = " and ".join(facts.ENTITLED_TAINTS)
+            known = " and ".join(nautilus.ENTITLED_TAINTS)
             problem = f'"{key}" is none of the taints that users tolerate, which are {known}'
             yield toleration["key"].breaks(problem, "leave it out")
 
 
 def _is_closed(key: str) -> bool:
-    return bool(set(key.replace("/", " ").replace(".", " ").split()) & set(facts.CLOSED_TAINTS))
+    return bool(set(key.replace("/", " ").replace(".", " ").split()) & set(nautilus.CLOSED_TAINTS))
 
 
 def check_count(owner: Object) -> Iterator[Finding]:
     """Yield the first Job that is one too many."""
     jobs = [other for other in owner.bundle.objects if other.kind == "Job"]
-    if len(jobs) > facts.MAX_JOBS and owner is jobs[facts.MAX_JOBS]:
-        problem = f"the set has {len(jobs)} Jobs, {facts.MAX_JOBS} are allowed at once"
+    if len(jobs) > nautilus.MAX_JOBS and owner is jobs[nautilus.MAX_JOBS]:
+        problem = f"the set has {len(jobs)} Jobs, {nautilus.MAX_JOBS} are allowed at once"
         yield owner.root["kind"].breaks(problem, "apply fewer, or let one Indexed Job do several")
 
 

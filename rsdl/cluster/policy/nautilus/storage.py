@@ -3,15 +3,15 @@
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
+from rsdl.cluster import nautilus
 from rsdl.cluster.policy.api.resources import claims
 from rsdl.cluster.policy.api.values import node_terms
 from rsdl.cluster.policy.field import Field
-from rsdl.cluster.policy.nautilus import facts
 from rsdl.cluster.policy.objects import Object, Pod
 from rsdl.cluster.policy.syntax import nearest
 from rsdl.cluster.policy.violation import Finding, Rule
 
-CLASSES = (*facts.CEPHFS_CLASSES, *facts.BLOCK_CLASSES, *facts.LOCAL_BLOCK)
+CLASSES = (*nautilus.CEPHFS_CLASSES, *nautilus.BLOCK_CLASSES, *nautilus.LOCAL_BLOCK)
 ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")  # the first goes before the second
 
 
@@ -28,12 +28,12 @@ def check_class(owner: Object) -> Iterator[Finding]:
 def check_modes(owner: Object) -> Iterator[Finding]:
     """Yield block storage that several nodes are to share."""
     for claim in claims(owner):
-        name = claim["storageClassName"].text or facts.BLOCK
-        if name not in facts.BLOCK_CLASSES and name not in facts.LOCAL_BLOCK:
+        name = claim["storageClassName"].text or nautilus.BLOCK
+        if name not in nautilus.BLOCK_CLASSES and name not in nautilus.LOCAL_BLOCK:
             continue
         for mode in claim["accessModes"]:
             if mode.text == "ReadWriteMany" and claim["volumeMode"].text != "Block":
-                remedy = f"write storageClassName: {facts.CEPHFS}, or ReadWriteOnce"
+                remedy = f"write storageClassName: {nautilus.CEPHFS}, or ReadWriteOnce"
                 yield mode.breaks(f"is {mode.text}; {name} is for one node at a time", remedy)
 
 
@@ -45,8 +45,8 @@ def check_volume_region(pod: Pod) -> Iterator[Finding]:
         claim = pod.owner.bundle.find("PersistentVolumeClaim", pod.owner, name.text)
         if claim is None:
             continue
-        chosen = claim.spec["storageClassName"].text or facts.BLOCK
-        there = facts.region_of_class(chosen)
+        chosen = claim.spec["storageClassName"].text or nautilus.BLOCK
+        there = nautilus.region_of_class(chosen)
         if here and there and here != {there}:
             problem = f"lies in {there} ({chosen}), the pod runs in {_show(here)}"
             yield name.breaks(problem, "choose the storage class of the region, or the region")
@@ -69,7 +69,7 @@ def check_pinned(pod: Pod) -> Iterator[Finding]:
         if there:
             yield pod.spec["affinity"].breaks(
                 f"no region is chosen, and {host} is in {there}",
-                f"choose nodes by {facts.REGION_LABEL}",
+                f"choose nodes by {nautilus.REGION_LABEL}",
             )
             return
 
@@ -77,8 +77,8 @@ def check_pinned(pod: Pod) -> Iterator[Finding]:
 def check_outside(pod: Pod) -> Iterator[Finding]:
     """Yield S3 services that are reached from within by the way round outside."""
     for field, host, there in endpoints(pod):
-        if host in facts.OUTSIDE:
-            inside = next(name for name, region in facts.INSIDE.items() if region == there)
+        if host in nautilus.OUTSIDE:
+            inside = next(name for name, region in nautilus.INSIDE.items() if region == there)
             problem = f"{host} is the way from outside, through a load balancer"
             yield field.breaks(problem, f"write http://{inside}")
 
@@ -87,10 +87,10 @@ def check_endpoint(pod: Pod) -> Iterator[Finding]:
     """Yield S3 services that look like the cluster's and are not, or are called over https."""
     for field, host, there in endpoints(pod):
         if there is None and (host.startswith("rook-") or host.endswith("nrp-nautilus.io")):
-            near = nearest(host, (*facts.INSIDE, *facts.OUTSIDE))
-            remedy = f"did you mean {near}?" if near else f"one of {', '.join(facts.INSIDE)}"
+            near = nearest(host, (*nautilus.INSIDE, *nautilus.OUTSIDE))
+            remedy = f"did you mean {near}?" if near else f"one of {', '.join(nautilus.INSIDE)}"
             yield field.breaks(f"{host} is no S3 service of the cluster", remedy)
-        elif host in facts.INSIDE and _variable(pod, field).startswith("https://"):
+        elif host in nautilus.INSIDE and _variable(pod, field).startswith("https://"):
             yield field.breaks("https is not spoken within the cluster", f"write http://{host}")
 
 
@@ -107,18 +107,18 @@ def endpoints(pod: Pod) -> Iterator[tuple[Field, str, str | None]]:
              if variable["name"].text == name),
             container["envFrom"],
         )  # fmt: skip
-        yield field, host, facts.INSIDE.get(host) or facts.OUTSIDE.get(host)
+        yield field, host, nautilus.INSIDE.get(host) or nautilus.OUTSIDE.get(host)
 
 
 def compute_regions(pod: Pod) -> set[str]:
     """Return the regions that a pod is to run in; none where it may run anywhere."""
-    names = [pod.spec["nodeSelector"][facts.REGION_LABEL].text]
+    names = [pod.spec["nodeSelector"][nautilus.REGION_LABEL].text]
     for term in node_terms(pod):
         for expression in term["matchExpressions"]:
             chosen = expression["operator"].text == "In"
-            if expression["key"].text == facts.REGION_LABEL and chosen:
+            if expression["key"].text == nautilus.REGION_LABEL and chosen:
                 names += expression["values"].texts
-    return {region for name in names if name and (region := facts.region_named(name))}
+    return {region for name in names if name and (region := nautilus.region_named(name))}
 
 
 def _variable(pod: Pod, field: Field) -> str:

@@ -13,7 +13,7 @@ from rsdl.cluster.policy.objects import Pod
 
 PROGRAM = "rsdl"
 FOLDER = "configs"  # of the image, in its working directory
-WITH_VALUE = ("--nnodes", "--nproc-per-node", "--node-rank", "--rdzv-endpoint")
+WITH_VALUE = ("--nnodes", "--nproc-per-node", "--node-rank", "--rdzv-endpoint", "--rdzv-id")
 AS_FIELD = {"--nnodes": "trainer.num_nodes", "--nproc-per-node": "trainer.devices"}
 
 
@@ -26,12 +26,14 @@ class Training:
         config: The file, as the command names it.
         overrides: ``KEY=VALUE``, those from options included.
         environment: Variables of the container; what is not known beforehand is ``unknown``.
+        mounted: The text of the config, if it is mounted from a ConfigMap that is here.
     """
 
     container: Field
     config: str
     overrides: tuple[str, ...]
     environment: Mapping[str, str]
+    mounted: str | None = None
 
     @property
     def name(self) -> str:
@@ -52,7 +54,8 @@ def find_training(pod: Pod) -> Training | None:
             names = [variable["name"].text for variable in container["env"]]
             told = dict.fromkeys(names, "unknown") | pod.variables(container)
             environment = {name: value for name, value in told.items() if _can_be(name, value)}
-            return Training(container, *found, environment)
+            mounted = _find_mounted(pod, container, PurePosixPath(found[0]))
+            return Training(container, *found, environment, mounted)
     return None
 
 
@@ -72,6 +75,14 @@ def parse_training(words: Sequence[str]) -> tuple[str, tuple[str, ...]] | None:
         called = at == 0 or words[at - 1].rpartition("/")[2] == PROGRAM
         if word == "train" and called:
             return _parse_arguments(words[at + 1 :])
+    return None
+
+
+def _find_mounted(pod: Pod, container: Field, config: PurePosixPath) -> str | None:
+    for mount, volume in pod.mounts(container):
+        name = volume["configMap"]["name"].text
+        if name and config.parent == PurePosixPath(mount["mountPath"].text or "/nowhere"):
+            return pod.owner.bundle.config_map(pod.owner, name).get(config.name)
     return None
 
 

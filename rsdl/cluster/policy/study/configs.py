@@ -58,7 +58,7 @@ def check_annotation(pod: Pod) -> Iterator[Finding]:
     elif not named:
         problem = "is required: sweep status finds the run by it"
         yield named.breaks(problem, f"write {training.name}")
-    elif named.value != training.name:
+    elif training.mounted is None and named.value != training.name:
         problem = f'says "{named.value}", the args train {training.config}'
         yield named.breaks(problem, f"write {training.name}, or train configs/{named.value}.yaml")
 
@@ -92,10 +92,11 @@ def check_job_name(pod: Pod) -> Iterator[Finding]:
     training = find_training(pod)
     if training is None or pod.owner.kind != "Job":
         return
-    name, wanted = pod.owner.root["metadata"]["name"], labels.job_name(training.name)
+    trained = training.name if training.mounted is None else named_config(pod).text
+    name, wanted = pod.owner.root["metadata"]["name"], labels.plain(trained)
     # Kustomize may have put something before or behind it.
     if wanted not in name.text:
-        yield name.breaks(f'"{name.text}" does not tell that it trains {training.name}',
+        yield name.breaks(f'"{name.text}" does not tell that it trains {trained}',
                           f"call it {wanted}")  # fmt: skip
 
 
@@ -111,7 +112,7 @@ def check_labels(pod: Pod) -> Iterator[Finding]:
         said = place[labels.ARCHITECTURE]
         if not said.text or not isinstance(run, RunFacts):
             continue
-        if labels.job_name(said.text) != labels.job_name(run.architecture):
+        if labels.plain(said.text) != labels.plain(run.architecture):
             problem = f'is "{said.text}", the config trains {run.architecture}'
             yield said.breaks(problem, f"write {run.architecture}")
 

@@ -12,7 +12,7 @@ from rsdl.cluster.policy.study.configs import run_of
 from rsdl.cluster.policy.study.facts import RunFacts
 from rsdl.cluster.policy.violation import Finding, Rule
 
-WRONG_INPUT, KILLED, PREEMPTED = 2, 137, 75
+WRONG_INPUT, KILLED, UNAVAILABLE, PREEMPTED = 2, 137, 69, 75
 DEFAULT_GRACE_S = 30
 # A step, a copy of the state, and its upload: the largest of the nine has 1.05 GB of weights and
 # moments, a sequential writer gets about 100 MB/s there. Some five times that.
@@ -22,6 +22,8 @@ DISRUPTED = "DisruptionTarget"
 POLICY = (
     ("a disrupted pod", KILLED, (DISRUPTED,), "Ignore", "onPodConditions DisruptionTarget"),
     ("exit 75 (preempted after saving)", PREEMPTED, (), "Ignore", "onExitCodes In [75]"),
+    ("exit 69 (storage, disk or GPU is not there)", UNAVAILABLE, (), "Ignore",
+     "onExitCodes In [69]"),
     ("exit 2 (wrong input, trying again cannot help)", WRONG_INPUT, (), "FailJob",
      "onExitCodes In [2]"),
 )  # fmt: skip
@@ -138,7 +140,7 @@ def check_use(pod: Pod) -> Iterator[Finding]:
 
 
 PODS: tuple[Rule[Pod], ...] = (
-    Rule("exit-codes", "podFailurePolicy ignores 75 and disruptions, and fails the Job on 2",
+    Rule("exit-codes", "podFailurePolicy ignores 69, 75, disruptions, and fails the Job on 2",
          "error", check_exit_codes),
     Rule("grace-period", "pods have the time to save when they are stopped", "error", check_grace),
     Rule("gpu-devices", "a pod has as many GPUs as trainer.devices", "error", check_devices),

@@ -10,18 +10,22 @@ from rsdl.cluster.policy.study.facts import Refusal, RunFacts
 from rsdl.core.errors import ConfigErrors, RsdlError
 
 
-def load_runs(bundle: Bundle, folder: Path) -> dict[str, RunFacts | Refusal]:
+def load_runs(bundle: Bundle, folder: Path | None) -> dict[str, RunFacts | Refusal]:
     """Return what the config of each Job says, or why it does not load, by title of the Job.
 
     Args:
         bundle: The objects.
-        folder: The folder that is ``configs/`` in the image.
+        folder: The folder that is ``configs/`` in the image, for Jobs that train from there.
     """
     found = {}
     for pod in bundle.pods:
         training = find_training(pod)
-        if training is not None and (path := place(training.config, folder)) is not None:
-            found[pod.owner.manifest.title] = load_run(path, training)
+        if training is None:
+            continue
+        if training.mounted is not None:
+            found[pod.owner.manifest.title] = load_run(training, training.mounted)
+        elif folder is not None and (path := place(training.config, folder)) is not None:
+            found[pod.owner.manifest.title] = load_run(training, path)
     return found
 
 
@@ -33,20 +37,29 @@ def place(config: str, folder: Path) -> Path | None:
     return folder.joinpath(*parts[parts.index(FOLDER) + 1 :])
 
 
-def load_run(path: Path, training: Training) -> RunFacts | Refusal:
-    """Return what a config says, or why it does not load."""
-    if not path.is_file():
-        names = [entry.name for entry in path.parent.glob("*.yaml")]
-        near = difflib.get_close_matches(path.name, names, n=1)
-        remedy = f"did you mean {near[0]}?" if near else f"write {path}"
-        return Refusal(True, f"there is no {path}", remedy)
+def load_run(training: Training, source: Path | str) -> RunFacts | Refusal:
+    """Return what a config says, or why it does not load.
+
+    Args:
+        training: What trains it.
+        source: Its file, or its text.
+    """
+    if isinstance(source, Path) and not source.is_file():
+        names = [entry.name for entry in source.parent.glob("*.yaml")]
+        near = difflib.get_close_matches(source.name, names, n=1)
+        remedy = f"did you mean {near[0]}?" if near else f"write {source}"
+        return Refusal(True, f"there is no {source}", remedy)
     # Only here, since it brings all of training with it.
-    from rsdl.config.load import load_config
+    from rsdl.config.load import fill_in, merge_config, parse_config
     from rsdl.storage.cache import FOLDER_VARIABLE
     from rsdl.storage.connect import join
 
     try:
-        run = load_config(str(path), training.overrides, training.environment)
+        if isinstance(source, Path):
+            tree = merge_config(str(source), training.overrides)
+        else:
+            tree = parse_config(source, training.config, training.overrides)
+        run = fill_in(tree, training.config, training.environment)
     except RsdlError as error:
         errors: Sequence[RsdlError] = error.errors if isinstance(error, ConfigErrors) else [error]
         problem = ", ".join(f"{one.where} {one.problem}" for one in errors)

@@ -1,0 +1,226 @@
+"""What Nautilus has and asks for: cards, regions, storage, numbers. All else reads them here.
+
+From its user documentation, https://nrp.ai/documentation, as of January 2026; compute capabilities
+from https://developer.nvidia.com/cuda-gpus. ``k8s/components/`` has a component for each choice of
+cards and each region with an S3 service.
+"""
+
+from dataclasses import dataclass
+
+GIB = 2**30
+
+MAX_RATIO_PERCENT = 120  # of limits to requests
+MANY_PODS = 100  # from here on limits equal requests
+MAX_JOBS = 400
+PLANNED_GPUS = 50  # more at once want a plan presented first
+MAX_POD_GPUS = 8  # of a node
+GPU_COUNTS = (1, 2, 4, 8)
+
+BARE_POD_GPUS = 2
+BARE_POD_MEMORY = 32 * GIB
+BARE_POD_CORES = 16
+BARE_POD_S = 6 * 3600
+
+GPU = "nvidia.com/gpu"
+PRODUCT_LABEL = "nvidia.com/gpu.product"
+DRIVER_LABEL = "nvidia.com/cuda.driver.major"
+REGION_LABEL = "topology.kubernetes.io/region"
+ZONE_LABEL = "topology.kubernetes.io/zone"
+
+# Quota is zero unless granted.
+GRANTED = ("A100", "H100", "GH200", "H200")
+
+PRIORITIES = ("armada-default", "owner-no-preempt", "opportunistic2", "opportunistic")
+OPPORTUNISTIC = ("opportunistic2", "opportunistic")
+ENTITLED_TAINTS = ("nautilus.io/reservation", "nautilus.io/hardware")
+CLOSED_TAINTS = ("system", "issue")
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """A type of GPU.
+
+    Attributes:
+        product: Value of the node label ``nvidia.com/gpu.product``.
+        memory_gb: Its memory.
+        capability: Compute capability, major and minor.
+        resource: What a pod asks for to have it.
+    """
+
+    product: str
+    memory_gb: int
+    capability: tuple[int, int]
+    resource: str = GPU
+
+
+CARDS = (
+    Card("NVIDIA-A10", 24, (8, 6)),
+    Card("NVIDIA-GeForce-GTX-1070", 8, (6, 1)),
+    Card("NVIDIA-GeForce-GTX-1080", 8, (6, 1)),
+    Card("NVIDIA-GeForce-GTX-1080-Ti", 11, (6, 1)),
+    Card("NVIDIA-GeForce-RTX-2080-Ti", 11, (7, 5)),
+    Card("NVIDIA-GeForce-RTX-3070", 8, (8, 6)),
+    Card("NVIDIA-GeForce-RTX-3080", 10, (8, 6)),
+    Card("NVIDIA-GeForce-RTX-3090", 24, (8, 6)),
+    Card("NVIDIA-GeForce-RTX-4090", 24, (8, 9)),
+    Card("NVIDIA-H100-80GB-HBM3", 80, (9, 0)),
+    Card("NVIDIA-H200", 141, (9, 0)),
+    Card("NVIDIA-L4", 24, (8, 9)),
+    Card("NVIDIA-L40", 48, (8, 9)),
+    Card("NVIDIA-L40S", 48, (8, 9)),
+    Card("NVIDIA-RTX-6000-Ada-Generation", 48, (8, 9)),
+    Card("NVIDIA-RTX-A4000", 16, (8, 6)),
+    Card("NVIDIA-RTX-A5000", 24, (8, 6)),
+    Card("NVIDIA-TITAN-RTX", 24, (7, 5)),
+    Card("NVIDIA-TITAN-V", 12, (7, 0)),
+    Card("Quadro-M4000", 8, (5, 2)),
+    Card("Quadro-RTX-6000", 24, (7, 5)),
+    Card("Tesla-T4", 16, (7, 5)),
+    Card("Tesla-V100-PCIE-16GB", 16, (7, 0)),
+    Card("Tesla-V100-SXM2-32GB", 32, (7, 0)),
+    Card("NVIDIA-A40", 48, (8, 6), "nvidia.com/a40"),
+    Card("NVIDIA-A100-PCIE-40GB", 40, (8, 0), "nvidia.com/a100"),
+    Card("NVIDIA-A100-80GB-PCIe", 80, (8, 0), "nvidia.com/a100"),
+    Card("NVIDIA-A100-SXM4-80GB", 80, (8, 0), "nvidia.com/a100"),
+    Card("NVIDIA-RTX-A6000", 48, (8, 6), "nvidia.com/rtxa6000"),
+    Card("Quadro-RTX-8000", 48, (7, 5), "nvidia.com/rtx8000"),
+    Card("NVIDIA-GH200-480GB", 96, (9, 0), "nvidia.com/gh200"),
+    Card("NVIDIA-A100-80GB-PCIe-MIG-1g.10gb", 10, (8, 0), "nvidia.com/mig-small"),
+)
+
+# bf16 in hardware, which the recipes train in; older cards emulate it.
+BF16 = (8, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """A choice of cards.
+
+    Attributes:
+        resource: What a pod asks for.
+        cards: Those that it may get.
+        reason: What somebody should know who chooses it.
+    """
+
+    resource: str
+    cards: tuple[Card, ...]
+    reason: str
+
+    @property
+    def products(self) -> tuple[str, ...]:
+        """The types to choose nodes by; none where the resource name says it all."""
+        return tuple(card.product for card in self.cards) if self.resource == GPU else ()
+
+    @property
+    def memory_gb(self) -> int:
+        """Memory of the smallest card."""
+        return min(card.memory_gb for card in self.cards)
+
+
+def _is_granted(card: Card) -> bool:
+    return any(model in card.product for model in GRANTED)
+
+
+GPUS: dict[str, Gpu] = {
+    "rtx3090": Gpu(
+        GPU,
+        tuple(card for card in CARDS if card.product.endswith("RTX-3090")),
+        "the most numerous type",
+    ),
+    "a40": Gpu(
+        "nvidia.com/a40",
+        tuple(card for card in CARDS if card.resource == "nvidia.com/a40"),
+        "has a resource name of its own",
+    ),
+    "a100": Gpu(
+        "nvidia.com/a100",
+        tuple(card for card in CARDS if card.resource == "nvidia.com/a100"),
+        "has a resource name of its own; the quota is zero unless granted, or opportunistic",
+    ),
+    "any-24gb": Gpu(
+        GPU,
+        tuple(
+            card
+            for card in CARDS
+            if card.resource == GPU
+            and card.memory_gb >= 24
+            and card.capability >= BF16
+            and not _is_granted(card)
+        ),
+        "whichever is free first, of those that train in bf16",
+    ),
+}
+
+# Resource name -> products that are asked for by it alone.
+OWN_RESOURCES: dict[str, tuple[str, ...]] = {
+    name: tuple(card.product for card in CARDS if card.resource == name)
+    for name in dict.fromkeys(card.resource for card in CARDS)
+    if name != GPU
+}
+SHARED_PRODUCTS = tuple(card.product for card in CARDS if card.resource == GPU)
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A part of the cluster with its own storage.
+
+    Attributes:
+        title: As messages say it.
+        label: Value of the node label ``topology.kubernetes.io/region``.
+        suffix: Of its storage classes.
+        inside: S3 endpoint for pods; empty where it has no S3 service.
+        outside: S3 endpoint for everybody else.
+    """
+
+    title: str
+    label: str
+    suffix: str
+    inside: str = ""
+    outside: str = ""
+
+    @property
+    def storage_class(self) -> str:
+        """The storage class of volumes that several pods mount at once."""
+        return CEPHFS + self.suffix
+
+
+CEPHFS, BLOCK = "rook-cephfs", "rook-ceph-block"
+ALL_REGIONS: dict[str, Region] = {
+    "west": Region(
+        "West", "us-west", "",
+        "http://rook-ceph-rgw-nautiluss3.rook", "https://s3-west.nrp-nautilus.io",
+    ),
+    "central": Region(
+        "Central", "us-central", "-central",
+        "http://rook-ceph-rgw-centrals3.rook-central", "https://s3-central.nrp-nautilus.io",
+    ),
+    "east": Region(
+        "East", "us-east", "-east",
+        "http://rook-ceph-rgw-easts3.rook-east", "https://s3-east.nrp-nautilus.io",
+    ),
+    "south-east": Region("South East", "us-south-east", "-south-east"),
+    "pacific": Region("Pacific", "us-pacific", "-pacific"),
+}  # fmt: skip
+# Those that a study may be in.
+REGIONS = {name: region for name, region in ALL_REGIONS.items() if region.inside}
+
+CEPHFS_CLASSES = {CEPHFS + region.suffix: region.title for region in ALL_REGIONS.values()}
+BLOCK_CLASSES = {BLOCK + region.suffix: region.title for region in ALL_REGIONS.values()}
+LOCAL_BLOCK = ("linstor-ha",)
+
+# Hosts of the S3 services, from within the cluster and from outside.
+INSIDE = {region.inside.rpartition("/")[2]: region.title for region in REGIONS.values()}
+OUTSIDE = {region.outside.rpartition("/")[2]: region.title for region in REGIONS.values()}
+
+
+def region_named(label: str) -> str | None:
+    """Return the region that a node's label such as ``us-west`` means, if it is one we know."""
+    words = label.lower().replace("_", "-").replace("southeast", "south-east")
+    # "south-east" before "east".
+    by_length = sorted(ALL_REGIONS, key=len, reverse=True)
+    return next((ALL_REGIONS[name].title for name in by_length if name in words), None)
+
+
+def region_of_class(name: str) -> str | None:
+    """Return the region that a storage class keeps its data in, if it is one we know."""
+    return CEPHFS_CLASSES.get(name) or BLOCK_CLASSES.get(name)

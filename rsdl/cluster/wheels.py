@@ -1,0 +1,29 @@
+"""What the image's PyTorch runs on: a row for each of the locks in ``docker/``."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Wheel:
+    """A build of PyTorch.
+
+    Attributes:
+        cuda: The CUDA that it holds.
+        driver: The oldest driver that runs it, by its major version.
+        architectures: Compute capabilities that it holds code for.
+    """
+
+    cuda: str
+    driver: int
+    architectures: tuple[tuple[int, int], ...]
+
+    def runs_on(self, capability: tuple[int, int]) -> bool:
+        """Return whether a card can run it: code for 8.0 runs on 8.6, and not on 9.0."""
+        return any(
+            major == capability[0] and minor <= capability[1] for major, minor in self.architectures
+        )
+
+
+WHEELS = {
+    "13": Wheel("13.0", 580, ((7, 5), (8, 0), (8, 6), (9, 0), (10, 0), (12, 0))),
+}

@@ -1,0 +1,74 @@
+"""Whether the GPU that was asked for can be used: there, its driver new enough, its kind known."""
+
+import logging
+from pathlib import Path
+
+import torch
+
+from rsdl.core.errors import NoGpuError
+
+logger = logging.getLogger(__name__)
+
+DEVICE_FILE = Path("/dev/nvidiactl")
+FIELD = "trainer.accelerator"
+
+
+def check_accelerator(accelerator: str) -> None:
+    """Refuse to train without the GPU that was asked for; say so where one lies idle.
+
+    Args:
+        accelerator: ``auto``, ``cpu`` or ``gpu``.
+
+    Raises:
+        NoGpuError: If it is ``gpu`` and there is none that can be used. On another machine there
+            may be one, so it asks for another try.
+    """
+    if accelerator == "cpu" or (accelerator == "auto" and not DEVICE_FILE.exists()):
+        return
+    if (reason := find_hindrance()) is None:
+        return
+    if accelerator == "gpu":
+        raise NoGpuError(
+            FIELD,
+            f"is gpu, but no GPU can be used here: {reason}",
+            "train where there is one, or set it to cpu",
+        )
+    logger.warning("%s: this machine has a GPU, but trains on the CPU: %s", FIELD, reason)
+
+
+def find_hindrance() -> str | None:
+    """Return why no GPU can be used; ``None`` where one can."""
+    if torch.backends.mps.is_available():
+        return None
+    if torch.version.cuda is None:
+        return "this PyTorch is built without CUDA"
+    if not torch.cuda.is_available():
+        try:
+            torch.cuda.init()  # type: ignore[no-untyped-call]
+        except (RuntimeError, AssertionError) as error:
+            reason = " ".join(str(error).split()).partition(". ")[0].rstrip(".")
+            return f"{reason} (PyTorch is built for CUDA {torch.version.cuda})"
+        return "none is visible (CUDA_VISIBLE_DEVICES)"
+    capability = torch.cuda.get_device_capability()
+    if not has_code_for(capability, torch.cuda.get_arch_list()):
+        name = torch.cuda.get_device_name()
+        return f"this PyTorch has no code for a {name} (sm_{capability[0]}{capability[1]})"
+    return None
+
+
+def has_code_for(capability: tuple[int, int], architectures: list[str]) -> bool:
+    """Return whether a card runs what was compiled: sm_80 runs on 8.6, and not on 9.0.
+
+    Args:
+        capability: Compute capability of the card.
+        architectures: As ``torch.cuda.get_arch_list`` gives them; what is compiled for a
+            ``compute_`` is translated on any newer card.
+    """
+    for text in architectures:
+        kind, _, digits = text.partition("_")
+        major, minor = divmod(int(digits.rstrip("af")), 10)
+        if kind == "compute" and capability >= (major, minor):
+            return True
+        if kind == "sm" and capability[0] == major and capability[1] >= minor:
+            return True
+    return False
