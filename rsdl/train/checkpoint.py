@@ -13,7 +13,7 @@ from lightning_fabric.plugins.io.checkpoint_io import CheckpointIO
 from torch import nn
 
 from rsdl.core.batch import Tally
-from rsdl.core.errors import DataError, StorageError
+from rsdl.core.errors import DataError, FullDiskError
 from rsdl.core.versions import newer_format, unknown_names
 from rsdl.storage.connect import join
 from rsdl.train.outbox import Outbox
@@ -153,7 +153,7 @@ class StoreCheckpointIO(CheckpointIO):
                 free = shutil.disk_usage(part.parent).free
                 # torch still holds the file: deleting alone would leave no room for the record.
                 os.truncate(part, 0)
-                raise StorageError(
+                raise FullDiskError(
                     join(self._store.url, name),
                     f"the checkpoint cannot be written ({free / 1e6:.0f} MB free on the disk)",
                     "free some space and run the same command again",

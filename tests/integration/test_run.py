@@ -29,9 +29,9 @@ FILES = [
 ]
 
 
-def refusal(ended: "Ended") -> str:
+def refusal(ended: "Ended", code: int = 2) -> str:
     """Check that a command refused with one line and without a traceback; return the line."""
-    assert ended.returncode == 2, ended
+    assert ended.returncode == code, ended
     lines = [line for line in ended.stderr.splitlines() if line.strip()]
     assert len(lines) == 1, lines
     assert "Traceback" not in ended.stderr
@@ -125,14 +125,11 @@ def test_restart_keeps_the_old_run_where_the_new_one_cannot_begin(
         (["augment.mixup=0.2", "data.batch_size=3"], "data.batch_size"),
         (["trainer.accumulate=3"], "data.batch_size: 4 samples cannot be shared equally"),
         (["data.partitions=3"], "data.batch_size"),
-        (["trainer.accelerator=gpu"], "trainer"),
     ],
 )
 def test_wrong_input_is_one_line_and_leaves_nothing(
     overrides: list[str], words: str, rsdl: "Rsdl", write_config: "Write", tmp_path: Path
 ):
-    if "gpu" in overrides[0] and torch.cuda.is_available():
-        pytest.skip("this machine has a GPU")
     line = refusal(rsdl("train", write_config("run"), *overrides))
     assert words in line
     assert not (tmp_path / "runs").exists()
@@ -154,12 +151,14 @@ def test_a_full_disk_is_one_line_and_the_last_checkpoint_stays(
     disk = mount_disk(tmp_path / "runs", "2m")
     # Adam's two moments make last.ckpt 1.3 MB: the first fits, a second beside it does not.
     config = write_config("run", trainer__max_epochs=30)
-    line = refusal(rsdl("train", config))
+    line = refusal(rsdl("train", config), 69)
     assert "free some space" in line and "last.ckpt" in line
     run = run_at("run")
     position = run.load()["rsdl"]["position"]
     assert position["step"] == 4
-    assert run.record["status"] == "failed" and "MB free" in run.record["reason"]
+    # It waits to be started again, elsewhere or with more room.
+    assert run.record["status"] == "preempted" and "MB free" in run.record["reason"]
+    assert run.record["preemptions"] == 0
     assert not [name for name in run.names if ".part-" in name]
     mount_disk(disk, "30m")
     assert rsdl("train", config).returncode == 0

@@ -223,7 +223,7 @@ def test_a_checkpoint_that_cannot_be_brought_up_ends_the_run_with_its_error(
     time.sleep(0.5)  # mid-training, with something on its way
     command.send(signal.SIGTERM)
     ended = command.wait()
-    assert ended.returncode == 1, ended.stderr
+    assert ended.returncode == 69, ended.stderr  # which Kubernetes tries again, uncounted
     line = ended.stderr.strip().splitlines()[-1]
     assert line.startswith(store.url) and "connection refused; check AWS_ENDPOINT_URL" in line
     running.restart()

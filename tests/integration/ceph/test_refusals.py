@@ -167,7 +167,7 @@ def test_nobody_at_the_endpoint(bucket: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("RSDL_STORE_DEADLINE_S", "0.3")
     with pytest.raises(UnreachableError, match=r": connection refused; check AWS_END") as caught:
         connect(bucket).read("x")
-    assert caught.value.exit_code == 1  # not the user's fault, and trying later may help
+    assert caught.value.exit_code == 69  # not the user's fault, and trying later may help
 
 
 def test_a_name_that_means_no_host_is_not_waited_for_long(

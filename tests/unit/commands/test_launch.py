@@ -22,6 +22,9 @@ from rsdl.train.trainer import TrainerConfig, fit_to_place
         ([0, -11], 1),
         ([130, 130], 130),
         ([130, 75], 130),
+        ([69, 75], 69),
+        ([69, 1], 1),
+        ([69, 2], 2),
     ],
 )
 def test_the_ranks_exit_codes_become_one(codes: list[int], code: int):
