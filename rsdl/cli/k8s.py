@@ -30,6 +30,14 @@ def k8s_render(
     check: Annotated[
         bool, typer.Option("--check", help="Write nothing; 1 if a file is not what it should be.")
     ] = False,
+    indexed: Annotated[
+        bool,
+        typer.Option(
+            "--indexed",
+            help="Also DIR/indexed: the whole study as one Job, of which the cluster itself runs "
+            "no more than the setting parallelism at a time.",
+        ),
+    ] = False,
     folder: Annotated[
         str, typer.Option("--configs", metavar="DIR", help="Folder of the configs.")
     ] = "configs",
@@ -41,7 +49,10 @@ def k8s_render(
     """
     from rsdl.commands.k8s import render
 
-    raise typer.Exit(render(configs or (), out=out, changes=set_ or (), check=check, folder=folder))
+    code = render(
+        configs or (), out=out, changes=set_ or (), check=check, folder=folder, indexed=indexed
+    )
+    raise typer.Exit(code)
 
 
 app.command("check")(check)

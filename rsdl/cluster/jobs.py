@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rsdl.cluster.kubectl import EXISTS, Kubectl
-from rsdl.cluster.labels import APP, COMPONENT, CONFIG, NAME, STUDY, TRAIN
+from rsdl.cluster.labels import APP, COMPONENT, CONFIG, CONFIGS, NAME, STUDY, TRAIN
 from rsdl.cluster.manifest import Manifest
 from rsdl.cluster.objects import labels_of, name_of
 from rsdl.cluster.states import JobState, find_states
@@ -101,7 +101,19 @@ class Cluster:
         return True
 
     def delete(self, names: Sequence[str]) -> None:
-        """Have Jobs deleted: their pods are asked to stop, and the Jobs go when these are gone."""
+        """Have Jobs deleted: their pods are asked to stop, and the Jobs go when these are gone.
+
+        Raises:
+            ConfigError: If one is an index of a Job.
+        """
+        for name in names:
+            if "[" in name:
+                job = name.partition("[")[0]
+                raise ConfigError(
+                    name,
+                    "is an index of a Job, which ends as a whole or not at all",
+                    f'leave it, or end all of them: "kubectl delete job {job}"',
+                )
         if names:
             how = ("--cascade=foreground", "--wait=false", "--ignore-not-found")
             self.kubectl.run("delete", "jobs", *names, *how)
@@ -174,6 +186,9 @@ def _check_labels(job: Manifest) -> None:
             if not found or (value is not None and found != value):
                 wanted = label if value is None else f"{label}={value}"
                 raise ConfigError(where, f"{place} lacks {wanted}", remedy)
+    if job.annotations.get(CONFIGS):
+        remedy = "the cluster itself queues what is in it: kubectl apply it"
+        raise ConfigError(where, "is the whole study as one Job", remedy)
     if not job.annotations.get(CONFIG):
         raise ConfigError(where, f"metadata.annotations lacks {CONFIG}", remedy)
     if inner[STUDY] != job.labels[STUDY]:

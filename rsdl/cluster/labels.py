@@ -18,6 +18,8 @@ STUDY = f"{PREFIX}/study"
 
 # An annotation: the config that a job trains, as it is named in ``configs/``, without ``.yaml``.
 CONFIG = f"{PREFIX}/config"
+# An annotation of an Indexed Job: the configs that its indexes train, in their order.
+CONFIGS = f"{PREFIX}/configs"
 
 APP = "rsdl"
 TRAIN, DATA, DEV = "train", "data", "dev"  # values of COMPONENT

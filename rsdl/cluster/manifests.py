@@ -8,6 +8,7 @@ are not to be edited, but overlays may build upon them.
 
 import json
 from collections.abc import Mapping
+from dataclasses import fields
 from functools import cache
 from typing import NamedTuple
 
@@ -137,6 +138,49 @@ def render_job(name: str, config: RunConfig, settings: Settings) -> str:
         sizes=sizes,
         backoff=BACKOFF_OF_NODES,
     )
+
+
+def render_indexed(configs: Mapping[str, PodConfig], settings: Settings) -> dict[str, str]:
+    """Return the files of one Indexed Job that trains all configs, by their path in ``k8s/``.
+
+    Its pods are all alike, so each is as large as the largest needs.
+
+    Args:
+        configs: The runs of the study by the names of their files; an index each, in this order.
+        settings: What the user has set.
+
+    Raises:
+        ConfigError: If a config is to have a pod of its own kind, or several.
+    """
+    for name, config in configs.items():
+        own = settings.of(name)
+        for field in ("gpu", "gpus", "nodes", "opportunistic"):
+            if getattr(own, field) != getattr(settings, field):
+                raise ConfigError(
+                    f"{FILE}: jobs.{name}.{field}",
+                    "is its own, but pods of an Indexed Job are all alike",
+                    "take it out, or render Jobs",
+                )
+        if settings.nodes > 1 or config.run.trainer.accelerator == "cpu":
+            raise ConfigError(
+                f"configs/{name}.yaml",
+                "trains on several nodes, or on the CPU: an index is one pod with a GPU",
+                "render it as a Job of its own",
+            )
+    sizes = [measure(config.run, settings.of(name)) for name, config in configs.items()]
+    largest = Sizes(*(max(getattr(each, f.name) for each in sizes) for f in fields(Sizes)))
+    kustomization = _render(
+        "indexed.yaml",
+        settings,
+        job=job_name(settings.study, "indexed"),
+        names=list(configs),
+        rounds=-(-len(configs) // settings.parallelism),
+        components=["settings", *_components_of(settings, on_cpu=False)],
+        sizes=largest,
+        backoff=BACKOFF,
+    )
+    texts = {f"indexed/{name}.yaml": CONFIG_BANNER + each.text for name, each in configs.items()}
+    return {"indexed/kustomization.yaml": kustomization} | texts
 
 
 def fields_of_pods(config: RunConfig) -> list[str]:

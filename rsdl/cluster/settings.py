@@ -80,6 +80,9 @@ class Settings(JobSettings):
     nodes: int = Field(1, ge=1, le=64, description="Pods that train together.")
     opportunistic: bool = Field(False, description="Any pod may preempt it.")
     cuda: str = Field("13", description=f"CUDA of the image: {', '.join(WHEELS)}.")
+    parallelism: int = Field(
+        9, ge=1, description="Pods at a time of the study as one Indexed Job (render --indexed)."
+    )
     deadline_hours: int = Field(168, ge=1, description="Hours that a job may take, waiting too.")
     jobs: dict[str, JobSettings] = Field(
         {"quickstart": QUICKSTART}, description="What is otherwise for one config."

@@ -4,11 +4,11 @@ The same objects always give the same state, so a command that was killed and st
 as much as one that was not.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from rsdl.cluster.labels import CONFIG, STUDY
+from rsdl.cluster.labels import CONFIG, CONFIGS, STUDY
 from rsdl.cluster.objects import (
     Object,
     annotations_of,
@@ -29,6 +29,8 @@ from rsdl.cluster.pods import (
     newest,
     phase_of,
 )
+
+INDEX = "batch.kubernetes.io/job-completion-index"  # a label of pods
 
 
 class Phase(StrEnum):
@@ -81,6 +83,8 @@ class JobState:
 def find_states(jobs: Sequence[Object], pods: Sequence[Object]) -> dict[str, JobState]:
     """Return the states of all Jobs by name, and of pods whose Job is gone already.
 
+    A Job that trains a config with each of its indexes is as many, called ``JOB[INDEX]``.
+
     Args:
         jobs: Jobs as the API server gives them.
         pods: Pods as the API server gives them.
@@ -88,7 +92,17 @@ def find_states(jobs: Sequence[Object], pods: Sequence[Object]) -> dict[str, Job
     groups: dict[str, list[Object]] = {}
     for pod in pods:
         groups.setdefault(job_of(pod), []).append(pod)
-    states = {name_of(job): find_state(job, groups.get(name_of(job), ())) for job in jobs}
+    states: dict[str, JobState] = {}
+    for job in jobs:
+        mine = groups.get(name_of(job), ())
+        configs = annotations_of(job).get(CONFIGS)
+        found = (
+            _find_states_of_indexes(job, configs.split(","), mine)
+            if configs
+            else [find_state(job, mine)]
+        )
+        states |= {state.name: state for state in found}
+        groups.pop(name_of(job), None)
     for name, members in groups.items():
         if name and name not in states and any(map(is_alive, members)):
             states[name] = _left_behind(name, members)
@@ -112,6 +126,40 @@ def find_state(job: Object, pods: Sequence[Object]) -> JobState:
         num_disruptions=sum(is_disrupted(pod) for pod in pods),
         has_pods=any(map(is_alive, pods)),
     )
+
+
+def _find_states_of_indexes(
+    job: Object, configs: Sequence[str], pods: Sequence[Object]
+) -> Iterator[JobState]:
+    """Yield the state of each index of a Job, as if it were a Job of its own."""
+    status, own = part(job, "status"), annotations_of(job)
+    done = _indexes(str(status.get("completedIndexes") or ""))
+    lost = _indexes(str(status.get("failedIndexes") or ""))
+    shared = {kind: each for kind, each in conditions_of(job).items() if kind != "Complete"}
+    for index, config in enumerate(configs):
+        mine = [pod for pod in pods if labels_of(pod).get(INDEX) == str(index)]
+        conditions = dict(shared)
+        if index in done:
+            conditions = {"Complete": {"status": "True"}}
+        elif index in lost:
+            conditions = {"Failed": {"status": "True", "reason": "PodFailurePolicy"}}
+        alone = {
+            **job,
+            "metadata": {
+                **metadata_of(job),
+                "name": f"{name_of(job)}[{index}]",
+                "annotations": {**own, CONFIG: config},
+            },
+            "spec": {**part(job, "spec"), "completions": 1, "parallelism": 1},
+            "status": {"conditions": [{"type": kind, **each} for kind, each in conditions.items()]},
+        }
+        yield find_state(alone, mine)
+
+
+def _indexes(text: str) -> set[int]:
+    """Return the numbers of ``1,3-5``, as Kubernetes writes sets of indexes."""
+    spans = [part.partition("-") for part in text.split(",") if part]
+    return {n for first, _, last in spans for n in range(int(first), int(last or first) + 1)}
 
 
 def _judge(job: Object, pods: Sequence[Object]) -> tuple[Phase, str]:

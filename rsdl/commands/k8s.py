@@ -8,7 +8,13 @@ from pathlib import Path
 from omegaconf import OmegaConf
 from rich.console import Console
 
-from rsdl.cluster.manifests import PodConfig, fields_of_pods, render_jobs, render_study
+from rsdl.cluster.manifests import (
+    PodConfig,
+    fields_of_pods,
+    render_indexed,
+    render_jobs,
+    render_study,
+)
 from rsdl.cluster.settings import FILE, Settings, change, load_settings, to_yaml
 from rsdl.config.load import fill_in, merge_config, parse_override
 from rsdl.core.errors import ConfigError
@@ -25,6 +31,7 @@ def render(
     changes: Sequence[str] = (),
     check: bool = False,
     folder: str = "configs",
+    indexed: bool = False,
 ) -> int:
     """Write manifests, or compare them with what is there.
 
@@ -34,6 +41,7 @@ def render(
         changes: ``KEY=VALUE`` settings to change first.
         check: Whether to write nothing.
         folder: Where the configs lie.
+        indexed: Whether to write the study as one Indexed Job, too.
 
     Returns:
         0, or 1 where ``check`` finds a file that differs.
@@ -45,6 +53,10 @@ def render(
     names = [_name_of(config, folder) for config in configs]
     settings = change(load_settings(target), changes, names)
     files = render_files(names, settings, folder)
+    if indexed:
+        if names:
+            raise ConfigError("--indexed", "is for the whole study", "leave the configs out")
+        files |= render_indexed(_load(study_configs(), settings, folder), settings)
     stale = [path for path, text in files.items() if _read(target / path) != text]
     console = Console(file=sys.stdout, soft_wrap=True, highlight=False)
     if check:
@@ -63,10 +75,15 @@ def render_files(names: Sequence[str], settings: Settings, folder: str) -> dict[
     if names:
         jobs = render_jobs(_load(names, settings, folder), settings)
         return {FILE: to_yaml(settings)} | jobs
-    study = [f"{architecture}_{data}" for architecture in ARCHITECTURES for data in STUDY_DATASETS]
+    study = study_configs()
     extra = [name for name in settings.jobs if name not in study]
     files = render_study(_load(study, settings, folder), settings)
     return files | render_jobs(_load(extra, settings, folder), settings)
+
+
+def study_configs() -> list[str]:
+    """Return the names of the study's configs, in its order."""
+    return [f"{architecture}_{data}" for architecture in ARCHITECTURES for data in STUDY_DATASETS]
 
 
 def _load(names: Sequence[str], settings: Settings, folder: str) -> dict[str, PodConfig]:

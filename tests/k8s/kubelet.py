@@ -61,8 +61,10 @@ def start(job: Manifest, cluster: Cluster, index: int | None = None) -> Process:
             "batch.kubernetes.io/job-name": job.name,
             "batch.kubernetes.io/controller-uid": f"uid-of-{job.name}",
         },
-        "annotations": template["metadata"].get("annotations", {}),
+        "annotations": dict(template["metadata"].get("annotations", {})),
     }
+    if index is not None:
+        metadata["annotations"]["batch.kubernetes.io/job-completion-index"] = str(index)
     environment: dict[str, str] = {}
     for variable in container["env"]:
         source = variable.get("valueFrom")

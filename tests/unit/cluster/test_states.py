@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from rsdl.cluster.states import JobState, Phase, find_state, find_states
+from rsdl.cluster.states import INDEX, JobState, Phase, find_state, find_states
 
 Body = dict[str, Any]
 DISRUPTED = {"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler"}
@@ -120,3 +120,24 @@ def test_a_finished_job_whose_pod_still_runs_takes_up_room():
 def test_disruptions_are_counted_whether_they_saved_or_not():
     pods = [LOST, a_pod("Failed", 2, **ended(75)), a_pod("Failed", 3, **ended(1))]
     assert find_state(a_job(), pods).num_disruptions == 2
+
+
+def test_each_index_of_a_job_that_is_a_study_has_a_state_of_its_own():
+    job = a_job(
+        spec={"completions": 6, "parallelism": 2, "completionMode": "Indexed"},
+        status={"completedIndexes": "0,2-3", "failedIndexes": "1", "succeeded": 3},
+    )
+    job["metadata"]["annotations"] = {"rsdl/configs": "a,b,c,d,e,f"}
+    pods = []
+    for index, phase in ((1, "Failed"), (4, "Running")):
+        pod = a_pod(phase, index)
+        pod["metadata"]["labels"][INDEX] = str(index)
+        pods.append(pod)
+    states = find_states([job], pods)
+    phases = {state.config: str(state.phase) for state in states.values()}
+    assert phases == {
+        "a": "succeeded", "b": "failed", "c": "succeeded", "d": "succeeded",
+        "e": "running", "f": "pending",
+    }  # fmt: skip
+    assert list(states) == [f"vit-ucm[{index}]" for index in range(6)]
+    assert [state.config for state in states.values() if state.is_active] == ["e", "f"]

@@ -3,7 +3,7 @@
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from rsdl.cluster.labels import CONFIG
@@ -26,14 +26,15 @@ class Training:
         config: The file, as the command names it.
         overrides: ``KEY=VALUE``, those from options included.
         environment: Variables of the container; what is not known beforehand is ``unknown``.
-        mounted: The text of the config, if it is mounted from a ConfigMap that is here.
+        mounted: The texts of what is trained, by file, if it is mounted from a ConfigMap that is
+            here: one, or those of all indexes of a Job.
     """
 
     container: Field
     config: str
     overrides: tuple[str, ...]
     environment: Mapping[str, str]
-    mounted: str | None = None
+    mounted: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -41,7 +42,7 @@ class Training:
         return PurePosixPath(self.config).stem
 
     @property
-    def field(self) -> Field:
+    def place(self) -> Field:
         """Where the command stands."""
         return self.container["args"] if self.container["args"] else self.container["command"]
 
@@ -78,12 +79,15 @@ def parse_training(words: Sequence[str]) -> tuple[str, tuple[str, ...]] | None:
     return None
 
 
-def _find_mounted(pod: Pod, container: Field, config: PurePosixPath) -> str | None:
+def _find_mounted(pod: Pod, container: Field, config: PurePosixPath) -> dict[str, str]:
     for mount, volume in pod.mounts(container):
         name = volume["configMap"]["name"].text
         if name and config.parent == PurePosixPath(mount["mountPath"].text or "/nowhere"):
-            return pod.owner.bundle.config_map(pod.owner, name).get(config.name)
-    return None
+            texts = pod.owner.bundle.config_map(pod.owner, name)
+            # $(INDEX).yaml is a file for each index.
+            pattern = r"\d+".join(map(re.escape, re.split(r"\$\(\w+\)", config.name)))
+            return {key: text for key, text in texts.items() if re.fullmatch(pattern, key)}
+    return {}
 
 
 def named_config(pod: Pod) -> Field:

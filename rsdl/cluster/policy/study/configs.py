@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from rsdl.cluster import labels
 from rsdl.cluster.policy.objects import Pod
-from rsdl.cluster.policy.study.command import find_training, named_config
+from rsdl.cluster.policy.study.command import Training, find_training, named_config
 from rsdl.cluster.policy.study.facts import Refusal, RunFacts
 from rsdl.cluster.policy.violation import Finding, Rule
 
@@ -28,14 +28,14 @@ def check_exists(pod: Pod) -> Iterator[Finding]:
     """Yield Jobs whose config is not there."""
     training, run = find_training(pod), run_of(pod)
     if training is not None and isinstance(run, Refusal) and run.missing:
-        yield training.field.breaks(run.problem, run.remedy)
+        yield training.place.breaks(run.problem, run.remedy)
 
 
 def check_loads(pod: Pod) -> Iterator[Finding]:
     """Yield Jobs whose config does not load with their overrides and environment."""
     training, run = find_training(pod), run_of(pod)
     if training is not None and isinstance(run, Refusal) and not run.missing:
-        yield training.field.breaks(run.problem, run.remedy)
+        yield training.place.breaks(run.problem, run.remedy)
 
 
 def check_looked_for(pod: Pod) -> Iterator[Finding]:
@@ -43,7 +43,7 @@ def check_looked_for(pod: Pod) -> Iterator[Finding]:
     training = find_training(pod)
     if training is not None and run_of(pod) is None:
         problem = f"{training.config} was not looked for"
-        yield training.field.breaks(problem, "pass --configs DIR, the configs/ of the image")
+        yield training.place.breaks(problem, "pass --configs DIR, the configs/ of the image")
 
 
 def check_annotation(pod: Pod) -> Iterator[Finding]:
@@ -55,12 +55,25 @@ def check_annotation(pod: Pod) -> Iterator[Finding]:
         if named:
             problem = f'says "{named.value}", and no container trains it'
             yield named.breaks(problem, f"write args: [train, configs/{named.value}.yaml]")
+    elif len(training.mounted) > 1:
+        yield from _check_list(pod, training)
     elif not named:
         problem = "is required: sweep status finds the run by it"
         yield named.breaks(problem, f"write {training.name}")
-    elif training.mounted is None and named.value != training.name:
+    elif not training.mounted and named.value != training.name:
         problem = f'says "{named.value}", the args train {training.config}'
         yield named.breaks(problem, f"write {training.name}, or train configs/{named.value}.yaml")
+
+
+def _check_list(pod: Pod, training: Training) -> Iterator[Finding]:
+    """Yield an Indexed Job that does not say what its indexes train."""
+    listed = pod.owner.root["metadata"]["annotations"][labels.CONFIGS]
+    completions = pod.job["completions"].integer if pod.job is not None else None
+    number = len(listed.text.split(",")) if listed.text else 0
+    if number != len(training.mounted) or number != completions:
+        mounted = len(training.mounted)
+        problem = f"names {number} configs, {mounted} are mounted for {completions} indexes"
+        yield listed.breaks(problem, "name the config of each index, with commas between")
 
 
 def check_once(pod: Pod) -> Iterator[Finding]:
@@ -75,7 +88,7 @@ def check_once(pod: Pod) -> Iterator[Finding]:
         before = run_of(other)
         if isinstance(before, RunFacts) and before.folder == run.folder and training is not None:
             problem = f"{other.owner.manifest.title} writes to {run.folder} too"
-            yield training.field.breaks(problem, "give one of them another name=...")
+            yield training.place.breaks(problem, "give one of them another name=...")
             return
 
 
@@ -92,7 +105,7 @@ def check_job_name(pod: Pod) -> Iterator[Finding]:
     training = find_training(pod)
     if training is None or pod.owner.kind != "Job":
         return
-    trained = training.name if training.mounted is None else named_config(pod).text
+    trained = named_config(pod).text if training.mounted else training.name
     name, wanted = pod.owner.root["metadata"]["name"], labels.plain(trained)
     # Kustomize may have put something before or behind it.
     if wanted not in name.text:
@@ -109,8 +122,9 @@ def check_labels(pod: Pod) -> Iterator[Finding]:
         missing = [key for key in (*RECOMMENDED, *OURS) if not place[key].text]
         if missing:
             yield place.breaks(f"lacks {', '.join(missing)}", "see rsdl k8s render")
-        said = place[labels.ARCHITECTURE]
-        if not said.text or not isinstance(run, RunFacts):
+        said, training = place[labels.ARCHITECTURE], find_training(pod)
+        several = training is not None and len(training.mounted) > 1
+        if not said.text or several or not isinstance(run, RunFacts):
             continue
         if labels.plain(said.text) != labels.plain(run.architecture):
             problem = f'is "{said.text}", the config trains {run.architecture}'

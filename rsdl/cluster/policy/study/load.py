@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rsdl.cluster.policy.objects import Bundle
@@ -22,11 +23,28 @@ def load_runs(bundle: Bundle, folder: Path | None) -> dict[str, RunFacts | Refus
         training = find_training(pod)
         if training is None:
             continue
-        if training.mounted is not None:
-            found[pod.owner.manifest.title] = load_run(training, training.mounted)
+        if training.mounted:
+            found[pod.owner.manifest.title] = _load_all(training)
         elif folder is not None and (path := place(training.config, folder)) is not None:
             found[pod.owner.manifest.title] = load_run(training, path)
     return found
+
+
+def _load_all(training: Training) -> RunFacts | Refusal:
+    """Return what the first of the mounted configs says, or why one of them does not load."""
+    folders: dict[str, str] = {}
+    first: RunFacts | None = None
+    for file, text in training.mounted.items():
+        run = load_run(training, text)
+        if isinstance(run, Refusal):
+            several = len(training.mounted) > 1
+            return replace(run, problem=f"{file}: {run.problem}") if several else run
+        if (other := folders.setdefault(run.folder, file)) != file:
+            problem = f"{file} and {other} write to {run.folder}"
+            return Refusal(False, problem, "give one of them another name")
+        first = first or run
+    assert first is not None
+    return first
 
 
 def place(config: str, folder: Path) -> Path | None:
