@@ -178,7 +178,15 @@ def test_a_commit_without_a_tag_is_pushed_once(tmp_path: Path) -> None:
     assert (tmp_path / "called").read_text().splitlines().count("--destination") == 1
 
 
-@pytest.mark.parametrize("digest", ["", "latest", "sha256:", DIGEST[:-1], f"{DIGEST}0"])
+def test_a_base_that_is_not_pinned_is_said(tmp_path: Path) -> None:
+    done = build_in_ci(tmp_path, COMPILER="g++ libc6-dev")
+    assert done.returncode == 0 and "PYTHON_DIGEST is not set" in done.stderr
+    called = (tmp_path / "called").read_text().splitlines()
+    assert "BASE=docker.io/library/python:3.11-slim-bookworm" in called
+    assert "COMPILER=g++ libc6-dev" in called
+
+
+@pytest.mark.parametrize("digest", ["latest", "sha256:", DIGEST[:-1], f"{DIGEST}0"])
 def test_a_base_without_a_digest_is_refused(tmp_path: Path, digest: str) -> None:
     done = build_in_ci(tmp_path, PYTHON_DIGEST=digest)
     assert done.returncode == 2
