@@ -1,10 +1,11 @@
 """Figures of several runs: what accuracy costs, and how it was come by."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 from rsdl.evaluate import units
 from rsdl.evaluate.curves import History, line_plot, time_axis
+from rsdl.evaluate.energy import uses_of
 from rsdl.evaluate.leaderboard import Board
 from rsdl.evaluate.plot import (
     BOTTOM,
@@ -23,7 +24,10 @@ from rsdl.evaluate.standings import Standing
 
 
 def cost_plots(standings: Sequence[Standing], board: Board) -> list[Plot]:
-    """Return accuracy by device hours and by parameters, for each data set."""
+    """Return accuracy by device hours and by parameters, for each data set.
+
+    Hours of one card are not hours of another: where runs have used several, each has a plot.
+    """
     plots = []
     results = results_of(standings)
     for name, label, key, scale in (
@@ -40,10 +44,24 @@ def cost_plots(standings: Sequence[Standing], board: Board) -> list[Plot]:
                 and (cost := s.cost(key)) is not None
                 and cost > 0
             ]
-            if priced:
-                title = f"{column.dataset}: accuracy by {name}"
-                plots.append(_scatter(title, label, priced, board.architectures))
+            title = f"{column.dataset}: accuracy by {name}"
+            if key == "parameters":
+                by_device = {"": priced}
+            else:
+                by_device = defaultdict(list)
+                for result, cost in priced:
+                    by_device[_devices_of(result)].append((result, cost))
+            for device, same in sorted(by_device.items()):
+                if same:
+                    where = f" of {device}" if len(by_device) > 1 else ""
+                    plots.append(_scatter(title + where, label, same, board.architectures))
     return plots
+
+
+def _devices_of(result: Result) -> str:
+    """Return the types of device that the runs of a result have used."""
+    uses = (use for standing in result.runs for use in uses_of(standing.entry.run))
+    return " and ".join(sorted({use.device for use in uses}))
 
 
 def _scatter(
@@ -113,7 +131,15 @@ def curve_plots(standings: Sequence[Standing], board: Board) -> list[Plot]:
             styles = [board.architectures.index(s.architecture) for s, _ in drawn]
             # The first epochs of every run span the whole range and would hide how the runs differ.
             floor = min(pairs[-1][1] for _, pairs in drawn) - 0.2
-            named = [(s.architecture, [p for p in pairs if p[1] >= floor]) for s, pairs in drawn]
+            # Seeds of one network are told apart by the names of their runs.
+            times = Counter(s.architecture for s, _ in drawn)
+            named = [
+                (
+                    s.architecture if times[s.architecture] == 1 else s.name,
+                    [p for p in pairs if p[1] >= floor],
+                )
+                for s, pairs in drawn
+            ]
             plots.append(
                 line_plot(column.dataset, named, label[0][0], word=_tick_percent, styles=styles)
             )

@@ -84,6 +84,19 @@ def test_cost_stands_beside_accuracy_for_every_data_set(entry: MakeEntry) -> Non
     assert "80.00% at 1.03 device hours" in html
 
 
+def test_hours_of_different_cards_are_not_compared(entry: MakeEntry) -> None:
+    entries = [
+        entry("resnet50", "ucm", 80, device_name="NVIDIA A10"),
+        entry("swin_base", "ucm", 85, device_name="NVIDIA A10"),
+        entry("vit_base", "ucm", 90, device_name="NVIDIA L40"),
+    ]
+    titles = re.findall(r"ucm: accuracy by ([^:<;]+)(?=<)", render_comparison(entries))
+    wanted = {"device hours of NVIDIA A10", "device hours of NVIDIA L40", "parameters"}
+    assert set(titles) == wanted
+    alone = render_comparison(entries[:2])
+    assert "accuracy by device hours" in alone and "hours of NVIDIA" not in alone
+
+
 def test_names_are_inert_and_every_run_has_its_row(entry: MakeEntry) -> None:
     html = render_comparison([entry("<b>x</b>", "<i>y</i>", 80), entry("vit", "aid", 90)])
     assert "<b>" not in html
