@@ -77,12 +77,12 @@ class Struck:
         copy(self.store.url, str(found))
         assert_same_run(self._whole, Run(found))
 
-    def check_refusal(self, ended: Ended, *words: str) -> None:
+    def check_refusal(self, ended: Ended, *words: str, code: int = 2) -> None:
         """Check that the run has ended with one line that tells the user all of this.
 
         Of what is separated by ``|`` one is enough.
         """
-        assert ended.returncode == 2, ended
+        assert ended.returncode == code, ended
         assert "Traceback" not in ended.stderr
         last = ended.stderr.splitlines()[-1]
         for word in words:
@@ -324,7 +324,8 @@ def test_a_run_whose_disk_fills_up_says_so_and_goes_on_when_there_is_room(
     with pytest.raises(OSError, match="No space"), (disk / "ballast").open("wb", 0) as ballast:
         while True:
             ballast.write(bytes(1 << 16))
-    struck.check_refusal(command.wait(), "disk", "; free some space and run the same command again")
+    remedy = "; free some space and run the same command again"
+    struck.check_refusal(command.wait(), "disk", remedy, code=69)
     (disk / "ballast").unlink()
     struck.check(struck.start().wait(), tmp_path)
 
