@@ -20,7 +20,8 @@ from rsdl.data.index import Rows
 from rsdl.storage.store import Store
 
 SKETCH_BYTES = 256
-MAX_NAMED = 100
+MAX_NAMED = 100  # groups of copies
+MAX_COPIES = 10  # of one group
 Sketches = NDArray[np.uint64]
 
 
@@ -66,12 +67,16 @@ def describe_duplicates(store: Store, parts: Sequence[Part]) -> dict[str, Any]:
         parts: All shards, one at least.
 
     Returns:
-        ``duplicates`` with the number of groups and the first of them by name; nothing where there
-        are none.
+        ``duplicates`` with the number of groups and of their images, and the first of them by name;
+        nothing where there are none.
     """
     found = find_duplicates(store, parts)
     said = {
-        f"over_{places}": {"groups": len(groups), "first": [*map(list, groups[:MAX_NAMED])]}
+        f"over_{places}": {
+            "groups": len(groups),
+            "copies": sum(map(len, groups)),
+            "first": [list(group[:MAX_COPIES]) for group in groups[:MAX_NAMED]],
+        }
         for places, groups in (("splits", found.over_splits), ("classes", found.over_classes))
         if groups
     }
@@ -85,8 +90,9 @@ def say_duplicates(provenance: Mapping[str, Any]) -> Iterator[str]:
         if found:
             count, (one, other, *_) = found["groups"], found["first"][0]
             yield (
-                f"in several {places}, byte for byte: {count} image{'s' if count > 1 else ''}, the "
-                f"first {one} and {other}; remove the copies (manifest.json names them)"
+                f"in several {places}, byte for byte: {count} image{'s' if count > 1 else ''} in "
+                f"{found['copies']} copies, the first {one} and {other}; remove them "
+                "(manifest.json names some)"
             )
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rsdl.commands.data import describe_findings
-from rsdl.data.duplicates import Part, find_duplicates, sketch
+from rsdl.data.duplicates import Part, describe_duplicates, find_duplicates, sketch
 from rsdl.data.foreign import index_shards
 from rsdl.data.index import Row, pack_rows
 from rsdl.data.manifest import Manifest
@@ -50,14 +50,22 @@ def test_copies_in_two_splits_and_in_two_classes_are_said_by_name(tmp_path: Path
     shutil.copy(tree / "train/farm/train3.jpg", tree / "train/farm/harmless.jpg")
     manifest = pack_tree(tree, tmp_path / "out", decode=decode)
     assert manifest.provenance["duplicates"] == {
-        "over_splits": {"groups": 1, "first": [["train/farm_train1", "test/farm_copy"]]},
-        "over_classes": {"groups": 1, "first": [["train/forest_wrong", "train/farm_train2"]]},
-    }
+        "over_splits": {
+            "groups": 1,
+            "copies": 2,
+            "first": [["train/farm_train1", "test/farm_copy"]],
+        },
+        "over_classes": {
+            "groups": 1,
+            "copies": 2,
+            "first": [["train/forest_wrong", "train/farm_train2"]],
+        },
+    }  # fmt: skip
     assert list(describe_findings(manifest)) == [
-        "in several splits, byte for byte: 1 image, the first train/farm_train1 and "
-        "test/farm_copy; remove the copies (manifest.json names them)",
-        "in several classes, byte for byte: 1 image, the first train/forest_wrong and "
-        "train/farm_train2; remove the copies (manifest.json names them)",
+        "in several splits, byte for byte: 1 image in 2 copies, the first train/farm_train1 and "
+        "test/farm_copy; remove them (manifest.json names some)",
+        "in several classes, byte for byte: 1 image in 2 copies, the first train/forest_wrong and "
+        "train/farm_train2; remove them (manifest.json names some)",
     ]
 
 
@@ -89,8 +97,15 @@ def test_foreign_shards_are_looked_at_too(tmp_path: Path):
                 writer.write({"__key__": f"{split}{n}", "jpg": jpeg(seed), "cls": seed % 2})
     manifest = index_shards(connect(str(tmp_path)))
     assert manifest.provenance["duplicates"] == {
-        "over_splits": {"groups": 1, "first": [["train/train1", "val/val1"]]}
+        "over_splits": {"groups": 1, "copies": 2, "first": [["train/train1", "val/val1"]]}
     }
+
+
+def test_of_very_many_copies_the_manifest_names_some(tmp_path: Path):
+    images: Images = [(("train", "test")[n % 2], 0, b"water") for n in range(500)]
+    parts = write_parts(tmp_path, images, 100)
+    found = describe_duplicates(LocalStore(tmp_path), parts)["duplicates"]["over_splits"]
+    assert (found["groups"], found["copies"], len(found["first"][0])) == (1, 500, 10)
 
 
 def test_a_shared_sketch_alone_makes_no_duplicate(tmp_path: Path):
@@ -104,7 +119,13 @@ def test_a_shared_sketch_alone_makes_no_duplicate(tmp_path: Path):
 def find(
     root: Path, images: Images, per_part: int = 1
 ) -> tuple[tuple[tuple[str, ...], ...], tuple[tuple[str, ...], ...]]:
-    """Return what is found among images ``(split, label, bytes)``, named by their place."""
+    """Return what is found among images."""
+    found = find_duplicates(LocalStore(root), write_parts(root, images, per_part))
+    return found.over_splits, found.over_classes
+
+
+def write_parts(root: Path, images: Images, per_part: int) -> list[Part]:
+    """Write images ``(split, label, bytes)``, called by their place, as if to shards."""
     parts = []
     numbered = list(enumerate(images))
     for first in range(0, len(images), per_part):
@@ -118,8 +139,7 @@ def find(
                 end += len(image)
             sketches = np.array([sketch(image) for _, (_, _, image) in inside], np.uint64)
             parts.append(Part(split, name, pack_rows(rows), sketches))
-    found = find_duplicates(LocalStore(root), parts)
-    return found.over_splits, found.over_classes
+    return parts
 
 
 @given(
