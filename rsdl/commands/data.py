@@ -115,7 +115,7 @@ def pack_source(source: Source, out: str, options: PackOptions) -> int:
 def announce(store: Store, manifest: Manifest) -> None:
     """Say what has come of packing or indexing."""
     console = Console(file=sys.stdout, soft_wrap=True)
-    console.print(f"{store.url}: {describe(manifest)}", highlight=False)
+    console.print(f"{store.url}: {describe(manifest)}", highlight=False, markup=False)
     for line in describe_findings(manifest):
         console.print(line, highlight=False, markup=False)
 
@@ -123,6 +123,8 @@ def announce(store: Store, manifest: Manifest) -> None:
 def describe_findings(manifest: Manifest) -> Iterator[str]:
     """Yield a line each for what packing or indexing left out, and for what is there twice."""
     facts = manifest.provenance
+    if isinstance(groups := facts.get("groups"), int):
+        yield f"{groups} groups, each in one split (--group-by {facts.get('group_by')})"
     if num_skipped := facts.get("num_skipped"):
         yield f"{num_skipped} corrupt samples left out; manifest.json names them"
     if isinstance(left_out := facts.get("left_out"), dict):

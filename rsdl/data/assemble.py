@@ -7,7 +7,7 @@ import numpy as np
 
 from rsdl import __version__
 from rsdl.core.errors import DataError
-from rsdl.data.class_table import check_table, warn_of_untrained
+from rsdl.data.class_table import check_table, warn_of_absent
 from rsdl.data.duplicates import Part, describe_duplicates
 from rsdl.data.index import Rows, join_rows, rows_to_bytes
 from rsdl.data.manifest import File, Manifest, Shard, Split
@@ -59,7 +59,7 @@ def assemble(
     left_out = Counter(source.left_out)
     for name in names:
         left_out += packed[name].left_out
-    warn_of_untrained(source.classes, splits, store.url)
+    warn_of_absent(source.classes, splits, store.url)
     stored = [
         Part(name.rpartition("-")[0], name, packed[name].rows, packed[name].sketches)
         for name in names

@@ -58,11 +58,11 @@ def check_table(names: Sequence[str], where: str) -> None:
         )
 
 
-def warn_of_untrained(names: Sequence[str], splits: Mapping[str, Split], where: str) -> None:
-    """Say in one line which classes have no sample in train."""
-    if (train := splits.get("train")) is None:
+def warn_of_absent(names: Sequence[str], splits: Mapping[str, Split], where: str) -> None:
+    """Say in a line for each split which classes have no sample in it."""
+    if "train" not in splits:
         log.warning("%s: has no train split: nothing can be trained on it", where)
-        return
-    absent = [name for name, count in zip(names, train.class_counts, strict=True) if not count]
-    if absent:
-        log.warning("%s: train has no sample of %s", where, ", ".join(absent))
+    for split, held in splits.items():
+        absent = [name for name, count in zip(names, held.class_counts, strict=True) if not count]
+        if absent:
+            log.warning("%s: %s has no sample of %s", where, split, ", ".join(absent))

@@ -86,14 +86,16 @@ def describe_duplicates(store: Store, parts: Sequence[Part]) -> dict[str, Any]:
 def say_duplicates(provenance: Mapping[str, Any]) -> Iterator[str]:
     """Yield a line for images in several splits, and one for images in several classes."""
     for places in ("splits", "classes"):
-        found = provenance.get("duplicates", {}).get(f"over_{places}")
-        if found:
-            count, (one, other, *_) = found["groups"], found["first"][0]
-            yield (
-                f"in several {places}, byte for byte: {count} image{'s' if count > 1 else ''} in "
-                f"{found['copies']} copies, the first {one} and {other}; remove them "
-                "(manifest.json names some)"
-            )
+        try:
+            found = provenance["duplicates"][f"over_{places}"]
+            count, copies, (one, other, *_) = found["groups"], found["copies"], found["first"][0]
+        except (KeyError, TypeError, ValueError, IndexError):
+            continue  # there are none, or it was written by hand
+        yield (
+            f"in several {places}, byte for byte: {count} image{'' if count == 1 else 's'} in "
+            f"{copies} copies, the first {one} and {other}; remove them, unless they are tiles of "
+            "one value (manifest.json names some)"
+        )
 
 
 def find_duplicates(store: Store, parts: Sequence[Part]) -> Duplicates:

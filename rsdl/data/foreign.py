@@ -18,7 +18,7 @@ from rsdl.core.errors import DataError, StorageError
 from rsdl.core.machine import usable_cores
 from rsdl.data.assemble import write_split
 from rsdl.data.class_numbers import class_names
-from rsdl.data.class_table import check_table, warn_of_untrained
+from rsdl.data.class_table import check_table, warn_of_absent
 from rsdl.data.duplicates import Part, describe_duplicates
 from rsdl.data.gate import BandAgreement
 from rsdl.data.index import join_rows
@@ -102,7 +102,7 @@ def index_shards(
         if out is store:
             error.remedy = f"{error.remedy or 'try again'}, or index into another place with --out"
         raise
-    warn_of_untrained(names, splits, store.url)
+    warn_of_absent(names, splits, store.url)
     statistics = merge_statistics([scanned[name].statistics for _, name in jobs], bands)
     assert np.isfinite([*statistics.mean, *statistics.std]).all()
     skipped = [line for _, name in jobs for line in scanned[name].skipped]

@@ -112,7 +112,7 @@ def scan_shard(store: Store, name: str, taken: Taken, *, measure: bool) -> Scann
             stream.seek(member.offset)
             return stream.read(member.length)
 
-        for key, members in group_members(scan_tar(path, where), where, left_out).items():
+        for key, members in group_members(scan_tar(path, where, left_out), where, left_out).items():
             place = f"{where}:{key}"
             try:
                 image, kind = find_image(members, place)

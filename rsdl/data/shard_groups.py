@@ -9,7 +9,8 @@ from rsdl.core.errors import DataError
 from rsdl.storage.connect import join
 from rsdl.storage.store import Store
 
-TARS = (".tar", ".tar.gz", ".tgz")
+COMPRESSED = re.compile(r".*\.(tar\.(gz|bz2|xz|zst|lz4|lzma|z)|tgz|tbz2?|txz|tzst)", re.IGNORECASE)
+OURS = re.compile(r"manifest\.json|index-\w+\.npy|source-stamp\.json")
 SPLIT_WORDS = {
     "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val",
     "dev": "val", "test": "test", "testing": "test", "eval": "test",
@@ -60,15 +61,20 @@ def group_shards(
 
 def _list_tars(store: Store, left_out: Counter[str]) -> list[str]:
     """Return the names of the tars, of which none may be compressed; hidden ones are no tars."""
-    found = [entry.name for entry in store.list() if entry.name.endswith(TARS)]
-    tars = [name for name in found if not name.rpartition("/")[2].startswith(".")]
-    if len(tars) < len(found):
-        left_out["hidden tars"] += len(found) - len(tars)
-    for name in tars:
-        if not name.endswith(".tar"):
+    tars = []
+    for entry in store.list():
+        base = entry.name.rpartition("/")[2]
+        if any(part.startswith(".") for part in entry.name.split("/")):
+            left_out["hidden"] += 1
+        elif base.lower().endswith(".tar"):
+            tars.append(entry.name)
+        elif COMPRESSED.fullmatch(base):
             raise DataError(
-                join(store.url, name),
+                join(store.url, entry.name),
                 "is a compressed shard, of which no part can be read alone",
-                'unpack it with "gunzip", or move it away',
+                'unpack it, with "gunzip" or the like, or move it away',
             )
+        elif not OURS.fullmatch(entry.name):
+            _, dot, suffix = base.rpartition(".")
+            left_out[f"*.{suffix.lower()}" if dot else "without a suffix"] += 1
     return tars

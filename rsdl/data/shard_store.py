@@ -37,7 +37,12 @@ def open_shards(
     url = manifest.provenance.get(SHARDS_URL)
     if url is None:
         return store
-    if not isinstance(url, str) or "\0" in url or not url.startswith(("/", "s3://")):
+    if (
+        not isinstance(url, str)
+        or "\0" in url
+        or len(url) > 4000
+        or not url.startswith(("/", "s3://"))
+    ):
         raise DataError(
             join(store.url, MANIFEST),
             f"provenance.{SHARDS_URL} must be an absolute path or s3://, is {url!r}",

@@ -6,6 +6,7 @@ Headers carry no time, user or host, so equal samples give equal bytes.
 import hashlib
 import io
 import tarfile
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor, Future
 from pathlib import Path
@@ -155,7 +156,7 @@ class _Headers(io.BufferedReader):
         return super().read(size)
 
 
-def scan_tar(path: Path, where: str) -> Iterator[Member]:
+def scan_tar(path: Path, where: str, left_out: Counter[str] | None = None) -> Iterator[Member]:
     """Yield every regular member of an uncompressed tar, reading headers only.
 
     ``tarfile`` takes a damaged header, or a file cut between two members, for the end of the
@@ -164,6 +165,7 @@ def scan_tar(path: Path, where: str) -> Iterator[Member]:
     Args:
         path: The tar.
         where: What to call it in errors.
+        left_out: Counts members that are neither files nor folders.
 
     Raises:
         DataError: If it is not a tar, holds nothing, is damaged or cut off.
@@ -179,6 +181,8 @@ def scan_tar(path: Path, where: str) -> Iterator[Member]:
                     raise _truncated(where, size)
                 if info.isreg():
                     yield Member(_printable(info.name), info.offset_data, info.size)
+                elif left_out is not None and not info.isdir():
+                    left_out["links and devices in tars"] += 1
             end = archive.offset
     except (tarfile.TarError, ValueError) as error:
         if str(error) in CUT_OFF and size >= BLOCK:

@@ -30,6 +30,8 @@ from rsdl.data.sources.tiling.tiles import Tile, Tiles, corners_hit
 
 # Why tiles are left out.
 UNLABELLED, NODATA = "tiles without a label", "tiles mostly without data"
+MIXED = "tiles of which no class covers enough (--min-cover)"
+BETWEEN = "tiles between splits (--gap)"
 # Headers, padding, label and page of one sample.
 TAR_BYTES = 4096
 CHOICES = {
@@ -206,11 +208,14 @@ class GeotiffSource:
             for number, corners in enumerate(self._corners)
         ]
         parted = split_tiles(self.scenes, self._corners, classes, options.tile, rule)
+        lost = sum(map(len, self._corners))
         for number, splits, corners in parted:
+            lost -= len(corners)
             scene = np.full((len(corners), 1), number, np.int32)
             rows = np.concatenate([scene, corners], axis=1)
             for split, part in enumerate(parts):
                 part.append(rows[splits == split])
+        self.left_out = self._labels.left_out | ({BETWEEN: lost} if lost else {})
         pixels = options.tile**2 * len(self.bands) * np.dtype(self.dtype).itemsize
         each = max(1, shard_bytes // (pixels + TAR_BYTES))
         plans = []
@@ -239,7 +244,7 @@ class GeotiffSource:
             return NODATA
         label = majority(painted, valid, len(self.classes), self._options.min_cover)
         if label is None:
-            return UNLABELLED
+            return MIXED
         place = shift(scene.transform, item.row, item.col)
         tif = self._options.tile_format == "tif"
         image = (

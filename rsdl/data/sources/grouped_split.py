@@ -2,8 +2,9 @@
 
 What belongs together (tiles of one scene, of one block of ground) goes to one split, so classes are
 split as evenly as groups allow. As in iterative stratification (Sechidis et al. 2011), a group goes
-to the split that lacks its classes most; as in scikit-learn's ``StratifiedGroupKFold``, the groups
-that are hardest to place come first. Two rules stand above: train gets a group of every class, and
+to the split that lacks the most of its classes, measured by the split's share, so that a class of
+three groups has one in each; as in scikit-learn's ``StratifiedGroupKFold``, the groups that are
+hardest to place come first. Two rules stand above: train gets a group of every class, and
 no split that is wanted stays empty.
 """
 
@@ -66,7 +67,8 @@ def deal_groups(
         lacks[split] = [lack - got for lack, got in zip(lacks[split], shares[group], strict=True)]
 
     def need(group: int, split: int) -> float:
-        return math.fsum(a * b for a, b in zip(lacks[split], shares[group], strict=True))
+        lack = math.fsum(a * b for a, b in zip(lacks[split], shares[group], strict=True))
+        return lack / fractions[split]
 
     if 0 in wanted:
         for group in _cover(counts > 0, order)[: len(counts) - len(wanted) + 1]:

@@ -8,6 +8,7 @@ tools are passed over. Links are followed, loops are not.
 import logging
 import os
 import re
+import stat
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -209,8 +210,14 @@ def _walk(
                     (f"{entry.name}/{path}", size, time_ns) for path, size, time_ns in deeper
                 )
             elif _is_image(entry.name):
-                found = entry.stat()
-                yield entry.name, found.st_size, found.st_mtime_ns
+                try:
+                    found = entry.stat()
+                except OSError as error:
+                    raise translate(error, folder / entry.name) from error
+                if stat.S_ISREG(found.st_mode):
+                    yield entry.name, found.st_size, found.st_mtime_ns
+                else:
+                    left_out["no regular file"] += 1
             else:
                 left_out[_reason(entry.name)] += 1
     except OSError as error:

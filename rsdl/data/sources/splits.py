@@ -4,6 +4,7 @@ Everything here is a pure function of the seed and the relative paths, so that t
 same tree agree on every sample without a word between them.
 """
 
+import logging
 import math
 import re
 from collections import Counter, defaultdict
@@ -12,11 +13,13 @@ from itertools import groupby
 from typing import Any
 
 from rsdl.core.errors import ConfigError, DataError
+from rsdl.data.class_table import plain_name
 from rsdl.data.random import text_keys
 from rsdl.data.sample import SPLITS
 from rsdl.data.sources.grouped_split import GROUPED_RULE, split_groups
 from rsdl.data.sources.listing import ImageFile, Tree
 
+log = logging.getLogger(__name__)
 Fractions = tuple[float, float, float]
 
 # What a tar adds to an image: three headers, two small members, and padding to whole blocks.
@@ -87,6 +90,12 @@ def assign_splits(
     if group_by is not None:
         rule["group_by"] = group_by
         groups = _find_groups(tree, group_by)
+        rule["groups"] = len(set(groups))
+        if rule["groups"] == len(groups):
+            log.warning(
+                "%s: --group-by finds a scene of its own for each of %d images: it keeps nothing "
+                "together", tree.root, len(groups),
+            )  # fmt: skip
         if tree.has_splits:
             _check_groups(tree.files, groups)
         else:
@@ -108,7 +117,7 @@ def _find_groups(tree: Tree, pattern: str) -> list[str]:
         raise ConfigError("--group-by", f'"{pattern}" is no regular expression: {error}') from error
     groups = []
     for file in tree.files:
-        path = file.path.split("/", 2 if tree.has_splits else 1)[-1]
+        path = plain_name(file.path.split("/", 2 if tree.has_splits else 1)[-1])
         found = compiled.search(path)
         if found is None:
             raise ConfigError(

@@ -9,7 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rsdl.commands.data import describe_findings
-from rsdl.data.duplicates import Part, describe_duplicates, find_duplicates, sketch
+from rsdl.data.duplicates import (
+    Part,
+    describe_duplicates,
+    find_duplicates,
+    say_duplicates,
+    sketch,
+)
 from rsdl.data.foreign import index_shards
 from rsdl.data.index import Row, pack_rows
 from rsdl.data.manifest import Manifest
@@ -63,9 +69,11 @@ def test_copies_in_two_splits_and_in_two_classes_are_said_by_name(tmp_path: Path
     }  # fmt: skip
     assert list(describe_findings(manifest)) == [
         "in several splits, byte for byte: 1 image in 2 copies, the first train/farm_train1 and "
-        "test/farm_copy; remove them (manifest.json names some)",
+        "test/farm_copy; remove them, unless they are tiles of one value (manifest.json "
+        "names some)",
         "in several classes, byte for byte: 1 image in 2 copies, the first train/forest_wrong and "
-        "train/farm_train2; remove them (manifest.json names some)",
+        "train/farm_train2; remove them, unless they are tiles of one value (manifest.json "
+        "names some)",
     ]
 
 
@@ -99,6 +107,13 @@ def test_foreign_shards_are_looked_at_too(tmp_path: Path):
     assert manifest.provenance["duplicates"] == {
         "over_splits": {"groups": 1, "copies": 2, "first": [["train/train1", "val/val1"]]}
     }
+
+
+@pytest.mark.parametrize(
+    "odd", [5, None, [], "x", {"over_splits": 5}, {"over_splits": {"groups": 1, "first": []}}]
+)
+def test_what_somebody_wrote_into_the_manifest_is_passed_over(odd: object):
+    assert list(say_duplicates({"duplicates": odd})) == []
 
 
 def test_of_very_many_copies_the_manifest_names_some(tmp_path: Path):

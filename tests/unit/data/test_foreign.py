@@ -395,7 +395,7 @@ def test_what_indexing_passes_over_is_counted(tmp_path: Path):
     assert manifest.splits["train"].samples == 2
     assert manifest.provenance["left_out"] == {
         "files of no sample": 2,
-        "hidden tars": 1,
+        "hidden": 1,
         "members .mask.png": 1,
         "members .txt": 1,
         "tars that no --split names": 1,
@@ -408,7 +408,35 @@ def test_what_indexing_passes_over_is_counted(tmp_path: Path):
     assert check_dataset(connect(str(tmp_path))).problems == []
 
 
-@pytest.mark.parametrize("name", ["val-0.tgz", "train-1.tar.gz"])
+def test_tars_of_any_spelling_are_read_and_other_files_counted(tmp_path: Path):
+    for name in ("train-0.tar", "val-0.TAR"):
+        write_shard(tmp_path / name, [plain(0), plain(1)])
+    (tmp_path / "README.md").write_text("about")
+    (tmp_path / "test-0.tar.part").write_bytes(b"half")
+    manifest = index(tmp_path)
+    assert set(manifest.splits) == {"train", "val"}
+    assert manifest.provenance["left_out"] == {"*.md": 1, "*.part": 1}
+    # What indexing wrote is not counted when it is done again.
+    assert index(tmp_path, overwrite=True).provenance["left_out"] == {"*.md": 1, "*.part": 1}
+
+
+def test_links_in_a_tar_are_counted(tmp_path: Path):
+    path = tmp_path / "train-0.tar"
+    with tarfile.open(path, "w") as tar:
+        for n in range(2):
+            for name, content in ((f"s{n}.jpg", jpeg()), (f"s{n}.cls", b"%d" % n)):
+                info = tarfile.TarInfo(name)
+                info.size = len(content)
+                tar.addfile(info, io.BytesIO(content))
+        link = tarfile.TarInfo("s9.jpg")
+        link.type, link.linkname = tarfile.LNKTYPE, "s0.jpg"
+        tar.addfile(link)
+    assert index(tmp_path).provenance["left_out"] == {"links and devices in tars": 1}
+
+
+@pytest.mark.parametrize(
+    "name", ["val-0.tgz", "train-1.tar.gz", "train-1.TAR.ZST", "t.tar.bz2", "t.tar.xz", "t.tar.lz4"]
+)
 def test_compressed_shards_are_refused_and_never_passed_over(tmp_path: Path, name: str):
     write_shard(tmp_path / "train-0.tar", [plain(0), plain(1)])
     (tmp_path / name).write_bytes(b"\x1f\x8b")

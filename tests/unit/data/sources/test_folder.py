@@ -1,4 +1,5 @@
 import json
+import os
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rasterio.transform import Affine
 
-from rsdl.core.errors import ConfigError, CorruptSampleError, DataError
+from rsdl.core.errors import ConfigError, CorruptSampleError, DataError, StorageError
 from rsdl.data.sources.encoded import read_image
 from rsdl.data.sources.folder import FolderSource
 from rsdl.data.sources.listing import ImageFile, list_tree
@@ -384,3 +385,12 @@ def test_shares_that_do_not_add_up_are_refused(tmp_path: Path, fractions: tuple[
     make_tree(tmp_path, beach=1)
     with pytest.raises(ConfigError, match="are not three shares that add up to 1"):
         FolderSource(tmp_path, fractions=fractions)
+
+
+def test_a_pipe_named_like_an_image_is_passed_over_and_a_broken_link_named(tmp_path: Path):
+    root = make_tree(tmp_path / "set", beach=4, forest=4)
+    os.mkfifo(root / "beach" / "pipe.png")
+    assert FolderSource(root).left_out == {"no regular file": 1}
+    (root / "beach" / "link.png").symlink_to(tmp_path / "gone.png")
+    with pytest.raises(StorageError, match=r"beach/link\.png: no such file"):
+        FolderSource(root)

@@ -242,8 +242,22 @@ def test_why_tiles_are_left_out_is_counted_apart(tmp_path: Path):
     manifest = pack(source, connect(str(tmp_path / "out")), PackOptions())
     assert manifest.splits["train"].samples == 1
     assert manifest.provenance["left_out"] == {
-        "tiles mostly without data": 1, "tiles without a label": 1
+        "tiles mostly without data": 1, "tiles of which no class covers enough (--min-cover)": 1
     }  # fmt: skip
+
+
+def test_tiles_that_the_gap_between_splits_takes_are_counted(tmp_path: Path, everywhere: Path):
+    path = write_scene(tmp_path / "a.tif", noise(1, 160, 160))
+    labels = write_labels(
+        tmp_path / "two.geojson",
+        [feature("land", box(0, 0, 160, 80)), feature("sea", box(0, 80, 160, 160))],
+    )
+    source = open_source(path, labels, block=4, fractions=(0.5, 0.25, 0.25))
+    manifest = pack(source, connect(str(tmp_path / "out")), PackOptions())
+    left_out = manifest.provenance["left_out"]
+    assert set(left_out) == {"tiles between splits (--gap)"}
+    kept = sum(split.samples for split in manifest.splits.values())
+    assert kept + left_out["tiles between splits (--gap)"] == 400
 
 
 @pytest.mark.parametrize("kind", ["polygons", "raster"])

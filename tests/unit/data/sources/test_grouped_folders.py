@@ -1,3 +1,4 @@
+import unicodedata
 from collections import defaultdict
 from pathlib import Path
 
@@ -92,3 +93,33 @@ def test_split_folders_that_tear_a_scene_apart_are_refused(tmp_path: Path):
     problem = r'scene01_9.jpg: is of "scene01" .* train/farm/scene01_0.jpg of another split'
     with pytest.raises(DataError, match=problem):
         FolderSource(root, group_by=r"^(.+)_")
+
+
+def test_names_that_differ_in_unicode_form_alone_are_one_scene(tmp_path: Path):
+    forms = ("NFC", "NFD")
+    root = write(
+        tmp_path,
+        *(
+            f"{name}/{unicodedata.normalize(forms[n % 2], f'Orléans{scene}')}_{n}.jpg"
+            for name in ("farm", "forest")
+            for scene in range(6)
+            for n in range(4)
+        ),
+    )
+    source = FolderSource(root, group_by="^([^_]+)_")
+    assert source.provenance["groups"] == 6
+    placed: dict[str, set[str]] = defaultdict(set)
+    for plan in source.shards(1 << 20):
+        for item in plan.items:
+            placed[unicodedata.normalize("NFC", item.path.split("/")[1])[:8]].add(plan.split)
+    assert all(len(splits) == 1 for splits in placed.values())
+
+
+def test_a_pattern_that_keeps_nothing_together_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    FolderSource(write(tmp_path, *tiles(5)), group_by=".+/?.*")
+    assert "it keeps nothing together" not in caplog.text  # both classes have each of the names
+    root = write(tmp_path / "other", "a/1.jpg", "a/2.jpg", "b/3.jpg", "b/4.jpg")
+    FolderSource(root, group_by=".+")
+    assert "--group-by finds a scene of its own for each of 4 images" in caplog.text

@@ -84,5 +84,14 @@ def test_another_seed_gives_another_split():
 
 def test_a_split_is_the_same_on_every_machine():
     groups = {f"g{number}": {number % 3: 7 + number, 3: 1} for number in range(9)}
-    expected = ["val", "val", *["train"] * 3, "test", *["train"] * 3]
+    expected = ["test", "test", "test", "val", "val", "val", "train", "train", "train"]
     assert list(split_groups(groups, FRACTIONS, 5).values()) == expected
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_class_of_three_groups_has_one_in_each_split(seed: int):
+    groups = {f"c{label}-{n}": {label: 100} for label in range(10) for n in range(3)}
+    splits = split_groups(groups, (0.8, 0.1, 0.1), seed)
+    for label in range(10):
+        found = shares(groups, splits, label)
+        assert found == {"train": 100, "val": 100, "test": 100}
