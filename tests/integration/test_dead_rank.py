@@ -79,7 +79,7 @@ def test_a_sample_that_one_rank_cannot_read_leaves_all_ranks_in_step(
 def test_ranks_that_do_not_come_are_named(troupe: "Troupe", write_config: "Write"):
     config = write_config("run", trainer__rendezvous_s=5, **FIELDS)
     codes = troupe(1, "train", config, world_size=2)
-    assert codes == [1]
+    assert codes == [75]  # it gives its device up, and may be started again
     assert "rank 1 has not come within 5 s" in troupe.said(0)
     assert len(troupe.said(0).strip().splitlines()) == 1
 
