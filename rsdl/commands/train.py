@@ -16,9 +16,10 @@ from rsdl.commands.report import write_report
 from rsdl.commands.session import Begun, Session, check_same_run, find_begun, open_session
 from rsdl.config.load import load_config, to_yaml
 from rsdl.config.run import RunConfig
-from rsdl.core.errors import UNAVAILABLE, PreemptedError, RsdlError
-from rsdl.core.world import adopt_place, any_rank, is_main
+from rsdl.core.errors import UNAVAILABLE, PeerError, PreemptedError, RsdlError
+from rsdl.core.world import adopt_place, is_main, max_over_ranks
 from rsdl.storage.connect import connect, join
+from rsdl.storage.local import explain_library_error
 from rsdl.train.accelerator import check_accelerator
 from rsdl.train.checkpoint import BEST, LAST, load_weights, read_checkpoint, state_of
 from rsdl.train.events import send_events
@@ -180,10 +181,13 @@ def train_in(
 
 
 def explain_ending(error: BaseException, stop: StopRequest) -> BaseException:
-    """Return what an error really was: Lightning turns a second Ctrl-C into an exit."""
+    """Return what an error really was: a second Ctrl-C, a disk that is full, or the error itself.
+
+    Lightning turns the first into an exit; the second may come from any library that writes.
+    """
     if isinstance(error, SystemExit) and stop:
         return KeyboardInterrupt()
-    return error
+    return explain_library_error(error) or error
 
 
 def close_run(session: Session, error: BaseException) -> BaseException:
@@ -305,11 +309,15 @@ def bring_up(session: Session) -> None:
         session.folder.outbox.drain()
     except Exception as error:
         lost = error
-    anywhere = any_rank(lost is not None, session.trainer.strategy.root_device)
+    code = 0
+    if lost is not None:
+        known = lost if isinstance(lost, RsdlError) else explain_library_error(lost)
+        code = known.exit_code if known is not None else 1
+    worst = max_over_ranks(code, session.trainer.strategy.root_device)
     if lost is not None:
         raise lost
-    if anywhere:
-        raise RsdlError("run", "another rank could not write its checkpoint", "see what it says")
+    if worst:
+        raise PeerError("run", "another rank could not write its checkpoint", exit_code=worst)
 
 
 def announce(session: Session, checkpoint: str | None) -> None:

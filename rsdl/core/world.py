@@ -169,8 +169,13 @@ def sum_over_ranks(values: list[int], device: torch.device) -> list[int]:
 
 def any_rank(flag: bool, device: torch.device) -> bool:
     """Return whether any process says yes; every process must ask at the same place."""
+    return bool(max_over_ranks(int(flag), device))
+
+
+def max_over_ranks(value: int, device: torch.device) -> int:
+    """Return the largest of all processes' values; every process must ask at the same place."""
     if world_size() == 1:
-        return flag
-    tensor = torch.tensor([int(flag)], device=device)
+        return value
+    tensor = torch.tensor([value], device=device)
     dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
-    return bool(tensor.item())
+    return int(tensor.item())

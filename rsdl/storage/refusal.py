@@ -8,7 +8,7 @@ from botocore import exceptions as botocore_errors
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
-from rsdl.core.errors import DeniedError, StorageError, UnreachableError
+from rsdl.core.errors import DeniedError, FullDiskError, StorageError, UnreachableError
 from rsdl.storage.endpoint import KEYS, VARIABLE
 
 MEANINGS: dict[str, tuple[str, str | None]] = {
@@ -42,6 +42,7 @@ MEANINGS: dict[str, tuple[str, str | None]] = {
     "MethodNotAllowed": ("the endpoint is no S3 service", "check AWS_ENDPOINT_URL"),
 }
 DENIED = ("AccessDenied", "403")
+FULL = ("QuotaExceeded",)
 PASSING_CODES = {
     "SlowDown", "Throttling", "ThrottlingException", "RequestLimitExceeded",
     "BandwidthLimitExceeded", "InternalError", "ServiceUnavailable", "RequestTimeout",
@@ -163,7 +164,8 @@ def _translate(error: Exception, url: str, endpoint: str) -> StorageError:
         code = "NoSuchBucket"  # as Ceph says it of a bucket that is just being removed
     meaning = MEANINGS.get(code)
     if meaning is not None:
-        return (DeniedError if code in DENIED else StorageError)(url, *meaning)
+        kinds = dict.fromkeys(DENIED, DeniedError) | dict.fromkeys(FULL, FullDiskError)
+        return kinds.get(code, StorageError)(url, *meaning)
     return StorageError(url, f"{endpoint}: {describe(error)}", "check AWS_ENDPOINT_URL")
 
 
