@@ -30,6 +30,7 @@ PARTS = {
     "chromium": "apt-get install chromium",
     "image": "scripts/build_image (minutes, 30 GB), then set RSDL_TEST_IMAGE=localhost/rsdl",
     "kubectl": "install kubectl 1.30 or newer",
+    "prometheus": "apt-get install prometheus",
     "netns": "run as root with iproute2, where network namespaces are allowed",
     "tmpfs": "run as root where mounting is allowed",
     "patience": "set RSDL_TEST_PATIENCE=1",

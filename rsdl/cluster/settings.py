@@ -79,6 +79,9 @@ class Settings(JobSettings):
     gpus: Literal[1, 2, 4, 8] = Field(1, description="GPUs of a pod.")
     nodes: int = Field(1, ge=1, le=64, description="Pods that train together.")
     opportunistic: bool = Field(False, description="Any pod may preempt it.")
+    avoid_nodes: tuple[str, ...] = Field(
+        (), description="Host names of nodes where pods have failed; no pod goes there."
+    )
     cuda: str = Field("13", description=f"CUDA of the image: {', '.join(WHEELS)}.")
     parallelism: int = Field(
         9, ge=1, description="Pods at a time of the study as one Indexed Job (render --indexed)."

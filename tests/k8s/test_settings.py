@@ -50,6 +50,19 @@ def test_settings_reach_every_job(folder: Path):
         assert "namespace: mine" in text and "gitlab-registry" not in text and "west" not in text
 
 
+def test_no_pod_goes_to_a_node_that_is_to_be_avoided(folder: Path):
+    nodes = ["ry-gpu-01.sdsc.optiputer.net", "gpu-7"]
+    set_all(folder, f"avoid_nodes=[{', '.join(nodes)}]", "gpu=a40")
+    for job in jobs_of(folder)[0]:
+        affinity = job.body["spec"]["template"]["spec"]["affinity"]["nodeAffinity"]
+        terms = affinity["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+        wanted = {"key": "kubernetes.io/hostname", "operator": "NotIn", "values": nodes}
+        # Terms are alternatives: every one must say it.
+        assert terms and all(wanted in term["matchExpressions"] for term in terms)
+    with pytest.raises(ConfigErrors, match="avoid_nodes"):
+        set_all(folder, "avoid_nodes=gpu-7")
+
+
 def test_nothing_of_the_old_settings_is_left(folder: Path):
     old = load_settings(folder)
     set_all(folder, f"image={IMAGE}", "bucket=other-bucket", "namespace=other", "study=second")
