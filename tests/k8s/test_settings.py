@@ -173,7 +173,7 @@ def test_check_tells_what_is_stale_and_writes_nothing(
     [
         ("region", r"--set region: is not KEY=VALUE"),
         ("region=north", r"--set: region: must be one of west, central, east, is 'north'"),
-        ("gpu=h100", r"gpu: must be one of rtx3090"),
+        ("gpu=b200", r"gpu: must be one of rtx3090"),
         ("gpus=3", r"gpus: .*is 3"),
         ("image=rsdl", r"image: .*is 'rsdl'"),
         ("buckets=x", r"--set: buckets: unknown setting; known here: gpu, gpus"),
