@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 
-from rsdl.core.machine import usable_cores
+from rsdl.core.resources import usable_cores
 from rsdl.data.augment import Augment, AugmentConfig
 from rsdl.data.dataset import DataConfig, DataSet, train_plan
 from rsdl.data.intake import ResidentSplit, estimate_pixels, read_split

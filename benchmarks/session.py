@@ -19,7 +19,7 @@ from rsdl.storage.connect import connect
 from rsdl.train.checkpointer import Checkpointer
 from rsdl.train.preempt import StopRequest
 from rsdl.train.record import RunFolder
-from rsdl.train.trainer import fit_to_place
+from rsdl.train.trainer import fit_to_ranks
 
 
 def add_session_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,7 +49,7 @@ def open_bench_session(config: RunConfig, *, checkpoints: bool = True) -> Iterat
     """
     with tempfile.TemporaryDirectory() as output:
         folder = RunFolder(connect(output))
-        fitted = fit_to_place(config.trainer, None)
+        fitted = fit_to_ranks(config.trainer, None)
         config = config.model_copy(update={"trainer": fitted})
         ranks = find_ranks(fitted, StopRequest())
         session = open_session(config, folder, Begun(), ranks, Console(quiet=True))

@@ -17,7 +17,7 @@ import typer
 from rsdl import __version__
 from rsdl.cli import bench, data, k8s, run, sweep
 from rsdl.core.errors import PeerError, RsdlError
-from rsdl.storage.local import explain_library_error
+from rsdl.storage.local import explain_error
 
 __all__ = ["app", "main"]
 
@@ -53,7 +53,7 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         _leave(1)
     except Exception as error:
-        known = explain_library_error(error)
+        known = explain_error(error)
         if known is not None:
             _leave_with(known, debug=debug)
         if debug:

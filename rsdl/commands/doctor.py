@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.text import Text
 
 from rsdl.core.errors import RsdlError
-from rsdl.core.machine import usable_cores, usable_memory
+from rsdl.core.resources import usable_cores, usable_memory
 
 GIB = 1 << 30
 MIN_PYTHON = (3, 11)

@@ -17,9 +17,9 @@ from rsdl.config.load import validate
 from rsdl.config.run import RunConfig
 from rsdl.core.errors import ConfigError, ConfigErrors, DataError
 from rsdl.core.versions import unknown_names
-from rsdl.core.world import is_main
 from rsdl.data.dataset import DataSet
 from rsdl.data.module import DataModule
+from rsdl.distributed.rank import is_main
 from rsdl.models.catalog import find_timm_name
 from rsdl.models.probe import find_starved_norm
 from rsdl.storage.connect import join
@@ -27,8 +27,8 @@ from rsdl.train.checkpoint import LAST
 from rsdl.train.checkpointer import Checkpointer
 from rsdl.train.events import EventSender, event_folder
 from rsdl.train.gauge import open_gauges
+from rsdl.train.heartbeat_callback import HeartbeatCallback
 from rsdl.train.history import Row
-from rsdl.train.lookout import Lookout
 from rsdl.train.module import TrainingModule
 from rsdl.train.optim import check_optimizer
 from rsdl.train.preempt import StopRequest
@@ -175,7 +175,7 @@ def open_session(
         folder.outbox,
         clip_grad=config.optim.clip_grad,
         callbacks=[
-            Lookout(ranks.watch),
+            HeartbeatCallback(ranks.heartbeat),
             usage,
             recorder,
             ProgressReport(

@@ -17,19 +17,19 @@ from rsdl.commands.session import Begun, Session, check_same_run, find_begun, op
 from rsdl.config.load import load_config, to_yaml
 from rsdl.config.run import RunConfig
 from rsdl.core.errors import UNAVAILABLE, PeerError, PreemptedError, RsdlError
-from rsdl.core.world import adopt_place, is_main, max_over_ranks
+from rsdl.distributed.rank import adopt_rank, is_main, max_over_ranks
+from rsdl.distributed.rendezvous import leave_group
 from rsdl.storage.connect import connect, join
-from rsdl.storage.local import explain_library_error
+from rsdl.storage.local import explain_error
 from rsdl.train.accelerator import check_accelerator
 from rsdl.train.checkpoint import BEST, LAST, load_weights, read_checkpoint, state_of
 from rsdl.train.events import send_events
-from rsdl.train.meeting import leave_group
 from rsdl.train.outbox import Outbox
 from rsdl.train.owner import OwnedError
 from rsdl.train.position import Position, set_progress
 from rsdl.train.preempt import StopRequest
 from rsdl.train.record import CONFIG, RunFolder
-from rsdl.train.trainer import fit_to_place
+from rsdl.train.trainer import fit_to_ranks
 
 logger = logging.getLogger(__name__)
 
@@ -69,14 +69,14 @@ def train(
     check_accelerator(config.trainer.accelerator)
     # Whoever says which node this is starts the ranks from here.
     told = node is not None and node.endpoint is not None and "LOCAL_RANK" not in os.environ
-    place = None if told else adopt_place()
+    place = None if told else adopt_rank()
     if place is None and (crew := plan_crew(config.trainer, node or Node())) is not None:
         stop.check()
         stop.begin()
         if crew.num_nodes > 1 and not restart and is_completed(config):
             return 0
         return launch(crew, ["train", config_path, *overrides, *["--restart"] * restart])
-    trainer = fit_to_place(config.trainer, place)
+    trainer = fit_to_ranks(config.trainer, place)
     config = config.model_copy(update={"trainer": trainer})
     console = Console(file=sys.stdout, soft_wrap=True, quiet=not is_main())
     ranks = find_ranks(trainer, stop)
@@ -86,14 +86,14 @@ def train(
         leave_group()
         return code
     except BaseException as error:
-        ending = ranks.watch.settle(explain_ending(error, stop))
+        ending = ranks.heartbeat.final_error(explain_ending(error, stop))
         if isinstance(ending, PreemptedError) and ranks.place.local_rank:
             return ending.exit_code  # the first one on this node says so
         if ending is error:
             raise
         raise ending from error
     finally:
-        ranks.watch.close()
+        ranks.heartbeat.close()
 
 
 def is_completed(config: RunConfig) -> bool:
@@ -163,31 +163,28 @@ def train_in(
     if restart and is_main():
         folder.clear()
     # Another rank is gone: nobody waits then for what is on its way.
-    ranks.watch.on_end = lambda failure: write_ending(session, failure.to_error(ranks.place))
+    ranks.heartbeat.on_end = lambda failure: write_ending(session, failure.to_error(ranks.place))
     try:
         run_session(session, begun)
         finish(session)
     except BaseException as error:
-        ending = ranks.watch.settle(explain_ending(error, ranks.stop))
+        ending = ranks.heartbeat.final_error(explain_ending(error, ranks.stop))
         ending = close_run(session, ending)
         if ending is error:
             raise
         raise ending from error
     # Nobody leaves before the first one has written that the run is completed: whoever has ended
     # well is not started again, and would be missed by one that is. The record stays as it is.
-    ranks.watch.on_end = lambda failure: None
+    ranks.heartbeat.on_end = lambda failure: None
     ranks.tell(None)
     return 0
 
 
 def explain_ending(error: BaseException, stop: StopRequest) -> BaseException:
-    """Return what an error really was: a second Ctrl-C, a disk that is full, or the error itself.
-
-    Lightning turns the first into an exit; the second may come from any library that writes.
-    """
+    """Return what an error really was: Lightning turns a second Ctrl-C into an exit."""
     if isinstance(error, SystemExit) and stop:
         return KeyboardInterrupt()
-    return explain_library_error(error) or error
+    return explain_error(error) or error
 
 
 def close_run(session: Session, error: BaseException) -> BaseException:
@@ -305,13 +302,11 @@ def finish(session: Session) -> None:
 def bring_up(session: Session) -> None:
     """Wait until all that the run has sent off is in its folder, where every rank may read it."""
     lost: Exception | None = None
+    code = 0
     try:
         session.folder.outbox.drain()
     except Exception as error:
-        lost = error
-    code = 0
-    if lost is not None:
-        known = lost if isinstance(lost, RsdlError) else explain_library_error(lost)
+        lost, known = error, explain_error(error)
         code = known.exit_code if known is not None else 1
     worst = max_over_ranks(code, session.trainer.strategy.root_device)
     if lost is not None:

@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 
 from rsdl.core.errors import RsdlError, StorageError, UnreachableError
-from rsdl.core.machine import usable_cores
+from rsdl.core.resources import usable_cores
 from rsdl.data.decode import decode_image
 from rsdl.data.index import Index, open_index
 from rsdl.data.manifest import File, Manifest, Split, load_manifest

@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 
 from rsdl.core.batch import Batch
-from rsdl.core.world import is_main
 from rsdl.data.crop import crop_boxes
 from rsdl.data.dataset import SplitData
 from rsdl.data.device_decoder import DeviceDecoder, lay_out
@@ -28,6 +27,7 @@ from rsdl.data.loader import BatchLoader
 from rsdl.data.plan import PlannedBatch, SamplingPlan, Share
 from rsdl.data.resample import resample, send
 from rsdl.data.slot import LoadRule, Slot
+from rsdl.distributed.rank import is_main
 
 logger = logging.getLogger(__name__)
 

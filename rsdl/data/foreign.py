@@ -15,7 +15,7 @@ import numpy as np
 
 from rsdl import __version__
 from rsdl.core.errors import DataError, StorageError
-from rsdl.core.machine import usable_cores
+from rsdl.core.resources import usable_cores
 from rsdl.data.assemble import write_split
 from rsdl.data.class_numbers import class_names
 from rsdl.data.class_table import check_table, warn_of_absent

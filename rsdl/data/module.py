@@ -9,7 +9,7 @@ import torch
 
 from rsdl.core.batch import Batch
 from rsdl.core.errors import ConfigError
-from rsdl.core.machine import usable_cores
+from rsdl.core.resources import usable_cores
 from rsdl.data.crop import CropRule
 from rsdl.data.dataset import DataConfig, DataSet, eval_plan, train_plan
 from rsdl.data.device_decoder import DeviceDecoder

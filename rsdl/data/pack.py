@@ -19,7 +19,7 @@ from contextlib import nullcontext, suppress
 
 from rsdl import __version__
 from rsdl.core.errors import DataError
-from rsdl.core.machine import usable_cores
+from rsdl.core.resources import usable_cores
 from rsdl.data.assemble import assemble
 from rsdl.data.class_table import check_table
 from rsdl.data.gate import GATE_VERSION

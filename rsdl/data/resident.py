@@ -21,8 +21,7 @@ from torch import Tensor
 
 from rsdl.core.batch import Batch
 from rsdl.core.errors import ConfigError, CorruptSampleError
-from rsdl.core.machine import usable_memory
-from rsdl.core.world import any_rank, is_main
+from rsdl.core.resources import usable_memory
 from rsdl.data.crop import crop_boxes
 from rsdl.data.dataset import SplitData
 from rsdl.data.intake import (
@@ -37,6 +36,7 @@ from rsdl.data.plan import PlannedBatch, SamplingPlan, Share
 from rsdl.data.random import key_of, uniforms
 from rsdl.data.resample import resample, send
 from rsdl.data.slot import TORCH_DTYPES, LoadRule, Slot
+from rsdl.distributed.rank import any_rank, is_main
 
 logger = logging.getLogger(__name__)
 

@@ -25,7 +25,7 @@ import rasterio
 from pydantic import ByteSize
 
 from rsdl.core.errors import CorruptSampleError, RsdlError
-from rsdl.core.machine import usable_memory
+from rsdl.core.resources import usable_memory
 from rsdl.data.decode import DecodeRule, image_size
 from rsdl.data.decoded import DecodedFile
 from rsdl.data.decoded_layout import FORMAT, Layout, StaleError, write_header

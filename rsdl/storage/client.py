@@ -23,7 +23,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from rsdl.core.errors import StorageError
-from rsdl.core.machine import usable_cores
+from rsdl.core.resources import usable_cores
 from rsdl.storage.endpoint import AWS, KEYS, NO_SIGN, PAYER, StorageConfig, has_secret, is_service
 from rsdl.storage.refusal import (
     FOREIGN,

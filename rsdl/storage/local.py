@@ -209,16 +209,18 @@ def translate(error: OSError, path: Path) -> StorageError:
     return StorageError(str(path), problem, remedy)
 
 
-def explain_library_error(error: BaseException) -> RsdlError | None:
-    """Return what an error means that a library has raised over a full disk, or one that is away.
+def explain_error(error: BaseException) -> RsdlError | None:
+    """Return rsdl's own error, or what a library's means if a full or failing disk has caused it.
 
     Args:
         error: The error; what caused it is looked at too.
 
     Returns:
-        ``None`` where it is neither, or rsdl's own.
+        ``None`` for any other error.
     """
     cause: BaseException | None = error
+    if isinstance(error, RsdlError):
+        return error
     while cause is not None and not isinstance(cause, RsdlError):
         if isinstance(cause, OSError):
             # Sockets and terminals fail with the same numbers as files; they have no names.

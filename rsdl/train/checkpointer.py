@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 from pydantic import BaseModel, ConfigDict, Field
 
 from rsdl.core.errors import PreemptedError
-from rsdl.train.agreement import Agreement
+from rsdl.distributed.flag_reduce import AsyncFlagReduce
 from rsdl.train.checkpoint import LAST
 from rsdl.train.outbox import Outbox
 from rsdl.train.preempt import StopRequest
@@ -36,7 +36,11 @@ class Checkpointer(pl.Callback):
     """
 
     def __init__(
-        self, config: CheckpointConfig, outbox: Outbox, stop: StopRequest, agreement: Agreement
+        self,
+        config: CheckpointConfig,
+        outbox: Outbox,
+        stop: StopRequest,
+        agreement: AsyncFlagReduce,
     ) -> None:
         self._config = config
         self._outbox = outbox

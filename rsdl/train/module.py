@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from rsdl.core.batch import Batch
 from rsdl.core.errors import RsdlError
-from rsdl.core.world import world_size
 from rsdl.data.augment import Augment
 from rsdl.data.random import key_of
+from rsdl.distributed.rank import world_size
 from rsdl.tasks.classification import ClassificationMetrics, ClassificationTask
 from rsdl.train.optim import OptimConfig, build_optimizer, build_schedule, is_fused, may_fuse
 from rsdl.train.reading import Reading

@@ -10,7 +10,7 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rsdl.core.world import world_size
+from rsdl.distributed.rank import world_size
 
 NAMES = (
     "samples", "targets", "predicted", "confidence", "runner_up", "runner_up_probability",

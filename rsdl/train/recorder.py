@@ -9,8 +9,8 @@ import pytorch_lightning as pl
 import torch
 
 from rsdl.core.batch import Batch, Tally
-from rsdl.core.world import sum_over_ranks
 from rsdl.data.module import DataModule
+from rsdl.distributed.rank import sum_over_ranks
 from rsdl.train.checkpoint import BEST, FORMAT, STATE, state_of
 from rsdl.train.history import Row, has_stalled, rows_before, summarize_validations
 from rsdl.train.ledger import close_ledger

@@ -18,9 +18,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from rsdl.core.allocator import keep_freed_memory
 from rsdl.core.errors import ConfigError
-from rsdl.core.world import Place
+from rsdl.distributed.rank import RankInfo
+from rsdl.distributed.rendezvous import backend_for
 from rsdl.train.checkpoint import StoreCheckpointIO
-from rsdl.train.meeting import backend_for
 from rsdl.train.outbox import Outbox
 from rsdl.train.sharding import ShardedStrategy
 
@@ -104,7 +104,7 @@ class EventLogger(TensorBoardLogger):
             self._experiment.flush()
 
 
-def fit_to_place(config: TrainerConfig, place: Place | None) -> TrainerConfig:
+def fit_to_ranks(config: TrainerConfig, place: RankInfo | None) -> TrainerConfig:
     """Return the config with the devices and nodes that this process is one of.
 
     Args:
@@ -114,7 +114,7 @@ def fit_to_place(config: TrainerConfig, place: Place | None) -> TrainerConfig:
     Raises:
         ConfigError: If the two contradict each other, or do not go together.
     """
-    place = place or Place()
+    place = place or RankInfo()
     if place.world_size % place.local_world_size:
         raise ConfigError(
             "trainer.devices",
@@ -160,7 +160,7 @@ def build_trainer(
     """Return the trainer.
 
     Args:
-        config: As :func:`fit_to_place` gives it.
+        config: As :func:`fit_to_ranks` gives it.
         outbox: Brings files to the run's folder.
         clip_grad: Largest norm of the gradient.
         callbacks: Ours.

@@ -9,7 +9,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from rsdl.core.machine import usable_cores
+from rsdl.core.resources import usable_cores
 from rsdl.train.brake import LOW_USE, Effort, explain_low_use
 from rsdl.train.gauge import Gauge
 from rsdl.train.record import RunRecord

@@ -21,7 +21,7 @@ from rsdl.core.batch import Batch
 from rsdl.storage.connect import connect
 from rsdl.train.preempt import StopRequest
 from rsdl.train.record import RunFolder
-from rsdl.train.trainer import fit_to_place
+from rsdl.train.trainer import fit_to_ranks
 from tests.integration.witness import WatchedStep, Witness
 
 EVERYTHING: dict[str, Any] = {
@@ -53,7 +53,7 @@ def open_run(
             "trainer": {"accelerator": accelerator, "devices": 1, "max_epochs": 2, **fields},
         }
     )
-    fitted = fit_to_place(config.trainer, None)
+    fitted = fit_to_ranks(config.trainer, None)
     config = config.model_copy(update={"trainer": fitted})
     ranks = find_ranks(fitted, StopRequest())
     folder = RunFolder(connect(str(output)))

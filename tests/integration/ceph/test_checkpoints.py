@@ -25,7 +25,7 @@ from rsdl.storage.store import Store
 from rsdl.train.checkpoint import BEST, LAST
 from rsdl.train.preempt import StopRequest
 from rsdl.train.record import RunFolder, RunRecord
-from rsdl.train.trainer import fit_to_place
+from rsdl.train.trainer import fit_to_ranks
 
 from ..conftest import Rsdl, Run, Write
 from .conftest import Gateway
@@ -118,7 +118,7 @@ def test_steps_go_on_while_a_checkpoint_is_on_its_way(
     }  # fmt: skip
     path = write_config("run", **fields, output=f"{bucket}/runs", trainer__max_epochs=1)
     config, folder = load_config(str(path)), RunFolder(connect(f"{bucket}/runs/run"))
-    trainer = fit_to_place(config.trainer, None)
+    trainer = fit_to_ranks(config.trainer, None)
     config = config.model_copy(update={"trainer": trainer})
     ranks = find_ranks(config.trainer, StopRequest())
     session = open_session(config, folder, Begun(), ranks, Console(file=io.StringIO()))

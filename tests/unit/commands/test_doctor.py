@@ -18,7 +18,7 @@ from rsdl.commands.doctor import (
     check_torch,
     run_doctor,
 )
-from rsdl.core.machine import usable_cores
+from rsdl.core.resources import usable_cores
 from rsdl.data.manifest import MANIFEST, File, Manifest, Shard, Split
 from rsdl.storage.local import LocalStore
 

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rsdl.core.errors import FullDiskError, StorageError, UnreachableError
-from rsdl.storage.local import PART_MARK, LocalBlob, LocalStore, explain_library_error
+from rsdl.storage.local import PART_MARK, LocalBlob, LocalStore, explain_error
 
 NAMES = st.lists(
     st.text("abcxyz0.-_", min_size=1, max_size=8).filter(lambda part: part.strip(".") != ""),
@@ -279,22 +279,22 @@ def fill_the_disk() -> None:
 def test_a_library_that_finds_the_disk_full_is_understood():
     with pytest.raises(OSError) as caught:
         fill_the_disk()
-    told = explain_library_error(caught.value)
+    told = explain_error(caught.value)
     assert isinstance(told, FullDiskError) and told.exit_code == 69
     wrapped = RuntimeError("writer failed")
     wrapped.__cause__ = caught.value
-    assert isinstance(explain_library_error(wrapped), FullDiskError)
+    assert isinstance(explain_error(wrapped), FullDiskError)
     # What was handled before a bug is not what the bug is about.
     bug = KeyError("bug")
     bug.__context__ = caught.value
-    assert explain_library_error(bug) is None
+    assert explain_error(bug) is None
 
 
 def test_a_terminal_or_a_socket_that_is_gone_is_no_disk():
-    assert explain_library_error(OSError(errno.EIO, "Input/output error")) is None
-    assert explain_library_error(TimeoutError(errno.ETIMEDOUT, "timed out")) is None
+    assert explain_error(OSError(errno.EIO, "Input/output error")) is None
+    assert explain_error(TimeoutError(errno.ETIMEDOUT, "timed out")) is None
     stale = OSError(errno.ESTALE, "Stale file handle", "/data/shard.tar")
-    assert str(explain_library_error(stale)).startswith("/data/shard.tar: the file system fails")
+    assert str(explain_error(stale)).startswith("/data/shard.tar: the file system fails")
 
 
 def test_a_full_disk_is_one_line_and_leaves_nothing(small_disk: Path):

@@ -1,6 +1,6 @@
-"""The devices of this machine as places for runs, and the processes on them.
+"""The devices of this machine as slots for runs, and the processes on them.
 
-Each place has one GPU, or a share of the cores, and each run a process of its own. A lock beside
+Each slot has one GPU, or a share of the cores, and each run a process of its own. A lock beside
 the run's folder belongs to that process and not to the sweep: it is held for as long as anybody
 writes there, whoever started it, and the kernel lets it go.
 """
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rsdl.core.errors import ConfigError
-from rsdl.core.machine import CORES_VARIABLE, usable_cores
+from rsdl.core.resources import CORES_VARIABLE, usable_cores
 from rsdl.storage.cache import CacheConfig
 from rsdl.storage.local import LocalStore
 from rsdl.storage.locks import lock_file
@@ -24,7 +24,7 @@ FOLDER = ".sweep"
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class DeviceSlot:
     """Where one run at a time can be.
 
     Attributes:
@@ -38,11 +38,11 @@ class Place:
     cores: int
 
 
-def find_places(num_devices: int, num_gpus: int) -> list[Place]:
-    """Return places on this machine's GPUs, or on its cores where ``num_gpus`` is 0.
+def find_slots(num_devices: int, num_gpus: int) -> list[DeviceSlot]:
+    """Return slots on this machine's GPUs, or on its cores where ``num_gpus`` is 0.
 
     Args:
-        num_devices: How many places.
+        num_devices: How many slots.
         num_gpus: GPUs that this process sees.
 
     Raises:
@@ -50,17 +50,17 @@ def find_places(num_devices: int, num_gpus: int) -> list[Place]:
     """
     cores = max(1, usable_cores() // num_devices)
     if not num_gpus:
-        return [Place(f"CPU {k}", None, cores) for k in range(num_devices)]
+        return [DeviceSlot(f"CPU {k}", None, cores) for k in range(num_devices)]
     if num_devices > num_gpus:
         problem = f"is {num_devices}, there are {num_gpus} GPUs here"
         raise ConfigError("--devices", problem, "use less, or trainer.accelerator=cpu")
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     names = visible.split(",") if visible else [str(k) for k in range(num_gpus)]
-    return [Place(f"GPU {name}", name.strip(), cores) for name in names[:num_devices]]
+    return [DeviceSlot(f"GPU {name}", name.strip(), cores) for name in names[:num_devices]]
 
 
 def state_folder(output: Store) -> Path:
-    """Return where locks and logs of the runs in a place lie: on this machine in any case."""
+    """Return where locks and logs of the runs in a folder lie: on this machine in any case."""
     if isinstance(output, LocalStore):
         return Path(output.url) / FOLDER
     digest = hashlib.sha256(output.url.encode()).hexdigest()[:16]
@@ -78,20 +78,20 @@ def log_of(state: Path, name: str) -> Path:
 
 
 def start_run(
-    command: Sequence[str], place: Place, log: Path, lock: int
+    command: Sequence[str], slot: DeviceSlot, log: Path, lock: int
 ) -> "subprocess.Popen[bytes]":
-    """Start a run at a place; it is told to end when this process does.
+    """Start a run at a slot; it is told to end when this process does.
 
     Args:
         command: What trains it.
-        place: Where.
+        slot: Where.
         log: Gets what it says, after what is there.
         lock: The open lock; the process holds it from now on, and this one no longer.
     """
-    threads = str(place.cores)
+    threads = str(slot.cores)
     environment = {"OMP_NUM_THREADS": threads, **os.environ, CORES_VARIABLE: threads}
-    if place.gpu is not None:
-        environment["CUDA_VISIBLE_DEVICES"] = place.gpu
+    if slot.gpu is not None:
+        environment["CUDA_VISIBLE_DEVICES"] = slot.gpu
     try:
         with log.open("ab") as stream:
             return subprocess.Popen(

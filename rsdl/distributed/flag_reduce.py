@@ -10,7 +10,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 
-class Agreement:
+class AsyncFlagReduce:
     """Flags of all ranks, told one turn late; alone, a process hears its own at once.
 
     Every rank must take the same turns.

@@ -1,21 +1,21 @@
-"""The callback that tells the watch where this rank is, and hears from it that another failed."""
+"""The callback that tells the heartbeat of each batch, and raises when another rank has failed."""
 
 from typing import Any
 
 import pytorch_lightning as pl
 
-from rsdl.train.watch import Watch
+from rsdl.distributed.heartbeat import Heartbeat
 
 
-class Lookout(pl.Callback):
-    """Notes each batch in the watch; stands first in the list of callbacks.
+class HeartbeatCallback(pl.Callback):
+    """Notes each batch in the heartbeat; stands first in the list of callbacks.
 
     Args:
-        watch: What keeps an eye on the other ranks.
+        heartbeat: What keeps an eye on the other ranks.
     """
 
-    def __init__(self, watch: Watch) -> None:
-        self._watch = watch
+    def __init__(self, heartbeat: Heartbeat) -> None:
+        self._heartbeat = heartbeat
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Leave the agreement on signals to the checkpointer.
@@ -33,8 +33,8 @@ class Lookout(pl.Callback):
         batch_idx: int,
     ) -> None:
         """Note the step."""
-        self._watch.note(trainer.global_step, "training")
-        self._watch.check()
+        self._heartbeat.note(trainer.global_step, "training")
+        self._heartbeat.check()
 
     def on_validation_batch_start(
         self,
@@ -45,8 +45,8 @@ class Lookout(pl.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Note the batch."""
-        self._watch.note(trainer.global_step, "validating")
-        self._watch.check()
+        self._heartbeat.note(trainer.global_step, "validating")
+        self._heartbeat.check()
 
     on_test_batch_start = on_validation_batch_start
 

@@ -14,14 +14,14 @@ import torch.distributed as dist
 from torch._C._distributed_c10d import PrefixStore, Store, TCPStore
 
 from rsdl.core.errors import AbsentPeerError, ConfigError, RsdlError
-from rsdl.core.world import Place
-from rsdl.train.failure import first_sentence
+from rsdl.distributed.failure import first_sentence
+from rsdl.distributed.rank import RankInfo
 
 ADDRESS_OF_INTERFACE = 0x8915  # SIOCGIFADDR
 
 
 @dataclass(frozen=True, slots=True)
-class MeetingPoint:
+class RendezvousPoint:
     """Where the store is that ranks meet at.
 
     Attributes:
@@ -41,7 +41,7 @@ class MeetingPoint:
         return f"{self.host}:{self.port}"
 
 
-def find_meeting_point() -> MeetingPoint:
+def find_rendezvous() -> RendezvousPoint:
     """Return what torchrun, or our own launcher, has told this process.
 
     Raises:
@@ -57,10 +57,10 @@ def find_meeting_point() -> MeetingPoint:
     hosted = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
     names = ("TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT")
     attempt = "-".join(os.environ.get(name, "0") for name in names)
-    return MeetingPoint(host, int(port), hosted, attempt)
+    return RendezvousPoint(host, int(port), hosted, attempt)
 
 
-def open_store(point: MeetingPoint, *, serve: bool = False, timeout_s: float) -> Store:
+def open_store(point: RendezvousPoint, *, serve: bool = False, timeout_s: float) -> Store:
     """Return a connection of one's own to the store, or serve it.
 
     Raises:
@@ -77,8 +77,8 @@ def open_store(point: MeetingPoint, *, serve: bool = False, timeout_s: float) ->
 
 
 def join_group(
-    place: Place,
-    point: MeetingPoint,
+    place: RankInfo,
+    point: RendezvousPoint,
     *,
     backend: str,
     patience_s: float,
@@ -135,7 +135,7 @@ def leave_group() -> None:
         dist.destroy_process_group()
 
 
-def choose_interface(place: Place, point: MeetingPoint) -> None:
+def choose_interface(place: RankInfo, point: RendezvousPoint) -> None:
     """Let gloo use the interface that leads to the meeting point, unless the user has chosen.
 
     Left alone it takes the address that the host's name resolves to, which on many systems is
@@ -167,7 +167,9 @@ def backend_for(accelerator: str) -> str:
     return "nccl" if accelerator != "cpu" and torch.cuda.is_available() else "gloo"
 
 
-def _wait_for_all(store: Store, place: Place, patience_s: float, check: Callable[[], None]) -> None:
+def _wait_for_all(
+    store: Store, place: RankInfo, patience_s: float, check: Callable[[], None]
+) -> None:
     keys = [f"here/{rank}" for rank in range(place.world_size)]
     store.set(keys[place.rank], place.host)
     end = time.monotonic() + patience_s

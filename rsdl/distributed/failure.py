@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 import torch.distributed as dist
 
 from rsdl.core.errors import PeerError, RsdlError
-from rsdl.core.world import Place
+from rsdl.distributed.rank import RankInfo
 
 # What the libraries below say when the other end of a collective is gone.
 LOST_WORDS = (
@@ -44,7 +44,7 @@ class Failure:
         """Return the failure that a text holds."""
         return cls(**json.loads(text))
 
-    def to_error(self, place: Place) -> PeerError:
+    def to_error(self, place: RankInfo) -> PeerError:
         """Return what a process raises because of it.
 
         The failed rank speaks for itself and the first process of every node for its neighbours;
@@ -59,7 +59,7 @@ def name_rank(rank: int, host: str) -> str:
     return f"rank {rank} on {host}"
 
 
-def failure_of(error: BaseException, place: Place) -> Failure:
+def failure_of(error: BaseException, place: RankInfo) -> Failure:
     """Return what this process's own error means for the others."""
     if isinstance(error, RsdlError):
         text, code = str(error), error.exit_code

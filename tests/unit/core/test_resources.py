@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from rsdl.core.machine import usable_cores, usable_memory
+from rsdl.core.resources import usable_cores, usable_memory
 
 GIB = 1 << 30
 ALL_CORES = len(os.sched_getaffinity(0))

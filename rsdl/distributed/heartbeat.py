@@ -22,9 +22,9 @@ import torch.distributed as dist
 from torch._C._distributed_c10d import Store
 
 from rsdl.core.errors import PeerError, PreemptedError
-from rsdl.core.world import Place
-from rsdl.train.failure import Failure, failure_of, first_sentence, means_lost_peer, name_rank
-from rsdl.train.meeting import MeetingPoint, open_store
+from rsdl.distributed.failure import Failure, failure_of, first_sentence, means_lost_peer, name_rank
+from rsdl.distributed.rank import RankInfo
+from rsdl.distributed.rendezvous import RendezvousPoint, open_store
 
 FAILURE = "failure"
 BEATS_TO_MISS = 5  # after a collective has failed: who is silent for so long is gone
@@ -60,7 +60,7 @@ class Beat:
     gone: bool = False
 
 
-class Watch:
+class Heartbeat:
     """Looks after the other ranks, and lets them look after this one.
 
     Args:
@@ -69,7 +69,7 @@ class Watch:
         timeout_s: Silence after which a rank is given up, in seconds.
     """
 
-    def __init__(self, place: Place, point: MeetingPoint | None, timeout_s: float) -> None:
+    def __init__(self, place: RankInfo, point: RendezvousPoint | None, timeout_s: float) -> None:
         self._place = place
         self._point = point
         self._timeout_s = timeout_s
@@ -125,7 +125,7 @@ class Watch:
             self._raised.set()
             raise self._failure.to_error(self._place)
 
-    def settle(self, error: BaseException) -> BaseException:
+    def final_error(self, error: BaseException) -> BaseException:
         """Return what an error of this process really was, and tell the others.
 
         Args:

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from rsdl.core.errors import ConfigError
-from rsdl.core.world import (
-    Place,
-    adopt_place,
-    find_place,
+from rsdl.distributed.rank import (
+    RankInfo,
+    adopt_rank,
+    find_rank,
     is_main,
     rank,
     sum_over_ranks,
@@ -66,23 +66,23 @@ def environ(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     ("told", "place"),
     [
         ({}, None),
-        (TORCHRUN, Place(3, 4, 1, 2)),
-        ({"RANK": "1", "WORLD_SIZE": "2"}, Place(1, 2, 0, 1)),  # a PyTorchJob
+        (TORCHRUN, RankInfo(3, 4, 1, 2)),
+        ({"RANK": "1", "WORLD_SIZE": "2"}, RankInfo(1, 2, 0, 1)),  # a PyTorchJob
         ({"RANK": "0", "WORLD_SIZE": "1"}, None),  # of one pod, which may have several devices
-        (SLURM, Place(3, 4, 1, 2)),
+        (SLURM, RankInfo(3, 4, 1, 2)),
         (SLURM | {"SLURM_STEP_ID": ""}, None),  # the script of sbatch
         (SLURM | {"SLURM_NTASKS": "1", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}, None),
-        (SLURM | TORCHRUN, Place(3, 4, 1, 2)),
+        (SLURM | TORCHRUN, RankInfo(3, 4, 1, 2)),
     ],
 )
 def test_a_process_finds_its_place(
-    told: dict[str, str], place: Place | None, environ: dict[str, str]
+    told: dict[str, str], place: RankInfo | None, environ: dict[str, str]
 ):
     environ.update(told)
-    assert find_place() == place
+    assert find_rank() == place
     assert is_main() == (place is None or place.rank == 0)
-    assert adopt_place() == place
-    assert find_place() == place
+    assert adopt_rank() == place
+    assert find_rank() == place
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_what_is_not_understood_is_refused_by_name(
 ):
     environ.update(told)
     with pytest.raises(ConfigError, match=named):
-        find_place()
+        find_rank()
 
 
 @pytest.mark.parametrize(
@@ -112,5 +112,5 @@ def test_what_is_not_understood_is_refused_by_name(
 )
 def test_tasks_of_srun_meet_on_the_first_host(nodes: str, host: str, environ: dict[str, str]):
     environ.update(SLURM | {"SLURM_STEP_NODELIST": nodes})
-    adopt_place()
+    adopt_rank()
     assert (environ["MASTER_ADDR"], environ["MASTER_PORT"]) == (host, str(20000 + 77 * 31))

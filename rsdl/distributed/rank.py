@@ -18,7 +18,7 @@ FIRST_PORT, NUM_PORTS = 20000, 10000
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class RankInfo:
     """Where a process stands among those that train together.
 
     Attributes:
@@ -39,7 +39,7 @@ class Place:
         return socket.gethostname()
 
 
-def find_place() -> Place | None:
+def find_rank() -> RankInfo | None:
     """Return where torchrun, our launcher, a PyTorchJob or srun has put this process, if any did.
 
     A PyTorchJob tells RANK and WORLD_SIZE and starts one process in each pod. A task of srun is
@@ -58,9 +58,9 @@ def find_place() -> Place | None:
     if told != list(NAMES) and told != list(NAMES[:2]):
         missing = [name for name in NAMES if name not in told]
         raise _refuse(told, f"without {', '.join(missing)}")
-    place = Place(*(_read(name) for name in told))
+    place = RankInfo(*(_read(name) for name in told))
     if len(told) == 2:
-        place = Place(place.rank, place.world_size, 0, 1)
+        place = RankInfo(place.rank, place.world_size, 0, 1)
         each = os.environ.get("PET_NPROC_PER_NODE", "1")
         if each.isdigit() and int(each) > 1:
             raise _refuse([*told, "PET_NPROC_PER_NODE"], f"is for {each} processes in each pod")
@@ -70,13 +70,13 @@ def find_place() -> Place | None:
     return place if len(told) == 4 or place.world_size > 1 else None
 
 
-def adopt_place() -> Place | None:
+def adopt_rank() -> RankInfo | None:
     """Return this process's place, and tell it in torchrun's words to all that read those.
 
     Raises:
-        ConfigError: See :func:`find_place`.
+        ConfigError: See :func:`find_rank`.
     """
-    place = find_place()
+    place = find_rank()
     if place is None:
         return None
     if _is_slurm_task():
@@ -93,7 +93,7 @@ def _is_slurm_task() -> bool:
     return ours and all(os.environ.get(name) for name in ("SLURM_STEP_ID", "SLURM_PROCID"))
 
 
-def _find_in_slurm() -> Place | None:
+def _find_in_slurm() -> RankInfo | None:
     if not _is_slurm_task():
         return None
     total = "SLURM_STEP_NUM_TASKS" if "SLURM_STEP_NUM_TASKS" in os.environ else "SLURM_NTASKS"
@@ -104,7 +104,7 @@ def _find_in_slurm() -> Place | None:
     each = {part.partition("(")[0] for part in tasks.split(",")}
     if len(each) != 1 or not (size := each.pop()).isdigit():
         raise _refuse(["SLURM_STEP_TASKS_PER_NODE"], f'"{tasks}" is not one number for all nodes')
-    place = Place(_read("SLURM_PROCID"), _read(total), _read("SLURM_LOCALID"), int(size))
+    place = RankInfo(_read("SLURM_PROCID"), _read(total), _read("SLURM_LOCALID"), int(size))
     if place.rank >= place.world_size or place.local_rank >= place.local_world_size:
         raise _refuse(["SLURM_PROCID", "SLURM_LOCALID"], f"not below {total} and tasks per node")
     if "MASTER_ADDR" not in os.environ and not os.environ.get("SLURM_STEP_NODELIST"):

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from rsdl.cluster.bench import (
-    Place,
-    find_places,
+from rsdl.cluster.device_slots import (
+    DeviceSlot,
+    find_slots,
     last_words,
     lock_run,
     log_of,
@@ -21,7 +21,7 @@ from rsdl.cluster.bench import (
     state_folder,
 )
 from rsdl.core.errors import ConfigError
-from rsdl.core.machine import usable_cores
+from rsdl.core.resources import usable_cores
 from rsdl.storage.connect import connect
 
 
@@ -36,8 +36,8 @@ def test_processors_are_shared_out(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("RSDL_CORES", "2")
     cores = usable_cores()
     assert cores <= 2
-    assert find_places(1, 0) == [Place("CPU 0", None, cores)]
-    assert [place.cores for place in find_places(5, 0)] == [1] * 5
+    assert find_slots(1, 0) == [DeviceSlot("CPU 0", None, cores)]
+    assert [slot.cores for slot in find_slots(5, 0)] == [1] * 5
 
 
 @pytest.mark.parametrize(
@@ -50,12 +50,12 @@ def test_each_place_has_a_gpu(
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert [place.gpu for place in find_places(2, 3)] == gpus
+    assert [slot.gpu for slot in find_slots(2, 3)] == gpus
 
 
 def test_more_places_than_gpus_are_refused():
     with pytest.raises(ConfigError, match="--devices: is 4, there are 3 GPUs here"):
-        find_places(4, 3)
+        find_slots(4, 3)
 
 
 def test_a_run_is_told_its_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -63,7 +63,7 @@ def test_a_run_is_told_its_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     lock, log = lock_run(tmp_path, "run"), tmp_path / "log"
     assert lock is not None
     process = start_run(
-        [sys.executable, "-m", "rsdl", "--version"], Place("GPU 3", "3", 2), log, lock
+        [sys.executable, "-m", "rsdl", "--version"], DeviceSlot("GPU 3", "3", 2), log, lock
     )
     environment = ""
 
@@ -84,10 +84,10 @@ def test_a_run_is_told_its_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 SWEEP = """
 import sys, time
 from pathlib import Path
-from rsdl.cluster.bench import Place, lock_run, start_run
+from rsdl.cluster.device_slots import DeviceSlot, lock_run, start_run
 state = Path(sys.argv[1])
 lock = lock_run(state, "run")
-process = start_run(sys.argv[2:], Place("CPU 0", None, 1), state / "log", lock)
+process = start_run(sys.argv[2:], DeviceSlot("CPU 0", None, 1), state / "log", lock)
 print(process.pid, flush=True)
 time.sleep(600)
 """
