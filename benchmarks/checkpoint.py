@@ -30,8 +30,8 @@ import torch.nn.functional as F
 
 from rsdl.storage.connect import connect
 from rsdl.train.checkpoint import LAST, StoreCheckpointIO
-from rsdl.train.outbox import Outbox
-from rsdl.train.snapshot import take_snapshot
+from rsdl.train.staging import stage_to_cpu
+from rsdl.train.upload_queue import UploadQueue
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "ceph_rgw"
 KINDS = ("none", "background", "waits")
@@ -89,16 +89,16 @@ def own_gateway() -> Iterator[str]:
 
 def measure(training: Training, url: str, rounds: int) -> dict[str, Any]:
     """Return what was measured, in seconds and ratios."""
-    outbox = Outbox(connect(url), background=True)
-    checkpoints = StoreCheckpointIO(outbox)
+    uploads = UploadQueue(connect(url), background=True)
+    checkpoints = StoreCheckpointIO(uploads)
     for _ in range(3):
         training.step()
     begin = time.perf_counter()
-    take_snapshot(training.state())
+    stage_to_cpu(training.state())
     snapshot_s = time.perf_counter() - begin
     begin = time.perf_counter()
     checkpoints.save_checkpoint(training.state(), LAST)
-    outbox.drain()
+    uploads.drain()
     upload_s = time.perf_counter() - begin
     steps = max(4, round(2 * upload_s / training.step()))
     blocks: dict[str, list[float]] = {kind: [] for kind in KINDS}
@@ -110,14 +110,14 @@ def measure(training: Training, url: str, rounds: int) -> dict[str, Any]:
             if kind != "none":
                 checkpoints.save_checkpoint(training.state(), LAST)
             if kind == "waits":
-                outbox.drain()
+                uploads.drain()
             saved = time.perf_counter() - begin
             times, during = [], 0
             for _ in range(steps):
                 times.append(training.step())
-                during += outbox.is_busy
+                during += uploads.is_busy
             times[0] += saved
-            outbox.drain()
+            uploads.drain()
             blocks[kind].append(time.perf_counter() - begin)
             largest[kind].append(max(times))
             if kind == "background":
@@ -126,7 +126,7 @@ def measure(training: Training, url: str, rounds: int) -> dict[str, Any]:
     return {
         "device": str(training.device),
         "parameters": sum(p.numel() for p in training.network.parameters()),
-        "checkpoint_bytes": outbox.store.size(LAST),
+        "checkpoint_bytes": uploads.store.size(LAST),
         "steps_in_block": steps,
         "step_s": statistics.median(base) / steps,
         "snapshot_s": snapshot_s,

@@ -85,7 +85,7 @@ class Epoch:
         return max(self.compute_s, self.link_s, self.store_s)
 
     @property
-    def brake(self) -> str:
+    def bottleneck(self) -> str:
         """What decides how long it takes."""
         times = {"GPUs": self.compute_s, "a node's link": self.link_s, "the store": self.store_s}
         return max(times, key=lambda name: times[name])

@@ -45,7 +45,7 @@ from benchmarks.session import (
     trains_on_gpu,
 )
 from benchmarks.tiles import MIN_IMAGES, pack_tiles
-from rsdl.commands.session import Session
+from rsdl.commands.build import Session
 from rsdl.config.load import validate
 from rsdl.config.run import RunConfig
 from rsdl.core.batch import Batch

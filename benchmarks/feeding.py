@@ -49,7 +49,7 @@ from benchmarks.session import (
     trains_on_gpu,
 )
 from benchmarks.tiles import MIN_IMAGES, pack_tiles
-from rsdl.commands.session import Session
+from rsdl.commands.build import Session
 from rsdl.config.load import validate
 from rsdl.config.run import RunConfig
 from rsdl.core.batch import Batch
@@ -147,7 +147,7 @@ class Feeds(pl.Callback):
         every = hold_batches(session.config, session.data.data, device)
         first = every.batches[0]
         # The ledger is to balance: of every batch there is what became of its samples.
-        batches = [replace(first, tally=batch.tally) for batch in every.batches]
+        batches = [replace(first, counts=batch.counts) for batch in every.batches]
         self._held = HeldBatches(every.plan, batches)
         for module in self._modules.values():  # decoded before the clock runs
             for _ in module.train_dataloader():

@@ -32,7 +32,7 @@ from benchmarks.measure import Aim, Row, Table, build_result, run_benchmark
 from benchmarks.plain_loop import take_epochs
 from benchmarks.session import Spent
 from benchmarks.startup import measure_start
-from rsdl.commands.session import Session
+from rsdl.commands.build import Session
 from rsdl.config.load import validate
 from rsdl.config.run import RunConfig
 from rsdl.core.batch import TENSORS, Batch

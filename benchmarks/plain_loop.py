@@ -22,7 +22,7 @@ from torch import Tensor
 from benchmarks.machine import describe_versions
 from benchmarks.measure import Row, Table, build_result, run_benchmark
 from benchmarks.session import Clock, Spent, open_bench_session
-from rsdl.commands.session import Session
+from rsdl.commands.build import Session
 from rsdl.config.load import validate
 from rsdl.config.run import RunConfig
 from rsdl.data.crop import CropRule

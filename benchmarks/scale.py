@@ -89,7 +89,7 @@ def measure(name: str, cluster: Cluster, imagery: Imagery, options: argparse.Nam
         "images/s": images / last.seconds,
         "GPUs busy, %": 100 * last.compute_s / last.seconds,
     }
-    return Row(name, values, f"limited by {last.brake}", facts)
+    return Row(name, values, f"limited by {last.bottleneck}", facts)
 
 
 def main() -> None:

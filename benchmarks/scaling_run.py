@@ -70,8 +70,8 @@ def limits(
         "the store": fmean(epoch.store_s for epoch in epochs),
         "exchange of gradients": steps * ((1 - BACKWARD_SHARE) * step + sent),
     }
-    brake = max(times, key=lambda name: times[name])
-    return times[brake], brake
+    bottleneck = max(times, key=lambda name: times[name])
+    return times[bottleneck], bottleneck
 
 
 def plan(run: LargeRun) -> list[str]:
@@ -225,8 +225,8 @@ def saturation(run: LargeRun) -> list[str]:
             size = replace(run, nodes=nodes)
             cells = []
             for cache_gb in (0.0, whole_gb(size)):
-                seconds, brake = limits(net, CARD, size, cache_gb)
-                cells += [f"{run.images / seconds:,.0f}", brake]
+                seconds, bottleneck = limits(net, CARD, size, cache_gb)
+                cells += [f"{run.images / seconds:,.0f}", bottleneck]
             rows.append([f"{net.name}, {size.world} GPUs", *cells])
     return [
         "### Where it saturates",

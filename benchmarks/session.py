@@ -11,14 +11,14 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
+from rsdl.commands.build import ExistingRun, Session, open_session
 from rsdl.commands.ranks import find_ranks
-from rsdl.commands.session import Begun, Session, open_session
 from rsdl.config.run import RunConfig
 from rsdl.models.catalog import ARCHITECTURES
 from rsdl.storage.connect import connect
-from rsdl.train.checkpointer import Checkpointer
-from rsdl.train.preempt import StopRequest
+from rsdl.train.checkpoint_callback import CheckpointCallback
 from rsdl.train.record import RunFolder
+from rsdl.train.signals import StopRequest
 from rsdl.train.trainer import fit_to_ranks
 
 
@@ -52,12 +52,12 @@ def open_bench_session(config: RunConfig, *, checkpoints: bool = True) -> Iterat
         fitted = fit_to_ranks(config.trainer, None)
         config = config.model_copy(update={"trainer": fitted})
         ranks = find_ranks(fitted, StopRequest())
-        session = open_session(config, folder, Begun(), ranks, Console(quiet=True))
+        session = open_session(config, folder, ExistingRun(), ranks, Console(quiet=True))
         if not checkpoints:
             session.trainer.callbacks[:] = [  # type: ignore[attr-defined]
                 part
                 for part in session.trainer.callbacks  # type: ignore[attr-defined]
-                if not isinstance(part, Checkpointer)
+                if not isinstance(part, CheckpointCallback)
             ]
         yield session
 

@@ -25,7 +25,7 @@ from rsdl.distributed.failure import Failure, name_rank
 from rsdl.distributed.heartbeat import FAILURE
 from rsdl.distributed.rank import RankInfo
 from rsdl.distributed.rendezvous import RendezvousPoint
-from rsdl.train.preempt import SIGNALS
+from rsdl.train.signals import SIGNALS
 from rsdl.train.trainer import TrainerConfig
 
 # For ranks to end by themselves after one has failed: longer than their watch takes to end them.

@@ -10,7 +10,7 @@ from rsdl.distributed.flag_reduce import AsyncFlagReduce
 from rsdl.distributed.heartbeat import Heartbeat
 from rsdl.distributed.rank import RankInfo, find_rank
 from rsdl.distributed.rendezvous import backend_for, find_rendezvous, join_group
-from rsdl.train.preempt import StopRequest
+from rsdl.train.signals import StopRequest
 from rsdl.train.trainer import TrainerConfig
 
 Value = TypeVar("Value")

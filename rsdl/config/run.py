@@ -11,7 +11,7 @@ from rsdl.data.dataset import DataConfig
 from rsdl.models.catalog import ModelConfig
 from rsdl.storage.endpoint import StorageConfig
 from rsdl.tasks.classification import TaskConfig
-from rsdl.train.checkpointer import CheckpointConfig
+from rsdl.train.checkpoint_callback import CheckpointConfig
 from rsdl.train.optim import OptimConfig
 from rsdl.train.trainer import LoggingConfig, TrainerConfig
 

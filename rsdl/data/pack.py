@@ -32,9 +32,9 @@ from rsdl.data.shard import (
     PackedShard,
     PackOptions,
     Progress,
+    SharedState,
     StoppedError,
     TakenOverError,
-    Tally,
     pack_shard,
 )
 from rsdl.storage.store import Store
@@ -237,10 +237,10 @@ def _pack_all(
         # Twice as many as fill shards: the others see theirs to the disk or the object store.
         ThreadPoolExecutor(2 * num_workers, "pack") as pool,
     ):
-        tally = Tally(total, progress, threading.Semaphore(num_workers), hashing, attempt)
+        shared = SharedState(total, progress, threading.Semaphore(num_workers), hashing, attempt)
         jobs = iter(plans.items())
         futures = [
-            pool.submit(pack_shard, source, store, jobs, options, tally) for _ in range(len(plans))
+            pool.submit(pack_shard, source, store, jobs, options, shared) for _ in range(len(plans))
         ]
         try:
             for future in as_completed(futures):
@@ -249,7 +249,7 @@ def _pack_all(
                     name, done = future.result()
                     packed[name] = done
         except BaseException:
-            tally.stop.set()
+            shared.stop.set()
             pool.shutdown(cancel_futures=True)
             raise
     return packed

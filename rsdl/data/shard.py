@@ -102,14 +102,14 @@ class TakenOverError(DataError):
 
 
 @dataclass(slots=True)
-class Tally:
-    """What the threads share: samples seen so far, and whose turn it is.
+class SharedState:
+    """What the threads of a packing share.
 
     Attributes:
         total: Samples in all.
         report: Called with samples done and in all, by one thread at a time.
-        turns: Held while a shard is filled. Whoever waits for the disk or the network to have one
-            leaves the turn to another.
+        slots: One is held while a shard is filled, and released while it is stored, so that as many
+            shards are filled at once as there are cores.
         hashing: Hashes what is written to shards; ``None`` has that done by those who fill them.
         attempt: Whose packing this is.
         done: Samples done.
@@ -118,7 +118,7 @@ class Tally:
 
     total: int
     report: Progress | None
-    turns: AbstractContextManager[Any]
+    slots: AbstractContextManager[Any]
     hashing: Executor | None
     attempt: Attempt
     done: int = 0
@@ -142,7 +142,7 @@ def pack_shard(
     store: Store,
     jobs: Iterator[tuple[str, ShardPlan]],
     options: PackOptions,
-    tally: Tally,
+    shared: SharedState,
 ) -> tuple[str, PackedShard]:
     """Pack the next shard, or load its record where it is packed already.
 
@@ -151,7 +151,7 @@ def pack_shard(
         store: Where to write.
         jobs: Names and items of shards, shared by all threads; one is taken in turn.
         options: How to pack.
-        tally: Where samples are counted.
+        shared: What the threads of this packing share.
 
     Returns:
         Name of the shard, and what is in it.
@@ -160,24 +160,29 @@ def pack_shard(
         CorruptSampleError: If an item is corrupt and ``options`` do not say to skip it.
         StoppedError: If another shard failed.
     """
-    # The turn is left first, and then the shard is stored.
-    with ExitStack() as storing, tally.turns:
+    # Release the slot before storing the shard.
+    with ExitStack() as storing, shared.slots:
         name, plan = next(jobs)
-        if (done := load_record(store, name, tally.attempt.digest, plan.stamp)) is not None:
-            tally.add(len(plan.items))
+        if (done := load_record(store, name, shared.attempt.digest, plan.stamp)) is not None:
+            shared.add(len(plan.items))
             return name, done
         path = storing.enter_context(store.create(name))
-        done = _fill(source, path, name, plan, options, tally)
-        tally.attempt.check(store)
-    tally.attempt.check(store)
+        done = _fill(source, path, name, plan, options, shared)
+        shared.attempt.check(store)
+    shared.attempt.check(store)
     if done.shard is None:
         store.delete(name)
-    save_record(store, name, done, tally.attempt.digest, plan.stamp)
+    save_record(store, name, done, shared.attempt.digest, plan.stamp)
     return name, done
 
 
 def _fill(
-    source: Source, path: Path, name: str, plan: ShardPlan, options: PackOptions, tally: Tally
+    source: Source,
+    path: Path,
+    name: str,
+    plan: ShardPlan,
+    options: PackOptions,
+    shared: SharedState,
 ) -> PackedShard:
     rows: list[Row] = []
     sketches: list[int] = []
@@ -186,9 +191,9 @@ def _fill(
     statistics = RunningStatistics(len(source.bands))
     try:
         with path.open("wb") as stream:
-            writer = TarWriter(stream, tally.hashing)
+            writer = TarWriter(stream, shared.hashing)
             for item in plan.items:
-                if tally.stop.is_set():
+                if shared.stop.is_set():
                     raise StoppedError
                 sample = _read(source, item, options, skipped)
                 if isinstance(sample, str):
@@ -198,10 +203,10 @@ def _fill(
                     sketches.append(sketch(sample.image))
                     if plan.split == "train" and sample.pixels is not None:
                         statistics.add(sample.pixels, sample.valid)
-                tally.add(1)
+                shared.add(1)
             sha256 = writer.close()
     except BaseException:
-        tally.stop.set()  # before the turn is another's
+        shared.stop.set()  # before the slot is another's
         raise
     shard = Shard(name=name, bytes=writer.bytes, sha256=sha256, samples=len(rows)) if rows else None
     return PackedShard(

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rsdl.core.batch import Batch, Tally
+from rsdl.core.batch import Batch, SampleCounts
 from rsdl.data.crop import CropRule
 from rsdl.data.jpeg import Jpeg
 from rsdl.data.manifest import Manifest
@@ -103,7 +103,7 @@ class Slot:
             samples=torch.from_numpy(planned.samples),
             uniforms=torch.from_numpy(to_float32(numbers)),
             num_planned=planned.num_planned,
-            tally=Tally(
+            counts=SampleCounts(
                 planned=num_planned,
                 delivered=num_valid,
                 padded=len(planned.valid) - num_planned,

@@ -18,7 +18,7 @@ class HeartbeatCallback(pl.Callback):
         self._heartbeat = heartbeat
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Leave the agreement on signals to the checkpointer.
+        """Leave the agreement on signals to the checkpoint callback.
 
         Lightning broadcasts whether the first rank got SIGTERM before every batch, and waits for
         the device to hear the answer.

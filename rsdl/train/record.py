@@ -16,16 +16,16 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from rsdl import __version__
-from rsdl.core.batch import Tally
+from rsdl.core.batch import SampleCounts
 from rsdl.core.errors import DataError
 from rsdl.core.versions import newer_error
 from rsdl.storage.connect import join
 from rsdl.storage.store import Store
-from rsdl.train.history import Row, format_rows, parse_rows
+from rsdl.train.device_use import DeviceReadingSums, DeviceUse, mean_utilization
 from rsdl.train.ledger import LedgerEntry
-from rsdl.train.outbox import Outbox
+from rsdl.train.metrics_csv import Row, format_rows, parse_rows
 from rsdl.train.owner import Owner, own
-from rsdl.train.usage import DeviceUse, ReadingSums, mean_utilization
+from rsdl.train.upload_queue import UploadQueue
 
 RECORD = "run.json"
 HISTORY = "metrics.csv"
@@ -79,19 +79,19 @@ class RunRecord(BaseModel):
     environment: dict[str, str] = Field(default_factory=dict)
 
     @property
-    def work(self) -> Tally:
+    def work(self) -> SampleCounts:
         """Samples and bytes that were read so far."""
-        return Tally(
+        return SampleCounts(
             delivered=self.samples_read,
             encoded_bytes=self.bytes_encoded,
             decoded_bytes=self.bytes_decoded,
         )
 
-    def set_work(self, tally: Tally) -> None:
+    def set_work(self, counts: SampleCounts) -> None:
         """Say how many samples and bytes were read so far, over all ranks and resumes."""
-        self.samples_read = tally.delivered
-        self.bytes_encoded = tally.encoded_bytes
-        self.bytes_decoded = tally.decoded_bytes
+        self.samples_read = counts.delivered
+        self.bytes_encoded = counts.encoded_bytes
+        self.bytes_decoded = counts.decoded_bytes
 
     def add_time(self, passed_s: float) -> None:
         """Count seconds of all devices, for the type that they are."""
@@ -100,14 +100,14 @@ class RunRecord(BaseModel):
         self.device_s += device_s
         self.devices.setdefault(self.device_name, DeviceUse()).device_s += device_s
 
-    def add_readings(self, sums: ReadingSums) -> None:
+    def add_readings(self, sums: DeviceReadingSums) -> None:
         """Count what meters have read of the devices that the run is on now."""
         self.devices.setdefault(self.device_name, DeviceUse()).add(sums)
         self.gpu_utilization = mean_utilization(self.devices.values())
 
 
 class RunFolder:
-    """The files of one run; what changes as it goes leaves through its outbox.
+    """The files of one run; what changes as it goes leaves through its uploads.
 
     Args:
         store: The run's folder.
@@ -115,7 +115,7 @@ class RunFolder:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self.outbox = Outbox(store)
+        self.uploads = UploadQueue(store)
         self._owner: Owner | None = None
 
     def own(self) -> None:
@@ -125,7 +125,7 @@ class RunFolder:
             OwnedError: If another process trains in it.
         """
         self._owner = own(self.store)
-        self.outbox.check_owner = self._owner.check
+        self.uploads.check_owner = self._owner.check
 
     def release(self) -> None:
         """Let another have the folder, if it is ours."""
@@ -152,7 +152,7 @@ class RunFolder:
         """Send the record off as it is now; it is written all or nothing."""
         record.updated_at = now()
         page = (record.model_dump_json(indent=2) + "\n").encode()
-        self.outbox.post(RECORD, partial(self.store.write, RECORD, page))
+        self.uploads.submit(RECORD, partial(self.store.write, RECORD, page))
 
     def read_history(self) -> list[Row]:
         """Return the rows of ``metrics.csv``."""
@@ -170,7 +170,7 @@ class RunFolder:
     def write_history(self, rows: list[Row]) -> None:
         """Send ``metrics.csv`` off; it is written all or nothing."""
         page = format_rows(rows).encode()
-        self.outbox.post(HISTORY, partial(self.store.write, HISTORY, page))
+        self.uploads.submit(HISTORY, partial(self.store.write, HISTORY, page))
 
     def clear(self) -> None:
         """Remove what a run has left, and nothing else."""

@@ -21,8 +21,8 @@ from rsdl.core.errors import ConfigError
 from rsdl.distributed.rank import RankInfo
 from rsdl.distributed.rendezvous import backend_for
 from rsdl.train.checkpoint import StoreCheckpointIO
-from rsdl.train.outbox import Outbox
-from rsdl.train.sharding import ShardedStrategy
+from rsdl.train.fsdp import ShardedStrategy
+from rsdl.train.upload_queue import UploadQueue
 
 PRECISIONS = {"fp32": "32-true", "bf16-mixed": "bf16-mixed", "16-mixed": "16-mixed"}
 Precision = Literal["auto", "fp32", "bf16-mixed", "16-mixed"]
@@ -151,7 +151,7 @@ def _check_options(config: TrainerConfig) -> None:
 
 def build_trainer(
     config: TrainerConfig,
-    outbox: Outbox,
+    uploads: UploadQueue,
     *,
     clip_grad: float | None,
     callbacks: list[pl.Callback],
@@ -161,7 +161,7 @@ def build_trainer(
 
     Args:
         config: As :func:`fit_to_ranks` gives it.
-        outbox: Brings files to the run's folder.
+        uploads: Brings files to the run's folder.
         clip_grad: Largest norm of the gradient.
         callbacks: Ours.
         loggers: Where to log.
@@ -188,7 +188,7 @@ def build_trainer(
             gradient_clip_val=clip_grad,
             callbacks=callbacks,
             logger=loggers,
-            plugins=[StoreCheckpointIO(outbox), *environment],
+            plugins=[StoreCheckpointIO(uploads), *environment],
             deterministic=config.deterministic,
             # Batches have one size: cuDNN may try once what is fastest. What it finds may differ
             # from one start to the next, and so may roundings.

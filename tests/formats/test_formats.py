@@ -13,9 +13,9 @@ import torch
 import yaml
 
 from rsdl.commands import data
+from rsdl.commands.build import check_same_run
 from rsdl.commands.evaluate import evaluate
 from rsdl.commands.report import read_entry, report
-from rsdl.commands.session import check_same_run
 from rsdl.config.load import load_config
 from rsdl.config.run import flatten
 from rsdl.core.errors import ConfigError, DataError

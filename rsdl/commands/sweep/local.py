@@ -30,7 +30,7 @@ from rsdl.commands.sweep.report import read_study, say, write_study
 from rsdl.commands.sweep.view import SweepView
 from rsdl.core.errors import PreemptedError, RsdlError
 from rsdl.storage.connect import connect, join
-from rsdl.train.preempt import SIGNALS
+from rsdl.train.signals import SIGNALS
 
 PAGE = "study.html"
 PAUSE_S = 0.1

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from rsdl.commands.session import check_same_run
+from rsdl.commands.build import check_same_run
 from rsdl.config.load import load_config
 from rsdl.config.run import RunConfig
 from rsdl.core.errors import ConfigError, ConfigErrors

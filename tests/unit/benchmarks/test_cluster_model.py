@@ -63,7 +63,7 @@ def test_what_is_in_use_is_not_evicted():
 
 
 def test_the_slowest_of_computing_link_and_store_decides():
-    assert Epoch((1,), 3.0, 2.0, 1.0).brake == "GPUs"
-    assert (Epoch((1,), 1.0, 5.0, 2.0).brake, Epoch((1,), 1.0, 5.0, 2.0).seconds) == (
+    assert Epoch((1,), 3.0, 2.0, 1.0).bottleneck == "GPUs"
+    assert (Epoch((1,), 1.0, 5.0, 2.0).bottleneck, Epoch((1,), 1.0, 5.0, 2.0).seconds) == (
         "a node's link", 5.0,
     )  # fmt: skip

@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from rsdl.core.batch import Batch, Tally
+from rsdl.core.batch import Batch, SampleCounts
 from rsdl.data.crop import CropRule
 from rsdl.data.dataset import DataConfig, DataSet, SplitData
 from rsdl.data.decoded import DecodedFile
@@ -29,7 +29,7 @@ def read(data: SplitData, epoch: int = 0, **rule: Any) -> list[Batch]:  # noqa: 
 
 
 def encoded_bytes(batches: list[Batch]) -> int:
-    return sum((batch.tally for batch in batches), Tally()).encoded_bytes
+    return sum((batch.counts for batch in batches), SampleCounts()).encoded_bytes
 
 
 def assert_same(found: list[Batch], expected: list[Batch]) -> None:
@@ -38,7 +38,7 @@ def assert_same(found: list[Batch], expected: list[Batch]) -> None:
         for name in ("images", "targets", "valid", "samples", "uniforms"):
             assert torch.equal(getattr(one, name), getattr(other, name)), name
         for name in ("planned", "delivered", "skipped", "padded", "decoded_bytes", "fingerprint"):
-            assert getattr(one.tally, name) == getattr(other.tally, name), name
+            assert getattr(one.counts, name) == getattr(other.counts, name), name
 
 
 def file_of(data: SplitData) -> DecodedFile:

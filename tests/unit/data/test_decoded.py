@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rsdl.core.batch import Tally
+from rsdl.core.batch import SampleCounts
 from rsdl.core.errors import CorruptSampleError
 from rsdl.data import decoded_layout
 from rsdl.data.dataset import DataConfig, DataSet
@@ -248,7 +248,7 @@ def test_a_corrupt_sample_is_skipped_or_raised_in_every_epoch(packed: str):
     for epoch in range(3):
         found = read(kept, epoch, on_corrupt="skip")
         assert_same(found, read(plain, epoch, on_corrupt="skip"))
-        assert sum((batch.tally for batch in found), Tally()).skipped == 1
+        assert sum((batch.counts for batch in found), SampleCounts()).skipped == 1
         with pytest.raises(CorruptSampleError) as caught:
             read(kept, epoch)
         assert str(caught.value).startswith(f"{name}: ")

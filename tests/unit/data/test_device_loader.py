@@ -64,7 +64,7 @@ def assert_same(
 ) -> None:
     """Check that batches are the same, bytes read and decoded too, and pixels but for so much."""
     assert_alike(ours, theirs, most=most, mean=mean)
-    assert [batch.tally for batch in ours] == [batch.tally for batch in theirs]
+    assert [batch.counts for batch in ours] == [batch.counts for batch in theirs]
 
 
 def open_split(packed: str) -> SplitData:
@@ -335,8 +335,8 @@ def test_corrupt_samples_are_skipped_as_by_the_host(bad: tuple[int, ...], packed
         ours, theirs = loaders(data, epoch=epoch, on_corrupt="skip")
         batches = list(ours)
         assert_same(batches, list(theirs))
-        tally = total(batches)
-        assert (tally.skipped, tally.delivered) == (len(bad), 18 - len(bad))
+        counts = total(batches)
+        assert (counts.skipped, counts.delivered) == (len(bad), 18 - len(bad))
         assert sorted(ours.skipped) == sorted(theirs.skipped) and len(ours.skipped) == len(bad)
 
 

@@ -139,7 +139,7 @@ def test_shards_are_byte_by_byte_what_tarfile_writes(
     source = FolderSource(image_tree, fractions=FRACTIONS, decode=decode)
     options = PackOptions(shard_bytes=14000, num_workers=2)
     pack(source, connect(str(tmp_path / "out")), options)
-    counts: Counter[str] = Counter()
+    shared: Counter[str] = Counter()
     for plan in source.shards(14000):
         stream = io.BytesIO()
         with tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as archive:
@@ -154,11 +154,11 @@ def test_shards_are_byte_by_byte_what_tarfile_writes(
                     info.size = len(content)
                     archive.addfile(info, io.BytesIO(content))
             end = archive.offset
-        name = f"{plan.split}-{counts[plan.split]:06d}.tar"
-        counts[plan.split] += 1
+        name = f"{plan.split}-{shared[plan.split]:06d}.tar"
+        shared[plan.split] += 1
         # tarfile fills up a record of 20 blocks; two blocks of zeros are the end that must be.
         assert (tmp_path / "out" / name).read_bytes() == stream.getvalue()[:end] + bytes(1024)
-    assert len(list((tmp_path / "out").glob("*.tar"))) == sum(counts.values()) > 4
+    assert len(list((tmp_path / "out").glob("*.tar"))) == sum(shared.values()) > 4
 
 
 class HeldStore(LocalStore):

@@ -161,8 +161,8 @@ def test_corrupt_samples_are_skipped_in_every_epoch_as_from_files(
         ours, theirs = loaders(data, resident, epoch=epoch, on_corrupt="skip")
         batches = list(ours)
         assert_alike(batches, list(theirs))
-        tally = total(batches)
-        assert (tally.skipped, tally.delivered) == (len(bad), 18 - len(bad))
+        counts = total(batches)
+        assert (counts.skipped, counts.delivered) == (len(bad), 18 - len(bad))
         assert sorted(ours.skipped) == sorted(theirs.skipped) and len(ours.skipped) == len(bad)
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from rsdl.core.batch import TENSORS, Batch, Tally
+from rsdl.core.batch import TENSORS, Batch, SampleCounts
 from rsdl.data.transfer import Transfer
 
 
@@ -17,7 +17,7 @@ def make_batch(number: int, size: int = 64) -> Batch:
         samples=torch.arange(size),
         uniforms=torch.full((size, 12), float(number)),
         num_planned=size,
-        tally=Tally(planned=size),
+        counts=SampleCounts(planned=size),
     )
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from rsdl.core.batch import Tally
+from rsdl.core.batch import SampleCounts
 from rsdl.core.errors import DataError
 from rsdl.storage.local import LocalStore
 from rsdl.train.record import RunFolder, RunRecord, git_revision
@@ -54,8 +54,8 @@ def test_clearing_takes_what_a_run_left_and_nothing_else(tmp_path: Path):
 
 def test_work_is_what_was_counted():
     counted = record()
-    counted.set_work(Tally(delivered=6, encoded_bytes=20, decoded_bytes=200, padded=9))
-    counted.set_work(counted.work + Tally(delivered=2, encoded_bytes=10, decoded_bytes=100))
+    counted.set_work(SampleCounts(delivered=6, encoded_bytes=20, decoded_bytes=200, padded=9))
+    counted.set_work(counted.work + SampleCounts(delivered=2, encoded_bytes=10, decoded_bytes=100))
     assert (counted.samples_read, counted.bytes_encoded, counted.bytes_decoded) == (8, 30, 300)
 
 

@@ -136,7 +136,7 @@ def check_use(pod: Pod) -> Iterator[Finding]:
         asked = f"{MIN_GPU_USE:.0%} is asked for"
         problem = f"{name} kept its GPUs {use:.0%} busy by its record, {asked}"
         yield field.breaks(
-            problem, "see its report for the brake; a smaller GPU or larger batch may do"
+            problem, "see its report for the bottleneck; a smaller GPU or larger batch may do"
         )
 
 

@@ -8,24 +8,24 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from rsdl.train import usage_watch
-from rsdl.train.gauge import Gauge
+from rsdl.train import device_stats_callback
+from rsdl.train.device_stats import DeviceMeter
+from rsdl.train.device_stats_callback import DeviceStatsCallback
+from rsdl.train.device_use import DeviceReading
 from rsdl.train.record import RunRecord
-from rsdl.train.usage import Reading
-from rsdl.train.usage_watch import UsageWatch
 
 
 class Meter:
-    """A gauge with one reading for ever, which counts how often it was asked."""
+    """A meter with one reading for ever, which counts how often it was asked."""
 
     def __init__(self, utilization: float) -> None:
         self.utilization = utilization
         self.num_readings = 0
         self.closed = False
 
-    def read(self) -> Reading:
+    def read(self) -> DeviceReading:
         self.num_readings += 1
-        return Reading(self.utilization, 1 << 30, power_w=100.0)
+        return DeviceReading(self.utilization, 1 << 30, power_w=100.0)
 
     def close(self) -> None:
         self.closed = True
@@ -64,11 +64,11 @@ def train(
 ) -> None:
     """Train for as long as the meter needs, with every second judged."""
 
-    def open_gauges(device: torch.device) -> list[Gauge]:
+    def open_meters(device: torch.device) -> list[DeviceMeter]:
         assert device.type == "cpu"
         return [meter]
 
-    watch = UsageWatch(open_gauges, kept, warm_up_s=0, window_s=0 if judge else 1e9)
+    watch = DeviceStatsCallback(open_meters, kept, warm_up_s=0, window_s=0 if judge else 1e9)
     trainer = pl.Trainer(
         accelerator="cpu",
         max_epochs=10_000,
@@ -87,8 +87,8 @@ def train(
 @pytest.fixture(autouse=True)
 def eager(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sample and look all the time, rather than every few seconds."""
-    monkeypatch.setattr(usage_watch, "SECONDS_BETWEEN_LOOKS", 0.0)
-    monkeypatch.setattr(usage_watch, "SECONDS_BETWEEN_READINGS", 0.001)
+    monkeypatch.setattr(device_stats_callback, "SECONDS_BETWEEN_LOOKS", 0.0)
+    monkeypatch.setattr(device_stats_callback, "SECONDS_BETWEEN_READINGS", 0.001)
     for name in ("lightning.pytorch", "pytorch_lightning"):
         monkeypatch.setattr(logging.getLogger(name), "level", logging.ERROR)
 
@@ -106,11 +106,11 @@ def test_low_use_is_told_once_on_the_way_and_once_in_the_end(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
     meter, kept = Meter(0.25), record()
-    with caplog.at_level(logging.WARNING, "rsdl.train.usage_watch"):
+    with caplog.at_level(logging.WARNING, "rsdl.train.device_stats_callback"):
         train(meter, kept, tmp_path)
     said = warnings_of(caplog)
     assert len(said) == 2
-    assert all("GPU use is 25%" in line and "the model is the brake" in line for line in said)
+    assert all("GPU use is 25%" in line and "the model is the bottleneck" in line for line in said)
     assert "over the last" in said[0] and "over the whole training" in said[1]
     assert meter.closed
     assert kept.gpu_utilization == 0.25
@@ -122,14 +122,14 @@ def test_low_use_is_told_once_on_the_way_and_once_in_the_end(
 
 def test_a_busy_gpu_is_not_told_of(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     kept = record()
-    with caplog.at_level(logging.WARNING, "rsdl.train.usage_watch"):
+    with caplog.at_level(logging.WARNING, "rsdl.train.device_stats_callback"):
         train(Meter(0.9), kept, tmp_path)
     assert warnings_of(caplog) == []
     assert kept.gpu_utilization == pytest.approx(0.9)
 
 
 def test_a_short_run_is_not_judged(tmp_path: Path, caplog: pytest.LogCaptureFixture):
-    with caplog.at_level(logging.WARNING, "rsdl.train.usage_watch"):
+    with caplog.at_level(logging.WARNING, "rsdl.train.device_stats_callback"):
         train(Meter(0.1), record(), tmp_path, judge=False)
     assert warnings_of(caplog) == []
 

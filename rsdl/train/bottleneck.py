@@ -1,8 +1,8 @@
 """Why a GPU is not busy: what data, decoding and the model each do to a run's pace; pure.
 
 Where the run waits for data for more than half of the time in which the GPU has nothing to do, the
-data is the brake, else the model: steps that are too small leave a GPU waiting for its own driver.
-Of the data, it is decoding where the cores are busy, and reading where they are not.
+data is the bottleneck, else the model: steps that are too small leave a GPU waiting for its own
+driver. Of the data, it is decoding where the cores are busy, and reading where they are not.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ BUSY_CORES = 0.7
 
 
 @dataclass(frozen=True, slots=True)
-class Effort:
+class StepCosts:
     """What some seconds of training were spent on.
 
     Attributes:
@@ -32,9 +32,9 @@ class Effort:
     cpu_s: float = 0.0
     encoded_bytes: int = 0
 
-    def __add__(self, other: "Effort") -> "Effort":
+    def __add__(self, other: "StepCosts") -> "StepCosts":
         """Return what both were spent on."""
-        return Effort(
+        return StepCosts(
             self.seconds + other.seconds,
             self.readings + other.readings,
             self.utilization_sum + other.utilization_sum,
@@ -55,7 +55,7 @@ class Effort:
 
 
 @dataclass(frozen=True, slots=True)
-class Brake:
+class Bottleneck:
     """What holds a run back.
 
     Attributes:
@@ -67,43 +67,43 @@ class Brake:
     text: str
 
 
-def explain_low_use(effort: Effort, cores: int) -> Brake:
+def find_bottleneck(costs: StepCosts, cores: int) -> Bottleneck:
     """Return what holds a run back whose GPU use is low.
 
     Args:
-        effort: What its seconds were spent on.
+        costs: What its seconds were spent on.
         cores: Cores that its process may use.
     """
-    wait = min(effort.waited_s / max(effort.seconds, 1e-9), 1.0)
-    busy = min(effort.cpu_s / max(effort.seconds * cores, 1e-9), 1.0)
+    wait = min(costs.waited_s / max(costs.seconds, 1e-9), 1.0)
+    busy = min(costs.cpu_s / max(costs.seconds * cores, 1e-9), 1.0)
     waited = f"{wait:.0%} of the time is spent waiting for data"
-    if wait < (1 - (effort.utilization or 0.0)) / 2:
-        return Brake(
+    if wait < (1 - (costs.utilization or 0.0)) / 2:
+        return Bottleneck(
             "model",
-            f"the model is the brake ({waited}): its steps are too small for this GPU; raise "
+            f"the model is the bottleneck ({waited}): its steps are too small for this GPU; raise "
             "data.batch_size, pass trainer.compile=on, or take a smaller GPU",
         )
     at_work = f"{waited}, {cores} core{'' if cores == 1 else 's'} {busy:.0%} busy"
-    if busy >= BUSY_CORES and effort.encoded_bytes:
-        return Brake(
+    if busy >= BUSY_CORES and costs.encoded_bytes:
+        return Bottleneck(
             "decode",
-            f"decoding is the brake ({at_work}): give it more cores, keep the pixels "
+            f"decoding is the bottleneck ({at_work}): give it more cores, keep the pixels "
             "(data.decoded_cache), or decode less of them (data.scaled_decode, data.decode_size)",
         )
     if busy >= BUSY_CORES:
-        return Brake(
+        return Bottleneck(
             "decode",
-            f"cropping and resizing of kept pixels is the brake ({at_work}): give it more cores, "
-            "or keep the pixels on the GPU (data.resident=auto)",
+            f"cropping and resizing of kept pixels is the bottleneck ({at_work}): give it more "
+            "cores, or keep the pixels on the GPU (data.resident=auto)",
         )
-    if effort.encoded_bytes:
-        return Brake(
+    if costs.encoded_bytes:
+        return Bottleneck(
             "data",
-            f"reading the shards is the brake ({at_work}): put them nearer to the GPU, keep copies "
-            "on the node (data.cache), or raise data.num_workers",
+            f"reading the shards is the bottleneck ({at_work}): put them nearer to the GPU, keep "
+            "copies on the node (data.cache), or raise data.num_workers",
         )
-    return Brake(
+    return Bottleneck(
         "data",
-        f"reading kept pixels is the brake ({at_work}): put data.cache.folder on a faster disk, or "
-        "keep the pixels on the GPU (data.resident=auto)",
+        f"reading kept pixels is the bottleneck ({at_work}): put data.cache.folder on a faster "
+        "disk, or keep the pixels on the GPU (data.resident=auto)",
     )

@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from rsdl.core.errors import PreemptedError
 from rsdl.distributed.flag_reduce import AsyncFlagReduce
 from rsdl.train.checkpoint import LAST
-from rsdl.train.outbox import Outbox
-from rsdl.train.preempt import StopRequest
+from rsdl.train.signals import StopRequest
+from rsdl.train.upload_queue import UploadQueue
 
 
 class CheckpointConfig(BaseModel):
@@ -24,12 +24,12 @@ class CheckpointConfig(BaseModel):
     keep: int = Field(1, ge=1, description="How many of the last ones stay, last.ckpt included.")
 
 
-class Checkpointer(pl.Callback):
+class CheckpointCallback(pl.Callback):
     """Writes checkpoints between steps, and stops the run there when it is asked to.
 
     Args:
         config: When to write.
-        outbox: Brings files to the run's folder.
+        uploads: Brings files to the run's folder.
         stop: Whether this process was asked to stop.
         agreement: What tells all ranks at the same step that one of them was asked to stop, or
             that it is time to save.
@@ -38,13 +38,13 @@ class Checkpointer(pl.Callback):
     def __init__(
         self,
         config: CheckpointConfig,
-        outbox: Outbox,
+        uploads: UploadQueue,
         stop: StopRequest,
         agreement: AsyncFlagReduce,
     ) -> None:
         self._config = config
-        self._outbox = outbox
-        self._store = outbox.store
+        self._uploads = uploads
+        self._store = uploads.store
         self._stop = stop
         self._agreement = agreement
         self._saved_at = time.monotonic()
@@ -98,7 +98,7 @@ class Checkpointer(pl.Callback):
         """Write ``last.ckpt``, after setting the one before aside if more than one stays."""
         if self._config.keep > 1 and trainer.is_global_zero:
             name = f"checkpoints/step-{self._saved_step:09d}.ckpt"
-            self._outbox.post(name, partial(self._keep, name), fixed=True)
+            self._uploads.submit(name, partial(self._keep, name), ordered=True)
         trainer.save_checkpoint(LAST)
         self._saved_at, self._saved_step = time.monotonic(), trainer.global_step
 
@@ -106,7 +106,7 @@ class Checkpointer(pl.Callback):
         """Stop, once the state is where it stays: a rank that leaves first may pull others down."""
         if not asked:
             return
-        self._outbox.drain()
+        self._uploads.drain()
         trainer.strategy.barrier("rsdl.leave")
         raise PreemptedError("run", f"stopped by {self._stop.reason}", "run it again to go on")
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 
-class Reading:
+class AsyncScalars:
     """What a tensor held when it was read; to be taken when the device has come so far.
 
     Taken a step later, it costs no wait: the device has that step to do in the meantime.

@@ -24,15 +24,15 @@ from rsdl.models.catalog import find_timm_name
 from rsdl.models.probe import find_starved_norm
 from rsdl.storage.connect import join
 from rsdl.train.checkpoint import LAST
-from rsdl.train.checkpointer import Checkpointer
-from rsdl.train.events import EventSender, event_folder
-from rsdl.train.gauge import open_gauges
+from rsdl.train.checkpoint_callback import CheckpointCallback
+from rsdl.train.device_stats import open_meters
+from rsdl.train.device_stats_callback import DeviceStatsCallback
+from rsdl.train.fsdp import check_sharding
 from rsdl.train.heartbeat_callback import HeartbeatCallback
-from rsdl.train.history import Row
+from rsdl.train.metrics_csv import Row
 from rsdl.train.module import TrainingModule
 from rsdl.train.optim import check_optimizer
-from rsdl.train.preempt import StopRequest
-from rsdl.train.progress import ProgressReport
+from rsdl.train.progress_bar import ProgressBar
 from rsdl.train.record import (
     CONFIG,
     RunFolder,
@@ -41,9 +41,9 @@ from rsdl.train.record import (
     git_revision,
 )
 from rsdl.train.recorder import Recorder
-from rsdl.train.sharding import check_sharding
+from rsdl.train.signals import StopRequest
+from rsdl.train.tensorboard import TensorBoardUploader, event_folder
 from rsdl.train.trainer import build_loggers, build_trainer
-from rsdl.train.usage_watch import UsageWatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +111,7 @@ def read_identity(folder: RunFolder) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, slots=True)
-class Begun:
+class ExistingRun:
     """What is there already of a run, as the first rank has found it.
 
     Attributes:
@@ -125,16 +125,16 @@ class Begun:
     has_state: bool = False
 
 
-def find_begun(folder: RunFolder) -> Begun:
+def find_existing_run(folder: RunFolder) -> ExistingRun:
     """Return what is there already of a run."""
     record = folder.read_record()
     if record is None:
-        return Begun()
-    return Begun(record, folder.read_history(), folder.store.size(LAST) is not None)
+        return ExistingRun()
+    return ExistingRun(record, folder.read_history(), folder.store.size(LAST) is not None)
 
 
 def open_session(
-    config: RunConfig, folder: RunFolder, begun: Begun, ranks: Ranks, console: Console
+    config: RunConfig, folder: RunFolder, begun: ExistingRun, ranks: Ranks, console: Console
 ) -> Session:
     """Build everything that a run needs, checking the cheap things first."""
     known = begun.record
@@ -169,23 +169,23 @@ def open_session(
         patience=config.trainer.patience,
     )
     local = ranks.place.local_world_size
-    usage = UsageWatch(partial(open_gauges, num_devices=local), record, processes=local)
+    usage = DeviceStatsCallback(partial(open_meters, num_devices=local), record, processes=local)
     trainer = build_trainer(
         config.trainer,
-        folder.outbox,
+        folder.uploads,
         clip_grad=config.optim.clip_grad,
         callbacks=[
             HeartbeatCallback(ranks.heartbeat),
             usage,
             recorder,
-            ProgressReport(
+            ProgressBar(
                 recorder,
                 steps_per_epoch=module.steps_per_epoch,
                 num_steps=module.num_steps,
                 console=console,
             ),
-            EventSender(folder.outbox),
-            Checkpointer(config.checkpoint, folder.outbox, ranks.stop, ranks.agreement),
+            TensorBoardUploader(folder.uploads),
+            CheckpointCallback(config.checkpoint, folder.uploads, ranks.stop, ranks.agreement),
         ],
         loggers=build_loggers(config.logging, event_folder(folder.store), config.name)
         if is_main()

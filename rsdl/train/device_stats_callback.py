@@ -10,10 +10,9 @@ import pytorch_lightning as pl
 import torch
 
 from rsdl.core.resources import usable_cores
-from rsdl.train.brake import LOW_USE, Effort, explain_low_use
-from rsdl.train.gauge import Gauge
+from rsdl.train.bottleneck import LOW_USE, StepCosts, find_bottleneck
+from rsdl.train.device_stats import DeviceMeter, MeterPoller
 from rsdl.train.record import RunRecord
-from rsdl.train.sampler import Sampler
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +23,7 @@ SECONDS_BETWEEN_LOOKS = 5.0
 SECONDS_BETWEEN_READINGS = 1.0
 
 
-class UsageWatch(pl.Callback):
+class DeviceStatsCallback(pl.Callback):
     """Adds what the GPUs' meters say to the record, and warns where their use is low.
 
     It does so once on the way, and once in the end if it was so on the whole.
@@ -32,7 +31,7 @@ class UsageWatch(pl.Callback):
     Stands before the recorder in the list of callbacks, so that a record that is written has it.
 
     Args:
-        open_gauges: Opens the meters of what this node trains on, given this process's device.
+        open_meters: Opens the meters of what this node trains on, given this process's device.
         record: The run's record.
         processes: Processes that share the cores of this node.
         warm_up_s: Seconds of training that are not judged.
@@ -41,31 +40,31 @@ class UsageWatch(pl.Callback):
 
     def __init__(
         self,
-        open_gauges: Callable[[torch.device], Sequence[Gauge]],
+        open_meters: Callable[[torch.device], Sequence[DeviceMeter]],
         record: RunRecord,
         *,
         processes: int = 1,
         warm_up_s: float = WARM_UP_S,
         window_s: float = WINDOW_S,
     ) -> None:
-        self._open_gauges = open_gauges
-        self._sampler = Sampler(())
+        self._open_meters = open_meters
+        self._poller = MeterPoller(())
         self._record = record
         self._cores = max(1, usable_cores() // processes)
         self._warm_up_s = warm_up_s
         self._window_s = window_s
         self._warmed_s = 0.0
-        self._recent: deque[Effort] = deque()
-        self._whole = Effort()
+        self._recent: deque[StepCosts] = deque()
+        self._whole = StepCosts()
         self._has_warned = False
         self._mark = self._now()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Begin to sample; one process does for all of its node."""
         if trainer.is_global_zero:
-            gauges = self._open_gauges(trainer.strategy.root_device)
-            self._sampler = Sampler(gauges, SECONDS_BETWEEN_READINGS)
-            self._sampler.start()
+            meters = self._open_meters(trainer.strategy.root_device)
+            self._poller = MeterPoller(meters, SECONDS_BETWEEN_READINGS)
+            self._poller.start()
         self._mark = self._now()
 
     def on_train_batch_end(
@@ -86,12 +85,12 @@ class UsageWatch(pl.Callback):
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Count validation, but do not judge it."""
-        self._record.add_readings(self._sampler.take())
+        self._record.add_readings(self._poller.take())
         self._mark = self._now()
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Say in the end how it was on the whole."""
-        self._sampler.stop()
+        self._poller.stop()
         self._look()
         if self._whole.is_low and self._whole.seconds >= self._window_s:
             self._say(self._whole, "over the whole training")
@@ -100,12 +99,12 @@ class UsageWatch(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
         """Keep what was sampled until now."""
-        self._sampler.stop()
+        self._poller.stop()
         self._look()
 
     def _look(self) -> None:
         """Take what was sampled since the last look, and judge the last minutes."""
-        sums = self._sampler.take()
+        sums = self._poller.take()
         self._record.add_readings(sums)
         before, self._mark = self._mark, self._now()
         seconds, waited_s, cpu_s, encoded = (
@@ -114,22 +113,24 @@ class UsageWatch(pl.Callback):
         if self._warmed_s < self._warm_up_s:
             self._warmed_s += seconds
             return
-        effort = Effort(seconds, sums.readings, sums.utilization_sum, waited_s, cpu_s, int(encoded))
-        self._whole += effort
-        self._recent.append(effort)
-        window = sum(self._recent, Effort())
+        costs = StepCosts(
+            seconds, sums.readings, sums.utilization_sum, waited_s, cpu_s, int(encoded)
+        )
+        self._whole += costs
+        self._recent.append(costs)
+        window = sum(self._recent, StepCosts())
         while len(self._recent) > 1 and window.seconds - self._recent[0].seconds >= self._window_s:
             self._recent.popleft()
-            window = sum(self._recent, Effort())
+            window = sum(self._recent, StepCosts())
         if not self._has_warned and window.seconds >= self._window_s and window.is_low:
             self._has_warned = True
             self._say(window, f"over the last {window.seconds / 60:.0f} min")
 
-    def _say(self, effort: Effort, when: str) -> None:
-        brake = explain_low_use(effort, self._cores)
+    def _say(self, costs: StepCosts, when: str) -> None:
+        bottleneck = find_bottleneck(costs, self._cores)
         logger.warning(
             "GPU use is %.0f%% %s, less than %.0f%%: %s",
-            100 * (effort.utilization or 0.0), when, 100 * LOW_USE, brake.text,
+            100 * (costs.utilization or 0.0), when, 100 * LOW_USE, bottleneck.text,
         )  # fmt: skip
 
     def _now(self) -> tuple[float, float, float, float]:

@@ -14,20 +14,20 @@ import pynvml
 import pytest
 import torch
 
-from rsdl.train.gauge import NvmlGauge, gauges_of, open_gauges
-from rsdl.train.usage import Reading
+from rsdl.train.device_stats import NvmlMeter, meters_of, open_meters
+from rsdl.train.device_use import DeviceReading
 
 SOURCE = Path(__file__).with_name("nvml_stand_in.c")
 UUID = "8a4f1c02-1111-2222-3333-444455556666"
 SCRIPT = """
 import json, sys
 from dataclasses import asdict
-from rsdl.train.gauge import gauges_of
-gauges = gauges_of(sys.argv[1:])
-print(json.dumps([[asdict(gauge.read()) for gauge in gauges] for _ in range(2)]))
-for gauge in gauges:
-    gauge.close()
-    gauge.close()
+from rsdl.train.device_stats import meters_of
+meters = meters_of(sys.argv[1:])
+print(json.dumps([[asdict(meter.read()) for meter in meters] for _ in range(2)]))
+for meter in meters:
+    meter.close()
+    meter.close()
 """
 Read = Callable[..., list[list[dict[str, float | None]]]]
 
@@ -47,7 +47,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path | None:
 
 @pytest.fixture
 def read(library: Path | None, require: Callable[[str, bool], None]) -> Read:
-    """Return what reads the gauges of some devices twice, in a process that has the library."""
+    """Return what reads the meters of some devices twice, in a process that has the library."""
     require("cc", library is not None)
 
     def run(*uuids: str, name: str = f"GPU-{UUID}", lacks: str = "") -> list:
@@ -73,7 +73,7 @@ def read(library: Path | None, require: Callable[[str, bool], None]) -> Read:
 @pytest.mark.slow
 def test_meters_are_read_in_their_units(read: Read):
     (first,), (second,) = read(UUID)
-    expected = Reading(utilization=0.37, memory_bytes=5 << 30, power_w=211.5, energy_j=7000.0)
+    expected = DeviceReading(utilization=0.37, memory_bytes=5 << 30, power_w=211.5, energy_j=7000.0)
     assert first == asdict(expected)
     assert second["energy_j"] == 7001.5
 
@@ -81,7 +81,7 @@ def test_meters_are_read_in_their_units(read: Read):
 @pytest.mark.slow
 def test_a_slice_of_a_card_is_found_and_what_it_does_not_tell_is_none(read: Read):
     (first,), _ = read(UUID, name=f"MIG-{UUID}", lacks="utilization power energy")
-    assert first == asdict(Reading(memory_bytes=5 << 30))
+    assert first == asdict(DeviceReading(memory_bytes=5 << 30))
 
 
 @pytest.mark.slow
@@ -101,21 +101,21 @@ def has_library() -> bool:
 @pytest.mark.skipif(has_library(), reason="this machine has NVIDIA's library")
 def test_without_the_library_there_is_no_gauge_and_a_word_why(caplog: pytest.LogCaptureFixture):
     with pytest.raises(pynvml.NVMLError_LibraryNotFound):
-        NvmlGauge(UUID)
-    with caplog.at_level(logging.INFO, "rsdl.train.gauge"):
-        assert gauges_of([UUID]) == []
+        NvmlMeter(UUID)
+    with caplog.at_level(logging.INFO, "rsdl.train.device_stats"):
+        assert meters_of([UUID]) == []
     assert "GPU use is not sampled" in caplog.text
 
 
 def test_a_processor_has_no_gauges():
-    assert open_gauges(torch.device("cpu"), 2) == []
+    assert open_meters(torch.device("cpu"), 2) == []
 
 
 @pytest.mark.gpu
 def test_a_real_card_tells_something():
     if not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")
-    (gauge,) = open_gauges(torch.device("cuda", 0), 1)
-    reading = gauge.read()
+    (meter,) = open_meters(torch.device("cuda", 0), 1)
+    reading = meter.read()
     assert reading.memory_bytes is not None and reading.memory_bytes > 0
-    gauge.close()
+    meter.close()

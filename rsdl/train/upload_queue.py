@@ -18,48 +18,48 @@ from rsdl.storage.store import Store
 
 
 @dataclass(frozen=True, slots=True)
-class Parcel:
+class UploadTask:
     """One thing to deliver.
 
     Attributes:
-        name: What it is; a newer parcel of the same name may take its place.
+        name: What it is; a newer task of the same name may take its place.
         deliver: Brings it where it belongs, as a whole or not at all.
-        fixed: Whether nothing may change places with it, as with a checkpoint. Between two fixed
-            parcels only the newest of a name is delivered.
+        ordered: Whether nothing may change places with it, as with a checkpoint. Between two
+            ordered tasks only the newest of a name is delivered.
     """
 
     name: str
     deliver: Callable[[], object]
-    fixed: bool = False
+    ordered: bool = False
 
 
-def settle(waiting: Sequence[Parcel]) -> list[Parcel]:
-    """Return what is left to deliver, without what newer parcels of the same name make needless.
+def coalesce(waiting: Sequence[UploadTask]) -> list[UploadTask]:
+    """Return what is left to deliver, without what newer tasks of the same name make needless.
 
-    A fixed parcel is never left out, and none that stands before one moves behind it: it would be
-    missing for whoever sees the fixed one.
+    An ordered task is never left out, and none that stands before one moves behind it: it would be
+    missing for whoever sees the ordered one.
     """
-    kept: list[Parcel] = []
+    kept: list[UploadTask] = []
     newer: set[str] = set()
-    for parcel in reversed(waiting):
-        if parcel.fixed:
+    for task in reversed(waiting):
+        if task.ordered:
             newer = set()
-        elif parcel.name in newer:
+        elif task.name in newer:
             continue
         else:
-            newer.add(parcel.name)
-        kept.append(parcel)
+            newer.add(task.name)
+        kept.append(task)
     return kept[::-1]
 
 
-class Outbox:
-    """Delivers parcels one after the other. One thread hands over, another may deliver.
+class UploadQueue:
+    """Delivers tasks one after the other. One thread hands over, another may deliver.
 
     The first failure ends all: what stands behind it may build upon it. It is raised by whatever
     is asked for next, again and again, until :meth:`abandon`.
 
     Args:
-        store: Where the parcels go; they know it themselves.
+        store: Where the tasks go; they know it themselves.
         background: Whether a thread delivers; ``None`` takes one for what is not a local folder.
     """
 
@@ -67,7 +67,7 @@ class Outbox:
         self.store = store
         remote = not isinstance(store, LocalStore)
         self.background = remote if background is None else background
-        self._waiting: list[Parcel] = []
+        self._waiting: list[UploadTask] = []
         self._thread: threading.Thread | None = None
         self._error: Exception | None = None
         self._changed = threading.Condition()
@@ -78,8 +78,8 @@ class Outbox:
         """Whether something is on its way."""
         return self._thread is not None
 
-    def post(self, name: str, deliver: Callable[[], object], *, fixed: bool = False) -> None:
-        """Hand over a parcel; see :class:`Parcel`.
+    def submit(self, name: str, deliver: Callable[[], object], *, ordered: bool = False) -> None:
+        """Hand over a task; see :class:`UploadTask`.
 
         Raises:
             Exception: What an earlier delivery failed with, or this one where no thread delivers.
@@ -90,16 +90,16 @@ class Outbox:
             return
         with self._changed:
             self._check()
-            self._waiting = settle([*self._waiting, Parcel(name, deliver, fixed)])
+            self._waiting = coalesce([*self._waiting, UploadTask(name, deliver, ordered)])
             if self._thread is None:
-                # It ends with the last parcel. A daemon, since nobody waits for it who quits.
-                self._thread = threading.Thread(target=self._work, name="outbox", daemon=True)
+                # It ends with the last task. A daemon, since nobody waits for it who quits.
+                self._thread = threading.Thread(target=self._work, name="uploads", daemon=True)
                 self._thread.start()
 
     def make_room(self, name: str) -> None:
-        """Wait until no fixed parcel waits: so one copy of the state waits in memory at most.
+        """Wait until no ordered task waits: so one copy of the state waits in memory at most.
 
-        One of the same ``name`` that waits with no other fixed one behind it is dropped instead:
+        One of the same ``name`` that waits with no other ordered one behind it is dropped instead:
         what takes its place is newer, and would have to wait for it.
 
         Raises:
@@ -108,12 +108,12 @@ class Outbox:
         with self._changed:
             while True:
                 self._check()
-                fixed = [parcel for parcel in self._waiting if parcel.fixed]
-                if not fixed:
+                ordered = [task for task in self._waiting if task.ordered]
+                if not ordered:
                     return
-                if fixed[-1].name == name:
-                    self._waiting = settle([p for p in self._waiting if p is not fixed[-1]])
-                    fixed.pop()
+                if ordered[-1].name == name:
+                    self._waiting = coalesce([p for p in self._waiting if p is not ordered[-1]])
+                    ordered.pop()
                 else:
                     self._changed.wait()
 
@@ -144,12 +144,12 @@ class Outbox:
                     self._thread = None
                     self._changed.notify_all()
                     return
-                parcel = self._waiting.pop(0)
+                task = self._waiting.pop(0)
                 self._changed.notify_all()
             try:
                 self.check_owner()
-                parcel.deliver()
+                task.deliver()
             except Exception as error:
                 with self._changed:
                     self._waiting, self._error = [], error
-            del parcel  # and the copy of the state that it holds
+            del task  # and the copy of the state that it holds

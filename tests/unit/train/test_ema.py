@@ -8,7 +8,7 @@ import torch
 from timm.utils.model_ema import ModelEmaV3
 from torch import nn
 
-from rsdl.train.average import Average
+from rsdl.train.ema import WeightEma
 
 
 def move(network: nn.Module) -> None:
@@ -24,7 +24,7 @@ def move(network: nn.Module) -> None:
 def test_the_average_is_bit_equal_to_timms(name: str):
     torch.manual_seed(0)
     network = timm.create_model(name, num_classes=3, **({"img_size": 32} if "vit" in name else {}))
-    ours = Average(network, 0.9)
+    ours = WeightEma(network, 0.9)
     theirs = ModelEmaV3(copy.deepcopy(network), decay=0.9, use_warmup=True, foreach=True)
     for step in range(1, 6):
         move(network)
@@ -38,7 +38,7 @@ def test_the_average_is_bit_equal_to_timms(name: str):
 
 def test_weights_that_were_moved_are_looked_up_anew():
     network = timm.create_model("test_resnet", num_classes=3)
-    average = Average(network, 0.9)
+    average = WeightEma(network, 0.9)
     move(network)
     average.update(network, step=1)  # the first step copies
     for part in (network, average):  # as a trainer does to a GPU and back; here to other memory

@@ -15,8 +15,8 @@ import pytorch_lightning as pl
 
 from rsdl.storage.local import LocalStore
 from rsdl.storage.store import Store
-from rsdl.train.outbox import Outbox
 from rsdl.train.trainer import EventLogger
+from rsdl.train.upload_queue import UploadQueue
 
 EVENTS = "events.out.*"
 
@@ -30,18 +30,18 @@ def event_folder(store: Store) -> str:
     return folder
 
 
-def send_events(trainer: pl.Trainer, outbox: Outbox) -> None:
+def upload_events(trainer: pl.Trainer, uploads: UploadQueue) -> None:
     """Write out the events so far, and send them to the run's folder if they are not there."""
     for logger in trainer.loggers:
         if not isinstance(logger, EventLogger):
             continue
         logger.save()
-        if isinstance(outbox.store, LocalStore):
+        if isinstance(uploads.store, LocalStore):
             continue
         for path in Path(logger.log_dir).glob(EVENTS):
             # As far as it goes now: nothing is logged meanwhile, so no event is cut in two.
-            copy = partial(copy_beginning, path, path.stat().st_size, outbox.store)
-            outbox.post(path.name, copy)
+            copy = partial(copy_beginning, path, path.stat().st_size, uploads.store)
+            uploads.submit(path.name, copy)
 
 
 def copy_beginning(path: Path, length: int, store: Store) -> None:
@@ -50,24 +50,24 @@ def copy_beginning(path: Path, length: int, store: Store) -> None:
         copy.write(stream.read(length))
 
 
-class EventSender(pl.Callback):
+class TensorBoardUploader(pl.Callback):
     """Sends the events along with checkpoints and validations.
 
     Stands behind the recorder in the list of callbacks: what it logs is sent.
 
     Args:
-        outbox: Brings files to the run's folder.
+        uploads: Brings files to the run's folder.
     """
 
-    def __init__(self, outbox: Outbox) -> None:
-        self._outbox = outbox
+    def __init__(self, uploads: UploadQueue) -> None:
+        self._uploads = uploads
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Send them ahead of the checkpoint, which leaves them behind."""
-        send_events(trainer, self._outbox)
+        upload_events(trainer, self._uploads)
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Send them with what the recorder has just logged."""
-        send_events(trainer, self._outbox)
+        upload_events(trainer, self._uploads)

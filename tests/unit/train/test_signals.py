@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from rsdl.train.preempt import SIGNALS, StopRequest
+from rsdl.train.signals import SIGNALS, StopRequest
 
 
 @pytest.fixture

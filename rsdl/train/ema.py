@@ -10,7 +10,7 @@ from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor, nn
 
 
-class Average(ModelEmaV3):
+class WeightEma(ModelEmaV3):
     """An average of the weights that is bit-equal to timm's, with ``use_warmup``.
 
     Args:

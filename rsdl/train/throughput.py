@@ -4,7 +4,7 @@ import time
 from collections import deque
 
 
-class Pace:
+class ThroughputMeter:
     """A sliding window over (time, samples, seconds waited for data).
 
     Args:

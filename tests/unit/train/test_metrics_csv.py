@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rsdl.train.history import (
+from rsdl.train.metrics_csv import (
     COLUMNS,
     Row,
     format_rows,

@@ -18,7 +18,7 @@ NAMES = (
 
 
 @dataclass(frozen=True, slots=True)
-class Outcomes:
+class Predictions:
     """Columns over the samples that count, ``[N]`` each, in the order of the index.
 
     Attributes:
@@ -48,7 +48,7 @@ class Outcomes:
         return np.argsort(margin, kind="stable")[:count]
 
 
-class OutcomeCollector(pl.Callback):
+class PredictionCollector(pl.Callback):
     """Gathers what the evaluation steps return."""
 
     def __init__(self) -> None:
@@ -66,7 +66,7 @@ class OutcomeCollector(pl.Callback):
         part = {name: value.to("cpu", non_blocking=True) for name, value in outputs.items()}
         self._parts.append(part)
 
-    def collect(self) -> Outcomes:
+    def collect(self) -> Predictions:
         """Return all ranks' rows that count; every rank must ask."""
         if torch.cuda.is_available():
             torch.cuda.synchronize()  # copies may still be on their way
@@ -80,4 +80,4 @@ class OutcomeCollector(pl.Callback):
             parts = [part for part in every if part is not None]
             columns = {name: np.concatenate([part[name] for part in parts]) for name in NAMES}
         order = np.argsort(columns["samples"], kind="stable")
-        return Outcomes(**{name: columns[name][order] for name in NAMES})
+        return Predictions(**{name: columns[name][order] for name in NAMES})

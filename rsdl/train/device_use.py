@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class DeviceReading:
     """What the meters of one device say.
 
     Attributes:
@@ -27,7 +27,7 @@ class Reading:
 
 
 @dataclass(slots=True)
-class ReadingSums:
+class DeviceReadingSums:
     """Readings added up.
 
     Attributes:
@@ -44,7 +44,7 @@ class ReadingSums:
     energy_j: float = 0.0
     metered_s: float = 0.0
 
-    def add(self, before: Reading | None, now: Reading, passed_s: float) -> None:
+    def add(self, before: DeviceReading | None, now: DeviceReading, passed_s: float) -> None:
         """Add one device's reading, ``passed_s`` after the one before, if there was one."""
         if now.utilization is not None:
             self.readings += 1
@@ -82,7 +82,7 @@ class DeviceUse(BaseModel):
     energy_j: float = 0.0
     metered_s: float = 0.0
 
-    def add(self, sums: ReadingSums) -> None:
+    def add(self, sums: DeviceReadingSums) -> None:
         """Go on averaging and adding up."""
         if sums.readings:
             total = (self.utilization or 0.0) * self.readings + sums.utilization_sum
@@ -94,7 +94,7 @@ class DeviceUse(BaseModel):
         self.metered_s += sums.metered_s
 
 
-def energy_between(before: Reading, now: Reading, passed_s: float) -> float | None:
+def energy_between(before: DeviceReading, now: DeviceReading, passed_s: float) -> float | None:
     """Return the joules between two readings: by the counter, else by the mean of the powers."""
     if before.energy_j is not None and now.energy_j is not None and now.energy_j >= before.energy_j:
         return now.energy_j - before.energy_j

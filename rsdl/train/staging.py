@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 
-def take_snapshot(tree: Any) -> Any:  # noqa: ANN401 - a tree of containers, tensors and values
+def stage_to_cpu(tree: Any) -> Any:  # noqa: ANN401 - a tree of containers, tensors and values
     """Return a copy of a tree of dicts, lists, tuples, tensors and plain values, on the CPU.
 
     Copies from a device all run at once, into page-locked memory, and are waited for together.

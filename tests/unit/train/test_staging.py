@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from rsdl.train.snapshot import take_snapshot
+from rsdl.train.staging import stage_to_cpu
 
 Pair = namedtuple("Pair", "left right")
 
@@ -23,7 +23,7 @@ def test_a_step_changes_neither_weights_nor_optimizer_of_a_snapshot():
     optimizer = torch.optim.AdamW(network.parameters())
     train_step(network, optimizer)
     state = {"state_dict": network.state_dict(), "optimizer_states": [optimizer.state_dict()]}
-    copied = take_snapshot(state)
+    copied = stage_to_cpu(state)
     before = [[t.clone() for t in tensors(tree)] for tree in (state, copied)]
     train_step(network, optimizer)
     assert all(map(torch.equal, before[0], before[1]))
@@ -42,7 +42,7 @@ def tensors(tree: object) -> list[torch.Tensor]:
 def test_containers_keep_their_class_and_what_they_carry():
     state = nn.BatchNorm1d(3).state_dict()
     tree = {"state": state, "pair": Pair([1], (2.0, None)), 3: "text", "empty": torch.empty(0)}
-    copied = take_snapshot(tree)
+    copied = stage_to_cpu(tree)
     assert type(copied["state"]) is OrderedDict
     assert copied["state"]._metadata == state._metadata  # type: ignore[attr-defined]
     assert copied["pair"] == tree["pair"] and copied["pair"].left is not tree["pair"].left
@@ -52,7 +52,7 @@ def test_containers_keep_their_class_and_what_they_carry():
 def test_tied_weights_stay_tied_and_take_no_more_room(tmp_path: Path):
     weight = torch.randn(200, 200)
     tree = {"a": weight, "b": weight, "other": weight[:100], "turned": weight.t()}
-    copied = take_snapshot(tree)
+    copied = stage_to_cpu(tree)
     assert copied["a"] is copied["b"]
     assert copied["other"].shape == (100, 200) and copied["turned"].stride() == (1, 200)
     for name, tensor in tree.items():
@@ -65,7 +65,7 @@ def test_tied_weights_stay_tied_and_take_no_more_room(tmp_path: Path):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_snapshot_of_a_device_is_complete_and_on_the_host():
     tree = [torch.full((4 << 20,), float(number), device="cuda") for number in range(8)]
-    copied = take_snapshot(tree)
+    copied = stage_to_cpu(tree)
     for tensor in tree:
         tensor.zero_()
     torch.cuda.synchronize()

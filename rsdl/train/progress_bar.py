@@ -13,7 +13,7 @@ from rsdl.train.recorder import Recorder
 SECONDS_BETWEEN_LINES = 30.0
 
 
-class ProgressReport(pl.Callback):
+class ProgressBar(pl.Callback):
     """Shows epoch, images/s, share of time waiting for data, loss, and when the run will end.
 
     Args:
