@@ -18,7 +18,7 @@ from benchmarks.machine import describe_versions
 from benchmarks.measure import Aim, Row, Table, build_result, run_benchmark, take_turns
 from rsdl.core.allocator import keep_freed_memory
 from rsdl.data.augment import Augment, AugmentConfig
-from rsdl.data.symmetry import choose_turned, draw_turns, turn
+from rsdl.data.dihedral import apply_dihedral, dihedral, draw_dihedral
 
 AT_ONCE, ONE_BY_ONE = "all at once", "image by image"
 NUM_UNIFORMS = 12
@@ -58,11 +58,11 @@ def measure(bands: int, dtype: str, options: argparse.Namespace) -> Table:
 
     def turn_at_once() -> Tensor:
         pixels = images.to(torch.float32) if dtype == "uint16" else images
-        turned = choose_turned(pixels, *draw_turns(numbers, flip=True, rotate90=True))
+        turned = apply_dihedral(pixels, *draw_dihedral(numbers, flip=True, rotate90=True))
         return (turned.permute(0, 3, 1, 2).to(torch.float32) - mean).mul_(scale)
 
     def turn_one_by_one() -> Tensor:
-        turned = turn(images, numbers, flip=True, rotate90=True)
+        turned = dihedral(images, numbers, flip=True, rotate90=True)
         return augment.normalize(turned.permute(0, 3, 1, 2))
 
     assert torch.equal(turn_at_once(), turn_one_by_one())

@@ -1,9 +1,9 @@
 """What a cluster draws from its store: the sampling plan replayed over nodes with caches.
 
 No bytes move. Which shards a node needs, from when and until when, is asked of the very plan that
-training follows (:mod:`rsdl.data.needs`); the cache is that of a node: least recently used, nothing
-in use is evicted, and what has no room is read by range, sample by sample. Time is a bound: an
-epoch takes as long as the slowest of computing, a node's link and the store.
+training follows (:mod:`rsdl.data.prefetch_schedule`); the cache is that of a node: least recently
+used, nothing in use is evicted, and what has no room is read by range, sample by sample. Time is a
+bound: an epoch takes as long as the slowest of computing, a node's link and the store.
 """
 
 from collections import OrderedDict
@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rsdl.data.needs import Need, walk_needs
-from rsdl.data.order import GlobalOrder, OrderRule
 from rsdl.data.plan import SamplingPlan, Share
+from rsdl.data.prefetch_schedule import ShardRequest, walk_requests
+from rsdl.data.shuffle import GlobalOrder, OrderRule
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,18 +103,18 @@ class NodeCache:
         self._room = size // shard_bytes
         self._copies: OrderedDict[int, int] = OrderedDict()  # shard -> position it is needed until
 
-    def take(self, need: Need) -> bool:
+    def take(self, request: ShardRequest) -> bool:
         """Return whether a shard has a copy already; if not, and there is room, it has one now."""
-        if need.shard in self._copies:
-            self._copies[need.shard] = max(self._copies[need.shard], need.stop)
-            self._copies.move_to_end(need.shard)
+        if request.shard in self._copies:
+            self._copies[request.shard] = max(self._copies[request.shard], request.stop)
+            self._copies.move_to_end(request.shard)
             return True
         while len(self._copies) >= self._room:
-            idle = next((s for s, until in self._copies.items() if until <= need.first), None)
+            idle = next((s for s, until in self._copies.items() if until <= request.first), None)
             if idle is None:
                 return False
             del self._copies[idle]
-        self._copies[need.shard] = need.stop
+        self._copies[request.shard] = request.stop
         return False
 
     def holds(self, shard: int) -> bool:
@@ -164,8 +164,8 @@ def _draw(plan: SamplingPlan, share: Share, cache: NodeCache, imagery: Imagery) 
     # Of a shard that several nodes read, each reads its part.
     own_bytes = imagery.shard_bytes / max(nodes_of_part, 1.0)
     drawn = 0.0
-    for need in walk_needs(plan, share):
-        if not cache.take(need):
-            drawn += imagery.shard_bytes if cache.holds(need.shard) else own_bytes
+    for request in walk_requests(plan, share):
+        if not cache.take(request):
+            drawn += imagery.shard_bytes if cache.holds(request.shard) else own_bytes
     cache.end_epoch()
     return int(drawn)

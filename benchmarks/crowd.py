@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rsdl.data.assemble import write_split
 from rsdl.data.index import join_rows, record_type
 from rsdl.data.manifest import MANIFEST, Manifest, Shard
+from rsdl.data.packing.assemble import write_split
 from rsdl.data.sample import EXTENSIONS
 from rsdl.data.tar import BLOCK
 from rsdl.storage.connect import connect

@@ -25,9 +25,9 @@ from benchmarks.measure import Aim, Row, Table, build_result, run_benchmark, tak
 from rsdl.core.allocator import keep_freed_memory
 from rsdl.data.crop import CropRule
 from rsdl.data.dataset import DataConfig, DataSet, SplitData, train_plan
-from rsdl.data.decoded import DecodedFile, Found, Int64s
+from rsdl.data.decoded_cache.file import DecodedFile, Int64s, KeptSamples
 from rsdl.data.loader import BatchLoader, LoadRule
-from rsdl.data.pack import PackOptions, pack
+from rsdl.data.packing.pack import PackOptions, pack
 from rsdl.data.plan import Share
 from rsdl.data.resize import Pixels
 from rsdl.data.sources.folder import FolderSource
@@ -51,7 +51,7 @@ class Unchecked(DecodedFile):
 class AlwaysChecked(DecodedFile):
     """Kept pixels that are checked whenever they are read."""
 
-    def find(self, samples: Int64s) -> Found:
+    def find(self, samples: Int64s) -> KeptSamples:
         """Return what is known of samples, once they have been checked again."""
         self._checked.here[samples] = False
         return super().find(samples)
@@ -164,10 +164,10 @@ class Bench:
     def _open(self, folder: Path, way: str) -> Iterator[SplitData]:
         cache = self._config.cache.model_copy(update={"folder": str(folder)})  # type: ignore[union-attr]
         config = self._config.model_copy(update={"cache": cache})
-        with patch("rsdl.data.tier.DecodedFile", FILES[way]):
+        with patch("rsdl.data.decoded_cache.policy.DecodedFile", FILES[way]):
             data = DataSet(config).split("train", "data.train_split")
-            assert data.tier is not None
-            file = data.tier.file()
+            assert data.decoded_cache is not None
+            file = data.decoded_cache.file()
         assert isinstance(file, FILES[way]), "no room for the pixels"
         yield data
         file.close()

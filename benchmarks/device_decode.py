@@ -36,15 +36,15 @@ from benchmarks.measure import Row, Table, build_result, pair_ratio, run_benchma
 from benchmarks.pixels import compare_pixels
 from rsdl.core.batch import Batch
 from rsdl.data.augment import Augment, AugmentConfig
-from rsdl.data.balance import repeated_shards
+from rsdl.data.class_balance import repeated_shards
 from rsdl.data.crop import CropRule
 from rsdl.data.dataset import DataConfig, DataSet
-from rsdl.data.device_decoder import DeviceDecoder
-from rsdl.data.device_loader import DeviceLoader
+from rsdl.data.gpu.decoder import DeviceDecoder
+from rsdl.data.gpu.loader import DeviceLoader
 from rsdl.data.loader import BatchLoader, LoadRule
-from rsdl.data.order import GlobalOrder, OrderRule
-from rsdl.data.pack import PackOptions, pack
+from rsdl.data.packing.pack import PackOptions, pack
 from rsdl.data.plan import SamplingPlan, Share
+from rsdl.data.shuffle import GlobalOrder, OrderRule
 from rsdl.data.sources.folder import FolderSource
 from rsdl.storage.connect import connect
 

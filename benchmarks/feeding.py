@@ -53,10 +53,10 @@ from rsdl.commands.build import Session
 from rsdl.config.load import validate
 from rsdl.config.run import RunConfig
 from rsdl.core.batch import Batch
+from rsdl.data.datamodule import DataModule
 from rsdl.data.dataset import DataSet
+from rsdl.data.gpu.resident import ResidentLoader
 from rsdl.data.loader import BatchLoader
-from rsdl.data.module import DataModule
-from rsdl.data.resident import ResidentLoader
 
 SHARE_OF_HELD = 0.98
 HELD = "one batch on the device"

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 
 from benchmarks.measure import Row, Table, take_turns
+from rsdl.data.batch_buffer import LoadRule, open_buffer
 from rsdl.data.crop import CropRule
 from rsdl.data.dataset import DataSet, train_plan
-from rsdl.data.fill import RowFiller
 from rsdl.data.plan import PlannedBatch, Share
-from rsdl.data.slot import LoadRule, open_slot
+from rsdl.data.sample_loader import SampleLoader
 
 HOST, DEVICE = "read, decode, crop and resize", "read, and leave to the device"
 
@@ -38,12 +38,12 @@ def measure_host_part(dataset: DataSet, *, image_size: int, rounds: int, what: s
 
     def run(encoded: bool) -> Callable[[], float]:
         def turn() -> float:
-            filler = RowFiller(data, rule, [])
+            filler = SampleLoader(data, rule, [])
             num, spent = 0, 0.0
             for planned in batches():
                 size = len(planned.samples)
                 numbers = np.random.default_rng(0).random((size, crop.num_uniforms))
-                slot = open_slot(planned, data.manifest, rule, numbers)
+                slot = open_buffer(planned, data.manifest, rule, numbers)
                 slot.encoded = [None] * size if encoded else None
                 begin = time.thread_time()
                 filler.fill(slot, 0, size)

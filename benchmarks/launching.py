@@ -41,7 +41,7 @@ from rsdl.core.batch import Batch
 from rsdl.data.crop import CropRule
 from rsdl.data.dataset import DataConfig, DataSet, train_plan
 from rsdl.data.loader import BatchLoader, LoadRule
-from rsdl.data.pack import PackOptions, pack
+from rsdl.data.packing.pack import PackOptions, pack
 from rsdl.data.plan import Share
 from rsdl.data.sources.folder import FolderSource
 from rsdl.storage.connect import connect

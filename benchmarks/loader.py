@@ -29,7 +29,7 @@ from benchmarks.imagery import cut_images, list_images
 from benchmarks.measure import Aim, Row, Table, build_result, run_benchmark, take_turns
 from benchmarks.peers.catalog import PEERS, Peer
 from benchmarks.peers.task import Task
-from rsdl.data.pack import PackOptions, pack
+from rsdl.data.packing.pack import PackOptions, pack
 from rsdl.data.sources.folder import FolderSource
 from rsdl.storage.connect import connect
 

@@ -23,7 +23,7 @@ from benchmarks.contender import ROOT, descendants
 from benchmarks.imagery import cut_images
 from benchmarks.machine import describe_versions
 from benchmarks.measure import Aim, Row, Table, build_result, run_benchmark
-from rsdl.data.pack import PackOptions, pack
+from rsdl.data.packing.pack import PackOptions, pack
 from rsdl.data.sources.folder import FolderSource
 from rsdl.storage.connect import connect
 

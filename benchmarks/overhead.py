@@ -36,9 +36,9 @@ from rsdl.commands.build import Session
 from rsdl.config.load import validate
 from rsdl.config.run import RunConfig
 from rsdl.core.batch import TENSORS, Batch
+from rsdl.data.datamodule import load_rule
 from rsdl.data.dataset import DataSet, train_plan
 from rsdl.data.loader import BatchLoader
-from rsdl.data.module import load_rule
 from rsdl.data.plan import SamplingPlan, Share
 from rsdl.train.trainer import choose_precision
 

@@ -11,9 +11,9 @@ import torch
 from benchmarks.imagery import list_images
 from benchmarks.measure import Row, Table
 from rsdl.data.crop import CropRule, crop_boxes
-from rsdl.data.device_decoder import DeviceDecoder, lay_out
+from rsdl.data.gpu.decoder import DeviceDecoder, lay_out
+from rsdl.data.gpu.resample import resample
 from rsdl.data.jpeg import read_jpeg
-from rsdl.data.resample import resample
 
 
 def compare_pixels(images: Path, size: int, image_size: int, device: torch.device) -> Table:

@@ -21,12 +21,12 @@ import torch
 
 from rsdl.core.resources import usable_cores
 from rsdl.data.augment import Augment, AugmentConfig
+from rsdl.data.datamodule import load_rule
 from rsdl.data.dataset import DataConfig, DataSet, train_plan
-from rsdl.data.intake import ResidentSplit, estimate_pixels, read_split
+from rsdl.data.gpu.read_split import ResidentSplit, estimate_pixels, read_split
+from rsdl.data.gpu.resident import ResidentLoader
 from rsdl.data.loader import BatchLoader
-from rsdl.data.module import load_rule
 from rsdl.data.plan import Share
-from rsdl.data.resident import ResidentLoader
 
 Loader = BatchLoader | ResidentLoader
 

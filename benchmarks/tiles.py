@@ -5,7 +5,7 @@ from pathlib import Path
 
 from benchmarks.imagery import cut_images
 from rsdl.data.manifest import MANIFEST
-from rsdl.data.pack import PackOptions, pack
+from rsdl.data.packing.pack import PackOptions, pack
 from rsdl.data.sources.folder import FolderSource
 from rsdl.storage.connect import connect
 

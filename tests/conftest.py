@@ -11,7 +11,7 @@ import pytest
 import simplejpeg
 from hypothesis import settings
 
-from rsdl.data.pack import PackOptions, pack
+from rsdl.data.packing.pack import PackOptions, pack
 from rsdl.data.sources.folder import FolderSource
 from rsdl.storage.connect import connect
 

@@ -17,8 +17,8 @@ from rsdl.config.load import validate
 from rsdl.config.run import RunConfig
 from rsdl.core.errors import ConfigError, ConfigErrors, DataError
 from rsdl.core.versions import unknown_names
+from rsdl.data.datamodule import DataModule
 from rsdl.data.dataset import DataSet
-from rsdl.data.module import DataModule
 from rsdl.distributed.rank import is_main
 from rsdl.models.catalog import find_timm_name
 from rsdl.models.probe import find_starved_norm
@@ -150,7 +150,7 @@ def open_session(
     pl.seed_everything(config.seed, verbose=False)
     data = DataModule(dataset, seed=config.seed, accumulate=config.trainer.accumulate)
     # A run that resumes has its weights: nothing is fetched again.
-    network = build_network(config, dataset, bare=begun.has_state)
+    network = build_network(config, dataset, load_weights=not begun.has_state)
     if config.trainer.strategy == "fsdp":
         check_sharding(network, sync_batchnorm=config.trainer.sync_batchnorm)
     module = build_module(config, dataset, network)

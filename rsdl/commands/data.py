@@ -11,12 +11,12 @@ from rich.table import Table
 
 from rsdl.commands.bars import download_bar, sample_bar
 from rsdl.core.errors import ConfigError, DataError
-from rsdl.data.check import check_dataset
 from rsdl.data.dataset import DataConfig, DataSet, train_plan
-from rsdl.data.duplicates import say_duplicates
-from rsdl.data.foreign import index_shards
 from rsdl.data.manifest import Manifest
-from rsdl.data.pack import PackOptions, pack
+from rsdl.data.packing.duplicates import say_duplicates
+from rsdl.data.packing.index_shards import index_shards
+from rsdl.data.packing.pack import PackOptions, pack
+from rsdl.data.packing.verify import check_dataset
 from rsdl.data.picture import PLAIN, PictureRules
 from rsdl.data.plan import Share, check_share, deal_parts
 from rsdl.data.preview import contact_sheet, encode_png

@@ -192,7 +192,7 @@ def check_jpegs(device: str) -> Check:
     """Check that ``data.decode=device`` would work, which nobody needs to train."""
     import torch
 
-    from rsdl.data.device_decoder import DeviceDecoder
+    from rsdl.data.gpu.decoder import DeviceDecoder
 
     try:
         DeviceDecoder(torch.device(device))

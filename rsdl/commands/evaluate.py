@@ -15,8 +15,8 @@ from rsdl.commands.report import write_report
 from rsdl.config.load import read_tree, resolve, validate
 from rsdl.config.run import RunConfig
 from rsdl.core.errors import ConfigError, DataError
+from rsdl.data.datamodule import DataModule
 from rsdl.data.dataset import DataSet, SplitData
-from rsdl.data.module import DataModule
 from rsdl.data.preview import encode_jpeg, read_pictures
 from rsdl.data.reader import ShardReader
 from rsdl.evaluate.result import CalibrationBin, Evaluation, Picture, RunnerUp
@@ -57,8 +57,8 @@ def evaluate(
     dataset.manifest.split(split, where="--split")
     # Weights are averaged where a run trains: of two networks only one counts here.
     optim = config.optim.model_copy(update={"ema_decay": None})
-    bare = config.model_copy(update={"optim": optim})
-    module = build_module(bare, dataset, build_network(config, dataset, bare=True))
+    plain = config.model_copy(update={"optim": optim})
+    module = build_module(plain, dataset, build_network(config, dataset, load_weights=False))
     module.tta = tta
     record = folder.read_record()
     devices = record.device_count if record is not None else 1

@@ -19,17 +19,17 @@ REPLAYED = ("reduce-overhead", "max-autotune")  # modes that replay CUDA graphs
 COMPILERS = ("g++", "gcc", "clang")
 
 
-def build_network(config: RunConfig, dataset: DataSet, *, bare: bool = False) -> nn.Module:
+def build_network(config: RunConfig, dataset: DataSet, *, load_weights: bool = True) -> nn.Module:
     """Return the network that a config describes for a data set.
 
     Args:
         config: What to build.
         dataset: Which classes and bands it is for.
-        bare: Whether a checkpoint is going to fill it, so that ``model.weights`` is not needed.
+        load_weights: Whether to load ``model.weights``; ``False`` where a checkpoint is to fill it.
     """
     manifest = dataset.manifest
     network = build_model(
-        config.model.model_copy(update={"weights": "none"}) if bare else config.model,
+        config.model if load_weights else config.model.model_copy(update={"weights": "none"}),
         num_classes=len(manifest.classes),
         in_chans=len(manifest.bands),
         image_size=config.data.image_size,

@@ -29,7 +29,7 @@ CHANGEABLE = (
     "data.num_workers",
     "data.prefetch",
     # These differ in how pixels are rounded, and on a GPU in how chroma is enlarged, as
-    # rsdl/data/resample.py and device_decoder.py state.
+    # rsdl/data/gpu/resample.py and device_decoder.py state.
     "data.decode",
     "data.resident",
     "data.eval_batch_size",

@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 import torch
 
 from rsdl.core.batch import Batch, SampleCounts
-from rsdl.data.module import DataModule
+from rsdl.data.datamodule import DataModule
 from rsdl.distributed.rank import sum_over_ranks
 from rsdl.train.async_scalars import AsyncScalars
 from rsdl.train.checkpoint import BEST, FORMAT, STATE, state_of

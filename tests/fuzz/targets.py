@@ -11,10 +11,10 @@ from typing import NamedTuple
 import numpy as np
 
 from rsdl.data.decode import DecodeRule, decode_image, decode_sample, image_size
-from rsdl.data.foreign import index_shards
 from rsdl.data.index import open_index
 from rsdl.data.kinds import sniff
 from rsdl.data.manifest import parse_manifest
+from rsdl.data.packing.index_shards import index_shards
 from rsdl.data.sources.folder import FolderSource
 from rsdl.data.sources.listing import ImageFile
 from rsdl.data.sources.tiling.handles import Handles

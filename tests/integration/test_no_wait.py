@@ -83,7 +83,7 @@ def test_a_step_reads_nothing_from_the_device(
     packed: str, tmp_path: Path, precision: str, monkeypatch: pytest.MonkeyPatch
 ):
     # As a GPU does it: a processor looks at each image's numbers.
-    monkeypatch.setattr("rsdl.data.symmetry.ONE_BY_ONE", ())
+    monkeypatch.setattr("rsdl.data.dihedral.ONE_BY_ONE", ())
     session = open_run(packed, tmp_path, precision=precision)
     witness = Witness(lambda: counters(session))
     train_watched(session, 2, witness.__enter__, witness.__exit__)

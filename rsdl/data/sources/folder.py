@@ -21,10 +21,10 @@ from rasterio.errors import NotGeoreferencedWarning
 
 from rsdl.core.errors import CorruptSampleError, DataError
 from rsdl.data.decode import decode_padded, jpeg_bands, jpeg_space
-from rsdl.data.encode import encode_picture
 from rsdl.data.gate import BandAgreement, admit
 from rsdl.data.headers import UPRIGHT, jpeg_orientation, jpeg_precision
 from rsdl.data.manifest import Dtype
+from rsdl.data.packing.encode import encode_picture
 from rsdl.data.picture import PLAIN, Picture, PictureRules
 from rsdl.data.read_picture import check_jpeg, read_picture
 from rsdl.data.resize import Pixels

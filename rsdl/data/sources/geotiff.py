@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsdl.core.errors import ConfigError
-from rsdl.data.encode import encode_npy, encode_tif
+from rsdl.data.packing.encode import encode_npy, encode_tif
 from rsdl.data.sample import SPLITS, Sample, ShardPlan
 from rsdl.data.sources.grouped_split import GROUPED_RULE
 from rsdl.data.sources.tiling.files import find_rasters, relative_names

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from rsdl.data.random import key_of
+from rsdl.data.rng import key_of
 from rsdl.data.sample import SPLITS
 
 GROUPED_RULE = "groups, stratified by class"

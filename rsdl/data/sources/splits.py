@@ -14,7 +14,7 @@ from typing import Any
 
 from rsdl.core.errors import ConfigError, DataError
 from rsdl.data.class_table import plain_name
-from rsdl.data.random import text_keys
+from rsdl.data.rng import text_keys
 from rsdl.data.sample import SPLITS
 from rsdl.data.sources.grouped_split import GROUPED_RULE, split_groups
 from rsdl.data.sources.listing import ImageFile, Tree

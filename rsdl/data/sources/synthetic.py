@@ -20,7 +20,7 @@ from rasterio.transform import Affine
 from rasterio.warp import transform_geom
 
 from rsdl.core.errors import ConfigError
-from rsdl.data.random import key_of
+from rsdl.data.rng import key_of
 from rsdl.data.sources.painting.landuse import PAINTERS
 from rsdl.data.sources.painting.relief import Field, Site, light, noise
 from rsdl.storage.local import LocalStore

@@ -20,7 +20,7 @@ from rsdl.data.crop import CropRule
 from rsdl.data.dataset import DataConfig, DataSet, eval_plan, train_plan
 from rsdl.data.loader import BatchLoader, LoadRule
 from rsdl.data.manifest import Shard
-from rsdl.data.pack import PackOptions, pack
+from rsdl.data.packing.pack import PackOptions, pack
 from rsdl.data.plan import Share
 from rsdl.data.sources.folder import FolderSource
 from rsdl.storage.cache import GATE, CacheConfig

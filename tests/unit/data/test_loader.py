@@ -15,8 +15,8 @@ from rsdl.core.errors import ConfigError, CorruptSampleError, DataError, Storage
 from rsdl.data.crop import CropRule
 from rsdl.data.dataset import DataConfig, DataSet, SplitData
 from rsdl.data.loader import BatchLoader, LoadRule
-from rsdl.data.order import GlobalOrder, OrderRule
 from rsdl.data.plan import SamplingPlan, Share
+from rsdl.data.shuffle import GlobalOrder, OrderRule
 from tests.unit.data.batches import total
 
 RANDOM_CROP = CropRule(random=True, scale=(0.3, 1.0))
@@ -329,16 +329,16 @@ def test_a_bounded_number_of_batches_is_in_flight(
     loader = loader_of(train, batch=1, prefetch=prefetch)
     alive: list[weakref.ref[Any]] = []
     most = 0
-    original = loader._open_slot
+    original = loader._open_buffer
 
     def count(planned: Any) -> Any:  # noqa: ANN401
         nonlocal most
-        slot = original(planned)
-        alive.append(weakref.ref(slot.images))
+        buffer = original(planned)
+        alive.append(weakref.ref(buffer.images))
         most = max(most, sum(ref() is not None for ref in alive))
-        return slot
+        return buffer
 
-    monkeypatch.setattr(loader, "_open_slot", count)
+    monkeypatch.setattr(loader, "_open_buffer", count)
     num = 0
     for batch in loader:
         num += len(batch)
@@ -354,7 +354,7 @@ def test_an_unforeseen_error_tells_the_sample_too(
     def fail(*_: object) -> None:
         raise MemoryError("no more")
 
-    monkeypatch.setattr("rsdl.data.fill.resize_into", fail)
+    monkeypatch.setattr("rsdl.data.sample_loader.resize_into", fail)
     with pytest.raises(MemoryError, match="no more") as caught:
         list(loader_of(train))
     assert caught.value.__notes__[0].startswith("while reading train-")

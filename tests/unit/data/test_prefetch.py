@@ -12,8 +12,8 @@ import pytest
 
 from rsdl.core.errors import StorageError
 from rsdl.data.index import Index, pack_rows
-from rsdl.data.needs import Need
 from rsdl.data.prefetch import Prefetcher
+from rsdl.data.prefetch_schedule import ShardRequest
 from rsdl.storage.ahead import NodeCopies, Wanted
 from rsdl.storage.cache import NodeCache
 from rsdl.storage.store import Refusal
@@ -23,7 +23,7 @@ WINDOW = 2
 NUM = 8
 # Windows of two shards, ten samples each; a window may come while the one before is read.
 NEEDS = [
-    Need(first=10 * w, stop=10 * w + 10, early=max(10 * w - 10, 0), shard=WINDOW * w + s)
+    ShardRequest(first=10 * w, stop=10 * w + 10, early=max(10 * w - 10, 0), shard=WINDOW * w + s)
     for w in range(NUM // WINDOW)
     for s in range(WINDOW)
 ]

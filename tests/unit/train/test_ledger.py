@@ -7,9 +7,9 @@ import pytest
 
 from rsdl.core.batch import SampleCounts
 from rsdl.core.errors import RsdlError
-from rsdl.data.order import GlobalOrder, OrderRule
 from rsdl.data.plan import SamplingPlan
-from rsdl.data.random import fingerprint
+from rsdl.data.rng import fingerprint
+from rsdl.data.shuffle import GlobalOrder, OrderRule
 from rsdl.train.ledger import close_ledger
 
 PLAN = SamplingPlan(GlobalOrder(np.array([7, 5, 8]), OrderRule(1, 0)), global_batch=6, tail="pad")

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsdl.core.errors import ConfigError
-from rsdl.data.random import key_of, uniforms
+from rsdl.data.rng import key_of, uniforms
 from rsdl.data.sources.grouped_split import deal_groups
 
 Floats = NDArray[np.float64]

@@ -9,7 +9,7 @@ import rasterio
 from numpy.typing import NDArray
 
 from rsdl.core.errors import ConfigError
-from rsdl.data.random import key_of
+from rsdl.data.rng import key_of
 from rsdl.data.sources.grouped_split import deal_groups
 from rsdl.data.sources.tiling.blocks import Splits, deal_blocks, group_boxes
 from rsdl.data.sources.tiling.ground import common_crs, footprint, tile_boxes

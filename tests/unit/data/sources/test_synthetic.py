@@ -11,7 +11,7 @@ from rasterio.features import rasterize
 from rasterio.warp import transform_bounds, transform_geom
 
 from rsdl.core.errors import ConfigError, StorageError
-from rsdl.data.random import key_of
+from rsdl.data.rng import key_of
 from rsdl.data.sources.painting.landuse import PAINTERS
 from rsdl.data.sources.painting.relief import Site, light, noise
 from rsdl.data.sources.synthetic import CLASSES, draw_parcels, write_scenes

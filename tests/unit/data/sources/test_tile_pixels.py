@@ -11,7 +11,7 @@ import rasterio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rsdl.data.encode import encode_npy
+from rsdl.data.packing.encode import encode_npy
 from rsdl.data.sample import Sample
 from rsdl.data.sources.geotiff import GeotiffOptions, GeotiffSource
 from rsdl.data.sources.tiling.ground import apply, bounding_box, outline, shift
