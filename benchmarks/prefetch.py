@@ -23,8 +23,8 @@ from rsdl.data.crop import CropRule
 from rsdl.data.dataset import DataConfig, DataSet, train_plan
 from rsdl.data.loader import BatchLoader, LoadRule
 from rsdl.data.plan import Share
-from rsdl.storage.cache import CacheConfig
-from rsdl.storage.client import shared_client
+from rsdl.storage.cache.config import CacheConfig
+from rsdl.storage.s3.client import shared_client
 
 SIZES = (0.25, 0.5, 1.0, 2.0)
 

@@ -68,7 +68,7 @@ def versions(name: str) -> dict[str, str]:
 
 def rsdl(bucket: str, prefix: str, folder: Path) -> Any:  # noqa: ANN401
     """The node cache, cold: written, fsynced and verified by SHA-256, a shard after the other."""
-    from rsdl.storage.cache import CacheConfig
+    from rsdl.storage.cache.config import CacheConfig
     from rsdl.storage.connect import connect
 
     store = connect(f"s3://{bucket}/{prefix}", CacheConfig(folder=str(folder)))
@@ -84,7 +84,7 @@ def rsdl(bucket: str, prefix: str, folder: Path) -> Any:  # noqa: ANN401
 
 def rsdl_unverified(bucket: str, prefix: str, folder: Path) -> Any:  # noqa: ANN401
     """The same with nothing to compare the bytes with: what moving them costs."""
-    from rsdl.storage.cache import CacheConfig
+    from rsdl.storage.cache.config import CacheConfig
     from rsdl.storage.connect import connect
 
     store = connect(f"s3://{bucket}/{prefix}", CacheConfig(folder=str(folder)))

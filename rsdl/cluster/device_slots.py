@@ -15,7 +15,7 @@ from pathlib import Path
 
 from rsdl.core.errors import ConfigError
 from rsdl.core.resources import CORES_VARIABLE, usable_cores
-from rsdl.storage.cache import CacheConfig
+from rsdl.storage.cache.config import CacheConfig
 from rsdl.storage.local import LocalStore
 from rsdl.storage.locks import lock_file
 from rsdl.storage.store import Store

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from rsdl.data.augment import AugmentConfig
 from rsdl.data.dataset import DataConfig
 from rsdl.models.catalog import ModelConfig
-from rsdl.storage.endpoint import StorageConfig
+from rsdl.storage.s3.endpoint import StorageConfig
 from rsdl.tasks.classification import TaskConfig
 from rsdl.train.checkpoint_callback import CheckpointConfig
 from rsdl.train.optim import OptimConfig

@@ -14,10 +14,10 @@ from rsdl.data.plan import SamplingPlan
 from rsdl.data.reader import ShardReader
 from rsdl.data.shard_store import check_shards, open_shards
 from rsdl.data.shuffle import GlobalOrder, OrderRule
-from rsdl.storage.cache import CacheConfig
+from rsdl.storage.cache.config import CacheConfig
 from rsdl.storage.connect import connect, join
-from rsdl.storage.endpoint import AWS, StorageConfig
 from rsdl.storage.local import LocalStore
+from rsdl.storage.s3.endpoint import AWS, StorageConfig
 from rsdl.storage.store import Store
 
 

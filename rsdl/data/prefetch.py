@@ -22,7 +22,7 @@ from rsdl.data.dataset import SplitData
 from rsdl.data.index import Index
 from rsdl.data.plan import SamplingPlan, Share
 from rsdl.data.prefetch_schedule import ShardRequest, walk_requests, window_bytes
-from rsdl.storage.store import Copies, Held, Refusal
+from rsdl.storage.store import FetchStatus, Held, ShardCache
 
 logger = logging.getLogger(__name__)
 
@@ -40,16 +40,16 @@ class Prefetcher:
     """Fetches the shards of one rank for the rest of one epoch.
 
     Args:
-        copies: Where they go.
+        shard_cache: Where they go.
         index: Names and checksums of the shards.
         requests: Which are needed when, in order.
         lead: Samples that the loader reads ahead of the position that it tells.
     """
 
     def __init__(
-        self, copies: Copies, index: Index, requests: Iterator[ShardRequest], lead: int
+        self, shard_cache: ShardCache, index: Index, requests: Iterator[ShardRequest], lead: int
     ) -> None:
-        self._copies = copies
+        self._shard_cache = shard_cache
         self._index = index
         self._needs = requests
         self._lead = lead
@@ -86,7 +86,7 @@ class Prefetcher:
         for held in filter(None, let_go):
             held.close()
         for shard in {request.shard for request in behind} - still:
-            self._copies.release(self._index.shard_names[shard])
+            self._shard_cache.release(self._index.shard_names[shard])
 
     def stop(self) -> None:
         """Let everything go; what is being fetched at the moment is fetched to its end."""
@@ -103,9 +103,9 @@ class Prefetcher:
         while (request := self._choose()) is not None:
             shard, urgent = request.shard, self._is_urgent(request)
             sha256s = self._index.shard_sha256s
-            held: Held | Refusal | None = None
+            held: Held | FetchStatus | None = None
             try:
-                held = self._copies.fetch(
+                held = self._shard_cache.fetch(
                     self._index.shard_names[shard],
                     None if sha256s is None else sha256s[shard],
                     urgent=urgent,
@@ -153,20 +153,22 @@ class Prefetcher:
         early = [
             request for request, held in self._held.items() if held and not self._is_urgent(request)
         ]
-        if early and self._copies.is_pressed():
+        if early and self._shard_cache.is_pressed():
             for request in early:
                 held = self._held.pop(request)
                 if held is not None:
                     held.close()
                 self._waiting[request] = time.monotonic() + FULL_S
 
-    def _settle(self, request: ShardRequest, held: Held | Refusal | None, *, urgent: bool) -> None:
+    def _settle(
+        self, request: ShardRequest, held: Held | FetchStatus | None, *, urgent: bool
+    ) -> None:
         """Note what has become of a need."""
         with self._turn:
             self._flying.discard(request)
             self._turn.notify_all()
             wanted = request in self._held and not self._stopped
-            if isinstance(held, Refusal):
+            if isinstance(held, FetchStatus):
                 if wanted:
                     self._wait_longer(request, held, urgent=urgent)
                 return
@@ -175,14 +177,14 @@ class Prefetcher:
         if held is not None:
             held.close()
 
-    def _wait_longer(self, request: ShardRequest, refusal: Refusal, *, urgent: bool) -> None:
+    def _wait_longer(self, request: ShardRequest, refusal: FetchStatus, *, urgent: bool) -> None:
         half = (max(request.first, 0) + request.stop) / 2
-        if refusal is Refusal.FULL and urgent and self._position > half:
+        if refusal is FetchStatus.FULL and urgent and self._position > half:
             return  # stays known, to be let go; by now it is cheaper to read the rest by range
         del self._held[request]
         now = time.monotonic()
-        self._waiting[request] = now + (BUSY_S if refusal is Refusal.BUSY else FULL_S)
-        if refusal is Refusal.FULL and not urgent:
+        self._waiting[request] = now + (BUSY_S if refusal is FetchStatus.BUSY else FULL_S)
+        if refusal is FetchStatus.FULL and not urgent:
             for other in self._waiting:  # they would hear the same
                 if not self._is_urgent(other):
                     self._waiting[other] = now + FULL_S
@@ -221,8 +223,8 @@ def fetch_ahead(
     Yields:
         What to tell the position to before which everything has been read.
     """
-    copies = data.store.copies()
-    if copies is None:  # what is opened is not copied
+    shard_cache = data.store.shard_cache()
+    if shard_cache is None:  # what is opened is not copied
         yield lambda _: None
         return
     if plan.order.rule.shuffle:  # else one shard after the other is read
@@ -232,9 +234,9 @@ def fetch_ahead(
             for shard in split.shards
         }
         shard_bytes = np.array([sizes[name] for name in data.index.shard_names], dtype=np.int64)
-        copies.expect(window_bytes(plan, share, shard_bytes), loud=share.rank == 0)
+        shard_cache.expect(window_bytes(plan, share, shard_bytes), loud=share.rank == 0)
     requests = walk_requests(plan, share, start, following)
-    prefetcher = Prefetcher(copies, data.index, requests, lead)
+    prefetcher = Prefetcher(shard_cache, data.index, requests, lead)
     prefetcher.start(start)
     try:
         yield prefetcher.tell

@@ -147,7 +147,7 @@ class LocalStore:
         except OSError as error:
             raise translate(error, path) from error
 
-    def copies(self) -> None:
+    def shard_cache(self) -> None:
         """Return ``None``: nothing is copied."""
 
     def size(self, name: str) -> int | None:

@@ -6,7 +6,7 @@ from typing import Any
 
 # Functions that begin something; a kill comes a random while after such a beginning.
 BEGINNINGS = {
-    "cache": "rsdl.storage.cache:NodeCache.hold",
+    "cache": "rsdl.storage.cache.node_cache:NodeCache.hold",
     "step": "rsdl.train.module:TrainingModule.training_step",
     "checkpoint": "rsdl.train.checkpoint:StoreCheckpointIO.save_checkpoint",
     "validation": "rsdl.train.module:TrainingModule.validation_step",

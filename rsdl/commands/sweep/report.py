@@ -8,7 +8,7 @@ from rich.console import Console
 from rsdl.commands.report import find_runs, read_entry
 from rsdl.evaluate.study import Study, render_study, study_of
 from rsdl.storage.connect import connect
-from rsdl.storage.endpoint import AWS, StorageConfig
+from rsdl.storage.s3.endpoint import AWS, StorageConfig
 from rsdl.train.record import RunFolder
 
 

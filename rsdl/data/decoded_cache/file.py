@@ -38,7 +38,7 @@ from numpy.typing import NDArray
 
 from rsdl.data.decoded_cache.layout import HEADER, PAGE, check_header
 from rsdl.data.resize import Pixels
-from rsdl.storage.locks import Pin
+from rsdl.storage.locks import SharedLock
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +82,7 @@ class DecodedFile:
         OSError: If it cannot be opened for writing or mapped.
     """
 
-    def __init__(self, pin: Pin, samples: int, bands: int, dtype: np.dtype[Any]) -> None:
+    def __init__(self, pin: SharedLock, samples: int, bands: int, dtype: np.dtype[Any]) -> None:
         self._pin = pin
         self._bands, self._dtype = bands, dtype
         self._lock = threading.Lock()

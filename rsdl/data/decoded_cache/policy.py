@@ -31,8 +31,9 @@ from rsdl.data.decoded_cache.file import DecodedFile
 from rsdl.data.decoded_cache.layout import FORMAT, Layout, StaleError, write_header
 from rsdl.data.index import Index
 from rsdl.data.sample import EXTENSIONS
-from rsdl.storage.cache import SPARE_SHARE, CacheConfig, NodeCache, open_cache
-from rsdl.storage.locks import Pin, lock_file
+from rsdl.storage.cache.config import CacheConfig
+from rsdl.storage.cache.node_cache import SPARE_SHARE, NodeCache, open_cache
+from rsdl.storage.locks import SharedLock, lock_file
 from rsdl.storage.store import Store
 
 logger = logging.getLogger(__name__)
@@ -162,7 +163,7 @@ class DecodedCache:
             logger.warning("%s: %s: samples are decoded every time", FIELD, error)
         return None
 
-    def _hold(self, cache: NodeCache) -> Pin | None:
+    def _hold(self, cache: NodeCache) -> SharedLock | None:
         """Return a pin of our own on the file, which is made where it is missing and fits."""
         try:
             pin = cache.hold(self._name, 0, _refuse)
@@ -178,7 +179,7 @@ class DecodedCache:
         if pin is None:
             return None
         # The cache closes its pins when they have not been read for a while; a map is never read.
-        mine = Pin.take(pin.path)
+        mine = SharedLock.take(pin.path)
         pin.close()
         return mine
 
@@ -261,7 +262,7 @@ def _spread(count: int, most: int) -> list[int]:
     return sorted({round(place) for place in np.linspace(0, count - 1, min(count, most)).tolist()})
 
 
-def _remove(pin: Pin) -> None:
+def _remove(pin: SharedLock) -> None:
     """Remove a stale file, unless others hold it; they will come to the same end, or are done."""
     pin.close()
     fd = lock_file(pin.path, create=False, wait=False)

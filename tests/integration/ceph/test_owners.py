@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.unit.data.test_pack import PACK
+from tests.unit.data.packing.test_pack import PACK
 
 from rsdl.data.manifest import load_manifest
 from rsdl.data.packing.pack import PackOptions, pack

@@ -18,7 +18,8 @@ from rsdl.data.dataset import DataConfig, DataSet
 from rsdl.data.decode import DecodeRule
 from rsdl.data.decoded_cache import layout as decoded_layout
 from rsdl.data.decoded_cache.policy import cache_name, lay_out
-from rsdl.storage.cache import CacheConfig, NodeCache
+from rsdl.storage.cache.config import CacheConfig
+from rsdl.storage.cache.node_cache import NodeCache
 from tests.unit.data import filler_process
 from tests.unit.data.kept import (
     ALIKE,

@@ -4,7 +4,7 @@ from botocore.exceptions import ClientError
 from botocore.parsers import ResponseParserError
 
 from rsdl.core.errors import DeniedError, FullDiskError, StorageError, UnreachableError
-from rsdl.storage.refusal import (
+from rsdl.storage.s3.errors import (
     DENIED,
     FULL,
     MEANINGS,

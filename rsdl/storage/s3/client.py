@@ -24,8 +24,16 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from rsdl.core.errors import StorageError
 from rsdl.core.resources import usable_cores
-from rsdl.storage.endpoint import AWS, KEYS, NO_SIGN, PAYER, StorageConfig, has_secret, is_service
-from rsdl.storage.refusal import (
+from rsdl.storage.s3.endpoint import (
+    AWS,
+    KEYS,
+    NO_SIGN,
+    PAYER,
+    StorageConfig,
+    has_secret,
+    is_service,
+)
+from rsdl.storage.s3.errors import (
     FOREIGN,
     describe,
     is_doubtful,
@@ -33,7 +41,7 @@ from rsdl.storage.refusal import (
     translate_refusal,
     translate_unsigned,
 )
-from rsdl.storage.retry import Outage, RetryRule
+from rsdl.storage.s3.retry import RetryRule, RetryState
 
 T = TypeVar("T")
 CONNECT_TIMEOUT_S = 5
@@ -110,21 +118,21 @@ class S3Client:
 
     def insist(self, url: str, ask: Callable[[], T]) -> T:
         """Call ``ask`` until it neither breaks nor is put off."""
-        outage = self.outage(url)
+        retry_state = self.retry_state(url)
         while True:
             try:
                 answer = ask()
             except FOREIGN as error:
-                self.endure(outage, error, url)
+                self.endure(retry_state, error, url)
             else:
                 self.reached = True
                 return answer
 
-    def outage(self, url: str, sleep: Callable[[float], object] = time.sleep) -> Outage:
+    def retry_state(self, url: str, sleep: Callable[[float], object] = time.sleep) -> RetryState:
         """Return what counts the failures of one operation."""
-        return Outage(self.rule, url, sleep=sleep)
+        return RetryState(self.rule, url, sleep=sleep)
 
-    def endure(self, outage: Outage, error: Exception, url: str) -> None:
+    def endure(self, retry_state: RetryState, error: Exception, url: str) -> None:
         """Wait before the next attempt, or raise what the error means."""
         self.reached = self.reached or isinstance(error, ClientError)
         # What has never been an S3 service here is more likely mistyped than out of order.
@@ -135,7 +143,7 @@ class S3Client:
             told = translate_unsigned(error, url, wanted=self._without_keys)
             if told is not None:
                 raise told from error
-        if not may_pass(error) or not outage.wait(problem, patience_s):
+        if not may_pass(error) or not retry_state.wait(problem, patience_s):
             raise translate_refusal(error, url, self.endpoint, self.named) from error
 
 

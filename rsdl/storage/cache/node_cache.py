@@ -1,13 +1,14 @@
 """A node's copies of what lies in object stores, shared by every process of the node.
 
-A copy is one file, named by what it is a copy of, and the file is its own lock: whoever uses it
-holds it together with others, and the kernel lets go for the dead. Those who wait for a copy wait
-at an empty turnstile beside it, since the copy itself may stay in use for ever once it is there.
-There is no index to be wrong after a kill. Room is made by dropping the copies used least recently,
-never one in use; where that is not enough the caller is told, and reads by range instead.
+A copy is one file, named by what it is a copy of. Readers hold a shared lock on the file itself,
+which the kernel releases when they die. Who wants a copy that is being fetched waits for a download
+lock beside it, since the copy itself may stay in use for ever. There is no index to be wrong after
+a kill. Room is made by dropping the copies used least recently, never one in use; where that is not
+enough the caller is told, and reads by range instead.
 
-Nobody waits without end: one who has the turn and gets nowhere, being stopped or cut off from the
-store, is waited for until ``STALL_S`` have passed, and then the copy is done without.
+Nobody waits without end: a process that holds the download lock and gets nowhere, being stopped or
+cut off from the store, is waited for until ``STALL_S`` have passed, and then the copy is done
+without.
 """
 
 import logging
@@ -20,18 +21,24 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from pydantic import BaseModel, ByteSize, ConfigDict, Field
-
 from rsdl.core.errors import RsdlError
-from rsdl.storage.copies import FOLDER, PART, TURNSTILE, copy_name, drop, list_copies, sweep
+from rsdl.storage.cache.config import CacheConfig
+from rsdl.storage.cache.entries import (
+    DOWNLOAD_LOCK,
+    FOLDER,
+    PART,
+    drop,
+    entry_name,
+    list_entries,
+    sweep,
+)
 from rsdl.storage.local import translate
-from rsdl.storage.locks import Pin, exclusive, exclusive_if_soon, lock_file, pauses
-from rsdl.storage.store import Refusal
+from rsdl.storage.locks import SharedLock, exclusive, exclusive_if_soon, lock_file, pauses
+from rsdl.storage.store import FetchStatus
 
 logger = logging.getLogger(__name__)
 
-FOLDER_VARIABLE = "RSDL_CACHE"
-GATE = "gate"
+CACHE_LOCK = "gate"
 
 # A reader that has not read for so long can do with opening its file again.
 IDLE_S = 10.0
@@ -46,26 +53,6 @@ PRESSURE_S = 5.0
 SPARE_SHARE = 0.02
 
 
-class CacheConfig(BaseModel):
-    """Where copies of remote shards lie on this node, and how much room they get."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    folder: str | None = Field(
-        None, description="Folder on a local disk; null: $RSDL_CACHE, else ~/.cache/rsdl/store."
-    )
-    size: ByteSize = Field(
-        ByteSize(50 * 10**9), description='At most so many bytes in it, such as "200GB".'
-    )
-
-    @property
-    def root(self) -> Path:
-        """The folder that is meant."""
-        folder = self.folder or os.environ.get(FOLDER_VARIABLE)
-        base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-        return Path(folder or f"{base}/rsdl/store").expanduser()
-
-
 class NodeCache:
     """The copies in one folder. For any number of threads and processes.
 
@@ -77,15 +64,15 @@ class NodeCache:
     def __init__(self, root: Path, size: int) -> None:
         self.root = root
         self.size = size
-        self._copies = root / FOLDER
-        self._gate = root / GATE
+        self._folder = root / FOLDER
+        self._cache_lock = root / CACHE_LOCK
         self._pressure = root / "pressure"
-        self._pins: weakref.WeakSet[Pin] = weakref.WeakSet()
+        self._pins: weakref.WeakSet[SharedLock] = weakref.WeakSet()
         self._lock = threading.Lock()
         self._failures: dict[Path, tuple[float, RsdlError]] = {}
         self._told = False
         try:
-            self._copies.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
             raise translate(error, root) from error
         sweep(root)
@@ -98,7 +85,7 @@ class NodeCache:
         suffix: str = "",
         *,
         lasting: bool = False,
-    ) -> Pin | None:
+    ) -> SharedLock | None:
         """Return a pin on a copy, which one process fetches while the others wait.
 
         Args:
@@ -111,18 +98,18 @@ class NodeCache:
         Returns:
             The pin; ``None`` where there is no room, or whoever fetches it gets nowhere.
         """
-        path = self._copies / copy_name(name, suffix)
+        path = self._folder / entry_name(name, suffix)
         begin = time.time()
         for pause in pauses():
             failed_at, error = self._failures.get(path, (0.0, None))
             if error is not None and failed_at > begin and not path.exists():
                 raise error  # of whom we waited for, who has tried for long enough
             outcome = self._get(path, size, fill, urgent=True)
-            if isinstance(outcome, Pin):
+            if isinstance(outcome, SharedLock):
                 if not lasting:
                     self._watch(outcome)
                 return outcome
-            if outcome is Refusal.FULL or self._is_stalled(path, begin):
+            if outcome is FetchStatus.FULL or self._is_stalled(path, begin):
                 return None
             time.sleep(pause)
         raise AssertionError("pauses never end")
@@ -135,7 +122,7 @@ class NodeCache:
         suffix: str = "",
         *,
         urgent: bool = False,
-    ) -> Pin | Refusal:
+    ) -> SharedLock | FetchStatus:
         """Return a pin on a copy, fetching it if nobody else does, and never waiting for others.
 
         Args:
@@ -148,12 +135,12 @@ class NodeCache:
         Returns:
             A lasting pin, or why there is none.
         """
-        return self._get(self._copies / copy_name(name, suffix), size, fill, urgent=urgent)
+        return self._get(self._folder / entry_name(name, suffix), size, fill, urgent=urgent)
 
-    def take(self, name: str, suffix: str = "") -> Pin | None:
+    def take(self, name: str, suffix: str = "") -> SharedLock | None:
         """Return a pin on a copy that is there already."""
         try:
-            pin = Pin.take(self._copies / copy_name(name, suffix))
+            pin = SharedLock.take(self._folder / entry_name(name, suffix))
         except OSError as error:
             raise translate(error, self.root) from error
         if pin is not None:
@@ -162,7 +149,7 @@ class NodeCache:
 
     def release(self, name: str, suffix: str = "") -> None:
         """Let go of a copy for every reader of this process; one that goes on pins it anew."""
-        path = self._copies / copy_name(name, suffix)
+        path = self._folder / entry_name(name, suffix)
         for pin in self._watched():
             if pin.path == path:
                 pin.close()
@@ -189,32 +176,32 @@ class NodeCache:
 
     def clear(self) -> int:
         """Remove every copy that is not in use and return how many bytes that freed."""
-        return clear_copies(self.root)
+        return clear_cache(self.root)
 
     def usage(self) -> tuple[int, int]:
         """Return the number of copies and their bytes."""
-        copies = list_copies(self.root)
-        return len(copies), sum(copy.size for copy in copies)
+        entries = list_entries(self.root)
+        return len(entries), sum(entry.size for entry in entries)
 
     def _get(
         self, path: Path, size: int, fill: Callable[[int], None], *, urgent: bool
-    ) -> Pin | Refusal:
+    ) -> SharedLock | FetchStatus:
         try:
-            if (pin := Pin.take(path)) is not None:
+            if (pin := SharedLock.take(path)) is not None:
                 return pin
             if not urgent and self.is_pressed():
-                return Refusal.FULL
-            turnstile = path.with_name(path.name + TURNSTILE)
-            fd = lock_file(turnstile, create=True, wait=False)
+                return FetchStatus.FULL
+            download_lock = path.with_name(path.name + DOWNLOAD_LOCK)
+            fd = lock_file(download_lock, create=True, wait=False)
             if fd is None:
-                return Refusal.BUSY
+                return FetchStatus.BUSY
             try:
                 if not path.exists() and not self._fill(path, size, fill, urgent=urgent):
-                    return Refusal.FULL
+                    return FetchStatus.FULL
             finally:
-                turnstile.unlink(missing_ok=True)
+                download_lock.unlink(missing_ok=True)
                 os.close(fd)
-            return Pin.take(path) or Refusal.BUSY
+            return SharedLock.take(path) or FetchStatus.BUSY
         except OSError as error:
             raise translate(error, self.root) from error
 
@@ -230,7 +217,7 @@ class NodeCache:
             os.fdatasync(fd)
             os.utime(fd)
             # While nobody counts: a listing may miss what is renamed meanwhile, by both names.
-            with exclusive_if_soon(self._gate, STALL_S):
+            with exclusive_if_soon(self._cache_lock, STALL_S):
                 os.rename(part, path)
         except BaseException as error:
             with suppress(OSError):
@@ -247,7 +234,7 @@ class NodeCache:
         """Give an open part its full size, if there is room or room can be made."""
         os.ftruncate(fd, 0)  # what a killed run left in it
         try:
-            with exclusive(self._gate, STALL_S):
+            with exclusive(self._cache_lock, STALL_S):
                 if not self._make_room(size, urgent=urgent):
                     return False
                 if size:
@@ -259,18 +246,18 @@ class NodeCache:
             return False
 
     def _make_room(self, size: int, *, urgent: bool) -> bool:
-        copies = list_copies(self.root)
-        used = sum(copy.size for copy in copies)
+        entries = list_entries(self.root)
+        used = sum(entry.size for entry in entries)
         disk = shutil.disk_usage(self.root)
         room = min(self.size - used, disk.free - int(disk.total * SPARE_SHARE))
         if size > room and urgent:
             self._release_idle()
-        for copy in copies:
+        for entry in entries:
             if size <= room:
                 break
-            if drop(copy.path):
-                room += copy.size
-                used -= copy.size
+            if drop(entry.path):
+                room += entry.size
+                used -= entry.size
         if size > room and urgent:
             self._pressure.touch()
             self._warn(
@@ -286,11 +273,11 @@ class NodeCache:
             moved = max(begin, path.with_name(path.name + PART).stat().st_mtime)
         return time.time() - moved > STALL_S
 
-    def _watch(self, pin: Pin) -> None:
+    def _watch(self, pin: SharedLock) -> None:
         with self._lock:
             self._pins.add(pin)
 
-    def _watched(self) -> list[Pin]:
+    def _watched(self) -> list[SharedLock]:
         with self._lock:
             return list(self._pins)
 
@@ -305,11 +292,11 @@ class NodeCache:
             logger.warning("data.cache.size at %s: %s", self.root, problem)
 
 
-def clear_copies(root: Path) -> int:
+def clear_cache(root: Path) -> int:
     """Remove every copy of a cache that is not in use and return how many bytes that freed."""
     try:
-        with exclusive(root / GATE, STALL_S):
-            return sum(copy.size for copy in list_copies(root) if drop(copy.path))
+        with exclusive(root / CACHE_LOCK, STALL_S):
+            return sum(entry.size for entry in list_entries(root) if drop(entry.path))
     except OSError as error:
         raise translate(error, root) from error
 

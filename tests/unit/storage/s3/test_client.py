@@ -5,8 +5,8 @@ import pytest
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 
 from rsdl.core.errors import StorageError
-from rsdl.storage.client import make_client, shared_client
-from rsdl.storage.endpoint import StorageConfig
+from rsdl.storage.s3.client import make_client, shared_client
+from rsdl.storage.s3.endpoint import StorageConfig
 
 ELSEWHERE = StorageConfig(endpoint="http://s3.example.org:7480")
 

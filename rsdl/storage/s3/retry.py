@@ -33,7 +33,7 @@ class RetryRule:
     longest_s: float = 5.0
 
 
-class Outage:
+class RetryState:
     """One operation's failures in a row. Not for several threads.
 
     Args:

@@ -1,7 +1,7 @@
 """A store in an S3 bucket: names are keys below a prefix.
 
 Reading goes through the node's cache, or by range where there is none or no room in it. Writing
-goes through a spool folder on the local disk, since an object can only be put as a whole.
+goes through a staging folder on the local disk, since an object can only be put as a whole.
 """
 
 import hashlib
@@ -16,18 +16,19 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from rsdl.core.errors import StorageError
-from rsdl.storage.ahead import NodeCopies, Wanted
-from rsdl.storage.cache import CacheConfig, NodeCache, open_cache
-from rsdl.storage.client import Remote, S3Client, plain_md5, shared_client
-from rsdl.storage.download import download, read_range, wrong_content
-from rsdl.storage.endpoint import AWS, StorageConfig
+from rsdl.storage.cache.config import CacheConfig
+from rsdl.storage.cache.node_cache import NodeCache, open_cache
+from rsdl.storage.cache.shard_cache import NodeShardCache, Wanted
 from rsdl.storage.local import translate
-from rsdl.storage.locks import Pin
-from rsdl.storage.object_blob import S3Blob
-from rsdl.storage.refusal import ShortBodyError, code_of
-from rsdl.storage.spool import Spool
+from rsdl.storage.locks import SharedLock
+from rsdl.storage.s3.blob import S3Blob
+from rsdl.storage.s3.client import Remote, S3Client, plain_md5, shared_client
+from rsdl.storage.s3.download import download, read_range, wrong_content
+from rsdl.storage.s3.endpoint import AWS, StorageConfig
+from rsdl.storage.s3.errors import ShortBodyError, code_of
+from rsdl.storage.s3.upload import SHA256, abort_noted, upload_bytes, upload_file, upload_new
+from rsdl.storage.staging import StagingFolder
 from rsdl.storage.store import Entry
-from rsdl.storage.upload import SHA256, abort_noted, upload_bytes, upload_file, upload_new
 
 # How many of the paths that a thread was given last stay in the cache, whatever is evicted.
 KEPT_PATHS = 4
@@ -92,7 +93,7 @@ class S3Store:
     def create(self, name: str) -> Iterator[Path]:
         """Give a path to write to; it is uploaded as ``name`` when the block ends well."""
         key = self._key(name)
-        with self._spool.folder() as folder:
+        with self._staging.folder() as folder:
             path = folder / (PurePosixPath(key).name or "object")
             try:
                 yield path
@@ -115,7 +116,7 @@ class S3Store:
         with ExitStack() as stack:
             if not self._keeps and hasattr(os, "memfd_create"):
                 return self._keep_in_memory(remote, sha256, stack)
-            folder = stack.enter_context(self._spool.folder())
+            folder = stack.enter_context(self._staging.folder())
             path = folder / PurePosixPath(remote.key).name
             try:
                 with path.open("w+b") as stream:
@@ -137,7 +138,7 @@ class S3Store:
             raise wrong_content(remote)
         return S3Blob(self, remote, sha256)
 
-    def copies(self) -> NodeCopies | None:
+    def shard_cache(self) -> NodeShardCache | None:
         """Return the copies that opening makes in the node's cache."""
         if not self._keeps:
             return None
@@ -149,7 +150,7 @@ class S3Store:
         def describe(name: str, sha256: str | None) -> Wanted:
             return self._wanted(self._first_seen(name), sha256)
 
-        return NodeCopies(self._cache, describe, recall)
+        return NodeShardCache(self._cache, describe, recall)
 
     def size(self, name: str) -> int | None:
         """Return the size of ``name`` in bytes, or ``None`` where it does not exist."""
@@ -173,11 +174,11 @@ class S3Store:
         """Remove ``name``; it is no error if it does not exist."""
         self._client.call(self._where(name), "delete_object", **self._request(name))
 
-    def hold(self, remote: Remote, sha256: str | None) -> Pin | None:
+    def hold(self, remote: Remote, sha256: str | None) -> SharedLock | None:
         """Return a pin on a copy of an object, or ``None`` where none is to be kept."""
         return self._hold(remote, sha256) if self._keeps else None
 
-    def take(self, remote: Remote) -> Pin | None:
+    def take(self, remote: Remote) -> SharedLock | None:
         """Return a pin on a copy that is there by now, or ``None``."""
         wanted = self._wanted(remote, None)
         return self._cache.take(wanted.name, wanted.suffix) if self._keeps else None
@@ -198,7 +199,7 @@ class S3Store:
         self._keep(stack.pop_all())
         return Path(f"/proc/self/fd/{fd}")
 
-    def _hold(self, remote: Remote, sha256: str | None) -> Pin | None:
+    def _hold(self, remote: Remote, sha256: str | None) -> SharedLock | None:
         return self._cache.hold(*self._wanted(remote, sha256))
 
     def _wanted(self, remote: Remote, sha256: str | None) -> Wanted:
@@ -212,8 +213,8 @@ class S3Store:
             self._versions.setdefault(name, self._find(name))
         return self._versions[name]
 
-    def _keep(self, held: Pin | ExitStack) -> None:
-        kept: list[Pin | ExitStack] = self._given.__dict__.setdefault("kept", [])
+    def _keep(self, held: SharedLock | ExitStack) -> None:
+        kept: list[SharedLock | ExitStack] = self._given.__dict__.setdefault("kept", [])
         kept.append(held)
         if len(kept) > KEPT_PATHS:
             kept.pop(0).close()
@@ -289,8 +290,8 @@ class S3Store:
         return open_cache(self._config)
 
     @cached_property
-    def _spool(self) -> Spool:
-        return Spool(self._config.root / "spool", partial(abort_noted, self._client))
+    def _staging(self) -> StagingFolder:
+        return StagingFolder(self._config.root / "spool", partial(abort_noted, self._client))
 
 
 def _is_intact(data: bytes, answer: dict[str, Any]) -> bool:

@@ -3,8 +3,8 @@
 import time
 from typing import Protocol
 
-from rsdl.storage.client import Remote
-from rsdl.storage.locks import Pin
+from rsdl.storage.locks import SharedLock
+from rsdl.storage.s3.client import Remote
 
 # There was no room for a copy: whether another has made one by now is asked so often.
 ASK_AGAIN_S = 1.0
@@ -13,11 +13,11 @@ ASK_AGAIN_S = 1.0
 class Ranges(Protocol):
     """What reads an object: a copy on this node, or ranges of it."""
 
-    def hold(self, remote: Remote, sha256: str | None) -> Pin | None:
+    def hold(self, remote: Remote, sha256: str | None) -> SharedLock | None:
         """Return a copy, made if there is room for it."""
         ...
 
-    def take(self, remote: Remote) -> Pin | None:
+    def take(self, remote: Remote) -> SharedLock | None:
         """Return a copy that another has made."""
         ...
 

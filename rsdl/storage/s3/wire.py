@@ -23,7 +23,7 @@ F_SETPIPE_SZ = 1031  # Linux's; Python 3.11 names it only where its headers do
 UNSUPPORTED = (errno.EINVAL, errno.ENOSYS)
 
 
-def pour(body: Any, fd: int, at: int, count: int) -> Iterator[int]:  # noqa: ANN401 - no types
+def receive_body(body: Any, fd: int, at: int, count: int) -> Iterator[int]:  # noqa: ANN401 - no types
     """Write a response's bytes to an open file as they come.
 
     Args:

@@ -2,7 +2,7 @@
 
 Small files go in one request. Large ones go in parts, each with its MD5, and become visible with
 the last request; what fails is aborted. What a killed process could not abort takes room but is
-never visible: it is noted beside the spooled file before it begins, and aborted by whoever finds
+never visible: it is noted beside the staged file before it begins, and aborted by whoever finds
 the note. Aborted, not resumed: who was killed writes its file anew, and other bytes come of it.
 """
 
@@ -19,9 +19,9 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from rsdl.storage.client import S3Client
-from rsdl.storage.download import hash_open_file
-from rsdl.storage.refusal import FOREIGN, code_of, may_pass
+from rsdl.storage.s3.client import S3Client
+from rsdl.storage.s3.download import hash_open_file
+from rsdl.storage.s3.errors import FOREIGN, code_of, may_pass
 
 SINGLE_BYTES = 16 << 20
 PART_BYTES = 16 << 20
@@ -81,7 +81,7 @@ def upload_file(client: S3Client, bucket: str, key: str, path: Path) -> None:
 
 
 def abort_noted(client: S3Client, folder: Path) -> bool:
-    """Abort what a killed process has noted in its spool; return whether the note is settled.
+    """Abort what a killed process has noted in its staging folder; return whether that is done.
 
     What cannot be aborted now, since it went to another service or ours does not answer, stays
     noted for the next process; its bytes are dropped.

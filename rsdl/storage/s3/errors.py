@@ -9,7 +9,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
 from rsdl.core.errors import DeniedError, FullDiskError, StorageError, UnreachableError
-from rsdl.storage.endpoint import KEYS, VARIABLE
+from rsdl.storage.s3.endpoint import KEYS, VARIABLE
 
 MEANINGS: dict[str, tuple[str, str | None]] = {
     "NoSuchBucket": ("no such bucket", "check its name and AWS_ENDPOINT_URL, or create it"),

@@ -1,7 +1,7 @@
 """Folders for files on their way out, which go with the process that made them.
 
 Each folder is locked while its process lives. What a killed one left is removed by the next that
-opens the spool, which is first told of each, to undo what had been begun elsewhere.
+opens the staging folder, which is first told of each, to undo what had been begun elsewhere.
 """
 
 import os
@@ -15,7 +15,7 @@ from rsdl.storage.local import translate
 from rsdl.storage.locks import lock_folder
 
 
-class Spool:
+class StagingFolder:
     """Temporary folders below one folder. For any number of threads and processes.
 
     Args:

@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from rsdl.storage.cache import NodeCache
-from rsdl.storage.locks import Pin
-from rsdl.storage.store import Refusal
+from rsdl.storage.cache.node_cache import NodeCache
+from rsdl.storage.locks import SharedLock
+from rsdl.storage.store import FetchStatus
 
 
 class Wanted(NamedTuple):
@@ -24,7 +24,7 @@ class Wanted(NamedTuple):
     suffix: str
 
 
-class NodeCopies:
+class NodeShardCache:
     """Copies by the names of one store.
 
     Args:
@@ -43,7 +43,7 @@ class NodeCopies:
         self._describe = describe
         self._recall = recall
 
-    def fetch(self, name: str, sha256: str | None, *, urgent: bool) -> Pin | Refusal:
+    def fetch(self, name: str, sha256: str | None, *, urgent: bool) -> SharedLock | FetchStatus:
         """Hold a copy of ``name``, fetching it unless another does."""
         return self._cache.fetch(*self._describe(name, sha256), urgent=urgent)
 

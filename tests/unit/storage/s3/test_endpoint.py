@@ -2,7 +2,7 @@ import pytest
 from pydantic import ValidationError
 
 from rsdl.core.errors import ConfigError
-from rsdl.storage.endpoint import StorageConfig
+from rsdl.storage.s3.endpoint import StorageConfig
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rsdl.core.errors import StorageError
-from rsdl.storage import cache as room
-from rsdl.storage.cache import CacheConfig, NodeCache
+from rsdl.storage.cache import node_cache as room
+from rsdl.storage.cache.config import CacheConfig
+from rsdl.storage.cache.node_cache import NodeCache
 from rsdl.storage.locks import exclusive, exclusive_if_soon, lock_file
-from rsdl.storage.store import Refusal
+from rsdl.storage.store import FetchStatus
 
 
 def filler(content: bytes) -> Callable[[int], None]:
@@ -27,7 +28,7 @@ def filler(content: bytes) -> Callable[[int], None]:
     return fill
 
 
-def hold(cache: NodeCache, name: str, size: int = 10) -> room.Pin | None:
+def hold(cache: NodeCache, name: str, size: int = 10) -> room.SharedLock | None:
     return cache.hold(name, size, filler(name.encode().ljust(size)[:size]))
 
 
@@ -185,23 +186,23 @@ def fetch(cache: NodeCache, name: str, size: int = 10, *, urgent: bool = False) 
 def test_what_can_wait_takes_no_room_from_what_is_held_nor_from_those_refused(tmp_path: Path):
     cache = NodeCache(tmp_path, 30)
     now = fetch(cache, "a", 20, urgent=True)
-    assert isinstance(now, room.Pin)
-    assert fetch(cache, "b", 20) is Refusal.FULL and not cache.is_pressed()
+    assert isinstance(now, room.SharedLock)
+    assert fetch(cache, "b", 20) is FetchStatus.FULL and not cache.is_pressed()
     early = fetch(cache, "c", 10)
-    assert isinstance(early, room.Pin)
-    assert fetch(cache, "d", 10, urgent=True) is Refusal.FULL and cache.is_pressed()
+    assert isinstance(early, room.SharedLock)
+    assert fetch(cache, "d", 10, urgent=True) is FetchStatus.FULL and cache.is_pressed()
     early.close()
-    assert fetch(cache, "e", 10) is Refusal.FULL  # somebody is short of it
-    assert isinstance(fetch(cache, "d", 10, urgent=True), room.Pin)
+    assert fetch(cache, "e", 10) is FetchStatus.FULL  # somebody is short of it
+    assert isinstance(fetch(cache, "d", 10, urgent=True), room.SharedLock)
     assert now.read(0, 1) == b"a"
 
 
 def test_the_pressure_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     cache = NodeCache(tmp_path, 10)
-    assert fetch(cache, "a", 20, urgent=True) is Refusal.FULL
-    assert fetch(cache, "b") is Refusal.FULL
+    assert fetch(cache, "a", 20, urgent=True) is FetchStatus.FULL
+    assert fetch(cache, "b") is FetchStatus.FULL
     monkeypatch.setattr(room, "PRESSURE_S", 0.0)
-    assert isinstance(fetch(cache, "b"), room.Pin)
+    assert isinstance(fetch(cache, "b"), room.SharedLock)
 
 
 def test_what_another_fetches_is_not_waited_for_by_who_fetches_ahead(tmp_path: Path):
@@ -214,10 +215,10 @@ def test_what_another_fetches_is_not_waited_for_by_who_fetches_ahead(tmp_path: P
     with ThreadPoolExecutor(1) as pool:
         future = pool.submit(cache.hold, "a", 10, slow)
         begun.wait()
-        assert fetch(cache, "a") is Refusal.BUSY
+        assert fetch(cache, "a") is FetchStatus.BUSY
         go.set()
         future.result()
-    assert isinstance(fetch(cache, "a"), room.Pin)
+    assert isinstance(fetch(cache, "a"), room.SharedLock)
 
 
 def test_those_who_waited_for_a_fetch_that_failed_hear_why_and_later_ones_try_anew(
@@ -257,7 +258,7 @@ def test_those_who_waited_for_a_fetch_that_failed_hear_why_and_later_ones_try_an
 HOLDER = """
 import sys, time
 from pathlib import Path
-from rsdl.storage.cache import NodeCache
+from rsdl.storage.cache.node_cache import NodeCache
 def fill(fd):
     print("begun", flush=True)
     time.sleep(3600)
@@ -293,7 +294,7 @@ def test_a_downloader_that_was_stopped_or_killed_holds_nobody_up(
 def test_a_gate_that_stays_shut_is_done_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     cache = NodeCache(tmp_path, 100)
     monkeypatch.setattr(room, "STALL_S", 0.05)
-    with exclusive(tmp_path / room.GATE, 1):
+    with exclusive(tmp_path / room.CACHE_LOCK, 1):
         assert hold(cache, "a") is None
         with pytest.raises(StorageError):
             cache.clear()
@@ -326,14 +327,14 @@ def test_what_is_being_renamed_is_counted_all_the_same(
     counting: list[bool] = []
 
     def look(source: Path, target: Path) -> None:
-        gate = lock_file(cache._gate, create=True, wait=False)
+        gate = lock_file(cache._cache_lock, create=True, wait=False)
         counting.append(gate is not None)
         if gate is not None:
             os.close(gate)
         rename(source, target)
 
-    monkeypatch.setattr("rsdl.storage.cache.os.rename", look)
-    assert isinstance(cache.fetch("x", 10, lambda fd: None, urgent=True), room.Pin)
+    monkeypatch.setattr("rsdl.storage.cache.node_cache.os.rename", look)
+    assert isinstance(cache.fetch("x", 10, lambda fd: None, urgent=True), room.SharedLock)
     assert counting == [False], "somebody may count while a copy has no name"
 
 

@@ -14,9 +14,9 @@ from contextlib import closing
 from typing import Any
 
 from rsdl.core.errors import ChangedError
-from rsdl.storage.client import Remote, S3Client
-from rsdl.storage.refusal import FOREIGN, ShortBodyError
-from rsdl.storage.wire import BLOCK_BYTES, pour
+from rsdl.storage.s3.client import Remote, S3Client
+from rsdl.storage.s3.errors import FOREIGN, ShortBodyError
+from rsdl.storage.s3.wire import BLOCK_BYTES, receive_body
 
 # Asking costs 2 ms of a core, so that a range is to be long; and an object is to come in several.
 RANGE_BYTES = 8 << 20
@@ -68,17 +68,17 @@ def read_range(client: S3Client, remote: Remote, start: int, stop: int) -> bytes
     """Return bytes ``start`` to ``stop`` of an object, fewer where it ends before."""
     blocks: list[bytes] = []
     at, stop = start, min(stop, remote.size)
-    outage = client.outage(remote.url)
+    retry_state = client.retry_state(remote.url)
     while at < stop:
         try:
             with closing(_ask(client, remote, at, stop)) as body:
                 while at < stop and (block := body.read(min(BLOCK_BYTES, stop - at))):
                     blocks.append(block)
                     at += len(block)
-                    outage.over()
+                    retry_state.over()
             _check_end(at, stop)
         except FOREIGN as error:
-            client.endure(outage, error, remote.url)
+            client.endure(retry_state, error, remote.url)
     return b"".join(blocks)
 
 
@@ -198,20 +198,22 @@ def _fetch_range(
     """Bring one range, beginning again where a connection broke; stop early when others failed."""
     at, stop = arrivals.ranges[number]
     failed = arrivals.failed
-    outage = client.outage(remote.url, failed.wait if len(arrivals.ranges) > 1 else time.sleep)
+    retry_state = client.retry_state(
+        remote.url, failed.wait if len(arrivals.ranges) > 1 else time.sleep
+    )
     try:
         while at < stop and not failed.is_set():
             try:
                 with closing(_ask(client, remote, at, stop)) as body:
-                    for count in pour(body, fd, at, stop - at):
+                    for count in receive_body(body, fd, at, stop - at):
                         at += count
                         arrivals.add(number, count)
-                        outage.over()
+                        retry_state.over()
                         if failed.is_set():
                             return
                 _check_end(at, stop)
             except FOREIGN as error:
-                client.endure(outage, error, remote.url)
+                client.endure(retry_state, error, remote.url)
     except BaseException:
         arrivals.fail()
         raise

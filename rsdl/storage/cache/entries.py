@@ -1,8 +1,8 @@
 """The files of a cache: which there are, who uses them, and how they go.
 
-A copy is one file, named by what it is a copy of; a part is a copy in the making, and a turnstile
-is where those wait who want it. Whoever uses one has locked it, so that nothing else must be known
-to tell what may go.
+An entry is one file, named by what it is a copy of. While it is being fetched it ends with
+``.part``, and ``.turn`` beside it is the download lock. Files in use are flock-ed, so eviction just
+tries the lock.
 """
 
 import hashlib
@@ -17,12 +17,12 @@ from rsdl.storage.locks import lock_file
 
 FOLDER = "copies"
 PART = ".part"
-TURNSTILE = ".turn"
+DOWNLOAD_LOCK = ".turn"
 SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,12}")
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Copy:
+class CacheEntry:
     """A copy, whole or in the making.
 
     Attributes:
@@ -49,20 +49,20 @@ class Copy:
         return False
 
 
-def copy_name(name: str, suffix: str) -> str:
+def entry_name(name: str, suffix: str) -> str:
     """Return the file's name for a copy of ``name``; an odd extension is left out."""
     ending = suffix if SUFFIX.fullmatch(suffix) else ""
     return hashlib.sha256(name.encode()).hexdigest() + ending
 
 
-def list_copies(root: Path) -> list[Copy]:
+def list_entries(root: Path) -> list[CacheEntry]:
     """Return the copies of a cache, the one used longest ago first."""
     found = []
     for path in _paths(root):
-        if path.suffix != TURNSTILE:
+        if path.suffix != DOWNLOAD_LOCK:
             with suppress(FileNotFoundError):
                 status = path.stat()
-                found.append(Copy(status.st_mtime, status.st_size, path))
+                found.append(CacheEntry(status.st_mtime, status.st_size, path))
     return sorted(found)
 
 
@@ -81,7 +81,7 @@ def drop(path: Path) -> bool:
 def sweep(root: Path) -> None:
     """Remove the parts and turnstiles that killed processes left."""
     for path in _paths(root):
-        if path.suffix in (PART, TURNSTILE):
+        if path.suffix in (PART, DOWNLOAD_LOCK):
             with suppress(OSError):
                 drop(path)
 
