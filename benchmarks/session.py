@@ -17,7 +17,7 @@ from rsdl.config.run import RunConfig
 from rsdl.models.catalog import ARCHITECTURES
 from rsdl.storage.connect import connect
 from rsdl.train.checkpoint_callback import CheckpointCallback
-from rsdl.train.record import RunFolder
+from rsdl.train.run_folder import RunFolder
 from rsdl.train.signals import StopRequest
 from rsdl.train.trainer import fit_to_ranks
 

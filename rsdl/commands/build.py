@@ -22,6 +22,7 @@ from rsdl.data.dataset import DataSet
 from rsdl.distributed.rank import is_main
 from rsdl.models.catalog import find_timm_name
 from rsdl.models.probe import find_starved_norm
+from rsdl.records.run_record import CONFIG, RunRecord, describe_environment, git_revision
 from rsdl.storage.connect import join
 from rsdl.train.checkpoint import LAST
 from rsdl.train.checkpoint_callback import CheckpointCallback
@@ -33,14 +34,8 @@ from rsdl.train.metrics_csv import Row
 from rsdl.train.module import TrainingModule
 from rsdl.train.optim import check_optimizer
 from rsdl.train.progress_bar import ProgressBar
-from rsdl.train.record import (
-    CONFIG,
-    RunFolder,
-    RunRecord,
-    describe_environment,
-    git_revision,
-)
 from rsdl.train.recorder import Recorder
+from rsdl.train.run_folder import RunFolder
 from rsdl.train.signals import StopRequest
 from rsdl.train.tensorboard import TensorBoardUploader, event_folder
 from rsdl.train.trainer import build_loggers, build_trainer

@@ -19,14 +19,15 @@ from rsdl.data.datamodule import DataModule
 from rsdl.data.dataset import DataSet, SplitData
 from rsdl.data.preview import encode_jpeg, read_pictures
 from rsdl.data.reader import ShardReader
-from rsdl.evaluate.result import CalibrationBin, Evaluation, Picture, RunnerUp
 from rsdl.evaluate.scores import scores_from_confusion
+from rsdl.records.evaluation import CalibrationBin, Evaluation, Picture, RunnerUp
+from rsdl.records.run_record import CONFIG
 from rsdl.storage.connect import connect, join
 from rsdl.storage.store import Store
 from rsdl.train.checkpoint import BEST, LAST, load_weights, read_checkpoint
 from rsdl.train.module import TrainingModule
 from rsdl.train.predictions import PredictionCollector, Predictions
-from rsdl.train.record import CONFIG, RunFolder
+from rsdl.train.run_folder import RunFolder
 from rsdl.train.trainer import TrainerConfig, build_trainer
 
 NUM_PICTURES = 12

@@ -24,13 +24,14 @@ from rsdl.config.run import RunConfig
 from rsdl.core.errors import UNAVAILABLE, PeerError, PreemptedError
 from rsdl.distributed.rank import adopt_rank, is_main, max_over_ranks
 from rsdl.distributed.rendezvous import leave_group
+from rsdl.records.run_record import CONFIG
 from rsdl.storage.connect import connect, join
 from rsdl.storage.local import explain_error
 from rsdl.train.accelerator import check_accelerator
 from rsdl.train.checkpoint import BEST, LAST, load_weights, read_checkpoint, state_of
 from rsdl.train.owner import OwnedError
 from rsdl.train.position import Position, set_progress
-from rsdl.train.record import CONFIG, RunFolder
+from rsdl.train.run_folder import RunFolder
 from rsdl.train.signals import StopRequest
 from rsdl.train.tensorboard import upload_events
 from rsdl.train.trainer import fit_to_ranks

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import pynvml
 import torch
 
-from rsdl.train.device_use import DeviceReading, DeviceReadingSums
+from rsdl.records.device_use import DeviceReading, DeviceReadingSums
 
 logger = logging.getLogger(__name__)
 

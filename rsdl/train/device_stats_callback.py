@@ -10,9 +10,9 @@ import pytorch_lightning as pl
 import torch
 
 from rsdl.core.resources import usable_cores
+from rsdl.records.run_record import RunRecord
 from rsdl.train.bottleneck import LOW_USE, StepCosts, find_bottleneck
 from rsdl.train.device_stats import DeviceMeter, MeterPoller
-from rsdl.train.record import RunRecord
 
 logger = logging.getLogger(__name__)
 

@@ -1,25 +1,9 @@
 """What became of every sample of an epoch: planned, delivered, padded, skipped. It must balance."""
 
-from pydantic import BaseModel, ConfigDict
-
 from rsdl.core.batch import SampleCounts
 from rsdl.core.errors import RsdlError
 from rsdl.data.plan import SamplingPlan
-
-
-class LedgerEntry(BaseModel):
-    """What became of one epoch's samples."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    epoch: int
-    split: str
-    planned: int
-    delivered: int
-    padded: int
-    skipped: int
-    fingerprint: str
-    balanced: bool
+from rsdl.records.run_record import LedgerEntry
 
 
 def close_ledger(counts: SampleCounts, plan: SamplingPlan, epoch: int, split: str) -> LedgerEntry:

@@ -11,13 +11,14 @@ import torch
 from rsdl.core.batch import Batch, SampleCounts
 from rsdl.data.datamodule import DataModule
 from rsdl.distributed.rank import sum_over_ranks
+from rsdl.records.run_record import RunRecord
 from rsdl.train.async_scalars import AsyncScalars
 from rsdl.train.checkpoint import BEST, FORMAT, STATE, state_of
 from rsdl.train.ledger import close_ledger
 from rsdl.train.metrics_csv import Row, has_stalled, rows_before, summarize_validations
 from rsdl.train.module import TrainingModule
 from rsdl.train.position import Position, set_progress
-from rsdl.train.record import RunFolder, RunRecord
+from rsdl.train.run_folder import RunFolder
 from rsdl.train.throughput import ThroughputMeter
 
 SECONDS_BETWEEN_WRITES = 20.0

@@ -21,10 +21,10 @@ from rsdl.config.run import flatten
 from rsdl.core.errors import ConfigError, DataError
 from rsdl.data.dataset import DataConfig
 from rsdl.data.manifest import load_manifest
-from rsdl.evaluate.result import parse_evaluation
+from rsdl.records.evaluation import parse_evaluation
 from rsdl.storage.connect import connect
 from rsdl.train.checkpoint import LAST, read_checkpoint, state_of
-from rsdl.train.record import RunFolder
+from rsdl.train.run_folder import RunFolder
 
 MADE = Path(__file__).with_name("0.1.0-06cea31")
 DIGESTS = {

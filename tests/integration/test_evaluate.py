@@ -15,7 +15,7 @@ from rsdl.data.dataset import DataSet, eval_plan
 from rsdl.data.loader import BatchLoader
 from rsdl.data.plan import Share
 from rsdl.storage.connect import connect
-from rsdl.train.record import RunFolder
+from rsdl.train.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Ended, Find, Rsdl, Write

@@ -19,7 +19,7 @@ from rsdl.commands.ranks import find_ranks
 from rsdl.config.load import validate
 from rsdl.core.batch import Batch
 from rsdl.storage.connect import connect
-from rsdl.train.record import RunFolder
+from rsdl.train.run_folder import RunFolder
 from rsdl.train.signals import StopRequest
 from rsdl.train.trainer import fit_to_ranks
 from tests.integration.witness import WatchedStep, Witness

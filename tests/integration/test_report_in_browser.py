@@ -11,9 +11,9 @@ import pytest
 
 from rsdl.evaluate.comparison import Entry, render_comparison
 from rsdl.evaluate.report import render_report
-from rsdl.evaluate.result import Evaluation, Picture, RunnerUp
 from rsdl.evaluate.scores import scores_from_confusion
 from rsdl.evaluate.study import render_study, study_of
+from rsdl.records.evaluation import Evaluation, Picture, RunnerUp
 
 CLASSES = tuple(f"very_long_land_use_class_name_number_{number}" for number in range(45))
 RUN = {"name": "a_run_with_quite_a_long_name_" * 3, "architecture": "resnet50", "dataset": "ucm"}

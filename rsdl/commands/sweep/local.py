@@ -70,7 +70,7 @@ def sweep_local(
         raise PreemptedError("sweep", "stopped by SIGTERM", "run it again to go on")
     study = read_study([run.folder for run in runs if run.folder.read_record() is not None])
     page = join(runs[0].config.output, PAGE)
-    if study.standings:
+    if study.rows:
         write_study(study, page, storage=runs[0].config.storage)
         say(study, page)
     return sweep.settle()

@@ -9,8 +9,9 @@ from rsdl.commands.build import check_same_run
 from rsdl.config.load import load_config
 from rsdl.config.run import RunConfig
 from rsdl.core.errors import ConfigError, ConfigErrors
+from rsdl.records.run_record import RunRecord
 from rsdl.storage.connect import connect, join
-from rsdl.train.record import RunFolder, RunRecord
+from rsdl.train.run_folder import RunFolder
 
 Todo = Literal["begin", "resume", "leave"]
 

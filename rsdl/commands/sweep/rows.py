@@ -10,7 +10,7 @@ from rsdl.cluster.jobs import Snapshot
 from rsdl.cluster.labels import plain
 from rsdl.cluster.states import JobState, Phase
 from rsdl.commands.sweep.records import Runs
-from rsdl.train.record import RunRecord
+from rsdl.records.run_record import RunRecord
 
 # A run writes its record every 20 s or so; a validation or an upload may keep it from that a while.
 STALE_AFTER_S = 900.0

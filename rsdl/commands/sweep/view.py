@@ -14,7 +14,7 @@ from rsdl.cluster.device_slots import DeviceSlot
 from rsdl.cluster.queue import Verdict
 from rsdl.commands.sweep.plan import PlannedRun
 from rsdl.core.errors import RsdlError
-from rsdl.train.record import RunRecord
+from rsdl.records.run_record import RunRecord
 
 SECONDS_BETWEEN_LINES = 60.0
 SECONDS_BETWEEN_LOOKS = 2.0

@@ -20,10 +20,11 @@ from rsdl.commands.ranks import find_ranks
 from rsdl.commands.train import run_session
 from rsdl.config.load import load_config
 from rsdl.core.errors import StorageError
+from rsdl.records.run_record import RunRecord
 from rsdl.storage.connect import connect
 from rsdl.storage.store import Store
 from rsdl.train.checkpoint import BEST, LAST
-from rsdl.train.record import RunFolder, RunRecord
+from rsdl.train.run_folder import RunFolder
 from rsdl.train.signals import StopRequest
 from rsdl.train.trainer import fit_to_ranks
 

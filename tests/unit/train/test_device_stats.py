@@ -14,8 +14,8 @@ import pynvml
 import pytest
 import torch
 
+from rsdl.records.device_use import DeviceReading
 from rsdl.train.device_stats import NvmlMeter, meters_of, open_meters
-from rsdl.train.device_use import DeviceReading
 
 SOURCE = Path(__file__).with_name("nvml_stand_in.c")
 UUID = "8a4f1c02-1111-2222-3333-444455556666"

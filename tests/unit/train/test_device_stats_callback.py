@@ -8,11 +8,11 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
+from rsdl.records.device_use import DeviceReading
+from rsdl.records.run_record import RunRecord
 from rsdl.train import device_stats_callback
 from rsdl.train.device_stats import DeviceMeter
 from rsdl.train.device_stats_callback import DeviceStatsCallback
-from rsdl.train.device_use import DeviceReading
-from rsdl.train.record import RunRecord
 
 
 class Meter:

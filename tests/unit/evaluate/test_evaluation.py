@@ -5,7 +5,7 @@ import pytest
 from pydantic import ValidationError
 
 from rsdl.core.errors import DataError
-from rsdl.evaluate.result import Evaluation, Picture, parse_evaluation
+from rsdl.records.evaluation import Evaluation, Picture, parse_evaluation
 
 Make = Callable[..., Evaluation]
 

@@ -8,7 +8,7 @@ classes costs no more than its samples.
 import math
 from dataclasses import dataclass
 
-from rsdl.evaluate.result import Evaluation
+from rsdl.records.evaluation import Evaluation
 
 LABEL_CHARS = 22
 CHAR_WIDTH = 7.0

@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rsdl.train.device_stats import MeterPoller
-from rsdl.train.device_use import (
+from rsdl.records.device_use import (
     DeviceReading,
     DeviceReadingSums,
     DeviceUse,
     energy_between,
     mean_utilization,
 )
+from rsdl.train.device_stats import MeterPoller
 
 shares = st.lists(st.floats(0, 1), min_size=1, max_size=20)
 

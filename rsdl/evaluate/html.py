@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from rsdl import __version__
-from rsdl.evaluate import units
+from rsdl.evaluate import formatting as formatting
 
 
 def render_page(template: str, **context: object) -> str:
@@ -43,7 +43,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals["units"] = units
+    environment.globals["formatting"] = formatting
     environment.filters["breakable"] = breakable
     return environment
 

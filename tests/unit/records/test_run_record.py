@@ -6,8 +6,9 @@ import pytest
 
 from rsdl.core.batch import SampleCounts
 from rsdl.core.errors import DataError
+from rsdl.records.run_record import RunRecord, git_revision
 from rsdl.storage.local import LocalStore
-from rsdl.train.record import RunFolder, RunRecord, git_revision
+from rsdl.train.run_folder import RunFolder
 
 
 def record() -> RunRecord:

@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from rsdl.evaluate import facts, units
+from rsdl.evaluate import formatting, run_summary
 from rsdl.evaluate.curves import History
-from rsdl.evaluate.result import Evaluation
+from rsdl.records.evaluation import Evaluation
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class ComparedRun:
     """One run to compare.
 
     Attributes:
@@ -30,7 +30,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class StudyRow:
     """One run as a row of the page."""
 
     name: str
@@ -39,30 +39,30 @@ class Standing:
     status: str
     epochs: str
     device: str
-    head: facts.Headline
-    entry: Entry
+    head: run_summary.Headline
+    entry: ComparedRun
 
     @property
     def oa(self) -> float | None:
         """Overall accuracy in ``[0, 1]``, where there is one."""
-        return units.number(self.head.metrics.get("oa"))
+        return formatting.number(self.head.metrics.get("oa"))
 
 
-def standing_of(entry: Entry) -> Standing:
+def row_of(entry: ComparedRun) -> StudyRow:
     """Return what the page says about one run."""
     run = entry.run
-    return Standing(
-        name=units.text(run.get("name")),
-        architecture=units.text(run.get("architecture")),
-        dataset=units.text(run.get("dataset")),
-        status=facts.status_of(run),
-        epochs=facts.epochs(run),
-        device=facts.device(run),
-        head=facts.headline(run, entry.evaluation),
+    return StudyRow(
+        name=formatting.text(run.get("name")),
+        architecture=formatting.text(run.get("architecture")),
+        dataset=formatting.text(run.get("dataset")),
+        status=run_summary.status_of(run),
+        epochs=run_summary.epochs(run),
+        device=run_summary.device(run),
+        head=run_summary.headline(run, entry.evaluation),
         entry=entry,
     )
 
 
-def is_final(standing: Standing) -> bool:
+def is_final(row: StudyRow) -> bool:
     """Return whether a run is completed and measured."""
-    return standing.status == "completed" and standing.oa is not None
+    return row.status == "completed" and row.oa is not None

@@ -107,10 +107,10 @@ def text(value: object) -> str:
     return str(value)
 
 
-def _scaled(value: float, units: tuple[str, ...]) -> str:
+def _scaled(value: float, formatting: tuple[str, ...]) -> str:
     step = 0
-    while abs(value) >= 999.5 and step < len(units) - 1:
+    while abs(value) >= 999.5 and step < len(formatting) - 1:
         value, step = value / 1000, step + 1
     if step == 0:
-        return f"{value:.0f} {units[0]}".strip()
-    return f"{value:,.{2 if value < 10 else 1 if value < 100 else 0}f} {units[step]}"
+        return f"{value:.0f} {formatting[0]}".strip()
+    return f"{value:,.{2 if value < 10 else 1 if value < 100 else 0}f} {formatting[step]}"

@@ -1,31 +1,21 @@
-"""The run's own account: ``run.json``, ``metrics.csv`` and the ledger.
+"""A run's record, ``run.json``: what reports are made from.
 
-Everything is rewritten atomically as the run goes, so whoever looks finds a whole file, and what a
-killed run has used up (time, bytes, preemptions) is not forgotten by the one that goes on.
+What a killed run has used up (time, bytes, preemptions) is not forgotten by the one that goes on.
 """
 
 import os
 import platform
 import subprocess
 from datetime import UTC, datetime
-from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from rsdl import __version__
 from rsdl.core.batch import SampleCounts
-from rsdl.core.errors import DataError
-from rsdl.core.versions import newer_error
-from rsdl.storage.connect import join
-from rsdl.storage.store import Store
-from rsdl.train.device_use import DeviceReadingSums, DeviceUse, mean_utilization
-from rsdl.train.ledger import LedgerEntry
-from rsdl.train.metrics_csv import Row, format_rows, parse_rows
-from rsdl.train.owner import Owner, own
-from rsdl.train.upload_queue import UploadQueue
+from rsdl.records.device_use import DeviceReadingSums, DeviceUse, mean_utilization
 
 RECORD = "run.json"
 HISTORY = "metrics.csv"
@@ -33,6 +23,21 @@ CONFIG = "config.yaml"
 REPORT = "report.html"
 Status = Literal["running", "completed", "preempted", "failed"]
 PACKAGES = ("torch", "torchvision", "timm", "pytorch-lightning", "numpy", "rasterio", "simplejpeg")
+
+
+class LedgerEntry(BaseModel):
+    """What became of one epoch's samples."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    epoch: int
+    split: str
+    planned: int
+    delivered: int
+    padded: int
+    skipped: int
+    fingerprint: str
+    balanced: bool
 
 
 class RunRecord(BaseModel):
@@ -104,80 +109,6 @@ class RunRecord(BaseModel):
         """Count what meters have read of the devices that the run is on now."""
         self.devices.setdefault(self.device_name, DeviceUse()).add(sums)
         self.gpu_utilization = mean_utilization(self.devices.values())
-
-
-class RunFolder:
-    """The files of one run; what changes as it goes leaves through its uploads.
-
-    Args:
-        store: The run's folder.
-    """
-
-    def __init__(self, store: Store) -> None:
-        self.store = store
-        self.uploads = UploadQueue(store)
-        self._owner: Owner | None = None
-
-    def own(self) -> None:
-        """Take the folder for this process; nothing more is written once another has taken it.
-
-        Raises:
-            OwnedError: If another process trains in it.
-        """
-        self._owner = own(self.store)
-        self.uploads.check_owner = self._owner.check
-
-    def release(self) -> None:
-        """Let another have the folder, if it is ours."""
-        if self._owner is not None:
-            self._owner.release()
-
-    def read_record(self) -> RunRecord | None:
-        """Return the record, or ``None`` where there is no run yet."""
-        if self.store.size(RECORD) is None:
-            return None
-        try:
-            return RunRecord.model_validate_json(self.store.read(RECORD))
-        except ValidationError as error:
-            where = join(self.store.url, RECORD)
-            if (newer := newer_error(error, where, reads=1)) is not None:
-                raise newer from error
-            raise DataError(
-                where,
-                f"is not a run record of format 1: {error.errors()[0]['msg']}",
-                "restore it, or start again with --restart",
-            ) from error
-
-    def write_record(self, record: RunRecord) -> None:
-        """Send the record off as it is now; it is written all or nothing."""
-        record.updated_at = now()
-        page = (record.model_dump_json(indent=2) + "\n").encode()
-        self.uploads.submit(RECORD, partial(self.store.write, RECORD, page))
-
-    def read_history(self) -> list[Row]:
-        """Return the rows of ``metrics.csv``."""
-        if self.store.size(HISTORY) is None:
-            return []
-        try:
-            return parse_rows(self.store.read(HISTORY).decode())
-        except (ValueError, TypeError) as error:
-            raise DataError(
-                join(self.store.url, HISTORY),
-                f"is not what rsdl wrote: {error}",
-                "restore it, or start again with --restart",
-            ) from error
-
-    def write_history(self, rows: list[Row]) -> None:
-        """Send ``metrics.csv`` off; it is written all or nothing."""
-        page = format_rows(rows).encode()
-        self.uploads.submit(HISTORY, partial(self.store.write, HISTORY, page))
-
-    def clear(self) -> None:
-        """Remove what a run has left, and nothing else."""
-        ours = (RECORD, HISTORY, CONFIG, REPORT, "checkpoints/", "report", "events.out.")
-        for entry in list(self.store.list()):
-            if entry.name.startswith(ours):
-                self.store.delete(entry.name)
 
 
 def describe_environment() -> dict[str, str]:

@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rsdl.evaluate import units
-from rsdl.evaluate.result import Evaluation
-from rsdl.evaluate.units import DASH, number
+from rsdl.evaluate import formatting as formatting
+from rsdl.evaluate.formatting import DASH, number
+from rsdl.records.evaluation import Evaluation
 
 Run = Mapping[str, Any]
 STATUSES = ("running", "completed", "preempted", "failed")
@@ -80,8 +80,8 @@ def ledger_totals(run: Run) -> list[LedgerTotal]:
     """Return the ledger summed over epochs, a row for each split in order of appearance."""
     rows = ledger_of(run)
     totals = []
-    for split in dict.fromkeys(units.text(row.get("split")) for row in rows):
-        mine = [row for row in rows if units.text(row.get("split")) == split]
+    for split in dict.fromkeys(formatting.text(row.get("split")) for row in rows):
+        mine = [row for row in rows if formatting.text(row.get("split")) == split]
         totals.append(
             LedgerTotal(
                 split=split,
@@ -98,13 +98,16 @@ def ledger_totals(run: Run) -> list[LedgerTotal]:
 
 def epochs(run: Run) -> str:
     """Return epochs done out of epochs planned."""
-    done, planned = units.count(run.get("epochs_completed")), units.count(run.get("epochs_planned"))
+    done, planned = (
+        formatting.count(run.get("epochs_completed")),
+        formatting.count(run.get("epochs_planned")),
+    )
     return done if planned in (done, DASH) else f"{done} of {planned}"
 
 
 def device(run: Run) -> str:
     """Return the devices, as ``4 x NVIDIA A100``."""
-    name, num_devices = units.text(run.get("device_name")), number(run.get("device_count"))
+    name, num_devices = formatting.text(run.get("device_name")), number(run.get("device_count"))
     return f"{num_devices:.0f} × {name}" if num_devices and num_devices > 1 else name  # noqa: RUF001
 
 
@@ -116,7 +119,7 @@ def run_facts(run: Run) -> list[Group]:
     ]
     environment = mapping(run.get("environment"))
     if environment:
-        rows = tuple((str(key), units.text(value)) for key, value in environment.items())
+        rows = tuple((str(key), formatting.text(value)) for key, value in environment.items())
         groups.append(Group("Environment", rows))
     known = {key for fields in _FIELDS.values() for _, key, _ in fields} | _ELSEWHERE
     rest = tuple((str(key), _any(value)) for key, value in run.items() if key not in known)
@@ -133,15 +136,17 @@ def _total(rows: Sequence[Mapping[str, Any]], key: str) -> int:
 
 
 def _any(value: object) -> str:
-    return json.dumps(value, default=str) if isinstance(value, dict | list) else units.text(value)
+    return (
+        json.dumps(value, default=str) if isinstance(value, dict | list) else formatting.text(value)
+    )
 
 
 def _count_or_list(value: object) -> str:
-    return units.count(value) if number(value) is not None else units.text(value)
+    return formatting.count(value) if number(value) is not None else formatting.text(value)
 
 
 def _side(value: object) -> str:
-    return f"{units.text(value)} px" if number(value) is not None else units.text(value)
+    return f"{formatting.text(value)} px" if number(value) is not None else formatting.text(value)
 
 
 def _devices(value: object) -> str:
@@ -149,11 +154,11 @@ def _devices(value: object) -> str:
     lines = []
     for name, use in mapping(value).items():
         found = mapping(use)
-        parts = [units.hours(found.get("device_s"))]
+        parts = [formatting.hours(found.get("device_s"))]
         if number(found.get("memory_bytes")):
-            parts.append(f"{units.size(found['memory_bytes'])} of memory")
+            parts.append(f"{formatting.size(found['memory_bytes'])} of memory")
         if number(found.get("metered_s")):
-            parts.append(f"{units.energy(found.get('energy_j'))} metered")
+            parts.append(f"{formatting.energy(found.get('energy_j'))} metered")
         lines.append(f"{name}: {', '.join(parts)}")
     return "; ".join(lines) or DASH
 
@@ -162,45 +167,45 @@ _Field = tuple[str, str, Callable[[object], str]]
 _ELSEWHERE = {"format", "name", "metrics", "ledger", "environment"}
 _FIELDS: Mapping[str, Sequence[_Field]] = {
     "Network": (
-        ("Architecture", "architecture", units.text),
-        ("timm model", "timm_model", units.text),
-        ("Parameters", "parameters", units.count),
+        ("Architecture", "architecture", formatting.text),
+        ("timm model", "timm_model", formatting.text),
+        ("Parameters", "parameters", formatting.count),
     ),
     "Data": (
-        ("Data set", "dataset", units.text),
-        ("Classes", "num_classes", units.count),
+        ("Data set", "dataset", formatting.text),
+        ("Classes", "num_classes", formatting.count),
         ("Bands", "bands", _count_or_list),
         ("Image side", "image_size", _side),
-        ("Manifest digest", "manifest_digest", units.text),
+        ("Manifest digest", "manifest_digest", formatting.text),
     ),
     "Training": (
-        ("Status", "status", units.text),
-        ("Reason", "reason", units.text),
-        ("Epochs completed", "epochs_completed", units.count),
-        ("Epochs planned", "epochs_planned", units.count),
-        ("Optimizer steps", "optimizer_steps", units.count),
-        ("Global batch", "global_batch", units.count),
-        ("Seed", "seed", units.text),
-        ("Samples read", "samples_read", units.count),
-        ("Imagery read, encoded", "bytes_encoded", units.size),
-        ("Imagery read, decoded", "bytes_decoded", units.size),
+        ("Status", "status", formatting.text),
+        ("Reason", "reason", formatting.text),
+        ("Epochs completed", "epochs_completed", formatting.count),
+        ("Epochs planned", "epochs_planned", formatting.count),
+        ("Optimizer steps", "optimizer_steps", formatting.count),
+        ("Global batch", "global_batch", formatting.count),
+        ("Seed", "seed", formatting.text),
+        ("Samples read", "samples_read", formatting.count),
+        ("Imagery read, encoded", "bytes_encoded", formatting.size),
+        ("Imagery read, decoded", "bytes_decoded", formatting.size),
     ),
     "Machine": (
-        ("Device", "device_name", units.text),
-        ("Devices", "device_count", units.count),
-        ("Wall-clock", "wall_s", units.duration),
-        ("Device time", "device_s", units.duration),
-        ("Waited for data", "data_wait_s", units.duration),
-        ("GPU utilization", "gpu_utilization", units.percent),
+        ("Device", "device_name", formatting.text),
+        ("Devices", "device_count", formatting.count),
+        ("Wall-clock", "wall_s", formatting.duration),
+        ("Device time", "device_s", formatting.duration),
+        ("Waited for data", "data_wait_s", formatting.duration),
+        ("GPU utilization", "gpu_utilization", formatting.percent),
         ("By device", "devices", _devices),
-        ("Preemptions", "preemptions", units.count),
-        ("Resumes", "resumes", units.count),
+        ("Preemptions", "preemptions", formatting.count),
+        ("Resumes", "resumes", formatting.count),
     ),
     "Origin": (
-        ("rsdl version", "rsdl_version", units.text),
-        ("Git revision", "git_revision", units.text),
-        ("Config digest", "config_digest", units.text),
-        ("Started", "started_at", units.moment),
-        ("Updated", "updated_at", units.moment),
+        ("rsdl version", "rsdl_version", formatting.text),
+        ("Git revision", "git_revision", formatting.text),
+        ("Config digest", "config_digest", formatting.text),
+        ("Started", "started_at", formatting.moment),
+        ("Updated", "updated_at", formatting.moment),
     ),
 }
