@@ -79,7 +79,12 @@ class Settings(JobSettings):
     gpus: Literal[1, 2, 4, 8] = Field(1, description="GPUs of a pod.")
     nodes: int = Field(1, ge=1, le=64, description="Pods that train together.")
     opportunistic: bool = Field(False, description="Any pod may preempt it.")
-    cuda: str = Field("13", description=f"CUDA of the image: {', '.join(WHEELS)}.")
+    cuda: str = Field(
+        "13",
+        description="CUDA of the image: "
+        + ", ".join(f"{name} (drivers from {wheel.driver} on)" for name, wheel in WHEELS.items())
+        + ".",
+    )
     parallelism: int = Field(
         9, ge=1, description="Pods at a time of the study as one Indexed Job (render --indexed)."
     )
@@ -95,12 +100,13 @@ class Settings(JobSettings):
             raise ValueError(f"must be one of {', '.join(REGIONS)}")
         return value
 
-    @field_validator("cuda")
+    @field_validator("cuda", mode="before")
     @classmethod
-    def _is_a_wheel(cls, value: str) -> str:
-        if value not in WHEELS:
+    def _is_a_wheel(cls, value: object) -> str:
+        # YAML reads cuda=12 as a number.
+        if str(value) not in WHEELS:
             raise ValueError(f"must be one of {', '.join(WHEELS)}")
-        return value
+        return str(value)
 
     @model_validator(mode="after")
     def _runs_on_its_cards(self) -> "Settings":

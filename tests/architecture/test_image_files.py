@@ -13,8 +13,13 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from rsdl.cluster.wheels import WHEELS
+
 ROOT = Path(__file__).parents[2]
-LOCKS = ("requirements.lock", "build.lock")
+PROJECT = ("project", "dependencies")
+LOCKS = {wheel.lock: PROJECT for wheel in WHEELS.values()} | {
+    "build.lock": ("build-system", "requires")
+}
 FOLDERS = (".ci", "docker", "scripts")
 SHELL = re.compile(r"\A#!.*\b(ba)?sh$|^# shellcheck shell=", re.MULTILINE)
 PROGRAMS = Path(sysconfig.get_path("scripts"))
@@ -45,13 +50,7 @@ def read_lock(name: str) -> dict[str, tuple[str, int]]:
     return found
 
 
-@pytest.mark.parametrize(
-    ("lock", "path"),
-    [
-        ("requirements.lock", ("project", "dependencies")),
-        ("build.lock", ("build-system", "requires")),
-    ],
-)
+@pytest.mark.parametrize(("lock", "path"), LOCKS.items())
 def test_the_lock_is_what_pyproject_asks_for(lock: str, path: tuple[str, str]) -> None:
     """Otherwise run scripts/lock."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -69,6 +68,24 @@ def test_every_locked_package_has_its_hashes(lock: str) -> None:
     pins = read_lock(lock)
     assert len(pins) > 4
     assert [name for name, (_, num_hashes) in pins.items() if not num_hashes] == []
+
+
+@pytest.mark.parametrize("cuda", WHEELS)
+def test_a_lock_holds_the_pytorch_of_the_table_and_one_cuda(cuda: str) -> None:
+    """After scripts/lock --upgrade read the architectures anew, as rsdl/cluster/wheels.py says."""
+    pins, wheel = read_lock(WHEELS[cuda].lock), WHEELS[cuda]
+    assert pins["torch"][0] == wheel.torch
+    named = {name.rpartition("-cu")[2] for name in pins if re.search(r"-cu\d+$", name)}
+    assert named == {cuda}
+    (runtime,) = {"nvidia-cuda-runtime", f"nvidia-cuda-runtime-cu{cuda}"} & pins.keys()
+    assert pins[runtime][0].startswith(f"{wheel.cuda}.")
+
+
+def test_locks_differ_in_what_cuda_takes_alone() -> None:
+    one, other = (read_lock(wheel.lock) for wheel in WHEELS.values())
+    differing = {name for name in one.keys() | other.keys() if one.get(name) != other.get(name)}
+    own = re.compile(r"(nvidia|cuda)-.*|torch|torchvision|triton")
+    assert [name for name in differing if not own.fullmatch(name)] == []
 
 
 @pytest.mark.parametrize("file", ["docker/Dockerfile", "docker/ceph/Dockerfile"])
