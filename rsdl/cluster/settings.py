@@ -1,5 +1,6 @@
 """``k8s/settings.yaml``: what a user of the cluster sets, for the whole study or for one job."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -66,7 +67,8 @@ class Settings(JobSettings):
     image: str = Field(
         f"gitlab-registry.nrp-nautilus.io/rsdl/rsdl:{__version__}",
         pattern=IMAGE,
-        description="Image with its tag or digest.",
+        description="Image with its tag or digest; made and named by rsdl k8s image --push, or by "
+        "GitLab from .gitlab-ci.yml.",
     )
     namespace: str = Field("rsdl", pattern=LABEL, description="Your namespace.")
     bucket: str = Field(
@@ -118,6 +120,13 @@ class Settings(JobSettings):
                     f"gpu {name} may be a {lost[0]}, for which PyTorch with CUDA {wheel.cuda} has "
                     "no code: choose others, or another cuda"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _is_of_its_cuda(self) -> "Settings":
+        found = re.search(r"-cuda(\d+)$", self.image_tag)
+        if found and found[1] != self.cuda:
+            raise ValueError(f"image {self.image} holds CUDA {found[1]}: set cuda={found[1]}, too")
         return self
 
     @property

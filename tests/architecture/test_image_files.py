@@ -13,6 +13,7 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from rsdl.cluster.image import Checkout
 from rsdl.cluster.wheels import WHEELS
 
 ROOT = Path(__file__).parents[2]
@@ -110,6 +111,7 @@ def test_every_file_that_dockerfiles_copy_reaches_the_build() -> None:
         for line in file.read_text().splitlines():
             if not line.startswith("COPY") or "--from" in line:
                 continue
+            line = line.replace("${LOCK}", "requirements.lock")
             for source in line.split()[1:-1]:
                 assert (ROOT / source).exists(), f"{file.name}: {source}"
                 assert source.split("/")[0] in let_in, f".dockerignore keeps {source} out"
@@ -180,12 +182,14 @@ def test_an_image_is_pushed_by_commit_and_tag(tmp_path: Path) -> None:
     assert "a secret" not in done.stdout + done.stderr
     called = (tmp_path / "called").read_text().splitlines()
     targets = [called[n + 1] for n, word in enumerate(called) if word == "--destination"]
-    assert targets == [f"registry.example.org/group/rsdl:{tag}" for tag in ("c0ffee", "v0.1.0")]
+    tag = Checkout(ROOT).tag()
+    assert targets == [f"registry.example.org/group/rsdl:{each}" for each in (tag, "v0.1.0")]
     assert {"--push-retry=10", "--digest-file", "image.digest"} <= {*called}
     given = dict(called[n + 1].split("=", 1) for n, w in enumerate(called) if w == "--build-arg")
     assert given["BASE"] == f"docker.io/library/python:3.11-slim-bookworm@{DIGEST}"
     dockerfile = (ROOT / "docker" / "Dockerfile").read_text()
-    assert {*given} == {*re.findall(r"(?m)^ARG (\w+)", dockerfile)}
+    assert {*given, "COMPILER"} == {*re.findall(r"(?m)^ARG (\w+)", dockerfile)}
+    assert given["LOCK"] == "requirements.lock"
     login = json.loads((tmp_path / "docker" / "config.json").read_text())
     assert login["auths"]["registry.example.org"]["auth"] == "Y2k6YSBzZWNyZXQ="
 
@@ -196,11 +200,28 @@ def test_a_commit_without_a_tag_is_pushed_once(tmp_path: Path) -> None:
 
 
 def test_a_base_that_is_not_pinned_is_said(tmp_path: Path) -> None:
-    done = build_in_ci(tmp_path, COMPILER="g++ libc6-dev")
+    done = build_in_ci(tmp_path)
     assert done.returncode == 0 and "PYTHON_DIGEST is not set" in done.stderr
     called = (tmp_path / "called").read_text().splitlines()
     assert "BASE=docker.io/library/python:3.11-slim-bookworm" in called
-    assert "COMPILER=g++ libc6-dev" in called
+
+
+def test_ci_names_an_image_with_cuda_12_as_rsdl_does(tmp_path: Path) -> None:
+    assert build_in_ci(tmp_path, PYTHON_DIGEST=DIGEST, CUDA="12").returncode == 0
+    called = (tmp_path / "called").read_text().splitlines()
+    assert "LOCK=requirements-cuda12.lock" in called
+    assert f"registry.example.org/group/rsdl:{Checkout(ROOT, '12').tag()}" in called
+    done = build_in_ci(tmp_path, CUDA="11")
+    assert done.returncode == 2 and "CUDA is '11', not 13 or 12" in done.stderr
+
+
+def test_what_ci_watches_is_what_the_tag_follows_from() -> None:
+    jobs = yaml.safe_load((ROOT / ".gitlab-ci.yml").read_text())
+    (watched,) = (rule["changes"] for rule in jobs[".release-rules"]["rules"] if "changes" in rule)
+    for cuda in WHEELS:
+        for source in Checkout(ROOT, cuda).sources:
+            patterns = (source, f"{source}/**/*", source.replace(Path(source).stem, "*"))
+            assert {*patterns} & {*watched}, f".gitlab-ci.yml does not watch {source}"
 
 
 @pytest.mark.parametrize("digest", ["latest", "sha256:", DIGEST[:-1], f"{DIGEST}0"])

@@ -70,6 +70,13 @@ def test_another_cuda_is_refused(value: str) -> None:
         change(Settings(), [f"cuda={value}"])
 
 
+def test_an_image_that_says_its_cuda_is_not_set_with_another() -> None:
+    image = "a/b:0.1.0-0123456789ab-cuda12"
+    assert change(Settings(), ["cuda=12", f"image={image}"]).image == image
+    with pytest.raises(ConfigErrors, match="holds CUDA 12: set cuda=12, too"):
+        change(Settings(), [f"image={image}"])
+
+
 def test_without_a_file_there_are_defaults(tmp_path: Path) -> None:
     assert load_settings(tmp_path) == Settings()
 
