@@ -31,6 +31,7 @@ PARTS = {
     "image": "scripts/build_image (minutes, 30 GB), then set RSDL_TEST_IMAGE=localhost/rsdl",
     "kubectl": "install kubectl 1.30 or newer",
     "netns": "run as root with iproute2, where network namespaces are allowed",
+    "registry": "run as root, apt-get install buildah podman runc docker-registry",
     "tmpfs": "run as root where mounting is allowed",
     "patience": "set RSDL_TEST_PATIENCE=1",
 }
