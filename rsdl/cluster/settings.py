@@ -124,7 +124,7 @@ class Settings(JobSettings):
 
     @model_validator(mode="after")
     def _is_of_its_cuda(self) -> "Settings":
-        found = re.search(r"-cuda(\d+)$", self.image_tag)
+        found = re.search(r"-cuda(\d+)(-|$)", self.image_tag)
         if found and found[1] != self.cuda:
             raise ValueError(f"image {self.image} holds CUDA {found[1]}: set cuda={found[1]}, too")
         return self

@@ -41,7 +41,7 @@ def show_image(out: str, *, name: str | None = None, engine: str | None = None) 
     if changed:
         _say(f"next           git commit: {_uncommitted(changed)}")
     elif found is None or _is_pushed(found, image) is not True:
-        _say("next           rsdl k8s image --push")
+        _say(f"next           {_push_command(name)}")
     elif image != named:
         _say(f"next           rsdl k8s render --set image={image}")
     else:
@@ -110,7 +110,7 @@ def make_image(
         remedy = f"may you push there? {shlex.join(found.log_in(image))}"
         _run(found.push(image), checkout.root, remedy)
     if not push and not pushed:
-        _say("next: rsdl k8s image --push")
+        _say(f"next: {_push_command(name)}")
     elif image != named:
         _say(f"next: rsdl k8s render --set image={image}")
     else:
@@ -151,7 +151,13 @@ def _names(out: str, name: str | None) -> tuple[Checkout, str, str]:
     if name is not None and not re.fullmatch(NAME, name):
         raise ConfigError("--name", f"must be REGISTRY/IMAGE without a tag, is {name!r}")
     checkout = Checkout(Path.cwd(), settings.cuda)
-    return checkout, settings.image, f"{name or settings.image_name}:{checkout.tag()}"
+    # By another name than after a commit, of which it could not say that it is of it.
+    tag = checkout.tag() + ("-dirty" if checkout.changed() else "")
+    return checkout, settings.image, f"{name or settings.image_name}:{tag}"
+
+
+def _push_command(name: str | None) -> str:
+    return "rsdl k8s image --push" + (f" --name {name}" if name else "")
 
 
 def _require_commit(checkout: Checkout) -> None:

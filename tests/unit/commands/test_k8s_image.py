@@ -109,6 +109,10 @@ def test_what_is_not_committed_may_be_built_and_says_so(root: Path, call: Call) 
     code, (line,), _ = call("--build", "--print")
     revision = git(root, "rev-parse", "HEAD")
     assert code == 0 and f"--build-arg=REVISION={revision}+" in shlex.split(line)
+    # Not by the name that it has once it is committed: that one says its commit.
+    assert f"--tag={NAME}:{Checkout(root).tag()}-dirty" in shlex.split(line)
+    git(root, "commit", "--quiet", "--all", "--message=second")
+    assert f"--tag={NAME}:{Checkout(root).tag()}" in shlex.split(call("--build", "--print")[1][0])
 
 
 def test_without_an_engine_it_is_said_what_to_do(root: Path, call: Call) -> None:
@@ -128,6 +132,7 @@ def test_it_says_where_the_image_stands(root: Path, call: Call) -> None:
     assert lines[0].startswith(f"settings       {NAME}:old: none of docker")
     assert lines[1].startswith(f"this checkout  {NAME}:{Checkout(root).tag()}: ")
     assert lines[2] == "next           rsdl k8s image --push"
+    assert call("--name", "a/b")[1][2] == "next           rsdl k8s image --push --name a/b"
     (root / "LICENSE").write_text("freer\n")
     assert "next           git commit: LICENSE goes into the image" in call()[1][2]
 
