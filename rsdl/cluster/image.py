@@ -151,6 +151,8 @@ class Engine:
         # The format of Docker: that of OCI has no health check.
         extra = [] if self.name == "docker" else ["--format=docker", "--layers"]
         told = [f"--build-arg={key}={value}" for key, value in arguments.items()]
+        # The locks are for it, and so are nodes with our cards; an Apple builds another by default.
+        extra.append("--platform=linux/amd64")
         return [self.name, "build", *extra, f"--file={DOCKERFILE}", f"--tag={image}", *told, "."]
 
     def push(self, image: str) -> list[str]:

@@ -57,7 +57,7 @@ def test_commands_are_printed_for_docker_where_there_is_no_engine(root: Path, ca
         "VERSION": "1.2.3",
         "REVISION": git(root, "rev-parse", "HEAD"),
     }
-    assert {f"--tag={image}", "--file=docker/Dockerfile"} <= {*build}
+    assert {f"--tag={image}", "--file=docker/Dockerfile", "--platform=linux/amd64"} <= {*build}
 
 
 def test_one_of_the_commands_alone_and_arguments_of_the_dockerfile(root: Path, call: Call) -> None:
