@@ -32,6 +32,7 @@ PARTS = {
     "kubectl": "install kubectl 1.30 or newer",
     "prometheus": "apt-get install prometheus",
     "netns": "run as root with iproute2, where network namespaces are allowed",
+    "registry": "run as root, apt-get install buildah podman runc docker-registry",
     "tmpfs": "run as root where mounting is allowed",
     "patience": "set RSDL_TEST_PATIENCE=1",
 }

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from rsdl.commands.network import require_compiler
+from rsdl.commands.compiler import require_compiler
 from rsdl.core.errors import ConfigError
 
 
@@ -37,4 +37,14 @@ def test_a_compiler_may_have_another_name(
     require_compiler()
     monkeypatch.setenv(variable, "another")
     with pytest.raises(ConfigError):
+        require_compiler()
+
+
+def test_a_compiler_without_python_s_headers_is_not_enough(
+    programs: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (programs / "g++").touch(mode=0o755)
+    assert require_compiler() == "g++"
+    monkeypatch.setattr("sysconfig.get_path", lambda name: str(programs / name))
+    with pytest.raises(ConfigError, match=f"{programs}/include/Python.h is not there"):
         require_compiler()
