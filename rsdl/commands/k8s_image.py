@@ -37,15 +37,25 @@ def show_image(out: str, *, name: str | None = None, engine: str | None = None) 
         _say("this checkout  the same")
     else:
         _say(f"this checkout  {image}: {_where(found, image)}")
+    _say(f"next           {_next(checkout, named, image, found, name)}")
+
+
+def _next(
+    checkout: Checkout, named: str, image: str, engine: Engine | None, name: str | None
+) -> str:
     changed = checkout.changed()
     if changed:
-        _say(f"next           git commit: {_uncommitted(changed)}")
-    elif found is None or _is_pushed(found, image) is not True:
-        _say(f"next           {_push_command(name)}")
-    elif image != named:
-        _say(f"next           rsdl k8s render --set image={image}")
-    else:
-        _say("next           nothing: pods run this checkout")
+        return f"git commit: {_uncommitted(changed)}"
+    pushed = None if engine is None else _is_pushed(engine, image)
+    naming = "nothing: pods run this checkout"
+    if image != named:
+        naming = f"rsdl k8s render --set image={image}"
+    if pushed:
+        return naming
+    push = "git push, for GitLab to build it" if engine is None else _push_command(name)
+    if pushed is False:
+        return push
+    return f"{push}, unless the registry has it; then {naming}"
 
 
 def print_commands(

@@ -110,11 +110,15 @@ def test_an_image_is_built_once_and_pushed(engine: str, root: Path) -> None:
     subprocess.run(["podman", fresh, "--storage-driver=vfs", "pull", "--quiet", tag], check=True)
     if engine == "podman":
         assert ", in the registry" in image(root, *by)[1]
+        assert image(root, *by)[2] == f"next           rsdl k8s render --set image={tag}"
+        other = f"{tag.partition('/')[0]}/you/rsdl"
+        following = image(root, *by, "--name", other)[2]
+        assert following == f"next           rsdl k8s image --push --name {other}"
         assert image(root, "--push", *by)[0].startswith(f"{tag} is in the registry already")
     (root / "configs" / "one.yaml").write_text("seed: 2\n")
     git(root, "commit", "--quiet", "--all", "--message=Another seed")
     named, mine, following = image(root, *by)
-    assert tag not in mine and "not here" in mine and following.endswith("rsdl k8s image --push")
+    assert tag not in mine and "not here" in mine and "rsdl k8s image --push" in following
 
     # The settings name what is not of this checkout, until they are told.
     (root / "k8s" / "settings.yaml").write_text(f"image: {image(root, *by)[1].split()[2][:-1]}\n")

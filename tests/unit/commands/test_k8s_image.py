@@ -131,8 +131,13 @@ def test_it_says_where_the_image_stands(root: Path, call: Call) -> None:
     assert code == 0 and len(lines) == 3
     assert lines[0].startswith(f"settings       {NAME}:old: none of docker")
     assert lines[1].startswith(f"this checkout  {NAME}:{Checkout(root).tag()}: ")
-    assert lines[2] == "next           rsdl k8s image --push"
-    assert call("--name", "a/b")[1][2] == "next           rsdl k8s image --push --name a/b"
+    render = "rsdl k8s render --set image="
+    push = "git push, for GitLab to build it, unless the registry has it; then"
+    assert lines[2] == f"next           {push} {render}{NAME}:{Checkout(root).tag()}"
+    (root / "k8s" / "settings.yaml").write_text(f"image: {NAME}:{Checkout(root).tag()}\n")
+    _, lines, _ = call()
+    assert lines[1] == "this checkout  the same"
+    assert lines[2] == f"next           {push} nothing: pods run this checkout"
     (root / "LICENSE").write_text("freer\n")
     assert "next           git commit: LICENSE goes into the image" in call()[1][2]
 
