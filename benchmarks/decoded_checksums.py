@@ -23,13 +23,13 @@ from benchmarks.imagery import cut_images
 from benchmarks.machine import describe_versions
 from benchmarks.measure import Aim, Row, Table, build_result, run_benchmark, take_turns
 from rsdl.core.allocator import keep_freed_memory
+from rsdl.core.pixels import Pixels
 from rsdl.data.crop import CropRule
 from rsdl.data.dataset import DataConfig, DataSet, SplitData, train_plan
 from rsdl.data.decoded_cache.file import DecodedFile, Int64s, KeptSamples
 from rsdl.data.loader import BatchLoader, LoadRule
 from rsdl.data.packing.pack import PackOptions, pack
 from rsdl.data.plan import Share
-from rsdl.data.resize import Pixels
 from rsdl.data.sources.folder import FolderSource
 from rsdl.storage.connect import connect
 

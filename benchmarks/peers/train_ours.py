@@ -27,10 +27,10 @@ from benchmarks.peers.train_lightning import Timed
 from benchmarks.session import open_bench_session
 from rsdl.config.load import validate
 from rsdl.core.batch import Batch
+from rsdl.core.rng import key_of, uniforms
 from rsdl.data.batch_buffer import BatchBuffer
 from rsdl.data.loader import NUM_UNIFORMS
 from rsdl.data.plan import SamplingPlan, Share
-from rsdl.data.rng import key_of, uniforms
 from rsdl.train.trainer import Compile
 
 MOST_TURNS = 1000

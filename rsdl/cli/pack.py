@@ -71,7 +71,7 @@ def data_pack_folder(
     """
     from rsdl.commands import data
     from rsdl.data.packing.pack import PackOptions
-    from rsdl.data.picture import PictureRules
+    from rsdl.raster.picture import PictureRules
 
     options = PackOptions(round(shard_mb * 1e6), on_corrupt, overwrite, num_workers)
     code = data.pack_folder(

@@ -17,7 +17,6 @@ from rsdl.data.packing.duplicates import say_duplicates
 from rsdl.data.packing.index_shards import index_shards
 from rsdl.data.packing.pack import PackOptions, pack
 from rsdl.data.packing.verify import check_dataset
-from rsdl.data.picture import PLAIN, PictureRules
 from rsdl.data.plan import Share, check_share, deal_parts
 from rsdl.data.preview import contact_sheet, encode_png
 from rsdl.data.sample import Source
@@ -27,6 +26,7 @@ from rsdl.data.sources.folder import FolderSource
 from rsdl.data.sources.geotiff import GeotiffOptions, GeotiffSource
 from rsdl.data.sources.published import prepare_source
 from rsdl.data.sources.synthetic import write_scenes
+from rsdl.raster.picture import PLAIN, PictureRules
 from rsdl.storage.connect import connect
 from rsdl.storage.local import translate
 from rsdl.storage.store import Store

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rsdl.core.batch import Batch, SampleCounts
+from rsdl.core.rng import fingerprint, to_float32
 from rsdl.data.crop import CropRule
 from rsdl.data.jpeg import Jpeg
 from rsdl.data.manifest import Manifest
 from rsdl.data.plan import PlannedBatch
-from rsdl.data.rng import fingerprint, to_float32
 
 TORCH_DTYPES = {"uint8": torch.uint8, "uint16": torch.uint16, "float32": torch.float32}
 

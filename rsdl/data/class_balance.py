@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from rsdl.data.rng import permutation
+from rsdl.core.rng import permutation
 
 Int64s = NDArray[np.int64]
 

@@ -17,11 +17,11 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 
 from rsdl.core.batch import Batch
+from rsdl.core.rng import key_of, uniforms
 from rsdl.data.batch_buffer import BatchBuffer, LoadRule, open_buffer
 from rsdl.data.dataset import SplitData
 from rsdl.data.plan import PlannedBatch, SamplingPlan, Share, deal_parts
 from rsdl.data.prefetch import fetch_ahead
-from rsdl.data.rng import key_of, uniforms
 from rsdl.data.sample_loader import SampleLoader
 
 __all__ = ["BatchLoader", "LoadRule"]

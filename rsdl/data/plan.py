@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsdl.core.errors import ConfigError
-from rsdl.data.rng import fingerprint
+from rsdl.core.rng import fingerprint
 from rsdl.data.shuffle import GlobalOrder, Int64s
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsdl.core.errors import CorruptSampleError
+from rsdl.core.pixels import Pixels
 from rsdl.data.batch_buffer import BatchBuffer, LoadRule
 from rsdl.data.crop import crop_box, crop_boxes
 from rsdl.data.dataset import SplitData
@@ -19,7 +20,7 @@ from rsdl.data.decode import decode_sample, jpeg_size, scale_factor
 from rsdl.data.decoded_cache.file import DecodedFile, KeptSamples
 from rsdl.data.index import Rows
 from rsdl.data.jpeg import Jpeg, read_jpeg
-from rsdl.data.resize import Pixels, resize_into
+from rsdl.data.resize import resize_into
 from rsdl.data.sample import EXTENSIONS
 
 logger = logging.getLogger(__name__)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from rsdl.data.rng import permutation
+from rsdl.core.rng import permutation
 
 Int64s = NDArray[np.int64]
 

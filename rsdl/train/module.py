@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from rsdl.core.batch import Batch
 from rsdl.core.errors import RsdlError
+from rsdl.core.rng import key_of
 from rsdl.data.augment import Augment
-from rsdl.data.rng import key_of
 from rsdl.distributed.rank import world_size
 from rsdl.tasks.classification import ClassificationMetrics, ClassificationTask
 from rsdl.train.async_scalars import AsyncScalars

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from rsdl.evaluate.comparison import Entry, render_comparison
+from rsdl.evaluate.comparison import ComparedRun, render_comparison
 from rsdl.evaluate.report import render_report
 from rsdl.evaluate.scores import scores_from_confusion
 from rsdl.evaluate.study import render_study, study_of
@@ -105,8 +105,8 @@ def test_pages_fit_the_window(browser: str, tmp_path: Path, width: int):
         "report": render_report(
             evaluation=evaluation(), run=RUN, history=history(), config_yaml="a: b\n" * 20
         ),
-        "comparison": render_comparison([Entry(RUN, evaluation(), history())] * 3),
-        "study": render_study(study_of([Entry(RUN, evaluation(), history())] * 3)),
+        "comparison": render_comparison([ComparedRun(RUN, evaluation(), history())] * 3),
+        "study": render_study(study_of([ComparedRun(RUN, evaluation(), history())] * 3)),
     }
     for name, text in pages.items():
         page = tmp_path / f"{name}.html"

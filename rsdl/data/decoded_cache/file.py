@@ -36,8 +36,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rsdl.core.pixels import Pixels
 from rsdl.data.decoded_cache.layout import HEADER, PAGE, check_header
-from rsdl.data.resize import Pixels
 from rsdl.storage.locks import SharedLock
 
 logger = logging.getLogger(__name__)

@@ -17,13 +17,13 @@ import torch
 from torch import Tensor
 
 from rsdl.core.errors import CorruptSampleError
+from rsdl.core.pixels import Pixels
 from rsdl.data.crop import Int64s
 from rsdl.data.dataset import SplitData
 from rsdl.data.decode import decode_sample
 from rsdl.data.gpu.resample import PackedPixels, open_store
 from rsdl.data.manifest import Manifest
 from rsdl.data.reader import ShardReader
-from rsdl.data.resize import Pixels
 from rsdl.data.sample import EXTENSIONS
 
 # Shards are dear to open where they must be fetched first: few of them, several images of each.

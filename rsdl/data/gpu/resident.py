@@ -23,6 +23,7 @@ from torch import Tensor
 from rsdl.core.batch import Batch
 from rsdl.core.errors import ConfigError, CorruptSampleError
 from rsdl.core.resources import usable_memory
+from rsdl.core.rng import key_of, uniforms
 from rsdl.data.batch_buffer import TORCH_DTYPES, BatchBuffer, LoadRule
 from rsdl.data.crop import crop_boxes
 from rsdl.data.dataset import SplitData
@@ -36,7 +37,6 @@ from rsdl.data.gpu.read_split import (
 from rsdl.data.gpu.resample import resample, send
 from rsdl.data.loader import NUM_UNIFORMS
 from rsdl.data.plan import PlannedBatch, SamplingPlan, Share
-from rsdl.data.rng import key_of, uniforms
 from rsdl.distributed.rank import any_rank, is_main
 
 logger = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 
-from rsdl.data.picture import Picture
+from rsdl.raster.picture import Picture
 
 
 def encode_picture(picture: Picture, kind: str) -> tuple[str, bytes]:

@@ -17,7 +17,6 @@ from rsdl import __version__
 from rsdl.core.errors import DataError, StorageError
 from rsdl.core.resources import usable_cores
 from rsdl.data.class_table import check_table, warn_of_absent
-from rsdl.data.gate import BandAgreement
 from rsdl.data.index import join_rows
 from rsdl.data.manifest import MANIFEST, Manifest
 from rsdl.data.packing.assemble import write_split
@@ -27,6 +26,7 @@ from rsdl.data.packing.scan_shard import ScannedShard, Taken, probe_layout, scan
 from rsdl.data.packing.shard_groups import group_shards
 from rsdl.data.packing.statistics import merge_statistics
 from rsdl.data.shard_store import SHARDS_URL, absolute_url, is_same_place
+from rsdl.raster.gate import BandAgreement
 from rsdl.storage.store import Store
 
 Progress = Callable[[int, int], None]

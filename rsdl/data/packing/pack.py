@@ -21,7 +21,6 @@ from rsdl import __version__
 from rsdl.core.errors import DataError
 from rsdl.core.resources import usable_cores
 from rsdl.data.class_table import check_table
-from rsdl.data.gate import GATE_VERSION
 from rsdl.data.manifest import MANIFEST, Manifest, load_manifest
 from rsdl.data.packing.assemble import assemble
 from rsdl.data.packing.shard import (
@@ -37,6 +36,7 @@ from rsdl.data.packing.shard import (
     pack_shard,
 )
 from rsdl.data.sample import SPLITS, ShardPlan, Source, shard_names
+from rsdl.raster.gate import GATE_VERSION
 from rsdl.storage.store import Store
 
 __all__ = ["PackOptions", "pack"]

@@ -10,19 +10,19 @@ from typing import get_args
 import numpy as np
 
 from rsdl.core.errors import CorruptSampleError, DataError
+from rsdl.core.pixels import Dtype, Pixels
 from rsdl.data.decode import jpeg_space
-from rsdl.data.gate import BandAgreement, admit
-from rsdl.data.headers import UPRIGHT, jpeg_orientation
 from rsdl.data.index import Row, Rows, pack_rows
 from rsdl.data.kinds import check_kind
-from rsdl.data.manifest import Dtype, Shard
+from rsdl.data.manifest import Shard
 from rsdl.data.packing.class_numbers import Named, note_name
 from rsdl.data.packing.duplicates import Sketches, sketch
 from rsdl.data.packing.statistics import BandStatistics, RunningStatistics
 from rsdl.data.read_picture import check_jpeg, read_picture
-from rsdl.data.resize import Pixels
 from rsdl.data.tar import Member, hash_file, scan_tar
 from rsdl.data.webdataset import find_image, find_label, group_members
+from rsdl.raster.gate import BandAgreement, admit
+from rsdl.raster.headers import UPRIGHT, jpeg_orientation
 from rsdl.storage.connect import join
 from rsdl.storage.store import Store
 

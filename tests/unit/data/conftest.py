@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from rsdl.core.pixels import Dtype
 from rsdl.data.dataset import DataConfig, DataSet, SplitData
-from rsdl.data.manifest import Dtype
 from rsdl.data.packing.pack import PackOptions, pack
 from rsdl.data.sample import Sample, ShardPlan
 from rsdl.storage.connect import connect
@@ -87,7 +87,7 @@ def pack_sizes(array_source: Any, tmp_path: Path) -> Callable[..., str]:  # noqa
 
 
 @pytest.fixture(scope="module")
-def sample_loader() -> Iterator[Callable[..., int]]:
+def filler() -> Iterator[Callable[..., int]]:
     """Return what has a process read a split; it gives the process's exit code."""
     server = subprocess.Popen(
         [sys.executable, str(Path(__file__).with_name("filler_process.py"))],

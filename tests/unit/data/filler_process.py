@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
+from rsdl.core.rng import uniforms
 from rsdl.data.batch_buffer import LoadRule, open_buffer
 from rsdl.data.crop import CropRule
 from rsdl.data.dataset import DataConfig, DataSet, SplitData
 from rsdl.data.plan import PlannedBatch
-from rsdl.data.rng import uniforms
 from rsdl.data.sample_loader import SampleLoader
 
 RULE = LoadRule(image_size=16, crop=CropRule(random=True, scale=(0.3, 1.0)))

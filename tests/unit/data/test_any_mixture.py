@@ -22,11 +22,11 @@ from rsdl.data.manifest import Manifest, load_manifest
 from rsdl.data.packing.index_shards import index_shards
 from rsdl.data.packing.pack import PackOptions, pack
 from rsdl.data.packing.verify import check_dataset
-from rsdl.data.picture import PictureRules
 from rsdl.data.reader import ShardReader
 from rsdl.data.sample import EXTENSIONS
 from rsdl.data.sources.folder import FolderSource
 from rsdl.data.tar import tar_bytes
+from rsdl.raster.picture import PictureRules
 from rsdl.storage.connect import connect
 from tests.unit.data.mixtures import BAD, GOOD, LITTER, Shown, show
 

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from torchvision.transforms import RandomResizedCrop
 from torchvision.transforms.v2 import functional
 
+from rsdl.core.rng import key_of, uniforms
 from rsdl.data.crop import CropRule, central_box, crop_box, crop_boxes, random_box
 from rsdl.data.resize import resize_into
-from rsdl.data.rng import key_of, uniforms
 
 SIDES = st.integers(1, 3000)
 NUMBERS = st.lists(st.floats(0, 1, exclude_max=True), min_size=22, max_size=22)

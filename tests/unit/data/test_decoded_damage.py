@@ -157,7 +157,7 @@ def test_a_file_with_a_damaged_header_is_made_anew(field: str, pack_sizes: Calla
 @KINDS
 def test_kills_while_damage_is_written_over_leave_no_wrong_sample(
     sizes: list[tuple[int, int]],
-    sample_loader: Callable[..., int],
+    filler: Callable[..., int],
     pack_sizes: Callable[..., str],
     tmp_path: Path,
 ):
@@ -169,7 +169,7 @@ def test_kills_while_damage_is_written_over_leave_no_wrong_sample(
     expected, _ = filler_process.read_rows(open_split(url, "off"), order)
 
     for die in (0, 1):  # what was reserved for these is lost, and room is scarce
-        assert sample_loader(config, order, die) == -9
+        assert filler(config, order, die) == -9
     mine = DataSet(DataConfig(**config)).split("train", "")
     found, encoded = filler_process.read_rows(mine, order)
 
@@ -179,7 +179,7 @@ def test_kills_while_damage_is_written_over_leave_no_wrong_sample(
 @KINDS
 def test_processes_that_share_a_damaged_file_read_no_damage(
     sizes: list[tuple[int, int]],
-    sample_loader: Callable[..., int],
+    filler: Callable[..., int],
     pack_sizes: Callable[..., str],
     tmp_path: Path,
 ):
@@ -190,7 +190,7 @@ def test_processes_that_share_a_damaged_file_read_no_damage(
     damage_closed(url, *order[::3], cache=cache)
     expected, _ = filler_process.read_rows(open_split(url, "off"), order)
     mine = DataSet(DataConfig(**config)).split("train", "")
-    thread = threading.Thread(target=sample_loader, args=(config, order))
+    thread = threading.Thread(target=filler, args=(config, order))
     thread.start()
     found, _ = filler_process.read_rows(mine, order[::-1])
     thread.join()

@@ -10,9 +10,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from rsdl.core.errors import ConfigError
+from rsdl.core.rng import fingerprint
 from rsdl.data.class_balance import class_balanced_counts, repeated_shards
 from rsdl.data.plan import PlannedBatch, SamplingPlan, Share, check_share, deal_parts
-from rsdl.data.rng import fingerprint
 from rsdl.data.shuffle import GlobalOrder, OrderRule
 
 # Uneven, of one sample, and empty ones among them.

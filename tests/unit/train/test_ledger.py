@@ -7,8 +7,8 @@ import pytest
 
 from rsdl.core.batch import SampleCounts
 from rsdl.core.errors import RsdlError
+from rsdl.core.rng import fingerprint
 from rsdl.data.plan import SamplingPlan
-from rsdl.data.rng import fingerprint
 from rsdl.data.shuffle import GlobalOrder, OrderRule
 from rsdl.train.ledger import close_ledger
 

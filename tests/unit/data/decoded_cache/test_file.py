@@ -98,7 +98,7 @@ def test_two_openings_of_a_file_fill_it_at_once(
 @pytest.mark.parametrize("sizes", [ALIKE * 2, UNLIKE * 2], ids=["slots", "reserved"])
 def test_every_sample_is_right_after_kills_in_the_midst_of_any_write(
     sizes: list[tuple[int, int]],
-    sample_loader: Callable[..., int],
+    filler: Callable[..., int],
     pack_sizes: Callable[..., str],
     tmp_path: Path,
 ):
@@ -110,13 +110,13 @@ def test_every_sample_is_right_after_kills_in_the_midst_of_any_write(
 
     # The first two writes are the header's and the table's, by whoever makes the file.
     for die in (0, 1, 2, 3, 5, 1):
-        assert sample_loader(config, random.permutation(order).tolist(), die) == -9
+        assert filler(config, random.permutation(order).tolist(), die) == -9
         found, _ = filler_process.read_rows(open_split(url, "off"), order)
         assert np.array_equal(found, expected)
     mine = DataSet(DataConfig(**config)).split("train", "")
     assert 0 < file_of(mine).num_here < len(sizes)
 
-    assert sample_loader(config, order) == 0
+    assert filler(config, order) == 0
     found, encoded = filler_process.read_rows(mine, order)
 
     assert np.array_equal(found, expected)
@@ -125,14 +125,14 @@ def test_every_sample_is_right_after_kills_in_the_midst_of_any_write(
 
 
 def test_processes_and_this_one_fill_the_same_file(
-    sample_loader: Callable[..., int], pack_sizes: Callable[..., str], tmp_path: Path
+    filler: Callable[..., int], pack_sizes: Callable[..., str], tmp_path: Path
 ):
     url = pack_sizes(UNLIKE * 4)
     config = {"url": url, "cache": {"folder": str(tmp_path / "cache")}}
     order = list(range(28))
     expected, _ = filler_process.read_rows(open_split(url, "off"), order)
     mine = DataSet(DataConfig(**config)).split("train", "")
-    thread = threading.Thread(target=sample_loader, args=(config, order))
+    thread = threading.Thread(target=filler, args=(config, order))
     thread.start()
     found, _ = filler_process.read_rows(mine, order[::-1])
     thread.join()

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from rsdl.core.batch import Batch
 from rsdl.core.errors import ConfigError, CorruptSampleError
+from rsdl.core.pixels import Dtype
 from rsdl.data.crop import CropRule
 from rsdl.data.dataset import DataConfig, DataSet, SplitData
 from rsdl.data.gpu import loader as room
@@ -21,7 +22,6 @@ from rsdl.data.gpu.decoder import DeviceDecoder, lay_out
 from rsdl.data.gpu.loader import DeviceLoader, choose_decoder, cut_chunks
 from rsdl.data.jpeg import Jpeg, read_jpeg
 from rsdl.data.loader import BatchLoader, LoadRule
-from rsdl.data.manifest import Dtype
 from rsdl.data.packing.pack import PackOptions, pack
 from rsdl.data.plan import SamplingPlan, Share
 from rsdl.data.sample import Sample, ShardPlan

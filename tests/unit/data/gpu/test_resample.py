@@ -6,11 +6,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rsdl.core.rng import key_of, uniforms
 from rsdl.data.crop import CropRule, crop_boxes
 from rsdl.data.gpu import resample as room
 from rsdl.data.gpu.resample import PackedPixels, count_taps, find_taps, resample
 from rsdl.data.resize import resize_into
-from rsdl.data.rng import key_of, uniforms
 
 TOPS = {"uint8": 255, "uint16": 65535, "float32": 1.0}
 # Grey levels; of float32, a share of the range.

@@ -9,11 +9,11 @@ import rasterio
 from numpy.typing import NDArray
 
 from rsdl.core.errors import ConfigError
-from rsdl.data.rng import key_of
-from rsdl.data.sources.grouped_split import deal_groups
-from rsdl.data.sources.tiling.blocks import Splits, deal_blocks, group_boxes
-from rsdl.data.sources.tiling.ground import common_crs, footprint, tile_boxes
-from rsdl.data.sources.tiling.scenes import Scene
+from rsdl.core.rng import key_of
+from rsdl.raster.blocks import Splits, deal_blocks, group_boxes
+from rsdl.raster.georef import common_crs, footprint, tile_boxes
+from rsdl.raster.grouped_split import deal_groups
+from rsdl.raster.scenes import Scene
 
 # With fewer groups a split by scene misses the fractions by too much to be chosen unasked.
 MIN_GROUPS = 5

@@ -9,35 +9,12 @@ no split that is wanted stays empty.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rsdl.data.rng import key_of
-from rsdl.data.sample import SPLITS
-
 GROUPED_RULE = "groups, stratified by class"
-
-
-def split_groups(
-    counts: Mapping[str, Mapping[int, int]], fractions: Sequence[float], seed: int
-) -> dict[str, str]:
-    """Return the split of each group, by its name.
-
-    Args:
-        counts: Samples of each class in each group, by name and class index.
-        fractions: Share of each of ``SPLITS``.
-        seed: Seed of the split.
-    """
-    names = sorted(counts)
-    table = np.zeros((len(names), 1 + max(max(group) for group in counts.values())), np.int64)
-    for row, name in enumerate(names):
-        for label, count in counts[name].items():
-            table[row, label] = count
-    keys = [key_of("groups", seed, name) for name in names]
-    splits = deal_groups(table, keys, fractions)
-    return {name: SPLITS[split] for name, split in zip(names, splits.tolist(), strict=True)}
 
 
 def deal_groups(
@@ -51,15 +28,15 @@ def deal_groups(
         fractions: Share of each of ``SPLITS``; with a share there are no more than groups.
 
     Returns:
-        Number of the split in ``SPLITS`` of each group, ``[G]``.
+        Number of each group's split, as in ``fractions``, ``[G]``.
     """
-    wanted = [split for split in range(len(SPLITS)) if fractions[split] > 0]
+    wanted = [split for split in range(len(fractions)) if fractions[split] > 0]
     assert len(counts) >= len(wanted), "more splits than groups"
     # Of shares, rare classes count like common ones; exact sums are the same on every machine.
     shares = (counts / np.maximum(counts.sum(axis=0), 1)).tolist()
     sizes = [math.frexp(math.fsum(group))[1] for group in shares]  # powers of two
     order = sorted(range(len(counts)), key=lambda group: (-sizes[group], keys[group]))
-    lacks = [[fractions[split]] * counts.shape[1] for split in range(len(SPLITS))]
+    lacks = [[fractions[split]] * counts.shape[1] for split in range(len(fractions))]
     splits = np.full(len(counts), -1, np.int8)
 
     def give(group: int, split: int) -> None:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rsdl.data.sources.grouped_split import split_groups
+from rsdl.data.sources.splits import split_groups
 
 FRACTIONS = (0.7, 0.15, 0.15)
 GROUPS = st.dictionaries(

@@ -9,9 +9,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from rsdl.data.sources.painting.builtup import dense_residential, industrial, parking, solar_farm
-from rsdl.data.sources.painting.palette import CLOTHS, CONCRETE, CROPS, SAND, leaves, pick
-from rsdl.data.sources.painting.relief import Painting, Site, crowns, lattice, lay, mix
+from rsdl.synthetic.builtup import dense_residential, industrial, parking, solar_farm
+from rsdl.synthetic.palette import CLOTHS, CONCRETE, CROPS, SAND, leaves, pick
+from rsdl.synthetic.relief import Painting, Site, crowns, lattice, lay, mix
 
 
 def forest(site: Site) -> Painting:

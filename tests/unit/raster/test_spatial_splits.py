@@ -11,13 +11,13 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from rsdl.core.errors import ConfigError, DataError
-from rsdl.data.gate import BandTable
-from rsdl.data.sources.tiling import spatial
-from rsdl.data.sources.tiling.blocks import deal_blocks, group_boxes
-from rsdl.data.sources.tiling.ground import common_crs, footprint, tile_boxes
-from rsdl.data.sources.tiling.scenes import Scene
-from rsdl.data.sources.tiling.spatial import Part, SplitRule
-from rsdl.data.sources.tiling.tiles import tile_corners
+from rsdl.raster import spatial_split as spatial
+from rsdl.raster.blocks import deal_blocks, group_boxes
+from rsdl.raster.gate import BandTable
+from rsdl.raster.georef import common_crs, footprint, tile_boxes
+from rsdl.raster.scenes import Scene
+from rsdl.raster.spatial_split import Part, SplitRule
+from rsdl.raster.tiles import tile_corners
 
 FRACTIONS = (0.7, 0.15, 0.15)
 

@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from rsdl.data.rng import fingerprint, key_of, permutation, text_keys, to_float32, uniforms
+from rsdl.core.rng import fingerprint, key_of, permutation, text_keys, to_float32, uniforms
 
 KEY = 321433001908899246742978485945212922440
 PERMUTATION = [1, 4, 9, 7, 3, 6, 8, 2, 0, 5]

@@ -10,8 +10,8 @@ import rasterio
 import shapely
 from numpy.typing import NDArray
 
-from rsdl.data.sources.tiling.ground import Floats, apply, project
-from rsdl.data.sources.tiling.scenes import Scene
+from rsdl.raster.georef import Floats, apply, project
+from rsdl.raster.scenes import Scene
 
 Objects = NDArray[np.object_]
 GRID = 16

@@ -22,11 +22,11 @@ from rasterio.warp import Resampling
 from rasterio.windows import Window
 
 from rsdl.core.errors import ConfigError, CorruptSampleError, DataError
-from rsdl.data.sources.tiling.files import find_rasters
-from rsdl.data.sources.tiling.ground import apply, bounding_box, outline, project
-from rsdl.data.sources.tiling.handles import Handles
-from rsdl.data.sources.tiling.labels import LabelRules, Painted, boxes_meet, pixel_boxes
-from rsdl.data.sources.tiling.scenes import Scene, open_raster
+from rsdl.raster.dataset_pool import DatasetPool
+from rsdl.raster.files import find_rasters
+from rsdl.raster.georef import apply, bounding_box, outline, project
+from rsdl.raster.rasterize import LabelMap, LabelRules, boxes_meet, pixel_boxes
+from rsdl.raster.scenes import Scene, open_raster
 
 Floats = NDArray[np.float64]
 MAX_CLASSES = 1000
@@ -43,7 +43,7 @@ class RasterLabels:
         rules: Classes as ``VALUE=NAME`` or names, ``None`` for the values that occur; and values
             that are no label.
         scenes: The scenes to label.
-        handles: Open files of each thread.
+        pool: Open files of each thread.
 
     Raises:
         DataError: If a raster is missing, has no CRS, several bands or no whole numbers.
@@ -51,13 +51,13 @@ class RasterLabels:
     """
 
     def __init__(
-        self, path: Path, rules: LabelRules, scenes: Sequence[Scene], handles: Handles
+        self, path: Path, rules: LabelRules, scenes: Sequence[Scene], pool: DatasetPool
     ) -> None:
         _refuse_vector_rules(rules)
         classes = rules.classes
         self.left_out: dict[str, int] = {}
         self.files = tuple(find_rasters([path], what="class rasters"))
-        self._scenes, self._handles = scenes, handles
+        self._scenes, self._pool = scenes, pool
         named = parse_values(classes) if classes is not None else None
         outlines: list[Floats] = []
         crs: list[rasterio.CRS] = []
@@ -101,7 +101,7 @@ class RasterLabels:
         _, boxes = self._boxes[scene]
         return boxes
 
-    def paint(self, scene: int, row: int, col: int, tile: int) -> Painted:
+    def paint(self, scene: int, row: int, col: int, tile: int) -> LabelMap:
         """Return class index + 1 for each pixel of a tile ``[tile, tile]``; 0 has no label."""
         numbers, boxes = self._boxes[scene]
         painted = np.zeros((tile, tile), np.int32)
@@ -112,7 +112,7 @@ class RasterLabels:
                 break
         return painted
 
-    def sample(self, scene: int, pixels: NDArray[np.integer]) -> Painted:
+    def sample(self, scene: int, pixels: NDArray[np.integer]) -> LabelMap:
         """Return class index + 1 of pixels (row, column) ``[N, 2]``, 0 where none is known."""
         found = np.zeros(len(pixels), np.int32)
         for place, (row, col) in enumerate(pixels.tolist()):
@@ -120,14 +120,14 @@ class RasterLabels:
                 found[place] = self.paint(scene, row, col, 1)[0, 0]
         return found
 
-    def _read(self, scene: int, number: int, window: Window) -> Painted:
+    def _read(self, scene: int, number: int, window: Window) -> LabelMap:
         file = self.files[number]
 
         def open_view(stack: ExitStack) -> Any:  # noqa: ANN401 - rasterio has no types
             return _open_view(file, self._scenes[scene], stack)
 
         try:
-            view = self._handles.get((file, scene), open_view)
+            view = self._pool.get((file, scene), open_view)
             values, known = _whole(
                 view.read(1, window=window), view.read_masks(1, window=window) > 0, file
             )
@@ -137,7 +137,7 @@ class RasterLabels:
                 str(file), f"cannot be read: {reason}", "replace it, or leave it out"
             ) from error
         places = np.minimum(np.searchsorted(self._values, values), len(self._values) - 1)
-        codes: Painted = self._codes[places] * (known & (self._values[places] == values))
+        codes: LabelMap = self._codes[places] * (known & (self._values[places] == values))
         return codes
 
 

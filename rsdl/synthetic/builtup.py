@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from rsdl.data.sources.painting.palette import (
+from rsdl.synthetic.palette import (
     ASPHALT,
     CARS,
     CLOTHS,
@@ -13,7 +13,7 @@ from rsdl.data.sources.painting.palette import (
     leaves,
     pick,
 )
-from rsdl.data.sources.painting.relief import (
+from rsdl.synthetic.relief import (
     Lattice,
     Mask,
     Painting,

@@ -13,8 +13,8 @@ from hypothesis import assume, event, given, settings
 from hypothesis import strategies as st
 from rasterio.features import rasterize
 
-from rsdl.data.sources.tiling.ground import apply, bounding_box, bounds_of, outline, shift
-from rsdl.data.sources.tiling.labels import LabelRules, PolygonLabels, majority
+from rsdl.raster.georef import apply, bounding_box, bounds_of, outline, shift
+from rsdl.raster.rasterize import LabelRules, PolygonLabels, majority
 
 CRS = rasterio.CRS.from_epsg(32618)
 TILE, SIDE = 8, 40

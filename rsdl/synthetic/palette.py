@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from rsdl.data.sources.painting.relief import Colour, Field, Site
+from rsdl.synthetic.relief import Colour, Field, Site
 
 ASPHALT = (0.30, 0.30, 0.31)
 CONCRETE = (0.56, 0.55, 0.52)

@@ -7,10 +7,10 @@ import rasterio
 from rasterio.enums import ColorInterp, MaskFlags
 
 from rsdl.core.errors import CorruptSampleError
-from rsdl.data.decode import check_size
-from rsdl.data.gate import COLOURS, BandTable, is_mask
-from rsdl.data.headers import UPRIGHT, Bytes, tiff_pages
-from rsdl.data.picture import (
+from rsdl.core.pixels import check_size
+from rsdl.raster.gate import COLOURS, BandTable, is_mask
+from rsdl.raster.headers import UPRIGHT, Bytes, tiff_pages
+from rsdl.raster.picture import (
     MAX_CLASS_COLOURS,
     Picture,
     PictureRules,

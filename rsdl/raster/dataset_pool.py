@@ -16,7 +16,7 @@ from typing import Any
 WARNINGS = threading.RLock()
 
 
-class Handles:
+class DatasetPool:
     """Things that are opened once for each thread and closed when others push them out.
 
     Args:

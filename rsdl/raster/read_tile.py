@@ -1,6 +1,6 @@
 """The pixels of one tile: read, and freed of what holds no data.
 
-What holds no data is filled by the gate (``rsdl/data/gate.py``). A tile keeps at most
+What holds no data is filled by the gate (``rsdl/raster/gate.py``). A tile keeps at most
 ``max_nodata`` of it, and the statistics leave it out by ``Sample.valid``.
 """
 
@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 from rasterio.windows import Window
 
 from rsdl.core.errors import CorruptSampleError, DataError
-from rsdl.data.gate import fill_missing, is_mask, mark_value, unscale
-from rsdl.data.sources.tiling.handles import Handles
-from rsdl.data.sources.tiling.scenes import Scene, open_raster
+from rsdl.raster.dataset_pool import DatasetPool
+from rsdl.raster.gate import fill_missing, is_mask, mark_value, unscale
+from rsdl.raster.scenes import Scene, open_raster
 
 OPENCV_BANDS = 512  # in one of its images
 
 
 def read_tile(
-    scene: Scene, row: int, col: int, tile: int, handles: Handles, *, judged: bool = False
+    scene: Scene, row: int, col: int, tile: int, pool: DatasetPool, *, judged: bool = False
 ) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
     """Read one tile of a scene, with what holds no data filled.
 
@@ -30,7 +30,7 @@ def read_tile(
         row: Top of the tile in pixels.
         col: Left of the tile in pixels.
         tile: Side of the tile in pixels.
-        handles: Open files of this thread.
+        pool: Open files of this thread.
         judged: Whether alpha was taken for a mask by its looks, and must keep to them.
 
     Returns:
@@ -44,7 +44,7 @@ def read_tile(
     window = Window(col, row, tile, tile)
     present = None
     try:
-        source = handles.get(scene.path, lambda stack: open_raster(scene.path, stack))
+        source = pool.get(scene.path, lambda stack: open_raster(scene.path, stack))
         pixels = source.read(scene.indexes, window=window)
         if scene.masked:
             present = source.read_masks(scene.indexes, window=window) > 0

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsdl.core.errors import ConfigError
-from rsdl.data.rng import key_of, uniforms
-from rsdl.data.sources.grouped_split import deal_groups
+from rsdl.core.rng import key_of, uniforms
+from rsdl.raster.grouped_split import deal_groups
 
 Floats = NDArray[np.float64]
 Splits = NDArray[np.int8]

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsdl.core.errors import CorruptSampleError
-from rsdl.data.gate import BandTable
-from rsdl.data.resize import Pixels
+from rsdl.core.pixels import Pixels
+from rsdl.raster.gate import BandTable
 
 Axes = Literal["HWC", "CHW", "PAGES"]
 # A table of classes has few colours; a picture with a palette has been given nearly 256.

@@ -19,15 +19,15 @@ from PIL import Image, ImageOps
 
 from rsdl.core.errors import CorruptSampleError, DataError, RsdlError
 from rsdl.data.decode import decode_image
-from rsdl.data.gate import fill_missing, mark_value
-from rsdl.data.headers import jpeg_orientation, jpeg_precision
 from rsdl.data.manifest import Manifest
 from rsdl.data.packing.index_shards import index_shards
 from rsdl.data.packing.pack import PackOptions, pack
 from rsdl.data.packing.verify import check_dataset
-from rsdl.data.picture import PictureRules
 from rsdl.data.read_picture import check_jpeg, read_picture, upright
 from rsdl.data.sources.folder import FolderSource
+from rsdl.raster.gate import fill_missing, mark_value
+from rsdl.raster.headers import jpeg_orientation, jpeg_precision
+from rsdl.raster.picture import PictureRules
 from rsdl.storage.connect import connect
 
 RANDOM = np.random.default_rng(3)

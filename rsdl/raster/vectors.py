@@ -20,10 +20,11 @@ from numpy.typing import NDArray
 from pyogrio.errors import DataLayerError, DataSourceError
 
 from rsdl.core.errors import ConfigError, DataError
-from rsdl.data.class_table import EMPTY
-from rsdl.data.sources.tiling import geojson
-from rsdl.data.sources.tiling.handles import WARNINGS
+from rsdl.raster import geojson
+from rsdl.raster.dataset_pool import WARNINGS
 
+# Names of classes that stand for no class.
+EMPTY = frozenset({"", "nan", "none", "null"})
 SUFFIXES = (*geojson.SUFFIXES, ".shp", ".zip", ".gpkg", ".fgb")
 # Files that belong to a Shapefile.
 SIDECARS = (".shp", ".shx", ".dbf", ".prj", ".cpg")

@@ -25,11 +25,11 @@ from rasterio.env import set_gdal_config
 from rasterio.windows import Window
 
 from rsdl.core.errors import DataError
-from rsdl.data.gate import BandAgreement, BandTable, is_mask
-from rsdl.data.manifest import Dtype
-from rsdl.data.raster_picture import check_pages, table_of
-from rsdl.data.sources.tiling.files import make_slugs, relative_names
-from rsdl.data.sources.tiling.handles import WARNINGS
+from rsdl.core.pixels import Dtype
+from rsdl.raster.dataset_pool import WARNINGS
+from rsdl.raster.files import make_slugs, relative_names
+from rsdl.raster.gate import BandAgreement, BandTable, is_mask
+from rsdl.raster.read_raster import check_pages, table_of
 
 # GDAL would take 5% of the machine's memory for its block cache, on a large node tens of GiB. The
 # cache belongs to the process: an Env around each read would have threads undo each other's limit,

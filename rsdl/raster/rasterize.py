@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from rasterio.features import rasterize
 
 from rsdl.core.errors import ConfigError, DataError
-from rsdl.data.sources.tiling.densify import Objects, move_polygons
-from rsdl.data.sources.tiling.ground import (
+from rsdl.raster.dataset_pool import WARNINGS
+from rsdl.raster.densify import Objects, move_polygons
+from rsdl.raster.georef import (
     Floats,
     apply,
     bounding_box,
@@ -28,11 +29,10 @@ from rsdl.data.sources.tiling.ground import (
     outline,
     shift,
 )
-from rsdl.data.sources.tiling.handles import WARNINGS
-from rsdl.data.sources.tiling.scenes import Scene
-from rsdl.data.sources.tiling.vectors import files_of, read_polygons
+from rsdl.raster.scenes import Scene
+from rsdl.raster.vectors import files_of, read_polygons
 
-Painted = NDArray[np.int32]
+LabelMap = NDArray[np.int32]
 
 
 class Labels(Protocol):
@@ -58,14 +58,14 @@ class Labels(Protocol):
         """Return the boxes (top, left, bottom, right) in pixels that hold all labels of a scene."""
         ...
 
-    def paint(self, scene: int, row: int, col: int, tile: int) -> Painted | int:
+    def paint(self, scene: int, row: int, col: int, tile: int) -> LabelMap | int:
         """Return class index + 1 for each pixel of a tile ``[tile, tile]``; 0 has no label.
 
         One number where all pixels are known to have the same.
         """
         ...
 
-    def sample(self, scene: int, pixels: NDArray[np.integer]) -> Painted:
+    def sample(self, scene: int, pixels: NDArray[np.integer]) -> LabelMap:
         """Return class index + 1 of pixels (row, column) ``[N, 2]``, 0 where none is known.
 
         Splits are drawn by it before a tile is read; what cannot be read is for that to say.
@@ -74,7 +74,7 @@ class Labels(Protocol):
 
 
 def majority(
-    painted: Painted | int, valid: NDArray[np.bool_] | None, num_classes: int, min_cover: float
+    painted: LabelMap | int, valid: NDArray[np.bool_] | None, num_classes: int, min_cover: float
 ) -> int | None:
     """Return the class that covers most of a tile, the first of equals.
 
@@ -180,7 +180,7 @@ class PolygonLabels:
         cover = self._covers[scene]
         return cover.boxes[cover.codes > 0]
 
-    def paint(self, scene: int, row: int, col: int, tile: int) -> Painted | int:
+    def paint(self, scene: int, row: int, col: int, tile: int) -> LabelMap | int:
         """Return class index + 1 for each pixel whose centre a polygon covers, 0 elsewhere.
 
         One number where no edge comes near the tile.
@@ -190,12 +190,12 @@ class PolygonLabels:
         if not edges:
             return ground
         with WARNINGS:
-            painted: Painted = rasterize(
+            painted: LabelMap = rasterize(
                 edges, out_shape=(tile, tile), fill=ground, transform=place, dtype=np.int32
             )
         return painted
 
-    def sample(self, scene: int, pixels: NDArray[np.integer]) -> Painted:
+    def sample(self, scene: int, pixels: NDArray[np.integer]) -> LabelMap:
         """Return class index + 1 of pixels (row, column) ``[N, 2]``; 0 has no label."""
         cover = self._covers[scene]
         centres = apply(self._scenes[scene].transform, pixels[:, ::-1].astype(np.float64) + 0.5)

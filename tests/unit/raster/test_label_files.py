@@ -18,8 +18,8 @@ from rasterio.warp import transform
 
 from rsdl.core.errors import ConfigError, DataError
 from rsdl.data.sources.geotiff import GeotiffOptions, GeotiffSource
-from rsdl.data.sources.tiling.ground import apply
-from rsdl.data.sources.tiling.labels import LabelRules, PolygonLabels
+from rsdl.raster.georef import apply
+from rsdl.raster.rasterize import LabelRules, PolygonLabels
 
 SIDE = 64
 LEFT, TOP = 500_000.0, 5_000_000.0

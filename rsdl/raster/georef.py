@@ -14,7 +14,7 @@ from rasterio._err import CPLE_BaseError
 from rasterio.warp import transform
 
 from rsdl.core.errors import DataError
-from rsdl.data.sources.tiling.scenes import Scene
+from rsdl.raster.scenes import Scene
 
 Floats = NDArray[np.float64]
 WORLD = "EPSG:6933"

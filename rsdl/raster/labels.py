@@ -8,22 +8,24 @@ import rasterio
 from numpy.typing import NDArray
 
 from rsdl.core.errors import DataError
-from rsdl.data.sources.tiling.class_raster import RasterLabels
-from rsdl.data.sources.tiling.ground import apply, bounding_box, outline, project
-from rsdl.data.sources.tiling.handles import Handles
-from rsdl.data.sources.tiling.labels import LabelRules, Labels, PolygonLabels
-from rsdl.data.sources.tiling.scenes import Scene
-from rsdl.data.sources.tiling.vectors import SUFFIXES
+from rsdl.raster.class_raster import RasterLabels
+from rsdl.raster.dataset_pool import DatasetPool
+from rsdl.raster.georef import apply, bounding_box, outline, project
+from rsdl.raster.rasterize import LabelRules, Labels, PolygonLabels
+from rsdl.raster.scenes import Scene
+from rsdl.raster.vectors import SUFFIXES
 
 
-def open_labels(path: Path, rules: LabelRules, scenes: Sequence[Scene], handles: Handles) -> Labels:
+def open_labels(
+    path: Path, rules: LabelRules, scenes: Sequence[Scene], pool: DatasetPool
+) -> Labels:
     """Return the labels at a path.
 
     Args:
         path: A vector file of polygons; anything else: a class raster, or a folder of them.
         rules: What the user says about them.
         scenes: The scenes to label.
-        handles: Open files of each thread.
+        pool: Open files of each thread.
 
     Raises:
         DataError: If the labels cannot be read or lie on no scene.
@@ -33,7 +35,7 @@ def open_labels(path: Path, rules: LabelRules, scenes: Sequence[Scene], handles:
     if path.suffix.lower() in SUFFIXES:
         labels = PolygonLabels(path, rules, scenes)
     else:
-        labels = RasterLabels(path, rules, scenes, handles)
+        labels = RasterLabels(path, rules, scenes, pool)
     if not any(len(labels.boxes(number)) for number in range(len(scenes))):
         box, crs = labels.extent
         ground = _extent(scenes, crs)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rsdl.core.errors import ConfigError
-from rsdl.data.sources.tiling.tiles import Tile, Tiles, corners_hit, tile_corners
+from rsdl.raster.tiles import Tile, Tiles, corners_hit, tile_corners
 
 
 @st.composite

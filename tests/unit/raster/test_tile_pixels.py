@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from rsdl.data.packing.encode import encode_npy
 from rsdl.data.sample import Sample
 from rsdl.data.sources.geotiff import GeotiffOptions, GeotiffSource
-from rsdl.data.sources.tiling.ground import apply, bounding_box, outline, shift
-from rsdl.data.sources.tiling.tiles import tile_corners
+from rsdl.raster.georef import apply, bounding_box, outline, shift
+from rsdl.raster.tiles import tile_corners
 
 PLACE = rasterio.Affine(0.3, 0, 500_000, 0, -0.3, 4_500_000)
 
