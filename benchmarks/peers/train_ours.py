@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytorch_lightning as pl
 
-from benchmarks.crowd import write_crowd
+from benchmarks.harness.tiny_dataset import write_crowd
+from benchmarks.harness.training_fixture import open_bench_session
 from benchmarks.peers.step_task import (
     LEARNING_RATE,
     SMOOTHING,
@@ -24,7 +25,6 @@ from benchmarks.peers.step_task import (
     StepTask,
 )
 from benchmarks.peers.train_lightning import Timed
-from benchmarks.session import open_bench_session
 from rsdl.config.load import validate
 from rsdl.core.batch import Batch
 from rsdl.core.rng import key_of, uniforms

@@ -15,7 +15,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from rsdl import __version__
-from rsdl.cli import bench, data, k8s, run, sweep
+from rsdl.cli import data, k8s, run, sweep
 from rsdl.core.errors import PeerError, RsdlError
 from rsdl.storage.local import explain_error
 
@@ -31,7 +31,6 @@ app = typer.Typer(
 )
 app.add_typer(run.app)
 app.add_typer(data.app, name="data")
-app.add_typer(bench.app)
 app.add_typer(k8s.app, name="k8s")
 app.add_typer(sweep.app, name="sweep")
 

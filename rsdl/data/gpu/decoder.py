@@ -5,8 +5,9 @@ together with: so a row of a batch is a function of its sample, as everywhere. O
 torchvision's pixels are TurboJPEG's, bit by bit. Those of a GPU differ by rounding and, unless
 chroma has full resolution, in how it is enlarged: torchvision has nvJPEG repeat samples where
 libjpeg interpolates. Where TurboJPEG repeats them too, crops of painted scenes at 4:2:0, resized to
-224 px, differ by about one grey level on average (``benchmarks/pixels.py``), at edges of colours by
-up to 68; torchvision's own tests allow two on average before the crop. No GPU has been asked yet.
+224 px, differ by about one grey level on average (``benchmarks/loader/pixels.py``), at edges of
+colours by up to 68; torchvision's own tests allow two on average before the crop. No GPU has been
+asked yet.
 """
 
 import warnings

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.cluster_model import Cluster, Epoch, Imagery, NodeCache, simulate
+from benchmarks.scaling.cluster import Cluster, Epoch, Imagery, NodeCache, simulate
 from rsdl.data.plan import SamplingPlan, Share
 from rsdl.data.prefetch_schedule import ShardRequest
 from rsdl.data.shuffle import GlobalOrder, OrderRule
