@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rsdl.core.errors import ClusterError, UnreachableClusterError
+from rsdl.core.errors import ClusterError, OldClusterError, UnreachableClusterError
 
 # What the API server may take for an answer, and kubectl for all of its requests.
 REQUEST_LIMIT_S = 30
@@ -60,6 +60,18 @@ SAYINGS: tuple[tuple[str, str, str, bool], ...] = (
      r"|etcdserver:|currently unable to handle|too many requests|\(Conflict\)",
      "the cluster is busy: {line}", "try again in a minute", True),
 )  # fmt: skip
+# Fields of a Job, and the first Kubernetes 1.N that knows them without being told to. kubectl sees
+# that an older one does not, since it compares with what the server says of itself.
+KNOWN_SINCE = {
+    "completionMode": 22, "suspend": 22, "podFailurePolicy": 26, "backoffLimitPerIndex": 29,
+    "maxFailedIndexes": 29, "podReplacementPolicy": 29, "successPolicy": 31,
+}  # fmt: skip
+UNKNOWN_FIELD = re.compile(r'unknown field "(\w+)" in io\.k8s')
+# A value as Go prints it, which says nothing: core.PodTemplateSpec{ObjectMeta:v1.ObjectMeta{...}}.
+GO_VALUE = re.compile(r"\[?\]?[\w.]+\{.*\}: ")
+
+RETRIEVING = "error when retrieving current configuration of:"
+
 # klog's own lines, such as of discovery that is tried five times: E1125 07:14:50.266619 ...
 LOG_LINE = re.compile(r"[EWIF]\d{4} \d\d:\d\d")
 
@@ -96,11 +108,25 @@ class Kubectl:
             ClusterError: If kubectl is not here, is not set up, or the cluster refuses.
             UnreachableClusterError: If the cluster does not answer, or later may.
         """
+        done = self.attempt(*arguments, stdin=stdin)
+        if done.returncode:
+            raise translate(arguments, done.stderr)
+        return done.stdout
+
+    def attempt(
+        self, *arguments: str, stdin: str | None = None
+    ) -> "subprocess.CompletedProcess[str]":
+        """Return how a command has ended, and all that it said.
+
+        Raises:
+            ClusterError: If kubectl is not here.
+            UnreachableClusterError: If it did not end.
+        """
         command = [self.program, f"--request-timeout={REQUEST_LIMIT_S}s"]
         if self.namespace is not None:
             command.append(f"--namespace={self.namespace}")
         try:
-            done = subprocess.run(
+            return subprocess.run(
                 [*command, *arguments], input=stdin or "", capture_output=True, text=True,
                 timeout=LIMIT_S, check=False,
             )  # fmt: skip
@@ -112,9 +138,6 @@ class Kubectl:
             raise UnreachableClusterError(
                 "kubectl", f"the cluster did not answer in {LIMIT_S} s", AGAIN
             ) from error
-        if done.returncode:
-            raise translate(arguments, done.stderr)
-        return done.stdout
 
 
 def translate(arguments: Sequence[str], stderr: str) -> ClusterError:
@@ -124,9 +147,11 @@ def translate(arguments: Sequence[str], stderr: str) -> ClusterError:
         arguments: What it was asked.
         stderr: What it said.
     """
-    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
-    said = [line for line in lines if not LOG_LINE.match(line)] or lines
+    said = complaints(stderr)
     where = f"kubectl {arguments[0]}" if arguments else "kubectl"
+    unknown = [field for line in said for field in UNKNOWN_FIELD.findall(line)]
+    if unknown and all(field in KNOWN_SINCE for field in unknown):
+        return OldClusterError(where, unknown, max(KNOWN_SINCE[field] for field in unknown))
     for pattern, problem, remedy, passing in SAYINGS:
         for line in said:
             if re.search(pattern, line):
@@ -135,11 +160,29 @@ def translate(arguments: Sequence[str], stderr: str) -> ClusterError:
     return ClusterError(where, _shorten(said[0]) if said else "failed without a word")
 
 
+def complaints(stderr: str) -> list[str]:
+    """Return kubectl's complaints, a line each: what it lists below one is put behind it."""
+    lines = [GO_VALUE.sub("", line.strip()) for line in stderr.splitlines() if line.strip()]
+    said: list[str] = []
+    for line in [line for line in lines if not LOG_LINE.match(line)] or lines:
+        if line.startswith("* ") and said:
+            said[-1] += f"{' ' if said[-1].endswith(':') else '; '}{line[2:]}"
+        elif said and said[-1].endswith(RETRIEVING):
+            # What it was, and after "from server for", some lines below, what was wrong with it.
+            if found := re.match(r'from server for: "[^"]*": ', line):
+                said[-1] = said[-1].removesuffix(RETRIEVING) + line[found.end() :]
+        else:
+            said.append(line)
+    return said
+
+
 def _shorten(line: str) -> str:
     """Return a line of kubectl's without what says nothing."""
     line = re.sub(r'Unable to find .* field selector "[^"]*": ', "", line)
     line = re.sub(r"^(error|Error|Unable to connect to the server): ?", "", line)
     line = re.sub(r"^Error from server( \(\w+\))?: ", "", line)
     line = re.sub(r"^error when (creating|applying patch|retrieving).*?: (?=\w)", "", line)
+    line = re.sub(r'^error validating "[^"]*": (error validating data: )?', "", line)
+    line = re.sub(r"; if you choose to ignore these errors, turn validation off.*", "", line)
     line = re.sub(r" - did you specify the right host or port\?$", "", line)
     return line if len(line) <= 300 else f"{line[:299]}…"

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from rich.console import Console
 
 from rsdl.cluster.jobs import Snapshot
+from rsdl.cluster.manifest import Manifest
 from rsdl.cluster.states import Phase
 from rsdl.cluster.tickets import Lot, Ticket, admit, sort_out
 from rsdl.commands.sweep.records import is_completed, read_facts
@@ -146,12 +147,22 @@ class Submission:
             elif is_completed(self._runs, self._configs[ticket.name]):
                 self._settle([replace(ticket, lot=Lot.DONE)])
             else:
-                made = self._cluster.create(ticket.manifest.body)
+                made = self._create(ticket.manifest)
                 del self._queue[ticket.name]
                 self._say(
                     f"{ticket.manifest.title}: "
                     + ("submitted" if made else "someone else has submitted it meanwhile")
                 )
+
+    def _create(self, job: Manifest) -> bool:
+        known = self._cluster.dropped
+        made = self._cluster.create(job.body)
+        if new := sorted(self._cluster.dropped - known):
+            self._say(
+                f"the cluster's Kubernetes is old and drops {', '.join(new)}: exit codes 2, 69 and 75 "
+                "and preemptions all count towards backoffLimit; if a Job fails of it: rsdl sweep retry"
+            )
+        return made
 
     def _rehearse(self, tickets: Sequence[Ticket], snapshot: Snapshot) -> None:
         """Say what would be done now, and what later."""

@@ -30,6 +30,10 @@ FORBIDDEN = (
          "found", "does not know you: getting credentials", "log in", False),
         ("Unable to connect to the server: tls: failed to verify certificate: x509: certificate "
          "signed by unknown authority", "certificate is not trusted", "log in", False),
+        ('Error from server (Forbidden): error when retrieving current configuration of:\nResource: "/v1'
+         ', Resource=services", GroupVersionKind: "/v1, Kind=Service"\nName: "rsdl", Namespace: "x"\n'
+         'from server for: "STDIN": services "rsdl" is forbidden: User "me" cannot get it',
+         'may not do this: services "rsdl" is forbidden: User "me"', "--namespace", False),
         (FORBIDDEN, 'may not do this: jobs.batch is forbidden: User "me"', "--namespace", False),
         ('Error from server (Forbidden): error when creating "STDIN": jobs.batch "x" is forbidden: '
          "exceeded quota: gpu", "a quota is used up", "ask for more", True),
@@ -45,6 +49,23 @@ FORBIDDEN = (
          "cannot be changed in place", "cancel it", False),
         ('The Job "x" is invalid: spec.backoffLimit: Invalid value: -1: must be greater than or '
          "equal to 0", "takes no such object", "rsdl k8s check", False),
+        ('The Job "x" is invalid: spec.template: Invalid value: core.PodTemplateSpec{ObjectMeta:v1.Obje'
+         'ctMeta{Name:""}, Spec:core.PodSpec{Volumes:[]core.Volume(nil)}}: field is immutable',
+         "in place: The Job \"x\" is invalid: spec.template: Invalid value: field is immu", "cancel it",
+         False),
+        ('The Job "x" is invalid: \n* spec.a: Required value\n* spec.b: Invalid value: -1: must be '
+         "positive", 'invalid: spec.a: Required value; spec.b: Invalid value: -1: must', "k8s check",
+         False),
+        ('error: error validating "STDIN": error validating data: ValidationError(Job.spec): unknown '
+         'field "backofLimit" in io.k8s.api.batch.v1.JobSpec; if you choose to ignore these errors, '
+         "turn validation off with --validate=false",
+         'object: ValidationError(Job.spec): unknown field "backofLimit" in io.k8s.api.batch.v1.JobSp'
+         "ec; rsdl k8s check", "names the field", False),
+        ('error: error validating "STDIN": error validating data: [ValidationError(Job.spec): unknown '
+         'field "podFailurePolicy" in io.k8s.api.batch.v1.JobSpec, ValidationError(Job.spec): unknown '
+         'field "podReplacementPolicy" in io.k8s.api.batch.v1.JobSpec]; if you choose',
+         "older than 1.29 and knows no podFailurePolicy, podReplacementPolicy", "1.29 or newer",
+         False),
         (f"{LOG}\nThe connection to the server 10.0.0.1:6443 was refused - did you specify the "
          "right host or port?", "the cluster does not answer", "network", True),
         (f"{LOG}\nUnable to connect to the server: dial tcp: lookup api.example.org: no such host",
@@ -64,7 +85,7 @@ def test_each_complaint_is_one_line(said: str, words: str, remedy: str, passing:
     assert line.startswith("kubectl get: ") and words in line and remedy in line
     assert "\n" not in line and "did you specify" not in line and "Error from server" not in line
     assert isinstance(error, UnreachableClusterError) == passing
-    assert error.exit_code == (1 if passing else 2)
+    assert error.exit_code == (69 if passing else 2)
 
 
 def test_kubectl_that_is_not_here_is_told_of(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
