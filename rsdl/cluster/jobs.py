@@ -49,6 +49,10 @@ class Snapshot:
         """Return where a Job stands; absent if there is none of this name."""
         return self.states.get(name, JobState(name))
 
+    def find(self, config: str) -> JobState | None:
+        """Return where the Job stands that trains a config, or the index of a Job that does."""
+        return next((s for s in self.states.values() if config and s.config == config), None)
+
     @property
     def num_active(self) -> int:
         """Jobs that have pods, or may have at any moment."""

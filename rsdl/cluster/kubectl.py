@@ -64,7 +64,7 @@ SAYINGS: tuple[tuple[str, str, str, bool], ...] = (
 # that an older one does not, since it compares with what the server says of itself.
 KNOWN_SINCE = {
     "completionMode": 22, "suspend": 22, "podFailurePolicy": 26, "backoffLimitPerIndex": 29,
-    "maxFailedIndexes": 29, "podReplacementPolicy": 29, "successPolicy": 31,
+    "matchLabelKeys": 31, "maxFailedIndexes": 29, "podReplacementPolicy": 29, "successPolicy": 31,
 }  # fmt: skip
 UNKNOWN_FIELD = re.compile(r'unknown field "(\w+)" in io\.k8s')
 # A value as Go prints it, which says nothing: core.PodTemplateSpec{ObjectMeta:v1.ObjectMeta{...}}.

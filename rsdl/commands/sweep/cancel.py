@@ -69,7 +69,9 @@ def cancel(names: Sequence[str], choice: Choice, consent: Consent) -> int:
     if not consent.yes and not _ask(len(going)):
         print("nothing was cancelled")
         return 1
-    cluster.delete([name for name in going if name in snapshot.jobs])
+    # All of a study takes an Indexed Job with it, though some of its indexes may have finished.
+    doomed = [name.partition("[")[0] if consent.everything else name for name in going]
+    cluster.delete([name for name in dict.fromkeys(doomed) if name in snapshot.jobs or "[" in name])
     if not consent.wait:
         print(f"{len(going)} Jobs are being deleted, once their pods have saved")
         return 0

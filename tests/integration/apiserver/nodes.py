@@ -1,4 +1,4 @@
-"""The part of a cluster that is not there: a node that takes pods, runs nothing, and says it did."""
+"""What the cluster lacks: a node that takes pods, runs nothing, and says that it did."""
 
 import threading
 import time
@@ -20,7 +20,8 @@ class Nodes:
         space: The namespace.
         fates: What becomes of a Job's pods one after the other, as in the small server's world:
             ``succeed``, ``preempt``, ``leave`` (exit 75), ``crash``, ``wrong`` (exit 2), ``oom``,
-            ``hang``, ``pend``. The last is repeated; by default ``succeed``.
+            ``hang``, ``pend``. The last is repeated.
+        usual: What becomes of the others.
         on_success: Called with the name of a Job one of whose pods has succeeded.
         saved: Pods that were asked to stop while they ran, and have.
         most: The most Jobs that had a pod which has not ended, at once.
@@ -28,6 +29,7 @@ class Nodes:
 
     space: Space
     fates: dict[str, list[str]] = field(default_factory=dict)
+    usual: str = "succeed"
     on_success: Callable[[str], None] = lambda name: None
     saved: list[str] = field(default_factory=list)
     most: int = 0
@@ -50,7 +52,7 @@ class Nodes:
             self.space("DELETE", f"v1/pods/{name}?gracePeriodSeconds=0")
             self.saved += [name] * running
             return
-        fates = self.fates.get(job, ["succeed"])
+        fates = self.fates.get(job, [self.usual])
         fate = self._given.setdefault(name, fates.pop(0) if len(fates) > 1 else fates[0])
         if fate == "pend":
             message = "0/300 nodes are available: 300 Insufficient nvidia.com/gpu."
@@ -58,7 +60,9 @@ class Nodes:
             self._say(name, {"phase": "Pending", "conditions": [refusal | {"message": message}]})
         elif not pod["spec"].get("nodeName"):
             target = {"apiVersion": "v1", "kind": "Node", "name": NODE}
-            self.space("POST", f"v1/pods/{name}/binding", {"metadata": {"name": name}, "target": target})
+            self.space(
+                "POST", f"v1/pods/{name}/binding", {"metadata": {"name": name}, "target": target}
+            )
         elif not running:
             self._say(name, {"phase": "Running"})
         elif fate != "hang":

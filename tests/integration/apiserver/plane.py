@@ -170,9 +170,8 @@ class Space:
         parts = [json.dumps(part).encode() for part in ({"alg": "RS256", "typ": "JWT"}, claims)]
         text = b".".join(map(_encode, parts))
         key = str(self.plane.folder / "accounts.key")
-        signed = subprocess.run(
-            ["openssl", "dgst", "-sha256", "-sign", key], input=text, capture_output=True, check=True
-        )
+        command = ["openssl", "dgst", "-sha256", "-sign", key]
+        signed = subprocess.run(command, input=text, capture_output=True, check=True)
         return (text + b"." + _encode(signed.stdout)).decode()
 
 

@@ -9,7 +9,7 @@ from rsdl.cluster.drift import find_drift
 from rsdl.cluster.jobs import APPLIED
 from rsdl.cluster.manifest import load_manifests
 from tests.integration.apiserver.conftest import kubectl, render_study
-from tests.integration.apiserver.plane import Object, Space
+from tests.integration.apiserver.plane import Object, Space, wait_for
 
 pytestmark = pytest.mark.apiserver
 
@@ -31,6 +31,7 @@ def test_every_entry_point_is_taken_as_it_is(space: Space, rendered: Path):
             if manifest.kind == "Job":
                 assert set(dropped(manifest.body, jobs[manifest.name])) <= DROPPED
     assert space.names("v1/pods") >= {"hrrsi-dev"}
+    wait_for(lambda: all(job["status"].get("active") for job in space.list("batch/jobs")))
     # Given again, as the page says, it does no harm.
     before = of(space, "batch/jobs", "hrrsi"), space.names("v1/pods")
     kubectl("apply", "--validate=ignore", "-k", rendered)

@@ -7,13 +7,15 @@ from pathlib import Path
 import pytest
 
 from rsdl.cluster.labels import plain
+from rsdl.commands.k8s import render
 from rsdl.commands.sweep.cancel import Consent, cancel
 from rsdl.commands.sweep.collect import Order, collect
 from rsdl.commands.sweep.scope import Choice
 from rsdl.commands.sweep.status import View, status
 from rsdl.commands.sweep.submission import Pace
 from rsdl.commands.sweep.submit import retry, submit
-from rsdl.core.errors import OldClusterError
+from rsdl.core.errors import ConfigError, OldClusterError
+from tests.integration.apiserver.conftest import CONFIGS as CONFIG_FILES
 from tests.integration.apiserver.conftest import kubectl, render_study
 from tests.integration.apiserver.nodes import Nodes, working
 from tests.integration.apiserver.plane import Object, Space, wait_for
@@ -40,18 +42,19 @@ def pace(max_running: int, **fields: bool) -> Pace:
 def test_the_whole_study_to_its_end_and_never_more_than_asked(
     space: Space, nodes: Nodes, rendered: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    """27 Jobs as they are committed, one of them completed before, and a preemption each for two."""
+    """27 Jobs as they are committed, one of them completed before, and a preemption for two."""
     runs = tmp_path / "runs"
     write_run(runs, "resnet50_ucm")
     nodes.on_success = lambda job: write_run(runs, config_of(job)) and None
-    nodes.fates = {name: ["preempt", "succeed"] for name in ("hrrsi-vit-base-ucm", "hrrsi-vit-base-aid")}
+    nodes.fates = {f"hrrsi-vit-base-{data}": ["preempt", "succeed"] for data in ("ucm", "aid")}
     with working(nodes):
         assert submit(Choice(str(rendered)), pace(9), runs=str(runs)) == 0
         said = capsys.readouterr().out
         wait_for(lambda: all(map(is_complete, space.list("batch/jobs"))))
     assert nodes.most <= 9
-    assert len(space.names("batch/jobs")) == 26 and "hrrsi-resnet50-ucm" not in space.names("batch/jobs")
-    assert said.count("drops podFailurePolicy, podReplacementPolicy: exit codes 2, 69 and 75") == 1
+    made = space.names("batch/jobs")
+    assert len(made) == 26 and "hrrsi-resnet50-ucm" not in made
+    assert said.count("drops podFailurePolicy, podReplacementPolicy: preemptions and") == 1
     assert "27 Jobs: 1 completed, 26 submitted" in said
     rows = states(capsys, Choice(str(rendered)))
     assert {row["cluster"] for name, row in rows.items() if name != "resnet50_ucm"} == {"succeeded"}
@@ -159,28 +162,43 @@ def test_two_who_submit_at_once_make_each_job_once(space: Space, nodes: Nodes):
 def test_one_study_is_not_the_other(
     space: Space, nodes: Nodes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    """Two studies of the same configs, and the first as an Indexed Job, in one namespace."""
+    """Two studies of the same configs, the first as an Indexed Job, in one namespace."""
     first = render_study(tmp_path / "first", space)
     second = render_study(tmp_path / "second", space, "study=second")
+    kubectl("apply", "--validate=ignore", "-k", first / "base")
     kubectl("apply", "--validate=ignore", "-k", first / "indexed")
-    nodes.fates = {"hrrsi-indexed": ["hang"]}
-    for folder in (first, second):
-        assert submit(Choice(str(folder)), pace(2, wait=False)) == 0
-    ours = {name for name in space.names("batch/jobs") if name.startswith("hrrsi-")}
+    nodes.usual = "hang"
+    one, other = Choice(str(first)), Choice(str(second))
+    assert submit(other, pace(2, wait=False)) == 0
+    # The Indexed Job trains what the 27 Jobs would.
+    assert submit(one, pace(99, wait=False)) == 0
+    assert "hrrsi-indexed[0] trains it" in capsys.readouterr().out
+    everything = Consent(everything=True, yes=True, every_s=0.2)
     with working(nodes):
-        one = Choice(str(second))
-        assert cancel([], one, Consent(everything=True, yes=True, every_s=0.2)) == 0
-    assert space.names("batch/jobs") == ours
-    assert not [name for name in nodes.saved if name.startswith("hrrsi-")]
-    rows = states(capsys, Choice(str(second)))
-    assert {row["cluster"] for row in rows.values()} == {"absent"}
+        wait_for(lambda: len([pod for pod in space.list("v1/pods") if is_running(pod)]) == 2 + 9)
+        assert {row["cluster"] for row in states(capsys, one).values()} == {"pending"}
+        assert cancel([], other, everything) == 0
+        assert "2 Jobs are gone" in capsys.readouterr().out
+        assert space.names("batch/jobs") == {"hrrsi-indexed"} and len(nodes.saved) == 2
+        assert len([pod for pod in space.list("v1/pods") if is_running(pod)]) == 9
+        with pytest.raises(ConfigError, match="is an index of a Job, which ends as a whole"):
+            cancel(["vit_base_ucm"], one, Consent(yes=True))
+        assert cancel([], one, everything) == 0
+    assert space.list("batch/jobs") == [] and len(nodes.saved) == 2 + 9
+    assert {row["cluster"] for row in states(capsys, one).values()} == {"absent"}
+
+
+def is_running(pod: Object) -> bool:
+    running: bool = pod["status"]["phase"] == "Running"
+    return running
 
 
 def test_a_job_that_would_be_another_there_is_refused(space: Space, tmp_path: Path):
     """Without indexes the pods of several nodes would all be the first."""
-    folder = render_study(tmp_path / "k8s", space, "nodes=2")
-    with pytest.raises(OldClusterError, match=r"older than 1\.29 and knows no .*completionMode"):
-        submit(Choice(str(folder / "jobs" / "vit_base_ucm")), pace(9, wait=False))
+    changes = (f"namespace={space.name}", "nodes=2")
+    render((), out=str(tmp_path / "k8s"), changes=changes, folder=CONFIG_FILES)
+    with pytest.raises(OldClusterError, match=r"older than 1\.31 and knows no completionMode"):
+        submit(Choice(str(tmp_path / "k8s" / "jobs" / "vit_base_ucm")), pace(9, wait=False))
     assert space.list("batch/jobs") == []
 
 

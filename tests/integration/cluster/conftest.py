@@ -27,9 +27,7 @@ def labels(config: str, study: str = "hrrsi") -> dict[str, str]:
     }  # fmt: skip
 
 
-def job(
-    config: str, study: str = "hrrsi", memory: str = "8Gi", backoff: int = 2
-) -> dict[str, Any]:
+def job(config: str, study: str = "hrrsi", memory: str = "8Gi", backoff: int = 2) -> dict[str, Any]:
     """Return a Job of the study."""
     container = {
         "name": "train",
