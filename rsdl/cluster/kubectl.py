@@ -23,6 +23,10 @@ CONFIGURE = "put the cluster's config at ~/.kube/config, or name it in KUBECONFI
 AGAIN = "check the network, and try again"
 EXISTS = "is there already"
 LOG_IN = "log in again, or fetch a new config from the cluster's portal"
+CHOOSE = "choose one: kubectl config use-context NAME"
+MEND = "mend the file that KUBECONFIG names"
+# The remedies where no question has come as far as the cluster, or nobody there knows who asks.
+SETUP = (CONFIGURE, CHOOSE, MEND, LOG_IN)
 
 # What kubectl says on stderr, the first that fits, and what that means: problem and remedy, and
 # whether it may be otherwise later.
@@ -30,21 +34,28 @@ SAYINGS: tuple[tuple[str, str, str, bool], ...] = (
     (r"connection to the server localhost:8080 was refused", "no cluster is configured", CONFIGURE,
      False),
     (r"current-context (?:is not set|must exist)|context was not found|context .* does not exist",
-     "its config names no such context", "choose one: kubectl config use-context NAME", False),
+     "its config names no such context", CHOOSE, False),
     (r"error loading config file|invalid configuration|unable to read client-cert",
-     "its config cannot be read: {line}", "mend the file that KUBECONFIG names", False),
+     "its config cannot be read: {line}", MEND, False),
     (r"\(Unauthorized\)|must be logged in|provide credentials|getting credentials|token.*expired",
      "the cluster does not know you: {line}", LOG_IN, False),
     (r"x509:|certificate signed by unknown",
      "the cluster's certificate is not trusted: {line}", LOG_IN, False),
     (r"does not look like a TLS|HTTP response to HTTPS", "no https at its address: {line}",
-     "mend the server in the file that KUBECONFIG names", False),
+     MEND, False),
+    (r"localhost:8080/openapi", "no cluster is configured", CONFIGURE, False),
+    (r"was refused|connect: connection refused|no such host|i/o timeout|Client\.Timeout"
+     r"|TLS handshake timeout|deadline exceeded|connection reset|unexpected EOF|: EOF"
+     r"|no route to host|network is unreachable|connection timed out|request canceled",
+     "the cluster does not answer: {line}", AGAIN, True),
     (r"exceeded quota", "a quota is used up: {line}", "wait, cancel others, or ask for more", True),
     (r"denied the request|violates PodSecurity", "the cluster's policy refuses it: {line}",
      "rsdl k8s check names the rule", False),
     (r'namespaces? "[^"]*" not found', "no such namespace: {line}", "name yours with --namespace",
      False),
     (r"does not match the namespace", "{line}", "leave --namespace out", False),
+    (r"error looking up service account", "what it runs as is not there: {line}",
+     "apply k8s/base first", False),
     (r"\(Forbidden\)", "you may not do this: {line}",
      "name your namespace with --namespace, or ask its administrator", False),
     (r"\(AlreadyExists\)", EXISTS + ": {line}", "look: rsdl sweep status", False),
@@ -53,9 +64,6 @@ SAYINGS: tuple[tuple[str, str, str, bool], ...] = (
      False),
     (r"\(Invalid\)|error validating|is invalid|\(BadRequest\)|no matches for kind",
      "the cluster takes no such object: {line}", "rsdl k8s check names the field", False),
-    (r"was refused|no such host|i/o timeout|Client\.Timeout|TLS handshake timeout|deadline exceeded"
-     r"|connection reset|unexpected EOF|: EOF|no route to host|network is unreachable"
-     r"|connection timed out|request canceled", "the cluster does not answer: {line}", AGAIN, True),
     (r"\(TooManyRequests\)|\(ServiceUnavailable\)|\(InternalError\)|\(Timeout\)|\(ServerTimeout\)"
      r"|etcdserver:|currently unable to handle|too many requests|\(Conflict\)",
      "the cluster is busy: {line}", "try again in a minute", True),

@@ -159,8 +159,8 @@ class Submission:
         made = self._cluster.create(job.body)
         if new := sorted(self._cluster.dropped - known):
             self._say(
-                f"the cluster's Kubernetes is old and drops {', '.join(new)}: preemptions and exit "
-                "codes 2, 69 and 75 count towards backoffLimit; if a Job fails of it: rsdl sweep retry"
+                f"the cluster's Kubernetes is old and drops {', '.join(new)}: preemptions and "
+                "exit codes 2, 69, 75 count towards backoffLimit; rsdl sweep retry, if a Job fails"
             )
         return made
 

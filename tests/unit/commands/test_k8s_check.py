@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from rsdl.cli import app
 from rsdl.cluster.policy.rules import PROFILES
+from rsdl.cluster.server import RULES
 from rsdl.commands.k8s_check import check, load_sets, read_gpu_use
 from rsdl.core.errors import ConfigError, DataError
 
@@ -181,7 +182,8 @@ def test_all_rules_are_listed(capsys: pytest.CaptureFixture[str]):
     code, lines = run("--rules")
     listed = [line.split()[0] for line in lines if line.startswith("  ")]
     assert code == 0
-    assert listed == [rule.id for group in PROFILES["nautilus"] for rule in group.rules]
+    offline = [rule.id for group in PROFILES["nautilus"] for rule in group.rules]
+    assert listed == [*offline, *(name for name, _, _ in RULES)]
     assert max(map(len, lines)) <= 120
 
 
