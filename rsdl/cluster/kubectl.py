@@ -12,7 +12,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rsdl.core.errors import ClusterError, OldClusterError, UnreachableClusterError
+from rsdl.core.errors import (
+    ClusterError,
+    ForbiddenClusterError,
+    OldClusterError,
+    UnreachableClusterError,
+)
 
 # What the API server may take for an answer, and kubectl for all of its requests.
 REQUEST_LIMIT_S = 30
@@ -22,6 +27,7 @@ INSTALL = "install it (https://kubernetes.io/docs/tasks/tools/) and log in to th
 CONFIGURE = "put the cluster's config at ~/.kube/config, or name it in KUBECONFIG"
 AGAIN = "check the network, and try again"
 EXISTS = "is there already"
+FORBIDDEN = "you may not do this"
 LOG_IN = "log in again, or fetch a new config from the cluster's portal"
 CHOOSE = "choose one: kubectl config use-context NAME"
 MEND = "mend the file that KUBECONFIG names"
@@ -56,7 +62,7 @@ SAYINGS: tuple[tuple[str, str, str, bool], ...] = (
     (r"does not match the namespace", "{line}", "leave --namespace out", False),
     (r"error looking up service account", "what it runs as is not there: {line}",
      "apply k8s/base first", False),
-    (r"\(Forbidden\)", "you may not do this: {line}",
+    (r"\(Forbidden\)", FORBIDDEN + ": {line}",
      "name your namespace with --namespace, or ask its administrator", False),
     (r"\(AlreadyExists\)", EXISTS + ": {line}", "look: rsdl sweep status", False),
     (r"\(NotFound\)|not found", "is not there: {line}", "look: rsdl sweep status", False),
@@ -164,6 +170,7 @@ def translate(arguments: Sequence[str], stderr: str) -> ClusterError:
         for line in said:
             if re.search(pattern, line):
                 kind = UnreachableClusterError if passing else ClusterError
+                kind = ForbiddenClusterError if problem.startswith(FORBIDDEN) else kind
                 return kind(where, problem.format(line=_shorten(line)), remedy)
     return ClusterError(where, _shorten(said[0]) if said else "failed without a word")
 

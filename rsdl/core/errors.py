@@ -93,6 +93,10 @@ class ClusterError(InputError):
     """A cluster cannot be asked, or refuses what it is asked for."""
 
 
+class ForbiddenClusterError(ClusterError):
+    """A cluster knows the user, and does not let them do what was asked."""
+
+
 class OldClusterError(ClusterError):
     """A cluster's Kubernetes is too old for what it is given.
 

@@ -160,8 +160,9 @@ class Space:
             "aud": ["https://rsdl.test"],
             "sub": f"system:serviceaccount:{self.name}:{member}",
             "iat": now,
-            "nbf": now - 1,
-            "exp": now + seconds,
+            # The API server allows for clocks that differ by a minute.
+            "nbf": now - 60,
+            "exp": now + seconds - 60,
             "kubernetes.io": {
                 "namespace": self.name,
                 "serviceaccount": {"name": member, "uid": account["uid"]},
