@@ -82,7 +82,7 @@ KNOWN_SINCE = {
 }  # fmt: skip
 UNKNOWN_FIELD = re.compile(r'unknown field "(\w+)" in io\.k8s')
 # A value as Go prints it, which says nothing: core.PodTemplateSpec{ObjectMeta:v1.ObjectMeta{...}}.
-GO_VALUE = re.compile(r"\[?\]?[\w.]+\{.*\}: ")
+GO_VALUE = re.compile(r"[\w.\[\]*]+\{.*\}: ")
 
 RETRIEVING = "error when retrieving current configuration of:"
 

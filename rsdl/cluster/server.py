@@ -31,12 +31,6 @@ RULES: tuple[tuple[str, Severity, str], ...] = (
     (WARNED, "warning", "the cluster warns of nothing"),
 )
 
-# These are about one object, whatever else kubectl says is about the cluster or the user's login.
-ABOUT_OBJECT = re.compile(
-    r"\(Invalid\)|is invalid|\(BadRequest\)|error validating|\(Forbidden\)|\(NotFound\)|not found"
-    r"|\(AlreadyExists\)|\(Conflict\)|no matches for kind|denied the request|does not match the"
-    r"|unable to (?:recognize|decode)|\(RequestEntityTooLarge\)|\(MethodNotAllowed\)"
-)
 REMEDIES = {
     "no such namespace": "rsdl k8s render --set namespace=NAMESPACE",
     "you may not do this": "render it for your own namespace, or ask its administrator",
@@ -93,7 +87,7 @@ def _ask(manifest: Manifest, kubectl: Kubectl) -> Iterator[tuple[str, Severity, 
     if not code:
         return
     error = translate(["apply"], "\n".join(said))
-    if not any(ABOUT_OBJECT.search(line) for line in said) or _is_about_all(error):
+    if _is_about_all(error):
         raise error
     for finding in explain(said, error):
         yield REFUSED, "error", finding
@@ -115,10 +109,10 @@ def explain(said: Sequence[str], error: ClusterError) -> list[Finding]:
     """Return what is wrong with an object, a finding for each field that is named.
 
     Args:
-        said: kubectl's complaints about it, without its warnings.
+        said: kubectl's complaints about it.
         error: The first of them, as a person is told of it.
     """
-    line = next((each for each in said if ABOUT_OBJECT.search(each)), "")
+    line = next((each for each in said if not each.startswith("Warning: ")), "")
     if found := list(_find_unknown(line)):
         return found
     if INVALID.match(line):

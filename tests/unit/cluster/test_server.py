@@ -37,6 +37,11 @@ TURN_OFF = "; if you choose to ignore these errors, turn validation off with --v
          [("spec.backoffLimit", 'got "string", expected "integer"', "mend it")]),
         (f'Error from server (Forbidden): {CREATING}jobs.batch "x" is forbidden: exceeded quota: q',
          [("metadata", "a quota is used up", "ask for more")]),
+        ('The Deployment "x" is invalid: spec.template.metadata.labels: Invalid value: map[string]'
+         'string{"app":"x"}: `selector` does not match template `labels`',
+         [("spec.template.metadata.labels", "Invalid value: `selector` does not", "mend it")]),
+        ("error: resource name may not be empty",
+         [("metadata", "resource name may not be empty", "mend it")]),
         (f'Error from server (NotFound): {CREATING}namespaces "x" not found',
          [("metadata", "no such namespace", "--set namespace")]),
         (f'Error from server (Forbidden): {CREATING}jobs.batch is forbidden: User "me" cannot',
