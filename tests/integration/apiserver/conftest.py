@@ -13,7 +13,9 @@ import pytest
 from rsdl.commands.k8s import render
 from tests.integration.apiserver.nodes import NODE, Nodes
 from tests.integration.apiserver.plane import SCRIPT, Plane, Space, run_script
+from tests.integration.ceph.conftest import cluster as cluster  # a fixture, as the next
 from tests.integration.ceph.conftest import free_ports
+from tests.integration.ceph.conftest import gateway as gateway
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rsdl" / "kubernetes"
 CONFIGS = str(Path(__file__).parents[3] / "configs")

@@ -93,7 +93,6 @@ def test_rules_here_and_there_agree_on_the_field(space: Space, tmp_path: Path):
     """What is refused there is found here, too, where there are rules for it."""
     broken = {
         "spec.template.spec.restartPolicy": lambda b: pod(b).update(restartPolicy="Always"),
-        "spec.backoffLimit": lambda b: b["spec"].update(backoffLimit=-1),
         "spec.template.spec.containers[0].image": lambda b: box(b).pop("image"),
         "spec.template.spec.containers[0].volumeMounts[0].name": lambda b: box(b).update(
             volumeMounts=[{"name": "data", "mountPath": "/data"}]
