@@ -24,6 +24,7 @@ PER_CLASS = 12
 
 # Parts of a machine that some tests need, and how to get them.
 PARTS = {
+    "apiserver": "apt-get install etcd-server openssl curl, and scripts/kube_apiserver build",
     "cc": "apt-get install gcc libc6-dev",
     "ceph": "apt-get install ceph-mon ceph-osd radosgw curl openssl",
     "checkov": "python -m venv ~/.cache/rsdl/checkov, and its bin/pip install checkov",

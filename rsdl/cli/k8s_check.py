@@ -31,9 +31,17 @@ def check(
         bool, typer.Option("--all", help="Show what several objects share for each of them.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    server: Annotated[
+        bool,
+        typer.Option(
+            "--server",
+            help="Ask the cluster, too, by a dry run of all that lies there to be applied; "
+            "exit code 69 if it does not answer.",
+        ),
+    ] = False,
     rules: Annotated[bool, typer.Option("--rules", help="List all rules, a line each.")] = False,
 ) -> None:
-    """Check manifests without a cluster: what would be refused, forbidden or regretted there.
+    """Check manifests, without a cluster: what would be refused, forbidden or regretted there.
 
     Each line is severity, rule, field, what is wrong and what to do. Folders of Kustomize are built
     with kubectl or kustomize; plain YAML needs neither. Exit code 1 if there is an error.
@@ -41,8 +49,12 @@ def check(
     An **error** is refused by the API server or forbidden by the cluster; a **warning** may be
     meant; a **note** is no fault, such as an object that must be in the cluster already.
 
+    With --server the cluster says itself what it would refuse now, from you: quotas, policies and
+    rights included. Nothing is changed there.
+
     Examples: `rsdl k8s check k8s/` · `rsdl k8s check job.yaml --profile none` ·
-    `kubectl kustomize k8s/ | rsdl k8s check -` · `rsdl k8s check k8s/ --benchmark runs`
+    `kubectl kustomize k8s/ | rsdl k8s check -` · `rsdl k8s check k8s/ --server` ·
+    `rsdl k8s check k8s/ --benchmark runs`
     """
     from rsdl.commands import k8s_check
 
@@ -59,5 +71,6 @@ def check(
         strict=strict,
         every=every,
         as_json=as_json,
+        server=server,
     )
     raise typer.Exit(code)

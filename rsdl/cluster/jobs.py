@@ -19,7 +19,7 @@ from rsdl.cluster.labels import APP, COMPONENT, CONFIG, CONFIGS, NAME, STUDY, TR
 from rsdl.cluster.manifest import Manifest
 from rsdl.cluster.objects import labels_of, name_of
 from rsdl.cluster.states import JobState, find_states
-from rsdl.core.errors import ClusterError, ConfigError
+from rsdl.core.errors import ClusterError, ConfigError, OldClusterError
 
 APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
@@ -27,6 +27,8 @@ APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 ADDED_METADATA = ("uid", "resourceVersion", "creationTimestamp", "generation", "managedFields",
                   "selfLink", "ownerReferences", "finalizers", "deletionTimestamp",
                   "deletionGracePeriodSeconds")  # fmt: skip
+# What a Job does without, if an old cluster drops it: then all that ends a pod counts as a failure.
+DISPENSABLE = {"podFailurePolicy", "podReplacementPolicy"}
 ADDED_LABELS = ("controller-uid", "batch.kubernetes.io/controller-uid", "job-name",
                 "batch.kubernetes.io/job-name")  # fmt: skip
 
@@ -47,6 +49,10 @@ class Snapshot:
         """Return where a Job stands; absent if there is none of this name."""
         return self.states.get(name, JobState(name))
 
+    def find(self, config: str) -> JobState | None:
+        """Return where the Job stands that trains a config, or the index of a Job that does."""
+        return next((s for s in self.states.values() if config and s.config == config), None)
+
     @property
     def num_active(self) -> int:
         """Jobs that have pods, or may have at any moment."""
@@ -64,11 +70,15 @@ class Cluster:
     Args:
         kubectl: How the cluster is asked.
         study: The study; ``None`` for all.
+
+    Attributes:
+        dropped: Fields that an old cluster has dropped from Jobs that were created.
     """
 
     def __init__(self, kubectl: Kubectl, study: str | None = None) -> None:
         self.kubectl = kubectl
         self.study = study
+        self.dropped: frozenset[str] = frozenset()
 
     def read(self) -> Snapshot:
         """Return where the Jobs stand now."""
@@ -90,10 +100,24 @@ class Cluster:
 
         Returns:
             Whether it was made: someone else may have, in the meantime.
+
+        Raises:
+            OldClusterError: If the cluster knows not all fields, and would be another Job without.
+            ClusterError: If the cluster refuses it.
         """
+        try:
+            return self._create(body)
+        except OldClusterError as error:
+            if not error.fields <= DISPENSABLE:
+                raise
+            # None but these were unknown: a misspelled field has been refused.
+            self.dropped |= error.fields
+            return self._create(body, "--validate=ignore")
+
+    def _create(self, body: Mapping[str, Any], *options: str) -> bool:
         text = json.dumps(body)
         try:
-            self.kubectl.run("create", "--save-config", "--filename=-", stdin=text)
+            self.kubectl.run("create", "--save-config", *options, "--filename=-", stdin=text)
         except ClusterError as error:
             if error.problem.startswith(EXISTS):
                 return False

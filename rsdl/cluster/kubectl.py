@@ -12,7 +12,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rsdl.core.errors import ClusterError, UnreachableClusterError
+from rsdl.core.errors import (
+    ClusterError,
+    ForbiddenClusterError,
+    OldClusterError,
+    UnreachableClusterError,
+)
 
 # What the API server may take for an answer, and kubectl for all of its requests.
 REQUEST_LIMIT_S = 30
@@ -22,7 +27,12 @@ INSTALL = "install it (https://kubernetes.io/docs/tasks/tools/) and log in to th
 CONFIGURE = "put the cluster's config at ~/.kube/config, or name it in KUBECONFIG"
 AGAIN = "check the network, and try again"
 EXISTS = "is there already"
+FORBIDDEN = "you may not do this"
 LOG_IN = "log in again, or fetch a new config from the cluster's portal"
+CHOOSE = "choose one: kubectl config use-context NAME"
+MEND = "mend the file that KUBECONFIG names"
+# The remedies where no question has come as far as the cluster, or nobody there knows who asks.
+SETUP = (CONFIGURE, CHOOSE, MEND, LOG_IN)
 
 # What kubectl says on stderr, the first that fits, and what that means: problem and remedy, and
 # whether it may be otherwise later.
@@ -30,9 +40,9 @@ SAYINGS: tuple[tuple[str, str, str, bool], ...] = (
     (r"connection to the server localhost:8080 was refused", "no cluster is configured", CONFIGURE,
      False),
     (r"current-context (?:is not set|must exist)|context was not found|context .* does not exist",
-     "its config names no such context", "choose one: kubectl config use-context NAME", False),
+     "its config names no such context", CHOOSE, False),
     (r"error loading config file|invalid configuration|unable to read client-cert",
-     "its config cannot be read: {line}", "mend the file that KUBECONFIG names", False),
+     "its config cannot be read: {line}", MEND, False),
     (r"oidc.*\b50\d\b|oidc.*Service Unavailable", "the login server does not answer: {line}",
      "your login may be well: wait", True),
     (r"\(Unauthorized\)|must be logged in|provide credentials|getting credentials|token.*expired",
@@ -40,19 +50,26 @@ SAYINGS: tuple[tuple[str, str, str, bool], ...] = (
     (r"x509:|certificate signed by unknown",
      "the cluster's certificate is not trusted: {line}", LOG_IN, False),
     (r"does not look like a TLS|HTTP response to HTTPS", "no https at its address: {line}",
-     "mend the server in the file that KUBECONFIG names", False),
+     MEND, False),
     # Nautilus' own gate: it opens as soon as pods that have just begun are busy.
     (r"utilization is too low", "the cluster takes no new Jobs while more than four of your pods "
      "leave idle what they have asked for: {line}", "wait, or cancel those that stay idle", True),
     (r"ask your namespace admin", "the namespace's page is not complete: {line}",
      "ask its administrator: https://nrp.ai/namespaces", False),
+    (r"localhost:8080/openapi", "no cluster is configured", CONFIGURE, False),
+    (r"was refused|connect: connection refused|no such host|i/o timeout|Client\.Timeout"
+     r"|TLS handshake timeout|deadline exceeded|connection reset|unexpected EOF|: EOF"
+     r"|no route to host|network is unreachable|connection timed out|request canceled",
+     "the cluster does not answer: {line}", AGAIN, True),
     (r"exceeded quota", "a quota is used up: {line}", "wait, cancel others, or ask for more", True),
     (r"denied the request|violates PodSecurity", "the cluster's policy refuses it: {line}",
      "rsdl k8s check names the rule", False),
     (r'namespaces? "[^"]*" not found', "no such namespace: {line}", "name yours with --namespace",
      False),
     (r"does not match the namespace", "{line}", "leave --namespace out", False),
-    (r"\(Forbidden\)", "you may not do this: {line}",
+    (r"error looking up service account", "what it runs as is not there: {line}",
+     "apply k8s/base first", False),
+    (r"\(Forbidden\)", FORBIDDEN + ": {line}",
      "name your namespace with --namespace, or ask its administrator", False),
     (r"\(AlreadyExists\)", EXISTS + ": {line}", "look: rsdl sweep status", False),
     (r"\(NotFound\)|not found", "is not there: {line}", "look: rsdl sweep status", False),
@@ -60,13 +77,22 @@ SAYINGS: tuple[tuple[str, str, str, bool], ...] = (
      False),
     (r"\(Invalid\)|error validating|is invalid|\(BadRequest\)|no matches for kind",
      "the cluster takes no such object: {line}", "rsdl k8s check names the field", False),
-    (r"was refused|no such host|i/o timeout|Client\.Timeout|TLS handshake timeout|deadline exceeded"
-     r"|connection reset|unexpected EOF|: EOF|no route to host|network is unreachable"
-     r"|connection timed out|request canceled", "the cluster does not answer: {line}", AGAIN, True),
     (r"\(TooManyRequests\)|\(ServiceUnavailable\)|\(InternalError\)|\(Timeout\)|\(ServerTimeout\)"
      r"|etcdserver:|currently unable to handle|too many requests|\(Conflict\)",
      "the cluster is busy: {line}", "try again in a minute", True),
 )  # fmt: skip
+# Fields of a Job, and the first Kubernetes 1.N that knows them without being told to. kubectl sees
+# that an older one does not, since it compares with what the server says of itself.
+KNOWN_SINCE = {
+    "completionMode": 22, "suspend": 22, "podFailurePolicy": 26, "backoffLimitPerIndex": 29,
+    "matchLabelKeys": 31, "maxFailedIndexes": 29, "podReplacementPolicy": 29, "successPolicy": 31,
+}  # fmt: skip
+UNKNOWN_FIELD = re.compile(r'unknown field "(\w+)" in io\.k8s')
+# A value as Go prints it, which says nothing: core.PodTemplateSpec{ObjectMeta:v1.ObjectMeta{...}}.
+GO_VALUE = re.compile(r"[\w.\[\]*]+\{.*\}: ")
+
+RETRIEVING = "error when retrieving current configuration of:"
+
 # klog's own lines, such as of discovery that is tried five times: E1125 07:14:50.266619 ...
 LOG_LINE = re.compile(r"[EWIF]\d{4} \d\d:\d\d")
 
@@ -103,11 +129,25 @@ class Kubectl:
             ClusterError: If kubectl is not here, is not set up, or the cluster refuses.
             UnreachableClusterError: If the cluster does not answer, or later may.
         """
+        done = self.attempt(*arguments, stdin=stdin)
+        if done.returncode:
+            raise translate(arguments, done.stderr)
+        return done.stdout
+
+    def attempt(
+        self, *arguments: str, stdin: str | None = None
+    ) -> "subprocess.CompletedProcess[str]":
+        """Return how a command has ended, and all that it said.
+
+        Raises:
+            ClusterError: If kubectl is not here.
+            UnreachableClusterError: If it did not end.
+        """
         command = [self.program, f"--request-timeout={REQUEST_LIMIT_S}s"]
         if self.namespace is not None:
             command.append(f"--namespace={self.namespace}")
         try:
-            done = subprocess.run(
+            return subprocess.run(
                 [*command, *arguments], input=stdin or "", capture_output=True, text=True,
                 timeout=LIMIT_S, check=False,
             )  # fmt: skip
@@ -119,9 +159,6 @@ class Kubectl:
             raise UnreachableClusterError(
                 "kubectl", f"the cluster did not answer in {LIMIT_S} s", AGAIN
             ) from error
-        if done.returncode:
-            raise translate(arguments, done.stderr)
-        return done.stdout
 
 
 def translate(arguments: Sequence[str], stderr: str) -> ClusterError:
@@ -131,15 +168,34 @@ def translate(arguments: Sequence[str], stderr: str) -> ClusterError:
         arguments: What it was asked.
         stderr: What it said.
     """
-    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
-    said = [line for line in lines if not LOG_LINE.match(line)] or lines
+    said = complaints(stderr)
     where = f"kubectl {arguments[0]}" if arguments else "kubectl"
+    unknown = [field for line in said for field in UNKNOWN_FIELD.findall(line)]
+    if unknown and all(field in KNOWN_SINCE for field in unknown):
+        return OldClusterError(where, unknown, max(KNOWN_SINCE[field] for field in unknown))
     for pattern, problem, remedy, passing in SAYINGS:
         for line in said:
             if re.search(pattern, line):
                 kind = UnreachableClusterError if passing else ClusterError
+                kind = ForbiddenClusterError if problem.startswith(FORBIDDEN) else kind
                 return kind(where, problem.format(line=_shorten(line)), remedy)
     return ClusterError(where, _shorten(said[0]) if said else "failed without a word")
+
+
+def complaints(stderr: str) -> list[str]:
+    """Return kubectl's complaints, a line each: what it lists below one is put behind it."""
+    lines = [GO_VALUE.sub("", line.strip()) for line in stderr.splitlines() if line.strip()]
+    said: list[str] = []
+    for line in [line for line in lines if not LOG_LINE.match(line)] or lines:
+        if line.startswith("* ") and said:
+            said[-1] += f"{' ' if said[-1].endswith(':') else '; '}{line[2:]}"
+        elif said and said[-1].endswith(RETRIEVING):
+            # What it was, and after "from server for", some lines below, what was wrong with it.
+            if found := re.match(r'from server for: "[^"]*": ', line):
+                said[-1] = said[-1].removesuffix(RETRIEVING) + line[found.end() :]
+        else:
+            said.append(line)
+    return said
 
 
 def _shorten(line: str) -> str:
@@ -148,5 +204,7 @@ def _shorten(line: str) -> str:
     line = re.sub(r"^(error|Error|Unable to connect to the server): ?", "", line)
     line = re.sub(r"^Error from server( \(\w+\))?: ", "", line)
     line = re.sub(r"^error when (creating|applying patch|retrieving).*?: (?=\w)", "", line)
+    line = re.sub(r'^error validating "[^"]*": (error validating data: )?', "", line)
+    line = re.sub(r"; if you choose to ignore these errors, turn validation off.*", "", line)
     line = re.sub(r" - did you specify the right host or port\?$", "", line)
     return line if len(line) <= 300 else f"{line[:299]}…"

@@ -94,6 +94,47 @@ def load_manifests(target: str) -> list[Manifest]:
     return list(read_file(path))
 
 
+def entry_points(target: str) -> list[str]:
+    """Return the Kustomize folders at and below one that are applied by themselves, sorted.
+
+    Those that others are made of are none: components, and what another folder names, unless it is
+    the one that was asked for.
+
+    Args:
+        target: A folder.
+
+    Raises:
+        ConfigError: If a kustomization is not YAML.
+    """
+    top = Path(target).resolve()
+    outermost = top
+    while any((outermost.parent / name).is_file() for name in KUSTOMIZATIONS):
+        outermost = outermost.parent
+    files = [file for name in KUSTOMIZATIONS for file in outermost.rglob(name)]
+    bodies = {file.parent.resolve(): next(read_file(file), None) for file in sorted(files)}
+    used = {
+        (folder / str(part)).resolve()
+        for folder, manifest in bodies.items()
+        if manifest is not None
+        for part in (*_names(manifest, "resources"), *_names(manifest, "components"))
+    }
+    return [
+        str(Path(target) / folder.relative_to(top))
+        for folder, manifest in bodies.items()
+        if folder == top
+        or (
+            folder.is_relative_to(top)
+            and folder not in used
+            and not (manifest and manifest.kind == "Component")
+        )
+    ]
+
+
+def _names(manifest: Manifest, field: str) -> list[object]:
+    found = manifest.body.get(field)
+    return found if isinstance(found, list) else []
+
+
 def read_file(path: Path) -> Iterator[Manifest]:
     """Yield the objects of a YAML or JSON file; lists are taken apart.
 

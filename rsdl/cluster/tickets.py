@@ -6,6 +6,7 @@ from enum import StrEnum
 
 from rsdl.cluster.drift import find_drift
 from rsdl.cluster.jobs import Snapshot
+from rsdl.cluster.labels import CONFIG
 from rsdl.cluster.manifest import Manifest
 from rsdl.cluster.states import Phase
 
@@ -76,6 +77,11 @@ def sort_out(
 
 def _judge(job: Manifest, snapshot: Snapshot, run: RunFacts | None) -> Ticket:
     state = snapshot.state(job.name)
+    if state.phase is Phase.ABSENT and (other := snapshot.find(job.annotations.get(CONFIG, ""))):
+        # An index of the study's Indexed Job, say: two pods must not write one run.
+        if other.is_active:
+            return Ticket(job, Lot.THERE, f"{other.name} trains it: {other.phase}")
+        state = other if other.phase is Phase.SUCCEEDED else state
     if state.phase is Phase.SUCCEEDED or (run is not None and run.status == "completed"):
         return Ticket(job, Lot.DONE)
     if state.phase is Phase.FAILED:

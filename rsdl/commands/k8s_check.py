@@ -9,7 +9,14 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from rsdl.cluster.manifest import KUSTOMIZATIONS, Manifest, load_manifests, parse
+from rsdl.cluster.kubectl import Kubectl
+from rsdl.cluster.manifest import (
+    KUSTOMIZATIONS,
+    Manifest,
+    entry_points,
+    load_manifests,
+    parse,
+)
 from rsdl.cluster.policy.check import check as check_bundle
 from rsdl.cluster.policy.objects import Bundle
 from rsdl.cluster.policy.rules import PROFILES
@@ -17,7 +24,8 @@ from rsdl.cluster.policy.study.command import find_training
 from rsdl.cluster.policy.study.facts import Study
 from rsdl.cluster.policy.study.load import load_runs
 from rsdl.cluster.policy.violation import Violation
-from rsdl.core.errors import ConfigError, DataError
+from rsdl.cluster.server import RULES, check_on_server
+from rsdl.core.errors import ClusterError, ConfigError, DataError
 
 STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
 STDIN = "-"
@@ -32,8 +40,9 @@ def check(
     strict: bool = False,
     every: bool = False,
     as_json: bool = False,
+    server: bool = False,
 ) -> int:
-    """Print what breaks the rules.
+    """Print what breaks the rules, and with ``server`` what the cluster itself refuses.
 
     Args:
         targets: Files and folders; each is a set of its own.
@@ -43,20 +52,30 @@ def check(
         strict: Whether warnings fail too.
         every: Whether to show each violation where several objects have the same.
         as_json: Print a JSON object.
+        server: Whether to ask the cluster, too, for every folder that is applied by itself.
 
     Returns:
         1 if there is an error, or with ``strict`` a warning; otherwise 0.
 
     Raises:
         ConfigError: If there is nothing to check, or what is needed to check it is missing.
+        ClusterError: If the cluster cannot be asked; what the rules say has been printed then.
+        UnreachableClusterError: If it does not answer.
     """
     folder = find_configs(configs)
     gpu_use = {} if benchmark is None else read_gpu_use(benchmark)
-    found: list[Violation] = []
-    num_objects = 0
-    for manifests in (m for target in targets for m in load_sets(target)):
-        num_objects += len(manifests)
-        found += check_set(manifests, profile, folder, gpu_use)
+    sets = [each for target in targets for each in load_sets(target, every=server)]
+    found = [each for manifests in sets for each in check_set(manifests, profile, folder, gpu_use)]
+    objects = [manifest for manifests in sets for manifest in manifests]
+    num_objects = len(objects)
+    away: ClusterError | None = None
+    if server:
+        try:
+            found += check_on_server(objects, Kubectl())
+            places = {(each.source, each.title): at for at, each in reversed([*enumerate(objects)])}
+            found.sort(key=lambda violation: places[violation.source, violation.object])
+        except ClusterError as error:
+            away = error
     counts = {kind: sum(v.severity == kind for v in found) for kind in STYLES}
     if as_json:
         body = {
@@ -69,6 +88,8 @@ def check(
         show(found, every=every)
         said = ", ".join(_count(number, kind) for kind, number in counts.items())
         print(f"{_count(num_objects, 'object')}: {said}")
+    if away is not None:
+        raise away
     return int(bool(counts["error"] or (strict and counts["warning"])))
 
 
@@ -87,10 +108,14 @@ def check_set(
     return check_bundle(bundle, profile)
 
 
-def load_sets(target: str) -> Iterator[list[Manifest]]:
+def load_sets(target: str, *, every: bool = False) -> Iterator[list[Manifest]]:
     """Yield the sets of objects of a file, a folder or ``-`` for what is piped in.
 
     A plain folder may hold Kustomize folders: each is a set of its own, and components are none.
+
+    Args:
+        target: What a user has named.
+        every: Whether to yield what lies below a Kustomize folder and is applied by itself, too.
     """
     if target == STDIN:
         yield list(parse(sys.stdin.read(), STDIN))
@@ -98,7 +123,8 @@ def load_sets(target: str) -> Iterator[list[Manifest]]:
     path = Path(target)
     inner = sorted({file.parent for name in KUSTOMIZATIONS for file in path.rglob(name)})
     if path in inner or not inner:
-        yield load_manifests(target)
+        for each in entry_points(target) if every and inner else [target]:
+            yield load_manifests(each)
         return
     found = False
     tops = [folder for folder in inner if not any(up in inner for up in folder.parents)]
@@ -202,6 +228,9 @@ def list_rules() -> None:
         print(f"{group.title} (--profile {' or '.join(profiles)})")
         for rule in group.rules:
             print(f"  {rule.id:<26}{rule.severity:<9}{rule.summary}")
+    print("The cluster itself (--server)")
+    for name, severity, summary in RULES:
+        print(f"  {name:<26}{severity:<9}{summary}")
 
 
 def _count(number: int, what: str) -> str:

@@ -93,10 +93,30 @@ class ClusterError(InputError):
     """A cluster cannot be asked, or refuses what it is asked for."""
 
 
+class ForbiddenClusterError(ClusterError):
+    """A cluster knows the user, and does not let them do what was asked."""
+
+
+class OldClusterError(ClusterError):
+    """A cluster's Kubernetes is too old for what it is given.
+
+    Args:
+        where: What was done.
+        fields: Fields that it does not know, and would drop in silence.
+        minor: The first Kubernetes 1.N that knows all of them.
+    """
+
+    def __init__(self, where: str, fields: Sequence[str], minor: int) -> None:
+        self.fields = frozenset(fields)
+        listed = ", ".join(sorted(self.fields))
+        problem = f"the cluster's Kubernetes is older than 1.{minor} and knows no {listed}"
+        super().__init__(where, problem, f"ask for Kubernetes 1.{minor} or newer")
+
+
 class UnreachableClusterError(ClusterError):
     """A cluster did not answer, or was too busy to; later it may."""
 
-    exit_code = 1
+    exit_code = UNAVAILABLE
 
 
 class PreemptedError(RsdlError):

@@ -33,7 +33,7 @@ class Group:
 SCHEMA = Group("schema", schema.OBJECTS)
 API = Group(
     "API server",
-    (*names.OBJECTS, *resources.OBJECTS, *values.OBJECTS),
+    names.OBJECTS,
     (
         *names.PODS,
         *containers.PODS,

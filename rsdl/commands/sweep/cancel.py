@@ -9,8 +9,9 @@ import typer
 from rich.console import Console
 
 from rsdl.cluster.jobs import Cluster
+from rsdl.commands.sweep.patience import insist
 from rsdl.commands.sweep.scope import Choice, choose_names, find_scope, one_study
-from rsdl.core.errors import ConfigError, UnreachableClusterError
+from rsdl.core.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,9 @@ def cancel(names: Sequence[str], choice: Choice, consent: Consent) -> int:
     if not consent.yes and not _ask(len(going)):
         print("nothing was cancelled")
         return 1
-    cluster.delete([name for name in going if name in snapshot.jobs])
+    # All of a study takes an Indexed Job with it, though some of its indexes may have finished.
+    doomed = [name.partition("[")[0] if consent.everything else name for name in going]
+    cluster.delete([name for name in dict.fromkeys(doomed) if name in snapshot.jobs or "[" in name])
     if not consent.wait:
         print(f"{len(going)} Jobs are being deleted, once their pods have saved")
         return 0
@@ -94,12 +97,12 @@ def _wait(cluster: Cluster, names: Sequence[str], every_s: float) -> int:
     try:
         with console.status("") as status:
             while True:
-                try:
-                    snapshot = cluster.read()
-                except UnreachableClusterError as error:
-                    console.print(f"{error}; trying again", highlight=False, markup=False)
-                else:
-                    left = [name for name in left if name in snapshot.states]
+                snapshot = insist(
+                    cluster.read,
+                    every_s,
+                    lambda line: console.print(line, highlight=False, markup=False),
+                )
+                left = [name for name in left if name in snapshot.states]
                 if not left:
                     print(f"{len(names)} Jobs are gone; their runs stay where they are")
                     return 0

@@ -72,9 +72,13 @@ def make_rows(
     """
     folders = [] if runs is None else [*runs.records, *runs.broken]
     known = {config: job for job, config in configs.items()}
-    for name, state in ({} if snapshot is None else snapshot.states).items():
+    states = {} if snapshot is None else snapshot.states
+    for name, state in states.items():
         # A pod whose Job is gone need not say what it trains.
-        known.setdefault(state.config or configs.get(name) or _name_run(name, folders), name)
+        run = state.config or configs.get(name) or _name_run(name, folders)
+        # The manifests' Job, or where there is none such, the index of a Job that trains the same.
+        if run not in known or known[run] not in states:
+            known[run] = name
     for run in folders:
         known.setdefault(run, plain(run))
     return [_make_row(run, known[run], snapshot, runs, now) for run in sorted(known)]

@@ -3,7 +3,7 @@
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -11,11 +11,12 @@ from rich.console import Console
 
 from rsdl.cluster.jobs import Snapshot
 from rsdl.cluster.prometheus import read_gpu_use
+from rsdl.commands.sweep.patience import insist
 from rsdl.commands.sweep.records import VARIABLE, Runs, read_runs, runs_url
 from rsdl.commands.sweep.rows import Row, make_rows
 from rsdl.commands.sweep.scope import Choice, Scope, find_scope, one_study
 from rsdl.commands.sweep.table import count_states, overall, print_table
-from rsdl.core.errors import ClusterError, ConfigError, RsdlError, UnreachableClusterError
+from rsdl.core.errors import ClusterError, ConfigError
 
 OVER = {"completed", "failed", "broken"}
 
@@ -64,7 +65,7 @@ def status(runs: str | None, choice: Choice, view: View) -> int:
     print_table(rows, console)
     while view.watch and not _is_over(rows):
         time.sleep(view.every_s)
-        rows = _insist(look, view.every_s)
+        rows = insist(look, view.every_s, lambda line: print(line, file=sys.stderr))
         console.clear() if console.is_terminal else console.print()
         console.print(f"{datetime.now().astimezone():%Y-%m-%d %H:%M:%S}")
         print_table(rows, console)
@@ -123,18 +124,6 @@ class _Look:
             return None
         one_study(snapshot, self._scope.cluster.study)
         return snapshot
-
-
-def _insist(look: Callable[[], list[Row]], every_s: float) -> list[Row]:
-    """Return what there is to see, as soon as it can be: who watches does not want to be left."""
-    while True:
-        try:
-            return look()
-        except RsdlError as error:
-            if not isinstance(error, UnreachableClusterError) and error.exit_code == 2:
-                raise
-            sys.stderr.write(f"{error}; trying again\n")
-            time.sleep(every_s)
 
 
 def _is_over(rows: Sequence[Row]) -> bool:

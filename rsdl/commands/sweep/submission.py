@@ -13,13 +13,13 @@ from dataclasses import dataclass, replace
 from rich.console import Console
 
 from rsdl.cluster.jobs import Snapshot
+from rsdl.cluster.manifest import Manifest
 from rsdl.cluster.states import Phase
 from rsdl.cluster.tickets import Lot, Ticket, admit, sort_out
+from rsdl.commands.sweep.patience import PASSING, insist
 from rsdl.commands.sweep.records import is_completed, read_facts
 from rsdl.commands.sweep.scope import Scope
-from rsdl.core.errors import UnreachableClusterError, UnreachableError
 
-PASSING = (UnreachableClusterError, UnreachableError)
 TOLD = (Phase.SUCCEEDED, Phase.FAILED, Phase.RESTARTING)
 
 
@@ -114,16 +114,15 @@ class Submission:
 
     def _look_again(self, before: Snapshot, console: Console) -> Snapshot:
         """Return what the cluster holds after a while, as soon as it answers."""
-        while True:
-            time.sleep(self._pace.every_s)
-            try:
-                after = self._cluster.read()
-            except PASSING as error:
-                console.print(f"{error}; trying again", highlight=False, markup=False)
-                continue
-            self._tell_changes(before, after)
-            self._settle(self._sort(after))
-            return after
+        time.sleep(self._pace.every_s)
+        after = insist(
+            self._cluster.read,
+            self._pace.every_s,
+            lambda line: console.print(line, highlight=False, markup=False),
+        )
+        self._tell_changes(before, after)
+        self._settle(self._sort(after))
+        return after
 
     def _sort(self, snapshot: Snapshot) -> list[Ticket]:
         return sort_out(list(self._queue.values()), snapshot, {}, self._retried)
@@ -146,12 +145,22 @@ class Submission:
             elif is_completed(self._runs, self._configs[ticket.name]):
                 self._settle([replace(ticket, lot=Lot.DONE)])
             else:
-                made = self._cluster.create(ticket.manifest.body)
+                made = self._create(ticket.manifest)
                 del self._queue[ticket.name]
                 self._say(
                     f"{ticket.manifest.title}: "
                     + ("submitted" if made else "someone else has submitted it meanwhile")
                 )
+
+    def _create(self, job: Manifest) -> bool:
+        known = self._cluster.dropped
+        made = self._cluster.create(job.body)
+        if new := sorted(self._cluster.dropped - known):
+            self._say(
+                f"the cluster's Kubernetes is old and drops {', '.join(new)}: preemptions and "
+                "exit codes 2, 69, 75 count towards backoffLimit; rsdl sweep retry, if a Job fails"
+            )
+        return made
 
     def _rehearse(self, tickets: Sequence[Ticket], snapshot: Snapshot) -> None:
         """Say what would be done now, and what later."""

@@ -28,7 +28,7 @@ def labels(config: str, study: str = "hrrsi") -> dict[str, str]:
     }  # fmt: skip
 
 
-def job(config: str, study: str = "hrrsi", memory: str = "8Gi") -> dict[str, Any]:
+def job(config: str, study: str = "hrrsi", memory: str = "8Gi", backoff: int = 2) -> dict[str, Any]:
     """Return a Job of the study."""
     container = {
         "name": "train",
@@ -46,7 +46,7 @@ def job(config: str, study: str = "hrrsi", memory: str = "8Gi") -> dict[str, Any
             "annotations": {CONFIG: config},
         },
         "spec": {
-            "backoffLimit": 2,
+            "backoffLimit": backoff,
             "template": {
                 "metadata": {"labels": labels(config, study)},
                 "spec": {"restartPolicy": "Never", "containers": [container]},

@@ -136,7 +136,7 @@ def test_neither_is_too_little(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         ("x: [", ClusterError, "its config cannot be read"),
         ("server: http://127.0.0.1:9", UnreachableClusterError, "does not answer.*9 was refused"),
         ("server: http://no-such-host.invalid", UnreachableClusterError, "no such host"),
-        ("server: https://HERE", ClusterError, "no https at its address: .*; mend the server"),
+        ("server: https://HERE", ClusterError, "no https at its address: .*; mend the file"),
     ],
 )  # fmt: skip
 def test_a_cluster_that_cannot_be_asked_is_one_line(

@@ -13,6 +13,19 @@ FORBIDDEN = (
     'Error from server (Forbidden): jobs.batch is forbidden: User "me" cannot list resource "jobs" '
     'in API group "batch" in the namespace "theirs"'
 )
+# As an old cluster has them, seen on a real one.
+RETRIEVING = """Error from server (Forbidden): error when retrieving current configuration of:
+Resource: "/v1, Resource=services", GroupVersionKind: "/v1, Kind=Service"
+Name: "rsdl", Namespace: "x"
+from server for: "STDIN": services "rsdl" is forbidden: User "me" cannot get resource "services"
+"""
+IMMUTABLE = (
+    'The Job "x" is invalid: spec.template: Invalid value: core.PodTemplateSpec{ObjectMeta:v1.'
+    'ObjectMeta{Name:""}, Spec:core.PodSpec{Volumes:[]core.Volume(nil)}}: field is immutable'
+)
+VALIDATING = 'error: error validating "STDIN": error validating data: '
+UNKNOWN = 'ValidationError(Job.spec): unknown field "{}" in io.k8s.api.batch.v1.JobSpec'
+TURN_OFF = "; if you choose to ignore these errors, turn validation off with --validate=false"
 
 
 @pytest.mark.parametrize(
@@ -39,6 +52,7 @@ FORBIDDEN = (
          "found", "does not know you: getting credentials", "log in", False),
         ("Unable to connect to the server: tls: failed to verify certificate: x509: certificate "
          "signed by unknown authority", "certificate is not trusted", "log in", False),
+        (RETRIEVING, 'may not do this: services "rsdl" is forbidden: User', "--namespace", False),
         (FORBIDDEN, 'may not do this: jobs.batch is forbidden: User "me"', "--namespace", False),
         ('Error from server (Forbidden): error when creating "STDIN": jobs.batch "x" is forbidden: '
          "exceeded quota: gpu", "a quota is used up", "ask for more", True),
@@ -54,6 +68,25 @@ FORBIDDEN = (
          "cannot be changed in place", "cancel it", False),
         ('The Job "x" is invalid: spec.backoffLimit: Invalid value: -1: must be greater than or '
          "equal to 0", "takes no such object", "rsdl k8s check", False),
+        (f'{VALIDATING}failed to download openapi: Get "https://10.0.0.1/openapi/v2?timeout=30s": '
+         f"dial tcp 10.0.0.1:6443: connect: connection refused{TURN_OFF}",
+         "the cluster does not answer: failed to download openapi", "network", True),
+        (f'{VALIDATING}failed to download openapi: Get "http://localhost:8080/openapi/v2?time=9s": '
+         f"dial tcp 127.0.0.1:8080: connect: connection refused{TURN_OFF}",
+         "no cluster is configured", "KUBECONFIG", False),
+        ('Error from server (Forbidden): error when creating "STDIN": pods "x" is forbidden: error '
+         'looking up service account y/rsdl: serviceaccount "rsdl" not found',
+         "what it runs as is not there: pods", "k8s/base first", False),
+        (IMMUTABLE, 'place: The Job "x" is invalid: spec.template: Invalid value: field is imm',
+         "cancel it", False),
+        ('The Job "x" is invalid: \n* spec.a: Required value\n* spec.b: Invalid value: -1: too low',
+         "invalid: spec.a: Required value; spec.b: Invalid value: -1: too low", "k8s check", False),
+        (f'{VALIDATING}{UNKNOWN.format("backofLimit")}{TURN_OFF}',
+         f'takes no such object: {UNKNOWN.format("backofLimit")}; rsdl', "names the field", False),
+        (f'{VALIDATING}[{UNKNOWN.format("podFailurePolicy")}, '
+         f'{UNKNOWN.format("podReplacementPolicy")}]{TURN_OFF}',
+         "older than 1.29 and knows no podFailurePolicy, podReplacementPolicy", "1.29 or newer",
+         False),
         (f"{LOG}\nThe connection to the server 10.0.0.1:6443 was refused - did you specify the "
          "right host or port?", "the cluster does not answer", "network", True),
         (f"{LOG}\nUnable to connect to the server: dial tcp: lookup api.example.org: no such host",
@@ -73,7 +106,7 @@ def test_each_complaint_is_one_line(said: str, words: str, remedy: str, passing:
     assert line.startswith("kubectl get: ") and words in line and remedy in line
     assert "\n" not in line and "did you specify" not in line and "Error from server" not in line
     assert isinstance(error, UnreachableClusterError) == passing
-    assert error.exit_code == (1 if passing else 2)
+    assert error.exit_code == (69 if passing else 2)
 
 
 def test_kubectl_that_is_not_here_is_told_of(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):

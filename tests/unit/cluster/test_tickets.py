@@ -63,3 +63,19 @@ def test_a_job_that_runs_from_another_manifest_is_told_of():
     assert (ticket.lot, ticket.why) == (Lot.CHANGED, "spec.backoffLimit")
     done = Snapshot({"a": JobState("a", Phase.SUCCEEDED)}, {"a": held})
     assert sort_out([changed], done, {})[0].lot is Lot.DONE
+
+
+def test_what_an_index_of_another_job_trains_is_not_trained_twice():
+    annotations = {"rsdl/config": "cnn_ucm"}
+    job = Manifest("k8s", {"metadata": {"name": "a", "annotations": annotations}, "spec": {}})
+
+    def lot(phase: Phase, config: str = "cnn_ucm") -> Lot:
+        state = JobState("s-indexed[3]", phase, config=config)
+        snapshot = Snapshot({state.name: state}, {"s-indexed": {"spec": {}}})
+        (ticket,) = sort_out([job], snapshot, {})
+        assert ticket.lot is not Lot.THERE or "s-indexed[3] trains it" in ticket.why
+        return ticket.lot
+
+    assert lot(Phase.RUNNING) is lot(Phase.PENDING) is lot(Phase.ENDING) is Lot.THERE
+    assert lot(Phase.SUCCEEDED) is Lot.DONE
+    assert lot(Phase.FAILED) is lot(Phase.RUNNING, "vit_ucm") is Lot.WAITING

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from rsdl.cli import app
 from rsdl.cluster.policy.rules import PROFILES
+from rsdl.cluster.server import RULES
 from rsdl.commands.k8s_check import check, load_sets, read_gpu_use
 from rsdl.core.errors import ConfigError, DataError
 
@@ -60,16 +61,16 @@ def test_the_27_jobs_of_the_study_are_found_good(write: Write):
 
 
 def test_what_27_jobs_share_is_told_once_and_each_by_all(write: Write):
-    path = write(*ALL_27, backoffLimit=0, parallelism=-1)
+    path = write(*ALL_27, backoffLimit=0, backoffLimitPerIndex=1)
     code, lines = run(path, "--configs", CONFIGS)
     assert code == 1
     assert lines[0] == f"{path}: Job/convnext-base-aid"
-    assert "error   number: spec.parallelism: is -1, must be 0 or more" in lines[1]
+    assert "error   backoff-per-index: spec.backoffLimitPerIndex: needs completionMode" in lines[1]
     assert lines[1].endswith("(and 26 more Jobs)")
     assert lines[2].startswith("  warning backoff-zero: spec.backoffLimit: is 0")
     assert lines[3:] == ["29 objects: 27 errors, 27 warnings, 0 notes"]
     code, lines = run(path, "--configs", CONFIGS, "--all")
-    assert code == 1 and sum("number: " in line for line in lines) == 27
+    assert code == 1 and sum("backoff-per-index: " in line for line in lines) == 27
     assert f"{path}: Job/vit-base-ucm" in lines
 
 
@@ -181,7 +182,8 @@ def test_all_rules_are_listed(capsys: pytest.CaptureFixture[str]):
     code, lines = run("--rules")
     listed = [line.split()[0] for line in lines if line.startswith("  ")]
     assert code == 0
-    assert listed == [rule.id for group in PROFILES["nautilus"] for rule in group.rules]
+    offline = [rule.id for group in PROFILES["nautilus"] for rule in group.rules]
+    assert listed == [*offline, *(name for name, _, _ in RULES)]
     assert max(map(len, lines)) <= 120
 
 

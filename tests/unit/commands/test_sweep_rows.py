@@ -81,6 +81,17 @@ def test_a_pod_without_its_job_is_the_row_of_its_run():
     assert row_of(record(), left).cluster == "ending"
 
 
+def test_what_an_index_of_a_job_trains_is_no_other_run():
+    index = JobState("hrrsi-indexed[3]", Phase.RUNNING, config="cnn_ucm")
+    configs = {"hrrsi-cnn-ucm": "cnn_ucm", "hrrsi-vit-ucm": "vit_ucm"}
+    first, second = make_rows(configs, Snapshot({index.name: index}, {}), None, NOW)
+    assert (first.run, first.job, first.cluster) == ("cnn_ucm", "hrrsi-indexed[3]", "running")
+    assert (second.run, second.job, second.cluster) == ("vit_ucm", "hrrsi-vit-ucm", "absent")
+    own = JobState("hrrsi-cnn-ucm", Phase.PENDING, config="cnn_ucm")
+    both = Snapshot({own.name: own, index.name: index}, {})
+    assert make_rows(configs, both, None, NOW)[0].job == "hrrsi-cnn-ucm"
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [(0, "0s"), (59.4, "59s"), (60, "1min"), (3599, "60min"), (3600, "1h00"), (11_100, "3h05"),

@@ -34,10 +34,8 @@ def test_several_errors_are_a_line_each():
 def test_exit_codes_follow_the_tree(kind: type[RsdlError]):
     expected = 2 if issubclass(kind, InputError) else 75 if issubclass(kind, PreemptedError) else 1
     # Nothing is wrong with the input: later, or elsewhere, it may do.
-    if kind in (UnreachableError, FullDiskError, NoGpuError):
+    if kind in (UnreachableError, UnreachableClusterError, FullDiskError, NoGpuError):
         expected = 69
     elif kind is AbsentPeerError:
         expected = 75
-    elif kind is UnreachableClusterError:
-        expected = 1
     assert kind.exit_code == expected

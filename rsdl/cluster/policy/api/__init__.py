@@ -1,1 +1,4 @@
-"""What the API server of any cluster refuses or warns of, and no schema says."""
+"""What any API server takes in silence and a study suffers from, or what is best told early.
+
+The rest it refuses at once, and says well itself: ``rsdl k8s check --server``.
+"""

@@ -1,32 +1,16 @@
-"""Containers, their volumes and their environment."""
+"""Containers: their image, what is mounted into them, and their environment."""
 
 import re
 from collections.abc import Iterable, Iterator
 
 from rsdl.cluster.policy.field import Field
 from rsdl.cluster.policy.objects import Pod
-from rsdl.cluster.policy.syntax import label_fault, nearest
+from rsdl.cluster.policy.syntax import nearest
 from rsdl.cluster.policy.violation import Finding, Rule
 
 REFERENCE = re.compile(r"\$\$|\$\(([A-Za-z_][A-Za-z0-9_.-]*)\)")
-VARIABLE_NAME = re.compile(r"[ -<>-~]+")  # printable ASCII but "=", as of Kubernetes 1.32
 SHELLS = ("sh", "bash", "dash", "ash", "zsh")
 SERVICE_VARIABLE = re.compile(r"[A-Z0-9_]+_(SERVICE_HOST|SERVICE_PORT\w*|PORT\w*)")
-
-
-def check_containers(pod: Pod) -> Iterator[Finding]:
-    """Yield pods without a container, and containers without a proper name."""
-    if pod.spec and not pod.containers:
-        yield pod.spec["containers"].breaks("is empty", "a pod needs a container")
-    for container in pod.all_containers:
-        name = container["name"]
-        if isinstance(name.value, str) and (fault := label_fault(name.text)):
-            yield name.breaks(fault, "name it as a DNS label")
-
-
-def check_duplicate_containers(pod: Pod) -> Iterator[Finding]:
-    """Yield names that two containers share, be they initial ones or not."""
-    yield from _repeated((c["name"] for c in pod.all_containers), "the name of another container")
 
 
 def check_image(pod: Pod) -> Iterator[Finding]:
@@ -39,22 +23,6 @@ def check_image(pod: Pod) -> Iterator[Finding]:
             yield image.breaks(f"is {image.text!r}, with space around it", "take the space away")
 
 
-def check_volumes(pod: Pod) -> Iterator[Finding]:
-    """Yield volumes without a proper name, or of several types at once."""
-    for volume in pod.spec["volumes"]:
-        name = volume["name"]
-        if isinstance(name.value, str) and (fault := label_fault(name.text)):
-            yield name.breaks(fault, "name it as a DNS label")
-        types = [key for key in volume.members if key != "name"]
-        if len(types) > 1:
-            yield volume.breaks(f"is of several types: {', '.join(types)}", "leave one")
-
-
-def check_duplicate_volumes(pod: Pod) -> Iterator[Finding]:
-    """Yield names that two volumes share."""
-    yield from _repeated((v["name"] for v in pod.spec["volumes"]), "the name of another volume")
-
-
 def check_mounts(pod: Pod) -> Iterator[Finding]:
     """Yield mounts of volumes that are not there."""
     known = pod.volumes
@@ -65,29 +33,6 @@ def check_mounts(pod: Pod) -> Iterator[Finding]:
                 near = nearest(name.text, known)
                 remedy = f'did you mean "{near}"?' if near else f"add it to {pod.spec.path}.volumes"
                 yield name.breaks(f'there is no volume "{name.text}"', remedy)
-
-
-def check_mount_paths(pod: Pod) -> Iterator[Finding]:
-    """Yield paths that two volumes of a container are mounted at."""
-    for container in pod.all_containers:
-        paths = (mount["mountPath"] for mount in container["volumeMounts"])
-        yield from _repeated(paths, "mounted already")
-
-
-def check_variables(pod: Pod) -> Iterator[Finding]:
-    """Yield variables without a proper name, or with two sources."""
-    for container in pod.all_containers:
-        for variable in container["env"]:
-            name = variable["name"]
-            if isinstance(name.value, str) and not VARIABLE_NAME.fullmatch(name.text):
-                problem = f"is {name.text!r}, not printable ASCII without ="
-                yield name.breaks(problem, "rename it")
-            sources = list(variable["valueFrom"].members)
-            if variable["valueFrom"] and variable["value"].value:
-                yield variable["valueFrom"].breaks("stands beside value", "leave one of them")
-            elif variable["valueFrom"] and len(sources) != 1:
-                problem = f"must name one source, has {', '.join(sources) or 'none'}"
-                yield variable["valueFrom"].breaks(problem, "leave one")
 
 
 def check_duplicate_variables(pod: Pod) -> Iterator[Finding]:
@@ -145,16 +90,8 @@ def _repeated(names: Iterable[Field], what: str) -> Iterator[Finding]:
 
 
 PODS: tuple[Rule[Pod], ...] = (
-    Rule("container-name", "pods have containers, and those have names", "error", check_containers),
-    Rule("duplicate-container", "containers of a pod have different names", "error",
-         check_duplicate_containers),
     Rule("image", "containers have an image", "error", check_image),
-    Rule("volume", "volumes have a name and one type", "error", check_volumes),
-    Rule("duplicate-volume", "volumes of a pod have different names", "error",
-         check_duplicate_volumes),
     Rule("mount-without-volume", "what is mounted is a volume of the pod", "error", check_mounts),
-    Rule("duplicate-mount-path", "a path is mounted once", "error", check_mount_paths),
-    Rule("variable", "variables have a name and one source", "error", check_variables),
     Rule("duplicate-variable", "variables are set once", "warning", check_duplicate_variables),
     Rule("expansion", "$(NAME) names a variable that is set before", "warning", check_expansion),
 )  # fmt: skip

@@ -1,25 +1,20 @@
-"""Names, labels and selectors."""
+"""Names, and selectors that select nothing."""
 
 from collections.abc import Iterator
 
-from rsdl.cluster.policy.field import Field
 from rsdl.cluster.policy.objects import Object, Pod
 from rsdl.cluster.policy.syntax import (
     MAX_LABEL,
-    key_fault,
     label_fault,
     nearest,
     service_fault,
     subdomain_fault,
-    value_fault,
 )
 from rsdl.cluster.policy.violation import Finding, Rule
 
 PATH_NAMES = {"Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding"}  # "system:x" is a name
 CRON_SUFFIX = 11  # what a CronJob adds to the names of its Jobs
 JOB_LABELS = ("job-name", "batch.kubernetes.io/job-name")
-MAX_ANNOTATIONS = 256 * 1024
-SELECTED = ("Deployment", "ReplicaSet", "StatefulSet", "DaemonSet")
 
 
 def check_name(owner: Object) -> Iterator[Finding]:
@@ -54,61 +49,6 @@ def check_job_name(owner: Object) -> Iterator[Finding]:
             yield name.breaks(
                 f"is no host name for pod {last}: {fault}", "shorten it, without dots"
             )
-
-
-def check_namespace(owner: Object) -> Iterator[Finding]:
-    """Yield a namespace that cannot be."""
-    namespace = owner.root["metadata"]["namespace"]
-    if namespace.text and (fault := label_fault(namespace.text)):
-        yield namespace.breaks(fault, f'write for example "{_mend(namespace.text)}"')
-
-
-def check_labels(owner: Object) -> Iterator[Finding]:
-    """Yield labels, selectors and node selectors that are misspelled."""
-    places = [owner.root["metadata"]["labels"]]
-    selector = owner.spec["selector"]
-    places.append(selector if owner.kind == "Service" else selector["matchLabels"])
-    if owner.kind == "CronJob":
-        places.append(owner.spec["jobTemplate"]["metadata"]["labels"])
-    if owner.pod is not None:
-        places.append(owner.pod.spec["nodeSelector"])
-        if owner.kind != "Pod":
-            places.append(owner.pod.template["metadata"]["labels"])
-    for place in places:
-        yield from _misspelled(place)
-
-
-def check_annotations(owner: Object) -> Iterator[Finding]:
-    """Yield annotations whose key is misspelled, or that are too long together."""
-    places = [owner.root["metadata"]["annotations"]]
-    if owner.pod is not None and owner.kind != "Pod":
-        places.append(owner.pod.template["metadata"]["annotations"])
-    for place in places:
-        size = 0
-        for key, value in place.members.items():
-            size += len(key.encode()) + len(value.text.encode())
-            if fault := key_fault(key.lower()):
-                yield value.breaks(f"the key {fault}", "mend the key")
-        if size > MAX_ANNOTATIONS:
-            yield place.breaks(f"has {size:,} bytes, {MAX_ANNOTATIONS:,} are allowed", "shorten it")
-
-
-def check_selector(owner: Object) -> Iterator[Finding]:
-    """Yield a selector that does not choose the pods of its own template."""
-    if owner.kind == "Job":
-        selector = owner.spec["selector"]
-        if selector and owner.spec["manualSelector"].value is not True:
-            yield selector.breaks("is made by the cluster for a Job", "leave it out")
-    if owner.kind not in SELECTED or owner.pod is None:
-        return
-    wanted = owner.spec["selector"]["matchLabels"]
-    if not wanted.members and not list(owner.spec["selector"]["matchExpressions"]):
-        yield owner.spec["selector"].breaks("selects nothing", "give it the template's labels")
-    labels = owner.pod.template["metadata"]["labels"]
-    for key, value in wanted.members.items():
-        if labels[key].value != value.value:
-            problem = f"is {value.value}, the template's label is {labels[key].value}"
-            yield value.breaks(problem, f"write the same in {labels.path}")
 
 
 def check_service(owner: Object) -> Iterator[Finding]:
@@ -166,14 +106,6 @@ def _labels(pod: Pod) -> dict[str, str]:
     return labels
 
 
-def _misspelled(place: Field) -> Iterator[Finding]:
-    for key, value in place.members.items():
-        if fault := key_fault(key):
-            yield value.breaks(f"the key {fault}", "mend the key")
-        if fault := value_fault(value.text):
-            yield value.breaks(fault, f'write for example "{_mend(value.text)}"')
-
-
 def _mend(name: str) -> str:
     kept = "".join(c if c.isascii() and c.isalnum() else "-" for c in name.lower())
     return kept.strip("-")[:MAX_LABEL].strip("-") or "name"
@@ -183,11 +115,6 @@ OBJECTS: tuple[Rule[Object], ...] = (
     Rule("object-name", "names are DNS names of the length allowed", "error", check_name),
     Rule("job-name", "a Job's name fits the label and host names of its pods", "error",
          check_job_name),
-    Rule("namespace-name", "namespaces are DNS labels", "error", check_namespace),
-    Rule("label-syntax", "labels and selectors have valid keys and values", "error", check_labels),
-    Rule("annotation-syntax", "annotations have valid keys and fit in 256 KiB", "error",
-         check_annotations),
-    Rule("selector", "selectors choose the pods of their own template", "error", check_selector),
     Rule("service-selector", "a Service selects pods that come with it", "warning", check_service),
     Rule("duplicate-object", "kind, namespace and name are there once", "error", check_duplicate),
 )  # fmt: skip

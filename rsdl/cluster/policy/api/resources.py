@@ -11,7 +11,6 @@ from rsdl.cluster.policy.violation import Finding, Rule
 
 NATIVE = ("cpu", "memory", "ephemeral-storage")
 BYTES = ("memory", "ephemeral-storage", "storage")
-ACCESS_MODES = ("ReadWriteOnce", "ReadOnlyMany", "ReadWriteMany", "ReadWriteOncePod")
 
 
 def is_extended(resource: str) -> bool:
@@ -115,26 +114,6 @@ def check_device_limits(pod: Pod) -> Iterator[Finding]:
                 yield limit.breaks(problem, "write the same number twice")
 
 
-def check_claims(owner: Object) -> Iterator[Finding]:
-    """Yield volume claims without a size or an access mode, or with a wrong one."""
-    for claim in claims(owner):
-        size = claim["resources"]["requests"]["storage"]
-        parsed = parse_quantity(size.value)
-        if not size:
-            yield size.breaks("is required", "say how much, such as 100Gi")
-        elif parsed is None or parsed <= 0:
-            yield size.breaks(f"is {size.value!r}, must be an amount above 0", "write 100Gi")
-        modes = claim["accessModes"]
-        if not list(modes):
-            yield modes.breaks("is required", "write [ReadWriteOnce] or [ReadWriteMany]")
-        if "ReadWriteOncePod" in modes.texts and len(modes.texts) > 1:
-            yield modes.breaks("ReadWriteOncePod goes with no other mode", "choose one")
-        for mode in (mode for mode in modes if mode.text and mode.text not in ACCESS_MODES):
-            near = nearest(mode.text, ACCESS_MODES)
-            remedy = f'did you mean "{near}"?' if near else f"one of {', '.join(ACCESS_MODES)}"
-            yield mode.breaks(f'"{mode.text}" is no access mode', remedy)
-
-
 def _wrong_amount(amount: Field) -> Iterator[Finding]:
     parsed = parse_quantity(amount.value)
     if parsed is None:
@@ -155,6 +134,3 @@ PODS: tuple[Rule[Pod], ...] = (
          check_device_fractions),
     Rule("gpu-request", "requests and limits of devices are equal", "error", check_device_limits),
 )  # fmt: skip
-OBJECTS: tuple[Rule[Object], ...] = (
-    Rule("volume-claim", "volume claims have a size and an access mode", "error", check_claims),
-)
