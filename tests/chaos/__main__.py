@@ -10,10 +10,10 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from tests.chaos.ground import Ground, visit
-from tests.chaos.siege import ChaosError, Siege
+from tests.chaos.campaign import Campaign, ChaosError
+from tests.chaos.environment import Environment, visit
 from tests.integration.ceph.conftest import run_cluster
-from tests.integration.conftest import open_nursery
+from tests.integration.conftest import open_fork_server
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -34,7 +34,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def main() -> int:
-    """Besiege, and say how it went; 1 if anything went wrong."""
+    """Run the campaign, and say how it went; 1 if anything went wrong."""
     given = parse_arguments()
     # So that what was started is also stopped.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -47,17 +47,19 @@ def main() -> int:
     begin = time.monotonic()
     with ExitStack() as stack:
         gateway = stack.enter_context(run_cluster()) if given.data != "local" else None
-        ground = stack.enter_context(visit(Ground(folder, gateway, given.ranks)))
-        ground.prepare()
-        nurseries = [stack.enter_context(open_nursery()) for _ in range(given.ranks)]
-        siege = Siege(ground, nurseries, given.patience, lambda text: print(text, flush=True))
+        environment = stack.enter_context(visit(Environment(folder, gateway, given.ranks)))
+        environment.prepare()
+        fork_servers = [stack.enter_context(open_fork_server()) for _ in range(given.ranks)]
+        campaign = Campaign(
+            environment, fork_servers, given.patience, lambda text: print(text, flush=True)
+        )
         until = begin + given.minutes * 60
         try:
-            siege.besiege(seed, given.data, kills=given.kills, until=until, first=given.from_round)
+            campaign.run(seed, given.data, kills=given.kills, until=until, first=given.from_round)
             failure = None
         except ChaosError as error:
             failure = error
-    counts, minutes = siege.counts, (time.monotonic() - begin) / 60
+    counts, minutes = campaign.counts, (time.monotonic() - begin) / 60
     by_phase = ", ".join(f"{count} {phase}" for phase, count in sorted(counts.kills.items()))
     print(
         f"chaos: {counts.kills.total()} kills ({by_phase}; {dict(counts.places)}) in "

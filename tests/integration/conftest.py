@@ -18,8 +18,8 @@ import pytest
 import torch
 import yaml
 
-NURSERY = Path(__file__).with_name("nursery.py")
-TROUPE = Path(__file__).with_name("troupe.py")
+FORK_SERVER = Path(__file__).with_name("fork_server.py")
+RANK_LAUNCHER = Path(__file__).with_name("rank_launcher.py")
 TIMED = {"time_s", "images_per_s", "data_wait_pct"}
 
 # What was read to get at the same pixels: shards, or pixels that an earlier epoch has kept.
@@ -111,7 +111,7 @@ class Rsdl:
         tell: tuple[str, int, Path] | None = None,
         env: Mapping[str, str] | None = None,
     ) -> Command:
-        """Start ``rsdl ARGUMENTS`` in the test's own folder; see the nursery for the rest."""
+        """Start ``rsdl ARGUMENTS`` in the test's own folder; see the fork server for the rest."""
         assert self._server.stdin is not None
         for name in ("stdout", "stderr"):
             (self._folder / name).write_text("")
@@ -130,7 +130,7 @@ class Rsdl:
         return self._last
 
     def end(self) -> None:
-        """End what a test that failed has left: the nursery serves one command at a time."""
+        """End what a test that failed has left: the fork server serves one command at a time."""
         if self._last is not None:
             self._last.kill()
             self._last.wait()
@@ -166,7 +166,7 @@ class Rsdl:
 
 
 @contextmanager
-def open_nursery(script: Path = NURSERY) -> Iterator["subprocess.Popen[str]"]:
+def open_fork_server(script: Path = FORK_SERVER) -> Iterator["subprocess.Popen[str]"]:
     """Run a process that forks commands, as a script of ours does."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "120"}
     server = subprocess.Popen(
@@ -187,29 +187,29 @@ def open_nursery(script: Path = NURSERY) -> Iterator["subprocess.Popen[str]"]:
 
 
 @pytest.fixture(scope="session")
-def nursery() -> Iterator["subprocess.Popen[str]"]:
+def fork_server() -> Iterator["subprocess.Popen[str]"]:
     """Return the process that forks commands."""
-    with open_nursery() as server:
+    with open_fork_server() as server:
         yield server
 
 
 @pytest.fixture(scope="session")
-def other_nursery() -> Iterator["subprocess.Popen[str]"]:
+def other_fork_server() -> Iterator["subprocess.Popen[str]"]:
     """Return another, for tests that run two commands at once."""
-    with open_nursery() as server:
+    with open_fork_server() as server:
         yield server
 
 
 @pytest.fixture
-def rsdl(nursery: "subprocess.Popen[str]", tmp_path: Path) -> Iterator[Rsdl]:
+def rsdl(fork_server: "subprocess.Popen[str]", tmp_path: Path) -> Iterator[Rsdl]:
     """Return what runs commands, one at a time."""
-    starter = Rsdl(nursery, tmp_path)
+    starter = Rsdl(fork_server, tmp_path)
     yield starter
     starter.end()
 
 
 @dataclass(frozen=True)
-class Deed:
+class Fault:
     """What becomes of one rank: it is sent a signal (kill, stop, term), or raises."""
 
     what: str
@@ -219,7 +219,7 @@ class Deed:
 
 
 @dataclass(frozen=True)
-class Troupe:
+class Ranks:
     """Runs ``rsdl`` as several ranks, to the end of all."""
 
     server: "subprocess.Popen[str]"
@@ -229,7 +229,7 @@ class Troupe:
         self,
         num_ranks: int,
         *arguments: object,
-        deed: Deed | None = None,
+        fault: Fault | None = None,
         world_size: int | None = None,
         limit_s: float = 900,
     ) -> list[int | None]:
@@ -244,7 +244,7 @@ class Troupe:
             "arguments": [str(argument) for argument in arguments],
             "cwd": str(self.folder),
             "env": {"RSDL_CACHE": os.environ["RSDL_CACHE"]},
-            "deed": None if deed is None else asdict(deed),
+            "fault": None if fault is None else asdict(fault),
             "limit_s": limit_s,
         }
         self.server.stdin.write(json.dumps(request) + "\n")
@@ -266,22 +266,22 @@ class Troupe:
 
 
 @pytest.fixture(scope="session")
-def stage() -> Iterator["subprocess.Popen[str]"]:
+def rank_launcher() -> Iterator["subprocess.Popen[str]"]:
     """Return the process that forks ranks."""
-    with open_nursery(TROUPE) as server:
+    with open_fork_server(RANK_LAUNCHER) as server:
         yield server
 
 
 @pytest.fixture
-def troupe(stage: "subprocess.Popen[str]", tmp_path: Path) -> Troupe:
+def ranks(rank_launcher: "subprocess.Popen[str]", tmp_path: Path) -> Ranks:
     """Return what runs a command as several ranks."""
-    return Troupe(stage, tmp_path)
+    return Ranks(rank_launcher, tmp_path)
 
 
 @pytest.fixture(scope="session")
-def deed() -> type[Deed]:
-    """Return :class:`Deed`."""
-    return Deed
+def fault() -> type[Fault]:
+    """Return :class:`Fault`."""
+    return Fault
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from tests.integration.conftest import Deed, Find, Rsdl, Troupe, Write
+    from tests.integration.conftest import Fault, Find, Ranks, Rsdl, Write
 
 pytestmark = pytest.mark.slow
 
@@ -24,23 +24,23 @@ FIELDS = {
 def test_resumed_at_another_world_size_a_run_takes_the_same_global_batches(
     before: int,
     after: int,
-    troupe: "Troupe",
-    deed: "type[Deed]",
+    ranks: "Ranks",
+    fault: "type[Fault]",
     write_config: "Write",
     run_at: "Find",
 ):
     whole, moved = write_config("whole", **FIELDS), write_config("moved", **FIELDS)
-    assert troupe(1, "train", whole) == [0]
-    expected = troupe.batches(1)
+    assert ranks(1, "train", whole) == [0]
+    expected = ranks.batches(1)
 
     # The last rank alone is asked to stop, within an epoch: all stop at the same step.
-    codes = troupe(before, "train", moved, deed=deed("term", before - 1, 4))
-    assert codes == [75] * before, troupe.said(0)
-    first = troupe.batches(before)
+    codes = ranks(before, "train", moved, fault=fault("term", before - 1, 4))
+    assert codes == [75] * before, ranks.said(0)
+    first = ranks.batches(before)
     step = run_at("moved").load()["rsdl"]["position"]["step"]
     assert list(first) == list(range(step)) and step < len(expected)
-    assert troupe(after, "train", moved) == [0] * after, troupe.said(0)
-    second = troupe.batches(after)
+    assert ranks(after, "train", moved) == [0] * after, ranks.said(0)
+    second = ranks.batches(after)
 
     assert list(second) == list(range(step, len(expected)))
     assert first | second == expected
@@ -55,11 +55,11 @@ def test_resumed_at_another_world_size_a_run_takes_the_same_global_batches(
 
 
 def test_three_processes_score_as_one_to_the_last_digit(
-    rsdl: "Rsdl", troupe: "Troupe", write_config: "Write", run_at: "Find"
+    rsdl: "Rsdl", ranks: "Ranks", write_config: "Write", run_at: "Find"
 ):
     # 9 samples to validate in batches of 6: the last one is padded, and no padding is counted.
     fields = FIELDS | {"trainer__max_epochs": 1, "data__eval_batch_size": 6}
-    assert troupe(3, "train", write_config("run", **fields)) == [0, 0, 0], troupe.said(0)
+    assert ranks(3, "train", write_config("run", **fields)) == [0, 0, 0], ranks.said(0)
     run = run_at("run")
     by_three = json.loads((run.folder / "report.json").read_text())
     assert rsdl("evaluate", run.folder).returncode == 0
@@ -71,26 +71,26 @@ def test_three_processes_score_as_one_to_the_last_digit(
 
 
 def test_asked_to_stop_in_validation_all_ranks_stop_and_go_on(
-    troupe: "Troupe", deed: "type[Deed]", write_config: "Write", run_at: "Find"
+    ranks: "Ranks", fault: "type[Fault]", write_config: "Write", run_at: "Find"
 ):
     fields = FIELDS | {"data__eval_batch_size": 2, "trainer__max_epochs": 2}
     config = write_config("run", **fields)
-    codes = troupe(2, "train", config, deed=deed("term", 1, 3, "validation"))
-    assert codes == [75, 75], troupe.said(0)
+    codes = ranks(2, "train", config, fault=fault("term", 1, 3, "validation"))
+    assert codes == [75, 75], ranks.said(0)
     assert run_at("run").record["status"] == "preempted"
-    assert troupe(2, "train", config) == [0, 0], troupe.said(0)
+    assert ranks(2, "train", config) == [0, 0], ranks.said(0)
     assert [row["epoch"] for row in run_at("run").rows if row["val_loss"]] == ["0", "1"]
     assert all(entry["balanced"] for entry in run_at("run").record["ledger"])
 
 
 def test_accumulating_and_saving_by_the_clock_ranks_stop_at_one_step(
-    troupe: "Troupe", deed: "type[Deed]", write_config: "Write", run_at: "Find"
+    ranks: "Ranks", fault: "type[Fault]", write_config: "Write", run_at: "Find"
 ):
     fields = FIELDS | {"data__batch_size": 12, "trainer__accumulate": 3, "data__tail": "pad"}
     config = write_config("run", checkpoint__every_minutes=1e-6, **fields)
-    codes = troupe(2, "train", config, deed=deed("term", 1, 3))
-    assert codes == [75, 75], troupe.said(0)
+    codes = ranks(2, "train", config, fault=fault("term", 1, 3))
+    assert codes == [75, 75], ranks.said(0)
     steps = run_at("run").load()["rsdl"]["position"]["step"]
-    assert list(troupe.batches(2)) == list(range(steps))
-    assert troupe(1, "train", config) == [0], troupe.said(0)
+    assert list(ranks.batches(2)) == list(range(steps))
+    assert ranks(1, "train", config) == [0], ranks.said(0)
     assert [entry["delivered"] for entry in run_at("run").record["ledger"]] == [18] * 4

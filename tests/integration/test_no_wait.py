@@ -22,7 +22,7 @@ from rsdl.storage.connect import connect
 from rsdl.train.run_folder import RunFolder
 from rsdl.train.signals import StopRequest
 from rsdl.train.trainer import fit_to_ranks
-from tests.integration.witness import WatchedStep, Witness
+from tests.integration.sync_detector import SyncDetector, WatchedStep
 
 EVERYTHING: dict[str, Any] = {
     "model": {"name": "test_efficientnet", "drop_rate": 0.1, "drop_path_rate": 0.1},
@@ -85,10 +85,10 @@ def test_a_step_reads_nothing_from_the_device(
     # As a GPU does it: a processor looks at each image's numbers.
     monkeypatch.setattr("rsdl.data.dihedral.ONE_BY_ONE", ())
     session = open_run(packed, tmp_path, precision=precision)
-    witness = Witness(lambda: counters(session))
-    train_watched(session, 2, witness.__enter__, witness.__exit__)
-    assert witness.num_operations > 500  # it has seen forward, backward, optimizer and average
-    assert witness.found == []
+    detector = SyncDetector(lambda: counters(session))
+    train_watched(session, 2, detector.__enter__, detector.__exit__)
+    assert detector.num_operations > 500  # it has seen forward, backward, optimizer and average
+    assert detector.found == []
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_a_step_that_reads_is_found_out(
     packed: str, tmp_path: Path, spoil: Callable[[torch.Tensor], object], seen: str
 ):
     session = open_run(packed, tmp_path)
-    witness = Witness(lambda: counters(session))
+    detector = SyncDetector(lambda: counters(session))
     step = session.module.training_step
 
     def spoilt(batch: Batch, batch_idx: int) -> torch.Tensor:
@@ -116,8 +116,8 @@ def test_a_step_that_reads_is_found_out(
         return loss
 
     session.module.training_step = spoilt  # type: ignore[method-assign]
-    train_watched(session, 2, witness.__enter__, witness.__exit__)
-    assert seen in witness.found
+    train_watched(session, 2, detector.__enter__, detector.__exit__)
+    assert seen in detector.found
 
 
 def test_a_log_row_may_come_a_step_later_but_says_the_same(

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 if TYPE_CHECKING:
-    from tests.integration.conftest import Deed, Find, Rsdl, Run, Troupe, Write
+    from tests.integration.conftest import Fault, Find, Ranks, Rsdl, Run, Write
 
 pytestmark = pytest.mark.slow
 
@@ -32,17 +32,17 @@ def distance(left: "Run", right: "Run") -> float:
 
 
 def test_sharded_a_run_ends_as_with_ddp_and_moves_to_one_process_and_back(
-    troupe: "Troupe", deed: "type[Deed]", write_config: "Write", run_at: "Find"
+    ranks: "Ranks", fault: "type[Fault]", write_config: "Write", run_at: "Find"
 ):
     plain, sharded = write_config("plain", **FIELDS), write_config("sharded", **FIELDS)
-    assert troupe(2, "train", plain) == [0, 0], troupe.said(0)
+    assert ranks(2, "train", plain) == [0, 0], ranks.said(0)
 
     fsdp = "trainer.strategy=fsdp"
-    codes = troupe(2, "train", sharded, fsdp, deed=deed("term", 1, 1))
-    assert codes == [75, 75], troupe.said(0) + troupe.said(1)
-    assert troupe(1, "train", sharded, deed=deed("term", 0, 3)) == [75], troupe.said(0)
+    codes = ranks(2, "train", sharded, fsdp, fault=fault("term", 1, 1))
+    assert codes == [75, 75], ranks.said(0) + ranks.said(1)
+    assert ranks(1, "train", sharded, fault=fault("term", 0, 3)) == [75], ranks.said(0)
     # To the end, with the test split, on shards again.
-    assert troupe(2, "train", sharded, fsdp) == [0, 0], troupe.said(0) + troupe.said(1)
+    assert ranks(2, "train", sharded, fsdp) == [0, 0], ranks.said(0) + ranks.said(1)
 
     assert run_at("sharded").record["ledger"] == run_at("plain").record["ledger"]
     assert run_at("sharded").record["optimizer_steps"] == 6
@@ -54,12 +54,12 @@ def test_sharded_a_run_ends_as_with_ddp_and_moves_to_one_process_and_back(
 
 
 def test_compressed_gradients_are_close_to_whole_ones(
-    troupe: "Troupe", write_config: "Write", run_at: "Find"
+    ranks: "Ranks", write_config: "Write", run_at: "Find"
 ):
     plain = write_config("plain", **FIELDS)
     packed = write_config("packed", trainer__compress_gradients=True, **FIELDS)
     for config in (plain, packed):
-        assert troupe(2, "train", config) == [0, 0], troupe.said(0)
+        assert ranks(2, "train", config) == [0, 0], ranks.said(0)
     assert 0 < distance(run_at("plain"), run_at("packed")) < 1e-2
 
 

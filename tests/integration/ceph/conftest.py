@@ -18,7 +18,7 @@ import pytest
 
 from rsdl.storage.connect import connect
 from rsdl.storage.store import Store
-from tests.integration.ceph.meddler import Meddler
+from tests.integration.ceph.fault_proxy import FaultProxy
 
 SCRIPT = Path(__file__).parents[3] / "scripts" / "ceph_rgw"
 PROGRAMS = ("ceph", "ceph-mon", "ceph-osd", "radosgw", "radosgw-admin", "curl", "openssl")
@@ -173,9 +173,9 @@ def copy(source: str, target: str) -> None:
 
 
 @pytest.fixture
-def meddler(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> Iterator[Meddler]:
+def fault_proxy(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
     """Return what stands between us and the gateway."""
-    with Meddler(gateway.port) as between:
+    with FaultProxy(gateway.port) as between:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", between.url)
         yield between
 

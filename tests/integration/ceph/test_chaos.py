@@ -1,4 +1,4 @@
-"""A short siege, and that a siege notices what it is there to notice; the long one is a script."""
+"""A short campaign, and that it notices what it is there to notice; the long one is a script."""
 
 import fcntl
 import math
@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.chaos.ground import Ground, visit
+from tests.chaos.campaign import Campaign, ChaosError
+from tests.chaos.environment import Environment, visit
+from tests.chaos.leak_check import find_cache_remains, find_remains
 from tests.chaos.plan import WEIGHTS, plan_round
-from tests.chaos.remains import find_cache_remains, find_remains
-from tests.chaos.siege import ChaosError, Siege
 
 if TYPE_CHECKING:
     from .conftest import Gateway
@@ -20,26 +20,28 @@ if TYPE_CHECKING:
 @pytest.mark.ceph
 @pytest.mark.slow
 def test_runs_killed_at_random_lose_nothing_and_leave_nothing(
-    nursery: "subprocess.Popen[str]", gateway: "Gateway", tmp_path: Path
+    fork_server: "subprocess.Popen[str]", gateway: "Gateway", tmp_path: Path
 ):
     said: list[str] = []
-    with visit(Ground(tmp_path, gateway, ranks=1)) as ground:
-        ground.prepare()
-        siege = Siege(ground, [nursery], patience_s=300, say=said.append)
-        siege.besiege(7, "both", kills=10, until=math.inf)
-    assert siege.counts.kills.total() >= 10 and len(said) == siege.counts.rounds
+    with visit(Environment(tmp_path, gateway, ranks=1)) as environment:
+        environment.prepare()
+        campaign = Campaign(environment, [fork_server], patience_s=300, say=said.append)
+        campaign.run(7, "both", kills=10, until=math.inf)
+    assert campaign.counts.kills.total() >= 10 and len(said) == campaign.counts.rounds
 
 
 @pytest.mark.slow
-def test_a_siege_fails_where_something_is_left(nursery: "subprocess.Popen[str]", tmp_path: Path):
-    with visit(Ground(tmp_path, None, ranks=1)) as ground:
-        ground.prepare()
+def test_a_campaign_fails_where_something_is_left(
+    fork_server: "subprocess.Popen[str]", tmp_path: Path
+):
+    with visit(Environment(tmp_path, None, ranks=1)) as environment:
+        environment.prepare()
         (tmp_path / "cache" / "spool" / "left").mkdir(parents=True)
         # With a first round that is warm, what lies in the cache stays.
         first = next(number for number in range(99) if not plan_round(7, number, "local", 1).cold)
-        siege = Siege(ground, [nursery], patience_s=300, say=print)
+        campaign = Campaign(environment, [fork_server], patience_s=300, say=print)
         with pytest.raises(ChaosError, match=rf"round {first} .*spool/left: left in the spool"):
-            siege.besiege(7, "local", kills=1, until=math.inf, first=first)
+            campaign.run(7, "local", kills=1, until=math.inf, first=first)
 
 
 def test_whatever_is_left_of_a_run_or_in_a_cache_is_found(tmp_path: Path):

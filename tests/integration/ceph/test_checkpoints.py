@@ -30,7 +30,7 @@ from rsdl.train.trainer import fit_to_ranks
 
 from ..conftest import Rsdl, Run, Write
 from .conftest import Gateway
-from .meddler import Meddler
+from .fault_proxy import FaultProxy
 
 pytestmark = [pytest.mark.ceph, pytest.mark.slow]
 Compare = Callable[[Run, Run], None]
@@ -74,7 +74,7 @@ def events_of(store: Store) -> list[tuple[int, str]]:
     return found
 
 
-class Witness(pl.Callback):
+class SyncDetector(pl.Callback):
     """Counts the steps that are made while something lasts, and then calls someone.
 
     Args:
@@ -98,12 +98,12 @@ class Witness(pl.Callback):
 
 
 def test_steps_go_on_while_a_checkpoint_is_on_its_way(
-    meddler: Meddler, write_config: Write, bucket: str
+    fault_proxy: FaultProxy, write_config: Write, bucket: str
 ):
     arrived = threading.Event()
 
     def is_under_way() -> bool:
-        sent = any("last.ckpt" in request for request in meddler.requests)
+        sent = any("last.ckpt" in request for request in fault_proxy.requests)
         return sent and not arrived.is_set()
 
     def hold(data: bytes) -> bytes:
@@ -112,7 +112,7 @@ def test_steps_go_on_while_a_checkpoint_is_on_its_way(
             arrived.wait(LIMIT_S)
         return data
 
-    meddler.edit = hold
+    fault_proxy.edit = hold
     # Steps enough for some to be left when the first checkpoint is on its way.
     fields: dict[str, Any] = {
         "data__batch_size": 1, "checkpoint__every_minutes": 1e-4, "model__name": "test_vit",
@@ -123,11 +123,11 @@ def test_steps_go_on_while_a_checkpoint_is_on_its_way(
     config = config.model_copy(update={"trainer": trainer})
     ranks = find_ranks(config.trainer, StopRequest())
     session = open_session(config, folder, ExistingRun(), ranks, Console(file=io.StringIO()))
-    witness = Witness(is_under_way, 3, arrived.set)
-    session.trainer.callbacks.append(witness)  # type: ignore[attr-defined]
+    detector = SyncDetector(is_under_way, 3, arrived.set)
+    session.trainer.callbacks.append(detector)  # type: ignore[attr-defined]
     run_session(session, ExistingRun())
     folder.uploads.drain()
-    assert witness.steps == 3
+    assert detector.steps == 3
     last = load(folder.store)
     assert last is not None and last["rsdl"]["position"]["step"] == 18
 
@@ -135,7 +135,7 @@ def test_steps_go_on_while_a_checkpoint_is_on_its_way(
 @pytest.mark.parametrize("keep", [1, 3])
 def test_killed_while_checkpoints_are_under_way_a_run_ends_bit_equal(
     keep: int, rsdl: Rsdl, write_config: Write, run_at: Find, compare_runs: Compare,
-    meddler: Meddler, bucket: str, tmp_path: Path,
+    fault_proxy: FaultProxy, bucket: str, tmp_path: Path,
 ):  # fmt: skip
     fields: dict[str, Any] = {
         "checkpoint__every_minutes": 1e-4, "checkpoint__keep": keep, "trainer__max_epochs": 4,
@@ -144,19 +144,19 @@ def test_killed_while_checkpoints_are_under_way_a_run_ends_bit_equal(
     killed = write_config("killed", **fields, output=f"{bucket}/runs")
     assert rsdl("train", whole).returncode == 0
     # Slow enough that the next save comes while one is on its way.
-    meddler.pause_s = 0.01
+    fault_proxy.pause_s = 0.01
     store, moments = connect(f"{bucket}/runs/killed"), random.Random(keep)
     folder, step, deaths, under_way = RunFolder(store), 0, 0, 0
     while True:
         command = rsdl.start("train", killed, env=environment())
         if deaths < 8:
-            seen = len(meddler.requests)
+            seen = len(fault_proxy.requests)
             # One that was killed after its last save has none to send: it ends.
             command.wait_for(
-                lambda seen=seen, it=command: sent(meddler, seen) or not it.runs(), LIMIT_S
+                lambda seen=seen, it=command: sent(fault_proxy, seen) or not it.runs(), LIMIT_S
             )
             time.sleep(moments.uniform(0, 0.3))
-            under_way += bool(meddler.unanswered)
+            under_way += bool(fault_proxy.unanswered)
             command.kill()
         ended = command.wait()
         if ended.returncode == 0:
@@ -177,8 +177,8 @@ def test_killed_while_checkpoints_are_under_way_a_run_ends_bit_equal(
     assert all(entry["balanced"] for entry in run_at("killed").record["ledger"])
 
 
-def sent(meddler: Meddler, seen: int) -> bool:
-    return any("last.ckpt" in r and r.startswith("PUT") for r in meddler.requests[seen:])
+def sent(fault_proxy: FaultProxy, seen: int) -> bool:
+    return any("last.ckpt" in r and r.startswith("PUT") for r in fault_proxy.requests[seen:])
 
 
 def check_together(last: dict[str, Any], best: dict[str, Any] | None, record: RunRecord) -> None:
@@ -195,17 +195,17 @@ def check_together(last: dict[str, Any], best: dict[str, Any] | None, record: Ru
 
 
 def test_asked_to_stop_a_run_exits_75_only_when_its_checkpoint_is_in_the_bucket(
-    rsdl: Rsdl, write_config: Write, meddler: Meddler, bucket: str
+    rsdl: Rsdl, write_config: Write, fault_proxy: FaultProxy, bucket: str
 ):
     config = write_config("run", output=f"{bucket}/runs", trainer__max_epochs=500)
     folder = RunFolder(connect(f"{bucket}/runs/run"))
-    meddler.pause_s = 0.02
+    fault_proxy.pause_s = 0.02
     command = rsdl.start("train", config, env=environment())
-    command.wait_for(lambda: sent(meddler, 0), LIMIT_S)
+    command.wait_for(lambda: sent(fault_proxy, 0), LIMIT_S)
     command.send(signal.SIGTERM)
     ended = command.wait()
     assert ended.returncode == 75, ended.stderr
-    meddler.pause_s = 0
+    fault_proxy.pause_s = 0
     last, record = load(folder.store), folder.read_record()
     assert last is not None and record is not None
     assert (record.status, record.preemptions) == ("preempted", 1)

@@ -20,7 +20,7 @@ from rsdl.storage.connect import connect
 
 from ..conftest import Command, Ended, Rsdl, Run, Write, assert_same_run, tiny_run
 from .conftest import SECRET_KEY, Gateway, copy
-from .meddler import Meddler
+from .fault_proxy import FaultProxy
 
 pytestmark = [pytest.mark.ceph, pytest.mark.slow]
 FIELDS: dict[str, Any] = {"checkpoint__every_minutes": 1e-4, "trainer__max_epochs": 4}
@@ -29,13 +29,15 @@ Mount = Callable[[Path, str], Path]
 
 @pytest.fixture(scope="module")
 def whole(
-    nursery: "subprocess.Popen[str]", packed_once: Path, tmp_path_factory: pytest.TempPathFactory
+    fork_server: "subprocess.Popen[str]",
+    packed_once: Path,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Run:
     """Return the run that nobody disturbed."""
     folder = tmp_path_factory.mktemp("undisturbed")
     config = folder / "whole.yaml"
     config.write_text(yaml.safe_dump(tiny_run(str(packed_once), str(folder), FIELDS)))
-    assert Rsdl(nursery, folder)("train", config).returncode == 0
+    assert Rsdl(fork_server, folder)("train", config).returncode == 0
     return Run(folder / "whole")
 
 
@@ -156,7 +158,7 @@ def test_a_run_outlives_a_storm_of_refusals(
 
 @pytest.mark.parametrize("cache", [{}, "none"])
 def test_a_run_takes_up_every_answer_that_breaks_off(
-    cache: object, meddler: Meddler, strike: Strike, tmp_path: Path
+    cache: object, fault_proxy: FaultProxy, strike: Strike, tmp_path: Path
 ):
     passed, cuts = threading.local(), 0
 
@@ -170,18 +172,18 @@ def test_a_run_takes_up_every_answer_that_breaks_off(
         return data
 
     struck = strike(output=str(tmp_path / "runs"), data__cache=cache)
-    meddler.edit = cut
+    fault_proxy.edit = cut
     struck.check(struck.start().wait(), tmp_path)
     assert cuts > 3
 
 
 def test_a_run_fetches_again_what_came_with_a_byte_flipped(
-    meddler: Meddler, strike: Strike, tmp_path: Path
+    fault_proxy: FaultProxy, strike: Strike, tmp_path: Path
 ):
-    meddler.edit = FlipOnce()
+    fault_proxy.edit = FlipOnce()
     struck = strike(output=str(tmp_path / "runs"))
     struck.check(struck.start().wait(), tmp_path)
-    assert len(meddler.edit.flipped) > 5
+    assert len(fault_proxy.edit.flipped) > 5
 
 
 class FlipOnce:
@@ -205,13 +207,13 @@ class FlipOnce:
 
 
 def test_a_run_on_bytes_that_are_always_wrong_stops_and_goes_on_when_they_are_right(
-    meddler: Meddler, strike: Strike, tmp_path: Path
+    fault_proxy: FaultProxy, strike: Strike, tmp_path: Path
 ):
     struck = strike(output=str(tmp_path / "runs"))
-    meddler.edit = lambda data: data if len(data) < 5000 else data[:-1] + bytes([data[-1] ^ 1])
+    fault_proxy.edit = lambda data: data if len(data) < 5000 else data[:-1] + bytes([data[-1] ^ 1])
     ended = struck.start().wait()
     struck.check_refusal(ended, ".tar: its content is not what was written")
-    meddler.edit = None
+    fault_proxy.edit = None
     struck.check(struck.start().wait(), tmp_path)
 
 
@@ -332,8 +334,8 @@ def test_a_run_whose_disk_fills_up_says_so_and_goes_on_when_there_is_room(
 
 @pytest.mark.parametrize("size", [50_000_000, 40_000])
 def test_two_runs_share_one_cache(
-    size: int, rsdl: Rsdl, other_nursery: "subprocess.Popen[str]", write_config: Write,
-    meddler: Meddler, remote: str, whole: Run, run_at: Callable[[str], Run], tmp_path: Path,
+    size: int, rsdl: Rsdl, other_fork_server: "subprocess.Popen[str]", write_config: Write,
+    fault_proxy: FaultProxy, remote: str, whole: Run, run_at: Callable[[str], Run], tmp_path: Path,
     env: dict[str, str],
 ):  # fmt: skip
     (tmp_path / "other").mkdir()
@@ -342,8 +344,8 @@ def test_two_runs_share_one_cache(
     }  # fmt: skip
     commands = [
         runner.start("train", write_config(name, **fields),
-                     env={**env, "AWS_ENDPOINT_URL_S3": meddler.url})
-        for runner, name in ((rsdl, "one"), (Rsdl(other_nursery, tmp_path / "other"), "two"))
+                     env={**env, "AWS_ENDPOINT_URL_S3": fault_proxy.url})
+        for runner, name in ((rsdl, "one"), (Rsdl(other_fork_server, tmp_path / "other"), "two"))
     ]  # fmt: skip
     for command, name in zip(commands, ("one", "two"), strict=True):
         ended = command.wait()
@@ -351,5 +353,5 @@ def test_two_runs_share_one_cache(
         assert_same_run(whole, run_at(name))
     shard_cache = tmp_path / "cache" / "copies"
     assert sum(path.stat().st_size for path in shard_cache.iterdir()) <= size
-    fetched = [line for line in meddler.requests if line.startswith("GET") and ".tar" in line]
+    fetched = [line for line in fault_proxy.requests if line.startswith("GET") and ".tar" in line]
     assert (len(fetched) == len(set(fetched))) == (size > 1_000_000)

@@ -16,7 +16,7 @@ from rsdl.storage.connect import connect
 from rsdl.storage.store import Store
 
 from .conftest import wait_for
-from .meddler import Meddler
+from .fault_proxy import FaultProxy
 
 pytestmark = pytest.mark.ceph
 MIB = 1 << 20
@@ -45,7 +45,7 @@ def read_all(config: DataConfig) -> list[bytes]:
     return found
 
 
-def test_many_processes_and_threads_fetch_an_object_once(store: Store, meddler: Meddler):
+def test_many_processes_and_threads_fetch_an_object_once(store: Store, fault_proxy: FaultProxy):
     connect(store.url).write("x.bin", b"abcd" * MIB)
     processes = [
         subprocess.Popen(
@@ -59,11 +59,11 @@ def test_many_processes_and_threads_fetch_an_object_once(store: Store, meddler: 
     for process in processes:
         process.communicate("go\n")
     assert [process.returncode for process in processes] == [0, 0, 0]
-    assert sum(line.startswith("GET") for line in meddler.requests) == 1
+    assert sum(line.startswith("GET") for line in fault_proxy.requests) == 1
 
 
 def test_a_killed_downloader_keeps_nobody_waiting(
-    store: Store, meddler: Meddler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: Store, fault_proxy: FaultProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     connect(store.url).write("x.bin", b"abcd" * MIB)
     passed = 0
@@ -73,7 +73,7 @@ def test_a_killed_downloader_keeps_nobody_waiting(
         passed += len(data)
         return data if passed < MIB else b""
 
-    meddler.edit = stall
+    fault_proxy.edit = stall
     process = subprocess.Popen(
         [sys.executable, "-c", FETCH, store.url], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
     )
@@ -87,7 +87,7 @@ def test_a_killed_downloader_keeps_nobody_waiting(
         process.kill()
         process.wait()
     assert list((tmp_path / "cache" / "copies").glob("*.part"))
-    meddler.edit = None
+    fault_proxy.edit = None
     assert store.local("x.bin").read_bytes() == b"abcd" * MIB
     assert [path.suffix for path in (tmp_path / "cache" / "copies").iterdir()] == [".bin"]
 

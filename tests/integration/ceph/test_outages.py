@@ -18,7 +18,7 @@ from rsdl.storage.s3 import client
 from rsdl.storage.store import Store
 
 from .conftest import Gateway, wait_for
-from .meddler import Meddler
+from .fault_proxy import FaultProxy
 
 pytestmark = pytest.mark.ceph
 MIB = 1 << 20
@@ -107,7 +107,7 @@ def test_a_gateway_that_sheds_load_is_asked_again(gateway: Gateway, store: Store
 
 @pytest.mark.parametrize("size", [3 * MIB, 20 * MIB])
 def test_a_broken_connection_is_taken_up_where_it_broke(
-    size: int, meddler: Meddler, store: Store, gateway: Gateway
+    size: int, fault_proxy: FaultProxy, store: Store, gateway: Gateway
 ):
     sha256 = put(connect(store.url), "x.bin", size)
     passed = 0
@@ -120,12 +120,14 @@ def test_a_broken_connection_is_taken_up_where_it_broke(
             return None
         return data
 
-    meddler.edit = cut
+    fault_proxy.edit = cut
     assert sha256_of(store.local("x.bin")) == sha256
-    assert len([r for r in meddler.requests if r.startswith("GET")]) >= size // MIB
+    assert len([r for r in fault_proxy.requests if r.startswith("GET")]) >= size // MIB
 
 
-def test_a_byte_flipped_on_the_way_is_noticed_and_fetched_again(meddler: Meddler, store: Store):
+def test_a_byte_flipped_on_the_way_is_noticed_and_fetched_again(
+    fault_proxy: FaultProxy, store: Store
+):
     sha256 = put(store, "x.bin", 3 * MIB)
     flipped = threading.Event()
 
@@ -135,16 +137,16 @@ def test_a_byte_flipped_on_the_way_is_noticed_and_fetched_again(meddler: Meddler
         flipped.set()
         return data[:-1] + bytes([data[-1] ^ 1])
 
-    meddler.edit = flip
+    fault_proxy.edit = flip
     assert sha256_of(store.local("x.bin")) == sha256
     assert flipped.is_set()
 
 
 def test_bytes_that_are_always_wrong_are_an_error_and_not_kept(
-    meddler: Meddler, store: Store, tmp_path: Path
+    fault_proxy: FaultProxy, store: Store, tmp_path: Path
 ):
     put(store, "x.bin", 3 * MIB)
-    meddler.edit = lambda data: data if len(data) < 20000 else data[:-1] + bytes([data[-1] ^ 1])
+    fault_proxy.edit = lambda data: data if len(data) < 20000 else data[:-1] + bytes([data[-1] ^ 1])
     with pytest.raises(StorageError, match=r"x\.bin: its content is not what was written"):
         store.local("x.bin")
     assert not list((tmp_path / "cache" / "copies").iterdir())

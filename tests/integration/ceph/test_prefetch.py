@@ -30,7 +30,7 @@ from rsdl.storage.locks import exclusive
 from tests.conftest import draw_tree
 
 from .conftest import Gateway, wait_for
-from .meddler import Meddler
+from .fault_proxy import FaultProxy
 
 pytestmark = pytest.mark.ceph
 WINDOW = 4
@@ -116,28 +116,28 @@ def test_the_next_window_comes_while_the_first_is_read_and_not_the_one_after(
 
 
 def test_everything_is_fetched_once_and_the_next_epoch_s_first_window_is_there(
-    meddler: Meddler, remote: str, local: str, tmp_path: Path
+    fault_proxy: FaultProxy, remote: str, local: str, tmp_path: Path
 ):
     names = [shard.name for shard in shards_of(remote)]
-    meddler.requests.clear()
+    fault_proxy.requests.clear()
     config = config_of(remote, tmp_path / "own")
     for epoch in range(2):
         theirs = list(loader_of(config_of(local), epoch))
         assert_same(list(loader_of(config, epoch)), theirs)
     for name in names:
-        gets = [line for line in meddler.requests if line.startswith("GET") and name in line]
+        gets = [line for line in fault_proxy.requests if line.startswith("GET") and name in line]
         assert len(gets) == 1
 
 
 @pytest.mark.parametrize("windows", [0.3, 1.0, 2.5])
 def test_any_cache_gives_the_same_batches_within_its_size_and_draws_no_byte_again_and_again(
-    windows: float, meddler: Meddler, remote: str, local: str, tmp_path: Path,
+    windows: float, fault_proxy: FaultProxy, remote: str, local: str, tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
 ):  # fmt: skip
     shards, folder = shards_of(remote), tmp_path / "own"
     window = sum(sorted(shard.bytes for shard in shards)[-WINDOW:])
     loader = loader_of(config_of(remote, folder, int(windows * window)))
-    meddler.requests.clear()
+    fault_proxy.requests.clear()
     drawn, most, ours = 0, 0, []
 
     def count(data: bytes) -> bytes:
@@ -145,7 +145,7 @@ def test_any_cache_gives_the_same_batches_within_its_size_and_draws_no_byte_agai
         drawn += len(data)
         return data
 
-    meddler.edit = count
+    fault_proxy.edit = count
     for batch in loader:
         ours.append(batch)
         # Room is made and taken behind this gate: nothing is counted that makes way for another.
@@ -160,7 +160,7 @@ def test_any_cache_gives_the_same_batches_within_its_size_and_draws_no_byte_agai
     assert len(warnings) <= (windows < 2)
     # Once by range and once as a whole at the most; and the next epoch's first window.
     total = sum(shard.bytes for shard in shards)
-    assert drawn <= 2 * total + window + 1000 * len(meddler.requests)
+    assert drawn <= 2 * total + window + 1000 * len(fault_proxy.requests)
 
 
 def test_an_evaluation_is_fetched_ahead_too(remote: str, local: str, tmp_path: Path):
@@ -241,7 +241,7 @@ def test_ranks_on_one_tiny_cache_all_come_to_the_end(
 
 @pytest.mark.slow
 def test_what_a_process_killed_while_fetching_leaves_is_cleaned_by_the_next_start(
-    remote: str, local: str, tmp_path: Path, meddler: Meddler
+    remote: str, local: str, tmp_path: Path, fault_proxy: FaultProxy
 ):
     folder = tmp_path / "own"
     held = threading.Event()
@@ -252,7 +252,7 @@ def test_what_a_process_killed_while_fetching_leaves_is_cleaned_by_the_next_star
             return data[:1000] if held.is_set() else data
         return data
 
-    meddler.edit = stall
+    fault_proxy.edit = stall
     process = start_rank(remote, folder, 10**9, 0, 1)
     try:
         assert held.wait(60)
@@ -260,7 +260,7 @@ def test_what_a_process_killed_while_fetching_leaves_is_cleaned_by_the_next_star
     finally:
         process.kill()
         process.communicate()
-    meddler.edit = None
+    fault_proxy.edit = None
     assert list(folder.glob("copies/*.part"))
     assert_same(list(loader_of(config_of(remote, folder))), list(loader_of(config_of(local))))
     wait_for(lambda: not ahead_threads())

@@ -20,7 +20,7 @@ from rsdl.storage.store import Store
 
 from ..conftest import Rsdl
 from .conftest import ACCESS_KEY, SECRET_KEY, Gateway, free_ports
-from .meddler import Meddler
+from .fault_proxy import FaultProxy
 
 pytestmark = pytest.mark.ceph
 
@@ -205,11 +205,11 @@ def test_a_server_that_speaks_no_s3(gateway: Gateway):
         server.shutdown()
 
 
-def test_credentials_that_have_expired(meddler: Meddler, store: Store):
+def test_credentials_that_have_expired(fault_proxy: FaultProxy, store: Store):
     """Ceph here has no tokens: the answer is the one that Amazon documents."""
     page = b"<Error><Code>ExpiredToken</Code><Message>It has expired.</Message></Error>"
     head = b"HTTP/1.1 400 Bad Request\r\nx-amz-request-id: 1\r\nContent-Length: %d\r\n\r\n"
-    meddler.edit = lambda _: head % len(page) + page
+    fault_proxy.edit = lambda _: head % len(page) + page
     with pytest.raises(StorageError, match="the credentials have expired; renew them and run"):
         store.read("x")
 

@@ -20,7 +20,7 @@ from rsdl.storage.s3.upload import NOTE
 from rsdl.storage.store import Entry, Store
 
 from .conftest import Gateway, wait_for
-from .meddler import Meddler
+from .fault_proxy import FaultProxy
 
 pytestmark = pytest.mark.ceph
 MIB = 1 << 20
@@ -178,7 +178,7 @@ def test_of_several_who_write_once_one_succeeds_and_whoever_writes_the_same(eith
     assert [number for number in range(16) if told[number]] == list(range(winner, 16, 4))
 
 
-def test_an_answer_that_was_lost_is_no_rival(meddler: Meddler, store: Store):
+def test_an_answer_that_was_lost_is_no_rival(fault_proxy: FaultProxy, store: Store):
     lost = []
 
     def lose(data: bytes) -> bytes | None:
@@ -187,7 +187,7 @@ def test_an_answer_that_was_lost_is_no_rival(meddler: Meddler, store: Store):
         lost.append(data)
         return None
 
-    meddler.edit = lose
+    fault_proxy.edit = lose
     assert store.write_once("m", b"ours") and lost
     assert not store.write_once("m", b"theirs") and store.read("m") == b"ours"
 
@@ -211,26 +211,26 @@ def test_an_endpoint_in_the_config_is_taken_rather_than_the_environments(
 
 
 def test_a_proxy_is_used_and_left_out_as_the_environment_says(
-    gateway: Gateway, bucket: str, meddler: Meddler, monkeypatch: pytest.MonkeyPatch
+    gateway: Gateway, bucket: str, fault_proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
 ):
     # Asked for whole URLs, the gateway is its own forwarding proxy.
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", gateway.url)
-    monkeypatch.setenv("HTTP_PROXY", meddler.url)
+    monkeypatch.setenv("HTTP_PROXY", fault_proxy.url)
     monkeypatch.delenv("NO_PROXY", raising=False)
     monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.delenv("http_proxy", raising=False)
     store = connect(f"{bucket}/proxied")
     store.write("x", b"12345" * MIB)
     assert store.local("x").read_bytes() == b"12345" * MIB
-    assert any(line.startswith(f"GET {gateway.url}/") for line in meddler.requests)
-    before = len(meddler.requests)
+    assert any(line.startswith(f"GET {gateway.url}/") for line in fault_proxy.requests)
+    before = len(fault_proxy.requests)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     assert connect(f"{bucket}/proxied").size("x") == 5 * MIB
-    assert len(meddler.requests) == before
+    assert len(fault_proxy.requests) == before
 
 
 def test_bytes_from_the_socket_are_spliced_and_the_connection_serves_again(
-    meddler: Meddler, store: Store, monkeypatch: pytest.MonkeyPatch
+    fault_proxy: FaultProxy, store: Store, monkeypatch: pytest.MonkeyPatch
 ):
     store.write("x", random.Random(4).randbytes(5 * MIB))
     spliced, splice = [], os.splice
@@ -240,7 +240,7 @@ def test_bytes_from_the_socket_are_spliced_and_the_connection_serves_again(
         blob = store.open(name)
         blob.close()
     assert spliced, "the short way was not found: has a library changed?"
-    assert meddler.connections == 1
+    assert fault_proxy.connections == 1
 
 
 @pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOSYS])

@@ -1,8 +1,8 @@
 """A process that has imported everything and forks the ranks of a run, as torchrun starts them.
 
-Run as a script, with one JSON request a line on stdin; see ``nursery.py`` for why it forks. Each
-rank writes what it says to ``rank-N.err`` and ``rank-N.out``, and each training batch that it sees
-to ``rank-N.trace``. A request may hold a ``deed``: what becomes of one rank at one batch.
+Run as a script, with one JSON request a line on stdin; see ``fork_server.py`` for why it forks.
+Each rank writes what it says to ``rank-N.err`` and ``rank-N.out``, and each training batch that it
+sees to ``rank-N.trace``. A request may hold a ``fault``: what becomes of one rank at one batch.
 """
 
 import json
@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-DEEDS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP, "term": signal.SIGTERM}
+SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP, "term": signal.SIGTERM}
 
 
 def main() -> None:
@@ -76,7 +76,7 @@ def become(request: dict[str, Any], rank: int, port: int) -> None:
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": size}
     os.environ |= {"LOCAL_WORLD_SIZE": size, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     sys.argv = ["rsdl", *request["arguments"]]
-    watch_batches(folder / f"rank-{rank}.trace", rank, request["deed"])
+    watch_batches(folder / f"rank-{rank}.trace", rank, request["fault"])
     code: object = 0
     try:
         from rsdl.cli import main as command
@@ -90,8 +90,8 @@ def become(request: dict[str, Any], rank: int, port: int) -> None:
     os._exit(code if isinstance(code, int) else 0 if code is None else 1)
 
 
-def watch_batches(trace: Path, rank: int, deed: dict[str, Any] | None) -> None:
-    """Note every batch that is trained on, and do the deed at its place."""
+def watch_batches(trace: Path, rank: int, fault: dict[str, Any] | None) -> None:
+    """Note every batch that is trained on, and do what the fault says at its place."""
     from rsdl.data.datamodule import DataModule
     from rsdl.train.module import TrainingModule
 
@@ -100,11 +100,15 @@ def watch_batches(trace: Path, rank: int, deed: dict[str, Any] | None) -> None:
     feed = DataModule.train_dataloader
 
     def act(stage: str, step: int) -> None:
-        if deed is None or (rank, stage, step) != (deed["rank"], deed["stage"], deed["step"]):
+        if fault is None or (rank, stage, step) != (
+            fault["rank"],
+            fault["stage"],
+            fault["step"],
+        ):
             return
-        if deed["what"] == "raise":
+        if fault["what"] == "raise":
             raise ArithmeticError("the rank's own trouble")
-        os.kill(os.getpid(), DEEDS[deed["what"]])
+        os.kill(os.getpid(), SIGNALS[fault["what"]])
 
     def training_step(self: Any, batch: Any, batch_idx: int) -> Any:  # noqa: ANN401
         with trace.open("a") as stream:

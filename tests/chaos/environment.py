@@ -13,8 +13,8 @@ from rsdl.data.manifest import load_manifest
 from rsdl.data.packing.pack import PackOptions, pack
 from rsdl.data.sources.folder import FolderSource
 from rsdl.storage.connect import connect
+from tests.chaos.leak_check import find_cache_remains, find_remains, find_uploads
 from tests.chaos.plan import CACHES, VARIANTS, Round
-from tests.chaos.remains import find_cache_remains, find_remains, find_uploads
 from tests.conftest import draw_tree
 from tests.integration.ceph.conftest import ACCESS_KEY, SECRET_KEY, Gateway
 from tests.integration.conftest import Run, tiny_run
@@ -23,7 +23,7 @@ BUCKET = "chaos"
 
 
 @dataclass(frozen=True)
-class Ground:
+class Environment:
     """A folder for everything, and a gateway where one is needed.
 
     Attributes:
@@ -108,16 +108,16 @@ class Ground:
 
 
 @contextmanager
-def visit(ground: Ground) -> Iterator[Ground]:
+def visit(environment: Environment) -> Iterator[Environment]:
     """Let this process see what the commands see, for as long as the block lasts."""
-    before = {name: os.environ.get(name) for name in ground.env}
+    before = {name: os.environ.get(name) for name in environment.env}
     with ExitStack() as stack:
         for name, value in before.items():
             stack.callback(_set, name, value)
-        os.environ.update(ground.env)
+        os.environ.update(environment.env)
         # Our own copies are none of what the commands leave.
-        os.environ["RSDL_CACHE"] = str(ground.folder / "own")
-        yield ground
+        os.environ["RSDL_CACHE"] = str(environment.folder / "own")
+        yield environment
 
 
 def _set(name: str, value: str | None) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 Edit = Callable[[bytes], bytes | None]
 
 
-class Meddler:
+class FaultProxy:
     """Stands between a client and a server on this machine.
 
     Attributes:
@@ -30,15 +30,15 @@ class Meddler:
         self.unanswered: set[socket.socket] = set()
         self.pause_s = 0.0
         self.connections = 0
-        meddler = self
+        fault_proxy = self
 
         class Handler(socketserver.BaseRequestHandler):
             def handle(self) -> None:
-                meddler.connections += 1
+                fault_proxy.connections += 1
                 with socket.create_connection(("127.0.0.1", port)) as server:
-                    back = threading.Thread(target=meddler.answer, args=(server, self.request))
+                    back = threading.Thread(target=fault_proxy.answer, args=(server, self.request))
                     back.start()
-                    meddler.ask(self.request, server)
+                    fault_proxy.ask(self.request, server)
                     back.join()
 
         class Server(socketserver.ThreadingTCPServer):
@@ -51,7 +51,7 @@ class Meddler:
         self._server = Server(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
 
-    def __enter__(self) -> "Meddler":
+    def __enter__(self) -> "FaultProxy":
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
         return self
 

@@ -44,11 +44,11 @@ class Attempt:
         return all(ended.returncode == 0 for ended in self.ended)
 
 
-class Crew:
+class Processes:
     """Runs ``rsdl`` in as many processes as there are nurseries, as torchrun would.
 
     Args:
-        nurseries: One for each rank.
+        fork_servers: One for each rank.
         folder: For what they say.
         env: Environment of the commands.
         patience_s: How long a process may take before it is said to hang.
@@ -56,15 +56,15 @@ class Crew:
 
     def __init__(
         self,
-        nurseries: Sequence["subprocess.Popen[str]"],
+        fork_servers: Sequence["subprocess.Popen[str]"],
         folder: Path,
         env: Mapping[str, str],
         patience_s: float,
     ) -> None:
-        self._folders = [folder / f"rank-{rank}" for rank in range(len(nurseries))]
+        self._folders = [folder / f"rank-{rank}" for rank in range(len(fork_servers))]
         for path in self._folders:
             path.mkdir(parents=True, exist_ok=True)
-        self._members = [Rsdl(*pair) for pair in zip(nurseries, self._folders, strict=True)]
+        self._members = [Rsdl(*pair) for pair in zip(fork_servers, self._folders, strict=True)]
         self._env = env
         self._patience_s = patience_s
 

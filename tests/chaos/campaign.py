@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.chaos.crew import Attempt, Crew, HangError
-from tests.chaos.ground import Ground
+from tests.chaos.environment import Environment
 from tests.chaos.plan import Kill, Round, plan_round
+from tests.chaos.processes import Attempt, HangError, Processes
 from tests.integration.conftest import Run, assert_same_run
 
 Say = Callable[[str], object]
@@ -30,30 +30,30 @@ class KillCounts:
     unhurt: int = 0  # strikes that came after the end
 
 
-class Siege:
+class Campaign:
     """Kills runs.
 
     Args:
-        ground: Where they run.
-        nurseries: One for each rank.
+        environment: Where they run.
+        fork_servers: One for each rank.
         patience_s: How long a process may take before it is said to hang.
         say: Told of the progress.
     """
 
     def __init__(
         self,
-        ground: Ground,
-        nurseries: Sequence["subprocess.Popen[str]"],
+        environment: Environment,
+        fork_servers: Sequence["subprocess.Popen[str]"],
         patience_s: float,
         say: Say,
     ) -> None:
         self.counts = KillCounts()
-        self._ground = ground
-        self._crew = Crew(nurseries, ground.folder, ground.env, patience_s)
+        self._ground = environment
+        self._crew = Processes(fork_servers, environment.folder, environment.env, patience_s)
         self._say = say
         self._wholes: dict[str, tuple[Run, float]] = {}
 
-    def besiege(self, seed: int, data: str, *, kills: int, until: float, first: int = 0) -> None:
+    def run(self, seed: int, data: str, *, kills: int, until: float, first: int = 0) -> None:
         """Run rounds until there were enough kills, or the time is over.
 
         Args:

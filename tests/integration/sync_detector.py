@@ -85,7 +85,7 @@ class Operations(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-class Witness:
+class SyncDetector:
     """Watches while it is entered.
 
     Args:
@@ -102,7 +102,7 @@ class Witness:
         self._host = host
         self._stack = ExitStack()
 
-    def __enter__(self) -> "Witness":
+    def __enter__(self) -> "SyncDetector":
         host = {tensor.data_ptr() for tensor in self._host()}
         self._operations = Operations(self.found, host)
         self._stack.enter_context(self._operations)
