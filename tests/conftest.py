@@ -11,7 +11,7 @@ import pytest
 import simplejpeg
 from hypothesis import settings
 
-from rsdl.data.pack import PackOptions, pack
+from rsdl.data.packing.pack import PackOptions, pack
 from rsdl.data.sources.folder import FolderSource
 from rsdl.storage.connect import connect
 
@@ -31,7 +31,9 @@ PARTS = {
     "chromium": "apt-get install chromium",
     "image": "scripts/build_image (minutes, 30 GB), then set RSDL_TEST_IMAGE=localhost/rsdl",
     "kubectl": "install kubectl 1.30 or newer",
+    "prometheus": "apt-get install prometheus",
     "netns": "run as root with iproute2, where network namespaces are allowed",
+    "registry": "run as root, apt-get install buildah podman runc docker-registry",
     "tmpfs": "run as root where mounting is allowed",
     "patience": "set RSDL_TEST_PATIENCE=1",
 }

@@ -10,8 +10,8 @@ import torch
 from benchmarks.peers.task import Counter, Feed, Task
 from rsdl.core.errors import ConfigError
 from rsdl.data.augment import Augment, AugmentConfig
+from rsdl.data.datamodule import DataModule
 from rsdl.data.dataset import DataConfig, DataSet
-from rsdl.data.module import DataModule
 
 CACHE = "decoded"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchmarks.peers.task import SHARD_BYTES, Counter, Feed, Task
 from rsdl.commands.data import pack_folder
-from rsdl.data.pack import PackOptions
+from rsdl.data.packing.pack import PackOptions
 
 
 def build(task: Task, *, sampled: bool = False) -> Feed:

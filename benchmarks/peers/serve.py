@@ -14,7 +14,7 @@ import time
 import traceback
 from typing import Any, TextIO
 
-from benchmarks.machine import describe_versions
+from benchmarks.harness.machine import describe_versions
 from benchmarks.peers.catalog import ALL
 from benchmarks.peers.task import Counter, Feed, Task
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from benchmarks.peers.task import Counter, Feed, Task
 from rsdl.commands.data import pack_geotiff
 from rsdl.data.manifest import load_manifest
-from rsdl.data.pack import PackOptions
+from rsdl.data.packing.pack import PackOptions
 from rsdl.data.sources.geotiff import GeotiffOptions
 from rsdl.storage.connect import connect
 

@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytorch_lightning as pl
 
-from benchmarks.crowd import write_crowd
+from benchmarks.harness.tiny_dataset import write_crowd
+from benchmarks.harness.training_fixture import open_bench_session
 from benchmarks.peers.step_task import (
     LEARNING_RATE,
     SMOOTHING,
@@ -24,13 +25,12 @@ from benchmarks.peers.step_task import (
     StepTask,
 )
 from benchmarks.peers.train_lightning import Timed
-from benchmarks.session import open_bench_session
 from rsdl.config.load import validate
 from rsdl.core.batch import Batch
+from rsdl.core.rng import key_of, uniforms
+from rsdl.data.batch_buffer import BatchBuffer
 from rsdl.data.loader import NUM_UNIFORMS
 from rsdl.data.plan import SamplingPlan, Share
-from rsdl.data.random import key_of, uniforms
-from rsdl.data.slot import Slot
 from rsdl.train.trainer import Compile
 
 MOST_TURNS = 1000
@@ -58,7 +58,7 @@ class HeldLoader:
         """Yield batches; what else is in them comes from the host."""
         for number, planned in enumerate(self.plan.batches(Share())):
             images, targets = self._batches[number % len(self._batches)]
-            slot = Slot(
+            buffer = BatchBuffer(
                 planned=planned,
                 images=images,
                 pixels=np.empty(0, np.uint8),
@@ -68,7 +68,7 @@ class HeldLoader:
                 parts_left=0,
             )
             numbers = uniforms(key_of(0, "augment"), planned.draws, NUM_UNIFORMS)
-            yield replace(slot.to_batch(numbers), targets=targets)
+            yield replace(buffer.to_batch(numbers), targets=targets)
 
 
 class RsdlTrain:

@@ -10,13 +10,14 @@ import logging
 import os
 import sys
 import traceback
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
 from rsdl import __version__
-from rsdl.cli import bench, data, k8s, run, sweep
+from rsdl.cli import data, k8s, run, sweep
 from rsdl.core.errors import PeerError, RsdlError
+from rsdl.storage.local import explain_error
 
 __all__ = ["app", "main"]
 
@@ -30,7 +31,6 @@ app = typer.Typer(
 )
 app.add_typer(run.app)
 app.add_typer(data.app, name="data")
-app.add_typer(bench.app)
 app.add_typer(k8s.app, name="k8s")
 app.add_typer(sweep.app, name="sweep")
 
@@ -44,12 +44,7 @@ def main() -> None:
     try:
         app()
     except RsdlError as error:
-        if debug:
-            traceback.print_exc()
-        sys.stdout.flush()
-        if not (isinstance(error, PeerError) and error.quiet):
-            sys.stderr.write(f"{error}\n")
-        _leave(error.exit_code)
+        _leave_with(error, debug=debug)
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         _leave(130)
@@ -57,6 +52,9 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         _leave(1)
     except Exception as error:
+        known = explain_error(error)
+        if known is not None:
+            _leave_with(known, debug=debug)
         if debug:
             raise
         sys.stderr.write(
@@ -66,7 +64,16 @@ def main() -> None:
         _leave(1)
 
 
-def _leave(code: int) -> None:
+def _leave_with(error: RsdlError, *, debug: bool) -> NoReturn:
+    if debug:
+        traceback.print_exc()
+    sys.stdout.flush()
+    if not (isinstance(error, PeerError) and error.quiet):
+        sys.stderr.write(f"{error}\n")
+    _leave(error.exit_code)
+
+
+def _leave(code: int) -> NoReturn:
     sys.exit(code)
 
 

@@ -47,7 +47,7 @@ def data_prepare(
     Downloads resume, are checked, and are kept. Run it again if it was interrupted.
     """
     from rsdl.commands import data
-    from rsdl.data.pack import PackOptions
+    from rsdl.data.packing.pack import PackOptions
 
     options = PackOptions(round(shard_mb * 1e6), on_corrupt, overwrite, num_workers)
     code = data.prepare(

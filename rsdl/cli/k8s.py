@@ -5,8 +5,11 @@ from typing import Annotated
 import typer
 
 from rsdl.cli.k8s_check import check
+from rsdl.cli.k8s_image import image
 
-app = typer.Typer(help="Write and check manifests for a Kubernetes cluster.", no_args_is_help=True)
+app = typer.Typer(
+    help="Manifests for a Kubernetes cluster, and the image that they name.", no_args_is_help=True
+)
 
 
 @app.command("render")
@@ -56,3 +59,4 @@ def k8s_render(
 
 
 app.command("check")(check)
+app.command("image")(image)

@@ -70,8 +70,8 @@ def data_pack_folder(
     out.
     """
     from rsdl.commands import data
-    from rsdl.data.pack import PackOptions
-    from rsdl.data.picture import PictureRules
+    from rsdl.data.packing.pack import PackOptions
+    from rsdl.raster.picture import PictureRules
 
     options = PackOptions(round(shard_mb * 1e6), on_corrupt, overwrite, num_workers)
     code = data.pack_folder(
@@ -152,7 +152,7 @@ def data_pack_geotiff(
     together, or blocks of ground are dealt out with a gap between them.
     """
     from rsdl.commands import data
-    from rsdl.data.pack import PackOptions
+    from rsdl.data.packing.pack import PackOptions
     from rsdl.data.sources.geotiff import GeotiffOptions
 
     options = PackOptions(round(shard_mb * 1e6), on_corrupt, overwrite, num_workers)

@@ -47,7 +47,7 @@ def train(
     It starts a process for each device. On several nodes, start it once on each, with --nnodes,
     --node-rank and --rdzv-endpoint; torchrun does as well, but reports every failure as 1.
     """
-    from rsdl.train.preempt import StopRequest
+    from rsdl.train.signals import StopRequest
 
     stop = StopRequest()  # before all that takes seconds to import
     stop.install()
@@ -69,7 +69,7 @@ def evaluate(
     target: Annotated[str, typer.Argument(help="A run's folder, or one of its checkpoints.")],
     split: Annotated[str | None, typer.Option(help="Split; default: test, else val.")] = None,
     tta: Annotated[
-        bool, typer.Option("--tta", help="Average over the 8 flips and quarter turns.")
+        bool, typer.Option("--tta", help="WeightEma over the 8 flips and quarter turns.")
     ] = False,
     data: Annotated[
         str | None, typer.Option(metavar="URL", help="Where the data lies now, if it moved.")

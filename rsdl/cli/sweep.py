@@ -85,6 +85,14 @@ def sweep_status(
     manifests: Manifests = None,
     namespace: Namespace = None,
     study: Study = None,
+    prometheus: Annotated[
+        str | None,
+        typer.Option(
+            "--prometheus",
+            metavar="URL",
+            help="Also how busy GPUs were by the cluster: https://prometheus.nrp-nautilus.io.",
+        ),
+    ] = None,
 ) -> None:
     """Show where every run stands, by the cluster and by its record, and what is left to train.
 
@@ -96,7 +104,35 @@ def sweep_status(
     from rsdl.commands.sweep.status import View, status
 
     choice = Choice(manifests, namespace, study)
-    raise typer.Exit(status(runs, choice, View(watch, every, as_json)))
+    raise typer.Exit(status(runs, choice, View(watch, every, as_json, prometheus)))
+
+
+@app.command("armada")
+def sweep_armada(
+    target: Annotated[
+        str, typer.Argument(metavar="DIR|FILE", help="The study's manifests, such as k8s/.")
+    ],
+    out: Annotated[
+        str, typer.Option("--out", metavar="FILE", help="Job set to write.")
+    ] = "armada.yaml",
+    runs: Runs = None,
+    preemptible: Annotated[
+        bool, typer.Option("--preemptible", help="Armada may take GPUs of it for others.")
+    ] = False,
+    dry_run: DryRun = False,
+    namespace: Namespace = None,
+) -> None:
+    """Write the runs that are not completed as a job set, for armadactl submit FILE.
+
+    For clusters that have Armada beside Jobs. What the pods need (configs, service account) is
+    applied by kubectl. Armada tries nothing again: run this once more for what is left.
+    """
+    from rsdl.commands.sweep.armada import JobSetOptions, write_job_set
+    from rsdl.commands.sweep.records import demand_runs
+    from rsdl.commands.sweep.scope import Choice
+
+    options = JobSetOptions(out, preemptible, dry_run)
+    raise typer.Exit(write_job_set(Choice(target, namespace), demand_runs(runs), options))
 
 
 @app.command("collect")

@@ -43,12 +43,19 @@ SAYINGS: tuple[tuple[str, str, str, bool], ...] = (
      "its config names no such context", CHOOSE, False),
     (r"error loading config file|invalid configuration|unable to read client-cert",
      "its config cannot be read: {line}", MEND, False),
+    (r"oidc.*\b50\d\b|oidc.*Service Unavailable", "the login server does not answer: {line}",
+     "your login may be well: wait", True),
     (r"\(Unauthorized\)|must be logged in|provide credentials|getting credentials|token.*expired",
      "the cluster does not know you: {line}", LOG_IN, False),
     (r"x509:|certificate signed by unknown",
      "the cluster's certificate is not trusted: {line}", LOG_IN, False),
     (r"does not look like a TLS|HTTP response to HTTPS", "no https at its address: {line}",
      MEND, False),
+    # Nautilus' own gate: it opens as soon as pods that have just begun are busy.
+    (r"utilization is too low", "the cluster takes no new Jobs while more than four of your pods "
+     "leave idle what they have asked for: {line}", "wait, or cancel those that stay idle", True),
+    (r"ask your namespace admin", "the namespace's page is not complete: {line}",
+     "ask its administrator: https://nrp.ai/namespaces", False),
     (r"localhost:8080/openapi", "no cluster is configured", CONFIGURE, False),
     (r"was refused|connect: connection refused|no such host|i/o timeout|Client\.Timeout"
      r"|TLS handshake timeout|deadline exceeded|connection reset|unexpected EOF|: EOF"

@@ -1,8 +1,8 @@
 """What Nautilus has and asks for: cards, regions, storage, numbers. All else reads them here.
 
-From its user documentation, https://nrp.ai/documentation, as of January 2026; compute capabilities
-from https://developer.nvidia.com/cuda-gpus. ``k8s/components/`` has a component for each choice of
-cards and each region with an S3 service.
+From its user documentation, https://nrp.ai/documentation, as of January 2026, with the resource
+names of October 2026; compute capabilities from https://developer.nvidia.com/cuda-gpus.
+``k8s/components/`` has a component for each choice of cards and each region with an S3 service.
 """
 
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ GIB = 2**30
 MAX_RATIO_PERCENT = 120  # of limits to requests
 MANY_PODS = 100  # from here on limits equal requests
 MAX_JOBS = 400
+MIN_GPU_USE = 0.4  # of a pod over its life; more than four pods below it, and no Job is taken
 PLANNED_GPUS = 50  # more at once want a plan presented first
 MAX_POD_GPUS = 8  # of a node
 GPU_COUNTS = (1, 2, 4, 8)
@@ -25,10 +26,12 @@ GPU = "nvidia.com/gpu"
 PRODUCT_LABEL = "nvidia.com/gpu.product"
 DRIVER_LABEL = "nvidia.com/cuda.driver.major"
 REGION_LABEL = "topology.kubernetes.io/region"
+HOST_LABEL = "kubernetes.io/hostname"
 ZONE_LABEL = "topology.kubernetes.io/zone"
 
-# Quota is zero unless granted.
-GRANTED = ("A100", "H100", "GH200", "H200")
+# Quota is zero: that of the A100 is granted by a form, the others have none.
+FORM = ("A100",)
+GRANTED = (*FORM, "H100", "GH200", "H200")
 
 PRIORITIES = ("armada-default", "owner-no-preempt", "opportunistic2", "opportunistic")
 OPPORTUNISTIC = ("opportunistic2", "opportunistic")
@@ -63,8 +66,6 @@ CARDS = (
     Card("NVIDIA-GeForce-RTX-3080", 10, (8, 6)),
     Card("NVIDIA-GeForce-RTX-3090", 24, (8, 6)),
     Card("NVIDIA-GeForce-RTX-4090", 24, (8, 9)),
-    Card("NVIDIA-H100-80GB-HBM3", 80, (9, 0)),
-    Card("NVIDIA-H200", 141, (9, 0)),
     Card("NVIDIA-L4", 24, (8, 9)),
     Card("NVIDIA-L40", 48, (8, 9)),
     Card("NVIDIA-L40S", 48, (8, 9)),
@@ -84,6 +85,9 @@ CARDS = (
     Card("NVIDIA-A100-SXM4-80GB", 80, (8, 0), "nvidia.com/a100"),
     Card("NVIDIA-RTX-A6000", 48, (8, 6), "nvidia.com/rtxa6000"),
     Card("Quadro-RTX-8000", 48, (7, 5), "nvidia.com/rtx8000"),
+    Card("NVIDIA-H100-80GB-HBM3", 80, (9, 0), "nvidia.com/h100"),
+    Card("NVIDIA-H200", 141, (9, 0), "nvidia.com/h200"),
+    Card("NVIDIA-RTX-PRO-6000-Blackwell-Server-Edition", 96, (12, 0), "nvidia.com/rtx6000bw"),
     Card("NVIDIA-GH200-480GB", 96, (9, 0), "nvidia.com/gh200"),
     Card("NVIDIA-A100-80GB-PCIe-MIG-1g.10gb", 10, (8, 0), "nvidia.com/mig-small"),
 )
@@ -117,10 +121,6 @@ class Gpu:
         return min(card.memory_gb for card in self.cards)
 
 
-def _is_granted(card: Card) -> bool:
-    return any(model in card.product for model in GRANTED)
-
-
 GPUS: dict[str, Gpu] = {
     "rtx3090": Gpu(
         GPU,
@@ -137,15 +137,17 @@ GPUS: dict[str, Gpu] = {
         tuple(card for card in CARDS if card.resource == "nvidia.com/a100"),
         "has a resource name of its own; the quota is zero unless granted, or opportunistic",
     ),
+    "h100": Gpu(
+        "nvidia.com/h100",
+        tuple(card for card in CARDS if card.resource == "nvidia.com/h100"),
+        "has a resource name of its own; its quota is zero, so be opportunistic",
+    ),
     "any-24gb": Gpu(
         GPU,
         tuple(
             card
             for card in CARDS
-            if card.resource == GPU
-            and card.memory_gb >= 24
-            and card.capability >= BF16
-            and not _is_granted(card)
+            if card.resource == GPU and card.memory_gb >= 24 and card.capability >= BF16
         ),
         "whichever is free first, of those that train in bf16",
     ),

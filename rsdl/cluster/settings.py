@@ -1,5 +1,6 @@
 """``k8s/settings.yaml``: what a user of the cluster sets, for the whole study or for one job."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -66,7 +67,8 @@ class Settings(JobSettings):
     image: str = Field(
         f"gitlab-registry.nrp-nautilus.io/rsdl/rsdl:{__version__}",
         pattern=IMAGE,
-        description="Image with its tag or digest.",
+        description="Image with its tag or digest; made and named by rsdl k8s image --push, or by "
+        "GitLab from .gitlab-ci.yml.",
     )
     namespace: str = Field("rsdl", pattern=LABEL, description="Your namespace.")
     bucket: str = Field(
@@ -79,7 +81,15 @@ class Settings(JobSettings):
     gpus: Literal[1, 2, 4, 8] = Field(1, description="GPUs of a pod.")
     nodes: int = Field(1, ge=1, le=64, description="Pods that train together.")
     opportunistic: bool = Field(False, description="Any pod may preempt it.")
-    cuda: str = Field("13", description=f"CUDA of the image: {', '.join(WHEELS)}.")
+    avoid_nodes: tuple[str, ...] = Field(
+        (), description="Host names of nodes where pods have failed; no pod goes there."
+    )
+    cuda: str = Field(
+        "13",
+        description="CUDA of the image: "
+        + ", ".join(f"{name} (drivers from {wheel.driver} on)" for name, wheel in WHEELS.items())
+        + ".",
+    )
     parallelism: int = Field(
         9, ge=1, description="Pods at a time of the study as one Indexed Job (render --indexed)."
     )
@@ -95,12 +105,13 @@ class Settings(JobSettings):
             raise ValueError(f"must be one of {', '.join(REGIONS)}")
         return value
 
-    @field_validator("cuda")
+    @field_validator("cuda", mode="before")
     @classmethod
-    def _is_a_wheel(cls, value: str) -> str:
-        if value not in WHEELS:
+    def _is_a_wheel(cls, value: object) -> str:
+        # YAML reads cuda=12 as a number.
+        if str(value) not in WHEELS:
             raise ValueError(f"must be one of {', '.join(WHEELS)}")
-        return value
+        return str(value)
 
     @model_validator(mode="after")
     def _runs_on_its_cards(self) -> "Settings":
@@ -112,6 +123,13 @@ class Settings(JobSettings):
                     f"gpu {name} may be a {lost[0]}, for which PyTorch with CUDA {wheel.cuda} has "
                     "no code: choose others, or another cuda"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _is_of_its_cuda(self) -> "Settings":
+        found = re.search(r"-cuda(\d+)(-|$)", self.image_tag)
+        if found and found[1] != self.cuda:
+            raise ValueError(f"image {self.image} holds CUDA {found[1]}: set cuda={found[1]}, too")
         return self
 
     @property

@@ -30,6 +30,8 @@ from rsdl.cluster.pods import (
     phase_of,
 )
 
+SUCCESS = ("Complete", "SuccessCriteriaMet")  # the second as soon as it is decided
+ARMADA = "armada_job_id"  # a label of the pods that it starts
 INDEX = "batch.kubernetes.io/job-completion-index"  # a label of pods
 
 
@@ -72,7 +74,8 @@ class JobState:
     def is_active(self) -> bool:
         """Whether it has, or may have at any moment, pods on the cluster."""
         at_work = (Phase.PENDING, Phase.RUNNING, Phase.RESTARTING, Phase.ENDING)
-        return self.phase in at_work or self.has_pods
+        # A pod of one that has succeeded may end for ever, on a node that is gone.
+        return self.phase in at_work or (self.has_pods and self.phase is not Phase.SUCCEEDED)
 
     @property
     def is_finished(self) -> bool:
@@ -104,7 +107,11 @@ def find_states(jobs: Sequence[Object], pods: Sequence[Object]) -> dict[str, Job
         states |= {state.name: state for state in found}
         groups.pop(name_of(job), None)
     for name, members in groups.items():
-        if name and name not in states and any(map(is_alive, members)):
+        if not name or name in states:
+            continue
+        if any(ARMADA in labels_of(pod) for pod in members):
+            states[name] = _find_state_of_armada(name, members)
+        elif any(map(is_alive, members)):
             states[name] = _left_behind(name, members)
     return states
 
@@ -135,7 +142,7 @@ def _find_states_of_indexes(
     status, own = part(job, "status"), annotations_of(job)
     done = _indexes(str(status.get("completedIndexes") or ""))
     lost = _indexes(str(status.get("failedIndexes") or ""))
-    shared = {kind: each for kind, each in conditions_of(job).items() if kind != "Complete"}
+    shared = {kind: each for kind, each in conditions_of(job).items() if kind not in SUCCESS}
     for index, config in enumerate(configs):
         mine = [pod for pod in pods if labels_of(pod).get(INDEX) == str(index)]
         conditions = dict(shared)
@@ -166,7 +173,7 @@ def _judge(job: Object, pods: Sequence[Object]) -> tuple[Phase, str]:
     conditions = conditions_of(job)
     if metadata_of(job).get("deletionTimestamp"):
         return Phase.ENDING, "is being deleted; its pods may still save"
-    if holds(conditions, "Complete"):
+    if any(holds(conditions, condition) for condition in SUCCESS):
         return Phase.SUCCEEDED, ""
     if holds(conditions, "Failed"):
         return Phase.FAILED, _explain_failure(job, conditions["Failed"], pods)
@@ -195,6 +202,19 @@ def _count_wanted(job: Object) -> int:
     spec = part(job, "spec")
     left = int(spec.get("completions") or 1) - _count(job, "succeeded")
     return max(1, min(int(spec.get("parallelism") or 1), left))
+
+
+def _find_state_of_armada(name: str, pods: Sequence[Object]) -> JobState:
+    """Return where pods stand that Armada has started, as if they were of a Job that tries once."""
+    last = newest(pods)
+    ended = {"Succeeded": "Complete", "Failed": "Failed"}.get(phase_of(last))
+    job = {
+        "metadata": {
+            "name": name, "labels": labels_of(last), "annotations": annotations_of(last)
+        },
+        "status": {"conditions": [{"type": ended, "status": "True"}] if ended else []},
+    }  # fmt: skip
+    return find_state(job, pods)
 
 
 def _left_behind(name: str, pods: Sequence[Object]) -> JobState:

@@ -1,4 +1,9 @@
-"""What the image's PyTorch runs on: a row for each of the locks in ``docker/``."""
+"""What the image's PyTorch runs on: a row for each of the locks in ``docker/``.
+
+Architectures were read from the wheels themselves, by ``torch._C._cuda_getArchFlags()``; the oldest
+driver of each CUDA is NVIDIA's, https://docs.nvidia.com/deploy/cuda-compatibility, "Minor Version
+Compatibility".
+"""
 
 from dataclasses import dataclass
 
@@ -8,11 +13,15 @@ class Wheel:
     """A build of PyTorch.
 
     Attributes:
+        torch: Its version.
+        lock: The file in ``docker/`` that locks it.
         cuda: The CUDA that it holds.
         driver: The oldest driver that runs it, by its major version.
         architectures: Compute capabilities that it holds code for.
     """
 
+    torch: str
+    lock: str
     cuda: str
     driver: int
     architectures: tuple[tuple[int, int], ...]
@@ -25,5 +34,12 @@ class Wheel:
 
 
 WHEELS = {
-    "13": Wheel("13.0", 580, ((7, 5), (8, 0), (8, 6), (9, 0), (10, 0), (12, 0))),
-}
+    "13": Wheel(
+        "2.14.1", "requirements.lock", "13.0", 580,
+        ((7, 5), (8, 0), (8, 6), (9, 0), (10, 0), (12, 0)),
+    ),
+    "12": Wheel(
+        "2.10.0", "requirements-cuda12.lock", "12.8", 525,
+        ((7, 0), (7, 5), (8, 0), (8, 6), (9, 0), (10, 0), (12, 0)),
+    ),
+}  # fmt: skip

@@ -8,42 +8,43 @@ from rich.console import Console
 from rich.table import Table
 
 from rsdl.core.errors import ConfigError
-from rsdl.storage.cache import CacheConfig, clear_copies
-from rsdl.storage.copies import Copy, list_copies
+from rsdl.storage.cache.config import CacheConfig
+from rsdl.storage.cache.entries import CacheEntry, list_entries
+from rsdl.storage.cache.node_cache import clear_cache
 from rsdl.storage.local import translate
 
 
 def show(*, folder: str | None = None, config: str | None = None) -> int:
     """Say where the copies lie, how much there is, and what of it is in use."""
     place = find_cache(folder, config)
-    copies = _list(place)
+    entries = _list(place)
     console = Console(file=sys.stdout, soft_wrap=True)
-    used = sum(copy.size for copy in copies)
+    used = sum(entry.size for entry in entries)
     console.print(
-        f"{place.root}: {len(copies):,} copies, {used / 1e6:,.1f} MB of "
+        f"{place.root}: {len(entries):,} copies, {used / 1e6:,.1f} MB of "
         f"{int(place.size) / 1e6:,.0f} MB",
         highlight=False,
     )
-    if copies:
-        console.print(_tabulate(copies))
+    if entries:
+        console.print(_tabulate(entries))
     return 0
 
 
 def clear(*, folder: str | None = None, config: str | None = None, dry_run: bool = False) -> int:
     """Remove every copy that is not in use, or say what that would free."""
     place = find_cache(folder, config)
-    copies = _list(place)
+    entries = _list(place)
     console = Console(file=sys.stdout, soft_wrap=True)
     if dry_run:
-        idle = [copy for copy in copies if not copy.is_in_use()]
-        freed = sum(copy.size for copy in idle)
+        idle = [entry for entry in entries if not entry.is_in_use()]
+        freed = sum(entry.size for entry in idle)
         console.print(
             f"{place.root}: {freed / 1e6:,.1f} MB in {len(idle):,} copies would be freed, "
-            f"{len(copies) - len(idle):,} are in use and stay",
+            f"{len(entries) - len(idle):,} are in use and stay",
             highlight=False,
         )
         return 0
-    freed = clear_copies(place.root) if copies else 0
+    freed = clear_cache(place.root) if entries else 0
     left = _list(place)
     console.print(
         f"{place.root}: {freed / 1e6:,.1f} MB freed, {len(left):,} copies are in use and stay",
@@ -75,36 +76,36 @@ def find_cache(folder: str | None, config: str | None) -> CacheConfig:
     return cache
 
 
-def _list(place: CacheConfig) -> list[Copy]:
+def _list(place: CacheConfig) -> list[CacheEntry]:
     try:
-        return list_copies(place.root)
+        return list_entries(place.root)
     except OSError as error:
         raise translate(error, place.root) from error
 
 
-def _tabulate(copies: Sequence[Copy]) -> Table:
+def _tabulate(entries: Sequence[CacheEntry]) -> Table:
     """Return the numbers for copies in use and not, by what they are copies of."""
-    groups: dict[tuple[str, str], list[Copy]] = {}
-    for copy in copies:
-        groups.setdefault((_kind(copy), _state(copy)), []).append(copy)
+    groups: dict[tuple[str, str], list[CacheEntry]] = {}
+    for entry in entries:
+        groups.setdefault((_kind(entry), _state(entry)), []).append(entry)
     table = Table("copies of", "state")
     for title in ("number", "MB", "last used"):
         table.add_column(title, justify="right")
     for (kind, state), members in sorted(groups.items()):
-        size = sum(copy.size for copy in members) / 1e6
-        last = max(copy.used_at for copy in members)
+        size = sum(entry.size for entry in members) / 1e6
+        last = max(entry.used_at for entry in members)
         table.add_row(kind, state, f"{len(members):,}", f"{size:,.1f}", _ago(last))
     return table
 
 
-def _kind(copy: Copy) -> str:
-    suffix = (copy.path if copy.is_whole else copy.path.with_suffix("")).suffix
+def _kind(entry: CacheEntry) -> str:
+    suffix = (entry.path if entry.is_whole else entry.path.with_suffix("")).suffix
     return {".tar": "shards", ".npy": "indexes", "": "decoded pixels"}.get(suffix, f"*{suffix}")
 
 
-def _state(copy: Copy) -> str:
-    busy = copy.is_in_use()
-    if copy.is_whole:
+def _state(entry: CacheEntry) -> str:
+    busy = entry.is_in_use()
+    if entry.is_whole:
         return "in use" if busy else "not in use"
     return "being fetched" if busy else "left by a killed run"
 

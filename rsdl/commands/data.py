@@ -11,13 +11,12 @@ from rich.table import Table
 
 from rsdl.commands.bars import download_bar, sample_bar
 from rsdl.core.errors import ConfigError, DataError
-from rsdl.data.check import check_dataset
 from rsdl.data.dataset import DataConfig, DataSet, train_plan
-from rsdl.data.duplicates import say_duplicates
-from rsdl.data.foreign import index_shards
 from rsdl.data.manifest import Manifest
-from rsdl.data.pack import PackOptions, pack
-from rsdl.data.picture import PLAIN, PictureRules
+from rsdl.data.packing.duplicates import say_duplicates
+from rsdl.data.packing.index_shards import index_shards
+from rsdl.data.packing.pack import PackOptions, pack
+from rsdl.data.packing.verify import check_dataset
 from rsdl.data.plan import Share, check_share, deal_parts
 from rsdl.data.preview import contact_sheet, encode_png
 from rsdl.data.sample import Source
@@ -27,6 +26,7 @@ from rsdl.data.sources.folder import FolderSource
 from rsdl.data.sources.geotiff import GeotiffOptions, GeotiffSource
 from rsdl.data.sources.published import prepare_source
 from rsdl.data.sources.synthetic import write_scenes
+from rsdl.raster.picture import PLAIN, PictureRules
 from rsdl.storage.connect import connect
 from rsdl.storage.local import translate
 from rsdl.storage.store import Store

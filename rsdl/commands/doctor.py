@@ -20,8 +20,9 @@ from typing import Literal
 from rich.console import Console
 from rich.text import Text
 
+from rsdl.commands.compiler import require_compiler
 from rsdl.core.errors import RsdlError
-from rsdl.core.machine import usable_cores, usable_memory
+from rsdl.core.resources import usable_cores, usable_memory
 
 GIB = 1 << 30
 MIN_PYTHON = (3, 11)
@@ -95,6 +96,7 @@ def examine(urls: Sequence[str], *, output: str) -> Iterator[Check]:
         num_gpus = _count_gpus()
     if num_gpus:
         yield check_jpegs("cuda:0")
+    yield check_compiler()
     yield check_shared_memory(num_gpus)
     yield from check_packages()
     for url in urls:
@@ -192,13 +194,23 @@ def check_jpegs(device: str) -> Check:
     """Check that ``data.decode=device`` would work, which nobody needs to train."""
     import torch
 
-    from rsdl.data.device_decoder import DeviceDecoder
+    from rsdl.data.gpu.decoder import DeviceDecoder
 
     try:
         DeviceDecoder(torch.device(device))
     except RsdlError as error:
         return Check("JPEGs", "warn", f"{error.where} {error.problem}", "keep data.decode=host")
     return Check("JPEGs", "ok", f"can be decoded on {device} (data.decode=device)")
+
+
+def check_compiler() -> Check:
+    """Check that ``trainer.compile`` would work, which nobody needs to train."""
+    try:
+        found = require_compiler()
+    except RsdlError as error:
+        return Check("Compiler", "warn", f"{error.where} {error.problem}",
+                     "keep trainer.compile=off")  # fmt: skip
+    return Check("Compiler", "ok", f"{found} and Python's headers are there (trainer.compile)")
 
 
 def check_shared_memory(num_gpus: int, folder: Path = SHM) -> Check:

@@ -15,18 +15,19 @@ from rsdl.commands.report import write_report
 from rsdl.config.load import read_tree, resolve, validate
 from rsdl.config.run import RunConfig
 from rsdl.core.errors import ConfigError, DataError
+from rsdl.data.datamodule import DataModule
 from rsdl.data.dataset import DataSet, SplitData
-from rsdl.data.module import DataModule
 from rsdl.data.preview import encode_jpeg, read_pictures
 from rsdl.data.reader import ShardReader
-from rsdl.evaluate.result import CalibrationBin, Evaluation, Picture, RunnerUp
 from rsdl.evaluate.scores import scores_from_confusion
+from rsdl.records.evaluation import CalibrationBin, Evaluation, Picture, RunnerUp
+from rsdl.records.run_record import CONFIG
 from rsdl.storage.connect import connect, join
 from rsdl.storage.store import Store
 from rsdl.train.checkpoint import BEST, LAST, load_weights, read_checkpoint
 from rsdl.train.module import TrainingModule
-from rsdl.train.outcomes import OutcomeCollector, Outcomes
-from rsdl.train.record import CONFIG, RunFolder
+from rsdl.train.predictions import PredictionCollector, Predictions
+from rsdl.train.run_folder import RunFolder
 from rsdl.train.trainer import TrainerConfig, build_trainer
 
 NUM_PICTURES = 12
@@ -57,8 +58,8 @@ def evaluate(
     dataset.manifest.split(split, where="--split")
     # Weights are averaged where a run trains: of two networks only one counts here.
     optim = config.optim.model_copy(update={"ema_decay": None})
-    bare = config.model_copy(update={"optim": optim})
-    module = build_module(bare, dataset, build_network(config, dataset, bare=True))
+    plain = config.model_copy(update={"optim": optim})
+    module = build_module(plain, dataset, build_network(config, dataset, load_weights=False))
     module.tta = tta
     record = folder.read_record()
     devices = record.device_count if record is not None else 1
@@ -66,7 +67,7 @@ def evaluate(
     trainer = build_trainer(
         TrainerConfig(accelerator=config.trainer.accelerator, devices=1,
                       precision=config.trainer.precision),
-        folder.outbox, clip_grad=None, callbacks=[], loggers=[],
+        folder.uploads, clip_grad=None, callbacks=[], loggers=[],
     )  # fmt: skip
     evaluation = evaluate_checkpoint(
         config, module, data, trainer, split=split, checkpoint=checkpoint, store=folder.store
@@ -136,12 +137,12 @@ def evaluate_checkpoint(
     is_average = config.optim.ema_decay is not None
     lone = is_average and module.averaged is None
     load_weights(module, content, join(store.url, checkpoint), averaged=lone)
-    collector = OutcomeCollector()
+    collector = PredictionCollector()
     trainer.callbacks.append(collector)  # type: ignore[attr-defined]
     data.evaluation_split = split
     trainer.test(module, datamodule=data, verbose=False)
     trainer.callbacks.remove(collector)  # type: ignore[attr-defined]
-    outcomes = collector.collect()
+    predictions = collector.collect()
     values = module.metrics.values()
     split_data = data.data.split(split, "data.test_split")
     confusion = values.confusion
@@ -161,15 +162,19 @@ def evaluate_checkpoint(
         per_class=scores.per_class,
         confusion=tuple(map(tuple, confusion.tolist())),
         calibration=tuple(CalibrationBin(**row) for row in values.calibration),
-        mistakes=describe(split_data, outcomes, outcomes.worst_mistakes(NUM_PICTURES)),
-        uncertain=describe(split_data, outcomes, outcomes.least_certain(NUM_PICTURES)),
+        mistakes=describe(split_data, predictions, predictions.worst_mistakes(NUM_PICTURES)),
+        uncertain=describe(split_data, predictions, predictions.least_certain(NUM_PICTURES)),
     )
 
 
-def describe(data: SplitData, outcomes: Outcomes, rows: Sequence[int] | Any) -> tuple[Picture, ...]:  # noqa: ANN401
+def describe(
+    data: SplitData,
+    predictions: Predictions,
+    rows: Sequence[int] | Any,  # noqa: ANN401 - or an array of them
+) -> tuple[Picture, ...]:
     """Return rows of an evaluation as pictures with what is known of them."""
     classes = data.manifest.classes
-    samples = [int(outcomes.samples[row]) for row in rows]
+    samples = [int(predictions.samples[row]) for row in rows]
     images = read_pictures(data, samples, PICTURE_SIDE)
     reader = data.open_reader()
     pictures = []
@@ -181,12 +186,12 @@ def describe(data: SplitData, outcomes: Outcomes, rows: Sequence[int] | Any) -> 
             Picture(
                 key=data.index.rows["key"][sample].decode(),
                 source=str(meta.get("source", "")),
-                label=classes[int(outcomes.targets[row])],
-                predicted=classes[int(outcomes.predicted[row])],
-                confidence=min(float(outcomes.confidence[row]), 1.0),
+                label=classes[int(predictions.targets[row])],
+                predicted=classes[int(predictions.predicted[row])],
+                confidence=min(float(predictions.confidence[row]), 1.0),
                 runner_up=RunnerUp(
-                    name=classes[int(outcomes.runner_up[row])],
-                    probability=min(float(outcomes.runner_up_probability[row]), 1.0),
+                    name=classes[int(predictions.runner_up[row])],
+                    probability=min(float(predictions.runner_up_probability[row]), 1.0),
                 ),
                 image=None if coded is None else f"data:image/jpeg;base64,{coded}",
                 crs=meta.get("crs"),

@@ -20,13 +20,13 @@ import torch.distributed as dist
 from torch._C._distributed_c10d import PrefixStore, Store, TCPStore
 
 from rsdl.core.errors import UNAVAILABLE, ConfigError, PreemptedError, RsdlError
-from rsdl.core.machine import usable_cores
-from rsdl.core.world import Place
-from rsdl.train.failure import Failure, name_rank
-from rsdl.train.meeting import MeetingPoint
-from rsdl.train.preempt import SIGNALS
+from rsdl.core.resources import usable_cores
+from rsdl.distributed.failure import Failure, name_rank
+from rsdl.distributed.heartbeat import FAILURE
+from rsdl.distributed.rank import RankInfo
+from rsdl.distributed.rendezvous import RendezvousPoint
+from rsdl.train.signals import SIGNALS
 from rsdl.train.trainer import TrainerConfig
-from rsdl.train.watch import FAILURE
 
 # For ranks to end by themselves after one has failed: longer than their watch takes to end them.
 SECONDS_TO_END = 90.0
@@ -107,7 +107,7 @@ def launch(crew: Crew, arguments: Sequence[str]) -> int:
         arguments: Of the command.
 
     Returns:
-        The exit code that they mean together; see :func:`settle`.
+        The exit code that they mean together; see :func:`combine_exit_codes`.
 
     Raises:
         RsdlError: If the port cannot be served.
@@ -134,10 +134,10 @@ def launch(crew: Crew, arguments: Sequence[str]) -> int:
         for process in ranks:
             process.kill()
             process.wait()
-    return settle(codes)
+    return combine_exit_codes(codes)
 
 
-def settle(codes: Sequence[int]) -> int:
+def combine_exit_codes(codes: Sequence[int]) -> int:
     """Return the exit code of a command whose ranks ended with ``codes``.
 
     Wrong input (2) cannot be helped by another try, whatever became of the rest; a crash can, and
@@ -152,7 +152,7 @@ def settle(codes: Sequence[int]) -> int:
     return UNAVAILABLE if UNAVAILABLE in codes else max(codes)
 
 
-def environment_of(crew: Crew, local_rank: int, point: MeetingPoint) -> dict[str, str]:
+def environment_of(crew: Crew, local_rank: int, point: RendezvousPoint) -> dict[str, str]:
     """Return what tells a process its place, in torchrun's words."""
     threads = os.environ.get("OMP_NUM_THREADS", str(max(1, usable_cores() // crew.size)))
     return {
@@ -171,9 +171,9 @@ def environment_of(crew: Crew, local_rank: int, point: MeetingPoint) -> dict[str
     }
 
 
-def _serve(crew: Crew) -> tuple[Store | None, MeetingPoint]:
+def _serve(crew: Crew) -> tuple[Store | None, RendezvousPoint]:
     """Serve the store on the first node; return it, and where it is."""
-    point = MeetingPoint(crew.host, crew.port, True, f"{crew.run_id}-0")
+    point = RendezvousPoint(crew.host, crew.port, True, f"{crew.run_id}-0")
     if crew.node:
         return None, point
     try:
@@ -185,7 +185,7 @@ def _serve(crew: Crew) -> tuple[Store | None, MeetingPoint]:
             f"cannot be served here: {reason}",
             "take a free port and this node's own address, or give this node its --node-rank",
         ) from error
-    point = MeetingPoint(crew.host, server.port, True, point.attempt)
+    point = RendezvousPoint(crew.host, server.port, True, point.attempt)
     return PrefixStore(f"rsdl/{point.attempt}", server), point
 
 
@@ -230,7 +230,7 @@ def _end(
 
 
 def _tell_killed(crew: Crew, local_rank: int, code: int, store: Store | None) -> None:
-    place = Place(crew.node * crew.size + local_rank)
+    place = RankInfo(crew.node * crew.size + local_rank)
     where = name_rank(place.rank, place.host)
     text = f"was killed by {signal.Signals(-code).name}"
     if store is None or local_rank == 0:

@@ -1,13 +1,10 @@
 """From a config and an opened data set to the network, and the module that fits or evaluates it."""
 
-import os
-import shutil
-
 import torch
 from torch import nn
 
+from rsdl.commands.compiler import require_compiler
 from rsdl.config.run import RunConfig
-from rsdl.core.errors import ConfigError
 from rsdl.data.augment import Augment
 from rsdl.data.dataset import DataSet
 from rsdl.models.catalog import build_model
@@ -16,20 +13,19 @@ from rsdl.train.module import TrainingModule
 from rsdl.train.trainer import Compile
 
 REPLAYED = ("reduce-overhead", "max-autotune")  # modes that replay CUDA graphs
-COMPILERS = ("g++", "gcc", "clang")
 
 
-def build_network(config: RunConfig, dataset: DataSet, *, bare: bool = False) -> nn.Module:
+def build_network(config: RunConfig, dataset: DataSet, *, load_weights: bool = True) -> nn.Module:
     """Return the network that a config describes for a data set.
 
     Args:
         config: What to build.
         dataset: Which classes and bands it is for.
-        bare: Whether a checkpoint is going to fill it, so that ``model.weights`` is not needed.
+        load_weights: Whether to load ``model.weights``; ``False`` where a checkpoint is to fill it.
     """
     manifest = dataset.manifest
     network = build_model(
-        config.model.model_copy(update={"weights": "none"}) if bare else config.model,
+        config.model if load_weights else config.model.model_copy(update={"weights": "none"}),
         num_classes=len(manifest.classes),
         in_chans=len(manifest.bands),
         image_size=config.data.image_size,
@@ -50,28 +46,13 @@ def compile_for(part: nn.Module, how: Compile, *, graphs: bool = True) -> None:
         graphs: Whether CUDA graphs may replay it, where ``how`` wants that.
 
     Raises:
-        ConfigError: If there is no compiler, as in a container image.
+        ConfigError: If there is no compiler, or no headers of Python.
     """
     if how == "off":
         return
     require_compiler()
     mode = "default" if how == "on" or not graphs else how
     part.compile(mode=mode, dynamic=False)
-
-
-def require_compiler() -> None:
-    """Check that torch.compile will find what it builds its kernels with.
-
-    Raises:
-        ConfigError: If there is no compiler, as in a container image.
-    """
-    names = [os.environ.get("CXX"), os.environ.get("CC"), *COMPILERS]
-    if not any(shutil.which(name) for name in names if name):
-        raise ConfigError(
-            "trainer.compile",
-            f"needs a C++ compiler, and none of {', '.join(COMPILERS)} is on PATH",
-            "set trainer.compile=off, or install one",
-        )
 
 
 def build_module(config: RunConfig, dataset: DataSet, network: nn.Module) -> TrainingModule:

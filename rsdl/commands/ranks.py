@@ -6,12 +6,12 @@ from typing import TypeVar
 import torch
 import torch.distributed as dist
 
-from rsdl.core.world import Place, find_place
-from rsdl.train.agreement import Agreement
-from rsdl.train.meeting import backend_for, find_meeting_point, join_group
-from rsdl.train.preempt import StopRequest
+from rsdl.distributed.flag_reduce import AsyncFlagReduce
+from rsdl.distributed.heartbeat import Heartbeat
+from rsdl.distributed.rank import RankInfo, find_rank
+from rsdl.distributed.rendezvous import backend_for, find_rendezvous, join_group
+from rsdl.train.signals import StopRequest
 from rsdl.train.trainer import TrainerConfig
-from rsdl.train.watch import Watch
 
 Value = TypeVar("Value")
 
@@ -23,19 +23,19 @@ class Ranks:
     Attributes:
         place: Who this process is.
         stop: Whether this process was asked to stop.
-        watch: What looks after the others.
+        heartbeat: What looks after the others.
         agreement: What all ranks agree on at every step.
     """
 
-    place: Place
+    place: RankInfo
     stop: StopRequest
-    watch: Watch
-    agreement: Agreement
+    heartbeat: Heartbeat
+    agreement: AsyncFlagReduce
 
     def check(self) -> None:
         """Raise if a rank has failed, or this one was asked to stop before its first step."""
         self.stop.check()
-        self.watch.check()
+        self.heartbeat.check()
 
     def tell(self, value: Value) -> Value:
         """Return the first rank's value on all ranks; every rank must ask."""
@@ -49,13 +49,13 @@ class Ranks:
 
 def find_ranks(config: TrainerConfig, stop: StopRequest) -> Ranks:
     """Return what this process knows of the others, before it has met them."""
-    place = find_place()
+    place = find_rank()
     if place is None or (place.world_size == 1 and config.strategy != "fsdp"):
-        alone = place or Place()
-        return Ranks(alone, stop, Watch(alone, None, config.timeout_s), Agreement(None))
+        alone = place or RankInfo()
+        return Ranks(alone, stop, Heartbeat(alone, None, config.timeout_s), AsyncFlagReduce(None))
     stop.says_so = place.local_rank == 0
-    watch = Watch(place, find_meeting_point(), config.timeout_s)
-    return Ranks(place, stop, watch, Agreement(None))
+    heartbeat = Heartbeat(place, find_rendezvous(), config.timeout_s)
+    return Ranks(place, stop, heartbeat, AsyncFlagReduce(None))
 
 
 def meet(ranks: Ranks, config: TrainerConfig) -> None:
@@ -64,19 +64,19 @@ def meet(ranks: Ranks, config: TrainerConfig) -> None:
     Raises:
         RsdlError: If they do not come in time.
     """
-    if find_place() is None or (ranks.place.world_size == 1 and config.strategy != "fsdp"):
+    if find_rank() is None or (ranks.place.world_size == 1 and config.strategy != "fsdp"):
         return
     backend = backend_for(config.accelerator)
     if backend == "nccl":
         torch.cuda.set_device(ranks.place.local_rank)
-    ranks.watch.start()
+    ranks.heartbeat.start()
     group = join_group(
         ranks.place,
-        find_meeting_point(),
+        find_rendezvous(),
         backend=backend,
         patience_s=config.rendezvous_s,
         timeout_s=config.timeout_s,
         check=ranks.check,
     )
-    ranks.agreement = Agreement(group)
-    ranks.watch.greet()
+    ranks.agreement = AsyncFlagReduce(group)
+    ranks.heartbeat.greet()

@@ -10,12 +10,13 @@ from rich.console import Console
 
 from rsdl.config.load import validate
 from rsdl.core.errors import ConfigErrors, DataError
-from rsdl.evaluate.comparison import Entry, render_comparison
+from rsdl.evaluate.comparison import ComparedRun, render_comparison
 from rsdl.evaluate.report import render_report
-from rsdl.evaluate.result import REPORT, TTA_REPORT, Evaluation, parse_evaluation
+from rsdl.records.evaluation import REPORT, TTA_REPORT, Evaluation, parse_evaluation
+from rsdl.records.run_record import CONFIG, RunRecord
+from rsdl.records.run_record import REPORT as PAGE
 from rsdl.storage.connect import connect, join
-from rsdl.train.record import CONFIG, RunFolder, RunRecord
-from rsdl.train.record import REPORT as PAGE
+from rsdl.train.run_folder import RunFolder
 
 
 def report(targets: Sequence[str], *, out: str | None = None) -> int:
@@ -77,9 +78,9 @@ def write_report(
     return join(store.url, PAGE)
 
 
-def read_entry(folder: RunFolder) -> Entry:
+def read_entry(folder: RunFolder) -> ComparedRun:
     """Return what a comparison needs of a run."""
-    return Entry(
+    return ComparedRun(
         read_run(folder),
         read_evaluation(folder),
         folder.read_history(),

@@ -1,36 +1,40 @@
 """``rsdl train``: from a config to a trained network and its report, resuming what was begun."""
 
-import logging
 import os
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
 
 from rich.console import Console
 
+from rsdl.commands.build import (
+    ExistingRun,
+    Session,
+    check_same_run,
+    find_existing_run,
+    open_session,
+)
+from rsdl.commands.ending import close_run, explain_ending, write_ending
 from rsdl.commands.evaluate import evaluate_checkpoint
 from rsdl.commands.launch import Node, launch, plan_crew
 from rsdl.commands.ranks import Ranks, find_ranks, meet
 from rsdl.commands.report import write_report
-from rsdl.commands.session import Begun, Session, check_same_run, find_begun, open_session
 from rsdl.config.load import load_config, to_yaml
 from rsdl.config.run import RunConfig
-from rsdl.core.errors import UNAVAILABLE, PreemptedError, RsdlError
-from rsdl.core.world import adopt_place, any_rank, is_main
+from rsdl.core.errors import UNAVAILABLE, PeerError, PreemptedError
+from rsdl.distributed.rank import adopt_rank, is_main, max_over_ranks
+from rsdl.distributed.rendezvous import leave_group
+from rsdl.records.run_record import CONFIG
 from rsdl.storage.connect import connect, join
+from rsdl.storage.local import explain_error
 from rsdl.train.accelerator import check_accelerator
 from rsdl.train.checkpoint import BEST, LAST, load_weights, read_checkpoint, state_of
-from rsdl.train.events import send_events
-from rsdl.train.meeting import leave_group
-from rsdl.train.outbox import Outbox
 from rsdl.train.owner import OwnedError
 from rsdl.train.position import Position, set_progress
-from rsdl.train.preempt import StopRequest
-from rsdl.train.record import CONFIG, RunFolder
-from rsdl.train.trainer import fit_to_place
-
-logger = logging.getLogger(__name__)
+from rsdl.train.run_folder import RunFolder
+from rsdl.train.signals import StopRequest
+from rsdl.train.tensorboard import upload_events
+from rsdl.train.trainer import fit_to_ranks
 
 
 def train(
@@ -68,14 +72,14 @@ def train(
     check_accelerator(config.trainer.accelerator)
     # Whoever says which node this is starts the ranks from here.
     told = node is not None and node.endpoint is not None and "LOCAL_RANK" not in os.environ
-    place = None if told else adopt_place()
+    place = None if told else adopt_rank()
     if place is None and (crew := plan_crew(config.trainer, node or Node())) is not None:
         stop.check()
         stop.begin()
         if crew.num_nodes > 1 and not restart and is_completed(config):
             return 0
         return launch(crew, ["train", config_path, *overrides, *["--restart"] * restart])
-    trainer = fit_to_place(config.trainer, place)
+    trainer = fit_to_ranks(config.trainer, place)
     config = config.model_copy(update={"trainer": trainer})
     console = Console(file=sys.stdout, soft_wrap=True, quiet=not is_main())
     ranks = find_ranks(trainer, stop)
@@ -85,14 +89,14 @@ def train(
         leave_group()
         return code
     except BaseException as error:
-        ending = ranks.watch.settle(explain_ending(error, stop))
+        ending = ranks.heartbeat.final_error(explain_ending(error, stop))
         if isinstance(ending, PreemptedError) and ranks.place.local_rank:
             return ending.exit_code  # the first one on this node says so
         if ending is error:
             raise
         raise ending from error
     finally:
-        ranks.watch.close()
+        ranks.heartbeat.close()
 
 
 def is_completed(config: RunConfig) -> bool:
@@ -145,7 +149,7 @@ def train_in(
 ) -> int:
     """Train in a folder that the first rank takes."""
     # All go by what the first one finds: the others may look before or after it has written.
-    begun = ranks.tell(Begun() if restart or not is_main() else find_begun(folder))
+    begun = ranks.tell(ExistingRun() if restart or not is_main() else find_existing_run(folder))
     if begun.record is not None:
         check_same_run(config, begun.record, folder)
         if begun.record.status == "completed":
@@ -162,80 +166,24 @@ def train_in(
     if restart and is_main():
         folder.clear()
     # Another rank is gone: nobody waits then for what is on its way.
-    ranks.watch.on_end = lambda failure: write_ending(session, failure.to_error(ranks.place))
+    ranks.heartbeat.on_end = lambda failure: write_ending(session, failure.to_error(ranks.place))
     try:
         run_session(session, begun)
         finish(session)
     except BaseException as error:
-        ending = ranks.watch.settle(explain_ending(error, ranks.stop))
+        ending = ranks.heartbeat.final_error(explain_ending(error, ranks.stop))
         ending = close_run(session, ending)
         if ending is error:
             raise
         raise ending from error
     # Nobody leaves before the first one has written that the run is completed: whoever has ended
     # well is not started again, and would be missed by one that is. The record stays as it is.
-    ranks.watch.on_end = lambda failure: None
+    ranks.heartbeat.on_end = lambda failure: None
     ranks.tell(None)
     return 0
 
 
-def explain_ending(error: BaseException, stop: StopRequest) -> BaseException:
-    """Return what an error really was: Lightning turns a second Ctrl-C into an exit."""
-    if isinstance(error, SystemExit) and stop:
-        return KeyboardInterrupt()
-    return error
-
-
-def close_run(session: Session, error: BaseException) -> BaseException:
-    """Bring up what is on its way, and write how a run ended that was not completed.
-
-    Returns:
-        The error that the command ends with: that of the last checkpoint, if it is not in the run's
-        folder, rather than the promise that the run can go on from there.
-    """
-    try:
-        error = _drain(session.folder.outbox, error)
-    except KeyboardInterrupt as again:  # the second: nothing is waited for any more
-        error = again
-    write_ending(session, error)
-    return error
-
-
-def write_ending(session: Session, error: BaseException) -> None:
-    """Write how a run ended that was not completed; what is still on its way is given up."""
-    record, outbox = session.recorder.record, session.folder.outbox
-    code = error.exit_code if isinstance(error, RsdlError) else 1
-    if isinstance(error, RsdlError) and code in (UNAVAILABLE, PreemptedError.exit_code):
-        preempted = code == PreemptedError.exit_code
-        record.status = "preempted"  # It waits to be started again, as one that has saved.
-        record.reason = error.problem if preempted else str(error)
-        record.preemptions += preempted
-    elif isinstance(error, KeyboardInterrupt):
-        record.status, record.reason = "failed", "interrupted"
-    else:
-        reason = str(error) if isinstance(error, RsdlError) else f"{type(error).__name__}: {error}"
-        record.status, record.reason = "failed", reason
-    outbox.abandon()  # It is empty, or broken, or nobody is going to wait for it.
-    with suppress(RsdlError):  # A full disk must not hide what went wrong.
-        session.recorder.write(session.trainer)
-        send_events(session.trainer, outbox)
-
-
-def _drain(outbox: Outbox, error: BaseException) -> BaseException:
-    """Return what a run ends with, once all that it has sent off is there or lost."""
-    if isinstance(error, KeyboardInterrupt):
-        return error
-    try:
-        outbox.drain()
-    except Exception as lost:
-        if isinstance(error, PreemptedError):
-            return lost
-        if lost is not error:
-            logger.warning("%s", lost)
-    return error
-
-
-def run_session(session: Session, begun: Begun) -> None:
+def run_session(session: Session, begun: ExistingRun) -> None:
     """Fit, from the last checkpoint if there is one, and validate what is not validated yet."""
     module, trainer, recorder = session.module, session.trainer, session.recorder
     store, data = session.folder.store, session.data
@@ -284,11 +232,11 @@ def finish(session: Session) -> None:
         return
     record.metrics = dict(record.metrics) | {split: dict(evaluation.metrics)}
     record.status, record.reason = "completed", ""
-    send_events(session.trainer, folder.outbox)
+    upload_events(session.trainer, folder.uploads)
     # Killed in between, the run is not completed and the report is written again.
     path = write_report(folder, evaluation, record)
     session.recorder.write(session.trainer)
-    folder.outbox.drain()
+    folder.uploads.drain()
     best = record.metrics["best"]
     session.console.print(
         f"best validation OA {best['oa'] or 0:.2%} (epoch {int(best['epoch'] or 0) + 1}), "
@@ -301,15 +249,17 @@ def finish(session: Session) -> None:
 def bring_up(session: Session) -> None:
     """Wait until all that the run has sent off is in its folder, where every rank may read it."""
     lost: Exception | None = None
+    code = 0
     try:
-        session.folder.outbox.drain()
+        session.folder.uploads.drain()
     except Exception as error:
-        lost = error
-    anywhere = any_rank(lost is not None, session.trainer.strategy.root_device)
+        lost, known = error, explain_error(error)
+        code = known.exit_code if known is not None else 1
+    worst = max_over_ranks(code, session.trainer.strategy.root_device)
     if lost is not None:
         raise lost
-    if anywhere:
-        raise RsdlError("run", "another rank could not write its checkpoint", "see what it says")
+    if worst:
+        raise PeerError("run", "another rank could not write its checkpoint", exit_code=worst)
 
 
 def announce(session: Session, checkpoint: str | None) -> None:

@@ -9,9 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from rsdl.data.augment import AugmentConfig
 from rsdl.data.dataset import DataConfig
 from rsdl.models.catalog import ModelConfig
-from rsdl.storage.endpoint import StorageConfig
+from rsdl.storage.s3.endpoint import StorageConfig
 from rsdl.tasks.classification import TaskConfig
-from rsdl.train.checkpointer import CheckpointConfig
+from rsdl.train.checkpoint_callback import CheckpointConfig
 from rsdl.train.optim import OptimConfig
 from rsdl.train.trainer import LoggingConfig, TrainerConfig
 
@@ -29,7 +29,7 @@ CHANGEABLE = (
     "data.num_workers",
     "data.prefetch",
     # These differ in how pixels are rounded, and on a GPU in how chroma is enlarged, as
-    # rsdl/data/resample.py and device_decoder.py state.
+    # rsdl/data/gpu/resample.py and device_decoder.py state.
     "data.decode",
     "data.resident",
     "data.eval_batch_size",

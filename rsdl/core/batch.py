@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
+class SampleCounts:
     """What became of the planned samples; tallies add up to an epoch's ledger.
 
     Attributes:
@@ -29,14 +29,14 @@ class Tally:
     decoded_bytes: int = 0
     fingerprint: int = 0
 
-    def __add__(self, other: "Tally") -> "Tally":
+    def __add__(self, other: "SampleCounts") -> "SampleCounts":
         """Return the sum, field by field."""
         sums = {
             field.name: getattr(self, field.name) + getattr(other, field.name)
             for field in fields(self)
         }
         sums["fingerprint"] %= 1 << 64
-        return Tally(**sums)
+        return SampleCounts(**sums)
 
 
 # The fields of a batch that travel to the device.
@@ -56,7 +56,7 @@ class Batch:
             (seed, epoch, sample).
         num_planned: Rows of the whole global batch that the plan wants counted, over all ranks and
             accumulation steps; losses are divided by it.
-        tally: What became of this rank's rows; stays on the host.
+        counts: What became of this rank's rows; stays on the host.
     """
 
     images: Tensor
@@ -65,7 +65,7 @@ class Batch:
     samples: Tensor
     uniforms: Tensor
     num_planned: int
-    tally: Tally
+    counts: SampleCounts
 
     def __len__(self) -> int:
         """Return the number of rows, counted or not."""

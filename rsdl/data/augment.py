@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from rsdl.core.batch import Batch
 from rsdl.core.errors import ConfigError
 from rsdl.data.colour import blend, grey, shift_hue
+from rsdl.data.dihedral import dihedral
 from rsdl.data.mixing import beta_quantiles, cut_box, interpolate
-from rsdl.data.symmetry import turn
 
 Share = Field(ge=0, le=1)
 
@@ -107,7 +107,7 @@ class Augment(nn.Module):
         if not training:
             return self.normalize(batch.images.permute(0, 3, 1, 2)), None
         config, numbers = self.config, batch.uniforms
-        turned = turn(batch.images, numbers, flip=config.flip, rotate90=config.rotate90)
+        turned = dihedral(batch.images, numbers, flip=config.flip, rotate90=config.rotate90)
         images = turned.permute(0, 3, 1, 2)
         if config.jitters and self.num_bands == 3 and self.top is not None:
             colours = images.to(torch.float32) / self.top

@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 
 from rsdl.core.errors import DataError
 from rsdl.data.manifest import Split
+from rsdl.raster.vectors import EMPTY
 
 log = logging.getLogger(__name__)
 
-EMPTY = frozenset({"", "nan", "none", "null"})
 SPLIT_WORDS = frozenset(
     {"train", "training", "val", "valid", "validation", "test", "testing"}
     | {"holdout", "hold-out", "hold_out"}

@@ -5,19 +5,19 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, field_validator, model_validator
 
-from rsdl.data.balance import balanced_repeats, repeated_shards
+from rsdl.data.class_balance import class_balanced_counts, repeated_shards
 from rsdl.data.decode import DecodeRule
+from rsdl.data.decoded_cache.policy import DecodedCache, DecodedCacheRule
 from rsdl.data.index import Index, open_index
 from rsdl.data.manifest import Manifest, load_manifest
-from rsdl.data.order import GlobalOrder, OrderRule
 from rsdl.data.plan import SamplingPlan
 from rsdl.data.reader import ShardReader
 from rsdl.data.shard_store import check_shards, open_shards
-from rsdl.data.tier import DecodedTier, TierRule
-from rsdl.storage.cache import CacheConfig
+from rsdl.data.shuffle import GlobalOrder, OrderRule
+from rsdl.storage.cache.config import CacheConfig
 from rsdl.storage.connect import connect, join
-from rsdl.storage.endpoint import AWS, StorageConfig
 from rsdl.storage.local import LocalStore
+from rsdl.storage.s3.endpoint import AWS, StorageConfig
 from rsdl.storage.store import Store
 
 
@@ -145,7 +145,7 @@ class SplitData:
         store: Where the shards lie.
         manifest: What the data set is.
         index: Where each sample of the split lies.
-        tier: Pixels that are kept; ``None`` keeps none.
+        decoded_cache: Pixels that are kept; ``None`` keeps none.
         decode_size: Shrink the shorter side of an image to so many pixels; ``None`` does not.
         dataset: URL of the data set, where its shards lie elsewhere.
     """
@@ -153,7 +153,7 @@ class SplitData:
     store: Store
     manifest: Manifest
     index: Index
-    tier: DecodedTier | None = None
+    decoded_cache: DecodedCache | None = None
     decode_size: int | None = None
     dataset: str | None = None
 
@@ -192,7 +192,7 @@ class DataSet:
         self.store = connect(config.url, cache, storage)
         self.manifest: Manifest = load_manifest(self.store, where="data.url")
         self.shards = open_shards(self.store, self.manifest, cache, storage)
-        self._tiers: dict[str, DecodedTier | None] = {}
+        self._tiers: dict[str, DecodedCache | None] = {}
 
     def split(self, name: str, where: str) -> SplitData:
         """Open one split; ``where`` is the config field to name in an error."""
@@ -203,11 +203,11 @@ class DataSet:
         if elsewhere is not None:
             check_shards(self.shards, split, elsewhere)
         if name not in self._tiers:
-            self._tiers[name] = self._tier(name, index)
-        tier, size = self._tiers[name], self.config.decode_size
-        return SplitData(self.shards, self.manifest, index, tier, size, elsewhere)
+            self._tiers[name] = self._decoded_cache(name, index)
+        decoded_cache, size = self._tiers[name], self.config.decode_size
+        return SplitData(self.shards, self.manifest, index, decoded_cache, size, elsewhere)
 
-    def _tier(self, name: str, index: Index) -> DecodedTier | None:
+    def _decoded_cache(self, name: str, index: Index) -> DecodedCache | None:
         config, manifest = self.config, self.manifest
         wanted = config.decoded_cache
         # Each crop of a scaled decode has pixels of its own.
@@ -216,7 +216,7 @@ class DataSet:
         if wanted == "auto" and config.cache == "none":
             return None
         remote = not isinstance(self.shards, LocalStore)
-        rule = TierRule(
+        rule = DecodedCacheRule(
             cache=CacheConfig() if config.cache == "none" else config.cache,
             budget=None if wanted == "auto" else int(wanted),
             shard_bytes=sum(s.bytes for s in manifest.splits[name].shards) if remote else 0,
@@ -226,7 +226,7 @@ class DataSet:
         decode = DecodeRule(len(manifest.bands), manifest.dtype, config.decode_size)
         # By range: a look at a few images is not worth the copy of their shards.
         store = connect(self.shards.url, None, self._storage)
-        return DecodedTier(rule, decode, index, (manifest.digest, name), store)
+        return DecodedCache(rule, decode, index, (manifest.digest, name), store)
 
 
 def train_plan(config: DataConfig, data: SplitData, *, seed: int, epoch: int) -> SamplingPlan:
@@ -234,7 +234,7 @@ def train_plan(config: DataConfig, data: SplitData, *, seed: int, epoch: int) ->
     rule = OrderRule(seed, epoch, config.window, config.partitions)
     shards, repeats = data.index.shard_samples, None
     if config.sampling == "balanced":
-        repeats = balanced_repeats(data.index.labels, seed=seed, epoch=epoch)
+        repeats = class_balanced_counts(data.index.labels, seed=seed, epoch=epoch)
         shards = repeated_shards(shards, repeats)
     order = GlobalOrder(shards, rule)
     return SamplingPlan(order, global_batch=config.batch_size, tail=config.tail, repeats=repeats)

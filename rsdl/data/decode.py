@@ -19,14 +19,14 @@ import rasterio
 import simplejpeg
 
 from rsdl.core.errors import CorruptSampleError
+from rsdl.core.pixels import Pixels, check_size
 from rsdl.data.kinds import NAMES, check_kind, sniff
-from rsdl.data.resize import Pixels, resize_into
+from rsdl.data.resize import resize_into
 
 # A tile needs no georeference to be decoded. Once for the process: filters are not for threads.
 warnings.filterwarnings("ignore", category=rasterio.errors.NotGeoreferencedWarning)
 
 SPACES = {"GRAY": 1, "YCBCR": 3, "RGB": 3}  # of JPEGs that are read, and their bands
-MAX_BYTES = 768 << 20  # of one decoded image; larger ones are scenes, to be cut into tiles
 # Fractions of a JPEG's size that cost less than the whole, the smallest first.
 FACTORS = (8, 4, 2)
 
@@ -187,16 +187,6 @@ def decode_image(
     if bands is not None and pixels.shape[2] != bands:
         raise CorruptSampleError(where, f"has {pixels.shape[2]} bands, the data set has {bands}")
     return pixels
-
-
-def check_size(height: int, width: int, pixel_bytes: int) -> None:
-    """Refuse an image that claims more than fits, before memory is taken for it.
-
-    Raises:
-        ValueError: If it would decode to more than ``MAX_BYTES``.
-    """
-    if height * width * pixel_bytes > MAX_BYTES:
-        raise ValueError(f"it claims {height} x {width} pixels, over {MAX_BYTES >> 20} MiB")
 
 
 def decode_padded(data: bytes, where: str, buffer: Pixels) -> Pixels:

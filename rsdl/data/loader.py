@@ -17,12 +17,12 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 
 from rsdl.core.batch import Batch
+from rsdl.core.rng import key_of, uniforms
+from rsdl.data.batch_buffer import BatchBuffer, LoadRule, open_buffer
 from rsdl.data.dataset import SplitData
-from rsdl.data.fill import RowFiller
 from rsdl.data.plan import PlannedBatch, SamplingPlan, Share, deal_parts
 from rsdl.data.prefetch import fetch_ahead
-from rsdl.data.random import key_of, uniforms
-from rsdl.data.slot import LoadRule, Slot, open_slot
+from rsdl.data.sample_loader import SampleLoader
 
 __all__ = ["BatchLoader", "LoadRule"]
 
@@ -79,7 +79,7 @@ class BatchLoader:
     def __iter__(self) -> Iterator[Batch]:
         """Yield batches in plan order; an error in a thread is raised here."""
         with closing(self._batches()) as batches:
-            if self._data.tier is not None and self._data.tier.is_complete:
+            if self._data.decoded_cache is not None and self._data.decoded_cache.is_complete:
                 yield from batches  # no shard is opened again
                 return
             size, done = self.plan.global_batch, 0
@@ -95,7 +95,7 @@ class BatchLoader:
                     del batch  # or its memory would be kept while the next is waited for
 
     def _batches(self) -> Generator[Batch, None, None]:
-        queues: list[queue.SimpleQueue[tuple[Slot, int, int] | None]] = [
+        queues: list[queue.SimpleQueue[tuple[BatchBuffer, int, int] | None]] = [
             queue.SimpleQueue() for _ in range(self._rule.num_workers)
         ]
         threads = [
@@ -106,57 +106,61 @@ class BatchLoader:
         ]
         for thread in threads:
             thread.start()
-        flight: deque[Slot] = deque()
+        flight: deque[BatchBuffer] = deque()
         try:
             for planned in self.plan.batches(self._share, self.start):
-                slot = self._open_slot(planned)
-                flight.append(slot)
+                buffer = self._open_buffer(planned)
+                flight.append(buffer)
                 for worker, first, last in deal_parts(planned, self._rule.num_workers):
-                    queues[worker].put((slot, first, last))
+                    queues[worker].put((buffer, first, last))
                 if len(flight) > self._rule.prefetch:
-                    yield self._close_slot(flight.popleft())
+                    yield self._close_buffer(flight.popleft())
             while flight:
-                yield self._close_slot(flight.popleft())
+                yield self._close_buffer(flight.popleft())
         finally:
-            for slot in flight:
-                slot.error = slot.error or GeneratorExit()
+            for buffer in flight:
+                buffer.error = buffer.error or GeneratorExit()
             for tasks in queues:
                 tasks.put(None)
             for thread in threads:
                 thread.join()
-            if self._data.tier is not None:
-                self._data.tier.tell_damage()
+            if self._data.decoded_cache is not None:
+                self._data.decoded_cache.tell_damage()
 
-    def _open_slot(self, planned: PlannedBatch) -> Slot:
+    def _open_buffer(self, planned: PlannedBatch) -> BatchBuffer:
         numbers = uniforms(self._crop_key, planned.draws, self._rule.crop.num_uniforms)
-        return open_slot(planned, self._data.manifest, self._rule, numbers)
+        return open_buffer(planned, self._data.manifest, self._rule, numbers)
 
-    def _close_slot(self, slot: Slot) -> Batch:
-        if not slot.ready.is_set():
+    def _close_buffer(self, buffer: BatchBuffer) -> Batch:
+        if not buffer.ready.is_set():
             begin = time.perf_counter()
-            slot.ready.wait()
+            buffer.ready.wait()
             self.waited_s += time.perf_counter() - begin
-        if slot.error is not None:
-            raise slot.error
-        return slot.to_batch(uniforms(self._augment_key, slot.planned.draws, NUM_UNIFORMS))
+        if buffer.error is not None:
+            raise buffer.error
+        return buffer.to_batch(uniforms(self._augment_key, buffer.planned.draws, NUM_UNIFORMS))
 
-    def _work(self, tasks: "queue.SimpleQueue[tuple[Slot, int, int] | None]", number: int) -> None:
-        filler = RowFiller(self._data, self._rule, self.skipped)
+    def _work(
+        self, tasks: "queue.SimpleQueue[tuple[BatchBuffer, int, int] | None]", number: int
+    ) -> None:
+        sample_loader = SampleLoader(self._data, self._rule, self.skipped)
         try:
             while (task := tasks.get()) is not None:
-                self._fill_part(*task, filler)
+                self._fill_part(*task, sample_loader)
                 self._threads_cpu_s[number] = time.thread_time()
                 del task  # or an idle thread would keep the memory of a batch
         finally:
-            filler.close()
+            sample_loader.close()
 
-    def _fill_part(self, slot: Slot, first: int, last: int, filler: RowFiller) -> int:
+    def _fill_part(
+        self, buffer: BatchBuffer, first: int, last: int, sample_loader: SampleLoader
+    ) -> int:
         """Fill rows, and return how many parts of the batch are left."""
         error: BaseException | None = None
         encoded = decoded = 0
         try:
-            if slot.error is None:
-                encoded, decoded = filler.fill(slot, first, last)
+            if buffer.error is None:
+                encoded, decoded = sample_loader.fill(buffer, first, last)
         except BaseException as caught:  # raised again in the training loop
             error = caught
-        return slot.finish_part(encoded, decoded, error)
+        return buffer.finish_part(encoded, decoded, error)

@@ -19,13 +19,13 @@ from pydantic import (
 )
 
 from rsdl.core.errors import DataError, DeniedError
+from rsdl.core.pixels import Dtype
 from rsdl.core.versions import newer_error
 from rsdl.storage.connect import join
 from rsdl.storage.store import Store
 
 MANIFEST = "manifest.json"
 FORMAT = 1
-Dtype = Literal["uint8", "uint16", "float32"]
 
 
 class _Page(BaseModel):

@@ -1,6 +1,6 @@
 """Which samples, in which order: the sampling contract as pure arithmetic.
 
-The global order (:mod:`rsdl.data.order`) is cut into global batches, and each of them into equal
+The global order (:mod:`rsdl.data.shuffle`) is cut into global batches, and each of them into equal
 parts for ranks and accumulation steps. Global batch k is the same set of samples however many ranks
 share it, and any batch is found by a seek.
 """
@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsdl.core.errors import ConfigError
-from rsdl.data.order import GlobalOrder, Int64s
-from rsdl.data.random import fingerprint
+from rsdl.core.rng import fingerprint
+from rsdl.data.shuffle import GlobalOrder, Int64s
 
 
 @dataclass(frozen=True, slots=True)

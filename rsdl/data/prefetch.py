@@ -20,9 +20,9 @@ import numpy as np
 from rsdl.core.errors import RsdlError
 from rsdl.data.dataset import SplitData
 from rsdl.data.index import Index
-from rsdl.data.needs import Need, walk_needs, window_bytes
 from rsdl.data.plan import SamplingPlan, Share
-from rsdl.storage.store import Copies, Held, Refusal
+from rsdl.data.prefetch_schedule import ShardRequest, walk_requests, window_bytes
+from rsdl.storage.store import FetchStatus, Held, ShardCache
 
 logger = logging.getLogger(__name__)
 
@@ -40,22 +40,26 @@ class Prefetcher:
     """Fetches the shards of one rank for the rest of one epoch.
 
     Args:
-        copies: Where they go.
+        shard_cache: Where they go.
         index: Names and checksums of the shards.
-        needs: Which are needed when, in order.
+        requests: Which are needed when, in order.
         lead: Samples that the loader reads ahead of the position that it tells.
     """
 
-    def __init__(self, copies: Copies, index: Index, needs: Iterator[Need], lead: int) -> None:
-        self._copies = copies
+    def __init__(
+        self, shard_cache: ShardCache, index: Index, requests: Iterator[ShardRequest], lead: int
+    ) -> None:
+        self._shard_cache = shard_cache
         self._index = index
-        self._needs = needs
+        self._needs = requests
         self._lead = lead
         self._position = 0
-        self._next: Need | None = None
-        self._waiting: dict[Need, float] = {}  # when each is to be asked for
-        self._held: dict[Need, Held | None] = {}  # nothing while it is fetched, or where it failed
-        self._flying: set[Need] = set()  # being fetched by a thread of ours
+        self._next: ShardRequest | None = None
+        self._waiting: dict[ShardRequest, float] = {}  # when each is to be asked for
+        self._held: dict[
+            ShardRequest, Held | None
+        ] = {}  # nothing while it is fetched, or where it failed
+        self._flying: set[ShardRequest] = set()  # being fetched by a thread of ours
         self._stopped = False
         self._turn = threading.Condition()
         self._source = threading.Lock()  # of the walk, which may take its time
@@ -70,17 +74,19 @@ class Prefetcher:
         """Say that everything before a position has been read."""
         with self._turn:
             self._position = position
-            behind = [need for need in (*self._held, *self._waiting) if need.stop <= position]
-            let_go = [self._held.pop(need, None) for need in behind]
-            for need in behind:
-                self._waiting.pop(need, None)
-            still = {need.shard for need in (*self._held, *self._waiting)}
+            behind = [
+                request for request in (*self._held, *self._waiting) if request.stop <= position
+            ]
+            let_go = [self._held.pop(request, None) for request in behind]
+            for request in behind:
+                self._waiting.pop(request, None)
+            still = {request.shard for request in (*self._held, *self._waiting)}
             if behind or self._is_due(self._next):
                 self._turn.notify()
         for held in filter(None, let_go):
             held.close()
-        for shard in {need.shard for need in behind} - still:
-            self._copies.release(self._index.shard_names[shard])
+        for shard in {request.shard for request in behind} - still:
+            self._shard_cache.release(self._index.shard_names[shard])
 
     def stop(self) -> None:
         """Let everything go; what is being fetched at the moment is fetched to its end."""
@@ -94,12 +100,12 @@ class Prefetcher:
             each.close()
 
     def _work(self) -> None:
-        while (need := self._choose()) is not None:
-            shard, urgent = need.shard, self._is_urgent(need)
+        while (request := self._choose()) is not None:
+            shard, urgent = request.shard, self._is_urgent(request)
             sha256s = self._index.shard_sha256s
-            held: Held | Refusal | None = None
+            held: Held | FetchStatus | None = None
             try:
-                held = self._copies.fetch(
+                held = self._shard_cache.fetch(
                     self._index.shard_names[shard],
                     None if sha256s is None else sha256s[shard],
                     urgent=urgent,
@@ -108,9 +114,9 @@ class Prefetcher:
                 logger.debug("%s: not fetched ahead: %s", self._index.shard_names[shard], error)
             except Exception:
                 logger.warning("cannot fetch shards ahead", exc_info=True)
-            self._settle(need, held, urgent=urgent)
+            self._settle(request, held, urgent=urgent)
 
-    def _choose(self) -> Need | None:
+    def _choose(self) -> ShardRequest | None:
         """Wait for a need that is to be seen to now; ``None`` when there will be none."""
         while True:
             self._draw()
@@ -121,13 +127,13 @@ class Prefetcher:
                 now = time.monotonic()
                 # What can wait does so until everything else has its room.
                 urgent = [n for n in (*self._waiting, *self._flying) if self._is_urgent(n)]
-                due = [need for need, at in self._waiting.items() if at <= now]
-                need = min(due, key=_urgency, default=None)
-                if need is not None and (self._is_urgent(need) or not urgent):
-                    del self._waiting[need]
-                    self._held[need] = None
-                    self._flying.add(need)
-                    return need
+                due = [request for request, at in self._waiting.items() if at <= now]
+                request = min(due, key=_urgency, default=None)
+                if request is not None and (self._is_urgent(request) or not urgent):
+                    del self._waiting[request]
+                    self._held[request] = None
+                    self._flying.add(request)
+                    return request
                 if not self._is_due(self._next):
                     times = [at for at in self._waiting.values() if at > now]
                     self._turn.wait(min(times, default=now + FULL_S) - now)
@@ -136,58 +142,62 @@ class Prefetcher:
         """Take in the needs that may be fetched by now."""
         with self._source:
             self._next = self._next or next(self._needs, None)
-            while (need := self._next) is not None and self._is_due(need):
+            while (request := self._next) is not None and self._is_due(request):
                 with self._turn:
-                    if not self._stopped and need.stop > self._position:
-                        self._waiting[need] = 0.0
+                    if not self._stopped and request.stop > self._position:
+                        self._waiting[request] = 0.0
                 self._next = next(self._needs, None)
 
     def _make_way(self) -> None:
         """Let go of what can wait, where anybody on the node is short of room for what cannot."""
-        early = [need for need, held in self._held.items() if held and not self._is_urgent(need)]
-        if early and self._copies.is_pressed():
-            for need in early:
-                held = self._held.pop(need)
+        early = [
+            request for request, held in self._held.items() if held and not self._is_urgent(request)
+        ]
+        if early and self._shard_cache.is_pressed():
+            for request in early:
+                held = self._held.pop(request)
                 if held is not None:
                     held.close()
-                self._waiting[need] = time.monotonic() + FULL_S
+                self._waiting[request] = time.monotonic() + FULL_S
 
-    def _settle(self, need: Need, held: Held | Refusal | None, *, urgent: bool) -> None:
+    def _settle(
+        self, request: ShardRequest, held: Held | FetchStatus | None, *, urgent: bool
+    ) -> None:
         """Note what has become of a need."""
         with self._turn:
-            self._flying.discard(need)
+            self._flying.discard(request)
             self._turn.notify_all()
-            wanted = need in self._held and not self._stopped
-            if isinstance(held, Refusal):
+            wanted = request in self._held and not self._stopped
+            if isinstance(held, FetchStatus):
                 if wanted:
-                    self._wait_longer(need, held, urgent=urgent)
+                    self._wait_longer(request, held, urgent=urgent)
                 return
             if wanted and sum(map(bool, self._held.values())) < MAX_HELD:
-                self._held[need], held = held, None
+                self._held[request], held = held, None
         if held is not None:
             held.close()
 
-    def _wait_longer(self, need: Need, refusal: Refusal, *, urgent: bool) -> None:
-        half = (max(need.first, 0) + need.stop) / 2
-        if refusal is Refusal.FULL and urgent and self._position > half:
+    def _wait_longer(self, request: ShardRequest, refusal: FetchStatus, *, urgent: bool) -> None:
+        half = (max(request.first, 0) + request.stop) / 2
+        if refusal is FetchStatus.FULL and urgent and self._position > half:
             return  # stays known, to be let go; by now it is cheaper to read the rest by range
-        del self._held[need]
+        del self._held[request]
         now = time.monotonic()
-        self._waiting[need] = now + (BUSY_S if refusal is Refusal.BUSY else FULL_S)
-        if refusal is Refusal.FULL and not urgent:
+        self._waiting[request] = now + (BUSY_S if refusal is FetchStatus.BUSY else FULL_S)
+        if refusal is FetchStatus.FULL and not urgent:
             for other in self._waiting:  # they would hear the same
                 if not self._is_urgent(other):
                     self._waiting[other] = now + FULL_S
 
-    def _is_due(self, need: Need | None) -> bool:
-        return need is not None and need.early <= self._position + self._lead
+    def _is_due(self, request: ShardRequest | None) -> bool:
+        return request is not None and request.early <= self._position + self._lead
 
-    def _is_urgent(self, need: Need) -> bool:
-        return need.first < self._position + self._lead
+    def _is_urgent(self, request: ShardRequest) -> bool:
+        return request.first < self._position + self._lead
 
 
-def _urgency(need: Need) -> int:
-    return need.first
+def _urgency(request: ShardRequest) -> int:
+    return request.first
 
 
 @contextmanager
@@ -213,8 +223,8 @@ def fetch_ahead(
     Yields:
         What to tell the position to before which everything has been read.
     """
-    copies = data.store.copies()
-    if copies is None:  # what is opened is not copied
+    shard_cache = data.store.shard_cache()
+    if shard_cache is None:  # what is opened is not copied
         yield lambda _: None
         return
     if plan.order.rule.shuffle:  # else one shard after the other is read
@@ -224,9 +234,9 @@ def fetch_ahead(
             for shard in split.shards
         }
         shard_bytes = np.array([sizes[name] for name in data.index.shard_names], dtype=np.int64)
-        copies.expect(window_bytes(plan, share, shard_bytes), loud=share.rank == 0)
-    needs = walk_needs(plan, share, start, following)
-    prefetcher = Prefetcher(copies, data.index, needs, lead)
+        shard_cache.expect(window_bytes(plan, share, shard_bytes), loud=share.rank == 0)
+    requests = walk_requests(plan, share, start, following)
+    prefetcher = Prefetcher(shard_cache, data.index, requests, lead)
     prefetcher.start(start)
     try:
         yield prefetcher.tell

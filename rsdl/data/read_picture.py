@@ -12,9 +12,10 @@ import cv2
 import numpy as np
 
 from rsdl.core.errors import CorruptSampleError, RsdlError
-from rsdl.data.decode import SPACES, check_size, decode_image, jpeg_space, unreadable
-from rsdl.data.gate import is_mask, mark_value, unscale
-from rsdl.data.headers import (
+from rsdl.core.pixels import Pixels, check_size
+from rsdl.data.decode import SPACES, decode_image, jpeg_space, unreadable
+from rsdl.raster.gate import is_mask, mark_value, unscale
+from rsdl.raster.headers import (
     UPRIGHT,
     coded_size,
     jpeg_orientation,
@@ -22,7 +23,7 @@ from rsdl.data.headers import (
     png_header,
     webp_orientation,
 )
-from rsdl.data.picture import (
+from rsdl.raster.picture import (
     MAX_CLASS_COLOURS,
     PLAIN,
     Picture,
@@ -30,8 +31,7 @@ from rsdl.data.picture import (
     class_table_error,
     pick_bands,
 )
-from rsdl.data.raster_picture import read_beside, read_raster
-from rsdl.data.resize import Pixels
+from rsdl.raster.read_raster import read_beside, read_raster
 
 FEW_BANDS = 16
 

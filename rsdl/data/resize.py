@@ -7,13 +7,10 @@ smoothing: on photographs of 150 px it differs from torchvision's antialiased re
 levels on average, where areas differ by 1 to 3.
 """
 
-from typing import Any
-
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-Pixels = NDArray[Any]
+from rsdl.core.pixels import Pixels
 
 # The loader's own threads are the parallelism; a pool inside OpenCV would only fight them.
 cv2.setNumThreads(1)

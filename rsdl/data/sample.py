@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from rsdl.data.manifest import Dtype
+from rsdl.core.pixels import Dtype
 
 SPLITS = ("train", "val", "test")
 EXTENSIONS = ("jpg", "png", "tif", "npy")

@@ -8,10 +8,10 @@ import os
 
 from rsdl.core.errors import DataError, DeniedError, StorageError
 from rsdl.data.manifest import MANIFEST, Manifest, Split
-from rsdl.storage.cache import CacheConfig
+from rsdl.storage.cache.config import CacheConfig
 from rsdl.storage.connect import DEFAULT_CACHE, connect, join
-from rsdl.storage.endpoint import AWS, StorageConfig
 from rsdl.storage.local import LocalStore
+from rsdl.storage.s3.endpoint import AWS, StorageConfig
 from rsdl.storage.store import Store
 
 SHARDS_URL = "shards_url"

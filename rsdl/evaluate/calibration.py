@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rsdl.evaluate.formatting import count, percent
 from rsdl.evaluate.plot import BOTTOM, LEFT, RIGHT, TOP, Axis, linear_axis
-from rsdl.evaluate.result import CalibrationBin
-from rsdl.evaluate.units import count, percent
+from rsdl.records.evaluation import CalibrationBin
 
 HISTOGRAM_TOP, HISTOGRAM_BOTTOM = 222, 262
 

@@ -3,10 +3,10 @@
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
-from rsdl.evaluate import units
+from rsdl.evaluate import formatting as formatting
 from rsdl.evaluate.curves import History, line_plot, time_axis
 from rsdl.evaluate.energy import uses_of
-from rsdl.evaluate.leaderboard import Board
+from rsdl.evaluate.leaderboard import Leaderboard
 from rsdl.evaluate.plot import (
     BOTTOM,
     LEFT,
@@ -20,16 +20,16 @@ from rsdl.evaluate.plot import (
     thin,
 )
 from rsdl.evaluate.seeds import Result, results_of
-from rsdl.evaluate.standings import Standing
+from rsdl.evaluate.study_rows import StudyRow
 
 
-def cost_plots(standings: Sequence[Standing], board: Board) -> list[Plot]:
+def cost_plots(rows: Sequence[StudyRow], board: Leaderboard) -> list[Plot]:
     """Return accuracy by device hours and by parameters, for each data set.
 
     Hours of one card are not hours of another: where runs have used several, each has a plot.
     """
     plots = []
-    results = results_of(standings)
+    results = results_of(rows)
     for name, label, key, scale in (
         ("device hours", "Device hours", "device_s", 3600.0),
         ("parameters", "Parameters (millions)", "parameters", 1e6),
@@ -60,7 +60,7 @@ def cost_plots(standings: Sequence[Standing], board: Board) -> list[Plot]:
 
 def _devices_of(result: Result) -> str:
     """Return the types of device that the runs of a result have used."""
-    uses = (use for standing in result.runs for use in uses_of(standing.entry.run))
+    uses = (use for row in result.runs for use in uses_of(row.entry.run))
     return " and ".join(sorted({use.device for use in uses}))
 
 
@@ -94,7 +94,7 @@ def _scatter(
 
 
 def _score(result: Result) -> str:
-    return f"{units.percent(result.oa, 2)}{f' ({result.spread})' if result.spread else ''}"
+    return f"{formatting.percent(result.oa, 2)}{f' ({result.spread})' if result.spread else ''}"
 
 
 def find_front(pairs: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -113,13 +113,13 @@ def _stairs(steps: Sequence[tuple[float, float]]) -> str:
     return f"M{steps[0][0]:g} {steps[0][1]:g}" + "".join(f"H{x:g}V{y:g}" for x, y in steps[1:])
 
 
-def curve_plots(standings: Sequence[Standing], board: Board) -> list[Plot]:
+def curve_plots(rows: Sequence[StudyRow], board: Leaderboard) -> list[Plot]:
     """Return validation accuracy over the runs, for each data set."""
     plots = []
     for column in board.columns:
         curves = [
             (s, label, pairs)
-            for s in standings
+            for s in rows
             if s.dataset == column.dataset
             for label, pairs in [_validation(s.entry.history)]
             if pairs
@@ -148,7 +148,7 @@ def curve_plots(standings: Sequence[Standing], board: Board) -> list[Plot]:
 
 def _validation(history: History) -> tuple[str, list[tuple[float, float]]]:
     label, positions = time_axis(history)
-    values = (units.number(row.get("val_oa")) for row in history)
+    values = (formatting.number(row.get("val_oa")) for row in history)
     known = zip(positions, values, strict=True)
     return label, thin([(x, y) for x, y in known if x is not None and y is not None])
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from rsdl.evaluate.formatting import number, percent
 from rsdl.evaluate.plot import (
     BOTTOM,
     LEFT,
@@ -16,7 +17,6 @@ from rsdl.evaluate.plot import (
     thin,
     tight_axis,
 )
-from rsdl.evaluate.units import number, percent
 
 History = Sequence[Mapping[str, float | None]]
 Pairs = list[tuple[float, float]]

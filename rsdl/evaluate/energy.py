@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from rsdl.evaluate.facts import mapping
-from rsdl.evaluate.units import number, text
+from rsdl.evaluate.formatting import number, text
+from rsdl.evaluate.run_summary import mapping
 
 Basis = Literal["measured", "rated"]
 

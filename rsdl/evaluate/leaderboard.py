@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from rsdl.evaluate.seeds import Result, results_of
-from rsdl.evaluate.standings import Standing, is_final
+from rsdl.evaluate.study_rows import StudyRow, is_final
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True)
-class Board:
+class Leaderboard:
     """Accuracy by architecture (rows) and data set (columns).
 
     Attributes:
@@ -35,22 +35,22 @@ class Board:
     cells: Mapping[tuple[str, str], Sequence[tuple[Result, bool]]]
 
 
-def board_of(standings: Sequence[Standing]) -> Board:
+def leaderboard_of(rows: Sequence[StudyRow]) -> Leaderboard:
     """Return the table of runs, rows and columns in order of appearance."""
-    architectures = tuple(dict.fromkeys(s.architecture for s in standings))
-    columns = tuple(column_of(standings, d) for d in dict.fromkeys(s.dataset for s in standings))
-    results = results_of(standings)
+    architectures = tuple(dict.fromkeys(s.architecture for s in rows))
+    columns = tuple(column_of(rows, d) for d in dict.fromkeys(s.dataset for s in rows))
+    results = results_of(rows)
     cells = {
         (architecture, column.dataset): _cell(results, architecture, column)
         for architecture in architectures
         for column in columns
     }
-    return Board(architectures, columns, cells)
+    return Leaderboard(architectures, columns, cells)
 
 
-def column_of(standings: Sequence[Standing], dataset: str) -> Column:
+def column_of(rows: Sequence[StudyRow], dataset: str) -> Column:
     """Return the split that most completed runs were measured on (test wins ties), and its best."""
-    rivals = [s for s in standings if s.dataset == dataset and is_final(s)]
+    rivals = [s for s in rows if s.dataset == dataset and is_final(s)]
     votes = Counter(s.head.basis for s in rivals)
     basis = max(votes, key=lambda name: (votes[name], name == "test"), default=None)
     fit = [r.oa or 0.0 for r in results_of(rivals) if r.head.basis == basis]

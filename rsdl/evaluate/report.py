@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from rsdl.evaluate import facts, units
+from rsdl.evaluate import formatting, run_summary
 from rsdl.evaluate.calibration import reliability
+from rsdl.evaluate.confusion import Confusion, confusion_matrix, frequent_confusions
 from rsdl.evaluate.curves import History, run_curves
-from rsdl.evaluate.matrix import Confusion, confusion_matrix, frequent_confusions
-from rsdl.evaluate.page import render_page
-from rsdl.evaluate.result import ClassScores, Evaluation
+from rsdl.evaluate.html import render_page
 from rsdl.evaluate.scores import wilson_interval
+from rsdl.records.evaluation import ClassScores, Evaluation
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,47 +42,49 @@ def render_report(
     return render_page(
         "report.html.jinja",
         run=run,
-        status=facts.status_of(run),
+        status=run_summary.status_of(run),
         evaluation=evaluation,
-        quality=_quality(facts.headline(run, evaluation), evaluation, tta),
+        quality=_quality(run_summary.headline(run, evaluation), evaluation, tta),
         effort=_effort(run),
-        device=facts.device(run),
+        device=run_summary.device(run),
         verdict=_verdict(evaluation),
         curves=run_curves(history),
         matrix=confusion_matrix(evaluation) if evaluation else None,
         confusions=_confusions(evaluation),
         class_rows=_weakest_first(evaluation.per_class) if evaluation else [],
         reliability=reliability(evaluation.calibration) if evaluation else None,
-        ledger=facts.ledger_of(run),
-        ledger_totals=facts.ledger_totals(run),
-        record=facts.run_facts(run),
+        ledger=run_summary.ledger_of(run),
+        ledger_totals=run_summary.ledger_totals(run),
+        record=run_summary.run_facts(run),
         config_yaml=config_yaml,
     )
 
 
 def _quality(
-    head: facts.Headline, evaluation: Evaluation | None, tta: Evaluation | None
+    head: run_summary.Headline, evaluation: Evaluation | None, tta: Evaluation | None
 ) -> list[Tile]:
     metrics = head.metrics
     interval = head.note
-    oa = units.number(metrics.get("oa"))
+    oa = formatting.number(metrics.get("oa"))
     if evaluation is not None and evaluation.num_samples and oa is not None:
         trials = evaluation.num_samples
         low, high = wilson_interval(round(oa * trials), trials)
         interval = f"95% interval {100 * low:.1f} to {100 * high:.1f}%"
     if tta is not None:
-        interval += f"; {units.percent(tta.metrics.get('oa'))} with TTA ({tta.split})"
+        interval += f"; {formatting.percent(tta.metrics.get('oa'))} with TTA ({tta.split})"
     return [
-        Tile(_on("Overall accuracy", head.basis), units.percent(oa), interval),
-        Tile("Kappa", units.decimal(metrics.get("kappa")), "agreement beyond chance"),
-        Tile("Macro F1", units.percent(metrics.get("macro_f1")), "mean over classes"),
+        Tile(_on("Overall accuracy", head.basis), formatting.percent(oa), interval),
+        Tile("Kappa", formatting.decimal(metrics.get("kappa")), "agreement beyond chance"),
+        Tile("Macro F1", formatting.percent(metrics.get("macro_f1")), "mean over classes"),
         Tile(
             "Balanced accuracy",
-            units.percent(metrics.get("balanced_accuracy")),
+            formatting.percent(metrics.get("balanced_accuracy")),
             "mean class recall",
         ),
-        Tile("Top-5 accuracy", units.percent(metrics.get("top5")), "truth among the best five"),
-        Tile("Calibration error", units.percent(metrics.get("ece")), "ECE, lower is better"),
+        Tile(
+            "Top-5 accuracy", formatting.percent(metrics.get("top5")), "truth among the best five"
+        ),
+        Tile("Calibration error", formatting.percent(metrics.get("ece")), "ECE, lower is better"),
         _images(evaluation),
     ]
 
@@ -93,7 +95,7 @@ def _on(label: str, split: str | None) -> str:
 
 def _images(evaluation: Evaluation | None) -> Tile:
     if evaluation is None:
-        return Tile("Images evaluated", units.DASH)
+        return Tile("Images evaluated", formatting.DASH)
     skipped = evaluation.num_skipped
     note = f"{skipped:,} more could not be decoded" if skipped else "none skipped"
     return Tile(f"Images evaluated ({evaluation.split})", f"{evaluation.num_samples:,}", note)
@@ -101,18 +103,28 @@ def _images(evaluation: Evaluation | None) -> Tile:
 
 def _effort(run: Mapping[str, Any]) -> list[Tile]:
     read = [
-        f"{units.size(run[key])} {word}"
+        f"{formatting.size(run[key])} {word}"
         for key, word in (("bytes_encoded", "stored"), ("bytes_decoded", "of pixels"))
-        if units.number(run.get(key)) is not None
+        if formatting.number(run.get(key)) is not None
     ]
     waited = _share(run.get("data_wait_s"), run.get("wall_s"))
     return [
-        Tile("Images read", units.compact(run.get("samples_read")), ", ".join(read)),
-        Tile("Epochs", facts.epochs(run), f"{units.count(run.get('optimizer_steps'))} steps"),
+        Tile("Images read", formatting.compact(run.get("samples_read")), ", ".join(read)),
         Tile(
-            "Wall-clock", units.duration(run.get("wall_s")), waited and f"{waited} waiting for data"
+            "Epochs",
+            run_summary.epochs(run),
+            f"{formatting.count(run.get('optimizer_steps'))} steps",
         ),
-        Tile("Parameters", units.compact(run.get("parameters")), units.text(run.get("timm_model"))),
+        Tile(
+            "Wall-clock",
+            formatting.duration(run.get("wall_s")),
+            waited and f"{waited} waiting for data",
+        ),
+        Tile(
+            "Parameters",
+            formatting.compact(run.get("parameters")),
+            formatting.text(run.get("timm_model")),
+        ),
     ]
 
 
@@ -124,8 +136,10 @@ def _confusions(evaluation: Evaluation | None) -> list[Confusion]:
 
 
 def _share(part: object, whole: object) -> str:
-    numerator, denominator = units.number(part), units.number(whole)
-    return units.percent(numerator / denominator) if numerator is not None and denominator else ""
+    numerator, denominator = formatting.number(part), formatting.number(whole)
+    return (
+        formatting.percent(numerator / denominator) if numerator is not None and denominator else ""
+    )
 
 
 def _verdict(evaluation: Evaluation | None) -> str:
@@ -138,8 +152,8 @@ def _verdict(evaluation: Evaluation | None) -> str:
     worst, best = (known[0], known[-1]) if known else (None, None)
     if worst is not None and best is not None and worst.f1 != best.f1:
         text += (
-            f" {best.name} is recognised best (F1 {units.percent(best.f1)}), "
-            f"{worst.name} least (F1 {units.percent(worst.f1)})."
+            f" {best.name} is recognised best (F1 {formatting.percent(best.f1)}), "
+            f"{worst.name} least (F1 {formatting.percent(worst.f1)})."
         )
     confusions = frequent_confusions(evaluation, 1)
     if confusions:

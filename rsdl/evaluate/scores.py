@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rsdl.evaluate.result import ClassScores
+from rsdl.records.evaluation import ClassScores
 from rsdl.tasks.scores import score_confusion
 
 

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
-from rsdl.evaluate import facts, units
-from rsdl.evaluate.standings import Standing, is_final
+from rsdl.evaluate import formatting, run_summary
+from rsdl.evaluate.study_rows import StudyRow, is_final
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class Result:
         runs: The runs; several only where all are completed and measured on one split.
     """
 
-    runs: tuple[Standing, ...]
+    runs: tuple[StudyRow, ...]
 
     @property
     def name(self) -> str:
@@ -44,7 +44,7 @@ class Result:
         return self.runs[0].status
 
     @property
-    def head(self) -> facts.Headline:
+    def head(self) -> run_summary.Headline:
         """What the first was measured on; the others were, too."""
         return self.runs[0].head
 
@@ -73,30 +73,30 @@ class Result:
     @property
     def spread(self) -> str:
         """How far seeds differ, for people; empty for a single run."""
-        return "" if self.std is None else f"± {units.percent(self.std, 2)}, n = {self.n}"
+        return "" if self.std is None else f"± {formatting.percent(self.std, 2)}, n = {self.n}"
 
     def cost(self, key: str) -> float | None:
         """Return the mean of a number of the record, where each run has one."""
-        values = [units.number(s.entry.run.get(key)) for s in self.runs]
+        values = [formatting.number(s.entry.run.get(key)) for s in self.runs]
         known = [value for value in values if value is not None]
         return fmean(known) if len(known) == self.n else None
 
 
-def results_of(standings: Sequence[Standing]) -> list[Result]:
+def results_of(rows: Sequence[StudyRow]) -> list[Result]:
     """Return runs put together by what they differ in beside the seed, in order of appearance.
 
     A seed that was run again stands apart: it is no further sample.
     """
-    groups: dict[tuple[object, ...], list[Standing]] = {}
+    groups: dict[tuple[object, ...], list[StudyRow]] = {}
     seen: Counter[tuple[object, ...]] = Counter()
-    for number, standing in enumerate(standings):
-        run, recipe = standing.entry.run, standing.entry.recipe
+    for number, row in enumerate(rows):
+        run, recipe = row.entry.run, row.entry.recipe
         key: tuple[object, ...] = (number,)
-        if recipe and is_final(standing):
-            key = (standing.architecture, standing.dataset, standing.head.basis, recipe,
+        if recipe and is_final(row):
+            key = (row.architecture, row.dataset, row.head.basis, recipe,
                    run.get("manifest_digest"))  # fmt: skip
             seed = (*key, run.get("seed"))
             seen[seed] += 1
             key = (*key, seen[seed])
-        groups.setdefault(key, []).append(standing)
+        groups.setdefault(key, []).append(row)
     return [Result(tuple(runs)) for runs in groups.values()]

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import fsum
 
-from rsdl.evaluate import units
+from rsdl.evaluate import formatting as formatting
 from rsdl.evaluate.costs import cost_plots, curve_plots
-from rsdl.evaluate.leaderboard import Board, board_of
-from rsdl.evaluate.page import render_page
-from rsdl.evaluate.standings import Entry, Standing, standing_of
+from rsdl.evaluate.html import render_page
+from rsdl.evaluate.leaderboard import Leaderboard, leaderboard_of
+from rsdl.evaluate.study_rows import ComparedRun, StudyRow, row_of
 from rsdl.evaluate.tables import csv_table, latex_table
 from rsdl.evaluate.totals import Machine, Number, machines_of, numbers_of
 
@@ -42,8 +42,8 @@ class Summary:
 class Study:
     """All that the page and the tables are made of."""
 
-    standings: Sequence[Standing]
-    board: Board
+    rows: Sequence[StudyRow]
+    board: Leaderboard
     numbers: dict[str, Number]
     machines: Sequence[Machine]
     summaries: dict[str, Summary]
@@ -51,7 +51,7 @@ class Study:
     @property
     def csv(self) -> str:
         """A row for each run."""
-        return csv_table(self.standings)
+        return csv_table(self.rows)
 
     @property
     def latex(self) -> str:
@@ -60,16 +60,16 @@ class Study:
         return latex_table(self.board, self.summaries, self.numbers, hours=hours)
 
 
-def study_of(entries: Sequence[Entry]) -> Study:
+def study_of(entries: Sequence[ComparedRun]) -> Study:
     """Return the study that runs make up, sorted by architecture and data set."""
-    standings = sorted(map(standing_of, entries), key=lambda s: (s.architecture, s.dataset, s.name))
-    board = board_of(standings)
+    rows = sorted(map(row_of, entries), key=lambda s: (s.architecture, s.dataset, s.name))
+    board = leaderboard_of(rows)
     return Study(
-        standings,
+        rows,
         board,
-        numbers_of(standings),
-        machines_of(standings),
-        {name: _summary(standings, board, name) for name in board.architectures},
+        numbers_of(rows),
+        machines_of(rows),
+        {name: _summary(rows, board, name) for name in board.architectures},
     )
 
 
@@ -80,16 +80,16 @@ def render_study(study: Study) -> str:
         "study.html.jinja",
         study=study,
         board=study.board,
-        standings=study.standings,
-        statuses=Counter(s.status for s in study.standings).most_common(),
+        rows=study.rows,
+        statuses=Counter(s.status for s in study.rows).most_common(),
         quality=numbers[:QUALITY],
         effort=numbers[QUALITY:],
-        costs=cost_plots(study.standings, study.board),
-        curves=curve_plots(study.standings, study.board),
+        costs=cost_plots(study.rows, study.board),
+        curves=curve_plots(study.rows, study.board),
     )
 
 
-def mean_accuracy(board: Board, architecture: str) -> float | None:
+def mean_accuracy(board: Leaderboard, architecture: str) -> float | None:
     """Return the mean over all data sets; ``None`` if one is missing, or has several recipes."""
     scores = []
     for column in board.columns:
@@ -100,10 +100,10 @@ def mean_accuracy(board: Board, architecture: str) -> float | None:
     return fsum(known) / len(known) if known and len(known) == len(board.columns) else None
 
 
-def _summary(standings: Sequence[Standing], board: Board, architecture: str) -> Summary:
-    mine = [s.entry.run for s in standings if s.architecture == architecture]
-    sizes = [v for run in mine if (v := units.number(run.get("parameters"))) is not None]
-    times = [v for run in mine if (v := units.number(run.get("device_s"))) is not None]
+def _summary(rows: Sequence[StudyRow], board: Leaderboard, architecture: str) -> Summary:
+    mine = [s.entry.run for s in rows if s.architecture == architecture]
+    sizes = [v for run in mine if (v := formatting.number(run.get("parameters"))) is not None]
+    times = [v for run in mine if (v := formatting.number(run.get("device_s"))) is not None]
     mean = mean_accuracy(board, architecture)
     means = [mean_accuracy(board, name) for name in board.architectures]
     best = max((m for m in means if m is not None), default=None)

@@ -10,10 +10,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rsdl.evaluate import units
-from rsdl.evaluate.leaderboard import Board
+from rsdl.evaluate import formatting as formatting
+from rsdl.evaluate.leaderboard import Leaderboard
 from rsdl.evaluate.seeds import Result, results_of
-from rsdl.evaluate.standings import Standing
+from rsdl.evaluate.study_rows import StudyRow
 from rsdl.evaluate.totals import Number, energy_of
 
 _RECORD = (
@@ -30,18 +30,18 @@ _SPECIAL = {
 }  # fmt: skip
 
 
-def csv_table(standings: Sequence[Standing]) -> str:
+def csv_table(rows: Sequence[StudyRow]) -> str:
     """Return one row for each run; what is not known is empty.
 
     ``seeds``, ``oa_mean`` and ``oa_std`` are of all runs that differ from it by their seed alone.
     """
-    of = {id(s): r for r in results_of(standings) for s in r.runs}
+    of = {id(s): r for r in results_of(rows) for s in r.runs}
     stream = io.StringIO()
     heads = ["run", "architecture", "dataset", "status", "split", *_METRICS, *_RECORD, "energy_j",
              "energy_basis", "seeds", "oa_mean", "oa_std"]  # fmt: skip
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(heads)
-    for s in standings:
+    for s in rows:
         metrics = [s.head.metrics.get(name) for name in _METRICS]
         record = [s.entry.run.get(key) for key in _RECORD]
         names = [s.name, s.architecture, s.dataset, s.status, s.head.basis]
@@ -51,7 +51,7 @@ def csv_table(standings: Sequence[Standing]) -> str:
 
 
 def latex_table(
-    board: Board, summaries: Mapping[str, Any], numbers: Mapping[str, Number], *, hours: str
+    board: Leaderboard, summaries: Mapping[str, Any], numbers: Mapping[str, Number], *, hours: str
 ) -> str:
     """Return two tables: accuracy with the best of each column in bold, and the numbers.
 
@@ -88,10 +88,10 @@ def latex_table(
 def escape(text: str) -> str:
     """Return a text that LaTeX prints as it stands."""
     plain = re.sub(r"[\\~^&%$#_{}]", lambda found: _SPECIAL[found[0]], text)
-    return plain.replace(units.DASH, "--").replace("\u2212", "$-$")
+    return plain.replace(formatting.DASH, "--").replace("\u2212", "$-$")
 
 
-def _accuracies(board: Board, architecture: str, summary: Any) -> list[str]:  # noqa: ANN401
+def _accuracies(board: Leaderboard, architecture: str, summary: Any) -> list[str]:  # noqa: ANN401
     cells = [escape(architecture)]
     for column in board.columns:
         runs = board.cells[(architecture, column.dataset)]

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from math import fsum
 
-from rsdl.evaluate import units
+from rsdl.evaluate import formatting as formatting
 from rsdl.evaluate.energy import Use, is_gpu, uses_of
-from rsdl.evaluate.standings import Standing
+from rsdl.evaluate.study_rows import StudyRow
 
 Exact = int | float
 
@@ -52,36 +52,36 @@ class Machine:
     missing_s: float
 
 
-def numbers_of(standings: Sequence[Standing]) -> dict[str, Number]:
+def numbers_of(rows: Sequence[StudyRow]) -> dict[str, Number]:
     """Return the numbers of a study, by key, in the order of the page."""
-    models = [s for s in standings if s.status == "completed"]
-    machines = machines_of(standings)
-    rest = len(standings) - len(models)
+    models = [s for s in rows if s.status == "completed"]
+    machines = machines_of(rows)
+    rest = len(rows) - len(models)
     found = {
         "models": Number(
-            "Trained models", len(models), units.count(len(models)),
+            "Trained models", len(models), formatting.count(len(models)),
             f"{_plural(rest, 'more run')} not completed" if rest else "every run is completed",
         ),
-        "architectures": _distinct("Architectures", [s.architecture for s in standings]),
-        "datasets": _distinct("Data sets", [s.dataset for s in standings]),
-        "parameters": _sum("Parameters", models, "parameters", units.compact, "of all models"),
-        "epochs": _sum("Epochs", standings, "epochs_completed", units.count),
-        "iterations": _sum("Iterations", standings, "optimizer_steps", units.compact,
+        "architectures": _distinct("Architectures", [s.architecture for s in rows]),
+        "datasets": _distinct("Data sets", [s.dataset for s in rows]),
+        "parameters": _sum("Parameters", models, "parameters", formatting.compact, "of all models"),
+        "epochs": _sum("Epochs", rows, "epochs_completed", formatting.count),
+        "iterations": _sum("Iterations", rows, "optimizer_steps", formatting.compact,
                            "optimizer steps"),
-        "images": _sum("Images read", standings, "samples_read", units.compact, "for training"),
-        "decoded": _sum("Imagery read", standings, "bytes_decoded", units.size, "as pixels"),
-        "encoded": _sum("Imagery, encoded", standings, "bytes_encoded", units.size,
+        "images": _sum("Images read", rows, "samples_read", formatting.compact, "for training"),
+        "decoded": _sum("Imagery read", rows, "bytes_decoded", formatting.size, "as pixels"),
+        "encoded": _sum("Imagery, encoded", rows, "bytes_encoded", formatting.size,
                         "from shards; kept pixels are not read again"),
-        "wall": _sum("Wall-clock", standings, "wall_s", units.duration, _span(standings)),
+        "wall": _sum("Wall-clock", rows, "wall_s", formatting.duration, _span(rows)),
     }  # fmt: skip
-    return found | _device_time(machines) | _use(standings) | _energy(machines) | _stops(standings)
+    return found | _device_time(machines) | _use(rows) | _energy(machines) | _stops(rows)
 
 
-def machines_of(standings: Sequence[Standing]) -> list[Machine]:
+def machines_of(rows: Sequence[StudyRow]) -> list[Machine]:
     """Return the types of device that runs used, the most used first."""
     by_name: dict[str, list[Use]] = {}
-    for standing in standings:
-        for use in uses_of(standing.entry.run):
+    for row in rows:
+        for use in uses_of(row.entry.run):
             by_name.setdefault(use.device, []).append(use)
     machines = [_machine(name, uses) for name, uses in by_name.items()]
     return sorted(machines, key=lambda machine: -machine.device_s)
@@ -116,21 +116,21 @@ def _mean_use(uses: Sequence[Use]) -> tuple[float | None, int]:
 
 def _sum(
     label: str,
-    standings: Sequence[Standing],
+    rows: Sequence[StudyRow],
     key: str,
     word: Callable[[object], str],
     note: str = "",
 ) -> Number:
-    values = [s.entry.run.get(key) for s in standings]
-    known = [v for v in values if isinstance(v, int | float) and units.number(v) is not None]
+    values = [s.entry.run.get(key) for s in rows]
+    known = [v for v in values if isinstance(v, int | float) and formatting.number(v) is not None]
     if not known:
-        return Number(label, None, units.DASH, note)
+        return Number(label, None, formatting.DASH, note)
     total = sum_exactly(known)
     return Number(label, total, word(total), note)
 
 
 def _distinct(label: str, names: Sequence[str]) -> Number:
-    return Number(label, len(set(names)), units.count(len(set(names))))
+    return Number(label, len(set(names)), formatting.count(len(set(names))))
 
 
 def _device_time(machines: Sequence[Machine]) -> dict[str, Number]:
@@ -140,16 +140,16 @@ def _device_time(machines: Sequence[Machine]) -> dict[str, Number]:
     label = "GPU-hours" if cards else "Device hours"
     others = fsum(m.device_s for m in machines if m not in counted)
     notes = [_plural(len(cards), "type") + " of GPU"] if cards else ["on CPUs"] if machines else []
-    notes += [f"{units.hours(others)} more on CPUs"] if others else []
-    shown = units.hours(seconds) if counted else units.DASH
+    notes += [f"{formatting.hours(others)} more on CPUs"] if others else []
+    shown = formatting.hours(seconds) if counted else formatting.DASH
     return {"device": Number(label, seconds if counted else None, shown, ", ".join(notes))}
 
 
-def _use(standings: Sequence[Standing]) -> dict[str, Number]:
+def _use(rows: Sequence[StudyRow]) -> dict[str, Number]:
     """Return the mean use of the GPUs over all readings of all runs."""
-    mean, readings = _mean_use([use for s in standings for use in uses_of(s.entry.run)])
+    mean, readings = _mean_use([use for s in rows for use in uses_of(s.entry.run)])
     note = f"mean of {readings:,} readings" if readings else "none was sampled"
-    return {"use": Number("GPU use", mean, units.percent(mean), note)}
+    return {"use": Number("GPU use", mean, formatting.percent(mean), note)}
 
 
 def _energy(machines: Sequence[Machine]) -> dict[str, Number]:
@@ -158,30 +158,30 @@ def _energy(machines: Sequence[Machine]) -> dict[str, Number]:
     left_out = "; not known for " + ", ".join(m.device for m in missing) if missing else ""
     if not known:
         note = left_out.removeprefix("; ")
-        return {"energy": Number("Energy", None, units.DASH, note)}
+        return {"energy": Number("Energy", None, formatting.DASH, note)}
     joules = fsum(m.energy_j or 0.0 for m in known)
     basis = {part for m in known for part in m.basis.split(" and ")}
     said = {"measured": "from measured power", "rated": "from rated power, an upper bound"}
     note = said[next(iter(basis))] if len(basis) == 1 else "power measured, else as rated"
-    return {"energy": Number("Energy", joules, units.energy(joules), note + left_out)}
+    return {"energy": Number("Energy", joules, formatting.energy(joules), note + left_out)}
 
 
-def _stops(standings: Sequence[Standing]) -> dict[str, Number]:
-    hit = [s for s in standings if units.number(s.entry.run.get("preemptions"))]
+def _stops(rows: Sequence[StudyRow]) -> dict[str, Number]:
+    hit = [s for s in rows if formatting.number(s.entry.run.get("preemptions"))]
     ended = sum(s.status == "completed" for s in hit)
     note = f"in {_plural(len(hit), 'run')}, {ended} of them completed" if hit else ""
-    stops = _sum("Preemptions", standings, "preemptions", units.count, note)
-    again = _sum("Resumes", standings, "resumes", units.count, "after preemptions and kills")
+    stops = _sum("Preemptions", rows, "preemptions", formatting.count, note)
+    again = _sum("Resumes", rows, "resumes", formatting.count, "after preemptions and kills")
     return {"preemptions": stops, "resumes": again}
 
 
-def _span(standings: Sequence[Standing]) -> str:
+def _span(rows: Sequence[StudyRow]) -> str:
     """Return how long the study took from its first start to its last news."""
     times = []
-    for standing in standings:
+    for row in rows:
         try:
-            begin = datetime.fromisoformat(str(standing.entry.run.get("started_at")))
-            end = datetime.fromisoformat(str(standing.entry.run.get("updated_at")))
+            begin = datetime.fromisoformat(str(row.entry.run.get("started_at")))
+            end = datetime.fromisoformat(str(row.entry.run.get("updated_at")))
         except ValueError:
             continue
         if begin.tzinfo and end.tzinfo:
@@ -189,22 +189,22 @@ def _span(standings: Sequence[Standing]) -> str:
     if not times:
         return "all runs together"
     seconds = (max(end for _, end in times) - min(begin for begin, _ in times)).total_seconds()
-    return f"all runs together; first start to last end {units.duration(seconds)}"
+    return f"all runs together; first start to last end {formatting.duration(seconds)}"
 
 
 def _plural(count: int, word: str) -> str:
     return f"{count:,} {word}{'' if count == 1 else 's'}"
 
 
-def device_hours(standing: Standing) -> float | None:
+def device_hours(row: StudyRow) -> float | None:
     """Return the device hours of one run."""
-    seconds = units.number(standing.entry.run.get("device_s"))
+    seconds = formatting.number(row.entry.run.get("device_s"))
     return None if seconds is None else seconds / 3600
 
 
-def energy_of(standing: Standing) -> tuple[float | None, str]:
+def energy_of(row: StudyRow) -> tuple[float | None, str]:
     """Return the joules of one run, and what they go by; ``None`` where a part is not known."""
-    uses = uses_of(standing.entry.run)
+    uses = uses_of(row.entry.run)
     if not uses or any(use.energy_j is None for use in uses):
         return None, ""
     basis = " and ".join(sorted({str(use.basis) for use in uses}))

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from rsdl.core.errors import ConfigError
 from rsdl.models.sizes import SizeRule
-from rsdl.storage.endpoint import AWS, StorageConfig
+from rsdl.storage.s3.endpoint import AWS, StorageConfig
 
 if TYPE_CHECKING:
     from torch import nn

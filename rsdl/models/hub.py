@@ -17,7 +17,7 @@ import timm
 import torch
 from huggingface_hub import constants, try_to_load_from_cache
 
-from rsdl.core.errors import ConfigError
+from rsdl.core.errors import ConfigError, RsdlError, UnreachableError
 from rsdl.storage.local import LocalStore
 
 TIMEOUT_S = 10
@@ -30,7 +30,8 @@ def find_pretrained(timm_name: str) -> dict[str, Any]:
     """Return where timm shall take a model's published weights from, as its config overlay.
 
     Raises:
-        ConfigError: If there are none, or they are not cached and the hub cannot be reached.
+        ConfigError: If there are none, or they are not cached and the hub may not be asked.
+        UnreachableError: If they are not cached and the hub cannot be reached.
     """
     source = timm.get_pretrained_cfg(timm_name)
     if source is None or not source.has_weights:
@@ -51,7 +52,8 @@ def download(url: str) -> Path:
     """Return the local copy of a file on a web server, fetched once and kept in torch's cache.
 
     Raises:
-        ConfigError: If it cannot be fetched completely.
+        ConfigError: If it is not there.
+        UnreachableError: If its server cannot be reached, or does not send all of it.
     """
     name = Path(urlsplit(url).path).name or "weights"
     name = f"{hashlib.sha256(url.encode()).hexdigest()[:16]}-{name}"
@@ -74,7 +76,7 @@ def _fetch(url: str) -> Iterator[bytes]:
     except (OSError, HTTPException, ValueError) as error:
         if isinstance(error, HTTPError):
             error.close()  # it holds the connection
-        raise ConfigError("model.weights", f"{url} cannot be fetched ({error})", REMEDY) from error
+        raise _failed(f"{url} cannot be fetched ({error})", error) from error
 
 
 def _check_hub(timm_name: str) -> None:
@@ -86,6 +88,13 @@ def _check_hub(timm_name: str) -> None:
     except HTTPError as error:
         error.close()  # an answer, whatever it says: the hub is there
     except (OSError, ValueError) as error:
-        raise ConfigError(
-            "model.weights", f"{problem}{constants.ENDPOINT} cannot be reached ({error})", REMEDY
+        raise _failed(
+            f"{problem}{constants.ENDPOINT} cannot be reached ({error})", error
         ) from error
+
+
+def _failed(problem: str, error: Exception) -> RsdlError:
+    """Return what a request that failed means: a server that is away may be back later."""
+    refused = isinstance(error, HTTPError) and error.code < 500 and error.code not in (408, 429)
+    is_wrong = refused or (isinstance(error, ValueError) and not isinstance(error, OSError))
+    return (ConfigError if is_wrong else UnreachableError)("model.weights", problem, REMEDY)

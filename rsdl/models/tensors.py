@@ -17,7 +17,7 @@ from torch import Tensor
 from rsdl.core.errors import ConfigError, StorageError
 from rsdl.models.hub import download
 from rsdl.storage.connect import connect
-from rsdl.storage.endpoint import AWS, StorageConfig
+from rsdl.storage.s3.endpoint import AWS, StorageConfig
 
 FIELD = "model.weights"
 Tensors = dict[str, Tensor]

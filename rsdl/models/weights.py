@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from rsdl.core.errors import ConfigError
 from rsdl.models.prefixes import Stripped, strip_prefix
 from rsdl.models.tensors import Tensors, read_tensors
-from rsdl.storage.endpoint import AWS, StorageConfig
+from rsdl.storage.s3.endpoint import AWS, StorageConfig
 
 FIELD = "model.weights"
 

@@ -5,9 +5,9 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from rsdl.core.errors import StorageError
-from rsdl.storage.cache import CacheConfig
-from rsdl.storage.endpoint import AWS, StorageConfig
+from rsdl.storage.cache.config import CacheConfig
 from rsdl.storage.local import LocalStore
+from rsdl.storage.s3.endpoint import AWS, StorageConfig
 from rsdl.storage.store import Store
 
 BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,61}[a-z0-9]")
@@ -40,7 +40,7 @@ def connect(
         return LocalStore(Path(unquote(parts.path)))
     if parts.scheme == "s3":
         # Here, so that local work does not wait for boto3.
-        from rsdl.storage.s3 import S3Store
+        from rsdl.storage.s3.store import S3Store
 
         return S3Store(*_split_bucket(url), cache, storage)
     raise StorageError(url, f'no store for "{parts.scheme}://"', "use a folder or s3://")

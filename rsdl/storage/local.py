@@ -15,10 +15,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from rsdl.core.errors import FullDiskError, StorageError
+from rsdl.core.errors import FullDiskError, RsdlError, StorageError, UnreachableError
 from rsdl.storage.store import Entry
 
 PART_MARK = ".part-"
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+# What a disk that fails and a file system over the network say when their servers do not answer.
+AWAY = (
+    errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.ESHUTDOWN, errno.EHOSTDOWN,
+    errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH,
+)  # fmt: skip
 
 # Another host's processes cannot be asked: a part that nobody touched for so long is abandoned.
 ABANDONED_S = 24 * 3600
@@ -140,7 +147,7 @@ class LocalStore:
         except OSError as error:
             raise translate(error, path) from error
 
-    def copies(self) -> None:
+    def shard_cache(self) -> None:
         """Return ``None``: nothing is copied."""
 
     def size(self, name: str) -> int | None:
@@ -194,8 +201,34 @@ def translate(error: OSError, path: Path) -> StorageError:
         errno.EEXIST: ("a part of the path is a file, not a folder", "choose another place"),
     }
     problem, remedy = reasons.get(error.errno, (error.strerror or str(error), None))
-    is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return (FullDiskError if is_full else StorageError)(str(path), problem, remedy)
+    if error.errno in FULL:
+        return FullDiskError(str(path), problem, remedy)
+    if error.errno in AWAY:
+        remedy = "see that the disk or the file server is well, then run the same command again"
+        return UnreachableError(str(path), f"the file system fails ({problem})", remedy)
+    return StorageError(str(path), problem, remedy)
+
+
+def explain_error(error: BaseException) -> RsdlError | None:
+    """Return rsdl's own error, or what a library's means if a full or failing disk has caused it.
+
+    Args:
+        error: The error; what caused it is looked at too.
+
+    Returns:
+        ``None`` for any other error.
+    """
+    cause: BaseException | None = error
+    if isinstance(error, RsdlError):
+        return error
+    while cause is not None and not isinstance(cause, RsdlError):
+        if isinstance(cause, OSError):
+            # Sockets and terminals fail with the same numbers as files; they have no names.
+            is_away = cause.errno in AWAY and cause.filename is not None
+            if is_away or cause.errno in FULL:
+                return translate(cause, Path(os.fsdecode(cause.filename or "a file of this run")))
+        cause = cause.__cause__
+    return None
 
 
 def _walk(folder: Path, root: str, prefix: str) -> Iterator[str]:

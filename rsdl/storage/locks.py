@@ -79,7 +79,7 @@ def pauses() -> Iterator[float]:
         pause = min(2 * pause, 0.05)
 
 
-class Pin:
+class SharedLock:
     """A file that is in use: open, and locked together with other readers. For any threads.
 
     Args:
@@ -94,8 +94,8 @@ class Pin:
         self._lock = threading.Lock()
 
     @classmethod
-    def take(cls, path: Path) -> "Pin | None":
-        """Pin a file; ``None`` where there is none of that name."""
+    def take(cls, path: Path) -> "SharedLock | None":
+        """Lock a file; ``None`` where there is none of that name."""
         fd = _lock(path, os.O_RDONLY | os.O_CLOEXEC, fcntl.LOCK_SH)
         if fd is None:
             return None

@@ -39,7 +39,7 @@ class Blob(Protocol):
         ...
 
 
-class Refusal(Enum):
+class FetchStatus(Enum):
     """Why a copy cannot be had now."""
 
     BUSY = "another fetches it"
@@ -54,10 +54,10 @@ class Held(Protocol):
         ...
 
 
-class Copies(Protocol):
+class ShardCache(Protocol):
     """The copies that a store keeps of what is opened, to whoever fetches ahead."""
 
-    def fetch(self, name: str, sha256: str | None, *, urgent: bool) -> Held | Refusal:
+    def fetch(self, name: str, sha256: str | None, *, urgent: bool) -> Held | FetchStatus:
         """Hold a copy of ``name``, fetching it unless another does; never waits for others.
 
         What is not urgent takes no room that anybody asks for, and none from what is held.
@@ -115,7 +115,7 @@ class Store(Protocol):
         """
         ...
 
-    def copies(self) -> Copies | None:
+    def shard_cache(self) -> ShardCache | None:
         """Return the copies that opening makes on this node; ``None`` where it makes none."""
         ...
 

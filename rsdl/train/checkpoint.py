@@ -12,14 +12,14 @@ import torch
 from lightning_fabric.plugins.io.checkpoint_io import CheckpointIO
 from torch import nn
 
-from rsdl.core.batch import Tally
+from rsdl.core.batch import SampleCounts
 from rsdl.core.errors import DataError, FullDiskError
 from rsdl.core.versions import newer_format, unknown_names
 from rsdl.storage.connect import join
-from rsdl.train.outbox import Outbox
+from rsdl.train.fsdp import shard_state
 from rsdl.train.position import Position
-from rsdl.train.sharding import shard_state
-from rsdl.train.snapshot import take_snapshot
+from rsdl.train.staging import stage_to_cpu
+from rsdl.train.upload_queue import UploadQueue
 
 LAST = "checkpoints/last.ckpt"
 BEST = "checkpoints/best.ckpt"
@@ -90,7 +90,7 @@ def state_of(checkpoint: dict[str, Any], where: str) -> dict[str, Any]:
     if (given := state.get("format", FORMAT)) != FORMAT:
         raise newer_format(where, given, reads=FORMAT)
     unknown = [name for name in state if name not in FIELDS]
-    for name, kind in (("position", Position), ("tally", Tally)):
+    for name, kind in (("position", Position), ("tally", SampleCounts)):
         known = {field.name for field in fields(kind)}
         unknown += [f"{name}.{key}" for key in state.get(name, ()) if key not in known]
     if unknown:
@@ -101,16 +101,16 @@ def state_of(checkpoint: dict[str, Any], where: str) -> dict[str, Any]:
 class StoreCheckpointIO(CheckpointIO):
     """Lightning's checkpoints, by name, in a store: atomic to write, safe to read.
 
-    Where the outbox delivers in the background, saving takes as long as copying the state; one
+    Where the uploads delivers in the background, saving takes as long as copying the state; one
     copy is on its way and one more may wait, so the host holds two at most.
 
     Args:
-        outbox: Brings them to the run's folder.
+        uploads: Brings them to the run's folder.
     """
 
-    def __init__(self, outbox: Outbox) -> None:
-        self._outbox = outbox
-        self._store = outbox.store
+    def __init__(self, uploads: UploadQueue) -> None:
+        self._uploads = uploads
+        self._store = uploads.store
 
     def save_checkpoint(
         self,
@@ -125,10 +125,10 @@ class StoreCheckpointIO(CheckpointIO):
         """
         # Set by the position; see rsdl/train/position.py.
         checkpoint.pop("loops", None)
-        if self._outbox.background:
-            self._outbox.make_room(str(path))
-            checkpoint = take_snapshot(checkpoint)
-        self._outbox.post(str(path), partial(self._write, checkpoint, str(path)), fixed=True)
+        if self._uploads.background:
+            self._uploads.make_room(str(path))
+            checkpoint = stage_to_cpu(checkpoint)
+        self._uploads.submit(str(path), partial(self._write, checkpoint, str(path)), ordered=True)
 
     def load_checkpoint(
         self,
@@ -137,12 +137,12 @@ class StoreCheckpointIO(CheckpointIO):
         weights_only: bool | None = None,
     ) -> dict[str, Any]:
         """Read a checkpoint, always without executing anything in it."""
-        self._outbox.drain()
+        self._uploads.drain()
         return read_checkpoint(self._store.local(str(path)), join(self._store.url, str(path)))
 
     def remove_checkpoint(self, path: str | Path) -> None:
         """Delete a checkpoint."""
-        self._outbox.drain()
+        self._uploads.drain()
         self._store.delete(str(path))
 
     def _write(self, checkpoint: dict[str, Any], name: str) -> None:

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 
 from rsdl.core.batch import Batch
 from rsdl.core.errors import RsdlError
-from rsdl.core.world import world_size
+from rsdl.core.rng import key_of
 from rsdl.data.augment import Augment
-from rsdl.data.random import key_of
+from rsdl.distributed.rank import world_size
 from rsdl.tasks.classification import ClassificationMetrics, ClassificationTask
+from rsdl.train.async_scalars import AsyncScalars
 from rsdl.train.optim import OptimConfig, build_optimizer, build_schedule, is_fused, may_fuse
-from rsdl.train.reading import Reading
 from rsdl.train.seeding import seed_generators
 
 
@@ -111,7 +111,7 @@ class TrainingModule(pl.LightningModule):
         probabilities = torch.stack(each).mean(0)
         return probabilities.clamp_min(1e-12).log(), probabilities
 
-    def read_losses(self) -> Reading:
+    def read_losses(self) -> AsyncScalars:
         """Return the sum of losses of this epoch so far, and its rows, over all ranks.
 
         Every rank must ask; none waits for the device.
@@ -120,9 +120,9 @@ class TrainingModule(pl.LightningModule):
         if world_size() > 1:
             sums = sums.clone()
             torch.distributed.all_reduce(sums)
-        return Reading(sums)
+        return AsyncScalars(sums)
 
-    def take_losses(self, reading: Reading, step: int) -> tuple[float, float]:
+    def take_losses(self, reading: AsyncScalars, step: int) -> tuple[float, float]:
         """Return what was read after ``step`` optimizer steps.
 
         Raises:
@@ -273,6 +273,6 @@ def average_weights(network: nn.Module, decay: float | None) -> Any:  # noqa: AN
     """Return an exponential moving average of a network's weights, or ``None``."""
     if decay is None:
         return None
-    from rsdl.train.average import Average
+    from rsdl.train.ema import WeightEma
 
-    return Average(network, decay)
+    return WeightEma(network, decay)

@@ -8,17 +8,18 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from rsdl.core.batch import Batch, Tally
-from rsdl.core.world import sum_over_ranks
-from rsdl.data.module import DataModule
+from rsdl.core.batch import Batch, SampleCounts
+from rsdl.data.datamodule import DataModule
+from rsdl.distributed.rank import sum_over_ranks
+from rsdl.records.run_record import RunRecord
+from rsdl.train.async_scalars import AsyncScalars
 from rsdl.train.checkpoint import BEST, FORMAT, STATE, state_of
-from rsdl.train.history import Row, has_stalled, rows_before, summarize_validations
 from rsdl.train.ledger import close_ledger
+from rsdl.train.metrics_csv import Row, has_stalled, rows_before, summarize_validations
 from rsdl.train.module import TrainingModule
-from rsdl.train.pace import Pace
 from rsdl.train.position import Position, set_progress
-from rsdl.train.reading import Reading
-from rsdl.train.record import RunFolder, RunRecord
+from rsdl.train.run_folder import RunFolder
+from rsdl.train.throughput import ThroughputMeter
 
 SECONDS_BETWEEN_WRITES = 20.0
 
@@ -26,7 +27,7 @@ SECONDS_BETWEEN_WRITES = 20.0
 class Recorder(pl.Callback):
     """Keeps position, ledger, history and record, and the best checkpoint.
 
-    Stands before the checkpointer in the list of callbacks: a checkpoint holds what it has counted.
+    Stands before the checkpoint callback in the list: a checkpoint holds what it has counted.
 
     Args:
         folder: The run's files.
@@ -48,19 +49,19 @@ class Recorder(pl.Callback):
         self.folder = folder
         self.record = record
         self.history = history
-        self.pace = Pace()
+        self.pace = ThroughputMeter()
         self.position = Position()
         self.last_loss: float | None = None
         self._log_every_steps = log_every_steps
         self._patience = patience
-        self._tally = Tally()  # this rank's, since the epoch's start or the resume
-        self._before = Tally()  # all ranks', of this epoch, before the resume
+        self._counts = SampleCounts()  # this rank's, since the epoch's start or the resume
+        self._before = SampleCounts()  # all ranks', of this epoch, before the resume
         self._used = record.work  # all ranks', before the epoch's start or the resume
-        self._counted = Tally()  # all ranks', from there to when they last added up
-        self._since = Tally()  # this rank's, since then: what others read is not guessed
+        self._counted = SampleCounts()  # all ranks', from there to when they last added up
+        self._since = SampleCounts()  # this rank's, since then: what others read is not guessed
         self._paced = 0  # samples, as if every rank read as many as this one
         self._logged = (0.0, 0.0)  # loss and rows of the epoch at the last row
-        self._pending: tuple[Row, Reading] | None = None  # a row that waits for its loss
+        self._pending: tuple[Row, AsyncScalars] | None = None  # a row that waits for its loss
         self._resumed: dict[str, Any] | None = None
         self._written = time.monotonic()
 
@@ -119,12 +120,12 @@ class Recorder(pl.Callback):
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Open a ledger, unless a resumed epoch goes on with its own."""
         assert isinstance(pl_module, TrainingModule)
-        self._tally, self._before, self._logged = Tally(), Tally(), (0.0, 0.0)
-        self._used, self._counted, self._since = self.record.work, Tally(), Tally()
+        self._counts, self._before, self._logged = SampleCounts(), SampleCounts(), (0.0, 0.0)
+        self._used, self._counted, self._since = self.record.work, SampleCounts(), SampleCounts()
         pl_module.train_sums.zero_()
         state, self._resumed = self._resumed, None
         if state is not None and self.position.consumed:
-            self._before = Tally(**state["tally"])
+            self._before = SampleCounts(**state["tally"])
             self._logged = (state["logged"][0], state["logged"][1])
             # Sums go on where they were, not beside it: floats add up in one order only.
             if trainer.is_global_zero:
@@ -141,9 +142,9 @@ class Recorder(pl.Callback):
     ) -> None:
         """Count the batch; move the position at the end of an optimizer step."""
         assert isinstance(pl_module, TrainingModule)
-        self._tally = self._tally + batch.tally
-        self._since = self._since + batch.tally
-        self._paced += batch.tally.delivered * trainer.world_size
+        self._counts = self._counts + batch.counts
+        self._since = self._since + batch.counts
+        self._paced += batch.counts.delivered * trainer.world_size
         self.record.set_work(self._used + self._counted + self._since)
         done = batch_idx + 1
         if done % trainer.accumulate_grad_batches:
@@ -193,10 +194,13 @@ class Recorder(pl.Callback):
         consumed = loader.start + steps * loader.plan.global_batch
         return Position(trainer.current_epoch, consumed, trainer.global_step)
 
-    def _total(self, trainer: pl.Trainer) -> Tally:
-        values = asdict(self._tally)
+    def _total(self, trainer: pl.Trainer) -> SampleCounts:
+        values = asdict(self._counts)
         sums = sum_over_ranks(list(values.values()), trainer.strategy.root_device)
-        self._counted, self._since = Tally(**dict(zip(values, sums, strict=True))), Tally()
+        self._counted, self._since = (
+            SampleCounts(**dict(zip(values, sums, strict=True))),
+            SampleCounts(),
+        )
         self.record.set_work(self._used + self._counted)
         return self._before + self._counted
 

@@ -18,11 +18,11 @@ from torch.nn.parallel import DistributedDataParallel
 
 from rsdl.core.allocator import keep_freed_memory
 from rsdl.core.errors import ConfigError
-from rsdl.core.world import Place
+from rsdl.distributed.rank import RankInfo
+from rsdl.distributed.rendezvous import backend_for
 from rsdl.train.checkpoint import StoreCheckpointIO
-from rsdl.train.meeting import backend_for
-from rsdl.train.outbox import Outbox
-from rsdl.train.sharding import ShardedStrategy
+from rsdl.train.fsdp import ShardedStrategy
+from rsdl.train.upload_queue import UploadQueue
 
 PRECISIONS = {"fp32": "32-true", "bf16-mixed": "bf16-mixed", "16-mixed": "16-mixed"}
 Precision = Literal["auto", "fp32", "bf16-mixed", "16-mixed"]
@@ -104,7 +104,7 @@ class EventLogger(TensorBoardLogger):
             self._experiment.flush()
 
 
-def fit_to_place(config: TrainerConfig, place: Place | None) -> TrainerConfig:
+def fit_to_ranks(config: TrainerConfig, place: RankInfo | None) -> TrainerConfig:
     """Return the config with the devices and nodes that this process is one of.
 
     Args:
@@ -114,7 +114,7 @@ def fit_to_place(config: TrainerConfig, place: Place | None) -> TrainerConfig:
     Raises:
         ConfigError: If the two contradict each other, or do not go together.
     """
-    place = place or Place()
+    place = place or RankInfo()
     if place.world_size % place.local_world_size:
         raise ConfigError(
             "trainer.devices",
@@ -151,7 +151,7 @@ def _check_options(config: TrainerConfig) -> None:
 
 def build_trainer(
     config: TrainerConfig,
-    outbox: Outbox,
+    uploads: UploadQueue,
     *,
     clip_grad: float | None,
     callbacks: list[pl.Callback],
@@ -160,8 +160,8 @@ def build_trainer(
     """Return the trainer.
 
     Args:
-        config: As :func:`fit_to_place` gives it.
-        outbox: Brings files to the run's folder.
+        config: As :func:`fit_to_ranks` gives it.
+        uploads: Brings files to the run's folder.
         clip_grad: Largest norm of the gradient.
         callbacks: Ours.
         loggers: Where to log.
@@ -188,7 +188,7 @@ def build_trainer(
             gradient_clip_val=clip_grad,
             callbacks=callbacks,
             logger=loggers,
-            plugins=[StoreCheckpointIO(outbox), *environment],
+            plugins=[StoreCheckpointIO(uploads), *environment],
             deterministic=config.deterministic,
             # Batches have one size: cuDNN may try once what is fastest. What it finds may differ
             # from one start to the next, and so may roundings.

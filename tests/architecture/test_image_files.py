@@ -13,8 +13,14 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from rsdl.cluster.image import Checkout
+from rsdl.cluster.wheels import WHEELS
+
 ROOT = Path(__file__).parents[2]
-LOCKS = ("requirements.lock", "build.lock")
+PROJECT = ("project", "dependencies")
+LOCKS = {wheel.lock: PROJECT for wheel in WHEELS.values()} | {
+    "build.lock": ("build-system", "requires")
+}
 FOLDERS = (".ci", "docker", "scripts")
 SHELL = re.compile(r"\A#!.*\b(ba)?sh$|^# shellcheck shell=", re.MULTILINE)
 PROGRAMS = Path(sysconfig.get_path("scripts"))
@@ -45,13 +51,7 @@ def read_lock(name: str) -> dict[str, tuple[str, int]]:
     return found
 
 
-@pytest.mark.parametrize(
-    ("lock", "path"),
-    [
-        ("requirements.lock", ("project", "dependencies")),
-        ("build.lock", ("build-system", "requires")),
-    ],
-)
+@pytest.mark.parametrize(("lock", "path"), LOCKS.items())
 def test_the_lock_is_what_pyproject_asks_for(lock: str, path: tuple[str, str]) -> None:
     """Otherwise run scripts/lock."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -69,6 +69,24 @@ def test_every_locked_package_has_its_hashes(lock: str) -> None:
     pins = read_lock(lock)
     assert len(pins) > 4
     assert [name for name, (_, num_hashes) in pins.items() if not num_hashes] == []
+
+
+@pytest.mark.parametrize("cuda", WHEELS)
+def test_a_lock_holds_the_pytorch_of_the_table_and_one_cuda(cuda: str) -> None:
+    """After scripts/lock --upgrade read the architectures anew, as rsdl/cluster/wheels.py says."""
+    pins, wheel = read_lock(WHEELS[cuda].lock), WHEELS[cuda]
+    assert pins["torch"][0] == wheel.torch
+    named = {name.rpartition("-cu")[2] for name in pins if re.search(r"-cu\d+$", name)}
+    assert named == {cuda}
+    (runtime,) = {"nvidia-cuda-runtime", f"nvidia-cuda-runtime-cu{cuda}"} & pins.keys()
+    assert pins[runtime][0].startswith(f"{wheel.cuda}.")
+
+
+def test_locks_differ_in_what_cuda_takes_alone() -> None:
+    one, other = (read_lock(wheel.lock) for wheel in WHEELS.values())
+    differing = {name for name in one.keys() | other.keys() if one.get(name) != other.get(name)}
+    own = re.compile(r"(nvidia|cuda)-.*|torch|torchvision|triton")
+    assert [name for name in differing if not own.fullmatch(name)] == []
 
 
 @pytest.mark.parametrize("file", ["docker/Dockerfile", "docker/ceph/Dockerfile"])
@@ -93,6 +111,7 @@ def test_every_file_that_dockerfiles_copy_reaches_the_build() -> None:
         for line in file.read_text().splitlines():
             if not line.startswith("COPY") or "--from" in line:
                 continue
+            line = line.replace("${LOCK}", "requirements.lock")
             for source in line.split()[1:-1]:
                 assert (ROOT / source).exists(), f"{file.name}: {source}"
                 assert source.split("/")[0] in let_in, f".dockerignore keeps {source} out"
@@ -163,12 +182,14 @@ def test_an_image_is_pushed_by_commit_and_tag(tmp_path: Path) -> None:
     assert "a secret" not in done.stdout + done.stderr
     called = (tmp_path / "called").read_text().splitlines()
     targets = [called[n + 1] for n, word in enumerate(called) if word == "--destination"]
-    assert targets == [f"registry.example.org/group/rsdl:{tag}" for tag in ("c0ffee", "v0.1.0")]
+    tag = Checkout(ROOT).tag()
+    assert targets == [f"registry.example.org/group/rsdl:{each}" for each in (tag, "v0.1.0")]
     assert {"--push-retry=10", "--digest-file", "image.digest"} <= {*called}
     given = dict(called[n + 1].split("=", 1) for n, w in enumerate(called) if w == "--build-arg")
     assert given["BASE"] == f"docker.io/library/python:3.11-slim-bookworm@{DIGEST}"
     dockerfile = (ROOT / "docker" / "Dockerfile").read_text()
-    assert {*given} == {*re.findall(r"(?m)^ARG (\w+)", dockerfile)}
+    assert {*given, "COMPILER"} == {*re.findall(r"(?m)^ARG (\w+)", dockerfile)}
+    assert given["LOCK"] == "requirements.lock"
     login = json.loads((tmp_path / "docker" / "config.json").read_text())
     assert login["auths"]["registry.example.org"]["auth"] == "Y2k6YSBzZWNyZXQ="
 
@@ -179,11 +200,28 @@ def test_a_commit_without_a_tag_is_pushed_once(tmp_path: Path) -> None:
 
 
 def test_a_base_that_is_not_pinned_is_said(tmp_path: Path) -> None:
-    done = build_in_ci(tmp_path, COMPILER="g++ libc6-dev")
+    done = build_in_ci(tmp_path)
     assert done.returncode == 0 and "PYTHON_DIGEST is not set" in done.stderr
     called = (tmp_path / "called").read_text().splitlines()
     assert "BASE=docker.io/library/python:3.11-slim-bookworm" in called
-    assert "COMPILER=g++ libc6-dev" in called
+
+
+def test_ci_names_an_image_with_cuda_12_as_rsdl_does(tmp_path: Path) -> None:
+    assert build_in_ci(tmp_path, PYTHON_DIGEST=DIGEST, CUDA="12").returncode == 0
+    called = (tmp_path / "called").read_text().splitlines()
+    assert "LOCK=requirements-cuda12.lock" in called
+    assert f"registry.example.org/group/rsdl:{Checkout(ROOT, '12').tag()}" in called
+    done = build_in_ci(tmp_path, CUDA="11")
+    assert done.returncode == 2 and "CUDA is '11', not 13 or 12" in done.stderr
+
+
+def test_what_ci_watches_is_what_the_tag_follows_from() -> None:
+    jobs = yaml.safe_load((ROOT / ".gitlab-ci.yml").read_text())
+    (watched,) = (rule["changes"] for rule in jobs[".release-rules"]["rules"] if "changes" in rule)
+    for cuda in WHEELS:
+        for source in Checkout(ROOT, cuda).sources:
+            patterns = (source, f"{source}/**/*", source.replace(Path(source).stem, "*"))
+            assert {*patterns} & {*watched}, f".gitlab-ci.yml does not watch {source}"
 
 
 @pytest.mark.parametrize("digest", ["latest", "sha256:", DIGEST[:-1], f"{DIGEST}0"])

@@ -57,11 +57,12 @@ def main() -> int:
             failure = None
         except ChaosError as error:
             failure = error
-    tally, minutes = siege.tally, (time.monotonic() - begin) / 60
-    by_phase = ", ".join(f"{count} {phase}" for phase, count in sorted(tally.kills.items()))
+    counts, minutes = siege.counts, (time.monotonic() - begin) / 60
+    by_phase = ", ".join(f"{count} {phase}" for phase, count in sorted(counts.kills.items()))
     print(
-        f"chaos: {tally.kills.total()} kills ({by_phase}; {dict(tally.places)}) in {tally.rounds} "
-        f"whole rounds, {tally.unhurt} strikes too late, {minutes:.1f} minutes, seed {seed}"
+        f"chaos: {counts.kills.total()} kills ({by_phase}; {dict(counts.places)}) in "
+        f"{counts.rounds} whole rounds, {counts.unhurt} strikes too late, "
+        f"{minutes:.1f} minutes, seed {seed}"
     )
     if failure is None:
         shutil.rmtree(folder)

@@ -10,7 +10,7 @@ from pathlib import Path
 import yaml
 
 from rsdl.data.manifest import load_manifest
-from rsdl.data.pack import PackOptions, pack
+from rsdl.data.packing.pack import PackOptions, pack
 from rsdl.data.sources.folder import FolderSource
 from rsdl.storage.connect import connect
 from tests.chaos.plan import CACHES, VARIANTS, Round

@@ -6,11 +6,11 @@ from typing import Any
 
 # Functions that begin something; a kill comes a random while after such a beginning.
 BEGINNINGS = {
-    "cache": "rsdl.storage.cache:NodeCache.hold",
+    "cache": "rsdl.storage.cache.node_cache:NodeCache.hold",
     "step": "rsdl.train.module:TrainingModule.training_step",
     "checkpoint": "rsdl.train.checkpoint:StoreCheckpointIO.save_checkpoint",
     "validation": "rsdl.train.module:TrainingModule.validation_step",
-    "record": "rsdl.train.record:RunFolder.write_record",
+    "record": "rsdl.records.run_record:RunFolder.write_record",
     "end": "rsdl.commands.train:finish",
 }
 # How often each is chosen, and the last of its calls that may be. Two are not beginnings:

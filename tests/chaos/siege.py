@@ -21,7 +21,7 @@ class ChaosError(Exception):
 
 
 @dataclass
-class Tally:
+class KillCounts:
     """What has been done so far."""
 
     kills: Counter[str] = field(default_factory=Counter)
@@ -47,7 +47,7 @@ class Siege:
         patience_s: float,
         say: Say,
     ) -> None:
-        self.tally = Tally()
+        self.counts = KillCounts()
         self._ground = ground
         self._crew = Crew(nurseries, ground.folder, ground.env, patience_s)
         self._say = say
@@ -67,15 +67,15 @@ class Siege:
             ChaosError: If a run went wrong; the message tells how.
         """
         number = first
-        while self.tally.kills.total() < kills and time.monotonic() < until:
+        while self.counts.kills.total() < kills and time.monotonic() < until:
             chosen = plan_round(seed, number, data, len(self._crew))
             try:
-                self._run_round(chosen, kills - self.tally.kills.total(), until)
+                self._run_round(chosen, kills - self.counts.kills.total(), until)
             except (HangError, AssertionError, ChaosError) as error:
                 self._ground.fetch(f"round-{number}")
                 raise ChaosError(f"round {number} ({describe(chosen)}): {error}") from error
             number += 1
-            self.tally.rounds += 1
+            self.counts.rounds += 1
 
     def _run_round(self, chosen: Round, most: int, until: float) -> None:
         name = f"round-{chosen.number}"
@@ -89,17 +89,17 @@ class Siege:
                 break
             attempt = self._try(config, kill, whole_s)
             if attempt.done:
-                self.tally.unhurt += 1
+                self.counts.unhurt += 1
                 break
             kills += 1
-            self.tally.kills[kill.phase] += 1
-            self.tally.places[chosen.data] += 1
+            self.counts.kills[kill.phase] += 1
+            self.counts.places[chosen.data] += 1
         if attempt is None or not attempt.done:
             attempt = self._try(config, None, whole_s)
         self._check(name, whole, kills)
         self._say(
             f"round {chosen.number}: {describe(chosen)}: {kills} kills, bit-equal, nothing left, "
-            f"{time.monotonic() - begin:.0f} s; {self.tally.kills.total()} kills in all"
+            f"{time.monotonic() - begin:.0f} s; {self.counts.kills.total()} kills in all"
         )
         self._ground.forget(name)
 

@@ -13,18 +13,18 @@ import torch
 import yaml
 
 from rsdl.commands import data
+from rsdl.commands.build import check_same_run
 from rsdl.commands.evaluate import evaluate
 from rsdl.commands.report import read_entry, report
-from rsdl.commands.session import check_same_run
 from rsdl.config.load import load_config
 from rsdl.config.run import flatten
 from rsdl.core.errors import ConfigError, DataError
 from rsdl.data.dataset import DataConfig
 from rsdl.data.manifest import load_manifest
-from rsdl.evaluate.result import parse_evaluation
+from rsdl.records.evaluation import parse_evaluation
 from rsdl.storage.connect import connect
 from rsdl.train.checkpoint import LAST, read_checkpoint, state_of
-from rsdl.train.record import RunFolder
+from rsdl.train.run_folder import RunFolder
 
 MADE = Path(__file__).with_name("0.1.0-06cea31")
 DIGESTS = {

@@ -11,17 +11,17 @@ from typing import NamedTuple
 import numpy as np
 
 from rsdl.data.decode import DecodeRule, decode_image, decode_sample, image_size
-from rsdl.data.foreign import index_shards
 from rsdl.data.index import open_index
 from rsdl.data.kinds import sniff
 from rsdl.data.manifest import parse_manifest
+from rsdl.data.packing.index_shards import index_shards
 from rsdl.data.sources.folder import FolderSource
 from rsdl.data.sources.listing import ImageFile
-from rsdl.data.sources.tiling.handles import Handles
-from rsdl.data.sources.tiling.labels import LabelRules, PolygonLabels
-from rsdl.data.sources.tiling.pixels import read_tile
-from rsdl.data.sources.tiling.scenes import Scene, SceneRules, describe_scenes
 from rsdl.data.tar import scan_tar, tar_bytes
+from rsdl.raster.dataset_pool import DatasetPool
+from rsdl.raster.rasterize import LabelRules, PolygonLabels
+from rsdl.raster.read_tile import read_tile
+from rsdl.raster.scenes import Scene, SceneRules, describe_scenes
 from rsdl.storage.connect import connect
 from tests.fuzz import seeds
 
@@ -107,11 +107,11 @@ def _read_scene(data: bytes) -> object:
     scene = describe_scenes([_write("scene/x.tif", data)], SceneRules("auto", None, "auto", None))[
         0
     ]
-    handles = Handles()
+    pool = DatasetPool()
     try:
-        return read_tile(scene, 0, 0, 16, handles)
+        return read_tile(scene, 0, 0, 16, pool)
     finally:
-        handles.close()
+        pool.close()
 
 
 @cache

@@ -10,12 +10,12 @@ import torch
 
 from rsdl.commands.evaluate import read_config
 from rsdl.commands.network import build_module, build_network
+from rsdl.data.datamodule import load_rule
 from rsdl.data.dataset import DataSet, eval_plan
 from rsdl.data.loader import BatchLoader
-from rsdl.data.module import load_rule
 from rsdl.data.plan import Share
 from rsdl.storage.connect import connect
-from rsdl.train.record import RunFolder
+from rsdl.train.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Ended, Find, Rsdl, Write

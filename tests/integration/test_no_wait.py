@@ -14,14 +14,14 @@ import pytorch_lightning as pl
 import torch
 from rich.console import Console
 
+from rsdl.commands.build import ExistingRun, Session, open_session
 from rsdl.commands.ranks import find_ranks
-from rsdl.commands.session import Begun, Session, open_session
 from rsdl.config.load import validate
 from rsdl.core.batch import Batch
 from rsdl.storage.connect import connect
-from rsdl.train.preempt import StopRequest
-from rsdl.train.record import RunFolder
-from rsdl.train.trainer import fit_to_place
+from rsdl.train.run_folder import RunFolder
+from rsdl.train.signals import StopRequest
+from rsdl.train.trainer import fit_to_ranks
 from tests.integration.witness import WatchedStep, Witness
 
 EVERYTHING: dict[str, Any] = {
@@ -53,11 +53,11 @@ def open_run(
             "trainer": {"accelerator": accelerator, "devices": 1, "max_epochs": 2, **fields},
         }
     )
-    fitted = fit_to_place(config.trainer, None)
+    fitted = fit_to_ranks(config.trainer, None)
     config = config.model_copy(update={"trainer": fitted})
     ranks = find_ranks(fitted, StopRequest())
     folder = RunFolder(connect(str(output)))
-    return open_session(config, folder, Begun(), ranks, Console(file=io.StringIO()))
+    return open_session(config, folder, ExistingRun(), ranks, Console(file=io.StringIO()))
 
 
 def train_watched(
@@ -83,7 +83,7 @@ def test_a_step_reads_nothing_from_the_device(
     packed: str, tmp_path: Path, precision: str, monkeypatch: pytest.MonkeyPatch
 ):
     # As a GPU does it: a processor looks at each image's numbers.
-    monkeypatch.setattr("rsdl.data.symmetry.ONE_BY_ONE", ())
+    monkeypatch.setattr("rsdl.data.dihedral.ONE_BY_ONE", ())
     session = open_run(packed, tmp_path, precision=precision)
     witness = Witness(lambda: counters(session))
     train_watched(session, 2, witness.__enter__, witness.__exit__)
@@ -135,7 +135,9 @@ def test_a_log_row_may_come_a_step_later_but_says_the_same(
         ]
 
     at_once = rows("at-once")
-    monkeypatch.setattr("rsdl.train.reading.Reading.is_late", property(lambda self: True))
+    monkeypatch.setattr(
+        "rsdl.train.async_scalars.AsyncScalars.is_late", property(lambda self: True)
+    )
     assert rows("later") == at_once
     assert [row["step"] for row in at_once] == list(range(1, len(at_once) + 1))
     assert all(row["train_loss"] for row in at_once)

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from rsdl.evaluate.comparison import Entry, render_comparison
+from rsdl.evaluate.comparison import ComparedRun, render_comparison
 from rsdl.evaluate.report import render_report
-from rsdl.evaluate.result import Evaluation, Picture, RunnerUp
 from rsdl.evaluate.scores import scores_from_confusion
 from rsdl.evaluate.study import render_study, study_of
+from rsdl.records.evaluation import Evaluation, Picture, RunnerUp
 
 CLASSES = tuple(f"very_long_land_use_class_name_number_{number}" for number in range(45))
 RUN = {"name": "a_run_with_quite_a_long_name_" * 3, "architecture": "resnet50", "dataset": "ucm"}
@@ -105,8 +105,8 @@ def test_pages_fit_the_window(browser: str, tmp_path: Path, width: int):
         "report": render_report(
             evaluation=evaluation(), run=RUN, history=history(), config_yaml="a: b\n" * 20
         ),
-        "comparison": render_comparison([Entry(RUN, evaluation(), history())] * 3),
-        "study": render_study(study_of([Entry(RUN, evaluation(), history())] * 3)),
+        "comparison": render_comparison([ComparedRun(RUN, evaluation(), history())] * 3),
+        "study": render_study(study_of([ComparedRun(RUN, evaluation(), history())] * 3)),
     }
     for name, text in pages.items():
         page = tmp_path / f"{name}.html"

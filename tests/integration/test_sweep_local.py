@@ -20,7 +20,7 @@ import pytest
 import simplejpeg
 import yaml
 
-from rsdl.data.pack import PackOptions, pack
+from rsdl.data.packing.pack import PackOptions, pack
 from rsdl.data.sources.folder import FolderSource
 from rsdl.storage.connect import connect
 

@@ -92,7 +92,7 @@ def become(request: dict[str, Any], rank: int, port: int) -> None:
 
 def watch_batches(trace: Path, rank: int, deed: dict[str, Any] | None) -> None:
     """Note every batch that is trained on, and do the deed at its place."""
-    from rsdl.data.module import DataModule
+    from rsdl.data.datamodule import DataModule
     from rsdl.train.module import TrainingModule
 
     trace.unlink(missing_ok=True)

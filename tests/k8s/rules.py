@@ -24,7 +24,7 @@ def check_schema(manifest: Manifest) -> None:
     kubernetes_validate.validate(dict(manifest.body), VERSION, strict=True)
 
 
-def check_job(job: Manifest, cluster: Cluster) -> Process:
+def check_job(job: Manifest, cluster: Cluster, cuda: str = "13") -> Process:
     """Check a Job that trains; return how its first pod starts."""
     check_schema(job)
     spec = job.body["spec"]
@@ -52,7 +52,7 @@ def check_job(job: Manifest, cluster: Cluster) -> Process:
     process = start(job, cluster, 0 if spec.get("completionMode") == "Indexed" else None)
     check_process(process)
     check_nodes(job, process)
-    check_card(job)
+    check_card(job, cuda)
     assert size(process.environment["RSDL_CACHE_SIZE"]) < size(volume(pod, "cache")["sizeLimit"])
     return process
 
@@ -131,9 +131,9 @@ def expressions(pod: dict[str, Any]) -> dict[str, list[str]]:
     return {each["key"]: each["values"] for each in term["matchExpressions"]}
 
 
-def check_card(job: Manifest) -> None:
+def check_card(job: Manifest, cuda: str = "13") -> None:
     """Check that the image's PyTorch has code for every card that a pod may get, and its driver."""
-    wheel = WHEELS["13"]
+    wheel = WHEELS[cuda]
     asked, chosen = gpus(job), expressions(job.body["spec"]["template"]["spec"])
     if not asked:
         assert chosen == {}

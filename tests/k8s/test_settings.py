@@ -7,12 +7,13 @@ import pytest
 import yaml
 
 from rsdl.cluster.manifest import Manifest, load_manifests
+from rsdl.cluster.nautilus import GPUS
 from rsdl.cluster.settings import load_settings
 from rsdl.commands.k8s import render
 from rsdl.core.errors import ConfigError, ConfigErrors
 from tests.k8s.conftest import K8S, KEYS
 from tests.k8s.kubelet import Cluster
-from tests.k8s.rules import check_job, gpus
+from tests.k8s.rules import check_job, expressions, gpus
 
 CONFIGS = str(K8S.parent / "configs")
 IMAGE = "registry.example.org/me/rsdl:2.0"
@@ -48,6 +49,31 @@ def test_settings_reach_every_job(folder: Path):
     for path in ("data", "dev", "base/volumes"):
         text = yaml.safe_dump([dict(each.body) for each in load_manifests(f"{folder}/{path}")])
         assert "namespace: mine" in text and "gitlab-registry" not in text and "west" not in text
+
+
+def test_no_pod_goes_to_a_node_that_is_to_be_avoided(folder: Path):
+    nodes = ["ry-gpu-01.sdsc.optiputer.net", "gpu-7"]
+    set_all(folder, f"avoid_nodes=[{', '.join(nodes)}]", "gpu=a40")
+    for job in jobs_of(folder)[0]:
+        affinity = job.body["spec"]["template"]["spec"]["affinity"]["nodeAffinity"]
+        terms = affinity["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+        wanted = {"key": "kubernetes.io/hostname", "operator": "NotIn", "values": nodes}
+        # Terms are alternatives: every one must say it.
+        assert terms and all(wanted in term["matchExpressions"] for term in terms)
+    with pytest.raises(ConfigErrors, match="avoid_nodes"):
+        set_all(folder, "avoid_nodes=gpu-7")
+
+
+@pytest.mark.parametrize("gpu", GPUS)
+def test_an_image_with_cuda_12_runs_on_older_drivers(folder: Path, gpu: str):
+    set_all(folder, "cuda=12", f"gpu={gpu}")
+    assert load_settings(folder).cuda == "12"
+    jobs, cluster = jobs_of(folder)
+    for job in jobs:
+        check_job(job, cluster, cuda="12")
+    (pod,) = load_manifests(str(folder / "dev"))
+    assert expressions(dict(pod.body["spec"]))["nvidia.com/cuda.driver.major"] == ["524"]
+    assert "580" not in (folder / "components" / f"gpu-{gpu}" / "kustomization.yaml").read_text()
 
 
 def test_nothing_of_the_old_settings_is_left(folder: Path):
@@ -160,7 +186,7 @@ def test_check_tells_what_is_stale_and_writes_nothing(
     [
         ("region", r"--set region: is not KEY=VALUE"),
         ("region=north", r"--set: region: must be one of west, central, east, is 'north'"),
-        ("gpu=h100", r"gpu: must be one of rtx3090"),
+        ("gpu=b200", r"gpu: must be one of rtx3090"),
         ("gpus=3", r"gpus: .*is 3"),
         ("image=rsdl", r"image: .*is 'rsdl'"),
         ("buckets=x", r"--set: buckets: unknown setting; known here: gpu, gpus"),

@@ -17,11 +17,11 @@ from rsdl.commands.sweep.index import Index, Kept, digest_record
 from rsdl.commands.sweep.records import Runs, names_of, read_runs
 from rsdl.commands.sweep.scope import Choice, find_scope
 from rsdl.core.errors import ConfigError, DataError
+from rsdl.records.run_record import CONFIG, HISTORY, RECORD
 from rsdl.storage.connect import connect, join
 from rsdl.storage.local import LocalStore
 from rsdl.storage.store import Store
 from rsdl.train.checkpoint import BEST
-from rsdl.train.record import CONFIG, HISTORY, RECORD
 
 REPORTS = ("report.", "report-")
 # In the order in which they are fetched: a record is here when what it tells of is.

@@ -15,9 +15,9 @@ from contextlib import suppress
 import torch
 from rich.console import Console
 
-from rsdl.cluster.bench import (
-    Place,
-    find_places,
+from rsdl.cluster.device_slots import (
+    DeviceSlot,
+    find_slots,
     last_words,
     lock_run,
     log_of,
@@ -30,7 +30,7 @@ from rsdl.commands.sweep.report import read_study, say, write_study
 from rsdl.commands.sweep.view import SweepView
 from rsdl.core.errors import PreemptedError, RsdlError
 from rsdl.storage.connect import connect, join
-from rsdl.train.preempt import SIGNALS
+from rsdl.train.signals import SIGNALS
 
 PAGE = "study.html"
 PAUSE_S = 0.1
@@ -57,12 +57,12 @@ def sweep_local(
     paths, overrides = split_arguments(arguments)
     runs = plan_study(paths, overrides)
     on_cpu = all(run.config.trainer.accelerator == "cpu" for run in runs)
-    places = find_places(devices, 0 if on_cpu else torch.cuda.device_count())
+    slots = find_slots(devices, 0 if on_cpu else torch.cuda.device_count())
     view = SweepView(Console(file=sys.stdout, soft_wrap=True), runs)
-    view.announce(places, retry=retry)
+    view.announce(slots, retry=retry)
     if dry_run:
         return 0
-    sweep = Sweep(runs, overrides, places, view, retry=retry)
+    sweep = Sweep(runs, overrides, slots, view, retry=retry)
     sweep.run()
     if sweep.queue.is_cut_short:
         if signal.SIGINT in sweep.received:
@@ -70,7 +70,7 @@ def sweep_local(
         raise PreemptedError("sweep", "stopped by SIGTERM", "run it again to go on")
     study = read_study([run.folder for run in runs if run.folder.read_record() is not None])
     page = join(runs[0].config.output, PAGE)
-    if study.standings:
+    if study.rows:
         write_study(study, page, storage=runs[0].config.storage)
         say(study, page)
     return sweep.settle()
@@ -82,7 +82,7 @@ class Sweep:
     Args:
         runs: The study.
         overrides: ``key=value`` for all of them.
-        places: Where they can be.
+        slots: Where they can be.
         view: Tells the user.
         retry: Whether to try runs again that have failed before.
     """
@@ -91,7 +91,7 @@ class Sweep:
         self,
         runs: Sequence[PlannedRun],
         overrides: Sequence[str],
-        places: Sequence[Place],
+        slots: Sequence[DeviceSlot],
         view: SweepView,
         *,
         retry: bool,
@@ -101,15 +101,15 @@ class Sweep:
         self.received: list[int] = []
         self._left = [run for run in runs if run.todo(retry=retry) == "leave"]
         self._overrides = overrides
-        self._places = places
+        self._slots = slots
         self._view = view
         output = connect(runs[0].config.output, storage=runs[0].config.storage)
         self._state = state_folder(output)
-        self._processes: dict[Place, tuple[str, subprocess.Popen[bytes]]] = {}
+        self._processes: dict[DeviceSlot, tuple[str, subprocess.Popen[bytes]]] = {}
         self._handled = 0
 
     def run(self) -> None:
-        """Begin runs as places become free, until all have ended; pass signals on."""
+        """Begin runs as slots become free, until all have ended; pass signals on."""
         before = {
             number: signal.signal(number, lambda number, frame: self.received.append(number))
             for number in SIGNALS
@@ -153,21 +153,21 @@ class Sweep:
                 process.send_signal(signal.SIGINT if again else signal.SIGTERM)
 
     def _reap(self) -> None:
-        for place, (name, process) in list(self._processes.items()):
+        for slot, (name, process) in list(self._processes.items()):
             code = process.poll()
             if code is None:
                 continue
-            del self._processes[place]
+            del self._processes[slot]
             verdict = self.queue.settle(name, code)
             self._view.note_end(name, verdict, self._outcome(name, verdict))
 
     def _fill(self) -> None:
-        for place in self._places:
-            if place not in self._processes:
-                self._begin_next(place)
+        for slot in self._slots:
+            if slot not in self._processes:
+                self._begin_next(slot)
 
-    def _begin_next(self, place: Place) -> None:
-        """Begin the first run at a place that no other process trains now."""
+    def _begin_next(self, slot: DeviceSlot) -> None:
+        """Begin the first run at a slot that no other process trains now."""
         for name in self.queue.waiting:
             run = self.runs[name]
             lock = lock_run(self._state, name)
@@ -179,10 +179,10 @@ class Sweep:
                 self._view.note_end(name, "completed", "by another process")
                 continue
             command = [sys.executable, "-m", "rsdl", "train", run.path, *self._overrides]
-            process = start_run(command, place, log_of(self._state, name), lock)
+            process = start_run(command, slot, log_of(self._state, name), lock)
             self.queue.begin(name)
-            self._processes[place] = (name, process)
-            self._view.note_begin(name, place)
+            self._processes[slot] = (name, process)
+            self._view.note_begin(name, slot)
             return
 
     def _is_completed(self, run: PlannedRun) -> bool:
@@ -191,7 +191,7 @@ class Sweep:
 
     def _at_work(self) -> dict[str, str]:
         """Return where each run is that runs."""
-        return {name: place.name for place, (name, _) in self._processes.items()}
+        return {name: slot.name for slot, (name, _) in self._processes.items()}
 
     def _outcome(self, name: str, verdict: Verdict) -> str:
         if verdict in ("crashed", "failed", "wrong"):

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 
 from rsdl.cluster.tickets import RunFacts
 from rsdl.core.errors import ConfigError, DataError
+from rsdl.records.run_record import RECORD, RunRecord
 from rsdl.storage.connect import connect, join
-from rsdl.train.record import RECORD, RunFolder, RunRecord
+from rsdl.train.run_folder import RunFolder
 
 VARIABLE = "RSDL_RUNS"
 READERS = 8

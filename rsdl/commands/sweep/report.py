@@ -8,8 +8,8 @@ from rich.console import Console
 from rsdl.commands.report import find_runs, read_entry
 from rsdl.evaluate.study import Study, render_study, study_of
 from rsdl.storage.connect import connect
-from rsdl.storage.endpoint import AWS, StorageConfig
-from rsdl.train.record import RunFolder
+from rsdl.storage.s3.endpoint import AWS, StorageConfig
+from rsdl.train.run_folder import RunFolder
 
 
 def report_study(
@@ -68,7 +68,7 @@ def say(study: Study, out: str) -> None:
         (numbers["preemptions"].shown, "preemptions"),
     )
     Console(file=sys.stdout, soft_wrap=True).print(
-        f"{numbers['models'].shown} models of {len(study.standings)} runs "
+        f"{numbers['models'].shown} models of {len(study.rows)} runs "
         f"({numbers['architectures'].shown} architectures x {numbers['datasets'].shown} data sets):"
         f" {', '.join(f'{value} {what}' for value, what in spent)}\nstudy: {out}",
         highlight=False,

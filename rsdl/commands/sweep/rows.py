@@ -10,7 +10,7 @@ from rsdl.cluster.jobs import Snapshot
 from rsdl.cluster.labels import plain
 from rsdl.cluster.states import JobState, Phase
 from rsdl.commands.sweep.records import Runs
-from rsdl.train.record import RunRecord
+from rsdl.records.run_record import RunRecord
 
 # A run writes its record every 20 s or so; a validation or an upload may keep it from that a while.
 STALE_AFTER_S = 900.0
@@ -33,7 +33,8 @@ class Row:
         eta_s: Seconds of training that are left; ``None`` where nothing tells.
         oa: Best overall accuracy so far, 0 to 1.
         preemptions: How often it was preempted.
-        gpu: Share of the time that the GPU was busy, 0 to 1.
+        gpu: Share of the time that the GPU was busy, 0 to 1, by its record.
+        gpu_by_cluster: The same by the cluster's Prometheus; ``None`` where that was not asked.
         device_s: Seconds of all its devices so far.
         age_s: Seconds since the record was written; ``None`` where it does not say.
     """
@@ -49,6 +50,7 @@ class Row:
     oa: float | None = None
     preemptions: int = 0
     gpu: float | None = None
+    gpu_by_cluster: float | None = None
     device_s: float = 0.0
     age_s: float | None = None
 

@@ -4,12 +4,13 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from rich.console import Console
 
 from rsdl.cluster.jobs import Snapshot
+from rsdl.cluster.prometheus import read_gpu_use
 from rsdl.commands.sweep.patience import insist
 from rsdl.commands.sweep.records import VARIABLE, Runs, read_runs, runs_url
 from rsdl.commands.sweep.rows import Row, make_rows
@@ -28,11 +29,13 @@ class View:
         watch: Whether to show it again and again, until nothing is under way.
         every_s: Seconds between two times.
         as_json: Whether to print JSON and no table.
+        prometheus: Address of the cluster's Prometheus, for its word on GPU use; ``None`` without.
     """
 
     watch: bool = False
     every_s: float = 15.0
     as_json: bool = False
+    prometheus: str | None = None
 
 
 def status(runs: str | None, choice: Choice, view: View) -> int:
@@ -51,7 +54,7 @@ def status(runs: str | None, choice: Choice, view: View) -> int:
     if view.watch and view.as_json:
         raise ConfigError("--json", "is given with --watch", "pass one of them")
     url = runs_url(runs)
-    look = _Look(url, choice)
+    look = _Look(url, choice, view.prometheus)
     rows = look()
     if view.as_json:
         page = {"runs": [row.to_json() for row in rows], "totals": count_states(rows)}
@@ -75,11 +78,13 @@ class _Look:
     Args:
         url: Where the runs lie, if anywhere.
         choice: Where the Jobs are.
+        prometheus: Address of the cluster's Prometheus, if it is to be asked.
     """
 
-    def __init__(self, url: str | None, choice: Choice) -> None:
+    def __init__(self, url: str | None, choice: Choice, prometheus: str | None = None) -> None:
         self._url = url
         self._choice = choice
+        self._prometheus = prometheus
         self._told = ""
         self._scope: Scope | None = None
 
@@ -88,7 +93,18 @@ class _Look:
         snapshot = self._ask_cluster()
         runs: Runs | None = None if self._url is None else read_runs(self._url)
         configs = {} if self._scope is None else self._scope.configs()
-        return make_rows(configs, snapshot, runs, datetime.now(UTC))
+        rows = make_rows(configs, snapshot, runs, datetime.now(UTC))
+        return rows if self._prometheus is None else self._with_gpu_use(rows, self._prometheus)
+
+    def _with_gpu_use(self, rows: list[Row], url: str) -> list[Row]:
+        """Return the rows with what Prometheus says of their Jobs' GPUs."""
+        if self._scope is None:
+            raise ConfigError("--prometheus", "no namespace is known", "name it with --namespace")
+        namespace = self._scope.cluster.kubectl.namespace
+        if namespace is None:
+            raise ConfigError("--prometheus", "no namespace is known", "name it with --namespace")
+        use = read_gpu_use(url, namespace, {row.job for row in rows})
+        return [replace(row, gpu_by_cluster=use.get(row.job)) for row in rows]
 
     def _ask_cluster(self) -> Snapshot | None:
         try:

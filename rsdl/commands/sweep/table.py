@@ -6,6 +6,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from rsdl.cluster.nautilus import MIN_GPU_USE
 from rsdl.commands.sweep.rows import NONE, UNKNOWN, Row
 
 DASH = "-"
@@ -31,6 +32,14 @@ def print_table(rows: Sequence[Row], console: Console) -> None:
     for row in rows:
         if row.note:
             console.print(f"{row.run}: {row.note}", markup=False)
+    idle = [
+        row.run
+        for row in rows
+        if row.gpu_by_cluster is not None and row.gpu_by_cluster <= MIN_GPU_USE
+    ]
+    if idle:
+        limit = f"{MIN_GPU_USE:.0%} or less busy by the cluster, which counts against you"
+        console.print(f"{', '.join(idle)}: {limit}", markup=False)
 
 
 def to_cells(row: Row) -> tuple[str, ...]:
@@ -44,8 +53,14 @@ def to_cells(row: Row) -> tuple[str, ...]:
         DASH if row.eta_s is None else span(row.eta_s),
         DASH if row.oa is None else f"{100 * row.oa:.2f}%",
         str(row.preemptions) if row.preemptions or planned is not None else DASH,
-        DASH if row.gpu is None else f"{100 * row.gpu:.0f}%",
+        _name_use(row),
     )
+
+
+def _name_use(row: Row) -> str:
+    """Return how busy the GPU was, by the record and, in brackets, by the cluster."""
+    record = DASH if row.gpu is None else f"{100 * row.gpu:.0f}%"
+    return record if row.gpu_by_cluster is None else f"{record} ({100 * row.gpu_by_cluster:.0f}%)"
 
 
 def sum_cells(rows: Sequence[Row]) -> tuple[str, ...]:

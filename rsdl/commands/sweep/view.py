@@ -10,11 +10,11 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from rsdl.cluster.bench import Place
+from rsdl.cluster.device_slots import DeviceSlot
 from rsdl.cluster.queue import Verdict
 from rsdl.commands.sweep.plan import PlannedRun
 from rsdl.core.errors import RsdlError
-from rsdl.train.record import RunRecord
+from rsdl.records.run_record import RunRecord
 
 SECONDS_BETWEEN_LINES = 60.0
 SECONDS_BETWEEN_LOOKS = 2.0
@@ -59,7 +59,7 @@ class SweepView:
         """Take it away."""
         self._live.stop()
 
-    def announce(self, places: Sequence[Place], *, retry: bool) -> None:
+    def announce(self, slots: Sequence[DeviceSlot], *, retry: bool) -> None:
         """Say what is going to be done."""
         todo = {name: run.todo(retry=retry) for name, run in self._runs.items()}
         given_up = [n for n, r in self._runs.items() if todo[n] == "leave" and not r.is_completed]
@@ -70,9 +70,9 @@ class SweepView:
             "failed before": len(given_up),
         }
         facts = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
-        cores = f"{places[0].cores} core{'' if places[0].cores == 1 else 's'} each"
+        cores = f"{slots[0].cores} core{'' if slots[0].cores == 1 else 's'} each"
         self._say(f"{len(self._runs)} runs: {facts}")
-        self._say(f"on {', '.join(place.name for place in places)}; {cores}")
+        self._say(f"on {', '.join(slot.name for slot in slots)}; {cores}")
         for name, what in todo.items():
             run = self._runs[name]
             if what != "leave":
@@ -81,9 +81,9 @@ class SweepView:
                 reason = run.record.reason if run.record is not None else ""
                 self._say(f"  left    {name}: {reason}; --retry tries it again")
 
-    def note_begin(self, name: str, place: Place) -> None:
+    def note_begin(self, name: str, slot: DeviceSlot) -> None:
         """Say that a run has begun."""
-        self._say(f"{self._count()} {name}: on {place.name}")
+        self._say(f"{self._count()} {name}: on {slot.name}")
 
     def note_end(self, name: str, verdict: Verdict, outcome: str) -> None:
         """Say how a run has ended."""
@@ -126,10 +126,10 @@ class SweepView:
         table = Table(box=None, pad_edge=False)
         for head in ("on", "run", "epoch", "OA(val)"):
             table.add_column(head)
-        for name, place in at_work.items():
+        for name, slot in at_work.items():
             record = self._read(name)
             epoch = f"{record.epochs_completed}/{record.epochs_planned}" if record else "starting"
-            table.add_row(place, name, epoch, _accuracy(record))
+            table.add_row(slot, name, epoch, _accuracy(record))
         return table
 
     def _read(self, name: str) -> RunRecord | None:

@@ -15,7 +15,7 @@ from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 
 from rsdl import __version__
-from rsdl.core.errors import DataError
+from rsdl.core.errors import DataError, RsdlError, UnreachableError
 from rsdl.storage.local import translate
 
 Progress = Callable[[int, int | None], None]
@@ -52,7 +52,8 @@ def download(
         ``target``.
 
     Raises:
-        DataError: If the file cannot be fetched, or its checksum is wrong.
+        DataError: If the file is not there, or its checksum is wrong.
+        UnreachableError: If the server cannot be reached, or the line breaks again and again.
         StorageError: If ``target`` cannot be written.
     """
     if target.exists():
@@ -67,7 +68,7 @@ def download(
         except _Interrupted as error:
             failures = 1 if _size(part) > before else failures + 1
             if failures >= attempts:
-                raise _failed(url, str(error)) from error
+                raise _failed(url, str(error), UnreachableError) from error
             time.sleep(pause_s * 2 ** (failures - 1))
     if md5 is not None and (found := md5_of(part)) != md5:
         part.unlink()
@@ -168,8 +169,8 @@ def _handle_status(url: str, error: urllib.error.HTTPError, part: Path, tag: Pat
     raise _failed(url, reason) from error
 
 
-def _failed(url: str, reason: str) -> DataError:
-    return DataError(
+def _failed(url: str, reason: str, kind: type[RsdlError] = DataError) -> RsdlError:
+    return kind(
         url,
         f"the download failed: {reason}",
         'run the command again to go on with it, or get the archive by hand and add "--from PATH"',

@@ -20,18 +20,17 @@ import rasterio
 from rasterio.errors import NotGeoreferencedWarning
 
 from rsdl.core.errors import CorruptSampleError, DataError
+from rsdl.core.pixels import Dtype, Pixels
 from rsdl.data.decode import decode_padded, jpeg_bands, jpeg_space
-from rsdl.data.encode import encode_picture
-from rsdl.data.gate import BandAgreement, admit
-from rsdl.data.headers import UPRIGHT, jpeg_orientation, jpeg_precision
-from rsdl.data.manifest import Dtype
-from rsdl.data.picture import PLAIN, Picture, PictureRules
+from rsdl.data.packing.encode import encode_picture
 from rsdl.data.read_picture import check_jpeg, read_picture
-from rsdl.data.resize import Pixels
 from rsdl.data.sample import Sample, ShardPlan
 from rsdl.data.sources.encoded import read_image
 from rsdl.data.sources.listing import ImageFile, list_tree
 from rsdl.data.sources.splits import assign_splits, check_fractions, deal, order_splits
+from rsdl.raster.gate import BandAgreement, admit
+from rsdl.raster.headers import UPRIGHT, jpeg_orientation, jpeg_precision
+from rsdl.raster.picture import PLAIN, Picture, PictureRules
 
 FRACTIONS = (0.8, 0.1, 0.1)
 RGB = ("red", "green", "blue")

@@ -15,18 +15,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsdl.core.errors import ConfigError
-from rsdl.data.encode import encode_npy, encode_tif
+from rsdl.data.packing.encode import encode_npy, encode_tif
 from rsdl.data.sample import SPLITS, Sample, ShardPlan
-from rsdl.data.sources.grouped_split import GROUPED_RULE
-from rsdl.data.sources.tiling.files import find_rasters, relative_names
-from rsdl.data.sources.tiling.ground import bounds_of, shift
-from rsdl.data.sources.tiling.ground_truth import open_labels
-from rsdl.data.sources.tiling.handles import Handles
-from rsdl.data.sources.tiling.labels import LabelRules, majority
-from rsdl.data.sources.tiling.pixels import read_tile
-from rsdl.data.sources.tiling.scenes import SceneRules, describe_scenes, fingerprint
-from rsdl.data.sources.tiling.spatial import SplitRule, split_tiles
-from rsdl.data.sources.tiling.tiles import Tile, Tiles, corners_hit
+from rsdl.raster.dataset_pool import DatasetPool
+from rsdl.raster.files import find_rasters, relative_names
+from rsdl.raster.georef import bounds_of, shift
+from rsdl.raster.grouped_split import GROUPED_RULE
+from rsdl.raster.labels import open_labels
+from rsdl.raster.rasterize import LabelRules, majority
+from rsdl.raster.read_tile import read_tile
+from rsdl.raster.scenes import SceneRules, describe_scenes, fingerprint
+from rsdl.raster.spatial_split import SplitRule, split_tiles
+from rsdl.raster.tiles import Tile, Tiles, corners_hit
 
 # Why tiles are left out.
 UNLABELLED, NODATA = "tiles without a label", "tiles mostly without data"
@@ -143,7 +143,7 @@ class GeotiffSource:
 
     def __init__(self, options: GeotiffOptions) -> None:
         self._options = options
-        self._handles = Handles()
+        self._pool = DatasetPool()
         labels_path = Path(options.labels).expanduser()
         paths = find_rasters(options.scenes, leave_out=labels_path)
         rules = SceneRules(options.alpha, options.bands, options.unscale, options.nodata)
@@ -152,7 +152,7 @@ class GeotiffSource:
         wanted = LabelRules(
             options.label_field, options.label_layer, options.classes, options.ignore
         )
-        self._labels = open_labels(labels_path, wanted, self.scenes, self._handles)
+        self._labels = open_labels(labels_path, wanted, self.scenes, self._pool)
         self.left_out = self._labels.left_out
         self.dataset = options.name
         self.classes = self._labels.classes
@@ -239,7 +239,7 @@ class GeotiffSource:
         if not (painted if isinstance(painted, int) else painted.any()):
             return UNLABELLED
         judged = self._options.alpha == "auto"
-        pixels, valid = read_tile(scene, item.row, item.col, tile, self._handles, judged=judged)
+        pixels, valid = read_tile(scene, item.row, item.col, tile, self._pool, judged=judged)
         if valid is not None and 1 - valid.mean() > self._options.max_nodata:
             return NODATA
         label = majority(painted, valid, len(self.classes), self._options.min_cover)

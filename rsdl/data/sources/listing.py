@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rsdl.core.errors import DataError
+from rsdl.core.rng import key_of
 from rsdl.data.class_table import check_names, plain_name
 from rsdl.data.kinds import READABLE
-from rsdl.data.random import key_of
 from rsdl.storage.local import translate
 
 log = logging.getLogger(__name__)

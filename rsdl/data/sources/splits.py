@@ -8,16 +8,18 @@ import logging
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
+import numpy as np
+
 from rsdl.core.errors import ConfigError, DataError
+from rsdl.core.rng import key_of, text_keys
 from rsdl.data.class_table import plain_name
-from rsdl.data.random import text_keys
 from rsdl.data.sample import SPLITS
-from rsdl.data.sources.grouped_split import GROUPED_RULE, split_groups
 from rsdl.data.sources.listing import ImageFile, Tree
+from rsdl.raster.grouped_split import GROUPED_RULE, deal_groups
 
 log = logging.getLogger(__name__)
 Fractions = tuple[float, float, float]
@@ -184,3 +186,23 @@ def deal(files: list[ImageFile], shard_bytes: int) -> Iterator[list[ImageFile]]:
         offset += file.size + TAR_BYTES
     for _, group in groupby(numbered, key=lambda pair: pair[0]):
         yield [file for _, file in group]
+
+
+def split_groups(
+    counts: Mapping[str, Mapping[int, int]], fractions: Sequence[float], seed: int
+) -> dict[str, str]:
+    """Return the split of each group, by its name.
+
+    Args:
+        counts: Samples of each class in each group, by name and class index.
+        fractions: Share of each of ``SPLITS``.
+        seed: Seed of the split.
+    """
+    names = sorted(counts)
+    table = np.zeros((len(names), 1 + max(max(group) for group in counts.values())), np.int64)
+    for row, name in enumerate(names):
+        for label, count in counts[name].items():
+            table[row, label] = count
+    keys = [key_of("groups", seed, name) for name in names]
+    splits = deal_groups(table, keys, fractions)
+    return {name: SPLITS[split] for name, split in zip(names, splits.tolist(), strict=True)}

@@ -20,10 +20,10 @@ from rasterio.transform import Affine
 from rasterio.warp import transform_geom
 
 from rsdl.core.errors import ConfigError
-from rsdl.data.random import key_of
-from rsdl.data.sources.painting.landuse import PAINTERS
-from rsdl.data.sources.painting.relief import Field, Site, light, noise
+from rsdl.core.rng import key_of
 from rsdl.storage.local import LocalStore
+from rsdl.synthetic.landuse import PAINTERS
+from rsdl.synthetic.relief import Field, Site, light, noise
 
 LABELS = "labels.geojson"
 CRS_NAME = "EPSG:32633"

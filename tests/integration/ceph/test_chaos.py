@@ -27,7 +27,7 @@ def test_runs_killed_at_random_lose_nothing_and_leave_nothing(
         ground.prepare()
         siege = Siege(ground, [nursery], patience_s=300, say=said.append)
         siege.besiege(7, "both", kills=10, until=math.inf)
-    assert siege.tally.kills.total() >= 10 and len(said) == siege.tally.rounds
+    assert siege.counts.kills.total() >= 10 and len(said) == siege.counts.rounds
 
 
 @pytest.mark.slow

@@ -15,17 +15,18 @@ import pytorch_lightning as pl
 import torch
 from rich.console import Console
 
+from rsdl.commands.build import ExistingRun, open_session
 from rsdl.commands.ranks import find_ranks
-from rsdl.commands.session import Begun, open_session
 from rsdl.commands.train import run_session
 from rsdl.config.load import load_config
 from rsdl.core.errors import StorageError
+from rsdl.records.run_record import RunRecord
 from rsdl.storage.connect import connect
 from rsdl.storage.store import Store
 from rsdl.train.checkpoint import BEST, LAST
-from rsdl.train.preempt import StopRequest
-from rsdl.train.record import RunFolder, RunRecord
-from rsdl.train.trainer import fit_to_place
+from rsdl.train.run_folder import RunFolder
+from rsdl.train.signals import StopRequest
+from rsdl.train.trainer import fit_to_ranks
 
 from ..conftest import Rsdl, Run, Write
 from .conftest import Gateway
@@ -118,14 +119,14 @@ def test_steps_go_on_while_a_checkpoint_is_on_its_way(
     }  # fmt: skip
     path = write_config("run", **fields, output=f"{bucket}/runs", trainer__max_epochs=1)
     config, folder = load_config(str(path)), RunFolder(connect(f"{bucket}/runs/run"))
-    trainer = fit_to_place(config.trainer, None)
+    trainer = fit_to_ranks(config.trainer, None)
     config = config.model_copy(update={"trainer": trainer})
     ranks = find_ranks(config.trainer, StopRequest())
-    session = open_session(config, folder, Begun(), ranks, Console(file=io.StringIO()))
+    session = open_session(config, folder, ExistingRun(), ranks, Console(file=io.StringIO()))
     witness = Witness(is_under_way, 3, arrived.set)
     session.trainer.callbacks.append(witness)  # type: ignore[attr-defined]
-    run_session(session, Begun())
-    folder.outbox.drain()
+    run_session(session, ExistingRun())
+    folder.uploads.drain()
     assert witness.steps == 3
     last = load(folder.store)
     assert last is not None and last["rsdl"]["position"]["step"] == 18

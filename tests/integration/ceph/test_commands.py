@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from rsdl.core.errors import DataError
-from rsdl.data.pack import PackOptions, pack
+from rsdl.data.packing.pack import PackOptions, pack
 from rsdl.data.sources.folder import FolderSource
 from rsdl.storage.connect import connect
 

@@ -349,7 +349,7 @@ def test_two_runs_share_one_cache(
         ended = command.wait()
         assert ended.returncode == 0, ended
         assert_same_run(whole, run_at(name))
-    copies = tmp_path / "cache" / "copies"
-    assert sum(path.stat().st_size for path in copies.iterdir()) <= size
+    shard_cache = tmp_path / "cache" / "copies"
+    assert sum(path.stat().st_size for path in shard_cache.iterdir()) <= size
     fetched = [line for line in meddler.requests if line.startswith("GET") and ".tar" in line]
     assert (len(fetched) == len(set(fetched))) == (size > 1_000_000)

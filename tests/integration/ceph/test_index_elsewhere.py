@@ -9,9 +9,10 @@ import pytest
 
 from rsdl.core.errors import DeniedError
 from rsdl.data.manifest import load_manifest
-from rsdl.storage.cache import CacheConfig, open_cache
+from rsdl.storage.cache.config import CacheConfig
+from rsdl.storage.cache.node_cache import open_cache
 from rsdl.storage.connect import connect
-from rsdl.storage.endpoint import StorageConfig
+from rsdl.storage.s3.endpoint import StorageConfig
 
 from ..conftest import Find, Rsdl, Write
 from .conftest import Gateway
@@ -86,8 +87,8 @@ def test_a_public_bucket_is_indexed_into_a_folder_and_trained_from(
         assert ended.returncode == 0, ended.stderr
         assert run_at(name).record["status"] == "completed"
     assert run_at("one").record["ledger"] == run_at("two").record["ledger"]
-    copies = open_cache(CacheConfig(folder=keyless["RSDL_CACHE"])).usage()[0]
-    assert copies == len(before)  # both indexes share them
+    shard_cache = open_cache(CacheConfig(folder=keyless["RSDL_CACHE"])).usage()[0]
+    assert shard_cache == len(before)  # both indexes share them
     assert objects(gateway, bucket) == before
 
 

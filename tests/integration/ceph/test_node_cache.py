@@ -11,7 +11,7 @@ import pytest
 
 from rsdl.data.dataset import DataConfig, DataSet
 from rsdl.data.reader import ShardReader
-from rsdl.storage.cache import CacheConfig
+from rsdl.storage.cache.config import CacheConfig
 from rsdl.storage.connect import connect
 from rsdl.storage.store import Store
 

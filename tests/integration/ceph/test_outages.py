@@ -13,8 +13,8 @@ import pytest
 from botocore.exceptions import ClientError
 
 from rsdl.core.errors import StorageError, UnreachableError
-from rsdl.storage import client
 from rsdl.storage.connect import connect
+from rsdl.storage.s3 import client
 from rsdl.storage.store import Store
 
 from .conftest import Gateway, wait_for

@@ -6,11 +6,11 @@ import sys
 from pathlib import Path
 
 from rsdl.data.manifest import load_manifest
-from rsdl.data.pack import PackOptions, pack
+from rsdl.data.packing.pack import PackOptions, pack
 from rsdl.data.sources.folder import FolderSource
 from rsdl.storage.connect import connect
 from rsdl.train.owner import own
-from tests.unit.data.test_pack import PACK
+from tests.unit.data.packing.test_pack import PACK
 from tests.unit.train.test_owner import HOLD, hear
 
 FRACTIONS = (0.5, 0.25, 0.25)

@@ -20,10 +20,11 @@ from rsdl.data.crop import CropRule
 from rsdl.data.dataset import DataConfig, DataSet, eval_plan, train_plan
 from rsdl.data.loader import BatchLoader, LoadRule
 from rsdl.data.manifest import Shard
-from rsdl.data.pack import PackOptions, pack
+from rsdl.data.packing.pack import PackOptions, pack
 from rsdl.data.plan import Share
 from rsdl.data.sources.folder import FolderSource
-from rsdl.storage.cache import GATE, CacheConfig
+from rsdl.storage.cache.config import CacheConfig
+from rsdl.storage.cache.node_cache import CACHE_LOCK
 from rsdl.storage.connect import connect
 from rsdl.storage.locks import exclusive
 from tests.conftest import draw_tree
@@ -148,7 +149,7 @@ def test_any_cache_gives_the_same_batches_within_its_size_and_draws_no_byte_agai
     for batch in loader:
         ours.append(batch)
         # Room is made and taken behind this gate: nothing is counted that makes way for another.
-        with exclusive(folder / GATE, LIMIT_S):
+        with exclusive(folder / CACHE_LOCK, LIMIT_S):
             most = max(most, sum(map(size_of, folder.glob("copies/*"))))
     assert most <= int(windows * window)
     assert_same(ours, list(loader_of(config_of(local))))

@@ -13,9 +13,9 @@ import botocore.auth
 import pytest
 
 from rsdl.core.errors import StorageError, UnreachableError
-from rsdl.storage import client
 from rsdl.storage.connect import connect
-from rsdl.storage.endpoint import StorageConfig
+from rsdl.storage.s3 import client
+from rsdl.storage.s3.endpoint import StorageConfig
 from rsdl.storage.store import Store
 
 from ..conftest import Rsdl

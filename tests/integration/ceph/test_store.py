@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from rsdl.core.errors import StorageError
-from rsdl.storage import wire
 from rsdl.storage.connect import connect
-from rsdl.storage.endpoint import StorageConfig
+from rsdl.storage.s3 import wire
+from rsdl.storage.s3.endpoint import StorageConfig
+from rsdl.storage.s3.upload import NOTE
 from rsdl.storage.store import Entry, Store
-from rsdl.storage.upload import NOTE
 
 from .conftest import Gateway, wait_for
 from .meddler import Meddler
@@ -27,9 +27,9 @@ MIB = 1 << 20
 
 UPLOAD = """
 import sys
-from rsdl.storage import wire
+from rsdl.storage.s3 import wire
 from rsdl.storage.connect import connect
-from rsdl.storage.endpoint import StorageConfig
+from rsdl.storage.s3.endpoint import StorageConfig
 with connect(sys.argv[1]).create("big.bin") as path:
     with path.open("wb") as stream:
         stream.truncate(1 << 30)
@@ -37,7 +37,7 @@ with connect(sys.argv[1]).create("big.bin") as path:
 
 DIE_AS_IT_BEGINS = """
 import os, signal
-from rsdl.storage.client import S3Client
+from rsdl.storage.s3.client import S3Client
 call = S3Client.call
 def die(self, url, operation, **arguments):
     answer = call(self, url, operation, **arguments)
@@ -123,11 +123,11 @@ def test_a_failed_block_leaves_nothing(store: Store, gateway: Gateway, bucket: s
 def test_a_killed_upload_is_never_visible_and_aborted_by_the_next_process(
     gateway: Gateway, bucket: str, tmp_path: Path
 ):
-    spool = tmp_path / "cache" / "spool"
+    staging = tmp_path / "cache" / "spool"
 
     def has_noted() -> bool:
         """Return whether the upload has begun and its process has written down which it is."""
-        return any("UploadId" in note.read_text() for note in spool.glob(f"*/{NOTE}"))
+        return any("UploadId" in note.read_text() for note in staging.glob(f"*/{NOTE}"))
 
     process = subprocess.Popen([sys.executable, "-c", UPLOAD, bucket])
     try:

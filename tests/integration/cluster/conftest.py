@@ -9,8 +9,9 @@ import pytest
 import yaml
 
 from rsdl.cluster.labels import ARCHITECTURE, CONFIG, DATASET, STUDY, plain
+from rsdl.records.run_record import RunRecord
 from rsdl.storage.connect import connect, join
-from rsdl.train.record import RunFolder, RunRecord
+from rsdl.train.run_folder import RunFolder
 from tests.integration.cluster.apiserver import ApiServer
 from tests.integration.cluster.world import World
 

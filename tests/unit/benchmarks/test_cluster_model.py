@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from benchmarks.cluster_model import Cluster, Epoch, Imagery, NodeCache, simulate
-from rsdl.data.needs import Need
-from rsdl.data.order import GlobalOrder, OrderRule
+from benchmarks.scaling.cluster import Cluster, Epoch, Imagery, NodeCache, simulate
 from rsdl.data.plan import SamplingPlan, Share
+from rsdl.data.prefetch_schedule import ShardRequest
+from rsdl.data.shuffle import GlobalOrder, OrderRule
 
 
 def cluster(nodes: int, cache_bytes: int) -> Cluster:
@@ -56,14 +56,14 @@ def test_a_cache_that_holds_the_data_set_draws_nothing_in_later_epochs():
 
 def test_what_is_in_use_is_not_evicted():
     cache = NodeCache(2000, 1000)
-    assert not cache.take(Need(0, 50, 0, 1)) and not cache.take(Need(10, 60, 0, 2))
-    assert not cache.take(Need(20, 70, 0, 3)) and not cache.holds(3)
-    assert not cache.take(Need(55, 90, 0, 4)) and cache.holds(4) and not cache.holds(1)
-    assert cache.take(Need(58, 80, 0, 2))
+    assert not cache.take(ShardRequest(0, 50, 0, 1)) and not cache.take(ShardRequest(10, 60, 0, 2))
+    assert not cache.take(ShardRequest(20, 70, 0, 3)) and not cache.holds(3)
+    assert not cache.take(ShardRequest(55, 90, 0, 4)) and cache.holds(4) and not cache.holds(1)
+    assert cache.take(ShardRequest(58, 80, 0, 2))
 
 
 def test_the_slowest_of_computing_link_and_store_decides():
-    assert Epoch((1,), 3.0, 2.0, 1.0).brake == "GPUs"
-    assert (Epoch((1,), 1.0, 5.0, 2.0).brake, Epoch((1,), 1.0, 5.0, 2.0).seconds) == (
+    assert Epoch((1,), 3.0, 2.0, 1.0).bottleneck == "GPUs"
+    assert (Epoch((1,), 1.0, 5.0, 2.0).bottleneck, Epoch((1,), 1.0, 5.0, 2.0).seconds) == (
         "a node's link", 5.0,
     )  # fmt: skip

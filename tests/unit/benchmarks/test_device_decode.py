@@ -12,10 +12,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.cores import hold_on, tell_winner
-from benchmarks.device_decode import MEMORY, add_arguments, read_options, run
-from benchmarks.measure import ROUNDS
-from benchmarks.pixels import compare_pixels
+from benchmarks.harness.cores import hold_on, tell_winner
+from benchmarks.harness.measure import ROUNDS
+from benchmarks.loader.device_decode import MEMORY, add_arguments, read_options, run
+from benchmarks.loader.pixels import compare_pixels
 
 FEW = ["--sizes", "64", "--cores", "1", "--count", "36", "--seconds", "0.01", "--batch-size", "4"]
 

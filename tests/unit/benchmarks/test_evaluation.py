@@ -6,7 +6,9 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.evaluation import (
+from benchmarks.harness.tiles import pack_tiles
+from benchmarks.harness.training_fixture import Spent
+from benchmarks.trainer.evaluation import (
     KINDS,
     TTA,
     Pass,
@@ -15,8 +17,6 @@ from benchmarks.evaluation import (
     read_peak,
     reset_peak,
 )
-from benchmarks.session import Spent
-from benchmarks.tiles import pack_tiles
 
 
 def test_every_passage_is_followed_by_the_bare_loop(tmp_path: Path) -> None:

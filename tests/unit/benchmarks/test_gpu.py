@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import step_turns
-from benchmarks.gpu import add_arguments, make_table, run
+from benchmarks.harness.profiler_trace import Waits
 from benchmarks.peers.step_task import StepTask, Trainee, draw_batches
 from benchmarks.peers.train_ours import RsdlTrain
 from benchmarks.peers.train_timm import TimmScript
-from benchmarks.step_clock import Turn
-from benchmarks.step_turns import CONTENDERS, OURS, PLAIN, TIMM, Record, choose_steps
-from benchmarks.trace import Waits
+from benchmarks.trainer import step_runner as step_turns
+from benchmarks.trainer.gpu import add_arguments, make_table, run
+from benchmarks.trainer.step_runner import CONTENDERS, OURS, PLAIN, TIMM, Record, choose_steps
+from benchmarks.trainer.step_timer import Turn
 
 CPU = torch.device("cpu")
 

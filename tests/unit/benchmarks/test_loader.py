@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.contender import cpu_seconds
-from benchmarks.loader import add_arguments, python_of, run
+from benchmarks.harness.worker_process import cpu_seconds
+from benchmarks.loader.throughput import add_arguments, python_of, run
 from benchmarks.peers.catalog import PEERS, Peer
 from benchmarks.peers.serve import serve
 from benchmarks.peers.task import Counter, Task, check_delivery

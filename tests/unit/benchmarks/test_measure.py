@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.measure import (
+from benchmarks.harness.measure import (
     Aim,
     Row,
     Table,
@@ -20,8 +20,8 @@ from benchmarks.measure import (
     tell_progress,
     write_result,
 )
-from benchmarks.page import format_figure, print_result
-from benchmarks.results import read_results, render
+from benchmarks.harness.results import read_results, render
+from benchmarks.harness.tables import format_figure, print_result
 
 
 def test_everyone_has_a_turn_in_each_round_and_warmups_do_not_count() -> None:

@@ -5,8 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks.contender import descendants
-from benchmarks.memory import Samples, epochs_completed, read_memory, series, spread
+from benchmarks.harness.worker_process import descendants
+from benchmarks.trainer.memory import Samples, epochs_completed, read_memory, series, spread
 
 
 def test_memory_of_children_is_counted() -> None:

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.crowd import write_crowd
-from benchmarks.overhead import OURS, PLAIN, hold_batches, measure_steps, steps_tables
-from benchmarks.session import Spent
+from benchmarks.harness.tiny_dataset import write_crowd
+from benchmarks.harness.training_fixture import Spent
+from benchmarks.trainer.overhead import OURS, PLAIN, hold_batches, measure_steps, steps_tables
 from rsdl.config.load import validate
 from rsdl.data.dataset import DataSet
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import rasterio
 
-from benchmarks.contender import Contender
-from benchmarks.imagery import cut_images
-from benchmarks.measure import Row, Table
-from benchmarks.pack import (
+from benchmarks.harness.imagery import cut_images
+from benchmarks.harness.measure import Row, Table
+from benchmarks.harness.worker_process import Contender
+from benchmarks.packing.pack import (
     DECODER,
     OURS,
     PEAK,
@@ -22,8 +22,8 @@ from benchmarks.pack import (
     peak_megabytes,
     tiling_aims,
 )
+from benchmarks.packing.scene import make_scene
 from benchmarks.peers.task import Task
-from benchmarks.scene import make_scene
 from rsdl.data.manifest import load_manifest
 from rsdl.storage.connect import connect
 

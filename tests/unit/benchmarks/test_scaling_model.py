@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from benchmarks.scaling_model import (
+from benchmarks.scaling.model import (
     CARDS,
     RESULTS,
     UTILIZATION,
@@ -18,7 +18,7 @@ from benchmarks.scaling_model import (
     parts,
     ring_bytes,
 )
-from benchmarks.scaling_run import limits
+from benchmarks.scaling.run import limits
 from rsdl.models.catalog import ARCHITECTURES
 
 RUN = LargeRun(nodes=4, gpus=2, shards=64, shard_samples=64, epochs=3)

@@ -39,6 +39,15 @@ TURN_OFF = "; if you choose to ignore these errors, turn validation off with --v
          "its config cannot be read", "KUBECONFIG", False),
         ("error: You must be logged in to the server (Unauthorized)", "does not know you", "log in",
          False),
+        ('Error from server: error when creating "STDIN": admission webhook "job.nrp-nautilus.io" '
+         "denied the request: Your pods resources utilization is too low for account",
+         "takes no new Jobs while more than four of your pods", "wait, or cancel", True),
+        ('Error from server: admission webhook "job.nrp-nautilus.io" denied the request: TO '
+         "RESOLVE THE ISSUE:\nPlease ask your namespace admin add description, institution",
+         "page is not complete", "nrp.ai/namespaces", False),
+        ("Unable to connect to the server: getting credentials: exec: get-token: oidc discovery "
+         "error: 503 Service Unavailable: No server is available", "login server does not answer",
+         "wait", True),
         ("Unable to connect to the server: getting credentials: exec: executable kubelogin not "
          "found", "does not know you: getting credentials", "log in", False),
         ("Unable to connect to the server: tls: failed to verify certificate: x509: certificate "

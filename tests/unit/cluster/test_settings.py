@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from rsdl.cluster.nautilus import GPUS, REGIONS
 from rsdl.cluster.settings import JobSettings, Settings, change, load_settings, to_yaml
+from rsdl.cluster.wheels import WHEELS
 from rsdl.core.errors import ConfigErrors
 
 own = st.builds(
@@ -20,6 +21,7 @@ settings = st.builds(
     Settings,
     study=st.from_regex(r"[a-z0-9]([-a-z0-9]{0,5}[a-z0-9])?", fullmatch=True),
     region=st.sampled_from(list(REGIONS)),
+    cuda=st.sampled_from(list(WHEELS)),
     gpu=st.sampled_from(list(GPUS)),
     gpus=st.sampled_from([1, 2, 4, 8]),
     image=st.sampled_from(["a/b:1", "host:5000/a@sha256:" + "0" * 64]),
@@ -53,6 +55,26 @@ def test_changes_are_for_all_or_for_some() -> None:
     assert changed.of("z").nodes == 1 and "quickstart" in changed.jobs
     with pytest.raises(ConfigErrors, match=r"--set: jobs\.x\.bucket: unknown setting"):
         change(Settings(), ["bucket=b"], ["x"])
+
+
+@pytest.mark.parametrize("value", ["12", "'12'", "13"])
+def test_cuda_is_a_number_to_yaml_and_a_name_to_us(value: str, tmp_path: Path) -> None:
+    (tmp_path / "settings.yaml").write_text(f"cuda: {value}\n")
+    assert load_settings(tmp_path).cuda == value.strip("'")
+    assert change(Settings(), [f"cuda={value}"]).cuda == value.strip("'")
+
+
+@pytest.mark.parametrize("value", ["11", "12.8", "true", "[12]"])
+def test_another_cuda_is_refused(value: str) -> None:
+    with pytest.raises(ConfigErrors, match=r"--set: cuda: must be one of 13, 12, is"):
+        change(Settings(), [f"cuda={value}"])
+
+
+def test_an_image_that_says_its_cuda_is_not_set_with_another() -> None:
+    image = "a/b:0.1.0-0123456789ab-cuda12"
+    assert change(Settings(), ["cuda=12", f"image={image}"]).image == image
+    with pytest.raises(ConfigErrors, match="holds CUDA 12: set cuda=12, too"):
+        change(Settings(), [f"image={image}"])
 
 
 def test_without_a_file_there_are_defaults(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from rsdl.cluster.labels import STUDY
 from rsdl.cluster.states import INDEX, JobState, Phase, find_state, find_states
 
 Body = dict[str, Any]
@@ -65,6 +66,8 @@ LOST = a_pod("Failed", 1, conditions=[DISRUPTED], **ended(137))
         (a_job(), [LOST, a_pod("Running", 2)], "running", ""),
         (a_job(spec={"suspend": True}), [], "suspended", "kubectl patch job vit-ucm"),
         (a_job(true("Complete")), [a_pod("Succeeded")], "succeeded", ""),
+        (a_job(true("SuccessCriteriaMet", "CompletionsReached")), [a_pod("Running")], "succeeded",
+         ""),
         (a_job(true("FailureTarget", "BackoffLimitExceeded")), [a_pod("Running")], "ending", ""),
         (a_job(true("Failed", "PodFailurePolicy", "exit code 2 matching FailJob rule")),
          [a_pod("Failed", 1, **ended(2, "data.url: no manifest\n"))], "failed",
@@ -115,6 +118,33 @@ def test_a_finished_job_whose_pod_still_runs_takes_up_room():
     assert find_state(a_job(true("Failed", "DeadlineExceeded")), [a_pod("Running")]).is_active
     assert not find_state(a_job(true("Failed", "DeadlineExceeded")), [LOST]).is_active
     assert not JobState("x").is_active
+
+
+def test_a_pod_that_ends_for_ever_on_a_lost_node_takes_no_room_of_a_job_that_has_succeeded():
+    assert not find_state(a_job(true("SuccessCriteriaMet")), [a_pod("Running")]).is_active
+
+
+@pytest.mark.parametrize(
+    ("pods", "phase", "words"),
+    [
+        ([a_pod("Pending", conditions=[UNSCHEDULABLE])], "pending", "0/300 nodes"),
+        ([a_pod("Running")], "running", ""),
+        ([a_pod("Succeeded")], "succeeded", ""),
+        ([a_pod("Failed", 1, **ended(2, "data.url: no manifest"))], "failed", "data.url"),
+        ([a_pod("Failed", 1, **ended(75)), a_pod("Running", 2)], "running", ""),
+    ],
+)
+def test_pods_that_armada_has_started_stand_where_they_are(
+    pods: list[Body], phase: str, words: str
+):
+    for pod in pods:
+        pod["metadata"]["labels"] = {
+            "app.kubernetes.io/instance": "vit-ucm", "armada_job_id": "01j", STUDY: "s",
+        }  # fmt: skip
+        pod["metadata"]["annotations"] = {"rsdl/config": "vit_ucm"}
+    (state,) = find_states([], pods).values()
+    assert (state.phase, state.config, state.study) == (phase, "vit_ucm", "s")
+    assert words in state.reason
 
 
 def test_disruptions_are_counted_whether_they_saved_or_not():

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from rsdl import cli
 from rsdl.core.errors import ConfigError
-from rsdl.storage.cache import NodeCache
+from rsdl.storage.cache.node_cache import NodeCache
 from rsdl.storage.locks import lock_file
 
 

@@ -8,6 +8,7 @@ import torch
 
 from rsdl.commands import doctor
 from rsdl.commands.doctor import (
+    check_compiler,
     check_data,
     check_disk,
     check_gpu,
@@ -18,12 +19,13 @@ from rsdl.commands.doctor import (
     check_torch,
     run_doctor,
 )
-from rsdl.core.machine import usable_cores
+from rsdl.core.resources import usable_cores
 from rsdl.data.manifest import MANIFEST, File, Manifest, Shard, Split
 from rsdl.storage.local import LocalStore
 
 ON_GPU = ["JPEGs"] if torch.cuda.is_available() else []
-CHECKS = ["Python", "Cores", "Memory", "Disk", "PyTorch", "GPU", *ON_GPU, "/dev/shm", "Packages"]
+CHECKS = ["Python", "Cores", "Memory", "Disk", "PyTorch", "GPU", *ON_GPU, "Compiler"]
+CHECKS += ["/dev/shm", "Packages"]
 
 
 @pytest.fixture
@@ -171,6 +173,20 @@ def test_a_device_that_decodes_no_jpegs_is_a_warning():
     check = check_jpegs("meta")
     assert (check.status, check.remedy) == ("warn", "keep data.decode=host")
     assert check.text.startswith("data.decode is device, but JPEGs cannot be decoded on meta")
+
+
+def test_no_compiler_is_a_warning_for_who_would_compile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    for name in ("CC", "CXX"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    check = check_compiler()
+    assert (check.status, check.remedy) == ("warn", "keep trainer.compile=off")
+    assert check.text.startswith("trainer.compile needs a C++ compiler, and none of g++")
+    (tmp_path / "gcc").touch(mode=0o755)
+    check = check_compiler()
+    assert check.status == "ok" and check.text.startswith("gcc and Python's headers")
 
 
 @pytest.mark.gpu

@@ -2,11 +2,11 @@
 
 import pytest
 
-from rsdl.commands.launch import Crew, Node, environment_of, plan_crew, settle
+from rsdl.commands.launch import Crew, Node, combine_exit_codes, environment_of, plan_crew
 from rsdl.core.errors import ConfigError
-from rsdl.core.world import Place, find_place
-from rsdl.train.meeting import MeetingPoint
-from rsdl.train.trainer import TrainerConfig, fit_to_place
+from rsdl.distributed.rank import RankInfo, find_rank
+from rsdl.distributed.rendezvous import RendezvousPoint
+from rsdl.train.trainer import TrainerConfig, fit_to_ranks
 
 
 @pytest.mark.parametrize(
@@ -28,8 +28,8 @@ from rsdl.train.trainer import TrainerConfig, fit_to_place
     ],
 )
 def test_the_ranks_exit_codes_become_one(codes: list[int], code: int):
-    assert settle(codes) == code
-    assert settle(codes[::-1]) == code
+    assert combine_exit_codes(codes) == code
+    assert combine_exit_codes(codes[::-1]) == code
 
 
 def test_one_device_needs_no_other_process():
@@ -42,13 +42,13 @@ def test_several_devices_and_nodes_are_started_with_their_places(
 ):
     crew = plan_crew(TrainerConfig(devices=2, num_nodes=3), Node(1, "head:4000"))
     assert crew == Crew(1, 3, 2, "head", 4000)
-    point = MeetingPoint("head", 4000, True, "rsdl-0")
+    point = RendezvousPoint("head", 4000, True, "rsdl-0")
     places = []
     for local_rank in range(2):
         for name, value in environment_of(crew, local_rank, point).items():
             monkeypatch.setenv(name, value)
-        places.append(find_place())
-    assert places == [Place(2, 6, 0, 2), Place(3, 6, 1, 2)]
+        places.append(find_rank())
+    assert places == [RankInfo(2, 6, 0, 2), RankInfo(3, 6, 1, 2)]
 
 
 @pytest.mark.parametrize(
@@ -68,23 +68,23 @@ def test_a_node_that_does_not_know_its_place_is_told(node: Node, message: str):
 
 
 def test_devices_and_nodes_come_from_the_launcher():
-    fitted = fit_to_place(TrainerConfig(accelerator="cpu"), Place(5, 8, 1, 4))
+    fitted = fit_to_ranks(TrainerConfig(accelerator="cpu"), RankInfo(5, 8, 1, 4))
     assert (fitted.devices, fitted.num_nodes) == (4, 2)
-    alone = fit_to_place(TrainerConfig(accelerator="cpu"), None)
+    alone = fit_to_ranks(TrainerConfig(accelerator="cpu"), None)
     assert (alone.devices, alone.num_nodes) == (1, 1)
 
 
 @pytest.mark.parametrize(
     ("fields", "place", "where"),
     [
-        ({"devices": 2}, Place(0, 4, 0, 4), "trainer.devices"),
-        ({"num_nodes": 1}, Place(0, 4, 0, 2), "trainer.num_nodes"),
-        ({}, Place(0, 3, 0, 2), "trainer.devices"),
+        ({"devices": 2}, RankInfo(0, 4, 0, 4), "trainer.devices"),
+        ({"num_nodes": 1}, RankInfo(0, 4, 0, 2), "trainer.num_nodes"),
+        ({}, RankInfo(0, 3, 0, 2), "trainer.devices"),
     ],
 )
 def test_a_config_that_contradicts_the_launcher_is_refused(
-    fields: dict[str, int], place: Place, where: str
+    fields: dict[str, int], place: RankInfo, where: str
 ):
     with pytest.raises(ConfigError) as caught:
-        fit_to_place(TrainerConfig(accelerator="cpu", **fields), place)
+        fit_to_ranks(TrainerConfig(accelerator="cpu", **fields), place)
     assert caught.value.where == where

@@ -2,7 +2,7 @@ import pytest
 
 from rsdl.commands.data import pack_folder, pack_geotiff
 from rsdl.core.errors import ConfigError
-from rsdl.data.pack import PackOptions
+from rsdl.data.packing.pack import PackOptions
 from rsdl.data.sources.geotiff import GeotiffOptions
 
 

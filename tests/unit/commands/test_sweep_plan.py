@@ -7,7 +7,7 @@ import yaml
 
 from rsdl.commands.sweep.plan import plan_study, split_arguments
 from rsdl.core.errors import ConfigError, ConfigErrors
-from rsdl.train.record import RunRecord
+from rsdl.records.run_record import RunRecord
 
 
 def write(folder: Path, stem: str, /, **fields: object) -> str:

@@ -10,8 +10,7 @@ from rsdl.cluster.states import JobState, Phase
 from rsdl.commands.sweep.records import Runs
 from rsdl.commands.sweep.rows import STALE_AFTER_S, Row, make_rows, remaining_s
 from rsdl.commands.sweep.table import plain_lines, span, sum_up, to_cells
-from rsdl.train.ledger import LedgerEntry
-from rsdl.train.record import RunRecord
+from rsdl.records.run_record import LedgerEntry, RunRecord
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 

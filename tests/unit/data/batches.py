@@ -2,15 +2,15 @@
 
 import torch
 
-from rsdl.core.batch import Batch, Tally
+from rsdl.core.batch import Batch, SampleCounts
 
-# Of a tally, what does not depend on where pixels come from.
+# Of a counts, what does not depend on where pixels come from.
 COUNTS = ("planned", "delivered", "padded", "skipped", "fingerprint")
 
 
-def total(batches: list[Batch]) -> Tally:
+def total(batches: list[Batch]) -> SampleCounts:
     """Return the sum of their tallies."""
-    return sum((batch.tally for batch in batches), Tally())
+    return sum((batch.counts for batch in batches), SampleCounts())
 
 
 def assert_alike(
@@ -31,7 +31,7 @@ def assert_alike(
             assert left.dtype == right.dtype and torch.equal(left, right), name
         assert one.num_planned == other.num_planned
         for name in COUNTS:
-            assert getattr(one.tally, name) == getattr(other.tally, name), name
+            assert getattr(one.counts, name) == getattr(other.counts, name), name
         assert one.images.dtype == other.images.dtype and one.images.is_contiguous()
         gap = (one.images.cpu().double() - other.images.double()).abs()
         assert gap.max() <= most and gap.mean() <= (most if mean is None else mean)

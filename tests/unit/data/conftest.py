@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from rsdl.core.pixels import Dtype
 from rsdl.data.dataset import DataConfig, DataSet, SplitData
-from rsdl.data.manifest import Dtype
-from rsdl.data.pack import PackOptions, pack
+from rsdl.data.packing.pack import PackOptions, pack
 from rsdl.data.sample import Sample, ShardPlan
 from rsdl.storage.connect import connect
 

@@ -1,4 +1,4 @@
-"""A process that reads splits through the decoded tier, and may be killed in the midst of a write.
+"""A process that reads splits through the decoded cache, and may be killed in the midst of a write.
 
 Run as a script, with one JSON request a line on stdin; each is served by a fork, so that only one
 process pays for the imports. ``die`` is the number of the ``os.pwrite`` that writes half of its
@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
+from rsdl.core.rng import uniforms
+from rsdl.data.batch_buffer import LoadRule, open_buffer
 from rsdl.data.crop import CropRule
 from rsdl.data.dataset import DataConfig, DataSet, SplitData
-from rsdl.data.fill import RowFiller
 from rsdl.data.plan import PlannedBatch
-from rsdl.data.random import uniforms
-from rsdl.data.slot import LoadRule, open_slot
+from rsdl.data.sample_loader import SampleLoader
 
 RULE = LoadRule(image_size=16, crop=CropRule(random=True, scale=(0.3, 1.0)))
 
@@ -46,14 +46,14 @@ def serve(request: dict[str, Any]) -> None:
 
 def read_rows(data: SplitData, order: list[int]) -> tuple[np.ndarray, int]:
     """Return the rows of samples in the given order, and the bytes read from shards."""
-    filler = RowFiller(data, RULE, [])
+    sample_loader = SampleLoader(data, RULE, [])
     samples = np.array(order, dtype=np.int64)
     planned = PlannedBatch(0, samples, samples, np.ones(len(samples), bool), len(samples))
     numbers = uniforms(5, samples, RULE.crop.num_uniforms)
-    slot = open_slot(planned, data.manifest, RULE, numbers)
-    encoded = sum(filler.fill(slot, row, row + 1)[0] for row in range(len(samples)))
-    filler.close()
-    return slot.pixels, encoded
+    buffer = open_buffer(planned, data.manifest, RULE, numbers)
+    encoded = sum(sample_loader.fill(buffer, row, row + 1)[0] for row in range(len(samples)))
+    sample_loader.close()
+    return buffer.pixels, encoded
 
 
 def die_at(number: int) -> None:

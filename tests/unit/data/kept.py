@@ -4,21 +4,21 @@ from typing import Any
 
 import torch
 
-from rsdl.core.batch import Batch, Tally
+from rsdl.core.batch import Batch, SampleCounts
 from rsdl.data.crop import CropRule
 from rsdl.data.dataset import DataConfig, DataSet, SplitData
-from rsdl.data.decoded import DecodedFile
+from rsdl.data.decoded_cache.file import DecodedFile
 from rsdl.data.loader import BatchLoader, LoadRule
-from rsdl.data.order import GlobalOrder, OrderRule
 from rsdl.data.plan import SamplingPlan, Share
+from rsdl.data.shuffle import GlobalOrder, OrderRule
 
 CROP = CropRule(random=True, scale=(0.3, 1.0))
 UNLIKE = [(5, 9), (30, 20), (16, 16), (40, 8), (25, 25), (9, 33), (12, 50)]
 ALIKE = [(20, 24)] * 7
 
 
-def open_split(url: str, tier: Any = "auto", **config: Any) -> SplitData:  # noqa: ANN401
-    return DataSet(DataConfig(url=url, decoded_cache=tier, **config)).split("train", "")
+def open_split(url: str, decoded_cache: Any = "auto", **config: Any) -> SplitData:  # noqa: ANN401
+    return DataSet(DataConfig(url=url, decoded_cache=decoded_cache, **config)).split("train", "")
 
 
 def read(data: SplitData, epoch: int = 0, **rule: Any) -> list[Batch]:  # noqa: ANN401
@@ -29,7 +29,7 @@ def read(data: SplitData, epoch: int = 0, **rule: Any) -> list[Batch]:  # noqa: 
 
 
 def encoded_bytes(batches: list[Batch]) -> int:
-    return sum((batch.tally for batch in batches), Tally()).encoded_bytes
+    return sum((batch.counts for batch in batches), SampleCounts()).encoded_bytes
 
 
 def assert_same(found: list[Batch], expected: list[Batch]) -> None:
@@ -38,11 +38,11 @@ def assert_same(found: list[Batch], expected: list[Batch]) -> None:
         for name in ("images", "targets", "valid", "samples", "uniforms"):
             assert torch.equal(getattr(one, name), getattr(other, name)), name
         for name in ("planned", "delivered", "skipped", "padded", "decoded_bytes", "fingerprint"):
-            assert getattr(one.tally, name) == getattr(other.tally, name), name
+            assert getattr(one.counts, name) == getattr(other.counts, name), name
 
 
 def file_of(data: SplitData) -> DecodedFile:
-    assert data.tier is not None
-    file = data.tier.file()
+    assert data.decoded_cache is not None
+    file = data.decoded_cache.file()
     assert file is not None
     return file

@@ -16,17 +16,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rsdl.core.errors import RsdlError
-from rsdl.data.check import check_dataset
 from rsdl.data.decode import DecodeRule, decode_sample
-from rsdl.data.foreign import index_shards
 from rsdl.data.index import open_index
 from rsdl.data.manifest import Manifest, load_manifest
-from rsdl.data.pack import PackOptions, pack
-from rsdl.data.picture import PictureRules
+from rsdl.data.packing.index_shards import index_shards
+from rsdl.data.packing.pack import PackOptions, pack
+from rsdl.data.packing.verify import check_dataset
 from rsdl.data.reader import ShardReader
 from rsdl.data.sample import EXTENSIONS
 from rsdl.data.sources.folder import FolderSource
 from rsdl.data.tar import tar_bytes
+from rsdl.raster.picture import PictureRules
 from rsdl.storage.connect import connect
 from tests.unit.data.mixtures import BAD, GOOD, LITTER, Shown, show
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torchvision.transforms.v2 import functional
 
-from rsdl.core.batch import Batch, Tally
+from rsdl.core.batch import Batch, SampleCounts
 from rsdl.core.errors import ConfigError
 from rsdl.data.augment import (
     BRIGHTNESS,
@@ -36,7 +36,7 @@ def batch_of(images: Tensor, seed: int = 0, valid: Tensor | None = None) -> Batc
         samples=torch.arange(size),
         uniforms=torch.rand((size, 12), generator=generator),
         num_planned=size,
-        tally=Tally(),
+        counts=SampleCounts(),
     )
 
 
@@ -172,7 +172,7 @@ def test_a_row_depends_on_its_own_numbers_and_its_partner_alone(
         whole.samples[order],
         whole.uniforms[order],
         8,
-        Tally(),
+        SampleCounts(),
     )
 
     images, mix = augment(whole, training=True)

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from torchvision.transforms import RandomResizedCrop
 from torchvision.transforms.v2 import functional
 
+from rsdl.core.rng import key_of, uniforms
 from rsdl.data.crop import CropRule, central_box, crop_box, crop_boxes, random_box
-from rsdl.data.random import key_of, uniforms
 from rsdl.data.resize import resize_into
 
 SIDES = st.integers(1, 3000)

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rsdl.data.dataset import DataConfig, DataSet, SplitData
-from rsdl.data.decoded_layout import HEADER
+from rsdl.data.decoded_cache.layout import HEADER
 from tests.unit.data import filler_process
 from tests.unit.data.kept import (
     ALIKE,
@@ -239,8 +239,8 @@ def test_a_sample_is_written_again_on_a_full_disk_where_its_room_is(
 ):
     url = pack_sizes(ALIKE)
     cache = {"folder": str(small_disk / "cache")}
-    fill(url, cache=cache, tier="100kB")
-    damage_closed(url, 1, cache=cache, tier="100kB")
+    fill(url, cache=cache, decoded_cache="100kB")
+    damage_closed(url, 1, cache=cache, decoded_cache="100kB")
     with (small_disk / "ballast").open("wb", buffering=0) as ballast, pytest.raises(OSError):
         while True:
             ballast.write(bytes(4096))

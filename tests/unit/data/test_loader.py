@@ -15,8 +15,8 @@ from rsdl.core.errors import ConfigError, CorruptSampleError, DataError, Storage
 from rsdl.data.crop import CropRule
 from rsdl.data.dataset import DataConfig, DataSet, SplitData
 from rsdl.data.loader import BatchLoader, LoadRule
-from rsdl.data.order import GlobalOrder, OrderRule
 from rsdl.data.plan import SamplingPlan, Share
+from rsdl.data.shuffle import GlobalOrder, OrderRule
 from tests.unit.data.batches import total
 
 RANDOM_CROP = CropRule(random=True, scale=(0.3, 1.0))
@@ -69,7 +69,7 @@ def test_batches_come_in_plan_order_with_the_same_pixels(
         for name in ("images", "targets", "valid", "samples", "uniforms"):
             assert torch.equal(getattr(batch, name), getattr(expected, name)), name
         # Only the first to come reads the shards: the others find the pixels.
-        assert replace(batch.tally, encoded_bytes=expected.tally.encoded_bytes) == expected.tally
+        assert replace(batch.counts, encoded_bytes=expected.counts.encoded_bytes) == expected.counts
 
 
 def test_a_row_is_the_image_with_the_label_of_its_sample(open_arrays: Callable[..., SplitData]):
@@ -124,13 +124,13 @@ def test_crops_change_with_the_epoch(train: SplitData):
 
 def test_the_ledger_balances(train: SplitData):
     loader = loader_of(train)
-    tally = total(list(loader))
+    counts = total(list(loader))
 
-    assert tally.planned == tally.delivered == loader.plan.num_planned == 18
-    assert (tally.padded, tally.skipped) == (2, 0)
-    assert tally.fingerprint == loader.plan.fingerprint()
-    assert tally.decoded_bytes == 20 * 40 * 48 * 3
-    assert 0 < tally.encoded_bytes < tally.decoded_bytes
+    assert counts.planned == counts.delivered == loader.plan.num_planned == 18
+    assert (counts.padded, counts.skipped) == (2, 0)
+    assert counts.fingerprint == loader.plan.fingerprint()
+    assert counts.decoded_bytes == 20 * 40 * 48 * 3
+    assert 0 < counts.encoded_bytes < counts.decoded_bytes
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
@@ -210,9 +210,9 @@ def test_skipped_samples_are_counted_named_and_not_valid(num_workers: int, packe
     valid = {int(s): bool(v) for b in batches for s, v in zip(b.samples, b.valid, strict=True)}
     assert sum(int(batch.valid.sum()) for batch in batches) == 16
     assert not valid[2] and not valid[11]
-    tally = total(batches)
-    assert (tally.planned, tally.delivered, tally.skipped, tally.padded) == (18, 16, 2, 2)
-    assert tally.fingerprint == loader.plan.fingerprint()
+    counts = total(batches)
+    assert (counts.planned, counts.delivered, counts.skipped, counts.padded) == (18, 16, 2, 2)
+    assert counts.fingerprint == loader.plan.fingerprint()
     assert {line.partition(": ")[0] for line in loader.skipped} == names
     mean = np.array(data.manifest.mean)
     for batch in batches:
@@ -228,9 +228,9 @@ def test_padding_is_not_skipped_twice(packed: str):
     damage(packed, sample, b"")
     loader = loader_of(data, on_corrupt="skip")
 
-    tally = total(list(loader))
+    counts = total(list(loader))
 
-    assert (tally.skipped, tally.delivered, len(loader.skipped)) == (1, 17, 1)
+    assert (counts.skipped, counts.delivered, len(loader.skipped)) == (1, 17, 1)
 
 
 def test_a_truncated_shard_names_the_first_sample_that_is_gone(packed: str):
@@ -244,8 +244,8 @@ def test_a_truncated_shard_names_the_first_sample_that_is_gone(packed: str):
         list(loader_of(data))
     assert str(caught.value).startswith(data.index.name(last))
 
-    tally = total(list(loader_of(data, on_corrupt="skip")))
-    assert tally.skipped == 1
+    counts = total(list(loader_of(data, on_corrupt="skip")))
+    assert counts.skipped == 1
 
 
 def test_a_missing_shard_is_an_error_under_both_policies(train: SplitData):
@@ -329,16 +329,16 @@ def test_a_bounded_number_of_batches_is_in_flight(
     loader = loader_of(train, batch=1, prefetch=prefetch)
     alive: list[weakref.ref[Any]] = []
     most = 0
-    original = loader._open_slot
+    original = loader._open_buffer
 
     def count(planned: Any) -> Any:  # noqa: ANN401
         nonlocal most
-        slot = original(planned)
-        alive.append(weakref.ref(slot.images))
+        buffer = original(planned)
+        alive.append(weakref.ref(buffer.images))
         most = max(most, sum(ref() is not None for ref in alive))
-        return slot
+        return buffer
 
-    monkeypatch.setattr(loader, "_open_slot", count)
+    monkeypatch.setattr(loader, "_open_buffer", count)
     num = 0
     for batch in loader:
         num += len(batch)
@@ -354,7 +354,7 @@ def test_an_unforeseen_error_tells_the_sample_too(
     def fail(*_: object) -> None:
         raise MemoryError("no more")
 
-    monkeypatch.setattr("rsdl.data.fill.resize_into", fail)
+    monkeypatch.setattr("rsdl.data.sample_loader.resize_into", fail)
     with pytest.raises(MemoryError, match="no more") as caught:
         list(loader_of(train))
     assert caught.value.__notes__[0].startswith("while reading train-")
@@ -379,8 +379,8 @@ def test_a_scaled_decode_delivers_the_same_picture(crop: CropRule, levels: float
         strict=True,
     ):
         assert torch.equal(scaled.targets, plain.targets)
-        assert scaled.tally.decoded_bytes < plain.tally.decoded_bytes
-        assert scaled.tally.encoded_bytes == plain.tally.encoded_bytes
+        assert scaled.counts.decoded_bytes < plain.counts.decoded_bytes
+        assert scaled.counts.encoded_bytes == plain.counts.encoded_bytes
         differences.append((scaled.images.int() - plain.images.int()).abs().float().mean())
     assert len(differences) == 5
     assert max(differences) < levels

@@ -10,10 +10,10 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from rsdl.core.errors import ConfigError
-from rsdl.data.balance import balanced_repeats, repeated_shards
-from rsdl.data.order import GlobalOrder, OrderRule
+from rsdl.core.rng import fingerprint
+from rsdl.data.class_balance import class_balanced_counts, repeated_shards
 from rsdl.data.plan import PlannedBatch, SamplingPlan, Share, check_share, deal_parts
-from rsdl.data.random import fingerprint
+from rsdl.data.shuffle import GlobalOrder, OrderRule
 
 # Uneven, of one sample, and empty ones among them.
 SHARDS = st.lists(st.one_of(st.integers(0, 30), st.just(1)), min_size=1, max_size=12).filter(sum)
@@ -30,7 +30,7 @@ BILLION = """
 import resource
 import numpy as np
 
-from rsdl.data.order import GlobalOrder, OrderRule
+from rsdl.data.shuffle import GlobalOrder, OrderRule
 from rsdl.data.plan import SamplingPlan, Share
 
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -309,7 +309,7 @@ def test_balanced_sampling_draws_every_class_equally_often(
     labels: list[int], seed: int, epoch: int
 ):
     given_labels = np.array(labels)
-    repeats = balanced_repeats(given_labels, seed=seed, epoch=epoch)
+    repeats = class_balanced_counts(given_labels, seed=seed, epoch=epoch)
 
     assert repeats.sum() == len(labels)
     draws = np.bincount(given_labels, weights=repeats)
@@ -323,7 +323,7 @@ def test_balanced_sampling_draws_every_class_equally_often(
 @given(labels=st.lists(st.integers(0, 4), min_size=6, max_size=60), rule=RULES)
 def test_a_balanced_plan_draws_each_sample_as_often_as_told(labels: list[int], rule: OrderRule):
     shards = np.array([2, 1, len(labels) - 3])
-    repeats = balanced_repeats(np.array(labels), seed=rule.seed, epoch=rule.epoch)
+    repeats = class_balanced_counts(np.array(labels), seed=rule.seed, epoch=rule.epoch)
     per_shard = repeated_shards(shards, repeats)
     assert per_shard.sum() == len(labels)
     plan = SamplingPlan(
@@ -340,7 +340,7 @@ def test_a_balanced_plan_draws_each_sample_as_often_as_told(labels: list[int], r
 
 def test_which_samples_are_drawn_more_often_changes_with_the_epoch():
     labels = np.array([0] * 50 + [1] * 20)
-    epochs = [balanced_repeats(labels, seed=0, epoch=epoch).tolist() for epoch in range(3)]
+    epochs = [class_balanced_counts(labels, seed=0, epoch=epoch).tolist() for epoch in range(3)]
     assert epochs[0] != epochs[1] != epochs[2]
 
 
@@ -389,7 +389,7 @@ def test_worlds_of_1_2_3_4_and_8_read_the_one_global_order(
     sizes, repeats = np.array(shards), None
     if balanced:
         labels = np.arange(sizes.sum()) % 3
-        repeats = balanced_repeats(labels, seed=rule.seed, epoch=rule.epoch)
+        repeats = class_balanced_counts(labels, seed=rule.seed, epoch=rule.epoch)
         sizes = repeated_shards(sizes, repeats)
     batch = 24 * accumulate * rule.partitions
     plan = SamplingPlan(GlobalOrder(sizes, rule), global_batch=batch, tail=tail, repeats=repeats)

@@ -12,18 +12,18 @@ import pytest
 
 from rsdl.core.errors import StorageError
 from rsdl.data.index import Index, pack_rows
-from rsdl.data.needs import Need
 from rsdl.data.prefetch import Prefetcher
-from rsdl.storage.ahead import NodeCopies, Wanted
-from rsdl.storage.cache import NodeCache
-from rsdl.storage.store import Refusal
+from rsdl.data.prefetch_schedule import ShardRequest
+from rsdl.storage.cache.node_cache import NodeCache
+from rsdl.storage.cache.shard_cache import NodeShardCache, Wanted
+from rsdl.storage.store import FetchStatus
 
 SIZE = 10
 WINDOW = 2
 NUM = 8
 # Windows of two shards, ten samples each; a window may come while the one before is read.
 NEEDS = [
-    Need(first=10 * w, stop=10 * w + 10, early=max(10 * w - 10, 0), shard=WINDOW * w + s)
+    ShardRequest(first=10 * w, stop=10 * w + 10, early=max(10 * w - 10, 0), shard=WINDOW * w + s)
     for w in range(NUM // WINDOW)
     for s in range(WINDOW)
 ]
@@ -48,8 +48,8 @@ class Setting:
         def wanted(name: str, sha256: str | None = None) -> Wanted:
             return Wanted(name, SIZE, lambda fd: self.fill(int(name), fd), ".tar")
 
-        copies = NodeCopies(self.cache, wanted, wanted)
-        self.prefetcher = Prefetcher(copies, INDEX, iter(NEEDS), lead=1)
+        shard_cache = NodeShardCache(self.cache, wanted, wanted)
+        self.prefetcher = Prefetcher(shard_cache, INDEX, iter(NEEDS), lead=1)
 
     def fill(self, shard: int, fd: int) -> None:
         if shard in self.broken:
@@ -68,9 +68,9 @@ class Setting:
 
     @staticmethod
     def is_held(path: Path) -> bool:
-        from rsdl.storage.copies import Copy
+        from rsdl.storage.cache.entries import CacheEntry
 
-        return Copy(0.0, 0, path).is_in_use()
+        return CacheEntry(0.0, 0, path).is_in_use()
 
 
 @pytest.fixture
@@ -132,7 +132,7 @@ def test_where_no_window_fits_what_fits_stays_until_it_is_read(
 
     for _ in range(3):
         # The prefetcher may be hearing the same, with the shard's lock in its hands.
-        wait_for(lambda: ask() is Refusal.FULL)
+        wait_for(lambda: ask() is FetchStatus.FULL)
         assert setting.in_use() == first
     setting.prefetcher.tell(10)
     wait_for(lambda: setting.in_use() and setting.in_use() <= {2, 3})
@@ -145,7 +145,7 @@ def test_what_can_wait_makes_way_for_another_who_cannot(open_setting: Callable[[
     another = NodeCache(setting.cache.root, 2 * WINDOW * SIZE)
 
     def ask() -> bool:
-        return not isinstance(another.fetch("x", SIZE, lambda fd: None, urgent=True), Refusal)
+        return not isinstance(another.fetch("x", SIZE, lambda fd: None, urgent=True), FetchStatus)
 
     assert not ask()
     wait_for(ask)

@@ -8,12 +8,12 @@ import pytest
 
 from rsdl.commands.doctor import check_data
 from rsdl.core.errors import DataError, StorageError
-from rsdl.data.check import check_dataset
 from rsdl.data.crop import CropRule
 from rsdl.data.dataset import DataConfig, DataSet, eval_plan
-from rsdl.data.foreign import index_shards
 from rsdl.data.loader import BatchLoader, LoadRule
 from rsdl.data.manifest import MANIFEST, Manifest, load_manifest
+from rsdl.data.packing.index_shards import index_shards
+from rsdl.data.packing.verify import check_dataset
 from rsdl.data.plan import Share
 from rsdl.data.preview import contact_sheet
 from rsdl.data.shard_store import SHARDS_URL, open_shards
@@ -79,8 +79,8 @@ def test_pixels_are_kept_of_shards_elsewhere(shards: Path, tmp_path: Path):
     index(shards, tmp_path / "out")
     first = read(tmp_path / "out", "train", decoded_cache="1GB")
     again = DataSet(DataConfig(url=str(tmp_path / "out"), decoded_cache="1GB"))
-    tier = again.split("train", "data.train_split").tier
-    assert tier is not None and tier.is_complete
+    decoded_cache = again.split("train", "data.train_split").decoded_cache
+    assert decoded_cache is not None and decoded_cache.is_complete
     assert np.array_equal(read(tmp_path / "out", "train", decoded_cache="1GB")[0], first[0])
 
 

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rsdl.evaluate.result import CalibrationBin, Evaluation, Picture, RunnerUp
 from rsdl.evaluate.scores import scores_from_confusion
-from rsdl.evaluate.standings import Entry
+from rsdl.evaluate.study_rows import ComparedRun
+from rsdl.records.evaluation import CalibrationBin, Evaluation, Picture, RunnerUp
 
 Rows = list[dict[str, float | None]]
 
@@ -124,18 +124,18 @@ def history() -> list[dict[str, float | None]]:
 @pytest.fixture
 def entry(
     make_evaluation: Callable[..., Evaluation], run: dict[str, Any], history: Rows
-) -> Callable[..., Entry]:
+) -> Callable[..., ComparedRun]:
     """Return a maker of entries with ``right`` of 100 samples classified correctly."""
 
     def make(
         architecture: str, dataset: str, right: int | None, *, split: str = "test", **keys: object
-    ) -> Entry:
+    ) -> ComparedRun:
         name = f"{architecture}_{dataset}"
         record = {**run, "name": name, "architecture": architecture, "dataset": dataset, **keys}
         if right is None:
-            return Entry(record, None, history)
+            return ComparedRun(record, None, history)
         confusion = np.array([[right, 100 - right], [0, 0]])
         evaluation = make_evaluation(("a", "b"), confusion=confusion, split=split)
-        return Entry(record, evaluation, history)
+        return ComparedRun(record, evaluation, history)
 
     return make

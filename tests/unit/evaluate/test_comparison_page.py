@@ -3,9 +3,9 @@ from collections.abc import Callable
 
 import pytest
 
-from rsdl.evaluate.comparison import Entry, column_of, render_comparison, standing_of
+from rsdl.evaluate.comparison import ComparedRun, column_of, render_comparison, row_of
 
-MakeEntry = Callable[..., Entry]
+MakeEntry = Callable[..., ComparedRun]
 
 
 def starred(html: str) -> list[str]:
@@ -51,13 +51,13 @@ def test_a_validation_score_never_wins_over_a_test_score(entry: MakeEntry) -> No
 def test_a_column_is_compared_on_the_split_that_most_runs_were_measured_on(
     entry: MakeEntry,
 ) -> None:
-    standings = [
-        standing_of(entry("a", "ucm", 80, split="val")),
-        standing_of(entry("b", "ucm", 81, split="val")),
-        standing_of(entry("c", "ucm", 99, split="test")),
+    rows = [
+        row_of(entry("a", "ucm", 80, split="val")),
+        row_of(entry("b", "ucm", 81, split="val")),
+        row_of(entry("c", "ucm", 99, split="test")),
     ]
-    assert (column_of(standings, "ucm").basis, column_of(standings, "ucm").best) == ("val", 0.81)
-    assert column_of(standings[1:], "ucm").basis == "test"
+    assert (column_of(rows, "ucm").basis, column_of(rows, "ucm").best) == ("val", 0.81)
+    assert column_of(rows[1:], "ucm").basis == "test"
 
 
 def test_a_data_set_without_a_completed_run_has_no_best(entry: MakeEntry) -> None:
@@ -106,8 +106,10 @@ def test_names_are_inert_and_every_run_has_its_row(entry: MakeEntry) -> None:
     assert table.count('<th scope="row">') == 2
 
 
-@pytest.mark.parametrize("entries", [[], [Entry({})], [Entry({"status": "running"})] * 2])
-def test_empty_records_still_make_a_page(entries: list[Entry]) -> None:
+@pytest.mark.parametrize(
+    "entries", [[], [ComparedRun({})], [ComparedRun({"status": "running"})] * 2]
+)
+def test_empty_records_still_make_a_page(entries: list[ComparedRun]) -> None:
     html = render_comparison(entries)
     assert "No history recorded yet" in html
     assert starred(html) == []

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from rsdl.evaluate.calibration import reliability
-from rsdl.evaluate.matrix import Cell, confusion_matrix, frequent_confusions
+from rsdl.evaluate.confusion import Cell, confusion_matrix, frequent_confusions
 from rsdl.evaluate.report import render_report
-from rsdl.evaluate.result import CalibrationBin, Evaluation
+from rsdl.records.evaluation import CalibrationBin, Evaluation
 
 Make = Callable[..., Evaluation]
 Rows = list[dict[str, float | None]]

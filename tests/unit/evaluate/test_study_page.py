@@ -12,11 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rsdl.evaluate.costs import find_front
-from rsdl.evaluate.standings import Entry
 from rsdl.evaluate.study import render_study, study_of
+from rsdl.evaluate.study_rows import ComparedRun
 from rsdl.evaluate.tables import escape
 
-MakeEntry = Callable[..., Entry]
+MakeEntry = Callable[..., ComparedRun]
 SUMS = {
     "epochs": "epochs_completed",
     "iterations": "optimizer_steps",
@@ -41,7 +41,7 @@ def starred(html: str) -> list[str]:
 
 
 @pytest.fixture
-def entries(entry: MakeEntry) -> list[Entry]:
+def entries(entry: MakeEntry) -> list[ComparedRun]:
     """Return four runs: three completed ones and one that is not."""
     card = {"device_name": "NVIDIA A40"}
     return [
@@ -52,7 +52,7 @@ def entries(entry: MakeEntry) -> list[Entry]:
     ]
 
 
-def test_totals_are_the_sums_of_the_records_exactly(entries: list[Entry]):
+def test_totals_are_the_sums_of_the_records_exactly(entries: list[ComparedRun]):
     study = study_of(entries)
     tiles = exact(render_study(study))
     for name, key in SUMS.items():
@@ -79,7 +79,7 @@ def test_totals_of_any_records_are_exact(entry: MakeEntry, rows: list[tuple[int,
     assert numbers["wall"].value == fsum(time for _, _, time in rows)
 
 
-def test_a_run_that_is_not_completed_is_shown_and_is_no_model(entries: list[Entry]):
+def test_a_run_that_is_not_completed_is_shown_and_is_no_model(entries: list[ComparedRun]):
     study = study_of(entries)
     html = render_study(study)
     assert study.numbers["models"].value == 3
@@ -90,7 +90,7 @@ def test_a_run_that_is_not_completed_is_shown_and_is_no_model(entries: list[Entr
     assert study.numbers["preemptions"].note == "in 3 runs, 2 of them completed"
 
 
-def test_the_mean_needs_every_data_set(entries: list[Entry]):
+def test_the_mean_needs_every_data_set(entries: list[ComparedRun]):
     summaries = study_of(entries).summaries
     assert summaries["resnet50"].mean == pytest.approx(0.87)
     assert summaries["resnet50"].best
@@ -130,7 +130,7 @@ def test_on_processors_alone_no_gpu_is_spoken_of(entry: MakeEntry):
     assert study.numbers["use"].shown == "\u2013"
 
 
-def test_the_csv_has_a_row_for_each_run_whose_sums_are_the_totals(entries: list[Entry]):
+def test_the_csv_has_a_row_for_each_run_whose_sums_are_the_totals(entries: list[ComparedRun]):
     study = study_of(entries)
     rows = list(csv.DictReader(io.StringIO(study.csv)))
     assert len(rows) == 4
@@ -148,7 +148,9 @@ def test_a_spreadsheet_runs_nothing_that_a_record_says(entry: MakeEntry):
     assert (row["architecture"], row["dataset"]) == ("'=cmd()", "'@d")
 
 
-def test_the_latex_has_the_best_in_bold_and_no_run_that_is_not_completed(entries: list[Entry]):
+def test_the_latex_has_the_best_in_bold_and_no_run_that_is_not_completed(
+    entries: list[ComparedRun],
+):
     latex = study_of(entries).latex
     rows = {line.split(" & ")[0]: line for line in latex.splitlines() if " & " in line}
     assert rows["vit\\_base"].split(" & ")[1:4] == ["--", r"\textbf{95.00}", "--"]
@@ -197,8 +199,10 @@ def test_names_are_inert_and_the_page_asks_no_network(entry: MakeEntry):
     assert "default-src &#39;none&#39;" in html
 
 
-@pytest.mark.parametrize("entries", [[], [Entry({})], [Entry({"status": "running"})] * 2])
-def test_empty_records_still_make_a_study(entries: list[Entry]):
+@pytest.mark.parametrize(
+    "entries", [[], [ComparedRun({})], [ComparedRun({"status": "running"})] * 2]
+)
+def test_empty_records_still_make_a_study(entries: list[ComparedRun]):
     study = study_of(entries)
     assert "By the numbers" in render_study(study)
     assert study.numbers["models"].value == 0
@@ -206,7 +210,7 @@ def test_empty_records_still_make_a_study(entries: list[Entry]):
 
 
 @pytest.fixture
-def seeds(entry: MakeEntry) -> list[Entry]:
+def seeds(entry: MakeEntry) -> list[ComparedRun]:
     """Return three seeds of one recipe, one of them again, and a run of another recipe."""
     rows = [("s0", 90, 0, "a"), ("s1", 92, 1, "a"), ("s2", 97, 2, "a"), ("t0", 94, 0, "b")]
     return [
@@ -216,7 +220,7 @@ def seeds(entry: MakeEntry) -> list[Entry]:
     ]
 
 
-def test_seeds_of_one_recipe_are_their_mean_and_never_the_best(seeds: list[Entry]):
+def test_seeds_of_one_recipe_are_their_mean_and_never_the_best(seeds: list[ComparedRun]):
     study = study_of(seeds[:3])
     html = render_study(study)
     assert starred(html)[0] == "93.00%"
@@ -231,7 +235,7 @@ def test_seeds_of_one_recipe_are_their_mean_and_never_the_best(seeds: list[Entry
     assert {round(float(row["oa_std"]), 6) for row in rows} == {0.036056}
 
 
-def test_runs_that_differ_in_more_than_the_seed_are_told_apart(seeds: list[Entry]):
+def test_runs_that_differ_in_more_than_the_seed_are_told_apart(seeds: list[ComparedRun]):
     study = study_of(seeds)
     cell = study.board.cells[("cnn", "ucm")]
     assert [(r.name, r.n, best) for r, best in cell] == [
@@ -243,7 +247,7 @@ def test_runs_that_differ_in_more_than_the_seed_are_told_apart(seeds: list[Entry
     assert '<span class="cell-note">t0</span>' in html and "s0, s1, s2" in html
 
 
-def test_a_seed_that_was_run_again_is_no_further_sample(seeds: list[Entry]):
+def test_a_seed_that_was_run_again_is_no_further_sample(seeds: list[ComparedRun]):
     again = replace(seeds[2], run={**seeds[2].run, "name": "s2_again"})
     cell = study_of([*seeds[:3], again]).board.cells[("cnn", "ucm")]
     assert [(r.name, r.n) for r, _ in cell] == [("s2_again", 1), ("s0, s1, s2", 3)]

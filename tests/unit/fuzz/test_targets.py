@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from rsdl.core.errors import DataError, RsdlError
-from rsdl.data.sources.tiling.scenes import SceneRules, describe_scenes
-from rsdl.data.sources.tiling.vectors import read_polygons
 from rsdl.data.tar import scan_tar
+from rsdl.raster.scenes import SceneRules, describe_scenes
+from rsdl.raster.vectors import read_polygons
 from tests.fuzz import seeds
 from tests.fuzz.targets import TARGETS
 from tests.fuzz.worker import attempt, inputs

@@ -2,7 +2,7 @@ import pytest
 import timm
 import torch
 
-from rsdl.commands.session import check_norms
+from rsdl.commands.build import check_norms
 from rsdl.config.run import RunConfig
 from rsdl.core.errors import ConfigError
 from rsdl.models.probe import find_starved_norm

@@ -13,7 +13,7 @@ import torch
 from timm.models import adapt_input_conv
 from torch import Tensor
 
-from rsdl.core.errors import ConfigError
+from rsdl.core.errors import ConfigError, RsdlError
 from rsdl.models.catalog import ModelConfig, build_backbone, build_model
 from rsdl.models.tensors import read_tensors
 from rsdl.models.weights import adapt_bands, load_weights
@@ -43,7 +43,7 @@ def load(
 
 
 def refusal(name: str, source: object, **options: int) -> str:
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(RsdlError) as caught:
         load(name, source, **options)
     text = str(caught.value)
     assert text.startswith("model.weights: ")
@@ -283,6 +283,9 @@ def test_an_unknown_scheme_is_refused():
     assert "ftp" in refusal("test_resnet", "ftp://host/w.pth")
 
 
+STATUSES = {"/busy.pth": 503, "/secret.pth": 403}
+
+
 class Folder(http.server.SimpleHTTPRequestHandler):
     requests: int = 0
 
@@ -293,6 +296,8 @@ class Folder(http.server.SimpleHTTPRequestHandler):
             self.send_header("Content-Length", "1000")
             self.end_headers()
             self.wfile.write(b"x" * 10)
+        elif self.path in STATUSES:
+            self.send_error(STATUSES[self.path])
         else:
             super().do_GET()
 
@@ -329,6 +334,17 @@ def test_a_failed_download_is_told_and_leaves_nothing(server: str, file: str, tm
     assert "cannot be fetched" in text
     assert "model.weights=PATH" in text
     assert [p for p in (tmp_path / "home").rglob("*") if p.is_file()] == []
+
+
+@pytest.mark.parametrize(
+    ("file", "code"), [("short.pth", 69), ("busy.pth", 69), ("none.pth", 2), ("secret.pth", 2)]
+)
+def test_a_server_that_is_away_is_asked_again_later_and_a_wrong_name_is_not(
+    server: str, file: str, code: int
+):
+    with pytest.raises(RsdlError) as caught:
+        load("test_resnet", f"{server}/{file}")
+    assert caught.value.exit_code == code
 
 
 def test_pretrained_weights_without_internet_are_one_clear_line(

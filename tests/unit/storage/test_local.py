@@ -1,3 +1,4 @@
+import errno
 import os
 import signal
 import socket
@@ -13,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rsdl.core.errors import StorageError
-from rsdl.storage.local import PART_MARK, LocalStore
+from rsdl.core.errors import FullDiskError, StorageError, UnreachableError
+from rsdl.storage.local import PART_MARK, LocalBlob, LocalStore, explain_error
 
 NAMES = st.lists(
     st.text("abcxyz0.-_", min_size=1, max_size=8).filter(lambda part: part.strip(".") != ""),
@@ -259,6 +260,41 @@ def test_what_does_not_fit_leaves_nothing(tmp_path: Path):
     assert done.stdout.count("\n") == 1 and "File too large" in done.stdout
     assert not done.stderr
     assert files(tmp_path) == []
+
+
+def test_a_disk_that_fails_may_be_well_later():
+    # Linux answers EIO for the first page of a process's own memory, as for a sector that is gone.
+    blob = LocalBlob(Path("/proc/self/mem"))
+    with pytest.raises(UnreachableError, match="the file system fails") as caught:
+        blob.read(0, 16)
+    blob.close()
+    assert caught.value.exit_code == 69 and caught.value.where == "/proc/self/mem"
+
+
+def fill_the_disk() -> None:
+    with open("/dev/full", "w") as file:
+        file.write("a library's file")
+
+
+def test_a_library_that_finds_the_disk_full_is_understood():
+    with pytest.raises(OSError) as caught:
+        fill_the_disk()
+    told = explain_error(caught.value)
+    assert isinstance(told, FullDiskError) and told.exit_code == 69
+    wrapped = RuntimeError("writer failed")
+    wrapped.__cause__ = caught.value
+    assert isinstance(explain_error(wrapped), FullDiskError)
+    # What was handled before a bug is not what the bug is about.
+    bug = KeyError("bug")
+    bug.__context__ = caught.value
+    assert explain_error(bug) is None
+
+
+def test_a_terminal_or_a_socket_that_is_gone_is_no_disk():
+    assert explain_error(OSError(errno.EIO, "Input/output error")) is None
+    assert explain_error(TimeoutError(errno.ETIMEDOUT, "timed out")) is None
+    stale = OSError(errno.ESTALE, "Stale file handle", "/data/shard.tar")
+    assert str(explain_error(stale)).startswith("/data/shard.tar: the file system fails")
 
 
 def test_a_full_disk_is_one_line_and_leaves_nothing(small_disk: Path):

@@ -19,7 +19,7 @@ from rsdl.train.checkpoint import (
     read_checkpoint,
     state_of,
 )
-from rsdl.train.outbox import Outbox
+from rsdl.train.upload_queue import UploadQueue
 
 CONTENT = {"state_dict": {"weight": torch.arange(4.0)}, "rsdl": {"position": {"epoch": 1}}}
 
@@ -35,7 +35,7 @@ class Trap:
 
 
 def test_what_is_written_is_read_and_the_loops_of_lightning_are_not_kept(tmp_path: Path):
-    checkpoints = StoreCheckpointIO(Outbox(LocalStore(tmp_path)))
+    checkpoints = StoreCheckpointIO(UploadQueue(LocalStore(tmp_path)))
     checkpoints.save_checkpoint(CONTENT | {"loops": {"fit_loop": 1}}, LAST)
     found = checkpoints.load_checkpoint(LAST)
     assert found.keys() == CONTENT.keys()
@@ -46,7 +46,7 @@ def test_what_is_written_is_read_and_the_loops_of_lightning_are_not_kept(tmp_pat
 
 
 def test_a_write_that_fails_leaves_the_one_before(tmp_path: Path):
-    checkpoints = StoreCheckpointIO(Outbox(LocalStore(tmp_path)))
+    checkpoints = StoreCheckpointIO(UploadQueue(LocalStore(tmp_path)))
     checkpoints.save_checkpoint(dict(CONTENT), LAST)
     with pytest.raises(AttributeError):
         checkpoints.save_checkpoint({"state_dict": lambda: None}, LAST)
@@ -55,10 +55,10 @@ def test_a_write_that_fails_leaves_the_one_before(tmp_path: Path):
 
 
 def test_what_is_saved_in_the_background_is_the_state_at_that_moment(tmp_path: Path):
-    outbox, gate = Outbox(LocalStore(tmp_path), background=True), threading.Event()
-    checkpoints, network = StoreCheckpointIO(outbox), nn.Linear(2, 2)
+    uploads, gate = UploadQueue(LocalStore(tmp_path), background=True), threading.Event()
+    checkpoints, network = StoreCheckpointIO(uploads), nn.Linear(2, 2)
     wanted = network.weight.detach().clone()
-    outbox.post("something slow", lambda: gate.wait(60))
+    uploads.submit("something slow", lambda: gate.wait(60))
     checkpoints.save_checkpoint({"state_dict": network.state_dict()}, LAST)
     nn.init.zeros_(network.weight)
     assert not (tmp_path / LAST).exists()
@@ -67,12 +67,12 @@ def test_what_is_saved_in_the_background_is_the_state_at_that_moment(tmp_path: P
 
 
 def test_a_save_that_failed_in_the_background_fails_the_next(tmp_path: Path):
-    outbox = Outbox(LocalStore(tmp_path / "file"), background=True)
-    checkpoints = StoreCheckpointIO(outbox)
+    uploads = UploadQueue(LocalStore(tmp_path / "file"), background=True)
+    checkpoints = StoreCheckpointIO(uploads)
     (tmp_path / "file").write_text("in the way")
     checkpoints.save_checkpoint(dict(CONTENT), LAST)
     with suppress(StorageError):
-        outbox.drain()
+        uploads.drain()
     with pytest.raises(StorageError, match="is a file, not a folder"):
         checkpoints.save_checkpoint(dict(CONTENT), LAST)
 

@@ -5,15 +5,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from rsdl.core.batch import Tally
+from rsdl.core.batch import SampleCounts
 from rsdl.core.errors import RsdlError
-from rsdl.data.order import GlobalOrder, OrderRule
+from rsdl.core.rng import fingerprint
 from rsdl.data.plan import SamplingPlan
-from rsdl.data.random import fingerprint
+from rsdl.data.shuffle import GlobalOrder, OrderRule
 from rsdl.train.ledger import close_ledger
 
 PLAN = SamplingPlan(GlobalOrder(np.array([7, 5, 8]), OrderRule(1, 0)), global_batch=6, tail="pad")
-READ = Tally(planned=20, delivered=18, padded=4, skipped=2, fingerprint=fingerprint(np.arange(20)))
+READ = SampleCounts(
+    planned=20, delivered=18, padded=4, skipped=2, fingerprint=fingerprint(np.arange(20))
+)
 
 
 def test_what_was_planned_and_read_balances():
@@ -23,7 +25,7 @@ def test_what_was_planned_and_read_balances():
 
 
 @pytest.mark.parametrize(
-    "tally",
+    "counts",
     [
         replace(READ, delivered=17),
         replace(READ, planned=19),
@@ -33,6 +35,6 @@ def test_what_was_planned_and_read_balances():
         replace(READ, fingerprint=fingerprint(np.array([*range(19), 0]))),
     ],
 )
-def test_what_does_not_balance_stops_the_run(tally: Tally):
+def test_what_does_not_balance_stops_the_run(counts: SampleCounts):
     with pytest.raises(RsdlError, match="epoch 3 does not balance"):
-        close_ledger(tally, PLAN, 3, "train")
+        close_ledger(counts, PLAN, 3, "train")

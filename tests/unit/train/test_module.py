@@ -8,7 +8,7 @@ from pytorch_lightning.plugins.precision import MixedPrecision
 from torch import nn
 from torch.nn import functional
 
-from rsdl.core.batch import Batch, Tally
+from rsdl.core.batch import Batch, SampleCounts
 from rsdl.data.augment import Augment, AugmentConfig
 from rsdl.tasks.classification import ClassificationTask, TaskConfig
 from rsdl.train.module import TrainingModule, average_weights
@@ -50,7 +50,7 @@ def make_batch(size: int, *, seed: int = 0) -> Batch:
         samples=torch.arange(size),
         uniforms=torch.rand(size, 12, generator=random),
         num_planned=size,
-        tally=Tally(),
+        counts=SampleCounts(),
     )
 
 
@@ -63,7 +63,7 @@ def cut(batch: Batch, rows: slice) -> Batch:
         samples=batch.samples[rows],
         uniforms=batch.uniforms[rows],
         num_planned=batch.num_planned,
-        tally=Tally(),
+        counts=SampleCounts(),
     )
 
 

@@ -108,7 +108,8 @@ def check_quota(pod: Pod) -> Iterator[Finding]:
         if model := _model(name):
             yield field.breaks(
                 f"the quota of {model} is zero unless granted",
-                "ask for it, or write priorityClassName: opportunistic",
+                ("ask for it, or " if model in nautilus.FORM else "")
+                + "write priorityClassName: opportunistic",
             )
 
 

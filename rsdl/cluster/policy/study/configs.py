@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from rsdl.cluster import labels
 from rsdl.cluster.policy.objects import Pod
 from rsdl.cluster.policy.study.command import Training, find_training, named_config
-from rsdl.cluster.policy.study.facts import Refusal, RunFacts
+from rsdl.cluster.policy.study.facts import FetchStatus, RunFacts
 from rsdl.cluster.policy.violation import Finding, Rule
 
 RECOMMENDED = (
@@ -19,7 +19,7 @@ RECOMMENDED = (
 OURS = (labels.ARCHITECTURE, labels.DATASET, labels.STUDY)
 
 
-def run_of(pod: Pod) -> RunFacts | Refusal | None:
+def run_of(pod: Pod) -> RunFacts | FetchStatus | None:
     """Return what the config of a pod says, if it was looked for."""
     return pod.owner.bundle.study.runs.get(pod.owner.manifest.title)
 
@@ -27,14 +27,14 @@ def run_of(pod: Pod) -> RunFacts | Refusal | None:
 def check_exists(pod: Pod) -> Iterator[Finding]:
     """Yield Jobs whose config is not there."""
     training, run = find_training(pod), run_of(pod)
-    if training is not None and isinstance(run, Refusal) and run.missing:
+    if training is not None and isinstance(run, FetchStatus) and run.missing:
         yield training.place.breaks(run.problem, run.remedy)
 
 
 def check_loads(pod: Pod) -> Iterator[Finding]:
     """Yield Jobs whose config does not load with their overrides and environment."""
     training, run = find_training(pod), run_of(pod)
-    if training is not None and isinstance(run, Refusal) and not run.missing:
+    if training is not None and isinstance(run, FetchStatus) and not run.missing:
         yield training.place.breaks(run.problem, run.remedy)
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
+from rsdl.cluster.nautilus import MIN_GPU_USE
 from rsdl.cluster.policy.field import Field
 from rsdl.cluster.policy.nautilus.gpus import count_gpus, gpu_limits
 from rsdl.cluster.policy.objects import Pod
@@ -17,7 +18,6 @@ DEFAULT_GRACE_S = 30
 # A step, a copy of the state, and its upload: the largest of the nine has 1.05 GB of weights and
 # moments, a sequential writer gets about 100 MB/s there. Some five times that.
 MIN_GRACE_S = 60
-BUSY = 0.4
 DISRUPTED = "DisruptionTarget"
 POLICY = (
     ("a disrupted pod", KILLED, (DISRUPTED,), "Ignore", "onPodConditions DisruptionTarget"),
@@ -131,11 +131,12 @@ def check_use(pod: Pod) -> Iterator[Finding]:
     run = run_of(pod)
     name = run.name if isinstance(run, RunFacts) else named_config(pod).text or training.name
     use = pod.owner.bundle.study.gpu_use.get(name)
-    if use is not None and use < BUSY:
+    if use is not None and use < MIN_GPU_USE:
         field = next(iter(gpu_limits(pod)))[1]
-        problem = f"{name} kept its GPUs {use:.0%} busy by its record, {BUSY:.0%} is asked for"
+        asked = f"{MIN_GPU_USE:.0%} is asked for"
+        problem = f"{name} kept its GPUs {use:.0%} busy by its record, {asked}"
         yield field.breaks(
-            problem, "see its report for the brake; a smaller GPU or larger batch may do"
+            problem, "see its report for the bottleneck; a smaller GPU or larger batch may do"
         )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rsdl.core.errors import DataError, StorageError
+from rsdl.core.errors import DataError, StorageError, UnreachableError
 from rsdl.data.sources.download import download
 
 BODY = bytes(range(256)) * 2_000
@@ -114,7 +114,7 @@ def test_a_broken_line_is_taken_up_where_it_broke(site: Site, tmp_path: Path):
 
 def test_the_part_is_kept_for_the_next_run(site: Site, tmp_path: Path):
     site.breaks = [300_000, 0, 0]
-    with pytest.raises(DataError, match="connection broke after 300000 of 512000 bytes"):
+    with pytest.raises(UnreachableError, match="connection broke after 300000 of 512000 bytes"):
         fetch(site, tmp_path / "data.zip", attempts=2)
     assert not (tmp_path / "data.zip").exists()
     site.breaks = []
@@ -135,7 +135,7 @@ def test_a_file_that_changed_meanwhile_is_fetched_anew(
     site: Site, tmp_path: Path, conditions: bool
 ):
     site.breaks = [300_000, 0, 0]
-    with pytest.raises(DataError):
+    with pytest.raises(UnreachableError):
         fetch(site, tmp_path / "data.zip", attempts=2)
     changed = BODY[::-1]
     site.body, site.tag, site.conditions, site.breaks = changed, '"two"', conditions, []
@@ -191,10 +191,10 @@ def test_no_server_is_one_line_that_names_the_way_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(UnreachableError) as caught:
         download("http://127.0.0.1:9/x.zip", tmp_path / "x.zip", attempts=2, pause_s=0.01)
     message = str(caught.value)
-    assert "Connection refused" in message
+    assert "Connection refused" in message and caught.value.exit_code == 69
     assert '"--from PATH"' in message and "\n" not in message
 
 

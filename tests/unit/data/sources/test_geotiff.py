@@ -18,7 +18,7 @@ from rasterio.warp import transform
 
 from rsdl.core.errors import ConfigError, CorruptSampleError, DataError
 from rsdl.data.decode import decode_image
-from rsdl.data.pack import PackOptions, pack
+from rsdl.data.packing.pack import PackOptions, pack
 from rsdl.data.sample import Sample
 from rsdl.data.sources.geotiff import GeotiffOptions, GeotiffSource
 from rsdl.storage.connect import connect

@@ -11,10 +11,10 @@ from rasterio.features import rasterize
 from rasterio.warp import transform_bounds, transform_geom
 
 from rsdl.core.errors import ConfigError, StorageError
-from rsdl.data.random import key_of
-from rsdl.data.sources.painting.landuse import PAINTERS
-from rsdl.data.sources.painting.relief import Site, light, noise
+from rsdl.core.rng import key_of
 from rsdl.data.sources.synthetic import CLASSES, draw_parcels, write_scenes
+from rsdl.synthetic.landuse import PAINTERS
+from rsdl.synthetic.relief import Site, light, noise
 
 SIZE = 256
 

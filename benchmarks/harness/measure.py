@@ -1,0 +1,276 @@
+"""What all benchmarks share: taking turns, medians, ratios with the pair they come from, tables.
+
+A machine is never quiet, and its noise is slow: contenders therefore take turns, one round after
+another, and a ratio is the median over rounds of (theirs / ours) in the same round. A result is
+one plain dict, printed as a table and written as JSON; ``results.py`` makes RESULTS.md of those.
+Nothing here needs more than the standard library: peers in other environments import it too.
+
+A benchmark is a file with three functions, run from the checkout as ``python -m benchmarks.NAME``:
+
+    def add_arguments(parser): ...          # its own options, beside the common ones
+    def run(options) -> dict: ...           # measures; returns build_result(...)
+    def main(): run_benchmark(__doc__, add_arguments, run)
+"""
+
+import argparse
+import json
+import shlex
+import statistics
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from benchmarks.harness.machine import describe_machine, describe_versions
+from benchmarks.harness.plot import draw_result
+from benchmarks.harness.tables import print_result
+
+ROUNDS = 5
+OUTPUTS = ("json", "png")  # options that say where a result goes
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """How one contender compares with another over the rounds that both took part in.
+
+    Attributes:
+        median: Median over rounds of the ratio within the round.
+        low: Smallest of them.
+        high: Largest of them.
+    """
+
+    median: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One contender's line in a table.
+
+    Attributes:
+        name: What was measured.
+        values: One figure a round, in the table's unit; empty where it could not be measured.
+        note: What to know about it; where ``values`` is empty, why, and how to get it.
+        facts: Further figures by column heading, each with its unit in the heading.
+    """
+
+    name: str
+    values: Sequence[float] = ()
+    note: str = ""
+    facts: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Aim:
+    """A figure that was promised.
+
+    Attributes:
+        text: What is promised.
+        value: What was measured.
+        bound: The figure promised.
+        at_least: Whether ``value`` must reach ``bound``, rather than stay at or below it.
+    """
+
+    text: str
+    value: float
+    bound: float
+    at_least: bool = True
+
+    @property
+    def met(self) -> bool:
+        """Whether the promise is kept."""
+        return self.value >= self.bound if self.at_least else self.value <= self.bound
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Contenders beside each other.
+
+    Attributes:
+        title: What they did.
+        unit: Unit of the rows' values.
+        reference: Name of the row that the others are compared with.
+        rows: The contenders, in the order to print.
+        aims: What was promised of these figures.
+    """
+
+    title: str
+    unit: str
+    reference: str
+    rows: Sequence[Row]
+    aims: Sequence[Aim] = ()
+
+    def row(self, name: str) -> Row:
+        """Return a row by name."""
+        return next(row for row in self.rows if row.name == name)
+
+    def ratio(self, name: str, to: str | None = None) -> Ratio | None:
+        """Return row ``name`` over row ``to`` (the reference), or ``None`` where one is empty."""
+        return pair_ratio(self.row(name).values, self.row(to or self.reference).values)
+
+
+def take_turns(
+    contenders: Mapping[str, Callable[[], float]], *, rounds: int = ROUNDS, warmups: int = 1
+) -> dict[str, list[float]]:
+    """Measure contenders in turn, round after round; return each one's figures, one a round.
+
+    Every other round goes backwards, so that no contender always follows the same one.
+
+    Args:
+        contenders: Name -> what to run for one figure.
+        rounds: Rounds that count.
+        warmups: Rounds before those, which do not.
+    """
+    figures: dict[str, list[float]] = {name: [] for name in contenders}
+    for number in range(-warmups, rounds):
+        names = list(contenders) if number % 2 == 0 else list(contenders)[::-1]
+        for name in names:
+            tell_progress(
+                f"round {number + 1} of {rounds}: {name}" if number >= 0 else f"warm-up: {name}"
+            )
+            figure = contenders[name]()
+            if number >= 0:
+                figures[name].append(figure)
+    return figures
+
+
+def tell_progress(text: str) -> None:
+    """Show on a terminal what is measured now; an empty text takes it away.
+
+    Before a turn and never during it: a bar that moves would take its time from what is measured.
+    """
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\r\x1b[K{text}")
+        sys.stderr.flush()
+
+
+def pair_ratio(ours: Sequence[float], theirs: Sequence[float]) -> Ratio | None:
+    """Return ours over theirs, round by round; ``None`` where a figure is missing or zero."""
+    if not ours or len(ours) != len(theirs) or not all(theirs):
+        return None
+    ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
+    return Ratio(statistics.median(ratios), min(ratios), max(ratios))
+
+
+def build_result(
+    benchmark: str,
+    title: str,
+    tables: Sequence[Table],
+    *,
+    options: Mapping[str, Any],
+    versions: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """Return a result as plain values, ready for JSON.
+
+    Args:
+        benchmark: Name of the result's file, without its suffix.
+        title: What was measured, one line.
+        tables: The figures.
+        options: What the benchmark was told.
+        versions: Of everything that took part; ``None`` takes what this process has.
+    """
+    arguments = [portable(part) for part in sys.argv[1:]]
+    return {
+        "benchmark": benchmark,
+        "title": title,
+        "command": shlex.join(["python", "-m", _module(benchmark), *arguments]),
+        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "machine": describe_machine(),
+        "versions": dict(describe_versions() if versions is None else versions),
+        "options": {key: _plain(value) for key, value in options.items() if key not in OUTPUTS},
+        "tables": [table_to_dict(table) for table in tables],
+    }
+
+
+def _module(benchmark: str) -> str:
+    """Return the module that runs, as ``python -m`` has it."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    name = spec.name if spec is not None else ""
+    return name if name.startswith("benchmarks.") else f"benchmarks.{benchmark}"
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401 - whatever argparse made of it
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    if isinstance(value, int | float | bool | None):
+        return value
+    return portable(str(value))
+
+
+def portable(text: str) -> str:
+    """Return an argument without the folders of this machine: results are read elsewhere.
+
+    Of a path that begins at the root its name is kept, and of a Python its environment's too.
+    """
+    option, equals, value = text.partition("=") if text.startswith("--") else ("", "", text)
+    path = Path(value)
+    if not path.is_absolute():
+        return text
+    kept = path.parts[-3:] if path.parent.name == "bin" else path.parts[-1:]
+    return f"{option}{equals}{'/'.join(kept)}"
+
+
+def table_to_dict(table: Table) -> dict[str, Any]:
+    """Return a table as plain values, with medians and ratios worked out."""
+    rows = []
+    for row in table.rows:
+        ratio = table.ratio(row.name)
+        rows.append(
+            {
+                "name": row.name,
+                "values": list(row.values),
+                "median": statistics.median(row.values) if row.values else None,
+                "ratio": asdict(ratio) if ratio is not None else None,
+                "note": row.note,
+                "facts": dict(row.facts),
+            }
+        )
+    return {
+        "title": table.title,
+        "unit": table.unit,
+        "reference": table.reference,
+        "rows": rows,
+        "aims": [asdict(aim) | {"met": aim.met} for aim in table.aims],
+    }
+
+
+def write_result(result: Mapping[str, Any], path: Path) -> None:
+    """Write a result as JSON, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(result, indent=1) + "\n")
+    part.replace(path)
+
+
+def run_benchmark(
+    doc: str | None,
+    add_arguments: Callable[[argparse.ArgumentParser], None],
+    run: Callable[[argparse.Namespace], dict[str, Any]],
+) -> None:
+    """Read the options of a benchmark, run it, print its tables and write its JSON.
+
+    Every benchmark takes ``--rounds``, ``--quick``, ``--json`` and ``--png`` beside its own.
+    """
+    parser = argparse.ArgumentParser(
+        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=ROUNDS, help="rounds that count (%(default)s)"
+    )
+    parser.add_argument("--quick", action="store_true", help="less of everything, for a first look")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the result there too")
+    parser.add_argument("--png", type=Path, metavar="FILE", help="draw the result there")
+    add_arguments(parser)
+    options = parser.parse_args()
+    result = run(options)
+    tell_progress("")
+    print_result(result)
+    if options.json is not None:
+        write_result(result, options.json)
+        print(f"\nwritten to {options.json}")
+    if options.png is not None:
+        draw_result(result, options.png)
+        print(f"drawn in {options.png}")

@@ -1,0 +1,1 @@
+"""Loading: from shards to batches, beside peers."""

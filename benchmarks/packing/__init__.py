@@ -1,0 +1,1 @@
+"""Packing images and cutting scenes, beside other packers."""

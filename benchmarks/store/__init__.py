@@ -1,0 +1,1 @@
+"""Fetching shards from a store, beside other clients."""

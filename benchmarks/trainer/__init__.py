@@ -1,0 +1,1 @@
+"""Training, validating, resuming: beside plain loops."""

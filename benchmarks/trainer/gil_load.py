@@ -1,0 +1,25 @@
+"""A loader in a process of its own that is drawn from at a given rate, until it is killed.
+
+python -m benchmarks.trainer.gil_load DATASET_URL IMAGES_PER_S SIZE THREADS
+"""
+
+import sys
+import time
+
+from benchmarks.trainer.gil_contention import BATCH, read_batches
+
+
+def main() -> None:
+    """Load."""
+    url, rate, size, threads = sys.argv[1:]
+    due = None
+    for _ in read_batches(url, int(size), int(threads)):
+        if due is None:
+            print("begun", flush=True)
+            due = time.perf_counter()
+        due += BATCH / float(rate)
+        time.sleep(max(due - time.perf_counter(), 0))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,290 @@
+"""What feeding costs the training: each of the nine networks fed from shards, and fed one batch.
+
+``rsdl train`` as it is (Lightning, augmentation, optimizer, record, ledger, ready to be killed at
+any step) trains on packed JPEGs, an epoch at a time, each fed in another way:
+
+- one batch that lies on the device, again and again: nothing is loaded, so it is the bound;
+- from shards, first epoch: every image is read, decoded, cut, and its pixels kept;
+- from shards, decoded tier: every image is cut from the pixels that an earlier epoch has kept;
+- device-resident tier: every image is cut on the device, which holds the decoded split.
+
+All ways share the process, network, optimizer and number of steps, and every image is augmented.
+An epoch counts from the request for its loader to the end of its last step. There is no validation,
+and no checkpoint is written: both would cost all ways the same. Shards lie in the system's cache.
+
+On a processor the loader takes its time from the network's: what it needs is the least that feeding
+can cost, and stands beside the ratio. On a GPU it has the cores to itself.
+
+    python -m benchmarks.trainer.input_pipeline [--models resnet50 vit_base] [--accelerator cpu]
+"""
+
+import argparse
+import gc
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+
+from benchmarks.harness.machine import describe_versions
+from benchmarks.harness.measure import (
+    Aim,
+    Row,
+    Table,
+    build_result,
+    pair_ratio,
+    run_benchmark,
+    tell_progress,
+)
+from benchmarks.harness.tiles import MIN_IMAGES, pack_tiles
+from benchmarks.harness.training_fixture import (
+    Clock,
+    Spent,
+    add_session_arguments,
+    open_bench_session,
+    trains_on_gpu,
+)
+from benchmarks.trainer.overhead import HeldBatches, hold_batches
+from rsdl.commands.build import Session
+from rsdl.config.load import validate
+from rsdl.config.run import RunConfig
+from rsdl.core.batch import Batch
+from rsdl.data.datamodule import DataModule
+from rsdl.data.dataset import DataSet
+from rsdl.data.gpu.resident import ResidentLoader
+from rsdl.data.loader import BatchLoader
+
+SHARE_OF_HELD = 0.98
+HELD = "one batch on the device"
+FIRST, DECODED = "from shards, first epoch", "from shards, decoded tier"
+RESIDENT = "device-resident tier"
+WAYS = (HELD, FIRST, DECODED, RESIDENT)
+
+LOADER_SHARE = "its share, %"
+
+# Batch and steps of an epoch. A processor takes seconds for a step, and its noise is slow: short
+# turns, and many of them.
+SIZES = {"cuda": (64, 50), "cpu": (4, 3)}
+
+Loader = BatchLoader | ResidentLoader | HeldBatches
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What an epoch took.
+
+    Attributes:
+        spent: Altogether.
+        waited_s: Seconds in which the training had no batch yet.
+        loader_cpu_s: Processor time of making the batches.
+    """
+
+    spent: Spent
+    waited_s: float
+    loader_cpu_s: float
+
+
+class Meter:
+    """A loader, and what the training waits for it.
+
+    Args:
+        loader: Any.
+    """
+
+    def __init__(self, loader: Loader) -> None:
+        self._loader = loader
+        self._own_cpu_s = 0.0
+        self.waited_s = 0.0
+
+    def __len__(self) -> int:
+        """Return the number of batches."""
+        return len(self._loader)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Yield the batches."""
+        batches = iter(self._loader)
+        while True:
+            begin, work = time.perf_counter(), time.process_time()
+            batch = next(batches, None)
+            self.waited_s += time.perf_counter() - begin
+            self._own_cpu_s += time.process_time() - work
+            if batch is None:
+                return
+            yield batch
+
+    @property
+    def cpu_s(self) -> float:
+        """Processor time of making the batches, once there is none left."""
+        threads = isinstance(self._loader, BatchLoader)
+        return self._loader.cpu_s if threads else self._own_cpu_s  # type: ignore[union-attr]
+
+
+class Feeds(pl.Callback):
+    """Feeds the epochs of a session in turn, and keeps what each took.
+
+    The first epoch warms up, and round after round takes all ways in turn, every other one
+    backwards.
+
+    Args:
+        session: What trains.
+        work: Folder for kept pixels.
+    """
+
+    def __init__(self, session: Session, work: Path) -> None:
+        self._session = session
+        self._work = work
+        self._num_cold = 0
+        self.turns: dict[str, list[Turn]] = {way: [] for way in WAYS}
+        self._modules = {
+            DECODED: self._module("kept"),
+            RESIDENT: self._module("kept", resident="on"),
+        }
+        device = session.trainer.strategy.root_device
+        every = hold_batches(session.config, session.data.data, device)
+        first = every.batches[0]
+        # The ledger is to balance: of every batch there is what became of its samples.
+        batches = [replace(first, counts=batch.counts) for batch in every.batches]
+        self._held = HeldBatches(every.plan, batches)
+        for module in self._modules.values():  # decoded before the clock runs
+            for _ in module.train_dataloader():
+                pass
+        session.data.train_dataloader = self._open  # type: ignore[method-assign,assignment]
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Keep what the epoch took."""
+        spent = self._clock.read()
+        if trainer.current_epoch:
+            turn = Turn(spent, self._meter.waited_s, self._meter.cpu_s)
+            self.turns[way_of(trainer.current_epoch)].append(turn)
+
+    def _open(self) -> Meter:
+        """Return the loader of the epoch."""
+        way = way_of(self._session.trainer.current_epoch)
+        if way == FIRST:
+            self._num_cold += 1
+            self._modules[FIRST] = self._module(f"cold-{self._num_cold}")
+        self._clock = Clock()
+        loader = self._held if way == HELD else self._modules[way].train_dataloader()
+        self._session.data.train_loader = loader  # type: ignore[assignment]
+        self._meter = Meter(loader)
+        return self._meter
+
+    def _module(self, name: str, **changes: str) -> DataModule:
+        """Return a data module whose pixels are kept in a folder of that name."""
+        config = self._session.config
+        changed = config.data.model_dump() | {"cache": {"folder": str(self._work / name)}} | changes
+        data = DataSet(type(config.data).model_validate(changed), config.storage)
+        module = DataModule(data, seed=config.seed)
+        module.trainer = self._session.trainer
+        return module
+
+
+def way_of(epoch: int) -> str:
+    """Return how an epoch is fed."""
+    if not epoch:
+        return HELD
+    number, place = divmod(epoch - 1, len(WAYS))
+    return WAYS[place] if number % 2 == 0 else WAYS[::-1][place]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this benchmark's own options."""
+    add_session_arguments(parser)
+    parser.add_argument("--steps", type=int, help="in an epoch (on a GPU 50, else 3)")
+
+
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    """Measure; return the result."""
+    on_gpu = trains_on_gpu(options)
+    batch, steps = SIZES["cuda" if on_gpu else "cpu"]
+    batch, steps = options.batch_size or batch, options.steps or steps
+    rounds = min(options.rounds, 2) if options.quick else options.rounds
+    with tempfile.TemporaryDirectory() as temporary:
+        work = (options.work or Path(temporary)).resolve()
+        url = pack_tiles(work, options.tile_size, {"train": steps * batch, "val": MIN_IMAGES})
+        fields = {"url": url, "image_size": options.image_size, "batch_size": batch}
+        tables = []
+        for model in options.models:
+            tell_progress(f"{model}: {1 + len(WAYS) * rounds} epochs of {steps} steps")
+            trainer = {"accelerator": options.accelerator, "max_epochs": 1 + len(WAYS) * rounds}
+            config = validate(
+                {"name": "feeding", "data": fields, "model": {"name": model}, "trainer": trainer}
+            )
+            turns = train_in_turns(config, Path(temporary) / model)
+            where = "on the GPU" if on_gpu else f"{torch.get_num_threads()} threads"
+            title = f"{model}, batches of {batch}, {steps} steps an epoch, {where}"
+            tables.append(feeding_table(title, steps * batch, turns, shares_cores=not on_gpu))
+            gc.collect()  # a session is a knot of references, and the next network needs the room
+    title = f"Feeding: {options.tile_size} px JPEGs to {options.image_size} px"
+    versions = describe_versions(("rsdl-train", "torch", "pytorch-lightning", "timm"))
+    return build_result("feeding", title, tables, options=vars(options), versions=versions)
+
+
+def train_in_turns(config: RunConfig, work: Path) -> dict[str, list[Turn]]:
+    """Train; return what the epochs fed in each way took."""
+    with open_bench_session(config, checkpoints=False) as session:
+        feeds = Feeds(session, work)
+        session.trainer.callbacks.append(feeds)  # type: ignore[attr-defined]
+        session.trainer.limit_val_batches = 0
+        session.trainer.fit(session.module, datamodule=session.data)
+    return feeds.turns
+
+
+def feeding_table(
+    title: str, num_images: int, turns: dict[str, list[Turn]], *, shares_cores: bool
+) -> Table:
+    """Return the table of one network.
+
+    Args:
+        title: What was trained.
+        num_images: Of an epoch.
+        turns: What the epochs took, by the way that they were fed.
+        shares_cores: Whether the loader takes its processor time from the network's.
+    """
+    rows = [
+        Row(way, [num_images / turn.spent.seconds for turn in epochs], facts=facts)
+        for way, epochs in turns.items()
+        for facts in [feeding_facts(num_images, epochs, turns[HELD])]
+    ]
+    table = Table(title, "images/s", HELD, rows)
+    aims = []
+    for way in WAYS[1:]:
+        ratio = table.ratio(way)
+        assert ratio is not None
+        aims.append(Aim(f"{way}: images/s over those of one batch", ratio.median, SHARE_OF_HELD))
+        if shares_cores:
+            left = 1 - table.row(way).facts[LOADER_SHARE] / 100
+            aims.append(Aim(f"{way}: processor time left to the network", left, SHARE_OF_HELD))
+    return replace(table, aims=aims)
+
+
+def feeding_facts(
+    num_images: int, epochs: Sequence[Turn], held: Sequence[Turn]
+) -> dict[str, float]:
+    """Return what stands beside the speed."""
+    work = [turn.spent.cpu_s for turn in epochs]
+    ratio = pair_ratio(work, [turn.spent.cpu_s for turn in held])
+    assert ratio is not None
+    loading = sum(turn.loader_cpu_s for turn in epochs)
+    return {
+        "CPU ms/image": 1e3 * sum(work) / num_images / len(epochs),
+        "CPU time, ratio": ratio.median,
+        "of it the loader's, ms": 1e3 * loading / num_images / len(epochs),
+        LOADER_SHARE: 100 * loading / sum(work),
+        "waited, % of the time": 100
+        * sum(turn.waited_s for turn in epochs)
+        / sum(turn.spent.seconds for turn in epochs),
+    }
+
+
+def main() -> None:
+    """Run the benchmark."""
+    run_benchmark(__doc__, add_arguments, run)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,180 @@
+"""Turns of training steps: who takes part, how large a batch pays, and what each turn has taken.
+
+All contenders of a network live in one process and take their turns on the one device. What each
+needs is built once, and its first turn, in which it compiles, does not count.
+"""
+
+import gc
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from benchmarks.harness.measure import take_turns
+from benchmarks.harness.profiler_trace import Waits, read_trace
+from benchmarks.peers.step_task import Batches, StepTask, Trainee, draw_batches
+from benchmarks.peers.train_lightning import PlainLightning
+from benchmarks.peers.train_ours import RsdlTrain
+from benchmarks.peers.train_timm import TimmScript
+from benchmarks.trainer.step_timer import StepClock, TraceClock, Turn
+
+OURS, COMPILED, GRAPHS = "rsdl train", "rsdl train, compiled", "rsdl train, CUDA graphs"
+TIMM, TIMM_COMPILED, PLAIN = "timm script", "timm script, compiled", "plain Lightning"
+Build = Callable[[StepTask, Batches], Trainee]
+CONTENDERS: dict[str, Build] = {
+    OURS: RsdlTrain,
+    COMPILED: partial(RsdlTrain, compiled="on"),
+    GRAPHS: partial(RsdlTrain, compiled="reduce-overhead"),
+    TIMM: TimmScript,
+    TIMM_COMPILED: partial(TimmScript, compiled=True),
+    PLAIN: PlainLightning,
+}
+LARGEST_BATCH = 1024
+GAIN_THAT_PAYS = 1.03  # images/s of twice the batch
+TURN_S = 2.0
+LEAST_STEPS, MOST_STEPS = 10, 100
+
+
+@dataclass(slots=True)
+class Record:
+    """What is known of one contender.
+
+    Attributes:
+        turns: Those that count.
+        peak_bytes: Most memory that its tensors held, on a GPU.
+        waits: What its trace says; ``None`` without one.
+        traced_steps: Steps that the trace holds.
+        note: Why it has no figures.
+    """
+
+    turns: list[Turn] = field(default_factory=list)
+    peak_bytes: int = 0
+    waits: Waits | None = None
+    traced_steps: int = 1
+    note: str = ""
+
+
+def measure(task: StepTask, names: Sequence[str], rounds: int, traces: Path) -> dict[str, Record]:
+    """Let contenders take turns; return what is known of each.
+
+    Args:
+        task: What they train.
+        names: Who takes part.
+        rounds: Turns of each that count.
+        traces: Folder for the profiler's traces.
+    """
+    batches = draw_batches(task)
+    records = {name: Record() for name in names}
+    trainees: dict[str, Trainee] = {}
+    try:
+        for name in names:
+            try:
+                trainees[name], records[name].peak_bytes = _enter(name, task, batches)
+            except torch.OutOfMemoryError:
+                records[name].note = f"out of memory at batches of {task.batch_size}"
+            clean(task.device)
+
+        def turn(name: str) -> float:
+            records[name].turns.append(take_turn(trainees[name], task))
+            return records[name].turns[-1].seconds
+
+        take_turns({name: partial(turn, name) for name in trainees}, rounds=rounds, warmups=0)
+        for name, trainee in trainees.items():
+            path = traces / f"{task.model}-{name.replace(', ', '-').replace(' ', '-')}.json"
+            clock = TraceClock(task.device, path)
+            reset_backends()
+            trainee.run(clock)
+            records[name].waits = read_trace(path)
+            records[name].traced_steps = clock.num_steps
+    finally:
+        for trainee in trainees.values():
+            trainee.close()
+        trainees.clear()
+        clean(task.device)
+    return records
+
+
+def find_batch_size(task: StepTask) -> tuple[int, float]:
+    """Return the largest batch that pays, and its images/s with ``rsdl train``.
+
+    It is doubled while that gains, and as long as it fits.
+    """
+    best: tuple[int, float] | None = None
+    size = task.batch_size
+    while size <= LARGEST_BATCH:
+        tried = replace(task, batch_size=size)
+        try:
+            with open_trainee(RsdlTrain, tried) as trainee:
+                rate = size * tried.steps / take_turn(trainee, tried).seconds
+        except torch.OutOfMemoryError:
+            say(f"  batches of {size} do not fit")
+            break
+        finally:
+            clean(task.device)
+        say(f"  batches of {size}: {rate:,.0f} images/s")
+        if best is not None and rate < GAIN_THAT_PAYS * best[1]:
+            break
+        best, size = (size, rate), 2 * size
+    if best is None:
+        raise SystemExit(f"{task.model}: not even batches of {size} fit; pass --batch-size")
+    return best
+
+
+def choose_steps(batch_size: int, images_per_s: float) -> int:
+    """Return the steps of a turn that takes about ``TURN_S`` seconds."""
+    return min(max(round(TURN_S * images_per_s / batch_size), LEAST_STEPS), MOST_STEPS)
+
+
+def take_turn(trainee: Trainee, task: StepTask) -> Turn:
+    """Return what one turn has taken."""
+    reset_backends()
+    clock = StepClock(task.device)
+    trainee.run(clock)
+    assert clock.turn is not None and clock.turn.steps == task.steps
+    return clock.turn
+
+
+@contextmanager
+def open_trainee(build: Build, task: StepTask) -> Iterator[Trainee]:
+    """Build a contender, and let go of it."""
+    trainee = build(task, draw_batches(task))
+    try:
+        yield trainee
+    finally:
+        trainee.close()
+
+
+def reset_backends() -> None:
+    """Leave each contender what PyTorch begins with: each sets what it sets itself."""
+    torch.backends.cudnn.benchmark = False
+    torch.set_float32_matmul_precision("highest")
+
+
+def clean(device: torch.device) -> None:
+    """Give back memory that nobody holds."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def say(line: str) -> None:
+    """Tell whoever waits where the benchmark is."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def _enter(name: str, task: StepTask, batches: Batches) -> tuple[Trainee, int]:
+    """Build a contender and let it warm up; return it, and the memory that it took."""
+    on_gpu = task.device.type == "cuda"
+    before = torch.cuda.memory_allocated(task.device) if on_gpu else 0
+    trainee = CONTENDERS[name](task, batches)
+    try:
+        turn = take_turn(trainee, task)
+    except torch.OutOfMemoryError:
+        trainee.close()
+        raise
+    say(f"  {name}: {task.batch_size * turn.steps / turn.seconds:,.0f} images/s")
+    return trainee, max(turn.peak_bytes - before, 0)

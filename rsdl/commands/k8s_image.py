@@ -1,0 +1,225 @@
+"""``rsdl k8s image``: the image that a study's pods run: which it is, building it, pushing it."""
+
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.console import Console
+
+from rsdl.cluster.image import ENGINES, Checkout, Engine
+from rsdl.cluster.settings import load_settings
+from rsdl.core.errors import ConfigError, RsdlError
+
+NAME = r"[a-z0-9][a-z0-9._:-]*(/[a-z0-9._-]+)*"
+LOOK_S = 60  # how long a registry may take to say whether it has an image
+WITHOUT = "install one of them, or let GitLab build: docs/nautilus.md, step 3"
+
+
+def show_image(out: str, *, name: str | None = None, engine: str | None = None) -> None:
+    """Print which image the settings name, which this checkout is, where each is, and what is next.
+
+    Args:
+        out: Folder of the manifests and their settings.
+        name: Registry and name of the image; ``None`` for those of the settings.
+        engine: ``docker``, ``podman`` or ``buildah``; ``None`` for the first that works.
+
+    Raises:
+        InputError: If the settings are wrong, or this is no checkout of rsdl.
+    """
+    checkout, named, image = _names(out, name)
+    found = find_engine(engine)
+    _say(f"settings       {named}: {_where(found, named)}")
+    if image == named:
+        _say("this checkout  the same")
+    else:
+        _say(f"this checkout  {image}: {_where(found, image)}")
+    _say(f"next           {_next(checkout, named, image, found, name)}")
+
+
+def _next(
+    checkout: Checkout, named: str, image: str, engine: Engine | None, name: str | None
+) -> str:
+    changed = checkout.changed()
+    if changed:
+        return f"git commit: {_uncommitted(changed)}"
+    pushed = None if engine is None else _is_pushed(engine, image)
+    naming = "nothing: pods run this checkout"
+    if image != named:
+        naming = f"rsdl k8s render --set image={image}"
+    if pushed:
+        return naming
+    push = "git push, for GitLab to build it" if engine is None else _push_command(name)
+    if pushed is False:
+        return push
+    return f"{push}, unless the registry has it; then {naming}"
+
+
+def print_commands(
+    out: str, *, build: bool, push: bool, name: str | None = None, engine: str | None = None,
+    extra: Mapping[str, str] | None = None,
+) -> None:  # fmt: skip
+    """Print what would be run, a command a line; docker's where no engine works here.
+
+    Args:
+        out: Folder of the manifests and their settings.
+        build: Whether to print how the image is built.
+        push: Whether to print how it is pushed.
+        name: Registry and name of the image; ``None`` for those of the settings.
+        engine: As for ``show_image``.
+        extra: Build arguments of the Dockerfile to set.
+
+    Raises:
+        InputError: If the settings are wrong, or the image may not be pushed.
+    """
+    checkout, _, image = _names(out, name)
+    found = find_engine(engine) or ENGINES["docker"]
+    if push:
+        _require_commit(checkout)
+    if build:
+        _say(shlex.join(found.build(image, checkout.build_arguments(_now()) | dict(extra or {}))))
+    if push:
+        _say(shlex.join(found.push(image)))
+
+
+def make_image(
+    out: str, *, push: bool, name: str | None = None, engine: str | None = None,
+    extra: Mapping[str, str] | None = None,
+) -> None:  # fmt: skip
+    """Build the image unless it is there, push it if asked to, and say what is next.
+
+    Args:
+        out: Folder of the manifests and their settings.
+        push: Whether to push it, too.
+        name: Registry and name of the image; ``None`` for those of the settings.
+        engine: As for ``show_image``.
+        extra: Build arguments of the Dockerfile to set.
+
+    Raises:
+        InputError: If settings, checkout or engine are not as they must be.
+        RsdlError: If the engine fails.
+    """
+    checkout, named, image = _names(out, name)
+    if push:
+        _require_commit(checkout)
+    found = find_engine(engine)
+    if found is None:
+        raise ConfigError("rsdl k8s image", f"none of {', '.join(ENGINES)} works here", WITHOUT)
+    pushed = _is_pushed(found, image) is True
+    if pushed:
+        _say(f"{image} is in the registry already: made of the same files")
+    elif _succeeds(found.has(image)):
+        _say(f"{image} is here already: made of the same files")
+    else:
+        command = found.build(image, checkout.build_arguments(_now()) | dict(extra or {}))
+        _run(command, checkout.root, "its last lines say why")
+    if push and not pushed:
+        remedy = f"may you push there? {shlex.join(found.log_in(image))}"
+        _run(found.push(image), checkout.root, remedy)
+    if not push and not pushed:
+        _say(f"next: {_push_command(name)}")
+    elif image != named:
+        _say(f"next: rsdl k8s render --set image={image}")
+    else:
+        _say("next: nothing, the settings name it")
+
+
+def find_engine(name: str | None = None) -> Engine | None:
+    """Return an engine that works here: the named one, or the first; ``None`` where none does.
+
+    Raises:
+        ConfigError: If the named one is none that we know, or does not work.
+    """
+    if name is None:
+        return next((each for each in ENGINES.values() if _succeeds(each.probe())), None)
+    if name not in ENGINES:
+        raise ConfigError("--engine", f"must be one of {', '.join(ENGINES)}, is {name!r}")
+    if not _succeeds(ENGINES[name].probe()):
+        probe = shlex.join(ENGINES[name].probe())
+        raise ConfigError("--engine", f"{name} does not work here", f"see what {probe} says")
+    return ENGINES[name]
+
+
+def parse_build_arguments(pairs: Sequence[str]) -> dict[str, str]:
+    """Return ``KEY=VALUE`` pairs as a mapping.
+
+    Raises:
+        ConfigError: If one is not ``KEY=VALUE``.
+    """
+    for pair in pairs:
+        if not pair.partition("=")[0] or "=" not in pair:
+            raise ConfigError(f"--build-arg {pair}", "is not KEY=VALUE", "write COMPILER=, say")
+    return dict(pair.split("=", 1) for pair in pairs)
+
+
+def _names(out: str, name: str | None) -> tuple[Checkout, str, str]:
+    """Return the checkout, the image that the settings name and the one that the checkout is."""
+    settings = load_settings(Path(out))
+    if name is not None and not re.fullmatch(NAME, name):
+        raise ConfigError("--name", f"must be REGISTRY/IMAGE without a tag, is {name!r}")
+    checkout = Checkout(Path.cwd(), settings.cuda)
+    # By another name than after a commit, of which it could not say that it is of it.
+    tag = checkout.tag() + ("-dirty" if checkout.changed() else "")
+    return checkout, settings.image, f"{name or settings.image_name}:{tag}"
+
+
+def _push_command(name: str | None) -> str:
+    return "rsdl k8s image --push" + (f" --name {name}" if name else "")
+
+
+def _require_commit(checkout: Checkout) -> None:
+    changed = checkout.changed()
+    if changed:
+        raise ConfigError("--push", f"{_uncommitted(changed)}",
+                          "git commit first: an image says of which commit it is")  # fmt: skip
+
+
+def _uncommitted(paths: Sequence[str]) -> str:
+    if len(paths) == 1:
+        return f"{paths[0]} goes into the image and is not committed"
+    return f"{paths[0]} and {len(paths) - 1} more go into the image and are not committed"
+
+
+def _where(engine: Engine | None, image: str) -> str:
+    if engine is None:
+        return f"none of {', '.join(ENGINES)} works here, to look for it"
+    here = "here" if _succeeds(engine.has(image)) else "not here"
+    pushed = _is_pushed(engine, image)
+    if pushed is None:
+        return f"{here}; {engine.name} cannot look into the registry"
+    return f"{here}, " + (
+        "in the registry" if pushed else "not in the registry, or not shown to you"
+    )
+
+
+def _is_pushed(engine: Engine, image: str) -> bool | None:
+    command = engine.finds(image)
+    return None if command is None else _succeeds(command)
+
+
+def _succeeds(command: Sequence[str]) -> bool:
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=LOOK_S, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0
+
+
+def _run(command: Sequence[str], folder: Path, remedy: str) -> None:
+    """Run a command that talks to the user itself."""
+    _say(shlex.join(command))
+    sys.stdout.flush()
+    code = subprocess.run(command, cwd=folder, check=False).returncode
+    if code:
+        raise RsdlError(f"{command[0]} {command[1]}", f"ended with {code}", remedy)
+
+
+def _say(line: str) -> None:
+    Console(file=sys.stdout, soft_wrap=True, highlight=False, markup=False).print(line)
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,65 @@
+"""``rsdl sweep armada``: the runs that are not completed, as a job set for Armada."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from rsdl.cluster.armada import make_job_set
+from rsdl.cluster.labels import STUDY
+from rsdl.commands.sweep.records import read_facts
+from rsdl.commands.sweep.scope import Choice, find_scope
+from rsdl.storage.local import translate
+
+
+@dataclass(frozen=True, slots=True)
+class JobSetOptions:
+    """How a job set is written.
+
+    Attributes:
+        out: File to write.
+        preemptible: Whether Armada may take GPUs of it for others.
+        dry_run: Whether to apply and to write nothing.
+    """
+
+    out: str
+    preemptible: bool = False
+    dry_run: bool = False
+
+
+def write_job_set(choice: Choice, runs: str, options: JobSetOptions) -> int:
+    """Apply what the Jobs need, and write those whose runs are not completed as a job set.
+
+    Args:
+        choice: The manifests.
+        runs: Where the runs lie.
+        options: What to write, and where.
+
+    Raises:
+        InputError: If manifests, records or the cluster cannot be read, or the file not written.
+    """
+    scope = find_scope(choice)
+    configs = scope.configs()
+    facts = read_facts(runs, configs)
+    done = [name for name in configs if name in facts and facts[name].status == "completed"]
+    left = [job for job in scope.jobs if job.name not in done]
+    sys.stdout.write(f"{len(done)} of {len(scope.jobs)} runs are completed, {len(left)} are left\n")
+    if not left:
+        return 0
+    job_set = make_job_set(left, left[0].labels[STUDY], preemptible=options.preemptible)
+    if options.dry_run:
+        for job in left:
+            sys.stdout.write(f"{job.title}: would be in {options.out}\n")
+        return 0
+    for line in scope.cluster.apply(scope.others):
+        sys.stdout.write(f"{line}\n")
+    try:
+        Path(options.out).write_text(yaml.safe_dump(job_set, sort_keys=False))
+    except OSError as error:
+        raise translate(error, Path(options.out)) from error
+    sys.stdout.write(
+        f"written: {options.out}; now: armadactl submit {options.out}\n"
+        "Armada starts nothing twice: once it is through, run this again for what is left\n"
+    )
+    return 0

@@ -1,0 +1,136 @@
+"""A batch while several threads fill it: who is still at work, and what has been read.
+
+The memory is allocated once, at full size, in the type that is stored; threads write into disjoint
+rows and meet only when they report a part as done.
+"""
+
+import threading
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rsdl.core.batch import Batch, SampleCounts
+from rsdl.core.rng import fingerprint, to_float32
+from rsdl.data.crop import CropRule
+from rsdl.data.jpeg import Jpeg
+from rsdl.data.manifest import Manifest
+from rsdl.data.plan import PlannedBatch
+
+TORCH_DTYPES = {"uint8": torch.uint8, "uint16": torch.uint16, "float32": torch.float32}
+
+
+@dataclass(frozen=True, slots=True)
+class LoadRule:
+    """How samples become rows of a batch.
+
+    Attributes:
+        image_size: Side of the square image that travels, in pixels.
+        crop: Which part of the image; random or central.
+        on_corrupt: ``error`` or ``skip``.
+        num_workers: Threads, at least 1.
+        prefetch: Batches in flight, at least 1.
+        pin_memory: Whether batches lie in page-locked memory, for copies that overlap compute.
+        scaled: Whether a JPEG is decoded at a fraction of its size where the crop allows it.
+    """
+
+    image_size: int
+    crop: CropRule
+    on_corrupt: str = "error"
+    num_workers: int = 2
+    prefetch: int = 4
+    pin_memory: bool = False
+    scaled: bool = False
+
+
+@dataclass(slots=True)
+class BatchBuffer:
+    """A batch being filled by several threads.
+
+    Attributes:
+        planned: Which samples its rows hold.
+        images: Pixels, ``[B, H, W, C]``.
+        pixels: The same memory for NumPy.
+        targets: Class indices, ``[B]``.
+        valid: Rows that count, ``[B]``; corrupt ones are taken out.
+        crop_uniforms: Numbers for each row's crop, ``[B, K]``.
+        parts_left: Parts that threads still work on.
+        encoded_bytes: Bytes read so far.
+        decoded_bytes: Bytes of pixels decoded so far.
+        error: What went wrong first.
+        ready: Set when no part is left.
+        encoded: The JPEG of each row that is left to a device, ``[B]``; ``None`` leaves none.
+        landed: Tells when a device has made the images; ``None`` where nobody need wait.
+    """
+
+    planned: PlannedBatch
+    images: Tensor
+    pixels: NDArray[Any]
+    targets: NDArray[np.int64]
+    valid: NDArray[np.bool_]
+    crop_uniforms: NDArray[np.float64]
+    parts_left: int
+    encoded_bytes: int = 0
+    decoded_bytes: int = 0
+    error: BaseException | None = None
+    ready: threading.Event = field(default_factory=threading.Event)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    encoded: list[Jpeg | None] | None = None
+    landed: "torch.cuda.Event | None" = None
+
+    def finish_part(self, encoded: int, decoded: int, error: BaseException | None) -> int:
+        """Report one part as done, with the bytes read and decoded for it; return what is left."""
+        with self.lock:
+            self.encoded_bytes += encoded
+            self.decoded_bytes += decoded
+            self.error = self.error or error
+            self.parts_left -= 1
+            if self.parts_left == 0:
+                self.ready.set()
+            return self.parts_left
+
+    def to_batch(self, numbers: NDArray[np.float64]) -> Batch:
+        """Return the filled batch; ``numbers`` ``[B, K]`` are for augmentation."""
+        planned = self.planned
+        num_planned, num_valid = int(planned.valid.sum()), int(self.valid.sum())
+        return Batch(
+            images=self.images,
+            targets=torch.from_numpy(self.targets),
+            valid=torch.from_numpy(self.valid),
+            samples=torch.from_numpy(planned.samples),
+            uniforms=torch.from_numpy(to_float32(numbers)),
+            num_planned=planned.num_planned,
+            counts=SampleCounts(
+                planned=num_planned,
+                delivered=num_valid,
+                padded=len(planned.valid) - num_planned,
+                skipped=num_planned - num_valid,
+                encoded_bytes=self.encoded_bytes,
+                decoded_bytes=self.decoded_bytes,
+                fingerprint=fingerprint(planned.draws[planned.valid]),
+            ),
+        )
+
+
+def open_buffer(
+    planned: PlannedBatch, manifest: Manifest, rule: LoadRule, crop_uniforms: NDArray[np.float64]
+) -> BatchBuffer:
+    """Allocate the memory of one batch."""
+    size, side = len(planned.samples), rule.image_size
+    images = torch.empty(
+        (size, side, side, len(manifest.bands)),
+        dtype=TORCH_DTYPES[manifest.dtype],
+        pin_memory=rule.pin_memory,
+    )
+    return BatchBuffer(
+        planned=planned,
+        images=images,
+        pixels=images.numpy(),
+        targets=np.zeros(size, dtype=np.int64),
+        valid=planned.valid.copy(),
+        crop_uniforms=crop_uniforms,
+        parts_left=min(rule.num_workers, size),
+    )

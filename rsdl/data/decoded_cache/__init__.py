@@ -1,0 +1,1 @@
+"""Decoded pixels kept on the node: which file, and what is in it."""

@@ -1,0 +1,287 @@
+"""The decoded cache: which file of pixels a split has on this node, and whether it may have one.
+
+Every process of a node comes to the same file, since its name is a digest of all that its pixels
+depend on; the cache of the node sees to it that one of them makes it, that it fits, and that it
+goes when it has not been used for longest. Where there is no file, samples are decoded as ever: the
+cache is never needed, so nothing about it stops a run.
+"""
+
+import hashlib
+import json
+import logging
+import math
+import os
+import shutil
+import sys
+import threading
+import time
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+
+import cv2
+import numpy as np
+import rasterio
+from pydantic import ByteSize
+
+from rsdl.core.errors import CorruptSampleError, RsdlError
+from rsdl.core.resources import usable_memory
+from rsdl.data.decode import DecodeRule, image_size
+from rsdl.data.decoded_cache.file import DecodedFile
+from rsdl.data.decoded_cache.layout import FORMAT, Layout, StaleError, write_header
+from rsdl.data.index import Index
+from rsdl.data.sample import EXTENSIONS
+from rsdl.storage.cache.config import CacheConfig
+from rsdl.storage.cache.node_cache import SPARE_SHARE, NodeCache, open_cache
+from rsdl.storage.locks import SharedLock, lock_file
+from rsdl.storage.store import Store
+
+logger = logging.getLogger(__name__)
+
+FIELD = "data.decoded_cache"
+
+# A file that was pushed out of memory is read from a disk, which can be slower than decoding.
+MEMORY_SHARE = 0.5
+
+# Shards, and images of each, whose headers tell how large the images of a split are.
+PROBED_SHARDS = 4
+PROBED_IMAGES = 8
+
+# Images that differ in size by less have slots of the largest's size.
+SLOT_WASTE = 1.1
+
+ALIGN = 64
+
+# Another version of these may decode the same bytes to other pixels.
+LIBRARIES = (version("simplejpeg"), cv2.__version__, rasterio.__version__)
+
+# How long to try to remove a stale file that others may be about to remove, too.
+STALE_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedCacheRule:
+    """What decides whether and where a split's pixels are kept.
+
+    Attributes:
+        cache: The node's cache.
+        budget: Bytes for pixels beside the cache; ``None`` takes what the cache has left.
+        shard_bytes: What the split's own shards take of the cache, where they are remote.
+        makes: Whether the file is made where it is missing.
+    """
+
+    cache: CacheConfig
+    budget: int | None = None
+    shard_bytes: int = 0
+    makes: bool = True
+
+    @property
+    def place(self) -> CacheConfig:
+        """The folder and the room of the file."""
+        if self.budget is None:
+            return self.cache
+        return CacheConfig(folder=str(self.cache.root / "decoded"), size=ByteSize(self.budget))
+
+
+class DecodedCache:
+    """The file of one split, opened when it is first asked for. For any number of threads.
+
+    Args:
+        rule: Whether and where.
+        decode: How images become pixels.
+        index: The samples.
+        identity: Names the split: manifest digest, split.
+        store: Where to read some images to learn their size; by range, since it is not worth the
+            copy of a shard.
+    """
+
+    def __init__(
+        self,
+        rule: DecodedCacheRule,
+        decode: DecodeRule,
+        index: Index,
+        identity: tuple[str, ...],
+        store: Store,
+    ) -> None:
+        self._rule, self._decode = rule, decode
+        self._index, self._store = index, store
+        self._name = cache_name(decode, identity)
+        self._lock = threading.Lock()
+        self._opened = self._sealed = False
+        self._file: DecodedFile | None = None
+
+    def file(self) -> DecodedFile | None:
+        """Return the file; ``None`` where there is none, for which the reason is logged once."""
+        with self._lock:
+            if not self._opened:
+                self._opened = True
+                self._file = self._open()
+            return self._file
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every sample's pixels are kept, or known to have no room."""
+        file = self.file()
+        return file is not None and file.is_complete
+
+    def settle(self) -> None:
+        """Seal the file in the background once nothing is left to be written."""
+        with self._lock:
+            file = self._file
+            if file is None or self._sealed or not file.wants_seal:
+                return
+            self._sealed = True
+        threading.Thread(target=file.seal, name="seal", daemon=True).start()
+
+    def tell_damage(self) -> None:
+        """Say in one line how many samples were damaged since this was last called, if any."""
+        file = self._file
+        if file is not None and (count := file.take_num_damaged()):
+            logger.warning(
+                "%s: %s: damaged pixels of %d of %d samples were decoded again: check the disk, "
+                "or move data.cache.folder to another",
+                FIELD, file.path, count, len(self._index),
+            )  # fmt: skip
+
+    def _open(self) -> DecodedFile | None:
+        try:
+            cache = open_cache(self._rule.place)
+            end = time.monotonic() + STALE_S
+            while (pin := self._hold(cache)) is not None:
+                try:
+                    bands, dtype = self._decode.bands, np.dtype(self._decode.dtype)
+                    return DecodedFile(pin, len(self._index), bands, dtype)
+                except StaleError as error:
+                    if time.monotonic() > end:
+                        logger.warning(
+                            "%s: %s %s and is in use elsewhere: samples are decoded every time",
+                            FIELD, pin.path, error,
+                        )  # fmt: skip
+                        return None
+                    _remove(pin)
+        except (RsdlError, OSError) as error:
+            logger.warning("%s: %s: samples are decoded every time", FIELD, error)
+        return None
+
+    def _hold(self, cache: NodeCache) -> SharedLock | None:
+        """Return a pin of our own on the file, which is made where it is missing and fits."""
+        try:
+            pin = cache.hold(self._name, 0, _refuse)
+        except _MissingError:
+            if not self._rule.makes:
+                return None
+            sizes = probe_sizes(self._store, self._index, self._decode)
+            pixel_bytes = self._decode.bands * np.dtype(self._decode.dtype).itemsize
+            layout = lay_out(sizes, len(self._index), pixel_bytes)
+            if layout is None or not self._fits(cache, layout):
+                return None
+            pin = cache.hold(self._name, layout.size, lambda fd: write_header(fd, layout))
+        if pin is None:
+            return None
+        # The cache closes its pins when they have not been read for a while; a map is never read.
+        mine = SharedLock.take(pin.path)
+        pin.close()
+        return mine
+
+    def _fits(self, cache: NodeCache, layout: Layout) -> bool:
+        """Return whether there is room for the file, and say so where there is none."""
+        disk = shutil.disk_usage(cache.root)
+        free = disk.free - int(disk.total * SPARE_SHARE) + cache.usage()[1]
+        limits = [(free, f"free on the disk of {cache.root}")]
+        if self._rule.budget is None:
+            left = cache.size - self._rule.shard_bytes
+            limits += [
+                (left, "left of data.cache.size"),
+                (int(usable_memory() * MEMORY_SHARE), f"{MEMORY_SHARE:.0%} of the memory"),
+            ]
+        else:
+            limits += [(cache.size, "allowed")]
+        limit, what = min(limits)
+        if layout.size > limit:
+            level = logging.INFO if self._rule.budget is None else logging.WARNING
+            logger.log(
+                level,
+                "%s: %s of pixels, and %s is %s: samples are decoded every time",
+                FIELD,
+                _megabytes(layout.size),
+                _megabytes(max(limit, 0)),
+                what,
+            )
+        return layout.size <= limit
+
+
+def cache_name(decode: DecodeRule, identity: tuple[str, ...]) -> str:
+    """Return a name that differs wherever pixels could differ."""
+    parts = [FORMAT, sys.byteorder, identity, asdict(decode), LIBRARIES]
+    return "decoded:" + hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def lay_out(sizes: list[tuple[int, int]], samples: int, pixel_bytes: int) -> Layout | None:
+    """Return how to divide a file for images of such sizes; ``None`` where none is known.
+
+    Args:
+        sizes: Heights and widths of some images of the split, in pixels.
+        samples: Images of the split.
+        pixel_bytes: Bytes of one pixel.
+    """
+    if not sizes:
+        return None
+    areas = np.prod(np.array(sizes, dtype=np.float64), axis=1) * pixel_bytes
+    slot = -(-int(areas.max()) // ALIGN) * ALIGN
+    if slot <= areas.mean() * SLOT_WASTE:
+        return Layout(samples, slot, slot * samples)
+    # Three standard errors above the mean: what does not fit all the same is decoded as ever.
+    mean = areas.mean() + 3 * areas.std() / math.sqrt(len(areas)) + ALIGN
+    return Layout(samples, None, int(mean * samples))
+
+
+def probe_sizes(store: Store, index: Index, decode: DecodeRule) -> list[tuple[int, int]]:
+    """Return heights and widths of a few images, evenly spread over a few shards."""
+    ends = np.cumsum(index.shard_samples)
+    shards = np.flatnonzero(index.shard_samples)
+    sizes: list[tuple[int, int]] = []
+    for shard in _spread(len(shards), PROBED_SHARDS):
+        number = int(shards[shard])
+        count = int(index.shard_samples[number])
+        first = int(ends[number]) - count
+        blob = store.open(index.shard_names[number])
+        try:
+            for place in _spread(count, PROBED_IMAGES):
+                row = index.rows[first + place]
+                # One that cannot be read is the loader's to complain of.
+                with suppress(CorruptSampleError, IndexError, OverflowError):
+                    content = blob.read(int(row["offset"]), int(row["length"]))
+                    sizes.append(image_size(content, EXTENSIONS[row["extension"]], decode))
+        finally:
+            blob.close()
+    return sizes
+
+
+def _spread(count: int, most: int) -> list[int]:
+    """Return at most ``most`` numbers below ``count``, the first and the last among them."""
+    return sorted({round(place) for place in np.linspace(0, count - 1, min(count, most)).tolist()})
+
+
+def _remove(pin: SharedLock) -> None:
+    """Remove a stale file, unless others hold it; they will come to the same end, or are done."""
+    pin.close()
+    fd = lock_file(pin.path, create=False, wait=False)
+    if fd is None:
+        time.sleep(0.01)
+        return
+    try:
+        pin.path.unlink()
+    finally:
+        os.close(fd)
+
+
+def _refuse(fd: int) -> None:
+    raise _MissingError
+
+
+class _MissingError(Exception):
+    """There is no such file yet."""
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:,.1f} MB"

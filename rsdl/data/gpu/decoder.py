@@ -1,0 +1,179 @@
+"""JPEGs -> pixels on the device that trains, by torchvision: nvJPEG on CUDA.
+
+Every image is decoded by the device, or by the host where the device refuses it, whatever it comes
+together with: so a row of a batch is a function of its sample, as everywhere. On a processor
+torchvision's pixels are TurboJPEG's, bit by bit. Those of a GPU differ by rounding and, unless
+chroma has full resolution, in how it is enlarged: torchvision has nvJPEG repeat samples where
+libjpeg interpolates. Where TurboJPEG repeats them too, crops of painted scenes at 4:2:0, resized to
+224 px, differ by about one grey level on average (``benchmarks/loader/pixels.py``), at edges of
+colours by up to 68; torchvision's own tests allow two on average before the crop. No GPU has been
+asked yet.
+"""
+
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import simplejpeg
+import torch
+from torch import Tensor
+
+from rsdl.core.errors import ConfigError
+from rsdl.data.gpu.resample import PackedPixels, open_store
+from rsdl.data.jpeg import Jpeg, read_jpeg
+
+FIELD = "data.decode"
+REMEDY = "pass data.decode=host"
+
+# torchvision says that TorchCodec will replace it. Once for the process: filters are not for
+# threads.
+warnings.filterwarnings(
+    "ignore", message="The image decoding and encoding capabilities", category=DeprecationWarning
+)
+
+# What is no fault of an image; torchvision passes on the text of such errors, not their type.
+FATAL = ("CUDA error", "out of memory")
+
+# How far apart the decoders may be on the picture that they are tried with, on average.
+PROBE_LEVELS = 2.0
+
+
+class DeviceDecoder:
+    """Decodes JPEGs on one device. For one thread; others take the results over.
+
+    Args:
+        device: A CUDA device, or the processor.
+
+    Raises:
+        ConfigError: If it cannot decode there.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        try:
+            from torchvision.io import ImageReadMode, decode_jpeg
+        except (ImportError, OSError) as error:
+            problem = "is device, but no torchvision that decodes JPEGs is installed"
+            raise ConfigError(FIELD, problem, REMEDY) from error
+        self.device = device
+        self._decode_jpeg = decode_jpeg
+        self._modes = {1: ImageReadMode.GRAY, 3: ImageReadMode.RGB}
+        self._stream = _open_stream(device)
+        self._try_out()
+
+    @contextmanager
+    def work(self) -> Iterator[None]:
+        """Have this thread's work on the device done beside the training, in a stream of its own.
+
+        No gradient is recorded.
+        """
+        with torch.no_grad():
+            if self._stream is None:
+                yield
+            else:
+                with torch.cuda.device(self.device), torch.cuda.stream(self._stream):
+                    yield
+
+    def decode(self, jpegs: Sequence[Jpeg]) -> list[Tensor | None]:
+        """Return the pixels of each, ``[C, H, W]`` uint8; ``None`` for what the device refuses.
+
+        Waits for the device. To be called within :meth:`work`.
+
+        Args:
+            jpegs: At least one; all of as many bands.
+
+        Raises:
+            RuntimeError: If the device has no memory left, or fails.
+        """
+        if self._stream is not None:
+            # torchvision decodes in a stream of its own into memory that ours may still read, since
+            # it waits for ours at no time (pytorch/vision#9606).
+            self._stream.synchronize()
+        images = [torch.frombuffer(bytearray(jpeg.data), dtype=torch.uint8) for jpeg in jpegs]
+        found = self._decode(images, self._modes[jpegs[0].bands])
+        for number, (image, jpeg) in enumerate(zip(found, jpegs, strict=True)):
+            if image is not None and image.shape != (jpeg.bands, jpeg.height, jpeg.width):
+                found[number] = None
+        return found
+
+    def _decode(self, images: list[Tensor], mode: Any) -> list[Tensor | None]:  # noqa: ANN401
+        try:
+            return list(self._decode_jpeg(images, mode=mode, device=self.device))
+        except RuntimeError as error:
+            if any(mark in str(error) for mark in FATAL):
+                raise
+            if self._stream is not None:
+                # Others of the batch may still be written, into memory that is free by now.
+                torch.cuda.synchronize(self.device)
+            if len(images) == 1:
+                return [None]
+        # It does not say which one it refuses.
+        half = len(images) // 2
+        return self._decode(images[:half], mode) + self._decode(images[half:], mode)
+
+    def mark(self) -> "torch.cuda.Event | None":
+        """Return what :meth:`hand_over` waits for: all that was asked of the device so far."""
+        return None if self._stream is None else self._stream.record_event()
+
+    def hand_over(self, images: Tensor, done: "torch.cuda.Event | None") -> None:
+        """Let the current stream of this thread use images; the host waits for nothing.
+
+        Args:
+            images: Made within :meth:`work`.
+            done: From :meth:`mark`, after they were made.
+        """
+        if done is None:
+            return
+        stream = torch.cuda.current_stream(self.device)
+        stream.wait_event(done)
+        images.record_stream(stream)
+
+    def _try_out(self) -> None:
+        """Decode a picture.
+
+        Raises:
+            ConfigError: If that is impossible, or gives another picture.
+        """
+        where = f"is device, but JPEGs cannot be decoded on {self.device}"
+        if self.device.type not in ("cpu", "cuda"):
+            raise ConfigError(FIELD, f"{where}: torchvision knows CUDA alone", REMEDY)
+        ramp = np.linspace(0, 255, 64, dtype=np.uint8)
+        picture = np.stack(np.broadcast_arrays(ramp[:, None], ramp, ramp[::-1]), axis=2)
+        data = simplejpeg.encode_jpeg(np.ascontiguousarray(picture), colorsubsampling="420")
+        jpeg = read_jpeg(data)
+        assert jpeg is not None, "a plain JPEG"
+        image = torch.frombuffer(bytearray(data), dtype=torch.uint8)
+        try:
+            with self.work():
+                found = self._decode_jpeg([image], mode=self._modes[3], device=self.device)[0]
+        except (RuntimeError, AttributeError) as error:
+            raise ConfigError(FIELD, f"{where} ({_first_line(error)})", REMEDY) from error
+        expected = torch.from_numpy(simplejpeg.decode_jpeg(data)).permute(2, 0, 1).float()
+        if found.shape != expected.shape:
+            raise ConfigError(FIELD, f"{where}: a picture has shape {tuple(found.shape)}", REMEDY)
+        gap = float((found.cpu().float() - expected).abs().mean())
+        if gap > PROBE_LEVELS:
+            problem = f"{where}: a picture is {gap:.1f} grey levels off"
+            raise ConfigError(FIELD, problem, REMEDY)
+
+
+def lay_out(images: Sequence[Tensor]) -> PackedPixels:
+    """Return decoded images as a store to cut from, whatever their sizes.
+
+    Args:
+        images: ``[C, H, W]`` each, on one device.
+    """
+    # All at once, and not image by image: [C, H, W] each -> [C, P] -> [P, C].
+    pixels = torch.cat([image.flatten(1) for image in images], dim=1).t().contiguous()
+    return open_store(pixels, np.array([image.shape[1:] for image in images], dtype=np.int64))
+
+
+def _open_stream(device: torch.device) -> "torch.cuda.Stream | None":
+    if device.type != "cuda" or not torch.cuda.is_available():
+        return None
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

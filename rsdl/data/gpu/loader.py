@@ -1,0 +1,195 @@
+"""Batches whose JPEGs are decoded by the device that trains, for machines with few cores.
+
+Threads read the samples as ever and leave JPEGs encoded; one more thread has the device decode a
+whole batch of them, crops and resizes it there with the code of the resident pixels, and hands it
+over with an event: the training step waits for the device at no time. What the device cannot
+decode (other formats, progressive or damaged JPEGs) is decoded on the host, whose decoder alone
+says what is corrupt. Samples, order, crops and ledger are those of :mod:`rsdl.data.loader`; pixels
+are, but for what :mod:`rsdl.data.gpu.decoder` and :mod:`rsdl.data.gpu.resample` say.
+"""
+
+import logging
+import queue
+import threading
+from collections.abc import Generator, Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rsdl.core.batch import Batch
+from rsdl.data.batch_buffer import BatchBuffer, LoadRule
+from rsdl.data.crop import crop_boxes
+from rsdl.data.dataset import SplitData
+from rsdl.data.gpu.decoder import DeviceDecoder, lay_out
+from rsdl.data.gpu.resample import resample, send
+from rsdl.data.jpeg import Jpeg
+from rsdl.data.loader import BatchLoader
+from rsdl.data.plan import PlannedBatch, SamplingPlan, Share
+from rsdl.data.sample_loader import SampleLoader
+from rsdl.distributed.rank import is_main
+
+logger = logging.getLogger(__name__)
+
+# Pixels that are decoded at once: some hundred MB on the device, whatever the size of images.
+CHUNK_PIXELS = 64 << 20
+
+
+class DeviceLoader(BatchLoader):
+    """The batches of one rank for the rest of one epoch; images lie on the device.
+
+    Args:
+        data: The split to read; no pixels of it are kept.
+        plan: Which samples, in which order.
+        share: This rank's part.
+        rule: How samples become rows.
+        start: Position in the global order to begin at, in samples.
+        decoder: What decodes.
+    """
+
+    def __init__(
+        self,
+        data: SplitData,
+        plan: SamplingPlan,
+        share: Share,
+        rule: LoadRule,
+        start: int = 0,
+        *,
+        decoder: DeviceDecoder,
+    ) -> None:
+        assert data.decoded_cache is None and data.decode_size is None and not rule.scaled
+        super().__init__(data, plan, share, rule, start)
+        self._decoder = decoder
+        self._read: queue.SimpleQueue[BatchBuffer | None] = queue.SimpleQueue()
+        self._told = False
+
+    def _batches(self) -> Generator[Batch, None, None]:
+        thread = threading.Thread(target=self._land, name="load-device", daemon=True)
+        thread.start()
+        try:
+            yield from super()._batches()
+        finally:  # those who read have stopped by now
+            self._read.put(None)
+            thread.join()
+
+    def _open_buffer(self, planned: PlannedBatch) -> BatchBuffer:
+        buffer = super()._open_buffer(planned)
+        buffer.encoded = [None] * len(planned.samples)
+        buffer.parts_left += 1  # to land it is a part
+        return buffer
+
+    def _close_buffer(self, buffer: BatchBuffer) -> Batch:
+        batch = super()._close_buffer(buffer)
+        self._decoder.hand_over(batch.images, buffer.landed)
+        return batch
+
+    def _fill_part(
+        self, buffer: BatchBuffer, first: int, last: int, sample_loader: SampleLoader
+    ) -> int:
+        left = super()._fill_part(buffer, first, last, sample_loader)
+        if left == 1:
+            self._read.put(buffer)
+        return left
+
+    def _land(self) -> None:
+        sample_loader = SampleLoader(self._data, self._rule, self.skipped)
+        with self._decoder.work():
+            while (buffer := self._read.get()) is not None:
+                error: BaseException | None = None
+                try:
+                    if buffer.error is None:
+                        self._decode(buffer, sample_loader)
+                except BaseException as caught:  # raised again in the training loop
+                    error = caught
+                buffer.finish_part(0, 0, error)
+                del buffer  # or an idle thread would keep the memory of a batch
+
+    def _decode(self, buffer: BatchBuffer, sample_loader: SampleLoader) -> None:
+        """Put a batch that has been read onto the device."""
+        assert buffer.encoded is not None
+        waiting = [(row, jpeg) for row, jpeg in enumerate(buffer.encoded) if jpeg is not None]
+        buffer.encoded = None
+        rows: list[int] = []
+        parts: list[Tensor] = []
+        for chunk in cut_chunks(waiting, CHUNK_PIXELS):
+            found = self._decoder.decode([jpeg for _, jpeg in chunk])
+            images = []
+            for (row, jpeg), image in zip(chunk, found, strict=True):
+                if image is None:
+                    self._decode_here(buffer, row, jpeg, sample_loader)
+                else:
+                    images.append(image)
+                    rows.append(row)
+            if images:
+                parts.append(self._cut(buffer, rows[-len(images) :], images))
+            del found, images
+        buffer.images = self._merge(buffer, rows, parts)
+        buffer.landed = self._decoder.mark()
+
+    def _decode_here(
+        self, buffer: BatchBuffer, row: int, jpeg: Jpeg, sample_loader: SampleLoader
+    ) -> None:
+        """Decode what the device has refused: it is corrupt, or the device knows less."""
+        if not sample_loader.decode(buffer, row, jpeg):
+            buffer.encoded_bytes -= len(jpeg.data)
+            buffer.decoded_bytes -= jpeg.num_bytes
+        elif not self._told:
+            self._told = True
+            logger.warning(
+                "data.decode: %s does not decode %s: such images are decoded on the host",
+                self._decoder.device, self._data.index.name(int(buffer.planned.samples[row])),
+            )  # fmt: skip
+
+    def _cut(self, buffer: BatchBuffer, rows: list[int], images: list[Tensor]) -> Tensor:
+        """Return the rows of decoded images, ``[R, S, S, C]``."""
+        store = lay_out(images)
+        numbers = buffer.crop_uniforms[rows]
+        boxes = crop_boxes(self._rule.crop, store.heights, store.widths, numbers)
+        return resample(store, np.arange(len(rows)), boxes, self._rule.image_size)
+
+    def _merge(self, buffer: BatchBuffer, rows: list[int], parts: list[Tensor]) -> Tensor:
+        """Return all rows on the device: those that were made there, and those of the host."""
+        device, num = self._decoder.device, len(buffer.images)
+        if not rows:
+            return buffer.images.to(device, non_blocking=True)
+        made = parts[0] if len(parts) == 1 else torch.cat(parts)
+        if len(rows) == num:
+            return made
+        others = np.setdiff1d(np.arange(num), rows)
+        images = torch.empty((num, *made.shape[1:]), dtype=made.dtype, device=device)
+        images.index_copy_(0, send(np.array(rows), device), made)
+        sent = send(buffer.pixels[others], device)
+        return images.index_copy_(0, send(others, device), sent)
+
+
+def choose_decoder(data: SplitData, device: torch.device) -> DeviceDecoder | None:
+    """Return what decodes a split on a device; ``None`` where its pixels are already on this node.
+
+    Raises:
+        ConfigError: If the device cannot decode.
+    """
+    if data.decoded_cache is not None and data.decoded_cache.is_complete:
+        if is_main():
+            logger.info("data.decode: the pixels in data.decoded_cache are complete: they are read")
+        return None
+    decoder = DeviceDecoder(device)
+    if device.type == "cpu" and is_main():
+        logger.info("data.decode: the device is a processor, on which host is faster")
+    return decoder
+
+
+def cut_chunks(
+    waiting: list[tuple[int, Jpeg]], num_pixels: int
+) -> Iterator[list[tuple[int, Jpeg]]]:
+    """Yield consecutive parts of at most so many pixels, or of one image that has more."""
+    chunk: list[tuple[int, Jpeg]] = []
+    total = 0
+    for row, jpeg in waiting:
+        pixels = jpeg.height * jpeg.width
+        if chunk and total + pixels > num_pixels:
+            yield chunk
+            chunk, total = [], 0
+        chunk.append((row, jpeg))
+        total += pixels
+    if chunk:
+        yield chunk

@@ -1,0 +1,263 @@
+"""A whole split -> decoded pixels on a device, read once.
+
+Threads read and decode blocks of consecutive samples; each block is copied to the device as soon
+as all before it are there, so the host holds a few blocks and never the split. How much room is
+needed is estimated from a few images: exactly where all are of one size. Otherwise the memory on
+the device grows when the estimate was short, for which it lies there twice for a moment.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rsdl.core.errors import CorruptSampleError
+from rsdl.core.pixels import Pixels
+from rsdl.data.crop import Int64s
+from rsdl.data.dataset import SplitData
+from rsdl.data.decode import decode_sample
+from rsdl.data.gpu.resample import PackedPixels, open_store
+from rsdl.data.manifest import Manifest
+from rsdl.data.reader import ShardReader
+from rsdl.data.sample import EXTENSIONS
+
+# Shards are dear to open where they must be fetched first: few of them, several images of each.
+PROBED_SHARDS, PROBED_SAMPLES = 4, 16
+HEADROOM = 1.05  # over the mean of images that are not of one size
+GROWTH = 1.25
+BLOCK_BYTES, BLOCK_SAMPLES = 32 << 20, 256
+
+# PyTorch hardly computes with uint16: its bits are kept as int16.
+KEPT_TYPES = {"uint8": torch.uint8, "uint16": torch.int16, "float32": torch.float32}
+
+
+class DoesNotFitError(Exception):
+    """There are more pixels than there is room for.
+
+    Args:
+        num_pixels: Pixels that need room, at least.
+    """
+
+    def __init__(self, num_pixels: int) -> None:
+        self.num_pixels = num_pixels
+        super().__init__(num_pixels)
+
+
+@dataclass(slots=True)
+class ResidentSplit:
+    """A split on a device.
+
+    Attributes:
+        store: The pixels.
+        labels: Class index of each sample, ``[N]``, on the host.
+        corrupt: What is wrong with the samples that cannot be read, by number.
+        manifest: What the data set is.
+        encoded_bytes: Bytes read for it that no batch has been charged with.
+        decoded_bytes: Bytes of pixels decoded that no batch has been charged with.
+    """
+
+    store: PackedPixels
+    labels: Int64s
+    corrupt: dict[int, CorruptSampleError]
+    manifest: Manifest
+    encoded_bytes: int
+    decoded_bytes: int
+
+    def charge(self) -> tuple[int, int]:
+        """Return the bytes read and decoded, once; 0 afterwards."""
+        charged = self.encoded_bytes, self.decoded_bytes
+        self.encoded_bytes = self.decoded_bytes = 0
+        return charged
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Consecutive samples, read and decoded.
+
+    Attributes:
+        first: Number of the first sample.
+        images: Pixels ``[H, W, C]`` of each, or why there are none.
+        encoded_bytes: Bytes read for those that could be decoded.
+    """
+
+    first: int
+    images: list[Pixels | CorruptSampleError]
+    encoded_bytes: int
+
+
+class PixelBuffer:
+    """Pixels on a device, appended to.
+
+    Args:
+        manifest: Says bands and type.
+        device: Where.
+        capacity: Pixels to make room for at first.
+        limit: Pixels that there may be.
+    """
+
+    def __init__(
+        self, manifest: Manifest, device: torch.device, *, capacity: int, limit: int
+    ) -> None:
+        self._bands = len(manifest.bands)
+        self._dtype = KEPT_TYPES[manifest.dtype]
+        self._device = device
+        self._limit = limit
+        self._used = 0
+        self._pixels = self._allocate(max(capacity, 1))
+
+    @property
+    def pixels(self) -> Tensor:
+        """What was appended, ``[P, C]``; at least one pixel."""
+        return self._pixels[: max(self._used, 1)]
+
+    def append(self, pixels: Pixels) -> None:
+        """Add pixels ``[p, C]``.
+
+        Raises:
+            DoesNotFitError: If there are too many then.
+        """
+        end = self._used + len(pixels)
+        if end > len(self._pixels):
+            grown = self._allocate(min(int(end * GROWTH), max(self._limit, end)))
+            grown[: self._used] = self._pixels[: self._used]
+            self._pixels = grown
+        bits = pixels.view(np.int16) if self._dtype == torch.int16 else pixels
+        self._pixels[self._used : end] = torch.from_numpy(bits)
+        self._used = end
+
+    def _allocate(self, num: int) -> Tensor:
+        if num > self._limit:
+            raise DoesNotFitError(num)
+        try:
+            return torch.empty((num, self._bands), dtype=self._dtype, device=self._device)
+        except torch.OutOfMemoryError as error:
+            raise DoesNotFitError(num) from error
+
+
+def pixel_bytes(manifest: Manifest) -> int:
+    """Return the bytes of one pixel over all bands."""
+    return len(manifest.bands) * np.dtype(manifest.dtype).itemsize
+
+
+def estimate_pixels(data: SplitData) -> int:
+    """Return about how many pixels a split has; exact where all images are of one size.
+
+    A sample that cannot be decoded counts for nothing here.
+    """
+    index = data.index
+    ends = np.cumsum(index.shard_samples)
+    sizes: list[int] = []
+    reader = data.open_reader()
+    try:
+        for shard in sorted(set(np.linspace(0, len(ends) - 1, PROBED_SHARDS).astype(int).tolist())):
+            last = int(ends[shard])
+            first = last - int(index.shard_samples[shard])
+            probes = np.unique(np.linspace(first, last - 1, PROBED_SAMPLES).astype(int))
+            images = _read_samples(data, probes, reader)[0]
+            sizes += [i.shape[0] * i.shape[1] for i in images if not isinstance(i, Exception)]
+    finally:
+        reader.close()
+    if not sizes:
+        return 0
+    spread = 1.0 if len(set(sizes)) == 1 else HEADROOM
+    return int(np.ceil(np.mean(sizes) * len(index) * spread))
+
+
+def read_split(
+    data: SplitData, device: torch.device, *, expected: int, limit: int, num_workers: int
+) -> ResidentSplit:
+    """Read, decode and keep every sample of a split.
+
+    Args:
+        data: The split.
+        device: Where its pixels are to lie.
+        expected: Pixels to expect, from :func:`estimate_pixels`.
+        limit: Pixels that may be kept.
+        num_workers: Threads.
+
+    Raises:
+        DoesNotFitError: If there are more pixels than ``limit``.
+        DataError: If the index holds what no sample can have.
+        StorageError: If a shard cannot be read.
+    """
+    num, manifest = len(data.index), data.manifest
+    buffer = PixelBuffer(manifest, device, capacity=expected, limit=limit)
+    sizes = np.zeros((num, 2), dtype=np.int64)
+    corrupt: dict[int, CorruptSampleError] = {}
+    encoded = 0
+    step = BLOCK_BYTES * num // max(1, expected * pixel_bytes(manifest))
+    for block in _read_blocks(data, min(max(step, 1), BLOCK_SAMPLES), num_workers):
+        good: list[Pixels] = []
+        for sample, image in enumerate(block.images, block.first):
+            if isinstance(image, CorruptSampleError):
+                image.where = data.index.name(sample)
+                corrupt[sample] = image
+            else:
+                sizes[sample] = image.shape[:2]
+                good.append(image.reshape(-1, image.shape[2]))
+        if good:
+            buffer.append(np.concatenate(good))
+        encoded += block.encoded_bytes
+    return ResidentSplit(
+        store=open_store(buffer.pixels, sizes),
+        labels=data.index.labels.astype(np.int64),
+        corrupt=corrupt,
+        manifest=manifest,
+        encoded_bytes=encoded,
+        decoded_bytes=int(sizes.prod(axis=1).sum()) * pixel_bytes(manifest),
+    )
+
+
+def _read_blocks(data: SplitData, step: int, num_workers: int) -> Iterator[Block]:
+    """Yield all blocks of ``step`` samples in order; a few are read ahead by threads."""
+    local = threading.local()
+    readers: list[ShardReader] = []
+
+    def open_reader() -> None:
+        local.reader = data.open_reader()
+        readers.append(local.reader)
+
+    def read(first: int) -> Block:
+        samples = np.arange(first, min(first + step, len(data.index)))
+        return Block(first, *_read_samples(data, samples, local.reader))
+
+    pool = ThreadPoolExecutor(num_workers, "intake", initializer=open_reader)
+    ahead: deque[Future[Block]] = deque()
+    try:
+        for first in range(0, len(data.index), step):
+            ahead.append(pool.submit(read, first))
+            if len(ahead) > 2 * num_workers:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+        for reader in readers:
+            reader.close()
+
+
+def _read_samples(
+    data: SplitData, samples: Int64s, reader: ShardReader
+) -> tuple[list[Pixels | CorruptSampleError], int]:
+    """Return the pixels of samples, or why there are none, and the bytes read for pixels."""
+    index, manifest = data.index, data.manifest
+    rows = index.checked_rows(samples, num_classes=len(manifest.classes), url=data.url)
+    shards = index.shards_of(samples).tolist()
+    images: list[Pixels | CorruptSampleError] = []
+    encoded = 0
+    for shard, row, sample in zip(shards, rows, samples.tolist(), strict=True):
+        try:
+            content = reader.read(shard, int(row["offset"]), int(row["length"]))
+            images.append(decode_sample(content, EXTENSIONS[row["extension"]], data.decode))
+            encoded += len(content)
+        except CorruptSampleError as error:
+            images.append(error.with_traceback(None))  # which would keep the content
+        except Exception as error:
+            error.add_note(f"while reading {index.name(sample)}")
+            raise
+    return images, encoded

@@ -1,0 +1,237 @@
+"""Crop and resize many stored images at once, on the device that holds them.
+
+What :func:`rsdl.data.resize.resize_into` does to one image on the host, for a whole batch: whole
+cells of pixels are averaged, and neighbouring cells interpolated linearly, each axis on its own.
+Every output pixel is a weighted sum of a few pixels of a column, and then of a row. These
+sums are taken tap by tap, as gathers of whole rows and plain multiplications and additions in
+float32, not as products with weight matrices. So a row of the result depends on its own image and
+box alone, to the last bit: not on the rest of the batch, the world size, TF32 or autocast.
+
+Against the host's result an integer pixel differs by at most one grey level, where OpenCV rounds
+in between (cells, and 8-bit linear weights to 11 bits); float32 differs by 1e-5 of the range.
+
+Nothing waits for the device: what decides on shapes (taps, widths) comes from boxes on the host.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rsdl.data.crop import Int64s
+
+# Of float32 rows in between; three such are alive at a time. A GPU wants few, large pieces of work,
+# a processor what its cache holds.
+CHUNK_BYTES = 128 << 20
+CPU_CHUNK_BYTES = 4 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class PackedPixels:
+    """Images on a device, one behind the other.
+
+    Attributes:
+        pixels: All pixels, ``[P, C]``: uint8, float32, or the bits of uint16 as int16, since
+            PyTorch hardly computes with uint16.
+        starts: First pixel of each image, ``[N]``, on the device.
+        heights: Heights in pixels, ``[N]``, on the host.
+        widths: Widths in pixels, ``[N]``, on the host.
+        device_widths: The same on the device.
+        width: The width of all images where they are of one size, else ``None``.
+    """
+
+    pixels: Tensor
+    starts: Tensor
+    heights: Int64s
+    widths: Int64s
+    device_widths: Tensor
+    width: int | None
+
+
+def open_store(pixels: Tensor, sizes: Int64s) -> PackedPixels:
+    """Return images that lie one behind the other as a store to cut from.
+
+    Args:
+        pixels: All pixels, ``[P, C]``.
+        sizes: Heights and widths, ``[N, 2]``; (0, 0) for what is not there.
+    """
+    here = sizes[:, 0] > 0
+    counts = sizes.prod(axis=1)
+    # What is not there may be cut like the first image; nobody looks at the result.
+    first = sizes[here][0] if here.any() else np.ones(2, dtype=np.int64)
+    starts = np.where(here, np.cumsum(counts) - counts, 0)
+    sizes = np.where(here[:, None], sizes, first)
+    same = bool((sizes == first).all())
+    widths = np.ascontiguousarray(sizes[:, 1])
+    return PackedPixels(
+        pixels=pixels,
+        starts=send(starts, pixels.device),
+        heights=np.ascontiguousarray(sizes[:, 0]),
+        widths=widths,
+        device_widths=send(widths, pixels.device),
+        width=int(first[1]) if same else None,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Taps:
+    """Which pixels of a box make up each pixel of the result, along one axis.
+
+    Attributes:
+        places: Pixels counted from the box's first, ``[K, B, S]``; where a sum needs fewer than K,
+            the last one again.
+        weights: Their weights, ``[K, B, S]`` float32; 0 for what is not needed.
+    """
+
+    places: Tensor
+    weights: Tensor
+
+
+def resample(store: PackedPixels, samples: Int64s, boxes: Int64s, size: int) -> Tensor:
+    """Return boxes of stored images, resized to squares.
+
+    Costs, per image, about ``size * width * C * taps`` multiplications and as many for the other
+    axis (``taps`` is 2 up to half the size, 4 up to a third, and so on), and
+    ``CHUNK_BYTES`` of memory three times over, however large the batch.
+
+    Args:
+        store: The images.
+        samples: Numbers of the images, ``[B]``, on the host.
+        boxes: Top, left, height and width in pixels, ``[B, 4]``, on the host.
+        size: Side of the result in pixels.
+
+    Returns:
+        Pixels on the store's device, ``[B, size, size, C]``, in the stored bits.
+    """
+    width = store.width or int(boxes[:, 3].max())
+    row_bytes = size * width * store.pixels.shape[1] * 4
+    on_cpu = store.pixels.device.type == "cpu"
+    chunk = max(1, (CPU_CHUNK_BYTES if on_cpu else CHUNK_BYTES) // row_bytes)
+    parts = [
+        _resample(store, samples[first : first + chunk], boxes[first : first + chunk], size)
+        for first in range(0, len(samples), chunk)
+    ]
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def send(array: NDArray[Any], device: torch.device) -> Tensor:
+    """Return a small array on ``device``, without waiting for it."""
+    tensor = torch.from_numpy(np.ascontiguousarray(array))
+    if device.type == "cuda":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
+
+
+def count_taps(lengths: Int64s, size: int) -> int:
+    """Return the most pixels that any sum along an axis needs.
+
+    Args:
+        lengths: Sides of boxes along the axis, ``[B]``.
+        size: Side of the result.
+    """
+    return 2 * max(int(lengths.max()) // size, 1)
+
+
+def find_taps(lengths: Tensor, size: int, num: int) -> Taps:
+    """Return the taps of one axis.
+
+    All is whole numbers up to the one division for each weight, so it is exact on every device.
+
+    Args:
+        lengths: Sides of the boxes along the axis in pixels, ``[B]``.
+        size: Side of the result.
+        num: Taps wanted, from :func:`count_taps`.
+    """
+    length = lengths[:, None]
+    cell = (length // size).clamp(min=1)
+    cells = length // cell
+    margin = (length - cells * cell) // 2
+    number = torch.arange(size, device=lengths.device)
+    # In units of 1/(2 size) cell: where the output pixel's center lies between the centers of
+    # cells, held inside the first and the last.
+    unit = 2 * size
+    center = torch.minimum(((2 * number + 1) * cells - size).clamp(min=0), unit * (cells - 1))
+    # [B, S] -> [K, B, S]
+    tap = torch.arange(num, device=lengths.device)[:, None, None]
+    which = center // unit + tap // cell
+    near = (unit - (center - which * unit).abs()).clamp(min=0)
+    places = margin + torch.minimum(which, cells - 1) * cell + tap % cell
+    return Taps(places, near.to(torch.float32) / (unit * cell).to(torch.float32))
+
+
+def _resample(store: PackedPixels, samples: Int64s, boxes: Int64s, size: int) -> Tensor:
+    heights, widths = boxes[:, 2], boxes[:, 3]
+    sent = send(np.column_stack((samples, boxes)).T, store.pixels.device)
+    image, top, left, height, width = sent.unbind()
+    rows = find_taps(height, size, count_taps(heights, size))
+    columns = find_taps(width, size, count_taps(widths, size))
+    take, origin = _row_taker(store, image, left, width, int(widths.max()))
+    total: Tensor | None = None
+    for places, weights in zip(rows.places, rows.weights, strict=True):
+        part = _to_float(take(top[:, None] + places)).mul_(weights[:, :, None, None])
+        total = part if total is None else total.add_(part)
+    assert total is not None
+    # Columns become rows: gathering whole rows is what devices do fast.
+    # [B, S, W, C] -> [B, W, S, C]
+    total = total.transpose(1, 2).contiguous()
+    num, span, _, bands = total.shape
+    lines = total.view(num * span, size * bands)
+    base = origin + torch.arange(num, device=lines.device)[:, None] * span
+    result: Tensor | None = None
+    for places, weights in zip(columns.places, columns.weights, strict=True):
+        part = lines.index_select(0, (base + places).flatten()).view(num, size, size, bands)
+        part = part.mul_(weights[:, :, None, None])
+        result = part if result is None else result.add_(part)
+    assert result is not None
+    # [B, X, Y, C] -> [B, Y, X, C]
+    return _to_stored(result, store.pixels.dtype).transpose(1, 2).contiguous()
+
+
+def _row_taker(
+    store: PackedPixels, image: Tensor, left: Tensor, width: Tensor, widest: int
+) -> tuple[Any, Tensor]:
+    """Return what takes rows ``[B, S]`` of images as ``[B, S, W, C]``, and where boxes begin there.
+
+    Rows of images of one size are taken whole, which copies long pieces of memory; of others, only
+    what lies in the box, padded with its last pixel to the widest.
+    """
+    bands = store.pixels.shape[1]
+    start = store.starts.index_select(0, image)[:, None]
+    if store.width is not None:
+        whole = store.width
+        lines = store.pixels.view(-1, whole * bands)
+        first = start // whole
+
+        def take_lines(rows: Tensor) -> Tensor:
+            taken = lines.index_select(0, (first + rows).flatten())
+            return taken.view(*rows.shape, whole, bands)
+
+        return take_lines, left[:, None]
+    stride = store.device_widths.index_select(0, image)[:, None]
+    span = torch.minimum(torch.arange(widest, device=left.device), width[:, None] - 1)
+    span = (span + left[:, None])[:, None]
+
+    def take_pixels(rows: Tensor) -> Tensor:
+        places = (start + rows * stride)[:, :, None] + span
+        taken = store.pixels.index_select(0, places.flatten())
+        return taken.view(*rows.shape, widest, bands)
+
+    return take_pixels, torch.zeros_like(left)[:, None]
+
+
+def _to_float(stored: Tensor) -> Tensor:
+    if stored.dtype == torch.int16:  # uint16
+        return stored.to(torch.int32).bitwise_and_(0xFFFF).to(torch.float32)
+    # A copy in any case: sums are taken in place.
+    return stored.to(torch.float32)
+
+
+def _to_stored(values: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return values in the stored type, halves rounded up; int16 gets the bits of uint16."""
+    if dtype == torch.float32:
+        return values
+    whole = values.add_(0.5).floor_()
+    return whole.to(torch.int32).to(torch.int16) if dtype == torch.int16 else whole.to(dtype)

@@ -1,0 +1,1 @@
+"""From sources to shards: pack, index what others packed, statistics, verify."""

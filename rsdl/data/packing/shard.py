@@ -1,0 +1,284 @@
+"""One shard: from the items of a source to a tar and a record of what is in it.
+
+The record lies beside the shard in ``.packing/`` and is written after it, so a shard with a record
+is complete and need not be packed again.
+"""
+
+import base64
+import io
+import json
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rsdl.core.errors import CorruptSampleError, DataError
+from rsdl.data.index import Row, Rows, pack_rows, rows_to_bytes
+from rsdl.data.manifest import Shard
+from rsdl.data.packing.duplicates import Sketches, sketch
+from rsdl.data.packing.statistics import BandStatistics, RunningStatistics
+from rsdl.data.sample import Sample, ShardPlan, Source
+from rsdl.data.tar import TarWriter
+from rsdl.storage.store import Store
+
+WORK = ".packing/"
+PLAN = WORK + "plan.json"
+Progress = Callable[[int, int], None]
+META = json.JSONEncoder(sort_keys=True, ensure_ascii=False)
+
+
+@dataclass(frozen=True, slots=True)
+class PackOptions:
+    """How to pack.
+
+    Attributes:
+        shard_bytes: Size to aim at for one shard.
+        on_corrupt: ``error`` stops at a sample that cannot be decoded, ``skip`` leaves it out.
+        overwrite: Whether to replace another data set that lies there.
+        num_workers: Shards that are filled at a time, each by a thread; ``None`` takes one for each
+            core that this process may use. As many more may be on their way to the store.
+    """
+
+    shard_bytes: int = 64 << 20
+    on_corrupt: str = "error"
+    overwrite: bool = False
+    num_workers: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PackedShard:
+    """What is known of a finished shard."""
+
+    shard: Shard | None
+    rows: Rows
+    statistics: BandStatistics
+    skipped: tuple[str, ...]
+    sketches: Sketches
+    left_out: Counter[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """Whose packing a store belongs to: the one whose token its plan holds.
+
+    Several that pack the same share a token, since what they write is the same. One that was told
+    to overwrite puts its own there, and all others end before they write again.
+
+    Attributes:
+        digest: Names the result.
+        token: Drawn by the one who began.
+    """
+
+    digest: str
+    token: str
+
+    def check(self, store: Store) -> None:
+        """Raise if the store is another's by now.
+
+        Raises:
+            TakenOverError: If so, or if another has finished.
+        """
+        plan = json.loads(store.read(PLAN)) if store.size(PLAN) is not None else {}
+        if plan.get("token") != self.token:
+            raise TakenOverError(
+                store.url,
+                "another packing has taken over",
+                "wait for that one, or choose another --out",
+            )
+
+    def to_json(self) -> bytes:
+        """Return the plan that makes a store this attempt's."""
+        return json.dumps({"digest": self.digest, "token": self.token}).encode()
+
+
+class TakenOverError(DataError):
+    """Another packing writes to the store, or has finished there."""
+
+
+@dataclass(slots=True)
+class SharedState:
+    """What the threads of a packing share.
+
+    Attributes:
+        total: Samples in all.
+        report: Called with samples done and in all, by one thread at a time.
+        slots: One is held while a shard is filled, and released while it is stored, so that as many
+            shards are filled at once as there are cores.
+        hashing: Hashes what is written to shards; ``None`` has that done by those who fill them.
+        attempt: Whose packing this is.
+        done: Samples done.
+        stop: Set when a shard has failed.
+    """
+
+    total: int
+    report: Progress | None
+    slots: AbstractContextManager[Any]
+    hashing: Executor | None
+    attempt: Attempt
+    done: int = 0
+    stop: threading.Event = field(default_factory=threading.Event)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def add(self, count: int) -> None:
+        """Count samples as done and report it."""
+        with self._lock:
+            self.done += count
+            if self.report is not None:
+                self.report(self.done, self.total)
+
+
+class StoppedError(Exception):
+    """Packing was stopped, since another shard failed."""
+
+
+def pack_shard(
+    source: Source,
+    store: Store,
+    jobs: Iterator[tuple[str, ShardPlan]],
+    options: PackOptions,
+    shared: SharedState,
+) -> tuple[str, PackedShard]:
+    """Pack the next shard, or load its record where it is packed already.
+
+    Args:
+        source: What to read the items from.
+        store: Where to write.
+        jobs: Names and items of shards, shared by all threads; one is taken in turn.
+        options: How to pack.
+        shared: What the threads of this packing share.
+
+    Returns:
+        Name of the shard, and what is in it.
+
+    Raises:
+        CorruptSampleError: If an item is corrupt and ``options`` do not say to skip it.
+        StoppedError: If another shard failed.
+    """
+    # Release the slot before storing the shard.
+    with ExitStack() as storing, shared.slots:
+        name, plan = next(jobs)
+        if (done := load_record(store, name, shared.attempt.digest, plan.stamp)) is not None:
+            shared.add(len(plan.items))
+            return name, done
+        path = storing.enter_context(store.create(name))
+        done = _fill(source, path, name, plan, options, shared)
+        shared.attempt.check(store)
+    shared.attempt.check(store)
+    if done.shard is None:
+        store.delete(name)
+    save_record(store, name, done, shared.attempt.digest, plan.stamp)
+    return name, done
+
+
+def _fill(
+    source: Source,
+    path: Path,
+    name: str,
+    plan: ShardPlan,
+    options: PackOptions,
+    shared: SharedState,
+) -> PackedShard:
+    rows: list[Row] = []
+    sketches: list[int] = []
+    skipped: list[str] = []
+    left_out: Counter[str] = Counter()
+    statistics = RunningStatistics(len(source.bands))
+    try:
+        with path.open("wb") as stream:
+            writer = TarWriter(stream, shared.hashing)
+            for item in plan.items:
+                if shared.stop.is_set():
+                    raise StoppedError
+                sample = _read(source, item, options, skipped)
+                if isinstance(sample, str):
+                    left_out[sample] += 1
+                elif sample is not None:
+                    rows.append(_add(writer, sample))
+                    sketches.append(sketch(sample.image))
+                    if plan.split == "train" and sample.pixels is not None:
+                        statistics.add(sample.pixels, sample.valid)
+                shared.add(1)
+            sha256 = writer.close()
+    except BaseException:
+        shared.stop.set()  # before the slot is another's
+        raise
+    shard = Shard(name=name, bytes=writer.bytes, sha256=sha256, samples=len(rows)) if rows else None
+    return PackedShard(
+        shard,
+        pack_rows(rows),
+        statistics.total(),
+        tuple(skipped),
+        np.array(sketches, np.uint64),
+        left_out,
+    )
+
+
+def _read(
+    source: Source,
+    item: Any,  # noqa: ANN401 - each source has its own items
+    options: PackOptions,
+    skipped: list[str],
+) -> Sample | str | None:
+    try:
+        return source.read(item)
+    except CorruptSampleError as error:
+        if options.on_corrupt == "error":
+            error.remedy = f"{error.remedy or 'mend it'}, or pass --on-corrupt skip"
+            raise
+        skipped.append(str(error))
+        return None
+
+
+def _add(writer: TarWriter, sample: Sample) -> Row:
+    key, extension, image, label = sample[:4]
+    meta = META.encode(sample.meta).encode(errors="backslashreplace")
+    offset, _, meta_offset = writer.add_group(
+        key, ((extension, image), ("cls", b"%d" % label), ("json", meta))
+    )
+    return Row(key, extension, offset, len(image), meta_offset, len(meta), label)
+
+
+def save_record(store: Store, name: str, done: PackedShard, digest: str, stamp: str) -> None:
+    """Write the record of a shard that is complete."""
+    record = {
+        "digest": digest,
+        "stamp": stamp,
+        "shard": done.shard.model_dump() if done.shard else None,
+        "statistics": done.statistics.to_lists(),
+        "skipped": done.skipped,
+        "rows": base64.b64encode(rows_to_bytes(done.rows)).decode(),
+        "sketches": done.sketches.tolist(),
+        "left_out": done.left_out,
+    }
+    store.write(_record_name(name), json.dumps(record).encode())
+
+
+def load_record(store: Store, name: str, digest: str, stamp: str) -> PackedShard | None:
+    """Return the record of a shard, or ``None`` where it has none or is not what it says.
+
+    One of another data set, of files that were written to since, or of a release that noted less,
+    is none.
+    """
+    if store.size(_record_name(name)) is None:
+        return None
+    record: dict[str, Any] = json.loads(store.read(_record_name(name)))
+    if (record.get("digest"), record.get("stamp")) != (digest, stamp) or "left_out" not in record:
+        return None
+    shard = Shard.model_validate(record["shard"]) if record["shard"] else None
+    if shard is not None and store.size(name) != shard.bytes:
+        return None
+    rows = np.load(io.BytesIO(base64.b64decode(record["rows"])), allow_pickle=False)
+    statistics = BandStatistics.from_lists(record["statistics"])
+    sketches = np.array(record["sketches"], np.uint64)
+    left_out = Counter(record["left_out"])
+    return PackedShard(shard, rows, statistics, tuple(record["skipped"]), sketches, left_out)
+
+
+def _record_name(name: str) -> str:
+    return f"{WORK}{name}.record"

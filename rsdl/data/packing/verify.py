@@ -1,0 +1,179 @@
+"""Is a data set what its manifest says? Every file, every row, every sample."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+
+from rsdl.core.errors import RsdlError, StorageError, UnreachableError
+from rsdl.core.resources import usable_cores
+from rsdl.data.decode import decode_image
+from rsdl.data.index import Index, open_index
+from rsdl.data.manifest import File, Manifest, Split, load_manifest
+from rsdl.data.reader import ShardReader
+from rsdl.data.sample import EXTENSIONS
+from rsdl.data.shard_store import open_shards
+from rsdl.data.tar import Member, hash_file, scan_tar
+from rsdl.data.webdataset import find_image, find_label, group_members
+from rsdl.storage.connect import join
+from rsdl.storage.store import Store
+
+Progress = Callable[[int, int], None]
+Read = Callable[[int, int], bytes]
+Samples = dict[str, dict[str, Member]]
+
+
+@dataclass(slots=True)
+class CheckReport:
+    """What a check found.
+
+    Attributes:
+        num_shards: Shards looked at.
+        num_samples: Samples looked at.
+        problems: One line for each thing that is wrong, naming shard or sample.
+    """
+
+    num_shards: int = 0
+    num_samples: int = 0
+    problems: list[str] = field(default_factory=list)
+
+
+def check_dataset(store: Store, progress: Progress | None = None) -> CheckReport:
+    """Check every checksum, that the index agrees with the tars, and that every sample decodes.
+
+    Args:
+        store: Where the data set lies.
+        progress: Called with samples done and samples in all.
+
+    Raises:
+        DataError: If there is no manifest to check against.
+    """
+    manifest = load_manifest(store)
+    shards = open_shards(store, manifest)
+    report = CheckReport()
+    total = sum(split.samples for split in manifest.splits.values())
+    with ThreadPoolExecutor(usable_cores(), thread_name_prefix="verify") as pool:
+        for name, split in manifest.splits.items():
+            index = _check_index(store, name, split, report)
+            starts = np.cumsum([0, *(shard.samples for shard in split.shards)])
+            found = pool.map(
+                lambda number, start, index=index, split=split: _check_shard(
+                    shards, manifest, split, index, number, int(start)
+                ),
+                range(len(split.shards)),
+                starts[:-1],
+            )
+            for shard, problems in zip(split.shards, found, strict=True):
+                report.problems += problems
+                report.num_shards += 1
+                report.num_samples += shard.samples
+                if progress is not None:
+                    progress(report.num_samples, total)
+    return report
+
+
+def _check_index(store: Store, name: str, split: Split, report: CheckReport) -> Index | None:
+    where = join(store.url, split.index.name)
+    problems = _check_file(store, split.index)
+    try:
+        index = open_index(store.local(split.index.name), split, where)
+    except RsdlError as error:
+        report.problems += problems or [str(error)]
+        return None
+    report.problems += problems
+    # Damaged labels may be anything: what is out of range is counted at either end.
+    num_classes = len(split.class_counts)
+    counts = np.bincount(np.clip(index.labels, -1, num_classes) + 1, minlength=num_classes + 2)
+    if counts.tolist() != [0, *split.class_counts, 0]:
+        report.problems.append(f"{where}: labels disagree with the manifest's counts of {name}")
+    return index
+
+
+def _check_file(store: Store, file: File) -> list[str]:
+    where, size = join(store.url, file.name), store.size(file.name)
+    if size is None:
+        return [f"{where}: is missing"]
+    if size != file.bytes:
+        word = "truncated" if size < file.bytes else "too long"
+        return [f"{where}: is {word}: {size} of {file.bytes} bytes"]
+    try:
+        sha256 = hash_file(store.local(file.name))
+    except UnreachableError:
+        raise
+    except StorageError as error:
+        return [str(error)]  # a copy that is not what its writer said is not handed out
+    if sha256 != file.sha256:
+        return [f"{where}: its SHA-256 is not the manifest's: the content has changed"]
+    return []
+
+
+def _check_shard(
+    store: Store, manifest: Manifest, split: Split, index: Index | None, number: int, start: int
+) -> list[str]:
+    shard = split.shards[number]
+    where = join(store.url, shard.name)
+    problems = _check_file(store, shard)
+    if index is None or store.size(shard.name) is None:
+        return problems
+    try:
+        path = store.local(shard.name)
+        samples: Samples | None = group_members(scan_tar(path, where), where)
+    except RsdlError as error:
+        samples, problems = None, problems or [str(error)]
+    expected = shard.samples + _count_left_out(manifest, shard.name)
+    if samples is not None and len(samples) != expected:
+        problems.append(f"{where}: holds {len(samples)} samples, the index has {shard.samples}")
+    reader = ShardReader(store, index.shard_names)
+    try:
+        for sample in range(start, start + shard.samples):
+            row = index.rows[sample]
+            key = row["key"].decode(errors="replace")
+            members = None if samples is None else samples.get(key, {})
+            problem = _check_sample(manifest, row, members, partial(reader.read, number))
+            if problem is not None:
+                problems.append(f"{where}:{key}: {problem}")
+    finally:
+        reader.close()
+    return problems
+
+
+def _count_left_out(manifest: Manifest, shard: str) -> int:
+    """Return how many samples of a tar indexing has left out: they are in it all the same."""
+    lines = manifest.provenance.get("skipped")
+    return sum(f"{shard}:" in str(line) for line in lines) if isinstance(lines, list) else 0
+
+
+def _check_sample(
+    manifest: Manifest, row: np.void, members: dict[str, Member] | None, read: Read
+) -> str | None:
+    """Return what is wrong with a sample; ``members`` is ``None`` where the tar is unreadable."""
+    offset, length, label = int(row["offset"]), int(row["length"]), int(row["label"])
+    if not 0 <= label < len(manifest.classes):
+        return f"label {label} is out of range"
+    if row["extension"] >= len(EXTENSIONS):
+        return "the index does not say what kind of image it is"
+    kind = EXTENSIONS[int(row["extension"])]
+    try:
+        if members is not None and (problem := _compare(row, members, read)) is not None:
+            return problem
+        pixels = decode_image(read(offset, length), kind, "", len(manifest.bands))
+    except RsdlError as error:
+        return error.problem
+    if str(pixels.dtype) != manifest.dtype:
+        return f"has {pixels.dtype} pixels, the data set {manifest.dtype}"
+    return None
+
+
+def _compare(row: np.void, members: dict[str, Member], read: Read) -> str | None:
+    """Return where the index and the tar disagree."""
+    if not members:
+        return "is in the index, but not in the tar"
+    image, _ = find_image(members, "")
+    if (image.offset, image.length) != (int(row["offset"]), int(row["length"])):
+        return "the index and the tar disagree on where it lies"
+    label, _ = find_label(members, lambda member: read(member.offset, member.length), "")
+    if label != int(row["label"]):
+        return f"has label {row['label']} in the index and {label} in the tar"
+    return None

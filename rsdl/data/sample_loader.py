@@ -1,0 +1,200 @@
+"""Rows of a batch from samples: read, decode, crop and resize, or take the pixels that are kept.
+
+Where a device is to decode, rows that it can decode stay encoded.
+
+What a thread does with its part of a batch. Whatever can be done for all rows at once is: the
+interpreter's time for each sample is what threads cannot share.
+"""
+
+import logging
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rsdl.core.errors import CorruptSampleError
+from rsdl.core.pixels import Pixels
+from rsdl.data.batch_buffer import BatchBuffer, LoadRule
+from rsdl.data.crop import crop_box, crop_boxes
+from rsdl.data.dataset import SplitData
+from rsdl.data.decode import decode_sample, jpeg_size, scale_factor
+from rsdl.data.decoded_cache.file import DecodedFile, KeptSamples
+from rsdl.data.index import Rows
+from rsdl.data.jpeg import Jpeg, read_jpeg
+from rsdl.data.resize import resize_into
+from rsdl.data.sample import EXTENSIONS
+
+logger = logging.getLogger(__name__)
+
+Int64s = NDArray[np.int64]
+
+
+class SampleLoader:
+    """Fills rows of batches. Not for several threads: each has its own.
+
+    Args:
+        data: The split to read.
+        rule: How samples become rows.
+        skipped: Gets a line for each sample that is left out.
+    """
+
+    def __init__(self, data: SplitData, rule: LoadRule, skipped: list[str]) -> None:
+        self._data = data
+        self._rule = rule
+        self._skipped = skipped
+        self._reader = data.open_reader()
+        self._decode = data.decode
+        self._writes = True
+        self._buffer = np.empty(0, np.uint8)
+
+    def close(self) -> None:
+        """Close every shard, and leave the kept pixels in order."""
+        self._reader.close()
+        if self._data.decoded_cache is not None:
+            self._data.decoded_cache.settle()
+
+    def fill(self, buffer: BatchBuffer, first: int, last: int) -> tuple[int, int]:
+        """Fill rows ``first`` to ``last``.
+
+        Returns:
+            Bytes read from shards, and bytes of the whole images that the rows were cut from.
+        """
+        samples = buffer.planned.samples[first:last]
+        rows = self._data.index.checked_rows(
+            samples, num_classes=len(self._data.manifest.classes), url=self._data.url
+        )
+        buffer.targets[first:last] = rows["label"]
+        file = self._data.decoded_cache.file() if self._data.decoded_cache is not None else None
+        if file is None:
+            return self._fill_decoded(None, buffer, np.arange(first, last), rows)
+        found = file.find(samples)
+        decoded = self._fill_kept(file, buffer, first, found)
+        if found.here.all():
+            return 0, decoded
+        rest = np.flatnonzero(~found.here)
+        encoded, more = self._fill_decoded(file, buffer, first + rest, rows[rest])
+        return encoded, decoded + more
+
+    def decode(self, buffer: BatchBuffer, row: int, jpeg: Jpeg) -> bool:
+        """Fill a row from a JPEG that a device was to decode and could not.
+
+        Returns:
+            Whether it is filled; otherwise the sample was passed over.
+
+        Raises:
+            CorruptSampleError: If it cannot be decoded here either, and is not to be passed over.
+        """
+        try:
+            self._cut(jpeg.data, "jpg", buffer.crop_uniforms[row].tolist(), buffer.pixels[row])
+        except CorruptSampleError as error:
+            self._pass_over(buffer, row, error)
+            return False
+        return True
+
+    def _fill_kept(
+        self, file: DecodedFile, buffer: BatchBuffer, first: int, found: KeptSamples
+    ) -> int:
+        """Cut rows from the pixels that are kept, and return the bytes of the whole images."""
+        places = np.flatnonzero(found.here)
+        heights, widths = found.heights[places], found.widths[places]
+        boxes = crop_boxes(self._rule.crop, heights, widths, buffer.crop_uniforms[first + places])
+        rows, offsets = (first + places).tolist(), found.offsets[places].tolist()
+        for row, offset, width, box in zip(
+            rows, offsets, widths.tolist(), boxes.tolist(), strict=True
+        ):
+            resize_into(file.view(offset, width, box), buffer.pixels[row])
+        pixel = len(self._data.manifest.bands) * buffer.pixels.itemsize
+        return int((heights * widths).sum()) * pixel
+
+    def _fill_decoded(
+        self, file: DecodedFile | None, buffer: BatchBuffer, places: Int64s, rows: Rows
+    ) -> tuple[int, int]:
+        """Read, decode, crop and resize rows ``places``; return bytes in and out."""
+        index, samples = self._data.index, buffer.planned.samples[places]
+        encoded = decoded = 0
+        here: list[int] = []
+        absent: list[int] = []
+        for row, sample, shard, offset, length, kind, numbers in zip(
+            places.tolist(),
+            samples.tolist(),
+            index.shards_of(samples).tolist(),
+            rows["offset"].tolist(),
+            rows["length"].tolist(),
+            rows["extension"].tolist(),
+            buffer.crop_uniforms[places].tolist(),
+            strict=True,
+        ):
+            try:
+                data = self._reader.read(shard, offset, length)
+                if (jpeg := self._leave_encoded(buffer, row, data, EXTENSIONS[kind])) is not None:
+                    encoded += length
+                    decoded += jpeg.num_bytes
+                    continue
+                pixels = self._cut(data, EXTENSIONS[kind], numbers, buffer.pixels[row])
+            except CorruptSampleError as error:
+                self._pass_over(buffer, row, error)
+                absent.append(sample)
+                continue
+            except Exception as error:
+                error.add_note(f"while reading {index.name(sample)}")
+                raise
+            encoded += length
+            decoded += pixels.nbytes
+            if file is not None and self._writes:
+                self._keep(file, sample, pixels, (absent, here))
+        if file is not None:
+            file.publish(here, absent)
+        return encoded, decoded
+
+    def _leave_encoded(self, buffer: BatchBuffer, row: int, data: bytes, kind: str) -> Jpeg | None:
+        """Note what a device is to decode, and return it; ``None`` where that is for us."""
+        rule = self._decode
+        if buffer.encoded is None or kind != "jpg" or rule.dtype != "uint8":
+            return None
+        jpeg = read_jpeg(data)
+        if jpeg is None or jpeg.bands != rule.bands:
+            return None
+        buffer.encoded[row] = jpeg
+        return jpeg
+
+    def _cut(self, data: bytes, kind: str, numbers: list[float], out: Pixels) -> Pixels:
+        """Decode an image, put the part that its numbers say into ``out``, and return the whole."""
+        crop, side = self._rule.crop, self._rule.image_size
+        factor = 1
+        if self._rule.scaled and kind == "jpg":
+            top, left, height, width = crop_box(crop, *jpeg_size(data), numbers)
+            factor = scale_factor(height, width, side)
+        pixels = decode_sample(data, kind, self._decode, self._buffer, factor)
+        if pixels.nbytes > len(self._buffer):
+            self._buffer = np.empty(pixels.nbytes, np.uint8)
+        if factor == 1:
+            top, left, height, width = crop_box(crop, pixels.shape[0], pixels.shape[1], numbers)
+        else:
+            height, width = height // factor, width // factor
+            top = min(round(top / factor), pixels.shape[0] - height)
+            left = min(round(left / factor), pixels.shape[1] - width)
+        resize_into(pixels[top : top + height, left : left + width], out)
+        return pixels
+
+    def _keep(
+        self, file: DecodedFile, sample: int, pixels: Pixels, fate: tuple[list[int], list[int]]
+    ) -> None:
+        """Write the pixels of a sample, and add it to those without room or with."""
+        try:
+            fate[file.put(sample, pixels)].append(sample)
+        except OSError as error:
+            self._writes = False
+            logger.warning("data.decoded_cache: nothing more is kept: %s", error)
+
+    def _pass_over(self, buffer: BatchBuffer, row: int, error: CorruptSampleError) -> None:
+        """Take a sample that cannot be read out of the count, or raise the error with its name."""
+        error.where = self._data.index.name(int(buffer.planned.samples[row]))
+        if self._rule.on_corrupt == "error":
+            skip = "pass data.on_corrupt=skip to leave such samples out"
+            error.remedy = f"{error.remedy}, or {skip}" if error.remedy else skip
+            raise error
+        # The mean of each band: after normalisation, nothing.
+        mean = self._data.manifest.mean
+        buffer.pixels[row] = np.asarray(mean).astype(buffer.pixels.dtype)
+        if buffer.valid[row]:  # padding was not to be counted anyway
+            buffer.valid[row] = False
+            self._skipped.append(str(error))

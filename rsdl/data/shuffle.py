@@ -1,0 +1,157 @@
+"""The one global order of a split in an epoch, whatever the number of ranks, workers and resumes.
+
+Shards are shuffled and laid end to end into a stream; the stream is cut into equally long
+partitions; each partition is shuffled inside windows of consecutive shards; and position ``g`` of
+the global order is the next sample of partition ``g % partitions``. So every global batch takes the
+same number of samples from each partition, a node that owns a partition reads only its share, and
+any position is found by a seek: memory is one window for each partition, never the data set.
+
+The trade-off: samples of one window mix fully, samples of different windows never do. Shards are
+dealt anew into windows every epoch, which is what makes that enough.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rsdl.core.rng import permutation
+
+Int64s = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class OrderRule:
+    """What a global order is a function of, beside the sizes of the shards.
+
+    Attributes:
+        seed: Seed of the run.
+        epoch: Epoch, from 0.
+        window: Consecutive shards that are shuffled together, at least 1.
+        partitions: Equal parts that the stream is cut into, at least 1. Belongs to the run.
+        shuffle: Whether to shuffle at all; without it the order is that of the index.
+    """
+
+    seed: int
+    epoch: int
+    window: int = 16
+    partitions: int = 1
+    shuffle: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Shards of one partition that are read side by side.
+
+    Attributes:
+        first: Position in the global order at which the first sample of them is read.
+        stop: Position behind the last one.
+        shards: Numbers of the shards in the index, none of them empty, in the order of the stream.
+    """
+
+    first: int
+    stop: int
+    shards: Int64s
+
+
+class GlobalOrder:
+    """The order of one split in one epoch, computed where it is asked for.
+
+    Args:
+        shard_samples: Samples in each shard, in the order of the index, ``[S]``, each at least 0.
+        rule: What the order depends on.
+    """
+
+    def __init__(self, shard_samples: Int64s, rule: OrderRule) -> None:
+        self.rule = rule
+        sizes = np.asarray(shard_samples, dtype=np.int64)
+        starts = np.concatenate(([0], np.cumsum(sizes)))
+        self.num_samples = int(starts[-1])
+        if rule.shuffle:
+            dealt = permutation(len(sizes), rule.seed, rule.epoch, "shards")
+        else:
+            dealt = np.arange(len(sizes))
+        self._dealt = dealt
+        self._shard_start = starts[dealt]  # in the index, by place in the stream
+        self._edges = np.concatenate(([0], np.cumsum(sizes[dealt])))  # in the stream
+        parts = np.arange(rule.partitions)
+        lengths = -(-(self.num_samples - parts) // rule.partitions)
+        self._part_edges = np.concatenate(([0], np.cumsum(np.maximum(lengths, 0))))
+        self._windows: dict[int, Int64s] = {}
+        self._shuffled: OrderedDict[tuple[int, int], Int64s] = OrderedDict()
+
+    def at(self, positions: Int64s) -> Int64s:
+        """Return the sample numbers at ``positions`` of the global order, each in ``[0, N)``."""
+        positions = np.asarray(positions, dtype=np.int64)
+        if not self.rule.shuffle:
+            return positions
+        part = positions % self.rule.partitions
+        stream = self._part_edges[part] + positions // self.rule.partitions
+        for number in np.unique(part):
+            mine = part == number
+            stream[mine] = self._shuffle(int(number), stream[mine])
+        place = np.searchsorted(self._edges, stream, side="right") - 1
+        return self._shard_start[place] + stream - self._edges[place]
+
+    def shards_of(self, partition: int) -> Int64s:
+        """Return the shards that a partition reads, as places in the stream, in order."""
+        low, high = self._part_edges[partition], self._part_edges[partition + 1]
+        first = np.searchsorted(self._edges, low, side="right") - 1
+        last = np.searchsorted(self._edges, high, side="left")
+        return np.arange(first, last)
+
+    def windows(self, partition: int, start: int = 0) -> Iterator[Window]:
+        """Yield the windows of a partition that reach beyond position ``start``, in order.
+
+        Nothing is computed that grows with the samples. An order that is not shuffled has one
+        partition, and every shard is a window.
+        """
+        shuffle = self.rule.shuffle
+        step = self.rule.partitions if shuffle else 1
+        low = int(self._part_edges[partition]) if shuffle else 0
+        edges = self._window_edges(partition) if shuffle else self._edges
+        begin = low + max(-((partition - start) // step), 0)  # the first sample not yet read
+        reached = max(int(np.searchsorted(edges, begin, side="right")) - 1, 0)
+        for number in range(reached, len(edges) - 1):
+            head, end = int(edges[number]), int(edges[number + 1])
+            if end <= max(head, begin):
+                continue
+            places = np.arange(
+                np.searchsorted(self._edges, head, side="right") - 1,
+                np.searchsorted(self._edges, end, side="left"),
+            )
+            places = places[self._edges[places + 1] > self._edges[places]]
+            first, last = ((stream - low) * step + partition for stream in (head, end - 1))
+            yield Window(first, last + 1, self._dealt[places])
+
+    def _shuffle(self, partition: int, stream: Int64s) -> Int64s:
+        edges = self._window_edges(partition)
+        windows = np.searchsorted(edges, stream, side="right") - 1
+        moved = np.empty_like(stream)
+        for window in np.unique(windows):
+            mine = windows == window
+            start, stop = int(edges[window]), int(edges[window + 1])
+            moved[mine] = (
+                start + self._order_of(partition, int(window), stop - start)[stream[mine] - start]
+            )
+        return moved
+
+    def _window_edges(self, partition: int) -> Int64s:
+        if partition not in self._windows:
+            low, high = self._part_edges[partition], self._part_edges[partition + 1]
+            inside = self._edges[(self._edges > low) & (self._edges < high)]
+            pieces = np.concatenate(([low], np.unique(inside)))
+            self._windows[partition] = np.append(pieces[:: self.rule.window], high)
+        return self._windows[partition]
+
+    def _order_of(self, partition: int, window: int, size: int) -> Int64s:
+        key = (partition, window)
+        if key not in self._shuffled:
+            # A batch may straddle two windows of each partition; older ones are never asked again.
+            while len(self._shuffled) >= 2 * self.rule.partitions:
+                self._shuffled.popitem(last=False)
+            rule = self.rule
+            self._shuffled[key] = permutation(size, rule.seed, rule.epoch, "window", *key)
+        return self._shuffled[key]

@@ -1,0 +1,307 @@
+"""Ranks that keep an eye on each other, so that none waits for one that is gone.
+
+Every rank beats into a store (its step, what it does) and looks at the beats of the others, in
+threads of its own: the main thread may sit in a collective that nothing can interrupt. The first to
+know of a failure posts it, and all ranks end with it: by an exception where the main thread can
+still raise one, by leaving the process where it cannot.
+
+The trade-off: one small request to one store for each rank and second. In runs of more than 64
+ranks they beat more rarely.
+"""
+
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+import torch.distributed as dist
+from torch._C._distributed_c10d import Store
+
+from rsdl.core.errors import PeerError, PreemptedError
+from rsdl.distributed.failure import Failure, failure_of, first_sentence, means_lost_peer, name_rank
+from rsdl.distributed.rank import RankInfo
+from rsdl.distributed.rendezvous import RendezvousPoint, open_store
+
+FAILURE = "failure"
+BEATS_TO_MISS = 5  # after a collective has failed: who is silent for so long is gone
+SECONDS_TO_GREET = 0.1  # between looks at the start, until all have been heard
+SECONDS_TO_BE_GREETED = 30.0  # for all to be heard once, before training begins
+SECONDS_TO_RAISE = 5.0  # for the main thread, once a failure is known
+SECONDS_TO_UNWIND = 60.0  # for the main thread, once it has raised
+SECONDS_TO_CONNECT = 2.0  # to the store; PyTorch may take thrice as long, and we try again
+SECONDS_TO_REPLY = 10.0  # for the store
+SECONDS_TO_PART = SECONDS_TO_REPLY + 5.0  # for the threads, in the end
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """What a rank last said of itself.
+
+    Attributes:
+        number: Counts its beats.
+        turns: Counts its batches, of training and validation alike.
+        step: Optimizer steps made.
+        doing: What it does.
+        host: Its host.
+        local_rank: Its number there.
+        gone: Whether it has left in good order.
+    """
+
+    number: int
+    turns: int
+    step: int
+    doing: str
+    host: str
+    local_rank: int
+    gone: bool = False
+
+
+class Heartbeat:
+    """Looks after the other ranks, and lets them look after this one.
+
+    Args:
+        place: Who this process is; alone in the world there is nothing to watch.
+        point: Where the store is; ``None`` in a world of one.
+        timeout_s: Silence after which a rank is given up, in seconds.
+    """
+
+    def __init__(self, place: RankInfo, point: RendezvousPoint | None, timeout_s: float) -> None:
+        self._place = place
+        self._point = point
+        self._timeout_s = timeout_s
+        self._interval_s = max(1.0, place.world_size / 64)
+        self._beat = Beat(0, 0, 0, "starting", place.host, place.local_rank)
+        self._number = 0
+        self._others: dict[int, tuple[Beat, float]] = {}  # and when it was news
+        self._clock = 0.0  # seconds that this process was awake
+        self._answered: float | None = None  # by that clock, the last exchange with the store
+        self._refused = False  # whether the store is known to be gone
+        self._to_post: Failure | None = None
+        self._failure: Failure | None = None
+        self._known = threading.Event()
+        self._greeted = threading.Event()
+        self._raised = threading.Event()
+        self._closing = threading.Event()
+        self._wake = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self.on_end: Callable[[Failure], None] = lambda failure: None
+
+    def start(self) -> None:
+        """Begin to beat and to look."""
+        if self._point is None or self._place.world_size == 1:
+            return
+        for work in (self._exchange, self._judge):
+            thread = threading.Thread(target=work, name=f"watch-{work.__name__}", daemon=True)
+            thread.start()
+            self._threads.append(thread)
+
+    def greet(self, limit_s: float = SECONDS_TO_BE_GREETED) -> None:
+        """Wait until every rank has been heard once, so that each is known by name if it goes.
+
+        A store that is this slow is no reason to give up: after the limit training begins.
+
+        Raises:
+            PeerError: If a rank has failed.
+        """
+        end = time.monotonic() + limit_s
+        while self._threads and time.monotonic() < end and not self._greeted.wait(0.1):
+            self.check()
+
+    def note(self, step: int, doing: str) -> None:
+        """Note what the main thread does; free."""
+        self._beat = replace(self._beat, turns=self._beat.turns + 1, step=step, doing=doing)
+
+    def check(self) -> None:
+        """Raise if a rank has failed.
+
+        Raises:
+            PeerError: Naming it.
+        """
+        if self._failure is not None:
+            self._raised.set()
+            raise self._failure.to_error(self._place)
+
+    def final_error(self, error: BaseException) -> BaseException:
+        """Return what an error of this process really was, and tell the others.
+
+        Args:
+            error: What has ended the main thread's work.
+
+        Returns:
+            The same error, or the failure of another rank that was behind it.
+        """
+        self._raised.set()
+        known = isinstance(error, PeerError) or type(error) is PreemptedError
+        if not self._threads or known:
+            return error  # all ranks know
+        if means_lost_peer(error):
+            failure = self._find_lost(first_sentence(error))
+        else:
+            failure = self._post(failure_of(error, self._place))
+        own = failure is None or failure.rank == self._place.rank
+        return error if own or failure is None else failure.to_error(self._place)
+
+    def close(self) -> None:
+        """Take leave of the others.
+
+        Waits for a thread that the store keeps waiting: one that is in C++ while the interpreter
+        goes down takes the process with it by SIGABRT, whatever it was to exit with.
+        """
+        self._closing.set()
+        self._wake.set()
+        end = time.monotonic() + SECONDS_TO_PART
+        for thread in self._threads:
+            thread.join(max(end - time.monotonic(), 0))
+
+    def _find_lost(self, reason: str) -> Failure | None:
+        """Wait until it is known whose end has made a collective fail; that takes some beats."""
+        limit = (2 * BEATS_TO_MISS + 5) * self._interval_s
+        end = self._clock + limit
+        while self._clock < end and not self._known.wait(0.1):
+            silent = self._find_silent(BEATS_TO_MISS * self._interval_s)
+            if silent is not None:
+                return self._post(silent)
+        return self._failure or self._post(self._find_behind(reason))
+
+    def _find_silent(self, limit_s: float) -> Failure | None:
+        """Return the failure that one rank's silence of ``limit_s`` seconds means, or ``None``."""
+        if self._answered is None:
+            return None  # the store may still be starting; whoever waits for it has a limit
+        away = self._clock - self._answered
+        if away > limit_s or (self._refused and away > BEATS_TO_MISS * self._interval_s):
+            beat = self._others[0][0] if 0 in self._others else None
+            last = "" if beat is None else f", last at step {beat.step} ({beat.doing})"
+            where = "rank 0" if beat is None else name_rank(0, beat.host)
+            text = f"its store at {self._point} has not answered for {away:.0f} s{last}"
+            return Failure(None, where, text)
+        silent = {
+            rank: self._answered - heard
+            for rank, (beat, heard) in self._others.items()
+            if not beat.gone and self._answered - heard > limit_s
+        }
+        if not silent:
+            return None
+        rank = max(silent, key=lambda number: silent[number])
+        beat = self._others[rank][0]
+        text = f"has not been heard of for {silent[rank]:.0f} s; {_last(beat)}"
+        return Failure(rank, name_rank(rank, beat.host), text, 1, beat.local_rank, lost=True)
+
+    def _find_behind(self, reason: str) -> Failure:
+        """Return the failure of a rank that lives, but does not come to where the others wait.
+
+        Whoever is behind the others itself has no one to blame: another came too late for it.
+        """
+        ranks = {rank: beat for rank, (beat, _) in self._others.items()}
+        ranks[self._place.rank] = self._beat
+        rank = min(ranks, key=lambda number: (ranks[number].turns, number))
+        beat = ranks[rank]
+        if rank == self._place.rank or beat.turns == self._beat.turns:
+            text = (
+                f"a collective failed, or took longer than trainer.timeout_s={self._timeout_s:g}, "
+                f"though none is missing; {_last(beat)}; {reason}"
+            )
+            return Failure(None, "all ranks", text)
+        text = f"does not come forward; {_last(beat)}"
+        return Failure(rank, name_rank(rank, beat.host), text, 1, beat.local_rank, lost=True)
+
+    def _post(self, failure: Failure) -> Failure:
+        """Tell the others of a failure; return the one that was told first."""
+        if self._failure is None:
+            self._to_post = failure
+            self._wake.set()
+            self._known.wait(SECONDS_TO_RAISE)
+        return self._failure or failure
+
+    def _exchange(self) -> None:
+        """Beat, and hear the others, until the end."""
+        store: Store | None = None
+        while True:
+            closing = self._closing.is_set()
+            try:
+                if store is None:
+                    assert self._point is not None
+                    store = open_store(self._point, timeout_s=SECONDS_TO_CONNECT)
+                    store.set_timeout(timedelta(seconds=SECONDS_TO_REPLY))
+                self._talk(store, closing)
+                self._answered, self._refused = self._clock, False
+            except dist.DistError:
+                store, self._refused = None, self._answered is not None
+            if closing:
+                return
+            # Who is gone at once shall be known by name, too.
+            self._wake.wait(self._interval_s if self._others else SECONDS_TO_GREET)
+            self._wake.clear()
+
+    def _talk(self, store: Store, closing: bool) -> None:
+        self._number += 1
+        beat = replace(self._beat, number=self._number, gone=closing)
+        keys = [f"beat/{rank}" for rank in range(self._place.world_size)]
+        store.set(keys[self._place.rank], json.dumps([getattr(beat, n) for n in Beat.__slots__]))
+        if self._to_post is not None:
+            text = self._to_post.to_json()
+            self._learn(store.compare_set(FAILURE, "", text))
+        elif self._failure is None and store.check([FAILURE]):
+            self._learn(store.get(FAILURE))
+        if self._others or store.check(keys):
+            for rank, said in enumerate(store.multi_get(keys)):
+                self._hear(rank, Beat(*json.loads(said)))
+            self._greeted.set()
+
+    def _learn(self, text: bytes | str) -> None:
+        if self._failure is None:
+            self._failure = Failure.from_json(text)
+            self._known.set()
+
+    def _hear(self, rank: int, beat: Beat) -> None:
+        if rank == self._place.rank:
+            return
+        if rank not in self._others or self._others[rank][0] != beat:
+            self._others[rank] = (beat, self._clock)
+
+    def _judge(self) -> None:
+        """Look for silence until the end, and make an end where the main thread cannot."""
+        tick = min(self._interval_s, 0.25)
+        before, launcher = time.monotonic(), os.getppid()
+        known_at: float | None = None
+        while not self._closing.wait(tick):
+            # Of the time in which this process was stopped itself, nobody else is to blame.
+            now = time.monotonic()
+            self._clock += min(now - before, 4 * tick)
+            before = now
+            if self._failure is None and self._to_post is None:
+                silent = self._find_silent(self._timeout_s)
+                if silent is not None:
+                    self._give_up(silent)
+            if self._failure is not None:
+                known_at = self._clock if known_at is None else known_at
+                limit = SECONDS_TO_UNWIND if self._raised.is_set() else SECONDS_TO_RAISE
+                if self._clock - known_at > limit:
+                    self._leave(self._failure)
+            elif os.getppid() != launcher and self._refused:
+                self._give_up(Failure(None, "the launcher", "has ended without its ranks"))
+
+    def _give_up(self, failure: Failure) -> None:
+        """Hold a failure for true; tell the others if they can still hear it."""
+        self._to_post = failure
+        self._wake.set()
+        if not self._known.wait(2 * self._interval_s):
+            self._learn(failure.to_json())
+
+    def _leave(self, failure: Failure) -> None:
+        """End the process: its main thread waits for what never comes."""
+        error = failure.to_error(self._place)
+        if not error.quiet and not self._raised.is_set():
+            sys.stderr.write(f"{error}\n")
+        last_word = threading.Thread(target=self.on_end, args=(failure,), daemon=True)
+        last_word.start()
+        last_word.join(SECONDS_TO_RAISE)
+        sys.stderr.flush()
+        os._exit(error.exit_code)
+
+
+def _last(beat: Beat) -> str:
+    return f"last at step {beat.step} ({beat.doing})"

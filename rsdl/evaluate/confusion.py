@@ -1,0 +1,102 @@
+"""The confusion matrix as a heat map, and the confusions that matter most as a list.
+
+Colour says which share of a true class went where: blue on the diagonal, orange off it, a pair that
+colour-blind readers can tell apart. Only cells with samples are drawn, so a matrix of a thousand
+classes costs no more than its samples.
+"""
+
+import math
+from dataclasses import dataclass
+
+from rsdl.records.evaluation import Evaluation
+
+LABEL_CHARS = 22
+CHAR_WIDTH = 7.0
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """Samples of one true class that were predicted as one class."""
+
+    row: int
+    column: int
+    count: int
+    share: float
+    shown: str
+
+    @property
+    def right(self) -> bool:
+        """Whether the prediction is correct."""
+        return self.row == self.column
+
+    @property
+    def opacity(self) -> float:
+        """How strong the colour is; the root keeps rare confusions visible."""
+        return round(0.08 + 0.92 * math.pow(self.share, 0.6), 3)
+
+    @property
+    def tone(self) -> str:
+        """How strong the colour is; each theme turns its text from dark to light at one of them."""
+        return "weak" if self.opacity <= 0.59 else "middle" if self.opacity <= 0.83 else "strong"
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """Geometry of the heat map; lengths in CSS pixels."""
+
+    classes: tuple[str, ...]
+    labels: tuple[str, ...]
+    cells: tuple[Cell, ...]
+    side: int
+    font: float
+    label_font: float
+    label_width: int
+    summary: str
+
+
+@dataclass(frozen=True, slots=True)
+class Confusion:
+    """One kind of mistake: ``count`` samples, a ``share`` of ``label``, called ``predicted``."""
+
+    label: str
+    predicted: str
+    count: int
+    share: float
+
+
+def confusion_matrix(evaluation: Evaluation) -> Matrix:
+    """Return the heat map of an evaluation, its cells as large as the number of classes allows."""
+    rows = evaluation.confusion
+    num_classes = len(rows)
+    side = next((side for most, side in _SIDES if num_classes <= most), 8)
+    digits = max(len(str(max(map(max, rows)))), 2)
+    font = round(min(12.0, (side - 3) / (0.6 * digits)), 1)
+    cells = tuple(
+        Cell(i, j, n, n / total, str(n) if font >= 6.5 else "")
+        for i, (row, total) in enumerate((row, sum(row)) for row in rows)
+        for j, n in enumerate(row)
+        if n
+    )
+    labels = tuple(map(_short, evaluation.classes))
+    summary = f"Confusion matrix of {num_classes} classes; rows are true, columns predicted"
+    width = round(max(map(len, labels)) * CHAR_WIDTH * min(12, side) / 12) + 14
+    return Matrix(evaluation.classes, labels, cells, side, font, min(12, side), width, summary)
+
+
+def frequent_confusions(evaluation: Evaluation, limit: int) -> list[Confusion]:
+    """Return the most frequent kinds of mistakes, the most samples first."""
+    names = evaluation.classes
+    found = [
+        Confusion(names[i], names[j], n, n / sum(row))
+        for i, row in enumerate(evaluation.confusion)
+        for j, n in enumerate(row)
+        if n and i != j
+    ]
+    return sorted(found, key=lambda item: (-item.count, -item.share))[:limit]
+
+
+_SIDES = ((12, 40), (24, 32), (32, 27), (52, 20), (100, 14))
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= LABEL_CHARS else name[: LABEL_CHARS - 1].rstrip() + "…"

@@ -1,0 +1,116 @@
+"""Numbers as people read them: with units, in few digits, and a dash where there is none."""
+
+import math
+from datetime import UTC, datetime
+
+DASH = "–"  # noqa: RUF001 - the typographer's sign for "no value"
+
+
+def number(value: object) -> float | None:
+    """Return ``value`` if it is a finite number, else ``None``; true and false are no numbers."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if math.isfinite(value) else None
+
+
+def count(value: object) -> str:
+    """Return a whole number with its thousands set apart: ``12,345``."""
+    known = number(value)
+    return DASH if known is None else f"{round(known):,}"
+
+
+def compact(value: object) -> str:
+    """Return a count in three or four digits: ``23.6 M``."""
+    known = number(value)
+    if known is None:
+        return DASH
+    if abs(known) < 10_000:
+        return f"{round(known):,}"
+    return _scaled(known, ("", "k", "M", "B", "T"))
+
+
+def size(value: object) -> str:
+    """Return bytes in decimal units: ``124.7 GB``."""
+    known = number(value)
+    return DASH if known is None else _scaled(known, ("B", "kB", "MB", "GB", "TB", "PB"))
+
+
+def percent(value: object, digits: int = 1) -> str:
+    """Return a share as percent: ``0.917`` is ``91.7%``."""
+    known = number(value)
+    return DASH if known is None else f"{100 * known:.{digits}f}%"
+
+
+def decimal(value: object, digits: int = 3) -> str:
+    """Return a number with a fixed count of digits after the point."""
+    known = number(value)
+    return DASH if known is None else f"{known:.{digits}f}".replace("-", "\u2212")
+
+
+def hours(seconds: object) -> str:
+    """Return seconds as hours: ``12.3 h``; less than a hundredth of one in seconds."""
+    known = number(seconds)
+    if known is None or 0 < known < 36:
+        return duration(known)
+    value = known / 3600
+    return (
+        f"{value:,.0f} h" if value >= 100 else f"{value:.1f} h" if value >= 1 else f"{value:.2f} h"
+    )
+
+
+def energy(joules: object) -> str:
+    """Return joules as the meter counts them: ``12.3 kWh``."""
+    known = number(joules)
+    return DASH if known is None else _scaled(known / 3600, ("Wh", "kWh", "MWh", "GWh"))
+
+
+def duration(seconds: object) -> str:
+    """Return seconds in their two largest units: ``3 h 12 min``."""
+    known = number(seconds)
+    if known is None:
+        return DASH
+    if known < 10:
+        return f"{known:.1f} s"
+    rest = round(known)
+    parts: list[str] = []
+    for unit, length in (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1)):
+        whole, rest = divmod(rest, length)
+        if whole or parts:
+            parts.append(f"{whole} {unit}")
+    return " ".join(part for part in parts[:2] if not part.startswith("0 "))
+
+
+def moment(value: object) -> str:
+    """Return an ISO 8601 time in UTC to the minute; a text that is no time as it stands."""
+    if not isinstance(value, str) or not value:
+        return DASH
+    try:
+        parsed = datetime.fromisoformat(value)
+    except ValueError:
+        return value
+    in_utc = parsed.astimezone(UTC) if parsed.tzinfo else parsed
+    return f"{in_utc:%Y-%m-%d %H:%M}" + (" UTC" if parsed.tzinfo else "")
+
+
+def text(value: object) -> str:
+    """Return any value as text: lists joined, true and false as yes and no, nothing as a dash."""
+    if value is None or value == "":
+        return DASH
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, float):
+        return f"{value:g}" if math.isfinite(value) else DASH
+    if isinstance(value, list | tuple):
+        return ", ".join(map(text, value)) or DASH
+    return str(value)
+
+
+def _scaled(value: float, formatting: tuple[str, ...]) -> str:
+    step = 0
+    while abs(value) >= 999.5 and step < len(formatting) - 1:
+        value, step = value / 1000, step + 1
+    if step == 0:
+        return f"{value:.0f} {formatting[0]}".strip()
+    return f"{value:,.{2 if value < 10 else 1 if value < 100 else 0}f} {formatting[step]}"

@@ -1,0 +1,1 @@
+"""Scenes: opened, checked, cut into tiles, labelled and split; everybody sees the same pixels."""

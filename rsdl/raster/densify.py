@@ -1,0 +1,93 @@
+"""Polygons in the CRS of a scene, with edges that follow the ground.
+
+An edge that is straight in one CRS is bent in another: between two corners alone a long edge would
+miss the ground by many pixels. So edges are divided before they are projected, and only near the
+scene: what lies far away may have no place in its CRS.
+"""
+
+import numpy as np
+import rasterio
+import shapely
+from numpy.typing import NDArray
+
+from rsdl.raster.georef import Floats, apply, project
+from rsdl.raster.scenes import Scene
+
+Objects = NDArray[np.object_]
+GRID = 16
+# Pixels that the middle of an edge may lie beside its place.
+MAX_BEND = 0.25
+HALVINGS = 30
+DIRECTIONS = np.array([[1, 0], [0, 1], [1, 1], [1, -1]])
+
+
+def move_polygons(
+    shapes: Objects,
+    tree: shapely.STRtree,
+    source: rasterio.CRS,
+    scene: Scene,
+) -> tuple[Objects, NDArray[np.int64]]:
+    """Return the polygons near a scene in its CRS, and their numbers.
+
+    Args:
+        shapes: Valid polygons, ``[N]``.
+        tree: An index of them.
+        source: Their CRS.
+        scene: Where they are wanted.
+    """
+    grid = _grid(scene, source)
+    low, high = grid.min(axis=0), grid.max(axis=0)
+    margin = (high - low) / 4  # far more than the ground bends between two points of the grid
+    area = shapely.box(*(low - margin), *(high + margin))
+    numbers = np.sort(tree.query(area, predicate="intersects"))
+    if not len(numbers):
+        return shapes[numbers], numbers
+    near = shapes[numbers]
+    beyond = ~shapely.covered_by(near, area)
+    near[beyond] = shapely.intersection(near[beyond], area)
+    near, index = shapely.get_parts(near, return_index=True)
+    kept = (shapely.get_type_id(near) == 3) & (shapely.area(near) > 0)
+    near, numbers = near[kept], numbers[index][kept]
+    near = shapely.segmentize(near, _longest_edge(grid, source, scene))
+    points = project(shapely.get_coordinates(near), source, scene.crs)
+    if points is not None:
+        return shapely.set_coordinates(near, points), numbers
+    # Some point has no place in the scene's CRS: it is far away, and so is its polygon.
+    moved = [project(shapely.get_coordinates(shape), source, scene.crs) for shape in near]
+    there = np.array([points is not None for points in moved])
+    placed = [
+        shapely.set_coordinates(shape, points)
+        for shape, points in zip(near, moved, strict=True)
+        if points is not None
+    ]
+    return np.array(placed, object), numbers[there]
+
+
+def _grid(scene: Scene, target: rasterio.CRS) -> Floats:
+    """Return points all over a scene in another CRS, without those that have no place there."""
+    rows, cols = np.meshgrid(
+        np.linspace(-1, scene.height + 1, GRID), np.linspace(-1, scene.width + 1, GRID)
+    )
+    pixels = np.stack([cols.ravel(), rows.ravel()], axis=1)
+    points = apply(scene.transform, pixels)
+    moved = project(points, scene.crs, target)
+    if moved is not None:
+        return moved
+    alone = (project(point[None], scene.crs, target) for point in points)
+    found = [point for point in alone if point is not None]
+    return np.concatenate(found) if found else np.zeros((1, 2))
+
+
+def _longest_edge(grid: Floats, source: rasterio.CRS, scene: Scene) -> float:
+    """Return how long edges may be in ``source`` so that they stay on their place in a scene."""
+    length = float(np.ptp(grid, axis=0).max()) or 1.0
+    for _ in range(HALVINGS):
+        starts = np.repeat(grid, len(DIRECTIONS), axis=0)
+        ends = starts + length * np.tile(DIRECTIONS, (len(grid), 1))
+        points = project(np.concatenate([starts, ends, (starts + ends) / 2]), source, scene.crs)
+        if points is not None:
+            first, last, middle = np.split(apply(~scene.transform, points), 3)
+            if np.abs(middle - (first + last) / 2).max() <= MAX_BEND:
+                break
+        length /= 2
+    return length

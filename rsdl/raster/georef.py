@@ -1,0 +1,131 @@
+"""Where scenes and tiles lie on the ground, in one coordinate reference system for all of them.
+
+Scenes that share a CRS are compared in it; others in EPSG:6933 (cylindrical equal area, metres, the
+whole world but the poles). A box in another CRS is taken around its projected corners: wider than
+the truth, never by more than the gap that the splits keep between them.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from rasterio._err import CPLE_BaseError
+from rasterio.warp import transform
+
+from rsdl.core.errors import DataError
+from rsdl.raster.scenes import Scene
+
+Floats = NDArray[np.float64]
+WORLD = "EPSG:6933"
+HALF_WORLD_M = 17_000_000.0
+
+
+def common_crs(scenes: Sequence[Scene]) -> rasterio.CRS:
+    """Return the CRS of all scenes, or one of the whole world where they differ."""
+    first = scenes[0].crs
+    return first if all(s.crs == first for s in scenes) else rasterio.CRS.from_string(WORLD)
+
+
+def project(points: Floats, source: rasterio.CRS, target: rasterio.CRS) -> Floats | None:
+    """Return points (x, y) ``[N, 2]`` in another CRS, or ``None`` where one has no place there."""
+    if source == target or not len(points):
+        return points
+    try:
+        moved = np.array(transform(source, target, points[:, 0].tolist(), points[:, 1].tolist()))
+    except CPLE_BaseError:  # rasterio lets PROJ's own error through, all points or none
+        return None
+    return moved.T if np.isfinite(moved).all() else None
+
+
+def apply(affine: rasterio.Affine, points: Floats) -> Floats:
+    """Return points ``[..., 2]`` through an affine transform."""
+    x, y = points[..., 0], points[..., 1]
+    return np.stack(
+        [affine.a * x + affine.b * y + affine.c, affine.d * x + affine.e * y + affine.f], axis=-1
+    )
+
+
+def shift(affine: rasterio.Affine, row: int, col: int) -> rasterio.Affine:
+    """Return the transform of a window whose top-left pixel is (row, column)."""
+    left = affine.a * col + affine.b * row + affine.c
+    top = affine.d * col + affine.e * row + affine.f
+    return rasterio.Affine(affine.a, affine.b, left, affine.d, affine.e, top)
+
+
+def bounding_box(points: Floats) -> Floats:
+    """Return the box (x0, y0, x1, y1) ``[..., 4]`` around points ``[..., K, 2]``."""
+    return np.concatenate([points.min(axis=-2), points.max(axis=-2)], axis=-1)
+
+
+def outline(height: int, width: int, steps: int = 16) -> Floats:
+    """Return points along the edge of a raster as (column, row), ``[4 * steps, 2]``."""
+    along = np.arange(steps) / steps
+    edge = np.concatenate(
+        [
+            np.stack([along, 0 * along], axis=1),
+            np.stack([1 + 0 * along, along], axis=1),
+            np.stack([1 - along, 1 + 0 * along], axis=1),
+            np.stack([0 * along, 1 - along], axis=1),
+        ]
+    )
+    return np.asarray(edge * [width, height])
+
+
+def bounds_of(place: rasterio.Affine, tile: int) -> tuple[float, float, float, float]:
+    """Return the box (x0, y0, x1, y1) around a tile with transform ``place``."""
+    # In plain numbers: for one tile NumPy takes ten times as long.
+    corners = ((0, 0), (tile, 0), (tile, tile), (0, tile))
+    x = [place.a * col + place.b * row + place.c for col, row in corners]
+    y = [place.d * col + place.e * row + place.f for col, row in corners]
+    return min(x), min(y), max(x), max(y)
+
+
+def footprint(scene: Scene, crs: rasterio.CRS) -> Floats:
+    """Return the box of a scene in ``crs``, one pixel wider so that adjoining scenes touch.
+
+    Raises:
+        DataError: If the scene has no place in ``crs``.
+    """
+    pixels = outline(scene.height, scene.width)
+    grown = pixels + np.sign(pixels - [scene.width / 2, scene.height / 2])
+    points = project(apply(scene.transform, grown), scene.crs, crs)
+    box = _check(bounding_box(points)[None] if points is not None else None, scene, crs)[0]
+    return np.asarray(box)
+
+
+def tile_boxes(
+    scene: Scene, corners: NDArray[np.integer], tile: int, crs: rasterio.CRS
+) -> NDArray[np.float64]:
+    """Return the boxes of tiles on the ground.
+
+    Args:
+        scene: The scene that they are cut from.
+        corners: (row, column) of each tile, ``[N, 2]``.
+        tile: Side of a tile in pixels.
+        crs: What to express the boxes in.
+
+    Returns:
+        (x0, y0, x1, y1), ``[N, 4]``.
+
+    Raises:
+        DataError: If the scene has no place in ``crs``.
+    """
+    square = np.array([[0, 0], [tile, 0], [tile, tile], [0, tile]], float)
+    pixels = corners[:, None, ::-1].astype(float) + square  # [N, 4, 2] as (column, row)
+    points = project(apply(scene.transform, pixels).reshape(-1, 2), scene.crs, crs)
+    boxes = bounding_box(points.reshape(-1, 4, 2)) if points is not None else None
+    return _check(boxes, scene, crs)
+
+
+def _check(boxes: Floats | None, scene: Scene, crs: rasterio.CRS) -> Floats:
+    if boxes is None or (
+        scene.crs != crs and len(boxes) and (boxes[:, 2] - boxes[:, 0]).max() > HALF_WORLD_M
+    ):
+        raise DataError(
+            str(scene.path),
+            f"cannot be placed beside the other scenes in {crs.to_string()} (a pole or the 180th "
+            "meridian)",
+            "reproject all scenes to one CRS",
+        )
+    return boxes

@@ -1,0 +1,71 @@
+"""From the path that a user gives as labels to labels that lie on the scenes."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+
+from rsdl.core.errors import DataError
+from rsdl.raster.class_raster import RasterLabels
+from rsdl.raster.dataset_pool import DatasetPool
+from rsdl.raster.georef import apply, bounding_box, outline, project
+from rsdl.raster.rasterize import LabelRules, Labels, PolygonLabels
+from rsdl.raster.scenes import Scene
+from rsdl.raster.vectors import SUFFIXES
+
+
+def open_labels(
+    path: Path, rules: LabelRules, scenes: Sequence[Scene], pool: DatasetPool
+) -> Labels:
+    """Return the labels at a path.
+
+    Args:
+        path: A vector file of polygons; anything else: a class raster, or a folder of them.
+        rules: What the user says about them.
+        scenes: The scenes to label.
+        pool: Open files of each thread.
+
+    Raises:
+        DataError: If the labels cannot be read or lie on no scene.
+        ConfigError: If the rules do not fit them.
+    """
+    labels: Labels
+    if path.suffix.lower() in SUFFIXES:
+        labels = PolygonLabels(path, rules, scenes)
+    else:
+        labels = RasterLabels(path, rules, scenes, pool)
+    if not any(len(labels.boxes(number)) for number in range(len(scenes))):
+        box, crs = labels.extent
+        ground = _extent(scenes, crs)
+        where = f"{scenes[0].crs.to_string()}, outside of it" if ground is None else _text(ground)
+        remedy = 'give labels of this area; GeoJSON without "crs" is longitude, latitude'
+        if ground is not None and _meet(box[[1, 0, 3, 2]], ground):
+            remedy = "their axes look swapped: write x (longitude) before y (latitude)"
+        raise DataError(
+            str(path),
+            f"the labels cover {_text(box)} in {crs.to_string()}, but the scenes lie in {where}",
+            remedy,
+        )
+    return labels
+
+
+def _extent(scenes: Sequence[Scene], crs: rasterio.CRS) -> NDArray[np.float64] | None:
+    """Return the box around all scenes in ``crs``, ``None`` where they have no place in it."""
+    edges = (
+        project(apply(scene.transform, outline(scene.height, scene.width)), scene.crs, crs)
+        for scene in scenes
+    )
+    known = [bounding_box(edge) for edge in edges if edge is not None]
+    if not known:
+        return None
+    return bounding_box(np.concatenate([box.reshape(2, 2) for box in known]))
+
+
+def _meet(box: NDArray[np.float64], other: NDArray[np.float64]) -> bool:
+    return bool((box[:2] < other[2:]).all() and (box[2:] > other[:2]).all())
+
+
+def _text(box: NDArray[np.float64]) -> str:
+    return "(" + ", ".join(f"{value:.6g}" for value in box) + ")"

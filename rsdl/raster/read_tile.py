@@ -1,0 +1,84 @@
+"""The pixels of one tile: read, and freed of what holds no data.
+
+What holds no data is filled by the gate (``rsdl/raster/gate.py``). A tile keeps at most
+``max_nodata`` of it, and the statistics leave it out by ``Sample.valid``.
+"""
+
+from typing import Any
+
+import cv2
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from rasterio.windows import Window
+
+from rsdl.core.errors import CorruptSampleError, DataError
+from rsdl.raster.dataset_pool import DatasetPool
+from rsdl.raster.gate import fill_missing, is_mask, mark_value, unscale
+from rsdl.raster.scenes import Scene, open_raster
+
+OPENCV_BANDS = 512  # in one of its images
+
+
+def read_tile(
+    scene: Scene, row: int, col: int, tile: int, pool: DatasetPool, *, judged: bool = False
+) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+    """Read one tile of a scene, with what holds no data filled.
+
+    Args:
+        scene: The scene.
+        row: Top of the tile in pixels.
+        col: Left of the tile in pixels.
+        tile: Side of the tile in pixels.
+        pool: Open files of this thread.
+        judged: Whether alpha was taken for a mask by its looks, and must keep to them.
+
+    Returns:
+        Pixels ``[H, W, C]`` without NaN, and where there is data ``[H, W]``, ``None`` for
+        everywhere.
+
+    Raises:
+        CorruptSampleError: If the file cannot be read there.
+        DataError: If alpha turns out to be imagery after all.
+    """
+    window = Window(col, row, tile, tile)
+    present = None
+    try:
+        source = pool.get(scene.path, lambda stack: open_raster(scene.path, stack))
+        pixels = source.read(scene.indexes, window=window)
+        if scene.masked:
+            present = source.read_masks(scene.indexes, window=window) > 0
+        if scene.alpha is not None:
+            alpha = source.read(scene.alpha, window=window)
+            if judged and not is_mask(alpha):
+                raise DataError(
+                    str(scene.path),
+                    f"band {scene.alpha} is tagged as alpha, but at row {row}, column {col} it "
+                    "holds more than 0 and the highest value",
+                    "pass --alpha band if it is imagery, or --alpha mask if it is not",
+                )
+            opaque = np.broadcast_to(alpha > 0, pixels.shape)
+            present = opaque if present is None else present & opaque
+    except rasterio.errors.RasterioError as error:
+        reason = str(error.__cause__ or error).splitlines()[0]
+        raise CorruptSampleError(
+            str(scene.path),
+            f"cannot be read at row {row}, column {col}: {reason}",
+            "replace it, or leave it out",
+        ) from error
+    if scene.nodata is not None:
+        marked = np.moveaxis(mark_value(np.moveaxis(pixels, 0, 2), scene.nodata), 2, 0)
+        present = marked if present is None else present & marked
+    if scene.unscale:
+        pixels = np.moveaxis(unscale(np.moveaxis(pixels, 0, 2), scene.table), 2, 0)
+    valid = fill_missing(pixels, present, dark_zero=scene.dark_zero)
+    return interleave(pixels), valid
+
+
+def interleave(pixels: NDArray[Any]) -> NDArray[Any]:
+    """Return ``[C, H, W]`` as C-contiguous ``[H, W, C]``; OpenCV copies far faster than NumPy."""
+    bands, height, width = pixels.shape
+    if bands > OPENCV_BANDS:
+        return np.ascontiguousarray(np.moveaxis(pixels, 0, 2))
+    merged: NDArray[Any] = cv2.merge(list(pixels))
+    return merged.reshape(height, width, bands)  # of one band OpenCV drops the last axis

@@ -1,0 +1,314 @@
+"""Scenes: finding them, naming them, and checking that they go together.
+
+Nothing here reads a pixel: a folder of thousands of scenes is checked, and the odd one named, long
+before hours of packing end.
+"""
+
+import hashlib
+import logging
+import mmap
+import os
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import rasterio
+from rasterio._err import CPLE_BaseError
+from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.env import set_gdal_config
+from rasterio.windows import Window
+
+from rsdl.core.errors import DataError
+from rsdl.core.pixels import Dtype
+from rsdl.raster.dataset_pool import WARNINGS
+from rsdl.raster.files import make_slugs, relative_names
+from rsdl.raster.gate import BandAgreement, BandTable, is_mask
+from rsdl.raster.read_raster import check_pages, table_of
+
+# GDAL would take 5% of the machine's memory for its block cache, on a large node tens of GiB. The
+# cache belongs to the process: an Env around each read would have threads undo each other's limit,
+# and takes as long as the read.
+GDAL_CACHE_BYTES = 256 << 20
+FINGERPRINT_BYTES = 1 << 20
+# A file that is one huge block must be read whole for a single tile.
+MAX_BLOCK_BYTES = 256 << 20
+# Where alpha is looked at before a scene is read: 8 x 8 windows of this side.
+ALPHA_WINDOWS, ALPHA_SIDE = 8, 64
+log = logging.getLogger(__name__)
+REMEDIES = {
+    "int16": '"gdal_translate -ot Float32" (or -ot UInt16 where nothing is negative)',
+    "float64": '"gdal_translate -ot Float32"',
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SceneRules:
+    """What the user says about scenes; the fields are those of ``GeotiffOptions``."""
+
+    alpha: Literal["auto", "mask", "band"] = "auto"
+    bands: tuple[str, ...] | None = None
+    unscale: Literal["auto", "on", "off"] = "auto"
+    nodata: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What is known of a scene without reading its pixels.
+
+    Attributes:
+        path: The file.
+        name: Path relative to the folder that all scenes share.
+        slug: Unique name for keys; letters, digits, ``_`` and ``-`` only.
+        height: In pixels.
+        width: In pixels.
+        bands: Names of the stored bands.
+        indexes: Their numbers in the file, from 1.
+        alpha: Number of the band that says where there is data, if there is one.
+        table: What the bands mean.
+        unscale: Whether scale and offset are applied.
+        nodata: Value that marks what holds no data, besides what the file says.
+        masked: Whether the file marks pixels without data.
+        dark_zero: Whether nodata is 0 in integers, which is also what one dark band reads.
+        dtype: Type of the pixels.
+        crs: Coordinate reference system.
+        transform: From (column, row) to the CRS.
+    """
+
+    path: Path
+    name: str
+    slug: str
+    height: int
+    width: int
+    bands: tuple[str, ...]
+    indexes: tuple[int, ...]
+    alpha: int | None
+    table: BandTable
+    unscale: bool
+    nodata: float | None
+    masked: bool
+    dark_zero: bool
+    dtype: Dtype
+    crs: rasterio.CRS
+    transform: rasterio.Affine
+
+
+def open_raster(path: Path, stack: ExitStack) -> Any:  # noqa: ANN401 - rasterio has no types
+    """Open a raster for reading, within a bounded block cache; ``stack`` closes it.
+
+    Raises:
+        DataError: If GDAL cannot.
+    """
+    set_gdal_config("GDAL_CACHEMAX", GDAL_CACHE_BYTES)
+    try:
+        with WARNINGS, warnings.catch_warnings():
+            warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+            source = stack.enter_context(rasterio.open(path))
+            source.colorinterp  # noqa: B018 - GDAL reads the keys of the CRS here, and may complain
+            return source
+    except CPLE_BaseError as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(str(path), f"cannot be read: {reason}", "replace or remove it") from error
+    except rasterio.errors.RasterioIOError as error:
+        raise DataError(
+            str(path), "is not a raster that GDAL reads, or is truncated", "replace or remove it"
+        ) from error
+
+
+def describe_scenes(paths: Sequence[Path], rules: SceneRules) -> tuple[Scene, ...]:
+    """Return what is known of the scenes at ``paths``, which all agree in bands and type.
+
+    Args:
+        paths: The files.
+        rules: What the user says about them.
+
+    Raises:
+        DataError: If one is not a raster, is not georeferenced, or differs from the rest.
+        ConfigError: If a band that is wanted is not there.
+    """
+    names = relative_names(paths)
+    alpha = rules.alpha if rules.alpha != "auto" else _judge_alpha(paths)
+    scenes = tuple(
+        _describe(path, name, slug, replace(rules, alpha=alpha))
+        for path, name, slug in zip(paths, names, make_slugs(names), strict=True)
+    )
+    agreement = BandAgreement(scaling=False, names=rules.bands is None)
+    usual = Counter((len(scene.bands), scene.dtype) for scene in scenes).most_common(1)[0][0]
+    for scene in scenes:
+        if (len(scene.bands), scene.dtype) != usual:
+            raise DataError(
+                str(scene.path),
+                f"has {len(scene.bands)} bands of {scene.dtype}, "
+                f"the other scenes {usual[0]} of {usual[1]}",
+                "pack it apart, or convert it",
+            )
+        if set(scene.bands) == set(scenes[0].bands) and scene.bands != scenes[0].bands:
+            raise DataError(
+                str(scene.path),
+                f"has its bands in another order than {scenes[0].path}",
+                'name them with --bands NAME,..., or reorder them with "gdal_translate -b"',
+            )
+        agreement.check(scene.table, str(scene.path))
+    return _agree_on_scale(scenes, rules)
+
+
+def _judge_alpha(paths: Sequence[Path]) -> Literal["mask", "band"]:
+    """Return what bands tagged as alpha are: imagery where any of them looks so.
+
+    Windows all over each scene are looked at; that a mask has no other values than 0 and the
+    highest is checked again for every tile that is read.
+    """
+    for path in paths:
+        with ExitStack() as stack:
+            source = open_raster(path, stack)
+            tagged = [i for i in source.indexes if source.colorinterp[i - 1] == ColorInterp.alpha]
+            if not tagged or source.count == 1:
+                continue
+            steps = np.arange(ALPHA_WINDOWS) / ALPHA_WINDOWS
+            for top, left in product(steps * source.height, steps * source.width):
+                window = Window(int(left), int(top), ALPHA_SIDE, ALPHA_SIDE)
+                if not is_mask(source.read(tagged[-1], window=window)):
+                    log.warning(
+                        "%s: band %d is tagged as alpha but holds more than 0 and the highest "
+                        "value: taken as imagery; --alpha mask takes it for a mask",
+                        path,
+                        tagged[-1],
+                    )
+                    return "band"
+    return "mask"
+
+
+def _agree_on_scale(scenes: tuple[Scene, ...], rules: SceneRules) -> tuple[Scene, ...]:
+    """Return the scenes with scale and offset applied to all or to none of them."""
+    first = scenes[0]
+    odd = next((s for s in scenes if s.table.scaling != first.table.scaling), None)
+    if rules.unscale == "off" and odd is not None:
+        conflict = odd.table.conflict(first.table, names=False)
+        raise DataError(str(odd.path), f"{conflict} {first.path}", "pass --unscale on")
+    if rules.unscale == "on" or (rules.unscale == "auto" and odd is not None):
+        if odd is not None:
+            log.warning(
+                "%s has another scale or offset than %s: both are applied to all scenes",
+                odd.path,
+                first.path,
+            )
+        return tuple(replace(scene, unscale=True, dtype="float32") for scene in scenes)
+    if first.table.is_scaled:
+        log.warning(
+            "all scenes have the same scale and offset: stored numbers are kept; --unscale on "
+            "applies them"
+        )
+    return scenes
+
+
+def _describe(path: Path, name: str, slug: str, rules: SceneRules) -> Scene:
+    with ExitStack() as stack:
+        source = open_raster(path, stack)
+        dtype = _check(path, source)
+        table = table_of(source)
+        tagged = [i for i in source.indexes if source.colorinterp[i - 1] == ColorInterp.alpha]
+        masks = tagged[-1:] if rules.alpha == "mask" and source.count > 1 else []
+        indexes = tuple(i for i in source.indexes if i not in masks)
+        if rules.bands is not None:
+            indexes = table.find(rules.bands, str(path))
+        table = table.pick(indexes)
+        flags = [set(source.mask_flag_enums[i - 1]) for i in indexes]
+        marks = [flag - {MaskFlags.all_valid, MaskFlags.per_dataset} for flag in flags]
+        if rules.alpha == "band":
+            marks = [mark - {MaskFlags.alpha} for mark in marks]
+        unique = all(table.names) and len(set(table.names)) == len(table.names)
+        described = tuple(text for text in table.names if text) if unique else rules.bands
+        shared = [MaskFlags.per_dataset in flag and MaskFlags.alpha not in flag for flag in flags]
+        return Scene(
+            path=path,
+            name=name,
+            slug=slug,
+            height=source.height,
+            width=source.width,
+            bands=described or tuple(f"band_{n + 1}" for n in range(len(indexes))),
+            indexes=indexes,
+            alpha=masks[0] if masks else None,
+            table=table,
+            unscale=False,
+            nodata=rules.nodata,
+            masked=any(marks) or any(shared),
+            dark_zero=dtype != "float32" and all(source.nodatavals[i - 1] == 0 for i in indexes),
+            dtype=dtype,
+            crs=source.crs,
+            transform=source.transform,
+        )
+
+
+def _check(path: Path, source: Any) -> Dtype:  # noqa: ANN401 - rasterio has no types
+    if path.stat().st_size:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            check_pages(data, str(path))
+    unplaced = source.transform.is_identity or source.transform.is_degenerate
+    if unplaced and (marks := _unwarped(source)) is not None:
+        raise DataError(
+            str(path),
+            f"is placed by {marks[0]} and has no transform",
+            f'warp it with "gdalwarp -r near {marks[1]} {path} OUT.tif"',
+        )
+    if source.crs is None:
+        raise DataError(
+            str(path),
+            "has no coordinate reference system",
+            'set it with "gdal_edit.py -a_srs EPSG:CODE FILE", or pack its tiles as a folder',
+        )
+    if unplaced:
+        raise DataError(
+            str(path),
+            "has a CRS but no transform",
+            'set it with "gdal_edit.py -a_ullr LEFT TOP RIGHT BOTTOM FILE"',
+        )
+    for dtype in source.dtypes:
+        if dtype not in get_args(Dtype):
+            how = REMEDIES.get(dtype, '"gdal_translate -ot UInt16" or "-ot Float32"')
+            raise DataError(
+                str(path),
+                f"has pixels of {dtype}, rsdl packs {', '.join(get_args(Dtype))}",
+                f"convert it with {how}",
+            )
+    height, width = source.block_shapes[0]
+    size = height * width * source.count * np.dtype(source.dtypes[0]).itemsize
+    if size > MAX_BLOCK_BYTES:
+        raise DataError(
+            str(path),
+            f"is stored in blocks of {height} x {width} pixels, {size >> 20} MiB each",
+            'rewrite it with "gdal_translate -co TILED=YES"',
+        )
+    known: Dtype = source.dtypes[0]
+    return known
+
+
+def _unwarped(source: Any) -> tuple[str, str] | None:  # noqa: ANN401 - rasterio has no types
+    """Return what places a raster that has no transform, and gdalwarp's options for it."""
+    points, crs = source.gcps
+    # What lies beside the scene once it is turned must not become data.
+    collar = "" if source.nodata is not None else " -dstnodata 0"
+    if collar and source.dtypes[0].startswith("float"):
+        collar = " -dstnodata nan"
+    if points:
+        srs = f"-t_srs {crs.to_string()}" if crs else "-s_srs EPSG:CODE -t_srs EPSG:CODE"
+        return f"{len(points)} ground control points", srs + collar
+    if source.rpcs is not None:
+        return "rational polynomial coefficients (RPCs)", f"-rpc -t_srs EPSG:CODE{collar}"
+    return None
+
+
+def fingerprint(path: Path, *, whole: bool = False) -> dict[str, Any]:
+    """Return size and SHA-256: of the whole file, or of its two ends where it may be huge."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        if whole:
+            return {"bytes": size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+        digest = hashlib.sha256(file.read(FINGERPRINT_BYTES))
+        file.seek(max(0, size - FINGERPRINT_BYTES), os.SEEK_SET)
+        digest.update(file.read(FINGERPRINT_BYTES))
+    return {"bytes": size, "sha256_of_ends": digest.hexdigest()}

@@ -1,0 +1,124 @@
+"""From scenes and the corners of their tiles to splits, by the rule that the user chose."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+
+from rsdl.core.errors import ConfigError
+from rsdl.core.rng import key_of
+from rsdl.raster.blocks import Splits, deal_blocks, group_boxes
+from rsdl.raster.georef import common_crs, footprint, tile_boxes
+from rsdl.raster.grouped_split import deal_groups
+from rsdl.raster.scenes import Scene
+
+# With fewer groups a split by scene misses the fractions by too much to be chosen unasked.
+MIN_GROUPS = 5
+Corners = NDArray[np.int32]
+Classes = NDArray[np.int32]
+Part = tuple[int, Splits, Corners]
+
+
+@dataclass(frozen=True, slots=True)
+class SplitRule:
+    """How tiles are split; the fields are those of ``GeotiffOptions``."""
+
+    split_by: Literal["auto", "scene", "block"]
+    fractions: tuple[float, float, float]
+    seed: int
+    block: int
+    gap: int
+
+
+def split_tiles(
+    scenes: Sequence[Scene],
+    corners: Sequence[Corners],
+    classes: Sequence[Classes],
+    tile: int,
+    rule: SplitRule,
+) -> Iterator[Part]:
+    """Split tiles so that no two of different splits overlap or touch on the ground.
+
+    Within that, each class comes as near to its share in each split as may be.
+
+    Args:
+        scenes: The scenes.
+        corners: (row, column) of the tiles of each scene, ``[N, 2]``; some scene has one.
+        classes: The class of each tile, from 0, as far as it is known before it is read, ``[N]``.
+        tile: Side of a tile in pixels.
+        rule: How to split.
+
+    Yields:
+        For each scene with tiles its number, the split of each kept tile ``[M]``, and their corners
+        ``[M, 2]``, in the order given.
+
+    Raises:
+        ConfigError: If there are fewer groups of scenes, or blocks, than splits.
+        DataError: If scenes cannot be placed in one CRS.
+    """
+    crs = common_crs(scenes)
+    used = [number for number, tiles in enumerate(corners) if len(tiles)]
+    wanted = sum(fraction > 0 for fraction in rule.fractions)
+    if rule.split_by != "block":
+        groups = group_boxes(np.stack([footprint(scenes[number], crs) for number in used]))
+        num_groups = int(groups.max()) + 1
+        if rule.split_by == "scene" and num_groups < wanted:
+            raise ConfigError(
+                "split_by",
+                f"labelled scenes that overlap or touch form {num_groups} groups, but {wanted} "
+                "splits are wanted",
+                "use --split-by block, or add scenes of other places",
+            )
+        if rule.split_by == "scene" or num_groups >= max(MIN_GROUPS, wanted):
+            dealt = _deal_scenes(
+                groups,
+                [scenes[number].name for number in used],
+                [classes[number] for number in used],
+                rule,
+            )
+            for number, split in zip(used, dealt.tolist(), strict=True):
+                yield number, np.full(len(corners[number]), split, np.int8), corners[number]
+            return
+    placed = [(number, scenes[number], corners[number], classes[number]) for number in used]
+    yield from _split_by_block(placed, tile, crs, rule)
+
+
+def _deal_scenes(
+    groups: NDArray[np.integer], names: Sequence[str], classes: Sequence[Classes], rule: SplitRule
+) -> Splits:
+    """Return the split of each scene ``[N]``, of which all of a group ``[N]`` have one."""
+    num_groups = int(groups.max()) + 1
+    counts = np.zeros((num_groups, 1 + max(int(each.max()) for each in classes)), np.int64)
+    members: list[list[str]] = [[] for _ in range(num_groups)]
+    for group, name, each in zip(groups.tolist(), names, classes, strict=True):
+        np.add.at(counts[group], each, 1)
+        members[group].append(name)
+    keys = [key_of("scenes", rule.seed, *sorted(group)) for group in members]
+    return np.asarray(deal_groups(counts, keys, rule.fractions)[groups])
+
+
+def _split_by_block(
+    placed: Sequence[tuple[int, Scene, Corners, Classes]],
+    tile: int,
+    crs: rasterio.CRS,
+    rule: SplitRule,
+) -> Iterator[Part]:
+    # Boxes are made anew for each pass: all of them at once would be the largest thing in memory.
+    largest = np.zeros(2)
+    for _, scene, corners, _ in placed:
+        boxes = tile_boxes(scene, corners, tile, crs)
+        largest = np.maximum(largest, (boxes[:, 2:] - boxes[:, :2]).max(axis=0))
+    blocks = deal_blocks(
+        ((tile_boxes(scene, corners, tile, crs), each) for _, scene, corners, each in placed),
+        tile_size=(float(largest[0]), float(largest[1])),
+        block=rule.block,
+        gap=rule.gap,
+        fractions=rule.fractions,
+        seed=rule.seed,
+    )
+    for number, scene, corners, _ in placed:
+        splits, kept = blocks.assign(tile_boxes(scene, corners, tile, crs))
+        yield number, splits[kept], corners[kept]

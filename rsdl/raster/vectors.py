@@ -1,0 +1,261 @@
+"""Polygons with a class out of a vector file: GeoJSON, Shapefile, GeoPackage, FlatGeobuf.
+
+GDAL reads them, by pyogrio. What GDAL passes over in silence (a line that is no JSON, coordinates
+that are no numbers, a CRS that nobody knows) is looked for and refused with the number of its
+feature, counted from 0: a label that is silently lost looks like background.
+"""
+
+import logging
+import re
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyogrio
+import rasterio
+import shapely
+from numpy.typing import NDArray
+from pyogrio.errors import DataLayerError, DataSourceError
+
+from rsdl.core.errors import ConfigError, DataError
+from rsdl.raster import geojson
+from rsdl.raster.dataset_pool import WARNINGS
+
+# Names of classes that stand for no class.
+EMPTY = frozenset({"", "nan", "none", "null"})
+SUFFIXES = (*geojson.SUFFIXES, ".shp", ".zip", ".gpkg", ".fgb")
+# Files that belong to a Shapefile.
+SIDECARS = (".shp", ".shx", ".dbf", ".prj", ".cpg")
+AREAS = (3, 6, 7)  # GEOS' numbers of Polygon, MultiPolygon and GeometryCollection
+COLLECTION = 7
+FARTHEST = 1e12  # of a coordinate in any unit; what is damaged may be near the largest number
+# What pyogrio raises: names that are no text, too, and a CRS that GDAL cannot write down (a local
+# variable of its own that it has not set).
+UNREADABLE = (DataSourceError, DataLayerError, UnicodeError, UnboundLocalError)
+WHOLE = re.compile(r"([+-]?\d+)\.0*")
+# Heights mean nothing here, and with them a CRS has three axes.
+FLAT = {"EPSG:4979": "EPSG:4326"}
+
+Objects = NDArray[np.object_]
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Polygons:
+    """Polygons in the order of their file, valid, without heights.
+
+    Attributes:
+        names: Name of the class of each.
+        shapes: The polygons, ``[N]``; parts of a MultiPolygon one by one.
+        crs: Their coordinate reference system.
+        left_out: Reason -> number of features that label nothing.
+    """
+
+    names: list[str]
+    shapes: Objects
+    crs: rasterio.CRS
+    left_out: dict[str, int] = field(default_factory=dict)
+
+
+def files_of(path: Path) -> tuple[Path, ...]:
+    """Return the files that a vector file consists of."""
+    if path.suffix.lower() != ".shp":
+        return (path,)
+    beside = (file for file in sorted(path.parent.glob(f"{glob_safe(path.stem)}.*")))
+    return tuple(file for file in beside if file.suffix.lower() in SIDECARS)
+
+
+def glob_safe(text: str) -> str:
+    """Return text with what glob would expand taken literally."""
+    return re.sub(r"([*?[])", r"[\1]", text)
+
+
+def read_polygons(path: Path, column: str, layer: str | None = None) -> Polygons:
+    """Return the polygons of a vector file.
+
+    Args:
+        path: The file.
+        column: Field that names the class.
+        layer: Layer of the file, where it has several.
+
+    Raises:
+        DataError: If it cannot be read, or a feature has no class or is not an area.
+        ConfigError: If ``layer`` is not there, or is needed.
+    """
+    if not path.is_file():
+        raise DataError(str(path), "no such file", "give a vector file or a class raster")
+    meta, blobs, columns = _read(path, _choose_layer(path, layer))
+    given = np.array([blob is not None for blob in blobs], bool)
+    crs = meta["crs"] and rasterio.CRS.from_user_input(FLAT.get(meta["crs"], meta["crs"]))
+    if path.suffix.lower() in geojson.SUFFIXES:
+        crs = geojson.check(path, given.tolist()) or crs
+    if not crs:
+        remedy = 'set it with "ogr2ogr -a_srs EPSG:CODE OUT IN"'
+        raise DataError(str(path), "has no coordinate reference system", remedy)
+    shapes = _parse(blobs, given, path)
+    there = ~(shapely.is_missing(shapes) | shapely.is_empty(shapes))
+    _check_geometry(shapes, given, path)
+    known = meta["fields"].tolist()
+    if column not in known and there.any():
+        where = f"{path}: feature {int(np.flatnonzero(there)[0])}"
+        has = ", ".join(known) or "none"
+        remedy = "name it with --label-field"
+        raise DataError(where, f'has no property "{column}" (it has {has})', remedy)
+    values = columns[known.index(column)] if column in known else ()
+    numbers = np.flatnonzero(there)
+    names = {n: _name(values[n], f"{path}: feature {n}", column) for n in numbers.tolist()}
+    parts, owners = _explode(shapes[there], numbers)
+    parts, owners = _repair(parts, owners, path)
+    left_out = {
+        "without geometry": int((~there).sum()),
+        "without area": len(set(numbers.tolist()) - set(owners.tolist())),
+    }
+    return Polygons(
+        [names[number] for number in owners.tolist()],
+        parts,
+        crs,
+        {reason: count for reason, count in left_out.items() if count},
+    )
+
+
+def _choose_layer(path: Path, layer: str | None) -> str | None:
+    if path.suffix.lower() in geojson.SUFFIXES:
+        if layer is not None:
+            raise ConfigError("label_layer", f"{path} has no layers", "leave it out")
+        return None
+    try:
+        with WARNINGS, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # reading says them again
+            listed = pyogrio.list_layers(path)
+    except UNREADABLE as error:
+        raise _unreadable(path, error) from error
+    found = [str(name) for name, kind in listed if kind is not None]
+    if layer is not None and layer not in found:
+        raise ConfigError(
+            "label_layer", f'{path} has no layer "{layer}"', f"use {', '.join(found)}"
+        )
+    if layer is None and len(found) > 1:
+        raise ConfigError(
+            "label_layer",
+            f"{path} has {len(found)} layers",
+            f"name one with --label-layer: {', '.join(found)}",
+        )
+    if not found:
+        raise DataError(str(path), "has no polygons", "give a layer of polygons")
+    return layer or found[0]
+
+
+def _read(path: Path, layer: str | None) -> tuple[dict[str, Any], Objects, list[NDArray[Any]]]:
+    try:
+        with WARNINGS, warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            meta, _, blobs, columns = pyogrio.raw.read(path, layer=layer, force_2d=True)
+    except UNREADABLE as error:
+        if path.suffix.lower() in geojson.SUFFIXES:
+            geojson.explain(path)
+        raise _unreadable(path, error) from error
+    for text in sorted({" ".join(str(warning.message).split()) for warning in caught}):
+        if not text.startswith("Non closed ring"):  # it does not say where; `_parse` does
+            log.warning("%s: %s", path, text)
+    if blobs is None:
+        raise DataError(str(path), "has no polygons", "give a layer of polygons")
+    return meta, blobs, columns
+
+
+def _parse(blobs: Objects, given: NDArray[np.bool_], path: Path) -> Objects:
+    """Return geometries without heights, their rings closed.
+
+    Raises:
+        DataError: If a ring has too few positions to be one.
+    """
+    shapes = shapely.from_wkb(blobs, on_invalid="ignore")
+    unread = np.flatnonzero(shapely.is_missing(shapes) & given)
+    if len(unread):
+        shapes[unread] = shapely.from_wkb(blobs[unread], on_invalid="fix")
+        polygons, owners = _leaves(shapes[unread], unread)
+        polygons, index = shapely.get_parts(polygons, return_index=True)
+        for ring, owner in zip(shapely.get_exterior_ring(polygons), owners[index], strict=True):
+            if len(np.unique(shapely.get_coordinates(ring), axis=0)) < 3:
+                where = f"{path}: feature {owner}"
+                problem = "has broken coordinates: a ring needs four positions or more"
+                raise DataError(where, problem, "export it again")
+        more = f" (and {len(unread) - 1} more)" if len(unread) > 1 else ""
+        log.warning("%s: feature %d%s has a ring that is not closed: closed", path, unread[0], more)
+    return np.asarray(shapely.force_2d(shapes), object)
+
+
+def _unreadable(path: Path, error: Exception) -> DataError:
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return DataError(str(path), f"cannot be read: {reason}", "export it again")
+
+
+def _check_geometry(shapes: Objects, given: NDArray[np.bool_], path: Path) -> None:
+    """Refuse what is no area or has broken coordinates, by the number of its feature."""
+    broken = given & shapely.is_missing(shapes)
+    points, owners = shapely.get_coordinates(shapes, return_index=True)
+    broken[owners[~(np.abs(points) < FARTHEST).all(axis=1)]] = True
+    if broken.any():
+        where = f"{path}: feature {int(np.flatnonzero(broken)[0])}"
+        raise DataError(where, "has broken coordinates: no ring of numbers", "export it again")
+    leaves, owners = _leaves(shapes[given], np.flatnonzero(given))
+    for kind, owner in zip(leaves[~_is_area(leaves)], owners[~_is_area(leaves)], strict=True):
+        where = f"{path}: feature {int(owner)}"
+        what = kind.geom_type
+        raise DataError(where, f"is a {what}, not a Polygon or MultiPolygon", "remove or buffer it")
+
+
+def _is_area(shapes: Objects) -> NDArray[np.bool_]:
+    kinds = np.isin(shapely.get_type_id(shapes), AREAS)
+    return np.asarray(kinds | shapely.is_empty(shapes))
+
+
+def _leaves(shapes: Objects, owners: NDArray[np.int64]) -> tuple[Objects, NDArray[np.int64]]:
+    """Return what collections hold, all the way down, and whose it is."""
+    while (shapely.get_type_id(shapes) == COLLECTION).any():
+        shapes, index = shapely.get_parts(shapes, return_index=True)
+        owners = owners[index]
+    return shapes, owners
+
+
+def _explode(shapes: Objects, owners: NDArray[np.int64]) -> tuple[Objects, NDArray[np.int64]]:
+    """Return the single polygons in areas, and whose they are."""
+    leaves, owners = _leaves(shapes, owners)
+    parts, index = shapely.get_parts(leaves, return_index=True)
+    areas = (shapely.get_type_id(parts) == AREAS[0]) & (shapely.area(parts) > 0)
+    crossing = (shapely.get_type_id(parts) == AREAS[0]) & ~shapely.is_valid(parts)
+    kept = areas | crossing  # the two halves of a bow-tie have opposite areas
+    return parts[kept], owners[index][kept]
+
+
+def _repair(
+    parts: Objects, owners: NDArray[np.int64], path: Path
+) -> tuple[Objects, NDArray[np.int64]]:
+    """Return valid polygons for those that cross themselves, saying so."""
+    invalid = np.flatnonzero(~shapely.is_valid(parts))
+    if not len(invalid):
+        return parts, owners
+    more = f" (and {len(invalid) - 1} more)" if len(invalid) > 1 else ""
+    reason = shapely.is_valid_reason(parts[invalid[0]])
+    log.warning(
+        "%s: feature %d%s is no valid polygon (%s): repaired; what its outline encloses is inside",
+        path, owners[invalid[0]], more, reason,
+    )  # fmt: skip
+    parts = parts.copy()
+    parts[invalid] = shapely.make_valid(parts[invalid], method="structure", keep_collapsed=False)
+    return _explode(parts, owners)
+
+
+def _name(value: Any, where: str, column: str) -> str:  # noqa: ANN401 - whatever GDAL has read
+    """Return a class value as text: 1, 1.0 and "1" are one class.
+
+    Raises:
+        DataError: If it says nothing.
+    """
+    text = "" if value is None else str(value)
+    if text.casefold().strip() in EMPTY:
+        shown = "null" if value is None else f'"{text}"'
+        raise DataError(where, f'its "{column}" is {shown}', "give it a class, or remove it")
+    whole = WHOLE.fullmatch(text)
+    return whole[1] if whole else text

@@ -1,0 +1,143 @@
+"""A run's record, ``run.json``: what reports are made from.
+
+What a killed run has used up (time, bytes, preemptions) is not forgotten by the one that goes on.
+"""
+
+import os
+import platform
+import subprocess
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from rsdl import __version__
+from rsdl.core.batch import SampleCounts
+from rsdl.records.device_use import DeviceReadingSums, DeviceUse, mean_utilization
+
+RECORD = "run.json"
+HISTORY = "metrics.csv"
+CONFIG = "config.yaml"
+REPORT = "report.html"
+Status = Literal["running", "completed", "preempted", "failed"]
+PACKAGES = ("torch", "torchvision", "timm", "pytorch-lightning", "numpy", "rasterio", "simplejpeg")
+
+
+class LedgerEntry(BaseModel):
+    """What became of one epoch's samples."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    epoch: int
+    split: str
+    planned: int
+    delivered: int
+    padded: int
+    skipped: int
+    fingerprint: str
+    balanced: bool
+
+
+class RunRecord(BaseModel):
+    """What a report wants to know of a run; see DESIGN: contract "a run"."""
+
+    model_config = ConfigDict(extra="forbid", validate_assignment=True)
+
+    format: Literal[1] = 1
+    name: str
+    status: Status = "running"
+    reason: str = ""
+    rsdl_version: str = __version__
+    git_revision: str | None = None
+    config_digest: str
+    manifest_digest: str
+    seed: int
+    architecture: str
+    timm_model: str
+    parameters: int
+    dataset: str
+    num_classes: int
+    bands: int
+    image_size: int
+    global_batch: int
+    epochs_planned: int
+    epochs_completed: int = 0
+    optimizer_steps: int = 0
+    samples_read: int = 0
+    bytes_encoded: int = 0
+    bytes_decoded: int = 0
+    wall_s: float = 0.0
+    device_s: float = 0.0
+    device_name: str = ""
+    device_count: int = 1
+    data_wait_s: float = 0.0
+    gpu_utilization: float | None = None
+    devices: dict[str, DeviceUse] = Field(default_factory=dict)
+    preemptions: int = 0
+    resumes: int = 0
+    started_at: str = Field(default_factory=lambda: now())
+    updated_at: str = Field(default_factory=lambda: now())
+    metrics: dict[str, dict[str, float | int | None]] = Field(default_factory=dict)
+    ledger: list[LedgerEntry] = Field(default_factory=list)
+    environment: dict[str, str] = Field(default_factory=dict)
+
+    @property
+    def work(self) -> SampleCounts:
+        """Samples and bytes that were read so far."""
+        return SampleCounts(
+            delivered=self.samples_read,
+            encoded_bytes=self.bytes_encoded,
+            decoded_bytes=self.bytes_decoded,
+        )
+
+    def set_work(self, counts: SampleCounts) -> None:
+        """Say how many samples and bytes were read so far, over all ranks and resumes."""
+        self.samples_read = counts.delivered
+        self.bytes_encoded = counts.encoded_bytes
+        self.bytes_decoded = counts.decoded_bytes
+
+    def add_time(self, passed_s: float) -> None:
+        """Count seconds of all devices, for the type that they are."""
+        self.wall_s += passed_s
+        device_s = passed_s * self.device_count
+        self.device_s += device_s
+        self.devices.setdefault(self.device_name, DeviceUse()).device_s += device_s
+
+    def add_readings(self, sums: DeviceReadingSums) -> None:
+        """Count what meters have read of the devices that the run is on now."""
+        self.devices.setdefault(self.device_name, DeviceUse()).add(sums)
+        self.gpu_utilization = mean_utilization(self.devices.values())
+
+
+def describe_environment() -> dict[str, str]:
+    """Return versions of what the numbers depend on."""
+    facts = {"python": platform.python_version(), "platform": platform.platform()}
+    for name in PACKAGES:
+        try:
+            facts[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return facts
+
+
+def git_revision() -> str | None:
+    """Return the revision of the checkout that runs, with ``+`` where it was changed, if any."""
+    if (given := os.environ.get("RSDL_GIT_REVISION")) is not None:
+        return given or None
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return None
+    try:
+        command = ["git", "-C", str(root), "describe", "--always", "--dirty=+", "--abbrev=40"]
+        command.append("--exclude=*")
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() or None
+
+
+def now() -> str:
+    """Return the time in UTC, ISO 8601, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

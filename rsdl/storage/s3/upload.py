@@ -1,0 +1,207 @@
+"""From a file to an object that is either there as a whole or not at all.
+
+Small files go in one request. Large ones go in parts, each with its MD5, and become visible with
+the last request; what fails is aborted. What a killed process could not abort takes room but is
+never visible: it is noted beside the staged file before it begins, and aborted by whoever finds
+the note. Aborted, not resumed: who was killed writes its file anew, and other bytes come of it.
+"""
+
+import base64
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterator
+from concurrent.futures import wait
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from rsdl.storage.s3.client import S3Client
+from rsdl.storage.s3.download import hash_open_file
+from rsdl.storage.s3.errors import FOREIGN, code_of, may_pass
+
+SINGLE_BYTES = 16 << 20
+PART_BYTES = 16 << 20
+MAX_PARTS = 10_000
+SHA256 = "sha256"
+NOTE = "upload.json"
+SKEW_S = 15 * 60.0  # the most by which services let clocks differ
+FORGOTTEN_S = 7 * 24 * 3600.0
+
+
+def _put(bucket: str, key: str, data: bytes) -> dict[str, Any]:
+    """Return a request that puts bytes under a key."""
+    return {
+        "Bucket": bucket,
+        "Key": key,
+        "Body": data,
+        "ContentMD5": _md5(data),
+        "Metadata": {SHA256: hashlib.sha256(data).hexdigest()},
+    }
+
+
+def upload_bytes(client: S3Client, bucket: str, key: str, data: bytes) -> None:
+    """Put bytes under a key in one request."""
+    client.call(f"s3://{bucket}/{key}", "put_object", **_put(bucket, key, data))
+
+
+def upload_new(client: S3Client, bucket: str, key: str, data: bytes) -> bool:
+    """Put bytes under a key in one request, and return ``False`` where something is there."""
+    url, request = f"s3://{bucket}/{key}", _put(bucket, key, data)
+
+    def ask() -> bool:
+        try:
+            client.boto.put_object(**request, IfNoneMatch="*")
+        except ClientError as error:
+            if code_of(error) in ("PreconditionFailed", "412"):
+                return False
+            raise
+        return True
+
+    return client.insist(url, ask)
+
+
+def upload_file(client: S3Client, bucket: str, key: str, path: Path) -> None:
+    """Put a file under a key; until it is complete nothing changes there.
+
+    Raises:
+        StorageError: If the service refuses it.
+    """
+    if path.stat().st_size <= SINGLE_BYTES:
+        upload_bytes(client, bucket, key, path.read_bytes())
+        return
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        _Multipart(client, bucket, key, fd).run(path.with_name(NOTE))
+    finally:
+        os.close(fd)
+
+
+def abort_noted(client: S3Client, folder: Path) -> bool:
+    """Abort what a killed process has noted in its staging folder; return whether that is done.
+
+    What cannot be aborted now, since it went to another service or ours does not answer, stays
+    noted for the next process; its bytes are dropped.
+    """
+    try:
+        page = json.loads((folder / NOTE).read_text())
+        endpoint, since = page["endpoint"], float(page["since"])
+        target = {"Bucket": page["Bucket"], "Key": page["Key"]}
+    except (OSError, ValueError, LookupError, TypeError):
+        return True  # had not begun
+    for path in folder.iterdir():
+        if path.name != NOTE:
+            path.unlink()
+    if endpoint != client.endpoint:
+        return time.time() - since > FORGOTTEN_S
+    try:
+        known = [page["UploadId"]] if "UploadId" in page else _begun(client, target, since)
+        for upload_id in known:
+            client.boto.abort_multipart_upload(**target, UploadId=upload_id)
+    except FOREIGN as error:
+        # Gone with its bucket, or aborted by a rule of the bucket's.
+        return not may_pass(error)
+    return True
+
+
+def _begun(client: S3Client, target: dict[str, str], since: float) -> Iterator[str]:
+    """Yield the uploads of a key that were begun when a process was about to begin one."""
+    page = client.boto.list_multipart_uploads(Bucket=target["Bucket"], Prefix=target["Key"])
+    for upload in page.get("Uploads", ()):
+        begun = upload["Initiated"].timestamp()
+        if upload["Key"] == target["Key"] and abs(begun - since) < client.rule.deadline_s + SKEW_S:
+            yield upload["UploadId"]
+
+
+class _Multipart:
+    """One upload in parts."""
+
+    def __init__(self, client: S3Client, bucket: str, key: str, fd: int) -> None:
+        self._client = client
+        self._target = {"Bucket": bucket, "Key": key}
+        self._url = f"s3://{bucket}/{key}"
+        self._fd = fd
+        self._size = os.fstat(fd).st_size
+        self._part_bytes = max(PART_BYTES, -(-self._size // MAX_PARTS))
+
+    def run(self, note: Path) -> None:
+        sha256 = hash_open_file(self._fd, "sha256")
+        # Noted before it is begun: whoever is killed in between leaves something to go by.
+        intent = {"endpoint": self._client.endpoint, "since": time.time(), **self._target}
+        _write_note(note, intent)
+        begun = self._client.call(
+            self._url, "create_multipart_upload", **self._target, Metadata={SHA256: sha256}
+        )
+        upload = {**self._target, "UploadId": begun["UploadId"]}
+        try:
+            _write_note(note, intent | upload)
+            self._complete(upload, self._send_all(upload))
+        except BaseException:
+            with suppress(*FOREIGN):
+                self._client.boto.abort_multipart_upload(**upload)
+                note.unlink(missing_ok=True)
+            raise
+        note.unlink(missing_ok=True)
+
+    def _send_all(self, upload: dict[str, str]) -> list[tuple[str, bytes]]:
+        count = -(-self._size // self._part_bytes)
+        futures = [self._client.pool.submit(self._send, upload, part) for part in range(count)]
+        try:
+            return [future.result() for future in futures]
+        except BaseException:
+            for future in futures:
+                future.cancel()
+            wait(futures)
+            raise
+
+    def _send(self, upload: dict[str, str], part: int) -> tuple[str, bytes]:
+        """Send one part and return its ETag and MD5."""
+        data = os.pread(self._fd, self._part_bytes, part * self._part_bytes)
+        sent = self._client.call(
+            self._url,
+            "upload_part",
+            **upload,
+            PartNumber=part + 1,
+            Body=data,
+            ContentMD5=_md5(data),
+        )
+        return sent["ETag"], hashlib.md5(data, usedforsecurity=False).digest()
+
+    def _complete(self, upload: dict[str, str], parts: list[tuple[str, bytes]]) -> None:
+        page = [{"ETag": etag, "PartNumber": at + 1} for at, (etag, _) in enumerate(parts)]
+
+        def ask() -> Any:  # noqa: ANN401 - boto3 has no types
+            try:
+                return self._client.boto.complete_multipart_upload(
+                    **upload, MultipartUpload={"Parts": page}
+                )
+            except ClientError as error:
+                # An attempt whose answer was lost has ended the upload already.
+                if code_of(error) in ("NoSuchUpload", "404") and self._is_there(parts):
+                    return None
+                raise
+
+        self._client.insist(self._url, ask)
+
+    def _is_there(self, parts: list[tuple[str, bytes]]) -> bool:
+        whole = hashlib.md5(b"".join(md5 for _, md5 in parts), usedforsecurity=False).hexdigest()
+        try:
+            found = self._client.boto.head_object(**self._target)
+        except ClientError as error:
+            if code_of(error) == "404":
+                return False
+            raise
+        return bool(found["ETag"].strip('"') == f"{whole}-{len(parts)}")
+
+
+def _write_note(note: Path, content: dict[str, Any]) -> None:
+    part = note.with_name(note.name + ".part")
+    part.write_text(json.dumps(content))
+    part.replace(note)
+
+
+def _md5(data: bytes) -> str:
+    return base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()

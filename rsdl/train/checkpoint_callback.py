@@ -1,0 +1,128 @@
+"""The callback that writes checkpoints between steps, and stops the run there when asked to."""
+
+import shutil
+import time
+from functools import partial
+from typing import Any
+
+import pytorch_lightning as pl
+from pydantic import BaseModel, ConfigDict, Field
+
+from rsdl.core.errors import PreemptedError
+from rsdl.distributed.flag_reduce import AsyncFlagReduce
+from rsdl.train.checkpoint import LAST
+from rsdl.train.signals import StopRequest
+from rsdl.train.upload_queue import UploadQueue
+
+
+class CheckpointConfig(BaseModel):
+    """When checkpoints are written and how many stay."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    every_minutes: float = Field(10.0, gt=0, description="Also within an epoch.")
+    keep: int = Field(1, ge=1, description="How many of the last ones stay, last.ckpt included.")
+
+
+class CheckpointCallback(pl.Callback):
+    """Writes checkpoints between steps, and stops the run there when it is asked to.
+
+    Args:
+        config: When to write.
+        uploads: Brings files to the run's folder.
+        stop: Whether this process was asked to stop.
+        agreement: What tells all ranks at the same step that one of them was asked to stop, or
+            that it is time to save.
+    """
+
+    def __init__(
+        self,
+        config: CheckpointConfig,
+        uploads: UploadQueue,
+        stop: StopRequest,
+        agreement: AsyncFlagReduce,
+    ) -> None:
+        self._config = config
+        self._uploads = uploads
+        self._store = uploads.store
+        self._stop = stop
+        self._agreement = agreement
+        self._saved_at = time.monotonic()
+        self._saved_step = 0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Begin to count the minutes."""
+        self._stop.begin()
+        self._saved_at, self._saved_step = time.monotonic(), trainer.global_step
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,  # noqa: ANN401 - Lightning's signature
+        batch: Any,  # noqa: ANN401
+        batch_idx: int,
+    ) -> None:
+        """Save at the end of an epoch, every so many minutes, and when asked to stop."""
+        done = batch_idx + 1
+        if done % trainer.accumulate_grad_batches:
+            return
+        is_last = done >= trainer.num_training_batches or self._is_final_step(trainer)
+        asked, due = self._agreement.read(*self._flags())
+        if is_last or asked or due:
+            self.save(trainer)
+        self._stop_if(trainer, asked)
+        self._agreement.tell(*self._flags())
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """From now on a signal is looked at after every batch."""
+        self._stop.begin()
+
+    def on_validation_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,  # noqa: ANN401 - Lightning's signature
+        batch: Any,  # noqa: ANN401
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Stop when asked to; the state was saved before validation began."""
+        asked, _ = self._agreement.read(*self._flags())
+        self._stop_if(trainer, asked)
+        self._agreement.tell(*self._flags())
+
+    on_test_batch_end = on_validation_batch_end
+
+    def save(self, trainer: pl.Trainer) -> None:
+        """Write ``last.ckpt``, after setting the one before aside if more than one stays."""
+        if self._config.keep > 1 and trainer.is_global_zero:
+            name = f"checkpoints/step-{self._saved_step:09d}.ckpt"
+            self._uploads.submit(name, partial(self._keep, name), ordered=True)
+        trainer.save_checkpoint(LAST)
+        self._saved_at, self._saved_step = time.monotonic(), trainer.global_step
+
+    def _stop_if(self, trainer: pl.Trainer, asked: bool) -> None:
+        """Stop, once the state is where it stays: a rank that leaves first may pull others down."""
+        if not asked:
+            return
+        self._uploads.drain()
+        trainer.strategy.barrier("rsdl.leave")
+        raise PreemptedError("run", f"stopped by {self._stop.reason}", "run it again to go on")
+
+    def _keep(self, name: str) -> None:
+        if self._store.size(LAST) is None:
+            return
+        with self._store.create(name) as part:
+            shutil.copyfile(self._store.local(LAST), part)
+        names = [entry.name for entry in self._store.list("checkpoints/step-")]
+        for name in names[: 1 - self._config.keep]:
+            self._store.delete(name)
+
+    @staticmethod
+    def _is_final_step(trainer: pl.Trainer) -> bool:
+        return 0 < trainer.max_steps <= trainer.global_step
+
+    def _flags(self) -> tuple[bool, bool]:
+        minutes = (time.monotonic() - self._saved_at) / 60
+        return bool(self._stop), minutes >= self._config.every_minutes

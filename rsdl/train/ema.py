@@ -1,0 +1,49 @@
+"""The exponential moving average of a network's weights, in a few kernels a step.
+
+timm's :class:`ModelEmaV3` keeps it; what is done here is its update. It looks all weights up by
+name at every step, and copies each counter of each batch norm by itself: 161 kernels a step in
+densenet161. Here they are looked up once, and all counters are copied together.
+"""
+
+import torch
+from timm.utils.model_ema import ModelEmaV3
+from torch import Tensor, nn
+
+
+class WeightEma(ModelEmaV3):
+    """An average of the weights that is bit-equal to timm's, with ``use_warmup``.
+
+    Args:
+        network: Whose weights.
+        decay: Share that the average keeps in a step, once warm.
+    """
+
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        super().__init__(network, decay=decay, use_warmup=True, foreach=True)
+        self.requires_grad_(False)
+        self._pairs: tuple[list[Tensor], ...] | None = None
+
+    def forget(self) -> None:
+        """Look the weights up anew: they have been moved, or sharded."""
+        self._pairs = None
+
+    @torch.no_grad()
+    def apply_update_(self, model: nn.Module, decay: float) -> None:
+        """Move the average towards the weights; copy what does not average, such as counters."""
+        if self._pairs is None:
+            self._pairs = _pair(self.module, model)
+        averages, weights, copies, counters = self._pairs
+        torch._foreach_lerp_(averages, weights, weight=1.0 - decay)
+        if copies:
+            torch._foreach_copy_(copies, counters)
+
+
+def _pair(average: nn.Module, model: nn.Module) -> tuple[list[Tensor], ...]:
+    """Return averages, the weights that they follow, copies, and what they are copies of."""
+    lists: tuple[list[Tensor], ...] = ([], [], [], [])
+    own, others = average.state_dict().values(), model.state_dict().values()
+    for mine, theirs in zip(own, others, strict=True):
+        first = 0 if mine.is_floating_point() else 2
+        lists[first].append(mine)
+        lists[first + 1].append(theirs)
+    return lists
