@@ -87,7 +87,10 @@ def data_index(
     ] = None,
     split: Annotated[
         list[str] | None,
-        typer.Option(metavar="SPLIT=GLOB", help="Which tars are which split, if names do not say."),
+        typer.Option(
+            metavar="SPLIT=GLOB",
+            help="Which tars are which split, if names do not say: train=part-{000..099}.tar.",
+        ),
     ] = None,
     classes: Annotated[str | None, typer.Option(help="Class names a,b,c, or a file.")] = None,
     on_corrupt: Corrupt = "error",

@@ -29,8 +29,9 @@ from rsdl.storage.connect import connect, join
 from rsdl.storage.local import explain_error
 from rsdl.train.accelerator import check_accelerator
 from rsdl.train.checkpoint import BEST, LAST, load_weights, read_checkpoint, state_of
+from rsdl.train.lightning_private import set_progress
 from rsdl.train.owner import OwnedError
-from rsdl.train.position import Position, set_progress
+from rsdl.train.position import Position
 from rsdl.train.run_folder import RunFolder
 from rsdl.train.signals import StopRequest
 from rsdl.train.tensorboard import upload_events

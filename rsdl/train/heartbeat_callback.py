@@ -5,6 +5,7 @@ from typing import Any
 import pytorch_lightning as pl
 
 from rsdl.distributed.heartbeat import Heartbeat
+from rsdl.train.lightning_private import ignore_sigterm
 
 
 class HeartbeatCallback(pl.Callback):
@@ -18,12 +19,8 @@ class HeartbeatCallback(pl.Callback):
         self._heartbeat = heartbeat
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Leave the agreement on signals to the checkpoint callback.
-
-        Lightning broadcasts whether the first rank got SIGTERM before every batch, and waits for
-        the device to hear the answer.
-        """
-        trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = _do_nothing  # type: ignore[method-assign]
+        """Leave the agreement on signals to the checkpoint callback."""
+        ignore_sigterm(trainer)
 
     def on_train_batch_start(
         self,
@@ -49,7 +46,3 @@ class HeartbeatCallback(pl.Callback):
         self._heartbeat.check()
 
     on_test_batch_start = on_validation_batch_start
-
-
-def _do_nothing() -> None:
-    return None

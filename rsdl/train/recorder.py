@@ -15,9 +15,10 @@ from rsdl.records.run_record import RunRecord
 from rsdl.train.async_scalars import AsyncScalars
 from rsdl.train.checkpoint import BEST, FORMAT, STATE, state_of
 from rsdl.train.ledger import close_ledger
+from rsdl.train.lightning_private import set_progress
 from rsdl.train.metrics_csv import Row, has_stalled, rows_before, summarize_validations
 from rsdl.train.module import TrainingModule
-from rsdl.train.position import Position, set_progress
+from rsdl.train.position import Position
 from rsdl.train.run_folder import RunFolder
 from rsdl.train.throughput import ThroughputMeter
 

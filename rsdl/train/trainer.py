@@ -22,6 +22,7 @@ from rsdl.distributed.rank import RankInfo
 from rsdl.distributed.rendezvous import backend_for
 from rsdl.train.checkpoint import StoreCheckpointIO
 from rsdl.train.fsdp import ShardedStrategy
+from rsdl.train.lightning_private import flush
 from rsdl.train.upload_queue import UploadQueue
 
 PRECISIONS = {"fp32": "32-true", "bf16-mixed": "bf16-mixed", "16-mixed": "16-mixed"}
@@ -100,8 +101,7 @@ class EventLogger(TensorBoardLogger):
 
     def save(self) -> None:
         """Write events, but no hparams.yaml: config.yaml says it all."""
-        if self._experiment is not None:
-            self._experiment.flush()
+        flush(self)
 
 
 def fit_to_ranks(config: TrainerConfig, place: RankInfo | None) -> TrainerConfig:

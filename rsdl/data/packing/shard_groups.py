@@ -5,6 +5,8 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
+from braceexpand import braceexpand
+
 from rsdl.core.errors import DataError
 from rsdl.storage.connect import join
 from rsdl.storage.store import Store
@@ -38,9 +40,7 @@ def group_shards(
         split, equals, pattern = text.partition("=")
         if not equals or split not in ("train", "val", "test"):
             raise DataError("--split", f'"{text}" is not SPLIT=GLOB', 'write "train=part-*.tar"')
-        found = fnmatch.filter(tars, pattern)
-        if not found:
-            raise DataError("--split", f'no tar matches "{pattern}"', f"there is {tars[0]}")
+        found = _match(tars, pattern)
         for name in found:
             taken = next((other for other, names in groups.items() if name in names), split)
             if taken != split:
@@ -57,6 +57,18 @@ def group_shards(
         split = next((SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS), "train")
         groups.setdefault(split, []).append(name)
     return groups
+
+
+def _match(tars: Sequence[str], pattern: str) -> list[str]:
+    """Return the tars of a pattern, of which ``{000..099}`` and ``{a,b}`` name every one."""
+    found = []
+    for each in braceexpand(pattern):
+        matches = fnmatch.filter(tars, each)
+        if not matches:
+            meant = f"{each}, of {pattern}" if each != pattern else pattern
+            raise DataError("--split", f'no tar matches "{meant}"', f"there is {tars[0]}")
+        found += matches
+    return found
 
 
 def _list_tars(store: Store, left_out: Counter[str]) -> list[str]:

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from tests.integration.apiserver.machines import Machines, at_work
 from tests.integration.apiserver.plane import Space, wait_for
 from tests.integration.ceph.conftest import ACCESS_KEY, SECRET_KEY, Gateway
 from tests.integration.ceph.test_pods import SMALL
+from tests.integration.metrics import is_here, serve
 
 pytestmark = [pytest.mark.apiserver, pytest.mark.ceph, pytest.mark.slow]
 
@@ -137,7 +138,19 @@ def machines(space: Space, gateway: Gateway, tmp_path: Path, shell: Shell) -> It
         yield found
 
 
-def test_from_a_bucket_to_27_models(shell: Shell, machines: Machines, gateway: Gateway):
+@pytest.fixture
+def metrics(space: Space, require: Callable[[str, bool], None], tmp_path: Path) -> Iterator[str]:
+    """Return the address of the cluster's Prometheus, which has seen one pod of the study."""
+    require("prometheus", is_here())
+    (tmp_path / "metrics").mkdir()
+    pod = (space.name, "hrrsi-resnet50-ucm-x7k2p", [30] * 10)
+    with serve(tmp_path / "metrics", [pod]) as address:
+        yield address
+
+
+def test_from_a_bucket_to_27_models(
+    shell: Shell, machines: Machines, gateway: Gateway, metrics: str
+):
     said: dict[str, str] = {}
     make_archive("aid", shell.folder / "AID.zip")
     for command in commands():
@@ -145,7 +158,10 @@ def test_from_a_bucket_to_27_models(shell: Shell, machines: Machines, gateway: G
             continue
         if command == "kubectl apply -k k8s/":  # the other way to do it comes next
             continue
+        if command.startswith(("docker login", "rsdl k8s image")):  # see test_k8s_image.py
+            continue
         line = re.sub(r"=https://s3-west\S*", f"={gateway.url}", command)
+        line = line.replace("https://prometheus.nrp-nautilus.io", metrics)
         keys = f"AWS_ACCESS_KEY_ID={ACCESS_KEY} AWS_SECRET_ACCESS_KEY={SECRET_KEY}"
         line = line.replace("AWS_ACCESS_KEY_ID=... AWS_SECRET_ACCESS_KEY=...", keys)
         # It has nothing there yet that pods run as, and no indexes.
@@ -175,4 +191,6 @@ def check_words(said: dict[str, str]) -> None:
     assert "1/1" in said["kubectl get job STUDY-quickstart"]
     assert "epoch" in said["kubectl logs --follow job/STUDY-quickstart"]
     assert "27 Jobs: 27 submitted" in said["rsdl sweep submit k8s/ --max-running 9"]
+    busy = next(text for command, text in said.items() if "--prometheus" in command)
+    assert "(30%)" in busy and "resnet50_ucm: 40% or less busy by the cluster" in busy
     assert said["kubectl logs job/STUDY-resnet50-ucm --tail 5"].strip()

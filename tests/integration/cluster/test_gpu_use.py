@@ -2,15 +2,9 @@
 
 import http.server
 import json
-import shutil
-import socket
-import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from urllib.error import URLError
-from urllib.request import urlopen
 
 import pytest
 
@@ -19,8 +13,8 @@ from rsdl.commands.sweep.scope import Choice
 from rsdl.commands.sweep.status import View, status
 from rsdl.core.errors import ConfigError, UnreachableError
 from tests.integration.cluster.conftest import write_record, write_study
+from tests.integration.metrics import is_here, serve
 
-METRIC = "DCGM_FI_DEV_GPU_UTIL"
 # Namespace, pod, its utilization in percent at 60 equal moments of its life.
 PODS = (
     ("study", "cnn-aid-x7k2p", [0] * 15 + [100] * 45),  # set-up counts, as the portal has it
@@ -35,42 +29,11 @@ PODS = (
 @pytest.fixture(scope="session")
 def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str | None]:
     """Return the address of a Prometheus that has watched some pods for an hour."""
-    if not (shutil.which("prometheus") and shutil.which("promtool")):
+    if not is_here():
         yield None
         return
-    root = tmp_path_factory.mktemp("prometheus")
-    end = int(time.time()) - 600
-    lines = [f"# TYPE {METRIC} gauge"]
-    for namespace, pod, values in PODS:
-        for at, value in enumerate(values):
-            moment = end - 60 * (len(values) - at)
-            labels = f'namespace="{namespace}",pod="{pod}",gpu="0"'
-            lines.append(f"{METRIC}{{{labels}}} {value} {moment}")
-    (root / "samples").write_text("\n".join([*lines, "# EOF", ""]))
-    (root / "prometheus.yml").write_text("scrape_configs: []\n")
-    data = root / "data"
-    blocks = ["promtool", "tsdb", "create-blocks-from", "openmetrics", str(root / "samples")]
-    subprocess.run([*blocks, str(data)], check=True, capture_output=True)
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        address = f"127.0.0.1:{taken.getsockname()[1]}"
-    command = ["prometheus", f"--config.file={root / 'prometheus.yml'}",
-               f"--storage.tsdb.path={data}", f"--web.listen-address={address}"]  # fmt: skip
-    with (root / "log").open("w") as log, subprocess.Popen(command, stderr=log) as server:
-        try:
-            wait_for(f"http://{address}/-/ready", server)
-            yield f"http://{address}"
-        finally:
-            server.terminate()
-
-
-def wait_for(url: str, server: "subprocess.Popen[bytes]") -> None:
-    while server.poll() is None:
-        try:
-            urlopen(url, timeout=5).close()
-            return
-        except (URLError, OSError):
-            time.sleep(0.05)
-    pytest.fail(f"prometheus ended with {server.returncode}")
+    with serve(tmp_path_factory.mktemp("prometheus"), PODS) as address:
+        yield address
 
 
 @pytest.fixture

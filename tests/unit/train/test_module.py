@@ -11,9 +11,10 @@ from torch.nn import functional
 from rsdl.core.batch import Batch, SampleCounts
 from rsdl.data.augment import Augment, AugmentConfig
 from rsdl.tasks.classification import ClassificationTask, TaskConfig
+from rsdl.train.lightning_private import set_progress
 from rsdl.train.module import TrainingModule, average_weights
 from rsdl.train.optim import OptimConfig, build_optimizer, is_fused
-from rsdl.train.position import Position, set_progress
+from rsdl.train.position import Position
 from rsdl.train.seeding import seed_generators
 
 NUM_CLASSES = 3

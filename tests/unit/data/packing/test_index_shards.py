@@ -273,6 +273,7 @@ def test_a_manifest_is_not_replaced_unasked(tmp_path: Path):
         (["train"], "is not SPLIT=GLOB"),
         (["dev=*.tar"], "is not SPLIT=GLOB"),
         (["train=y*.tar"], 'no tar matches "y*.tar"; there is x-0.tar'),
+        (["train=x-{0..2}.tar"], 'no tar matches "x-2.tar, of x-{0..2}.tar"; there is x-0.tar'),
         (["train=*.tar", "val=x-1*"], "x-1.tar would be in train and in val"),
     ],
 )
@@ -282,6 +283,19 @@ def test_patterns_that_do_not_work_are_one_line(globs: list[str], problem: str, 
     with pytest.raises(DataError) as caught:
         index(tmp_path, globs=globs)
     assert problem in str(caught.value)
+
+
+def test_braces_name_every_shard(tmp_path: Path):
+    for number in range(5):
+        write_shard(tmp_path / f"part-{number:03d}.tar", [plain(0), plain(1)])
+    manifest = index(tmp_path, globs=["train=part-{000..002}.tar", "val=part-{003,004}.tar"])
+    names = {
+        split: [shard.name for shard in each.shards] for split, each in manifest.splits.items()
+    }
+    assert names == {
+        "train": [f"part-{number:03d}.tar" for number in range(3)],
+        "val": ["part-003.tar", "part-004.tar"],
+    }
 
 
 def test_a_folder_without_tars_is_one_line(tmp_path: Path):
