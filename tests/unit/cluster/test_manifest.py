@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from rsdl.cluster.labels import job_name
-from rsdl.cluster.manifest import load_manifests, parse
+from rsdl.cluster.manifest import entry_points, load_manifests, parse
 from rsdl.core.errors import ConfigError
 
 
@@ -73,3 +73,14 @@ def test_what_an_object_lacks_is_empty():
 
 def test_job_names_are_those_of_kubernetes():
     assert job_name("hrrsi", "vit_base_ucm") == "hrrsi-vit-base-ucm"
+
+
+def test_what_is_applied_by_itself_is_what_nothing_else_is_made_of():
+    root = Path(__file__).parents[3] / "k8s"
+    names = {str(Path(path).relative_to(root)) for path in entry_points(str(root))}
+    assert names == {".", "base/volumes", "data", "dev", "jobs/quickstart"}
+    # What lies above a folder counts: the Job in base/job is a part of others.
+    base = {str(Path(path).relative_to(root)) for path in entry_points(f"{root}/base")}
+    assert base == {"base", "base/volumes"}
+    (alone,) = entry_points(f"{root}/components/gpu-a40")
+    assert alone == f"{root}/components/gpu-a40"
