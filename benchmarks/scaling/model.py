@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.scaling.cluster import Cluster, Epoch, Imagery, simulate
+from rsdl.cluster.resources import ENCODED_GB, PIXEL_BYTES, TRAIN_SHARE, measure
 from rsdl.cluster.settings import Settings
-from rsdl.cluster.sizes import ENCODED_GB, PIXEL_BYTES, TRAIN_SHARE, measure
 from rsdl.commands.models import describe_model
 from rsdl.config.load import load_config
 from rsdl.data.sources.catalog import DATASETS

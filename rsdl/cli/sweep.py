@@ -66,12 +66,12 @@ def sweep_submit(
     nothing is submitted twice. Exit codes: 0 all is on its way, 1 some have failed or run from
     other manifests: they are told of, and left alone.
     """
-    from rsdl.commands.sweep.scope import Choice
-    from rsdl.commands.sweep.submission import Pace
+    from rsdl.commands.sweep.scope import JobSelector
+    from rsdl.commands.sweep.submission import SubmitOptions
     from rsdl.commands.sweep.submit import submit
 
-    pace = Pace(max_running, every, wait=not no_wait, dry_run=dry_run)
-    raise typer.Exit(submit(Choice(target, namespace), pace, runs=runs))
+    options = SubmitOptions(max_running, every, wait=not no_wait, dry_run=dry_run)
+    raise typer.Exit(submit(JobSelector(target, namespace), options, runs=runs))
 
 
 @app.command("status")
@@ -100,11 +100,11 @@ def sweep_status(
     at the pace so far, OA(val) the best validation so far; "stale" says running, but nobody is
     at it.
     """
-    from rsdl.commands.sweep.scope import Choice
+    from rsdl.commands.sweep.scope import JobSelector
     from rsdl.commands.sweep.status import View, status
 
-    choice = Choice(manifests, namespace, study)
-    raise typer.Exit(status(runs, choice, View(watch, every, as_json, prometheus)))
+    selector = JobSelector(manifests, namespace, study)
+    raise typer.Exit(status(runs, selector, View(watch, every, as_json, prometheus)))
 
 
 @app.command("armada")
@@ -129,10 +129,10 @@ def sweep_armada(
     """
     from rsdl.commands.sweep.armada import JobSetOptions, write_job_set
     from rsdl.commands.sweep.records import demand_runs
-    from rsdl.commands.sweep.scope import Choice
+    from rsdl.commands.sweep.scope import JobSelector
 
     options = JobSetOptions(out, preemptible, dry_run)
-    raise typer.Exit(write_job_set(Choice(target, namespace), demand_runs(runs), options))
+    raise typer.Exit(write_job_set(JobSelector(target, namespace), demand_runs(runs), options))
 
 
 @app.command("collect")
@@ -155,10 +155,10 @@ def sweep_collect(
     Run it again: models that are here and unchanged are not fetched. Exit code 1 if a run is not
     completed, or lacks a file, unless --partial.
     """
-    from rsdl.commands.sweep.collect import Order, collect
+    from rsdl.commands.sweep.collect import CollectOptions, collect
     from rsdl.commands.sweep.records import demand_runs
 
-    raise typer.Exit(collect(demand_runs(runs), out, Order(partial, dry_run, manifests)))
+    raise typer.Exit(collect(demand_runs(runs), out, CollectOptions(partial, dry_run, manifests)))
 
 
 @app.command("retry")
@@ -178,13 +178,13 @@ def sweep_retry(
     The failed Job is deleted first. The new one is made from the manifests, where there are any,
     and else as it was.
     """
-    from rsdl.commands.sweep.scope import Choice
-    from rsdl.commands.sweep.submission import Pace
+    from rsdl.commands.sweep.scope import JobSelector
+    from rsdl.commands.sweep.submission import SubmitOptions
     from rsdl.commands.sweep.submit import retry
 
-    pace = Pace(max_running, every, wait=not no_wait, dry_run=dry_run)
-    choice = Choice(manifests, namespace, study)
-    raise typer.Exit(retry(names or (), choice, pace, runs=runs))
+    options = SubmitOptions(max_running, every, wait=not no_wait, dry_run=dry_run)
+    selector = JobSelector(manifests, namespace, study)
+    raise typer.Exit(retry(names or (), selector, options, runs=runs))
 
 
 @app.command("cancel")
@@ -205,11 +205,11 @@ def sweep_cancel(
 
     It never forces: a Job goes when its last pod has saved and gone.
     """
-    from rsdl.commands.sweep.cancel import Consent, cancel
-    from rsdl.commands.sweep.scope import Choice
+    from rsdl.commands.sweep.cancel import CancelOptions, cancel
+    from rsdl.commands.sweep.scope import JobSelector
 
-    consent = Consent(everything, yes, dry_run, not no_wait, every)
-    raise typer.Exit(cancel(names or (), Choice(manifests, namespace, study), consent))
+    options = CancelOptions(everything, yes, dry_run, not no_wait, every)
+    raise typer.Exit(cancel(names or (), JobSelector(manifests, namespace, study), options))
 
 
 app.command("local")(sweep_local)

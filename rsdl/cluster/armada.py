@@ -8,7 +8,7 @@ holds the runs that are not completed, so whoever submits a new one tries the re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rsdl.cluster.manifest import Manifest
+from rsdl.cluster.load import Manifest
 from rsdl.core.errors import ConfigError
 
 DEFAULT, PREEMPTIBLE = "armada-default", "armada-preemptible"

@@ -95,7 +95,7 @@ def start_run(
     try:
         with log.open("ab") as stream:
             return subprocess.Popen(
-                [sys.executable, "-m", "rsdl.cluster.ward", str(os.getpid()), *command],
+                [sys.executable, "-m", "rsdl.cluster.pdeathsig", str(os.getpid()), *command],
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
                 stderr=stream,
@@ -107,7 +107,7 @@ def start_run(
         os.close(lock)
 
 
-def last_words(log: Path) -> str:
+def last_log_line(log: Path) -> str:
     """Return the last line of a log that says something."""
     try:
         lines = log.read_text(errors="replace").splitlines()

@@ -16,7 +16,7 @@ from typing import Any
 
 from rsdl.cluster.kubectl import EXISTS, Kubectl
 from rsdl.cluster.labels import APP, COMPONENT, CONFIG, CONFIGS, NAME, STUDY, TRAIN
-from rsdl.cluster.manifest import Manifest
+from rsdl.cluster.load import Manifest
 from rsdl.cluster.objects import labels_of, name_of
 from rsdl.cluster.states import JobState, find_states
 from rsdl.core.errors import ClusterError, ConfigError, OldClusterError

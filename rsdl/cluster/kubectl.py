@@ -36,7 +36,7 @@ SETUP = (CONFIGURE, CHOOSE, MEND, LOG_IN)
 
 # What kubectl says on stderr, the first that fits, and what that means: problem and remedy, and
 # whether it may be otherwise later.
-SAYINGS: tuple[tuple[str, str, str, bool], ...] = (
+ERROR_PATTERNS: tuple[tuple[str, str, str, bool], ...] = (
     (r"connection to the server localhost:8080 was refused", "no cluster is configured", CONFIGURE,
      False),
     (r"current-context (?:is not set|must exist)|context was not found|context .* does not exist",
@@ -173,7 +173,7 @@ def translate(arguments: Sequence[str], stderr: str) -> ClusterError:
     unknown = [field for line in said for field in UNKNOWN_FIELD.findall(line)]
     if unknown and all(field in KNOWN_SINCE for field in unknown):
         return OldClusterError(where, unknown, max(KNOWN_SINCE[field] for field in unknown))
-    for pattern, problem, remedy, passing in SAYINGS:
+    for pattern, problem, remedy, passing in ERROR_PATTERNS:
         for line in said:
             if re.search(pattern, line):
                 kind = UnreachableClusterError if passing else ClusterError

@@ -11,7 +11,7 @@ from typing import Literal
 
 from rsdl.core.errors import InputError, PreemptedError
 
-Verdict = Literal["completed", "preempted", "crashed", "failed", "wrong", "stopped"]
+Outcome = Literal["completed", "preempted", "crashed", "failed", "wrong", "stopped"]
 
 TRIES = 3
 
@@ -29,7 +29,7 @@ class Queue:
     """
 
     def __init__(self, names: Iterable[str], tries: int = TRIES) -> None:
-        self.verdicts: dict[str, Verdict] = {}
+        self.verdicts: dict[str, Outcome] = {}
         self.stopping = False
         self._waiting = deque(names)
         self._running: set[str] = set()
@@ -56,12 +56,12 @@ class Queue:
         self._waiting.remove(name)
         self._running.add(name)
 
-    def pass_over(self, name: str) -> None:
+    def skip(self, name: str) -> None:
         """Note that somebody else has completed a waiting run."""
         self._waiting.remove(name)
         self.verdicts[name] = "completed"
 
-    def settle(self, name: str, code: int) -> Verdict:
+    def settle(self, name: str, code: int) -> Outcome:
         """Return what an exit code means for a run; it waits again if it is to be begun again."""
         self._running.remove(name)
         verdict = self._judge(name, code)
@@ -73,7 +73,7 @@ class Queue:
             self.verdicts[name] = verdict
         return verdict
 
-    def _judge(self, name: str, code: int) -> Verdict:
+    def _judge(self, name: str, code: int) -> Outcome:
         if code == 0:
             return "completed"
         if code == InputError.exit_code:

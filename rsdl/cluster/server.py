@@ -19,7 +19,7 @@ from rsdl.cluster.kubectl import (
     complaints,
     translate,
 )
-from rsdl.cluster.manifest import Manifest
+from rsdl.cluster.load import Manifest
 from rsdl.cluster.policy.violation import Finding, Severity, Violation
 from rsdl.core.errors import ClusterError, UnreachableClusterError
 

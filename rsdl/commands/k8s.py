@@ -8,7 +8,7 @@ from pathlib import Path
 from omegaconf import OmegaConf
 from rich.console import Console
 
-from rsdl.cluster.manifests import (
+from rsdl.cluster.render import (
     PodConfig,
     fields_of_pods,
     render_indexed,

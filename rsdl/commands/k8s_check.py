@@ -10,15 +10,15 @@ from rich.console import Console
 from rich.text import Text
 
 from rsdl.cluster.kubectl import Kubectl
-from rsdl.cluster.manifest import (
+from rsdl.cluster.load import (
     KUSTOMIZATIONS,
     Manifest,
     entry_points,
     load_manifests,
     parse,
 )
-from rsdl.cluster.policy.check import check as check_bundle
-from rsdl.cluster.policy.objects import Bundle
+from rsdl.cluster.policy.check import check as check_manifests
+from rsdl.cluster.policy.objects import ManifestSet
 from rsdl.cluster.policy.rules import PROFILES
 from rsdl.cluster.policy.study.command import find_training
 from rsdl.cluster.policy.study.facts import Study
@@ -100,12 +100,12 @@ def check_set(
     gpu_use: dict[str, float] | None = None,
 ) -> list[Violation]:
     """Return what breaks the rules in objects that are applied together."""
-    bundle = Bundle(manifests)
+    manifest_set = ManifestSet(manifests)
     if profile != "none":
-        trains = any(find_training(pod) is not None for pod in bundle.pods)
-        runs = load_runs(bundle, folder) if trains else {}
-        bundle = Bundle(manifests, Study(runs, gpu_use or {}))
-    return check_bundle(bundle, profile)
+        trains = any(find_training(pod) is not None for pod in manifest_set.pods)
+        runs = load_runs(manifest_set, folder) if trains else {}
+        manifest_set = ManifestSet(manifests, Study(runs, gpu_use or {}))
+    return check_manifests(manifest_set, profile)
 
 
 def load_sets(target: str, *, every: bool = False) -> Iterator[list[Manifest]]:

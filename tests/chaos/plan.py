@@ -10,7 +10,7 @@ BEGINNINGS = {
     "step": "rsdl.train.module:TrainingModule.training_step",
     "checkpoint": "rsdl.train.checkpoint:StoreCheckpointIO.save_checkpoint",
     "validation": "rsdl.train.module:TrainingModule.validation_step",
-    "record": "rsdl.records.run_record:RunFolder.write_record",
+    "record": "rsdl.train.run_folder:RunFolder.write_record",
     "end": "rsdl.commands.train:finish",
 }
 # How often each is chosen, and the last of its calls that may be. Two are not beginnings:

@@ -101,7 +101,7 @@ Make = Callable[..., Study]
 # short, as often as it is told to.
 CRASHING = """
 import os, signal, sys
-if "train" in sys.orig_argv and "rsdl.cluster.ward" not in sys.orig_argv:
+if "train" in sys.orig_argv and "rsdl.cluster.pdeathsig" not in sys.orig_argv:
     with open("{count}", "ab") as count:
         count.write(b"x")
         tries = count.tell()

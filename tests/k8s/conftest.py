@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rsdl.cluster.manifest import Manifest, load_manifests
+from rsdl.cluster.load import Manifest, load_manifests
 from tests.k8s.kubelet import Cluster
 
 K8S = Path(__file__).parents[2] / "k8s"

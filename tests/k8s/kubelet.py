@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from rsdl.cluster.manifest import Manifest
+from rsdl.cluster.load import Manifest
 
 REFERENCE = re.compile(r"\$(\$|\((\w+)\))")
 FIELD = re.compile(r"metadata\.(labels|annotations)\['([^']+)'\]")

@@ -5,7 +5,7 @@ from typing import Any
 
 import kubernetes_validate
 
-from rsdl.cluster.manifest import Manifest
+from rsdl.cluster.load import Manifest
 from rsdl.cluster.nautilus import CARDS, REGIONS
 from rsdl.cluster.wheels import WHEELS
 from tests.k8s.kubelet import Cluster, Process, start

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from rsdl.cluster.manifest import Manifest, load_manifests
+from rsdl.cluster.load import Manifest, load_manifests
 from rsdl.cluster.nautilus import GPU_COUNTS, GPUS, REGIONS
 from tests.k8s.conftest import K8S
 from tests.k8s.kubelet import Cluster

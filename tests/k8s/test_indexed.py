@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from rsdl.cluster import labels
-from rsdl.cluster.manifest import Manifest, load_manifests
+from rsdl.cluster.load import Manifest, load_manifests
 from rsdl.commands.k8s import render, study_configs
 from rsdl.commands.k8s_check import check_set
 from rsdl.config.load import fill_in, parse_config

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from rsdl.cluster.manifest import Manifest, load_manifests
+from rsdl.cluster.load import Manifest, load_manifests
 from rsdl.cluster.nautilus import GPUS
 from rsdl.cluster.settings import load_settings
 from rsdl.commands.k8s import render

@@ -8,7 +8,7 @@ from yamllint import linter
 from yamllint.config import YamlLintConfig
 
 from rsdl.cluster import labels
-from rsdl.cluster.manifest import Manifest
+from rsdl.cluster.load import Manifest
 from rsdl.cluster.nautilus import CARDS, GPUS
 from rsdl.cluster.wheels import WHEELS
 from rsdl.config.load import fill_in, merge_config, parse_config

@@ -2,22 +2,22 @@
 
 from collections.abc import Iterator
 
-from rsdl.cluster.policy.objects import Bundle, Object
+from rsdl.cluster.policy.objects import ManifestSet, Object
 from rsdl.cluster.policy.rules import PROFILES
 from rsdl.cluster.policy.violation import Finding, Severity, Violation
 
 KUSTOMIZE = "kustomize.config.k8s.io/"  # instructions for Kustomize, no objects of a cluster
 
 
-def check(bundle: Bundle, profile: str) -> list[Violation]:
+def check(manifest_set: ManifestSet, profile: str) -> list[Violation]:
     """Return what breaks the rules of a profile, object by object.
 
     Args:
-        bundle: The objects that are applied together.
+        manifest_set: The objects that are applied together.
         profile: A key of ``PROFILES``.
     """
     found = []
-    for owner in bundle.objects:
+    for owner in manifest_set.objects:
         if owner.root["apiVersion"].text.startswith(KUSTOMIZE):
             continue
         where = owner.manifest.source, owner.manifest.title

@@ -66,6 +66,6 @@ class Field:
         """The texts in a list."""
         return [item.text for item in self if isinstance(item.value, str)]
 
-    def breaks(self, problem: str, remedy: str) -> Finding:
+    def violation(self, problem: str, remedy: str) -> Finding:
         """Return the finding that something is wrong here."""
         return Finding(self.path, problem, remedy)

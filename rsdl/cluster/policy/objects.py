@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from rsdl.cluster.manifest import Manifest
+from rsdl.cluster.load import Manifest
 from rsdl.cluster.policy.field import Field
 from rsdl.cluster.policy.study.facts import Study
 
@@ -27,11 +27,11 @@ class Object:
 
     Attributes:
         manifest: What was read.
-        bundle: The set.
+        manifest_set: The set.
     """
 
     manifest: Manifest
-    bundle: "Bundle"
+    manifest_set: "ManifestSet"
 
     @property
     def kind(self) -> str:
@@ -136,13 +136,15 @@ class Pod:
         known: dict[str, str] = {}
         for source in container["envFrom"]:
             prefix = source["prefix"].text
-            data = self.owner.bundle.config_map(self.owner, source["configMapRef"]["name"].text)
+            data = self.owner.manifest_set.config_map(
+                self.owner, source["configMapRef"]["name"].text
+            )
             known |= {f"{prefix}{key}": value for key, value in data.items()}
         for variable in container["env"]:
             name, given = variable["name"].text, variable["value"].text
             reference = variable["valueFrom"]["configMapKeyRef"]
             if reference:
-                data = self.owner.bundle.config_map(self.owner, reference["name"].text)
+                data = self.owner.manifest_set.config_map(self.owner, reference["name"].text)
                 if reference["key"].text in data:
                     known[name] = data[reference["key"].text]
             elif not variable["valueFrom"]:
@@ -156,7 +158,7 @@ class Pod:
         return [expand(text, known) for text in texts]
 
 
-class Bundle:
+class ManifestSet:
     """The objects that are applied together.
 
     Args:

@@ -4,7 +4,14 @@ from dataclasses import dataclass
 
 from rsdl.cluster.policy import schema
 from rsdl.cluster.policy.api import containers, jobs, names, references, resources, values
-from rsdl.cluster.policy.nautilus import balance, gpus, idleness, placement, room, storage
+from rsdl.cluster.policy.nautilus import (
+    gpus,
+    idle_pods,
+    requests_limits,
+    scheduling,
+    storage,
+    volumes,
+)
 from rsdl.cluster.policy.objects import Object, Pod
 from rsdl.cluster.policy.study import configs, contract
 from rsdl.cluster.policy.violation import Rule
@@ -45,14 +52,14 @@ API = Group(
 )
 NAUTILUS = Group(
     "Nautilus",
-    (*idleness.OBJECTS, *placement.OBJECTS, *storage.OBJECTS),
+    (*idle_pods.OBJECTS, *scheduling.OBJECTS, *storage.OBJECTS),
     (
-        *balance.PODS,
-        *idleness.PODS,
+        *requests_limits.PODS,
+        *idle_pods.PODS,
         *gpus.PODS,
-        *placement.PODS,
+        *scheduling.PODS,
         *storage.PODS,
-        *room.PODS,
+        *volumes.PODS,
     ),
 )
 STUDY = Group("study", (), (*configs.PODS, *contract.PODS))

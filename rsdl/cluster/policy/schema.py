@@ -63,12 +63,14 @@ def check_kind(owner: Object) -> Iterator[Finding]:
     version = owner.root["apiVersion"]
     for field in (version, owner.root["kind"]):
         if not field.text:
-            yield field.breaks("is required", "write for example apiVersion: batch/v1, kind: Job")
+            yield field.violation(
+                "is required", "write for example apiVersion: batch/v1, kind: Job"
+            )
     if not version.text or not owner.kind:
         return
     right = API_VERSIONS.get(owner.kind)
     if right and BUILT_IN_GROUP.fullmatch(version.text) and version.text != right:
-        yield version.breaks(f"is {version.text}, which has no {owner.kind}", f"write {right}")
+        yield version.violation(f"is {version.text}, which has no {owner.kind}", f"write {right}")
 
 
 def check_custom(owner: Object) -> Iterator[Finding]:
@@ -80,7 +82,7 @@ def check_custom(owner: Object) -> Iterator[Finding]:
         problem = (
             f"{version} {owner.kind} has no schema here: only what all kinds share was checked"
         )
-        yield owner.root["kind"].breaks(problem, "nothing to do for a custom resource")
+        yield owner.root["kind"].violation(problem, "nothing to do for a custom resource")
 
 
 @lru_cache(maxsize=64)
@@ -132,10 +134,10 @@ def _explain(where: Field, error: "ValidationError") -> Iterator[Finding]:
         for key in (key for key in value if key not in known):
             near = nearest(str(key), known)
             remedy = f'did you mean "{near}"?' if near else "leave it out"
-            yield where[str(key)].breaks("unknown field", remedy)
+            yield where[str(key)].violation("unknown field", remedy)
     elif error.validator == "required":
         for key in (key for key in error.validator_value if key not in value):
-            yield where[key].breaks("is required", "set it")
+            yield where[key].violation("is required", "set it")
     elif error.validator in ("type", "oneOf", "anyOf"):
         rules = [error.schema, *error.schema.get(error.validator, [])]
         named = [rule.get("type", []) for rule in rules if isinstance(rule, dict)]
@@ -144,12 +146,12 @@ def _explain(where: Field, error: "ValidationError") -> Iterator[Finding]:
         remedy = (
             "quote it" if wanted == "string" and not isinstance(value, dict | list) else "mend it"
         )
-        yield where.breaks(f"is {shown}, must be {wanted}", remedy)
+        yield where.violation(f"is {shown}, must be {wanted}", remedy)
     elif error.validator == "enum":
         choices = ", ".join(str(choice) for choice in error.validator_value)
-        yield where.breaks(f"is {shown}, must be one of {choices}", "choose one")
+        yield where.violation(f"is {shown}, must be one of {choices}", "choose one")
     else:
-        yield where.breaks(error.message, "mend it")
+        yield where.violation(error.message, "mend it")
 
 
 OBJECTS: tuple[Rule[Object], ...] = (

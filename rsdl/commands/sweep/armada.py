@@ -9,7 +9,7 @@ import yaml
 from rsdl.cluster.armada import make_job_set
 from rsdl.cluster.labels import STUDY
 from rsdl.commands.sweep.records import read_facts
-from rsdl.commands.sweep.scope import Choice, find_scope
+from rsdl.commands.sweep.scope import JobSelector, find_scope
 from rsdl.storage.local import translate
 
 
@@ -28,18 +28,18 @@ class JobSetOptions:
     dry_run: bool = False
 
 
-def write_job_set(choice: Choice, runs: str, options: JobSetOptions) -> int:
+def write_job_set(selector: JobSelector, runs: str, options: JobSetOptions) -> int:
     """Apply what the Jobs need, and write those whose runs are not completed as a job set.
 
     Args:
-        choice: The manifests.
+        selector: The manifests.
         runs: Where the runs lie.
         options: What to write, and where.
 
     Raises:
         InputError: If manifests, records or the cluster cannot be read, or the file not written.
     """
-    scope = find_scope(choice)
+    scope = find_scope(selector)
     configs = scope.configs()
     facts = read_facts(runs, configs)
     done = [name for name in configs if name in facts and facts[name].status == "completed"]

@@ -10,12 +10,12 @@ from rich.console import Console
 
 from rsdl.cluster.jobs import Cluster
 from rsdl.commands.sweep.patience import insist
-from rsdl.commands.sweep.scope import Choice, choose_names, find_scope, one_study
+from rsdl.commands.sweep.scope import JobSelector, choose_names, find_scope, one_study
 from rsdl.core.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True)
-class Consent:
+class CancelOptions:
     """How Jobs are cancelled.
 
     Attributes:
@@ -33,13 +33,13 @@ class Consent:
     every_s: float = 5.0
 
 
-def cancel(names: Sequence[str], choice: Choice, consent: Consent) -> int:
+def cancel(names: Sequence[str], selector: JobSelector, options: CancelOptions) -> int:
     """Delete Jobs that have not finished; their pods are asked to stop and have time to save.
 
     Args:
         names: Jobs or configs.
-        choice: Where the Jobs are.
-        consent: Which, and whether to ask.
+        selector: Where the Jobs are.
+        options: Which, and whether to ask.
 
     Returns:
         0; 1 if the user, being asked, says no; 130 if interrupted while waiting.
@@ -47,10 +47,10 @@ def cancel(names: Sequence[str], choice: Choice, consent: Consent) -> int:
     Raises:
         InputError: If there is no such Job, or the cluster refuses.
     """
-    if bool(names) == consent.everything:
+    if bool(names) == options.everything:
         problem = "is given with --all" if names else "names no Job"
         raise ConfigError("NAME", problem, "name Jobs, or pass --all")
-    cluster = find_scope(choice).cluster
+    cluster = find_scope(selector).cluster
     snapshot = cluster.read()
     one_study(snapshot, cluster.study)
     known = {name: state.config for name, state in snapshot.states.items()}
@@ -63,20 +63,20 @@ def cancel(names: Sequence[str], choice: Choice, consent: Consent) -> int:
         print("nothing to cancel")
         return 0
     for name in going:
-        would = "would be deleted" if consent.dry_run else "is to be deleted"
+        would = "would be deleted" if options.dry_run else "is to be deleted"
         print(f"Job/{name}: {snapshot.state(name).phase}, {would}")
-    if consent.dry_run:
+    if options.dry_run:
         return 0
-    if not consent.yes and not _ask(len(going)):
+    if not options.yes and not _ask(len(going)):
         print("nothing was cancelled")
         return 1
     # All of a study takes an Indexed Job with it, though some of its indexes may have finished.
-    doomed = [name.partition("[")[0] if consent.everything else name for name in going]
+    doomed = [name.partition("[")[0] if options.everything else name for name in going]
     cluster.delete([name for name in dict.fromkeys(doomed) if name in snapshot.jobs or "[" in name])
-    if not consent.wait:
+    if not options.wait:
         print(f"{len(going)} Jobs are being deleted, once their pods have saved")
         return 0
-    return _wait(cluster, going, consent.every_s)
+    return _wait(cluster, going, options.every_s)
 
 
 def _ask(count: int) -> bool:

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingCo
 from rsdl.commands.bars import open_bar
 from rsdl.commands.sweep.index import Index, Kept, digest_record
 from rsdl.commands.sweep.records import Runs, names_of, read_runs
-from rsdl.commands.sweep.scope import Choice, find_scope
+from rsdl.commands.sweep.scope import JobSelector, find_scope
 from rsdl.core.errors import ConfigError, DataError
 from rsdl.records.run_record import CONFIG, HISTORY, RECORD
 from rsdl.storage.connect import connect, join
@@ -50,7 +50,7 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class CollectOptions:
     """What is gathered.
 
     Attributes:
@@ -64,7 +64,7 @@ class Order:
     manifests: str | None = None
 
 
-def collect(url: str, out: str, order: Order) -> int:
+def collect(url: str, out: str, order: CollectOptions) -> int:
     """Gather models and records of all runs; what is there already and unchanged stays.
 
     Args:
@@ -202,7 +202,7 @@ def _find_problem(run: str, runs: Runs, sizes: Mapping[str, int]) -> str | None:
 def _expected(manifests: str | None) -> list[str]:
     if manifests is None:
         return []
-    return list(find_scope(Choice(manifests=manifests)).configs().values())
+    return list(find_scope(JobSelector(manifests=manifests)).configs().values())
 
 
 def _hash(path: Path) -> str:

@@ -18,13 +18,13 @@ from rich.console import Console
 from rsdl.cluster.device_slots import (
     DeviceSlot,
     find_slots,
-    last_words,
+    last_log_line,
     lock_run,
     log_of,
     start_run,
     state_folder,
 )
-from rsdl.cluster.queue import Queue, Verdict
+from rsdl.cluster.queue import Outcome, Queue
 from rsdl.commands.sweep.plan import PlannedRun, plan_study, split_arguments
 from rsdl.commands.sweep.report import read_study, say, write_study
 from rsdl.commands.sweep.view import SweepView
@@ -175,7 +175,7 @@ class Sweep:
                 self._view.note_wait(name)
                 continue
             if self._view.has_waited(name) and self._is_completed(run):
-                self.queue.pass_over(name)
+                self.queue.skip(name)
                 self._view.note_end(name, "completed", "by another process")
                 continue
             command = [sys.executable, "-m", "rsdl", "train", run.path, *self._overrides]
@@ -193,14 +193,14 @@ class Sweep:
         """Return where each run is that runs."""
         return {name: slot.name for slot, (name, _) in self._processes.items()}
 
-    def _outcome(self, name: str, verdict: Verdict) -> str:
+    def _outcome(self, name: str, verdict: Outcome) -> str:
         if verdict in ("crashed", "failed", "wrong"):
             return self._reason(name)
         return ""
 
     def _reason(self, name: str) -> str:
         """Return why a run is not completed: by what it said, else by its record."""
-        if words := last_words(log_of(self._state, name)):
+        if words := last_log_line(log_of(self._state, name)):
             return words
         with suppress(RsdlError):
             if (record := self.runs[name].folder.read_record()) is not None:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from rsdl.cluster.tickets import RunFacts
+from rsdl.cluster.job_actions import RunFacts
 from rsdl.core.errors import ConfigError, DataError
 from rsdl.records.run_record import RECORD, RunRecord
 from rsdl.storage.connect import connect, join

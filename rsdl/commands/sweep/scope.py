@@ -8,8 +8,8 @@ from pathlib import Path
 from rsdl.cluster.jobs import Cluster, Snapshot, training_jobs
 from rsdl.cluster.kubectl import Kubectl
 from rsdl.cluster.labels import CONFIG, STUDY, plain
-from rsdl.cluster.manifest import KUSTOMIZATIONS, Manifest, load_manifests
-from rsdl.cluster.policy.objects import Bundle
+from rsdl.cluster.load import KUSTOMIZATIONS, Manifest, load_manifests
+from rsdl.cluster.policy.objects import ManifestSet
 from rsdl.core.errors import ConfigError
 
 HERE = "k8s"  # the study's manifests, where a command is run in a checkout of it
@@ -36,7 +36,7 @@ class Scope:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class JobSelector:
     """What a user has said of the scope; ``None`` where nothing.
 
     Attributes:
@@ -50,11 +50,11 @@ class Choice:
     study: str | None = None
 
 
-def find_scope(choice: Choice, runs: str | None = None) -> Scope:
+def find_scope(selector: JobSelector, runs: str | None = None) -> Scope:
     """Return what a command is about, taking what the user left open from the manifests.
 
     Args:
-        choice: What the user has said; where that is no manifests, those of ``k8s/`` here are
+        selector: What the user has said; where that is no manifests, those of ``k8s/`` here are
             taken, if there are any and they are of the same study.
         runs: Where the user says that the runs lie: manifests that write elsewhere are of another
             study.
@@ -62,23 +62,23 @@ def find_scope(choice: Choice, runs: str | None = None) -> Scope:
     Raises:
         ConfigError: If the manifests are none of a study, or contradict what the user has said.
     """
-    target = choice.manifests if choice.manifests is not None else _target_here()
+    target = selector.manifests if selector.manifests is not None else _target_here()
     if target is None:
-        return Scope(Cluster(Kubectl(choice.namespace), choice.study))
+        return Scope(Cluster(Kubectl(selector.namespace), selector.study))
     manifests = load_manifests(target)
     jobs = training_jobs(manifests, target)
     study = jobs[0].labels[STUDY]
     namespace = next((m.namespace for m in manifests if m.namespace), None)
-    fits = choice.study in (None, study) and _writes_to(manifests, runs)
-    if choice.manifests is None and not fits:
-        return Scope(Cluster(Kubectl(choice.namespace), choice.study))
+    fits = selector.study in (None, study) and _writes_to(manifests, runs)
+    if selector.manifests is None and not fits:
+        return Scope(Cluster(Kubectl(selector.namespace), selector.study))
     for option, given, found in (
-        ("--study", choice.study, study),
-        ("--namespace", choice.namespace, namespace),
+        ("--study", selector.study, study),
+        ("--namespace", selector.namespace, namespace),
     ):
         if given is not None and found not in (None, given):
             raise ConfigError(option, f"is {given}, {target} says {found}", "leave it out")
-    kubectl = Kubectl(choice.namespace or namespace)
+    kubectl = Kubectl(selector.namespace or namespace)
     others = [manifest for manifest in manifests if manifest.kind != "Job"]
     return Scope(Cluster(kubectl, study), jobs, others)
 
@@ -125,7 +125,7 @@ def runs_of(manifests: Sequence[Manifest]) -> str | None:
     Args:
         manifests: Jobs of one study, which write to one place, and what they need besides.
     """
-    for pod in Bundle(manifests).pods:
+    for pod in ManifestSet(manifests).pods:
         for container in pod.containers:
             if place := pod.variables(container).get(RUNS):
                 return place

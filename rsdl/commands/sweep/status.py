@@ -14,7 +14,7 @@ from rsdl.cluster.prometheus import read_gpu_use
 from rsdl.commands.sweep.patience import insist
 from rsdl.commands.sweep.records import VARIABLE, Runs, read_runs, runs_url
 from rsdl.commands.sweep.rows import Row, make_rows
-from rsdl.commands.sweep.scope import Choice, Scope, find_scope, one_study
+from rsdl.commands.sweep.scope import JobSelector, Scope, find_scope, one_study
 from rsdl.commands.sweep.table import count_states, overall, print_table
 from rsdl.core.errors import ClusterError, ConfigError
 
@@ -38,13 +38,13 @@ class View:
     prometheus: str | None = None
 
 
-def status(runs: str | None, choice: Choice, view: View) -> int:
+def status(runs: str | None, selector: JobSelector, view: View) -> int:
     """Show where every run of a study stands.
 
     Args:
         runs: Where the runs lie; by default what ``$RSDL_RUNS`` says. ``None`` and no variable:
             the cluster alone is asked.
-        choice: Where the Jobs are. If nothing of this is said and no cluster can be asked, the
+        selector: Where the Jobs are. If nothing of this is said and no cluster can be asked, the
             records alone are shown.
         view: How to show it.
 
@@ -54,7 +54,7 @@ def status(runs: str | None, choice: Choice, view: View) -> int:
     if view.watch and view.as_json:
         raise ConfigError("--json", "is given with --watch", "pass one of them")
     url = runs_url(runs)
-    look = _Look(url, choice, view.prometheus)
+    look = _Look(url, selector, view.prometheus)
     rows = look()
     if view.as_json:
         page = {"runs": [row.to_json() for row in rows], "totals": count_states(rows)}
@@ -77,13 +77,15 @@ class _Look:
 
     Args:
         url: Where the runs lie, if anywhere.
-        choice: Where the Jobs are.
+        selector: Where the Jobs are.
         prometheus: Address of the cluster's Prometheus, if it is to be asked.
     """
 
-    def __init__(self, url: str | None, choice: Choice, prometheus: str | None = None) -> None:
+    def __init__(
+        self, url: str | None, selector: JobSelector, prometheus: str | None = None
+    ) -> None:
         self._url = url
-        self._choice = choice
+        self._selector = selector
         self._prometheus = prometheus
         self._told = ""
         self._scope: Scope | None = None
@@ -109,10 +111,10 @@ class _Look:
     def _ask_cluster(self) -> Snapshot | None:
         try:
             if self._scope is None:
-                self._scope = find_scope(self._choice, self._url)
+                self._scope = find_scope(self._selector, self._url)
             snapshot = self._scope.cluster.read()
         except ClusterError as error:
-            if self._choice.namespace is not None or self._choice.study is not None:
+            if self._selector.namespace is not None or self._selector.study is not None:
                 raise
             if self._url is None:
                 other = f"or name RUNS_URL, or set {VARIABLE}: records need no cluster"

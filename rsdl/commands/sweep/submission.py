@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 
 from rich.console import Console
 
+from rsdl.cluster.job_actions import Decision, JobAction, admit, sort_out
 from rsdl.cluster.jobs import Snapshot
-from rsdl.cluster.manifest import Manifest
+from rsdl.cluster.load import Manifest
 from rsdl.cluster.states import Phase
-from rsdl.cluster.tickets import Lot, Ticket, admit, sort_out
 from rsdl.commands.sweep.patience import PASSING, insist
 from rsdl.commands.sweep.records import is_completed, read_facts
 from rsdl.commands.sweep.scope import Scope
@@ -24,7 +24,7 @@ TOLD = (Phase.SUCCEEDED, Phase.FAILED, Phase.RESTARTING)
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class SubmitOptions:
     """How Jobs are submitted.
 
     Attributes:
@@ -45,17 +45,21 @@ class Submission:
 
     Args:
         scope: What is to be submitted, and where to.
-        pace: How many, how often.
+        options: How many, how often.
         runs: Where the runs lie; ``None`` if nobody says.
         retried: Names of Jobs that are submitted although they have failed.
     """
 
     def __init__(
-        self, scope: Scope, pace: Pace, runs: str | None, retried: Set[str] = frozenset()
+        self,
+        scope: Scope,
+        options: SubmitOptions,
+        runs: str | None,
+        retried: Set[str] = frozenset(),
     ) -> None:
         self._cluster = scope.cluster
         self._scope = scope
-        self._pace = pace
+        self._options = options
         self._runs = runs
         self._retried = retried
         self._configs = scope.configs()
@@ -73,10 +77,10 @@ class Submission:
         """
         snapshot = self._cluster.read()
         facts = read_facts(self._runs, self._configs)
-        tickets = sort_out(self._scope.jobs, snapshot, facts, self._retried)
-        self._settle(tickets)
-        if self._pace.dry_run:
-            self._rehearse(tickets, snapshot)
+        decisions = sort_out(self._scope.jobs, snapshot, facts, self._retried)
+        self._settle(decisions)
+        if self._options.dry_run:
+            self._rehearse(decisions, snapshot)
         else:
             try:
                 self._work_off(snapshot)
@@ -86,8 +90,10 @@ class Submission:
                     "it has, and the same command with the rest"
                 )
                 return 130
-        self._sum_up(tickets)
-        wrong = any(ticket.lot in (Lot.FAILED, Lot.CHANGED) for ticket in tickets)
+        self._sum_up(decisions)
+        wrong = any(
+            decision.action in (JobAction.FAILED, JobAction.CHANGED) for decision in decisions
+        )
         return 1 if wrong or self._failed else 0
 
     def _work_off(self, snapshot: Snapshot) -> None:
@@ -101,54 +107,54 @@ class Submission:
                     self._admit(snapshot)
                 except PASSING as error:
                     # The API server is being restarted, or others use up a quota of all.
-                    if not self._pace.wait:
+                    if not self._options.wait:
                         raise
                     console.print(f"{error}; trying again", highlight=False, markup=False)
-                if not self._queue or not self._pace.wait:
+                if not self._queue or not self._options.wait:
                     return
                 status.update(
                     f"{len(self._queue)} wait, {snapshot.num_active} are on the cluster, "
-                    f"{self._pace.max_running} may be"
+                    f"{self._options.max_running} may be"
                 )
                 snapshot = self._look_again(snapshot, console)
 
     def _look_again(self, before: Snapshot, console: Console) -> Snapshot:
         """Return what the cluster holds after a while, as soon as it answers."""
-        time.sleep(self._pace.every_s)
+        time.sleep(self._options.every_s)
         after = insist(
             self._cluster.read,
-            self._pace.every_s,
+            self._options.every_s,
             lambda line: console.print(line, highlight=False, markup=False),
         )
         self._tell_changes(before, after)
         self._settle(self._sort(after))
         return after
 
-    def _sort(self, snapshot: Snapshot) -> list[Ticket]:
+    def _sort(self, snapshot: Snapshot) -> list[Decision]:
         return sort_out(list(self._queue.values()), snapshot, {}, self._retried)
 
-    def _settle(self, tickets: Sequence[Ticket]) -> None:
+    def _settle(self, decisions: Sequence[Decision]) -> None:
         """Take what needs no submitting out of the queue, and say why."""
-        for ticket in tickets:
-            if ticket.lot is Lot.WAITING:
+        for decision in decisions:
+            if decision.action is JobAction.WAITING:
                 continue
-            self._queue.pop(ticket.name, None)
-            if (line := _explain(ticket)) is not None:
+            self._queue.pop(decision.name, None)
+            if (line := _explain(decision)) is not None:
                 self._say(line)
 
     def _admit(self, snapshot: Snapshot) -> None:
         """Submit what there is room for."""
-        for ticket in admit(self._sort(snapshot), snapshot, self._pace.max_running):
-            if snapshot.state(ticket.name).phase is Phase.FAILED:
-                self._cluster.delete([ticket.name])
-                self._say(f"{ticket.manifest.title}: the failed Job is deleted to make it anew")
-            elif is_completed(self._runs, self._configs[ticket.name]):
-                self._settle([replace(ticket, lot=Lot.DONE)])
+        for decision in admit(self._sort(snapshot), snapshot, self._options.max_running):
+            if snapshot.state(decision.name).phase is Phase.FAILED:
+                self._cluster.delete([decision.name])
+                self._say(f"{decision.manifest.title}: the failed Job is deleted to make it anew")
+            elif is_completed(self._runs, self._configs[decision.name]):
+                self._settle([replace(decision, action=JobAction.DONE)])
             else:
-                made = self._create(ticket.manifest)
-                del self._queue[ticket.name]
+                made = self._create(decision.manifest)
+                del self._queue[decision.name]
                 self._say(
-                    f"{ticket.manifest.title}: "
+                    f"{decision.manifest.title}: "
                     + ("submitted" if made else "someone else has submitted it meanwhile")
                 )
 
@@ -162,18 +168,18 @@ class Submission:
             )
         return made
 
-    def _rehearse(self, tickets: Sequence[Ticket], snapshot: Snapshot) -> None:
+    def _rehearse(self, decisions: Sequence[Decision], snapshot: Snapshot) -> None:
         """Say what would be done now, and what later."""
         if self._queue:
             for other in self._scope.others:
                 self._say(f"{other.title}: would be applied")
-        now = {ticket.name for ticket in admit(tickets, snapshot, self._pace.max_running)}
-        for ticket in tickets:
-            if ticket.lot is Lot.WAITING:
-                failed = snapshot.state(ticket.name).phase is Phase.FAILED
+        now = {decision.name for decision in admit(decisions, snapshot, self._options.max_running)}
+        for decision in decisions:
+            if decision.action is JobAction.WAITING:
+                failed = snapshot.state(decision.name).phase is Phase.FAILED
                 what = "would be deleted and submitted anew" if failed else "would be submitted"
-                when = "" if ticket.name in now else ", once there is room"
-                self._say(f"{ticket.manifest.title}: {what}{when}")
+                when = "" if decision.name in now else ", once there is room"
+                self._say(f"{decision.manifest.title}: {what}{when}")
 
     def _tell_changes(self, before: Snapshot, after: Snapshot) -> None:
         for name, state in after.states.items():
@@ -183,20 +189,22 @@ class Submission:
                 reason = f": {state.reason}" if state.reason else ""
                 self._say(f"Job/{name}: {state.phase}{reason}")
 
-    def _sum_up(self, tickets: Sequence[Ticket]) -> None:
-        counts = {lot: sum(ticket.lot is lot for ticket in tickets) for lot in Lot}
-        verb = "to be submitted" if self._pace.dry_run else "submitted"
-        waiting = 0 if self._pace.dry_run else len(self._queue)
+    def _sum_up(self, decisions: Sequence[Decision]) -> None:
+        counts = {
+            action: sum(decision.action is action for decision in decisions) for action in JobAction
+        }
+        verb = "to be submitted" if self._options.dry_run else "submitted"
+        waiting = 0 if self._options.dry_run else len(self._queue)
         parts = {
-            "completed": counts[Lot.DONE],
-            "on the cluster before": counts[Lot.THERE] + counts[Lot.CHANGED],
-            verb: counts[Lot.WAITING] - waiting,
+            "completed": counts[JobAction.DONE],
+            "on the cluster before": counts[JobAction.THERE] + counts[JobAction.CHANGED],
+            verb: counts[JobAction.WAITING] - waiting,
             "waiting": waiting,
-            "failed before": counts[Lot.FAILED],
+            "failed before": counts[JobAction.FAILED],
             "failed since": len(self._failed),
         }
         told = ", ".join(f"{count} {what}" for what, count in parts.items() if count)
-        self._say(f"{len(tickets)} {'Job' if len(tickets) == 1 else 'Jobs'}: {told}")
+        self._say(f"{len(decisions)} {'Job' if len(decisions) == 1 else 'Jobs'}: {told}")
         if waiting:
             self._say("run the same command again to submit those that wait")
 
@@ -205,16 +213,16 @@ class Submission:
             self._out.print(line)
 
 
-def _explain(ticket: Ticket) -> str | None:
+def _explain(decision: Decision) -> str | None:
     """Return what a user is to know of a Job that is not submitted; ``None`` where nothing."""
-    title, name = ticket.manifest.title, ticket.name
-    if ticket.lot is Lot.FAILED:
-        return f"{title}: failed: {ticket.why}; to submit it anew: rsdl sweep retry {name}"
-    if ticket.lot is Lot.CHANGED:
+    title, name = decision.manifest.title, decision.name
+    if decision.action is JobAction.FAILED:
+        return f"{title}: failed: {decision.why}; to submit it anew: rsdl sweep retry {name}"
+    if decision.action is JobAction.CHANGED:
         return (
-            f"{title}: runs from another manifest than this one ({ticket.why}), and a Job cannot "
+            f"{title}: runs from another manifest than this one ({decision.why}), and a Job cannot "
             f"be changed; leave it, or: rsdl sweep cancel {name}, and submit again"
         )
-    if ticket.lot is Lot.THERE and ticket.why:
-        return f"{title}: {ticket.why}"
+    if decision.action is JobAction.THERE and decision.why:
+        return f"{title}: {decision.why}"
     return None

@@ -4,20 +4,27 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from rsdl.cluster.job_actions import JobAction, sort_out
 from rsdl.cluster.jobs import Snapshot, as_submitted
-from rsdl.cluster.manifest import Manifest
-from rsdl.cluster.tickets import Lot, sort_out
+from rsdl.cluster.load import Manifest
 from rsdl.commands.sweep.records import read_facts, runs_url
-from rsdl.commands.sweep.scope import Choice, Scope, choose_names, find_scope, one_study, runs_of
-from rsdl.commands.sweep.submission import Pace, Submission
+from rsdl.commands.sweep.scope import (
+    JobSelector,
+    Scope,
+    choose_names,
+    find_scope,
+    one_study,
+    runs_of,
+)
+from rsdl.commands.sweep.submission import Submission, SubmitOptions
 
 
-def submit(choice: Choice, pace: Pace, *, runs: str | None = None) -> int:
+def submit(selector: JobSelector, options: SubmitOptions, *, runs: str | None = None) -> int:
     """Submit what of a study is not completed, never more at once than asked.
 
     Args:
-        choice: The manifests, and where they go.
-        pace: How many, how often.
+        selector: The manifests, and where they go.
+        options: How many, how often.
         runs: Where the runs lie; by default what ``$RSDL_RUNS`` says.
 
     Returns:
@@ -26,22 +33,24 @@ def submit(choice: Choice, pace: Pace, *, runs: str | None = None) -> int:
     Raises:
         InputError: If manifests, cluster or records cannot be used.
     """
-    scope = find_scope(choice)
+    scope = find_scope(selector)
     url = runs_url(runs)
     hint = runs_of((*scope.jobs, *scope.others))
     if url is None and hint is not None:
         sys.stderr.write(f"no record is read; so that completed runs are known: --runs {hint}\n")
-    return Submission(scope, pace, url).run()
+    return Submission(scope, options, url).run()
 
 
-def retry(names: Sequence[str], choice: Choice, pace: Pace, *, runs: str | None = None) -> int:
+def retry(
+    names: Sequence[str], selector: JobSelector, options: SubmitOptions, *, runs: str | None = None
+) -> int:
     """Delete Jobs that have failed and submit them anew; their runs go on from their checkpoints.
 
     Args:
         names: Jobs or configs; none for all that have failed.
-        choice: Where the Jobs are, and manifests for them. By default those of ``k8s/`` here, or
+        selector: Where the Jobs are, and manifests for them. By default those of ``k8s/`` here, or
             what they were submitted as.
-        pace: How many, how often.
+        options: How many, how often.
         runs: Where the runs lie; by default what ``$RSDL_RUNS`` says.
 
     Returns:
@@ -51,24 +60,24 @@ def retry(names: Sequence[str], choice: Choice, pace: Pace, *, runs: str | None 
         InputError: If there is no such Job, or cluster or records cannot be used.
     """
     url = runs_url(runs)
-    scope = find_scope(choice, url)
+    scope = find_scope(selector, url)
     snapshot = scope.cluster.read()
     one_study(snapshot, scope.cluster.study)
     jobs = _known_jobs(scope, snapshot)
     configs = replace(scope, jobs=list(jobs.values())).configs()
     chosen = choose_names(names, configs) if names else list(jobs)
-    tickets = sort_out([jobs[name] for name in chosen], snapshot, read_facts(url, configs))
-    failed = [ticket.manifest for ticket in tickets if ticket.lot is Lot.FAILED]
-    left = [ticket for ticket in tickets if names and ticket.lot is not Lot.FAILED]
-    for ticket in left:
-        done = ticket.lot is Lot.DONE
-        state = "completed" if done else f"{snapshot.state(ticket.name).phase}, not failed"
-        print(f"{ticket.manifest.title}: is {state}; it is left as it is")
+    decisions = sort_out([jobs[name] for name in chosen], snapshot, read_facts(url, configs))
+    failed = [decision.manifest for decision in decisions if decision.action is JobAction.FAILED]
+    left = [decision for decision in decisions if names and decision.action is not JobAction.FAILED]
+    for decision in left:
+        done = decision.action is JobAction.DONE
+        state = "completed" if done else f"{snapshot.state(decision.name).phase}, not failed"
+        print(f"{decision.manifest.title}: is {state}; it is left as it is")
     if not failed:
         print("nothing to retry")
         return 1 if left else 0
     again = frozenset(job.name for job in failed)
-    code = Submission(replace(scope, jobs=failed), pace, url, again).run()
+    code = Submission(replace(scope, jobs=failed), options, url, again).run()
     return code or (1 if left else 0)
 
 

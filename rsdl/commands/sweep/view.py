@@ -11,14 +11,14 @@ from rich.live import Live
 from rich.table import Table
 
 from rsdl.cluster.device_slots import DeviceSlot
-from rsdl.cluster.queue import Verdict
+from rsdl.cluster.queue import Outcome
 from rsdl.commands.sweep.plan import PlannedRun
 from rsdl.core.errors import RsdlError
 from rsdl.records.run_record import RunRecord
 
 SECONDS_BETWEEN_LINES = 60.0
 SECONDS_BETWEEN_LOOKS = 2.0
-WORDS: Mapping[Verdict, str] = {
+WORDS: Mapping[Outcome, str] = {
     "completed": "completed",
     "preempted": "preempted; goes on",
     "crashed": "crashed; is tried again",
@@ -85,7 +85,7 @@ class SweepView:
         """Say that a run has begun."""
         self._say(f"{self._count()} {name}: on {slot.name}")
 
-    def note_end(self, name: str, verdict: Verdict, outcome: str) -> None:
+    def note_end(self, name: str, verdict: Outcome, outcome: str) -> None:
         """Say how a run has ended."""
         self._num_done += verdict == "completed"
         if verdict == "completed" and not outcome:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from rsdl.cluster.manifest import Manifest
+from rsdl.cluster.load import Manifest
 from tests.integration.apiserver.plane import Object, Plane, Refused, Space
 from tests.k8s.kubelet import Cluster, start
 

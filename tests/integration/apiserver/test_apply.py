@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from rsdl.cluster.drift import find_drift
+from rsdl.cluster.diff import find_differences
 from rsdl.cluster.jobs import APPLIED
-from rsdl.cluster.manifest import load_manifests
+from rsdl.cluster.load import load_manifests
 from tests.integration.apiserver.conftest import kubectl, render_study
 from tests.integration.apiserver.plane import Object, Space, wait_for
 
@@ -41,7 +41,7 @@ def test_every_entry_point_is_taken_as_it_is(space: Space, rendered: Path):
 def dropped(asked: Object, held: Object) -> list[str]:
     """Return what of a manifest the API server does not hold, whatever kubectl has noted."""
     held["metadata"]["annotations"].pop(APPLIED, None)
-    return find_drift(asked, held)
+    return find_differences(asked, held)
 
 
 def test_every_component_is_taken(space: Space, rendered: Path):

@@ -9,7 +9,7 @@ import yaml
 from typer.testing import CliRunner
 
 from rsdl.cli import app
-from rsdl.cluster.manifest import entry_points
+from rsdl.cluster.load import entry_points
 from rsdl.core.errors import ClusterError, UnreachableClusterError
 from tests.integration.apiserver.conftest import CONFIGS, kubectl
 from tests.integration.apiserver.plane import Space

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from rsdl.commands.sweep.cancel import Consent, cancel
-from rsdl.commands.sweep.scope import Choice
+from rsdl.commands.sweep.cancel import CancelOptions, cancel
+from rsdl.commands.sweep.scope import JobSelector
 from rsdl.commands.sweep.status import View, status
-from rsdl.commands.sweep.submission import Pace
+from rsdl.commands.sweep.submission import SubmitOptions
 from rsdl.commands.sweep.submit import submit
 from rsdl.core.errors import ClusterError, UnreachableClusterError
 from tests.integration.apiserver.conftest import MEMBER, kubectl, make_space
 from tests.integration.apiserver.nodes import Nodes, working
 from tests.integration.apiserver.plane import Plane, Space, wait_for
-from tests.integration.apiserver.test_sweep import ALL, JOBS, is_complete, pace, states
+from tests.integration.apiserver.test_sweep import ALL, JOBS, is_complete, options, states
 from tests.integration.cluster.conftest import write_study
 from tests.integration.conftest import Rsdl
 
@@ -40,24 +40,24 @@ def test_who_may_only_look_sees_all_and_changes_nothing(
     space: Space, capsys: pytest.CaptureFixture[str]
 ):
     write_study(Path("study"))
-    assert submit(Choice("study"), pace(2, wait=False)) == 0
+    assert submit(JobSelector("study"), options(2, wait=False)) == 0
     space.add_member("viewer", "view")
     log_in(space, space.token("viewer"))
     assert sum(row["cluster"] == "pending" for row in states(capsys).values()) == 2
     with pytest.raises(ClusterError, match=r"^kubectl create: you may not do this: jobs\.batch"):
-        submit(Choice("study"), pace(9, wait=False))
+        submit(JobSelector("study"), options(9, wait=False))
     with pytest.raises(ClusterError, match=r"^kubectl delete: you may not do this: jobs\.batch"):
-        cancel([], ALL, Consent(everything=True, yes=True))
+        cancel([], ALL, CancelOptions(everything=True, yes=True))
     assert len(space.list("batch/jobs")) == 2
 
 
 def test_the_namespace_of_others_is_closed(space: Space, plane: Plane):
     other = make_space(plane)
     with pytest.raises(ClusterError, match=r"you may not do this: .*--namespace, or ask its admin"):
-        status(None, Choice(namespace=other.name), View())
+        status(None, JobSelector(namespace=other.name), View())
     write_study(Path("study"))
     with pytest.raises(ClusterError, match=r"^kubectl get: you may not do this"):
-        submit(Choice("study", namespace=other.name), pace(9, wait=False))
+        submit(JobSelector("study", namespace=other.name), options(9, wait=False))
     assert other.list("batch/jobs") == []
 
 
@@ -67,7 +67,7 @@ def test_a_quota_of_jobs_is_waited_for(space: Space, nodes: Nodes):
     space("POST", "v1/resourcequotas", quota)
     wait_for(lambda: space("GET", "v1/resourcequotas/jobs")["status"].get("used"))
     with pytest.raises(UnreachableClusterError, match=r"a quota is used up: .*count/jobs\.batch"):
-        submit(Choice("study"), pace(9, wait=False))
+        submit(JobSelector("study"), options(9, wait=False))
     assert len(space.list("batch/jobs")) == 2
 
     def make_room(job: str) -> None:
@@ -76,7 +76,7 @@ def test_a_quota_of_jobs_is_waited_for(space: Space, nodes: Nodes):
 
     nodes.on_success = make_room
     with working(nodes):
-        assert submit(Choice("study"), pace(9)) == 0
+        assert submit(JobSelector("study"), options(9)) == 0
     assert space.names("batch/jobs") == set(JOBS)
 
 
@@ -88,7 +88,7 @@ def test_a_quota_of_pods_keeps_jobs_pending(
     quota = {"metadata": {"name": "memory"}, "spec": {"hard": {"requests.memory": "8Gi"}}}
     space("POST", "v1/resourcequotas", quota)
     wait_for(lambda: space("GET", "v1/resourcequotas/memory")["status"].get("used"))
-    assert submit(Choice("study"), pace(9)) == 0
+    assert submit(JobSelector("study"), options(9)) == 0
     wait_for(lambda: len(space.list("v1/pods")) == 1)
     notes = {row["note"] for row in states(capsys).values()}
     assert notes == {"", "no pod yet"}
@@ -101,7 +101,7 @@ def test_a_token_that_expires_is_told_of_and_a_new_one_goes_on(
 ):
     write_study(Path("study"))
     log_in(space, space.brief_token(MEMBER, 20))  # and some more: what is known is known for 10 s
-    assert submit(Choice("study"), pace(2, wait=False)) == 0
+    assert submit(JobSelector("study"), options(2, wait=False)) == 0
     told: list[str] = []
 
     def is_refused() -> bool:
@@ -114,9 +114,9 @@ def test_a_token_that_expires_is_told_of_and_a_new_one_goes_on(
     wait_for(is_refused)
     assert re.match(r"kubectl get: the cluster does not know you: .*; log in again", told[0])
     with pytest.raises(ClusterError, match="the cluster does not know you"):
-        submit(Choice("study"), pace(9, wait=False))
+        submit(JobSelector("study"), options(9, wait=False))
     log_in(space, space.token(MEMBER))
-    assert submit(Choice("study"), pace(9, wait=False)) == 0
+    assert submit(JobSelector("study"), options(9, wait=False)) == 0
     assert space.names("batch/jobs") == set(JOBS)
 
 
@@ -147,7 +147,7 @@ def test_who_watches_is_not_left_when_the_server_goes(
     space: Space, revived: Plane, nodes: Nodes, rsdl: Rsdl, tmp_path: Path
 ):
     write_study(tmp_path / "study", ("cnn_ucm",))
-    assert submit(Choice("study"), pace(9)) == 0
+    assert submit(JobSelector("study"), options(9)) == 0
     nodes.step()
     env = {
         "KUBECONFIG": str(tmp_path / "kubeconfig"), "KUBECACHEDIR": str(tmp_path / "kube-cache"),
@@ -172,10 +172,10 @@ def test_what_somebody_else_has_changed_is_not_overwritten_in_silence(
 ):
     """A Job cannot be changed in place, so what runs from elsewhere is told of and left alone."""
     write_study(Path("study"), ("cnn_ucm",))
-    assert submit(Choice("study"), pace(9, wait=False)) == 0
+    assert submit(JobSelector("study"), options(9, wait=False)) == 0
     write_study(Path("study"), ("cnn_ucm",), memory="9Gi")
     before = space("GET", "batch/jobs/cnn-ucm")["metadata"]["uid"]
-    assert submit(Choice("study"), pace(9, wait=False)) == 1
+    assert submit(JobSelector("study"), options(9, wait=False)) == 1
     said = capsys.readouterr().out
     assert "runs from another manifest than this one (spec.template.spec.containers[0]" in said
     told = kubectl("apply", "-k", "study", fails=True)
@@ -187,6 +187,6 @@ def test_what_somebody_else_has_changed_is_not_overwritten_in_silence(
     wait_for(lambda: space.list("batch/jobs") == [])
     rows = states(capsys)
     assert rows["cnn-ucm"]["cluster"] == "ending", rows
-    assert submit(Choice("study"), Pace(9, 0.1, wait=False)) == 0
+    assert submit(JobSelector("study"), SubmitOptions(9, 0.1, wait=False)) == 0
     assert space.list("batch/jobs") == [], "two pods would write one run"
     assert json.loads(kubectl("get", "pods", "-o", "json"))["items"]

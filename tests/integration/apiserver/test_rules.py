@@ -5,7 +5,7 @@ import copy
 import pytest
 
 from rsdl.cluster.kubectl import Kubectl
-from rsdl.cluster.manifest import Manifest, load_manifests
+from rsdl.cluster.load import Manifest, load_manifests
 from rsdl.cluster.server import REFUSED, check_on_server
 from tests.integration.apiserver.plane import Space
 from tests.unit.cluster.policy.conftest import GOOD, set_part

@@ -8,11 +8,11 @@ import pytest
 
 from rsdl.cluster.labels import plain
 from rsdl.commands.k8s import render
-from rsdl.commands.sweep.cancel import Consent, cancel
-from rsdl.commands.sweep.collect import Order, collect
-from rsdl.commands.sweep.scope import Choice
+from rsdl.commands.sweep.cancel import CancelOptions, cancel
+from rsdl.commands.sweep.collect import CollectOptions, collect
+from rsdl.commands.sweep.scope import JobSelector
 from rsdl.commands.sweep.status import View, status
-from rsdl.commands.sweep.submission import Pace
+from rsdl.commands.sweep.submission import SubmitOptions
 from rsdl.commands.sweep.submit import retry, submit
 from rsdl.core.errors import ConfigError, OldClusterError
 from tests.integration.apiserver.conftest import CONFIGS as CONFIG_FILES
@@ -25,18 +25,18 @@ from tests.integration.cluster.test_collect import write_run
 pytestmark = pytest.mark.apiserver
 
 JOBS = {plain(config): config for config in CONFIGS}
-ALL = Choice()
+ALL = JobSelector()
 
 
-def states(capsys: pytest.CaptureFixture[str], choice: Choice = ALL) -> dict[str, Object]:
+def states(capsys: pytest.CaptureFixture[str], selector: JobSelector = ALL) -> dict[str, Object]:
     """Return what ``rsdl sweep status`` says of the cluster, by config."""
     capsys.readouterr()
-    assert status(None, choice, View(as_json=True)) == 0
+    assert status(None, selector, View(as_json=True)) == 0
     return {row["run"]: row for row in json.loads(capsys.readouterr().out)["runs"]}
 
 
-def pace(max_running: int, **fields: bool) -> Pace:
-    return Pace(max_running, every_s=0.2, **fields)
+def options(max_running: int, **fields: bool) -> SubmitOptions:
+    return SubmitOptions(max_running, every_s=0.2, **fields)
 
 
 def test_the_whole_study_to_its_end_and_never_more_than_asked(
@@ -48,7 +48,7 @@ def test_the_whole_study_to_its_end_and_never_more_than_asked(
     nodes.on_success = lambda job: write_run(runs, config_of(job)) and None
     nodes.fates = {f"hrrsi-vit-base-{data}": ["preempt", "succeed"] for data in ("ucm", "aid")}
     with working(nodes):
-        assert submit(Choice(str(rendered)), pace(9), runs=str(runs)) == 0
+        assert submit(JobSelector(str(rendered)), options(9), runs=str(runs)) == 0
         said = capsys.readouterr().out
         wait_for(lambda: all(map(is_complete, space.list("batch/jobs"))))
     assert nodes.most <= 9
@@ -56,10 +56,12 @@ def test_the_whole_study_to_its_end_and_never_more_than_asked(
     assert len(made) == 26 and "hrrsi-resnet50-ucm" not in made
     assert said.count("drops podFailurePolicy, podReplacementPolicy: preemptions and") == 1
     assert "27 Jobs: 1 completed, 26 submitted" in said
-    rows = states(capsys, Choice(str(rendered)))
+    rows = states(capsys, JobSelector(str(rendered)))
     assert {row["cluster"] for name, row in rows.items() if name != "resnet50_ucm"} == {"succeeded"}
     assert rows["vit_base_ucm"]["preemptions"] == 1
-    assert collect(str(runs), str(tmp_path / "models"), Order(manifests=str(rendered))) == 0
+    assert (
+        collect(str(runs), str(tmp_path / "models"), CollectOptions(manifests=str(rendered))) == 0
+    )
     assert "27 models with their records" in capsys.readouterr().out
 
 
@@ -79,7 +81,7 @@ def test_every_phase_is_told(space: Space, nodes: Nodes, capsys: pytest.CaptureF
         "cnn-aid": ["hang"], "cnn-ucm": ["wrong"], "swin-aid": ["pend"], "swin-ucm": ["succeed"],
         "vit-aid": ["preempt", "pend"], "vit-ucm": ["oom", "hang"],
     }  # fmt: skip
-    submit(Choice("k8s"), pace(9, wait=False))
+    submit(JobSelector("k8s"), options(9, wait=False))
     assert {row["cluster"] for row in states(capsys).values()} == {"pending"}
     with working(nodes):
         wait_for(lambda: is_complete(space("GET", "batch/jobs/swin-ucm")))
@@ -105,16 +107,16 @@ def test_what_has_failed_is_told_of_and_retried(
     study = write_study(Path("study"), ("cnn_ucm", "vit_ucm"), backoff=0)
     nodes.fates = {"cnn-ucm": ["crash"]}
     with working(nodes):
-        submit(Choice("study"), pace(9))
+        submit(JobSelector("study"), options(9))
         wait_for(lambda: "Failed" in str(space("GET", "batch/jobs/cnn-ucm")["status"]))
-        assert submit(Choice("study"), pace(9)) == 1
+        assert submit(JobSelector("study"), options(9)) == 1
         assert "rsdl sweep retry cnn-ucm" in capsys.readouterr().out
         row = states(capsys)["cnn_ucm"]
         assert row["cluster"] == "failed" and "over backoffLimit; last: exit code 1" in row["note"]
         before = space("GET", "batch/jobs/cnn-ucm")["metadata"]["uid"]
         nodes.fates = {}
         # As it was submitted: there are no manifests where this is run.
-        assert study.exists() and retry([], ALL, pace(9)) == 0
+        assert study.exists() and retry([], ALL, options(9)) == 0
         wait_for(lambda: is_complete(space("GET", "batch/jobs/cnn-ucm")))
     assert space("GET", "batch/jobs/cnn-ucm")["metadata"]["uid"] != before
 
@@ -125,19 +127,19 @@ def test_a_job_stays_until_its_pod_has_saved_and_gone(
     write_study(Path("study"))
     nodes.fates = {name: ["hang"] for name in JOBS if name != "cnn-aid"}
     with working(nodes):
-        submit(Choice("study"), pace(9))
+        submit(JobSelector("study"), options(9))
         wait_for(lambda: is_complete(space("GET", "batch/jobs/cnn-aid")))
         wait_for(lambda: sum(row["cluster"] == "running" for row in states(capsys).values()) == 5)
-    consent = Consent(everything=True, yes=True, every_s=0.2)
-    assert cancel([], ALL, Consent(everything=True, yes=True, wait=False)) == 0
+    everything = CancelOptions(everything=True, yes=True, every_s=0.2)
+    assert cancel([], ALL, CancelOptions(everything=True, yes=True, wait=False)) == 0
     # No node works now: the pods have been asked to stop, and nothing is gone.
     wait_for(lambda: sum(row["cluster"] == "ending" for row in states(capsys).values()) == 5)
     assert len(space.names("batch/jobs")) == 6
     # Meanwhile nobody makes them anew.
-    assert submit(Choice("study"), pace(9, wait=False)) == 0
+    assert submit(JobSelector("study"), options(9, wait=False)) == 0
     assert "6 Jobs: 1 completed, 5 waiting" in capsys.readouterr().out
     with working(nodes):
-        assert cancel([], ALL, consent) == 0
+        assert cancel([], ALL, everything) == 0
     assert "5 Jobs are gone" in capsys.readouterr().out
     assert space.names("batch/jobs") == {"cnn-aid"} and len(nodes.saved) == 5
 
@@ -147,7 +149,7 @@ def test_two_who_submit_at_once_make_each_job_once(space: Space, nodes: Nodes):
     codes: list[int] = []
     with working(nodes):
         crew = [
-            threading.Thread(target=lambda: codes.append(submit(Choice("study"), pace(3))))
+            threading.Thread(target=lambda: codes.append(submit(JobSelector("study"), options(3))))
             for _ in range(2)
         ]
         for each in crew:
@@ -168,12 +170,12 @@ def test_one_study_is_not_the_other(
     kubectl("apply", "--validate=ignore", "-k", first / "base")
     kubectl("apply", "--validate=ignore", "-k", first / "indexed")
     nodes.usual = "hang"
-    one, other = Choice(str(first)), Choice(str(second))
-    assert submit(other, pace(2, wait=False)) == 0
+    one, other = JobSelector(str(first)), JobSelector(str(second))
+    assert submit(other, options(2, wait=False)) == 0
     # The Indexed Job trains what the 27 Jobs would.
-    assert submit(one, pace(99, wait=False)) == 0
+    assert submit(one, options(99, wait=False)) == 0
     assert "hrrsi-indexed[0] trains it" in capsys.readouterr().out
-    everything = Consent(everything=True, yes=True, every_s=0.2)
+    everything = CancelOptions(everything=True, yes=True, every_s=0.2)
     with working(nodes):
         wait_for(lambda: len([pod for pod in space.list("v1/pods") if is_running(pod)]) == 2 + 9)
         assert {row["cluster"] for row in states(capsys, one).values()} == {"pending"}
@@ -182,7 +184,7 @@ def test_one_study_is_not_the_other(
         assert space.names("batch/jobs") == {"hrrsi-indexed"} and len(nodes.saved) == 2
         assert len([pod for pod in space.list("v1/pods") if is_running(pod)]) == 9
         with pytest.raises(ConfigError, match="is an index of a Job, which ends as a whole"):
-            cancel(["vit_base_ucm"], one, Consent(yes=True))
+            cancel(["vit_base_ucm"], one, CancelOptions(yes=True))
         assert cancel([], one, everything) == 0
     assert space.list("batch/jobs") == [] and len(nodes.saved) == 2 + 9
     assert {row["cluster"] for row in states(capsys, one).values()} == {"absent"}
@@ -198,7 +200,7 @@ def test_a_job_that_would_be_another_there_is_refused(space: Space, tmp_path: Pa
     changes = (f"namespace={space.name}", "nodes=2")
     render((), out=str(tmp_path / "k8s"), changes=changes, folder=CONFIG_FILES)
     with pytest.raises(OldClusterError, match=r"older than 1\.31 and knows no completionMode"):
-        submit(Choice(str(tmp_path / "k8s" / "jobs" / "vit_base_ucm")), pace(9, wait=False))
+        submit(JobSelector(str(tmp_path / "k8s" / "jobs" / "vit_base_ucm")), options(9, wait=False))
     assert space.list("batch/jobs") == []
 
 
@@ -207,7 +209,7 @@ def test_records_and_cluster_are_one_table(
 ):
     write_study(Path("study"), ("cnn_ucm",))
     runs = str(tmp_path / "runs")
-    submit(Choice("study"), pace(9, wait=False))
+    submit(JobSelector("study"), options(9, wait=False))
     write_record(runs, "cnn_ucm", "running", epochs_completed=150)
     nodes.fates = {"cnn-ucm": ["hang"]}
     with working(nodes):

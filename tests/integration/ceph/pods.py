@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rsdl.cluster.manifest import Manifest
+from rsdl.cluster.load import Manifest
 from tests.k8s.kubelet import Cluster, start
 
 ROOT = Path(__file__).parents[3]

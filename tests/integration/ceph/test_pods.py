@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from rsdl.cluster.manifest import Manifest, load_manifests
+from rsdl.cluster.load import Manifest, load_manifests
 from rsdl.commands.k8s import render
 from rsdl.storage.connect import connect, join
 from tests.integration.ceph.conftest import ACCESS_KEY, SECRET_KEY, Gateway

@@ -4,23 +4,23 @@ from pathlib import Path
 
 import pytest
 
-from rsdl.commands.sweep.cancel import Consent, cancel
-from rsdl.commands.sweep.scope import Choice
-from rsdl.commands.sweep.submission import Pace
+from rsdl.commands.sweep.cancel import CancelOptions, cancel
+from rsdl.commands.sweep.scope import JobSelector
+from rsdl.commands.sweep.submission import SubmitOptions
 from rsdl.commands.sweep.submit import submit
 from rsdl.core.errors import ConfigError
 from tests.integration.cluster.apiserver import ApiServer
 from tests.integration.cluster.conftest import CONFIGS
 from tests.integration.cluster.world import World, is_alive
 
-YES = Consent(everything=True, yes=True, every_s=0.01)
+YES = CancelOptions(everything=True, yes=True, every_s=0.01)
 
 
 @pytest.fixture
 def running(api: ApiServer, world: World, study: Path) -> World:
     """Return a cluster where five Jobs run and one has succeeded."""
     world.fates = {config.replace("_", "-"): ["hang"] for config in CONFIGS[1:]}
-    assert submit(Choice(str(study)), Pace(9, every_s=0, wait=False)) == 0
+    assert submit(JobSelector(str(study)), SubmitOptions(9, every_s=0, wait=False)) == 0
     for _ in range(6):
         with world.lock:
             world.step()
@@ -37,12 +37,12 @@ def unfinished(world: World) -> list[str]:
 def test_cancel_leaves_nothing_that_runs(running: World, api: ApiServer,
                                          capsys: pytest.CaptureFixture[str]):  # fmt: skip
     assert len(unfinished(running)) == 10
-    assert cancel([], Choice(), YES) == 0
+    assert cancel([], JobSelector(), YES) == 0
     assert unfinished(running) == []
     assert ("jobs", "study", CONFIGS[0].replace("_", "-")) in running.objects
     assert "5 Jobs are gone" in capsys.readouterr().out
     assert {method for method, _ in api.changes} == {"DELETE"}
-    assert cancel([], Choice(), YES) == 0
+    assert cancel([], JobSelector(), YES) == 0
     assert "nothing to cancel" in capsys.readouterr().out
 
 
@@ -56,21 +56,21 @@ def test_a_job_stays_until_its_pod_has_saved_and_gone(running: World, api: ApiSe
         seen.append(all(("jobs", "study", name) in running.objects for name in owners))
 
     api.spoil = look
-    cancel([], Choice(), YES)
+    cancel([], JobSelector(), YES)
     assert seen and all(seen)
 
 
 def test_a_dry_run_changes_nothing(running: World, api: ApiServer,
                                    capsys: pytest.CaptureFixture[str]):  # fmt: skip
     before = unfinished(running)
-    assert cancel([], Choice(), Consent(everything=True, dry_run=True)) == 0
+    assert cancel([], JobSelector(), CancelOptions(everything=True, dry_run=True)) == 0
     assert api.changes == [] and unfinished(running) == before
     assert capsys.readouterr().out.count("would be deleted") == 5
 
 
 def test_those_that_are_named_go(running: World, capsys: pytest.CaptureFixture[str]):
-    named = Consent(yes=True, every_s=0.01)
-    assert cancel([CONFIGS[1], "configs/swin_ucm.yaml", CONFIGS[0]], Choice(), named) == 0
+    named = CancelOptions(yes=True, every_s=0.01)
+    assert cancel([CONFIGS[1], "configs/swin_ucm.yaml", CONFIGS[0]], JobSelector(), named) == 0
     said = capsys.readouterr().out
     assert "Job/cnn-ucm: has succeeded already" in said and "2 Jobs are gone" in said
     assert len(unfinished(running)) == 6
@@ -78,20 +78,20 @@ def test_those_that_are_named_go(running: World, capsys: pytest.CaptureFixture[s
 
 def test_what_is_not_meant_is_asked_for_or_refused(running: World, api: ApiServer):
     with pytest.raises(ConfigError, match="NAME: names no Job; name Jobs, or pass --all"):
-        cancel([], Choice(), Consent(yes=True))
+        cancel([], JobSelector(), CancelOptions(yes=True))
     with pytest.raises(ConfigError, match="is given with --all"):
-        cancel(["cnn_ucm"], Choice(), YES)
+        cancel(["cnn_ucm"], JobSelector(), YES)
     with pytest.raises(ConfigError, match="resnet: no such Job in this study; there are: cnn-aid"):
-        cancel(["resnet"], Choice(), Consent(yes=True))
+        cancel(["resnet"], JobSelector(), CancelOptions(yes=True))
     with pytest.raises(ConfigError, match="--yes: is missing, and there is no terminal"):
-        cancel([], Choice(), Consent(everything=True))
+        cancel([], JobSelector(), CancelOptions(everything=True))
     assert api.changes == []
 
 
 def test_submitted_again_they_go_on(running: World, study: Path):
-    cancel([], Choice(), YES)
+    cancel([], JobSelector(), YES)
     running.fates = {}
-    assert submit(Choice(str(study)), Pace(9, every_s=0.01)) == 0
+    assert submit(JobSelector(str(study)), SubmitOptions(9, every_s=0.01)) == 0
     assert sorted(running.created) == sorted(
         [config.replace("_", "-") for config in CONFIGS]
         + [config.replace("_", "-") for config in CONFIGS[1:]]

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from rsdl.cluster.labels import job_name
-from rsdl.cluster.manifest import load_manifests
-from rsdl.commands.sweep.scope import Choice, find_scope, runs_of
-from rsdl.commands.sweep.submission import Pace
+from rsdl.cluster.load import load_manifests
+from rsdl.commands.sweep.scope import JobSelector, find_scope, runs_of
+from rsdl.commands.sweep.submission import SubmitOptions
 from rsdl.commands.sweep.submit import submit
 from tests.integration.cluster.apiserver import ApiServer
 from tests.integration.cluster.conftest import write_record
@@ -31,7 +31,7 @@ def test_the_study_is_submitted_to_its_end_never_more_than_asked(
     assert len(CONFIGS) == 27
     runs = str(tmp_path / "runs")
     write_record(runs, CONFIGS[0])
-    code = submit(Choice(str(K8S)), Pace(9, every_s=0.01), runs=runs)
+    code = submit(JobSelector(str(K8S)), SubmitOptions(9, every_s=0.01), runs=runs)
     assert code == 0
     assert sorted(world.created) == [job_name("hrrsi", config) for config in CONFIGS[1:]]
     assert world.max_active <= 9
@@ -45,5 +45,5 @@ def test_kubectl_applies_the_whole_folder(api: ApiServer, world: World):
 
 
 def test_where_its_runs_lie_is_told_as_a_url():
-    scope = find_scope(Choice(str(K8S)))
+    scope = find_scope(JobSelector(str(K8S)))
     assert runs_of((*scope.jobs, *scope.others)) == "s3://rsdl/runs/hrrsi"

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from rsdl.commands.sweep.scope import Choice
+from rsdl.commands.sweep.scope import JobSelector
 from rsdl.commands.sweep.status import View, status
-from rsdl.commands.sweep.submission import Pace
+from rsdl.commands.sweep.submission import SubmitOptions
 from rsdl.commands.sweep.submit import submit
 from rsdl.commands.sweep.table import HEADINGS
 from rsdl.core.errors import ClusterError, ConfigError, UnreachableClusterError
@@ -42,7 +42,7 @@ def test_cluster_and_records_are_one_table(
         "cnn-aid": ["preempt", "hang"], "cnn-ucm": ["wrong"], "swin-aid": ["pend"],
         "swin-ucm": ["hang"], "vit-aid": ["preempt", "pend"],
     }  # fmt: skip
-    submit(Choice(str(study)), Pace(5, every_s=0, wait=False))
+    submit(JobSelector(str(study)), SubmitOptions(5, every_s=0, wait=False))
     half = {"epochs_completed": 150, "wall_s": 5400.0, "device_s": 5400.0, "gpu_utilization": 0.5}
     write_record(runs, "cnn_aid", "running", preemptions=1, updated_at=LONG_AGO, **half,
                  metrics={"best": {"oa": 0.9174}})  # fmt: skip
@@ -51,7 +51,7 @@ def test_cluster_and_records_are_one_table(
     for _ in range(8):
         with world.lock:
             world.step()
-    rows = show(capsys, runs, Choice())
+    rows = show(capsys, runs, JobSelector())
     states = {name: (row["cluster"], row["status"]) for name, row in rows.items()}
     assert states == {
         "cnn_aid": ("running", "running"),  # its pod runs: it is silent, but not stale
@@ -65,7 +65,7 @@ def test_cluster_and_records_are_one_table(
     assert "Insufficient nvidia.com/gpu" in rows["swin_aid"]["note"]
     assert "preempted (PreemptionByScheduler); unschedulable" in rows["vit_aid"]["note"]
     assert rows["vit_aid"]["preemptions"] == 1 and "data.url" in rows["cnn_ucm"]["note"]
-    assert status(runs, Choice(), View()) == 0
+    assert status(runs, JobSelector(), View()) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == list(HEADINGS)
     first = "cnn_aid running running 150/300 1h30 91.74% 1 50%"
@@ -80,8 +80,8 @@ def test_cluster_and_records_are_one_table(
 def test_the_cluster_alone_is_enough(
     api: ApiServer, world: World, study: Path, capsys: pytest.CaptureFixture[str]
 ):
-    submit(Choice(str(study)), Pace(2, every_s=0, wait=False))
-    rows = show(capsys, None, Choice())
+    submit(JobSelector(str(study)), SubmitOptions(2, every_s=0, wait=False))
+    rows = show(capsys, None, JobSelector())
     assert {name: row["cluster"] for name, row in rows.items()} == {
         "cnn_aid": "pending", "cnn_ucm": "pending",
     }  # fmt: skip
@@ -97,7 +97,7 @@ def test_records_alone_are_enough_without_kubectl(
     write_record(runs, "swin_ucm", "failed", reason="the loss is not finite")
     (tmp_path / "runs" / "bad").mkdir()
     (tmp_path / "runs" / "bad" / "run.json").write_text("{")
-    rows = show(capsys, runs, Choice())
+    rows = show(capsys, runs, JobSelector())
     assert {name: row["status"] for name, row in rows.items()} == {
         "bad": "broken", "cnn_ucm": "running", "swin_ucm": "failed", "vit_ucm": "stale",
     }  # fmt: skip
@@ -105,12 +105,12 @@ def test_records_alone_are_enough_without_kubectl(
     assert rows["swin_ucm"]["note"] == "the loss is not finite"
     assert {row["cluster"] for row in rows.values()} == {"unknown"}
     monkeypatch.setenv("RSDL_RUNS", runs)
-    assert status(None, Choice(), View()) == 0
+    assert status(None, JobSelector(), View()) == 0
     said = capsys.readouterr()
     assert "without the cluster: kubectl: is not on PATH; install it" in said.err
     assert "stale" in said.out
     with pytest.raises(ClusterError, match="is not on PATH"):
-        status(runs, Choice(namespace="mine"), View())
+        status(runs, JobSelector(namespace="mine"), View())
 
 
 def test_a_run_whose_pod_is_gone_is_stale(
@@ -118,14 +118,14 @@ def test_a_run_whose_pod_is_gone_is_stale(
 ):
     runs = str(tmp_path / "runs")
     write_record(runs, "cnn_ucm", "running", updated_at=LONG_AGO)
-    row = show(capsys, runs, Choice())["cnn_ucm"]
+    row = show(capsys, runs, JobSelector())["cnn_ucm"]
     assert (row["cluster"], row["status"]) == ("absent", "stale")
 
 
 def test_neither_is_too_little(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ClusterError, match=r"is not on PATH; .*or name RUNS_URL, or set RSDL_RUNS"):
-        status(None, Choice(), View())
+        status(None, JobSelector(), View())
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_a_cluster_that_cannot_be_asked_is_one_line(
         config = text.replace(f"server: {api.url}", config.replace("HERE", here))
     path.write_text(config)
     with pytest.raises(ClusterError, match=words) as caught:
-        status(None, Choice(), View())
+        status(None, JobSelector(), View())
     assert "\n" not in str(caught.value) and "memcache" not in str(caught.value)
     assert type(caught.value) is kind
 
@@ -159,23 +159,23 @@ def test_several_studies_want_to_be_told_apart(
 ):
     other = write_study(tmp_path / "other", ("mlp_ucm",), study="second")
     for folder in (study, other):
-        submit(Choice(str(folder)), Pace(1, every_s=0, wait=False))
+        submit(JobSelector(str(folder)), SubmitOptions(1, every_s=0, wait=False))
     with pytest.raises(ConfigError, match="holds the studies hrrsi, second; name one"):
-        status(None, Choice(), View())
-    assert list(show(capsys, None, Choice(study="second"))) == ["mlp_ucm"]
+        status(None, JobSelector(), View())
+    assert list(show(capsys, None, JobSelector(study="second"))) == ["mlp_ucm"]
     with pytest.raises(ConfigError, match=r"--study: is third, .* says second"):
-        status(None, Choice(str(other), study="third"), View())
+        status(None, JobSelector(str(other), study="third"), View())
 
 
 def test_watching_ends_with_the_study(
     api: ApiServer, world: World, study: Path, capsys: pytest.CaptureFixture[str]
 ):
-    submit(Choice(str(study)), Pace(9, every_s=0, wait=False))
-    assert status(None, Choice(), View(watch=True, every_s=0.01)) == 0
+    submit(JobSelector(str(study)), SubmitOptions(9, every_s=0, wait=False))
+    assert status(None, JobSelector(), View(watch=True, every_s=0.01)) == 0
     said = capsys.readouterr().out
     assert said.count("6 runs:") > 1 and "6 runs: 6 completed" in said.splitlines()[-1]
     with pytest.raises(ConfigError, match="--json: is given with --watch"):
-        status(None, Choice(), View(watch=True, as_json=True))
+        status(None, JobSelector(), View(watch=True, as_json=True))
 
 
 def test_a_terminal_gets_colours_within_100_columns(tmp_path: Path):

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from rsdl.commands.sweep.scope import Choice
-from rsdl.commands.sweep.submission import Pace
+from rsdl.commands.sweep.scope import JobSelector
+from rsdl.commands.sweep.submission import SubmitOptions
 from rsdl.commands.sweep.submit import retry, submit
 from rsdl.core.errors import ClusterError, ConfigError, DataError, UnreachableClusterError
 from tests.integration.cluster.apiserver import ApiServer, failure
@@ -26,8 +26,8 @@ HISTORIES = (
 FAILS = (["wrong"], ["crash"])
 
 
-def pace(max_running: int = 9, **fields: bool) -> Pace:
-    return Pace(max_running, every_s=0.01, **fields)
+def options(max_running: int = 9, **fields: bool) -> SubmitOptions:
+    return SubmitOptions(max_running, every_s=0.01, **fields)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -44,14 +44,14 @@ def test_never_more_run_than_asked_and_none_is_submitted_twice(
     world.on_success = lambda name: write_record(runs, JOBS[name]) and None
     fates = {name: list(dice.choice(HISTORIES)) for name in JOBS}
     world.fates = {name: list(fate) for name, fate in fates.items()}
-    submit(Choice(str(study)), pace(max_running), runs=runs)
+    submit(JobSelector(str(study)), options(max_running), runs=runs)
     assert world.max_active <= max_running
     assert sorted(world.created) == sorted(set(JOBS) - {c.replace("_", "-") for c in done})
     for _ in range(12):
         with world.lock:
             world.step()
     first = list(world.created)
-    code = submit(Choice(str(study)), pace(max_running), runs=runs)
+    code = submit(JobSelector(str(study)), options(max_running), runs=runs)
     assert world.created == first, "something was submitted twice"
     assert world.max_active <= max_running
     failed = any(fates[name] in FAILS for name in first)
@@ -94,7 +94,7 @@ def test_a_dry_run_changes_nothing(api: ApiServer, world: World, study: Path, tm
                                    capsys: pytest.CaptureFixture[str]):  # fmt: skip
     runs = str(tmp_path / "runs")
     write_record(runs, "cnn_ucm")
-    assert submit(Choice(str(study)), pace(2, dry_run=True), runs=runs) == 0
+    assert submit(JobSelector(str(study)), options(2, dry_run=True), runs=runs) == 0
     assert api.changes == [] and world.objects == {}
     said = capsys.readouterr().out.splitlines()
     assert said == [
@@ -112,16 +112,16 @@ def test_what_others_run_takes_up_room_too(api: ApiServer, world: World, study: 
     stray = job("other_net")
     world.fates["other-net"] = ["hang"]
     world.put("jobs", "study", stray)
-    assert submit(Choice(str(study)), pace(2, wait=False)) == 0
+    assert submit(JobSelector(str(study)), options(2, wait=False)) == 0
     assert world.created == ["other-net", "cnn-aid"]
-    assert submit(Choice(str(study)), pace(1, wait=False)) == 0
+    assert submit(JobSelector(str(study)), options(1, wait=False)) == 0
     assert world.created == ["other-net", "cnn-aid"]
 
 
 def test_without_waiting_it_does_what_can_be_done_now(
     api: ApiServer, world: World, study: Path, capsys: pytest.CaptureFixture[str]
 ):
-    assert submit(Choice(str(study)), pace(2, wait=False)) == 0
+    assert submit(JobSelector(str(study)), options(2, wait=False)) == 0
     assert world.created == ["cnn-aid", "cnn-ucm"]
     said = capsys.readouterr().out
     assert "6 Jobs: 2 submitted, 4 waiting" in said and "run the same command again" in said
@@ -132,14 +132,14 @@ def test_a_failed_job_is_told_of_and_left_to_retry(
     api: ApiServer, world: World, study: Path, capsys: pytest.CaptureFixture[str]
 ):
     world.fates["cnn-ucm"] = ["wrong"]
-    assert submit(Choice(str(study)), pace(2)) == 1
-    assert submit(Choice(str(study)), pace(2)) == 1
+    assert submit(JobSelector(str(study)), options(2)) == 1
+    assert submit(JobSelector(str(study)), options(2)) == 1
     line = "Job/cnn-ucm: failed: not to be retried: exit code 2 (wrong input): data.url: no manif"
     said = capsys.readouterr().out
     assert line in said and "to submit it anew: rsdl sweep retry cnn-ucm" in said
     assert world.created.count("cnn-ucm") == 1
     world.fates["cnn-ucm"] = ["hang"]
-    assert retry(["cnn_ucm"], Choice(), pace(2)) == 0
+    assert retry(["cnn_ucm"], JobSelector(), options(2)) == 0
     assert world.created.count("cnn-ucm") == 2 and len(world.created) == 7
 
 
@@ -147,32 +147,32 @@ def test_retry_takes_all_that_have_failed_and_keeps_to_the_limit(
     api: ApiServer, world: World, study: Path, capsys: pytest.CaptureFixture[str]
 ):
     world.fates = {name: ["crash"] for name in JOBS if name != "vit-ucm"}
-    submit(Choice(str(study)), pace(9))
+    submit(JobSelector(str(study)), options(9))
     for _ in range(15):
         with world.lock:
             world.step()
     before = len(world.created)
     world.fates, world.max_active = {name: ["succeed"] for name in JOBS}, 0
-    assert retry([], Choice(), pace(2, dry_run=True)) == 0
+    assert retry([], JobSelector(), options(2, dry_run=True)) == 0
     assert len(world.created) == before and ("jobs", "study", "cnn-aid") in world.objects
-    assert retry([], Choice(), pace(2)) == 0
+    assert retry([], JobSelector(), options(2)) == 0
     assert sorted(world.created[before:]) == sorted(set(JOBS) - {"vit-ucm"})
     assert world.max_active <= 2
     capsys.readouterr()
-    assert retry(["vit-ucm"], Choice(), pace(2)) == 1
+    assert retry(["vit-ucm"], JobSelector(), options(2)) == 1
     assert "Job/vit-ucm: is completed; it is left as it is" in capsys.readouterr().out
 
 
 def test_retry_takes_the_manifest_that_was_mended(api: ApiServer, world: World, tmp_path: Path):
     study = write_study(tmp_path / "k8s", ("cnn_ucm",))
     world.fates["cnn-ucm"] = ["oom"]
-    submit(Choice(str(study)), pace())
+    submit(JobSelector(str(study)), options())
     for _ in range(20):
         with world.lock:
             world.step()
     write_study(study, ("cnn_ucm",), memory="16Gi")
     world.fates["cnn-ucm"] = ["hang"]
-    assert retry([], Choice(), pace()) == 0
+    assert retry([], JobSelector(), options()) == 0
     made = world.objects["jobs", "study", "cnn-ucm"]["spec"]["template"]["spec"]["containers"][0]
     assert made["resources"]["limits"] == {"memory": "16Gi"}
 
@@ -182,10 +182,10 @@ def test_a_run_that_failed_and_whose_job_expired_waits_for_retry(
 ):
     runs = str(tmp_path / "runs")
     write_record(runs, "cnn_ucm", "failed", reason="the loss is not finite")
-    assert submit(Choice(str(study)), pace(), runs=runs) == 1
+    assert submit(JobSelector(str(study)), options(), runs=runs) == 1
     assert "cnn-ucm" not in world.created and len(world.created) == 5
     assert "its run says: the loss is not finite" in capsys.readouterr().out
-    assert retry(["cnn-ucm"], Choice(str(study)), pace(), runs=runs) == 0
+    assert retry(["cnn-ucm"], JobSelector(str(study)), options(), runs=runs) == 0
     assert "cnn-ucm" in world.created
 
 
@@ -193,9 +193,9 @@ def test_a_changed_manifest_of_a_job_that_runs_is_told_of(
     api: ApiServer, world: World, study: Path, capsys: pytest.CaptureFixture[str]
 ):
     world.fates = {name: ["hang"] for name in JOBS}
-    assert submit(Choice(str(study)), pace()) == 0
+    assert submit(JobSelector(str(study)), options()) == 0
     write_study(study, memory="16Gi")
-    assert submit(Choice(str(study)), pace()) == 1
+    assert submit(JobSelector(str(study)), options()) == 1
     said = capsys.readouterr().out
     path = "spec.template.spec.containers[0].resources.limits.memory and 1 more fields"
     assert f"Job/vit-ucm: runs from another manifest than this one ({path})" in said
@@ -215,22 +215,22 @@ def test_a_job_that_someone_cancels_meanwhile_is_not_made_again(
 
     world.fates = {name: ["preempt", "succeed"] for name in JOBS}
     api.spoil = cancel
-    assert submit(Choice(str(study)), pace(1)) == 0
+    assert submit(JobSelector(str(study)), options(1)) == 0
     assert world.created.count("cnn-aid") == 1 and len(world.created) == 6
 
 
 def test_pods_of_a_deleted_job_are_waited_for(api: ApiServer, world: World, tmp_path: Path):
     study = write_study(tmp_path / "one", ("cnn_ucm",))
     world.fates["cnn-ucm"] = ["hang"]
-    submit(Choice(str(study)), pace())
+    submit(JobSelector(str(study)), options())
     for _ in range(3):
         with world.lock:
             world.step()
     with world.lock:
         world.delete("jobs", "study", "cnn-ucm", "Background")  # as kubectl delete does
-    assert submit(Choice(str(study)), pace(wait=False)) == 0
+    assert submit(JobSelector(str(study)), options(wait=False)) == 0
     alive = [key for key in world.objects if key[0] in ("jobs", "pods")]
-    assert submit(Choice(str(study)), pace()) == 0
+    assert submit(JobSelector(str(study)), options()) == 0
     assert world.created.count("cnn-ucm") == 2 and world.max_active == 1, alive
 
 
@@ -245,7 +245,7 @@ def test_an_api_server_that_is_away_for_a_while_is_waited_for(
         return None
 
     api.spoil = trouble
-    assert submit(Choice(str(study)), pace(2)) == 0
+    assert submit(JobSelector(str(study)), options(2)) == 0
     assert sorted(world.created) == sorted(JOBS) and world.max_active <= 2
     assert "trying again" in capsys.readouterr().err
 
@@ -288,24 +288,24 @@ def test_a_refusal_is_one_line(
 ):
     api.spoil = spoil
     with pytest.raises(kind, match=words) as caught:
-        submit(Choice(str(study)), pace())
+        submit(JobSelector(str(study)), options())
     assert "\n" not in str(caught.value)
 
 
 def test_what_cannot_be_meant_is_refused(api: ApiServer, study: Path, tmp_path: Path):
     with pytest.raises(ClusterError, match='no such namespace: namespaces "nope" not found'):
-        submit(Choice(str(study), "nope"), pace())
+        submit(JobSelector(str(study), "nope"), options())
     with pytest.raises(ConfigError, match="holds no Job"):
-        submit(Choice(str(study / "account.yaml")), pace())
+        submit(JobSelector(str(study / "account.yaml")), options())
     write_study(tmp_path / "other", ("cnn_ucm",), study="second")
     (tmp_path / "other" / "x.yaml").write_text((study / "vit_ucm.yaml").read_text())
     (tmp_path / "other" / "kustomization.yaml").unlink()
     with pytest.raises(ConfigError, match="holds the studies hrrsi, second; submit one"):
-        submit(Choice(str(tmp_path / "other")), pace())
+        submit(JobSelector(str(tmp_path / "other")), options())
     (tmp_path / "runs" / "cnn_ucm").mkdir(parents=True)
     (tmp_path / "runs" / "cnn_ucm" / "run.json").write_text("{}")
     with pytest.raises(DataError, match=r"cnn_ucm/run.json: is not a run record"):
-        submit(Choice(str(study)), pace(), runs=str(tmp_path / "runs"))
+        submit(JobSelector(str(study)), options(), runs=str(tmp_path / "runs"))
     assert api.changes == []
 
 
@@ -328,4 +328,4 @@ def test_a_job_that_would_not_be_found_again_is_refused(
     del place[path[-1]]
     (tmp_path / "job.yaml").write_text(yaml.safe_dump(body))
     with pytest.raises(ConfigError, match=f"Job/cnn-ucm: .*{words}"):
-        submit(Choice(str(tmp_path / "job.yaml")), pace())
+        submit(JobSelector(str(tmp_path / "job.yaml")), options())

@@ -14,7 +14,7 @@ import pytest
 from rsdl.cluster.device_slots import (
     DeviceSlot,
     find_slots,
-    last_words,
+    last_log_line,
     lock_run,
     log_of,
     start_run,
@@ -132,7 +132,7 @@ def test_a_run_ends_with_the_sweep_and_keeps_its_lock_until_it_has_saved(tmp_pat
 
 def test_a_run_whose_sweep_is_gone_before_it_begins_does_not_begin():
     done = subprocess.run(
-        [sys.executable, "-m", "rsdl.cluster.ward", "1", "echo", "here"], capture_output=True
+        [sys.executable, "-m", "rsdl.cluster.pdeathsig", "1", "echo", "here"], capture_output=True
     )
     assert (done.returncode, done.stdout) == (75, b"")
 
@@ -156,6 +156,6 @@ def test_locks_of_a_bucket_lie_on_this_machine(tmp_path: Path):
     ],
 )
 def test_the_last_words_of_a_log(text: str, words: str, tmp_path: Path):
-    assert last_words(log_of(tmp_path, "run")) == ""
+    assert last_log_line(log_of(tmp_path, "run")) == ""
     log_of(tmp_path, "run").write_text(text)
-    assert last_words(log_of(tmp_path, "run")) == words
+    assert last_log_line(log_of(tmp_path, "run")) == words

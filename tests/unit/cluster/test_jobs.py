@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from rsdl.cluster.jobs import Cluster, training_jobs
-from rsdl.cluster.manifest import Manifest
+from rsdl.cluster.load import Manifest
 from rsdl.core.errors import ConfigError
 
 LABELS = {

@@ -73,7 +73,7 @@ def test_a_queue_that_was_stopped_at_its_end_is_not_cut_short():
 
 def test_what_somebody_else_has_completed_is_passed_over():
     queue = Queue("ab")
-    queue.pass_over("a")
+    queue.skip("a")
     assert queue.waiting == ("b",)
     assert queue.verdicts == {"a": "completed"}
 

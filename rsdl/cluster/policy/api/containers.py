@@ -18,9 +18,9 @@ def check_image(pod: Pod) -> Iterator[Finding]:
     for container in pod.all_containers:
         image = container["image"]
         if not image.value:
-            yield image.breaks("is required", "name an image")
+            yield image.violation("is required", "name an image")
         elif image.text != image.text.strip():
-            yield image.breaks(f"is {image.text!r}, with space around it", "take the space away")
+            yield image.violation(f"is {image.text!r}, with space around it", "take the space away")
 
 
 def check_mounts(pod: Pod) -> Iterator[Finding]:
@@ -32,7 +32,7 @@ def check_mounts(pod: Pod) -> Iterator[Finding]:
             if name.text and name.text not in known:
                 near = nearest(name.text, known)
                 remedy = f'did you mean "{near}"?' if near else f"add it to {pod.spec.path}.volumes"
-                yield name.breaks(f'there is no volume "{name.text}"', remedy)
+                yield name.violation(f'there is no volume "{name.text}"', remedy)
 
 
 def check_duplicate_variables(pod: Pod) -> Iterator[Finding]:
@@ -64,7 +64,7 @@ def check_expansion(pod: Pod) -> Iterator[Finding]:
 
 def _is_unknown(pod: Pod, source: Field) -> bool:
     name = source["configMapRef"]["name"].text
-    return not (name and pod.owner.bundle.find("ConfigMap", pod.owner, name))
+    return not (name and pod.owner.manifest_set.find("ConfigMap", pod.owner, name))
 
 
 def _unfilled(text: Field, before: set[str], names: list[str]) -> Iterator[Finding]:
@@ -73,19 +73,19 @@ def _unfilled(text: Field, before: set[str], names: list[str]) -> Iterator[Findi
         if name is None or name in before or SERVICE_VARIABLE.fullmatch(name):
             continue
         if name in names:
-            yield text.breaks(f"$({name}) is set further down, so it stays as it is",
+            yield text.violation(f"$({name}) is set further down, so it stays as it is",
                               f"move {name} up")  # fmt: skip
         else:
             near = nearest(name, names)
             remedy = f"did you mean $({near})?" if near else f"set {name}, or write $$({name})"
-            yield text.breaks(f"$({name}) is not set, so it stays as it is", remedy)
+            yield text.violation(f"$({name}) is not set, so it stays as it is", remedy)
 
 
 def _repeated(names: Iterable[Field], what: str) -> Iterator[Finding]:
     seen: set[str] = set()
     for name in names:
         if name.text and name.text in seen:
-            yield name.breaks(f'"{name.text}" is {what}', "rename or remove one")
+            yield name.violation(f'"{name.text}" is {what}', "rename or remove one")
         seen.add(name.text)
 
 

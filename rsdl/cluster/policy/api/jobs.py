@@ -17,9 +17,9 @@ def check_restart(pod: Pod) -> Iterator[Finding]:
     if pod.job is not None:
         if policy.value not in ("Never", "OnFailure"):
             shown = policy.value or "unset, which means Always"
-            yield policy.breaks(f"is {shown}; a Job takes Never or OnFailure", NEVER)
+            yield policy.violation(f"is {shown}; a Job takes Never or OnFailure", NEVER)
     elif pod.owner.kind != "Pod" and policy.text and policy.text != "Always":
-        yield policy.breaks(f"is {policy.text}; a {pod.owner.kind} takes Always", "leave it out")
+        yield policy.violation(f"is {policy.text}; a {pod.owner.kind} takes Always", "leave it out")
 
 
 def check_indexed(pod: Pod) -> Iterator[Finding]:
@@ -28,7 +28,7 @@ def check_indexed(pod: Pod) -> Iterator[Finding]:
         return
     completions = pod.job["completions"]
     if not completions:
-        yield completions.breaks("is required with completionMode: Indexed", "set completions")
+        yield completions.violation("is required with completionMode: Indexed", "set completions")
 
 
 def check_backoff_per_index(pod: Pod) -> Iterator[Finding]:
@@ -37,12 +37,12 @@ def check_backoff_per_index(pod: Pod) -> Iterator[Finding]:
         return
     limit = pod.job["backoffLimitPerIndex"]
     if limit and pod.job["completionMode"].text != "Indexed":
-        yield limit.breaks("needs completionMode: Indexed", INDEXED)
+        yield limit.violation("needs completionMode: Indexed", INDEXED)
     if limit and pod.spec["restartPolicy"].text != "Never":
-        yield limit.breaks("needs restartPolicy: Never", NEVER)
+        yield limit.violation("needs restartPolicy: Never", NEVER)
     most = pod.job["maxFailedIndexes"]
     if most and not limit:
-        yield most.breaks("needs backoffLimitPerIndex", "set backoffLimitPerIndex")
+        yield most.violation("needs backoffLimitPerIndex", "set backoffLimitPerIndex")
 
 
 def check_success_policy(pod: Pod) -> Iterator[Finding]:
@@ -51,19 +51,19 @@ def check_success_policy(pod: Pod) -> Iterator[Finding]:
         return
     policy = pod.job["successPolicy"]
     if pod.job["completionMode"].text != "Indexed":
-        yield policy.breaks("needs completionMode: Indexed", INDEXED)
+        yield policy.violation("needs completionMode: Indexed", INDEXED)
     if not list(policy["rules"]):
-        yield policy["rules"].breaks("is empty", "give it a rule")
+        yield policy["rules"].violation("is empty", "give it a rule")
     for rule in policy["rules"]:
         if not rule["succeededIndexes"] and not rule["succeededCount"]:
-            yield rule.breaks("says nothing", "set succeededIndexes or succeededCount")
+            yield rule.violation("says nothing", "set succeededIndexes or succeededCount")
 
 
 def check_failure_restart(pod: Pod) -> Iterator[Finding]:
     """Yield a podFailurePolicy whose pods may restart in place."""
     policy = _failure_policy(pod)
     if policy and pod.spec["restartPolicy"].text != "Never":
-        yield policy.breaks("needs restartPolicy: Never", NEVER)
+        yield policy.violation("needs restartPolicy: Never", NEVER)
 
 
 def check_failure_rules(pod: Pod) -> Iterator[Finding]:
@@ -71,14 +71,14 @@ def check_failure_rules(pod: Pod) -> Iterator[Finding]:
     policy = _failure_policy(pod)
     rules = list(policy["rules"])
     if policy and not rules:
-        yield policy["rules"].breaks("is empty", "give it a rule, or leave the policy out")
+        yield policy["rules"].violation("is empty", "give it a rule, or leave the policy out")
     if len(rules) > MAX_POLICY_RULES:
-        yield policy["rules"].breaks(f"has {len(rules)} rules", f"leave {MAX_POLICY_RULES}")
+        yield policy["rules"].violation(f"has {len(rules)} rules", f"leave {MAX_POLICY_RULES}")
     for rule in rules:
         if bool(rule["onExitCodes"]) == bool(rule["onPodConditions"]):
-            yield rule.breaks("must have either onExitCodes or onPodConditions", "leave one")
+            yield rule.violation("must have either onExitCodes or onPodConditions", "leave one")
         if rule["action"].text == "FailIndex" and pod.job and not pod.job["backoffLimitPerIndex"]:
-            yield rule["action"].breaks("FailIndex needs backoffLimitPerIndex", "set it")
+            yield rule["action"].violation("FailIndex needs backoffLimitPerIndex", "set it")
 
 
 def check_exit_zero(pod: Pod) -> Iterator[Finding]:
@@ -87,7 +87,7 @@ def check_exit_zero(pod: Pod) -> Iterator[Finding]:
         if codes["operator"].text == "In":
             for value in codes["values"]:
                 if value.value == 0:
-                    yield value.breaks("0 is success, not a failure to act on", "take 0 out")
+                    yield value.violation("0 is success, not a failure to act on", "take 0 out")
 
 
 def check_exit_values(pod: Pod) -> Iterator[Finding]:
@@ -96,10 +96,10 @@ def check_exit_values(pod: Pod) -> Iterator[Finding]:
         values = [value.integer for value in codes["values"]]
         known = [value for value in values if value is not None]
         if not values:
-            yield codes["values"].breaks("is empty", "name exit codes")
+            yield codes["values"].violation("is empty", "name exit codes")
         if known != sorted(set(known)):
             remedy = f"write {sorted(set(known))}"
-            yield codes["values"].breaks(f"is {known}, must rise without repeats", remedy)
+            yield codes["values"].violation(f"is {known}, must rise without repeats", remedy)
 
 
 def check_policy_container(pod: Pod) -> Iterator[Finding]:
@@ -109,7 +109,7 @@ def check_policy_container(pod: Pod) -> Iterator[Finding]:
         name = codes["containerName"]
         if name and name.text not in names:
             problem = f'"{name.text}" is no container of the pod'
-            yield name.breaks(problem, f"write one of {', '.join(names)}, or leave it out")
+            yield name.violation(problem, f"write one of {', '.join(names)}, or leave it out")
 
 
 def check_replacement(pod: Pod) -> Iterator[Finding]:
@@ -118,7 +118,7 @@ def check_replacement(pod: Pod) -> Iterator[Finding]:
         return
     value = pod.job["podReplacementPolicy"]
     if _failure_policy(pod) and value.text == "TerminatingOrFailed":
-        yield value.breaks("must be Failed where there is a podFailurePolicy", "leave it out")
+        yield value.violation("must be Failed where there is a podFailurePolicy", "leave it out")
 
 
 def _failure_policy(pod: Pod) -> Field:

@@ -23,7 +23,7 @@ def check_name(owner: Object) -> Iterator[Finding]:
     name = metadata["name"]
     if not name.text:
         if not metadata["generateName"].text and not isinstance(name.value, int | float):
-            yield name.breaks("is required", "name the object")
+            yield name.violation("is required", "name the object")
         return
     if owner.kind in PATH_NAMES:
         return
@@ -31,7 +31,7 @@ def check_name(owner: Object) -> Iterator[Finding]:
         owner.kind, subdomain_fault
     )
     if fault := find_fault(name.text):
-        yield name.breaks(fault, f'write for example "{_mend(name.text)}"')
+        yield name.violation(fault, f'write for example "{_mend(name.text)}"')
 
 
 def check_job_name(owner: Object) -> Iterator[Finding]:
@@ -42,11 +42,11 @@ def check_job_name(owner: Object) -> Iterator[Finding]:
         return
     if len(name.text) > limit:
         problem = f"has {len(name.text)} characters; its pods carry it as a label, {limit} at most"
-        yield name.breaks(problem, "shorten it")
+        yield name.violation(problem, "shorten it")
     elif owner.kind == "Job" and owner.job["completionMode"].text == "Indexed":
         last = (owner.job["completions"].integer or 1) - 1
         if fault := label_fault(f"{name.text}-{last}"):
-            yield name.breaks(
+            yield name.violation(
                 f"is no host name for pod {last}: {fault}", "shorten it, without dots"
             )
 
@@ -55,7 +55,9 @@ def check_service(owner: Object) -> Iterator[Finding]:
     """Yield a Service that selects none of the pods that come with it."""
     selector = owner.spec["selector"]
     neighbours = [
-        pod for pod in owner.bundle.pods if pod.owner.manifest.namespace == owner.manifest.namespace
+        pod
+        for pod in owner.manifest_set.pods
+        if pod.owner.manifest.namespace == owner.manifest.namespace
     ]
     if owner.kind != "Service" or not selector.members or not neighbours:
         return
@@ -64,7 +66,7 @@ def check_service(owner: Object) -> Iterator[Finding]:
         near = nearest(next(iter(wanted.values())), [pod.owner.name for pod in neighbours])
         shown = ", ".join(f"{key}={value}" for key, value in wanted.items())
         hint = f'; is "{near}" meant? Kustomize renames no selector' if near else ""
-        yield selector.breaks(
+        yield selector.violation(
             f"{shown} selects no pod of this set", f"use labels that its pods carry{hint}"
         )
 
@@ -74,24 +76,24 @@ def check_subdomain(pod: Pod) -> Iterator[Finding]:
     subdomain = pod.spec["subdomain"]
     if not subdomain.text:
         return
-    service = pod.owner.bundle.find("Service", pod.owner, subdomain.text)
+    service = pod.owner.manifest_set.find("Service", pod.owner, subdomain.text)
     if service is None:
         problem = f'"{subdomain.text}" is no Service of this set: the pods get no host names'
-        yield subdomain.breaks(problem, "add a Service of that name with clusterIP: None")
+        yield subdomain.violation(problem, "add a Service of that name with clusterIP: None")
     elif service.spec["clusterIP"].text != "None":
         problem = f"Service {subdomain.text} is not headless: the pods get no host names"
-        yield subdomain.breaks(problem, "write clusterIP: None in the Service")
+        yield subdomain.violation(problem, "write clusterIP: None in the Service")
 
 
 def check_duplicate(owner: Object) -> Iterator[Finding]:
     """Yield an object that is there a second time."""
     if not owner.name:
         return
-    first = owner.bundle.find(owner.kind, owner, owner.name)
+    first = owner.manifest_set.find(owner.kind, owner, owner.name)
     same_group = first is not None and _group(first) == _group(owner)
     if first is not None and first is not owner and same_group:
         problem = f"{owner.manifest.title} is also in {first.manifest.source}"
-        yield owner.root["metadata"]["name"].breaks(problem, "rename or remove one")
+        yield owner.root["metadata"]["name"].violation(problem, "rename or remove one")
 
 
 def _group(owner: Object) -> str:

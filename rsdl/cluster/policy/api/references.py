@@ -15,14 +15,14 @@ def check_keys(pod: Pod) -> Iterator[Finding]:
     """Yield keys that a ConfigMap of the set does not have."""
     for reference in _key_references(pod):
         name, key = reference["name"].text, reference["key"]
-        found = pod.owner.bundle.find("ConfigMap", pod.owner, name)
+        found = pod.owner.manifest_set.find("ConfigMap", pod.owner, name)
         if found is None or reference["optional"].value is True or not key.text:
             continue
         keys = [*found.root["data"].members, *found.root["binaryData"].members]
         if key.text not in keys:
             near = nearest(key.text, keys)
             remedy = f'did you mean "{near}"?' if near else "add it, or write optional: true"
-            yield key.breaks(f'ConfigMap {name} has no key "{key.text}"', remedy)
+            yield key.violation(f'ConfigMap {name} has no key "{key.text}"', remedy)
 
 
 def check_absent(pod: Pod) -> Iterator[Finding]:
@@ -32,9 +32,9 @@ def check_absent(pod: Pod) -> Iterator[Finding]:
         if (kind, name.text) in told:
             continue
         told.add((kind, name.text))
-        if name.text and pod.owner.bundle.find(kind, pod.owner, name.text) is None:
+        if name.text and pod.owner.manifest_set.find(kind, pod.owner, name.text) is None:
             problem = f"{kind} {name.text} is not in this set"
-            yield name.breaks(problem, "see that it is in the cluster")
+            yield name.violation(problem, "see that it is in the cluster")
 
 
 def _named(pod: Pod) -> Iterator[tuple[str, Field]]:

@@ -55,7 +55,7 @@ def check_fractions(pod: Pod) -> Iterator[Finding]:
                 continue
             if parsed.denominator != 1 or text.endswith("m"):
                 remedy = f"write {text[:-1]}Mi" if text.endswith("m") else "write whole bytes"
-                yield amount.breaks(f"is {text}, which is {float(parsed):g} bytes", remedy)
+                yield amount.violation(f"is {text}, which is {float(parsed):g} bytes", remedy)
 
 
 def check_resource_names(pod: Pod) -> Iterator[Finding]:
@@ -67,9 +67,9 @@ def check_resource_names(pod: Pod) -> Iterator[Finding]:
             if "/" not in resource:
                 near = "nvidia.com/gpu" if resource == "gpu" else nearest(resource, NATIVE)
                 remedy = f'did you mean "{near}"?' if near else "write vendor/name"
-                yield amount.breaks(f'"{resource}" is no resource', remedy)
+                yield amount.violation(f'"{resource}" is no resource', remedy)
             elif fault := key_fault(resource):
-                yield amount.breaks(f"the name {fault}", "write vendor/name")
+                yield amount.violation(f"the name {fault}", "write vendor/name")
 
 
 def check_order(pod: Pod) -> Iterator[Finding]:
@@ -81,7 +81,7 @@ def check_order(pod: Pod) -> Iterator[Finding]:
             if asked is None or most is None or is_extended(resource) or asked <= most:
                 continue
             problem = f"is {request.value}, above its limit {limit.value}"
-            yield request.breaks(problem, f"lower it, or raise {limit.path}")
+            yield request.violation(problem, f"lower it, or raise {limit.path}")
 
 
 def check_device_fractions(pod: Pod) -> Iterator[Finding]:
@@ -90,7 +90,7 @@ def check_device_fractions(pod: Pod) -> Iterator[Finding]:
         for resource, amount in amounts(container):
             parsed = parse_quantity(amount.value)
             if is_extended(resource) and parsed is not None and parsed.denominator != 1:
-                yield amount.breaks(
+                yield amount.violation(
                     f"is {amount.value}: a device is not divided", "ask for whole ones"
                 )
 
@@ -104,23 +104,23 @@ def check_device_limits(pod: Pod) -> Iterator[Finding]:
                 continue
             limit = limits[resource]
             if not limit:
-                yield limit.breaks(
+                yield limit.violation(
                     "is required where devices are requested", f"set {request.value}"
                 )
             elif parse_quantity(request.value) != parse_quantity(limit.value):
                 problem = (
                     f"is {limit.value}, the request is {request.value}: devices are not shared"
                 )
-                yield limit.breaks(problem, "write the same number twice")
+                yield limit.violation(problem, "write the same number twice")
 
 
 def _wrong_amount(amount: Field) -> Iterator[Finding]:
     parsed = parse_quantity(amount.value)
     if parsed is None:
         remedy = "write for example 500m, 4, 32Gi or 1e9"
-        yield amount.breaks(f"is {amount.value!r}, which is no quantity", remedy)
+        yield amount.violation(f"is {amount.value!r}, which is no quantity", remedy)
     elif parsed < Fraction(0):
-        yield amount.breaks(f"is {amount.value}, must not be negative", "write 0 or more")
+        yield amount.violation(f"is {amount.value}, must not be negative", "write 0 or more")
 
 
 PODS: tuple[Rule[Pod], ...] = (

@@ -13,7 +13,7 @@ def check_idle(pod: Pod) -> Iterator[Finding]:
         return
     for name in ("parallelism", "completions", "activeDeadlineSeconds"):
         if pod.job[name].integer == 0:
-            yield pod.job[name].breaks("is 0, so nothing runs", "write 1 or more")
+            yield pod.job[name].violation("is 0, so nothing runs", "write 1 or more")
 
 
 def check_medium(pod: Pod) -> Iterator[Finding]:
@@ -21,7 +21,7 @@ def check_medium(pod: Pod) -> Iterator[Finding]:
     for volume in pod.spec["volumes"]:
         medium = volume["emptyDir"]["medium"]
         if medium.text not in ("", "Memory") and not medium.text.startswith("HugePages"):
-            yield medium.breaks(f'"{medium.text}" is no medium', "write Memory, or leave it out")
+            yield medium.violation(f'"{medium.text}" is no medium', "write Memory, or leave it out")
 
 
 def check_affinity(pod: Pod) -> Iterator[Finding]:
@@ -31,7 +31,7 @@ def check_affinity(pod: Pod) -> Iterator[Finding]:
             operator, values = expression["operator"].text, list(expression["values"])
             numbers = [value for value in values if value.text.lstrip("-").isdigit()]
             if operator in ("Gt", "Lt") and (len(values) != 1 or not numbers):
-                yield expression["values"].breaks(
+                yield expression["values"].violation(
                     f"must be one whole number with {operator}", 'write for example ["12"]'
                 )
 

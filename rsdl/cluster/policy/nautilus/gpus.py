@@ -58,7 +58,7 @@ def check_resource(pod: Pod) -> Iterator[Finding]:
             remedy = f"write {owner or nearest(resource, known, 0.9) or nautilus.GPU}"
             if product is not None and owner is None:
                 remedy += f", and node affinity of {nautilus.PRODUCT_LABEL} to {product}"
-            yield field.breaks(f'"{resource}" is no GPU of the cluster', remedy)
+            yield field.violation(f'"{resource}" is no GPU of the cluster', remedy)
 
 
 def find_product(word: str) -> str | None:
@@ -79,7 +79,7 @@ def check_owner(pod: Pod) -> Iterator[Finding]:
         owner = OWNERS.get(product.text, nautilus.GPU)
         if product.text in (*OWNERS, *nautilus.SHARED_PRODUCTS) and owner not in resources:
             asked = ", ".join(sorted(resources))
-            yield product.breaks(
+            yield product.violation(
                 f"{product.text} is asked for as {owner}, not as {asked}",
                 f"write {owner} in requests and limits, or choose another type",
             )
@@ -92,7 +92,7 @@ def check_product(pod: Pod) -> Iterator[Finding]:
             near = find_product(product.text)
             look = f"see kubectl get nodes -L {nautilus.PRODUCT_LABEL}"
             remedy = f'did you mean "{near}"?' if near else look
-            yield product.breaks(f'"{product.text}" is no GPU that we know', remedy)
+            yield product.violation(f'"{product.text}" is no GPU that we know', remedy)
 
 
 def check_quota(pod: Pod) -> Iterator[Finding]:
@@ -106,7 +106,7 @@ def check_quota(pod: Pod) -> Iterator[Finding]:
         chosen = []
     for field, name in (*asked, *chosen):
         if model := _model(name):
-            yield field.breaks(
+            yield field.violation(
                 f"the quota of {model} is zero unless granted",
                 ("ask for it, or " if model in nautilus.FORM else "")
                 + "write priorityClassName: opportunistic",
@@ -125,7 +125,7 @@ def check_node(pod: Pod) -> Iterator[Finding]:
     if number > nautilus.MAX_POD_GPUS:
         field = next(iter(gpu_limits(pod)))[1]
         problem = f"the pod wants {number} GPUs, a node has {nautilus.MAX_POD_GPUS} at most"
-        yield field.breaks(problem, "spread them over the pods of an Indexed Job")
+        yield field.violation(problem, "spread them over the pods of an Indexed Job")
 
 
 def check_plan(pod: Pod) -> Iterator[Finding]:
@@ -134,7 +134,7 @@ def check_plan(pod: Pod) -> Iterator[Finding]:
     if not here:
         return
     before = 0
-    for other in pod.owner.bundle.pods:
+    for other in pod.owner.manifest_set.pods:
         if other.owner is pod.owner:
             break
         before += other.number * count_gpus(other)
@@ -143,7 +143,7 @@ def check_plan(pod: Pod) -> Iterator[Finding]:
     if before + here > nautilus.PLANNED_GPUS:
         field = next(iter(gpu_limits(pod)))[1]
         problem = f"with it the set holds {before + here} GPUs at once"
-        yield field.breaks(
+        yield field.violation(
             problem,
             f"present a plan first for more than {nautilus.PLANNED_GPUS}, or run fewer at once",
         )

@@ -22,7 +22,7 @@ def check_class(owner: Object) -> Iterator[Finding]:
         if name.text and name.text not in CLASSES:
             near = nearest(name.text, CLASSES)
             remedy = f'did you mean "{near}"?' if near else "see kubectl get storageclass"
-            yield name.breaks(f'"{name.text}" is no storage class that we know', remedy)
+            yield name.violation(f'"{name.text}" is no storage class that we know', remedy)
 
 
 def check_modes(owner: Object) -> Iterator[Finding]:
@@ -34,7 +34,7 @@ def check_modes(owner: Object) -> Iterator[Finding]:
         for mode in claim["accessModes"]:
             if mode.text == "ReadWriteMany" and claim["volumeMode"].text != "Block":
                 remedy = f"write storageClassName: {nautilus.CEPHFS}, or ReadWriteOnce"
-                yield mode.breaks(f"is {mode.text}; {name} is for one node at a time", remedy)
+                yield mode.violation(f"is {mode.text}; {name} is for one node at a time", remedy)
 
 
 def check_volume_region(pod: Pod) -> Iterator[Finding]:
@@ -42,14 +42,14 @@ def check_volume_region(pod: Pod) -> Iterator[Finding]:
     here = compute_regions(pod)
     for volume in pod.spec["volumes"]:
         name = volume["persistentVolumeClaim"]["claimName"]
-        claim = pod.owner.bundle.find("PersistentVolumeClaim", pod.owner, name.text)
+        claim = pod.owner.manifest_set.find("PersistentVolumeClaim", pod.owner, name.text)
         if claim is None:
             continue
         chosen = claim.spec["storageClassName"].text or nautilus.BLOCK
         there = nautilus.region_of_class(chosen)
         if here and there and here != {there}:
             problem = f"lies in {there} ({chosen}), the pod runs in {_show(here)}"
-            yield name.breaks(problem, "choose the storage class of the region, or the region")
+            yield name.violation(problem, "choose the storage class of the region, or the region")
 
 
 def check_endpoint_region(pod: Pod) -> Iterator[Finding]:
@@ -58,7 +58,7 @@ def check_endpoint_region(pod: Pod) -> Iterator[Finding]:
     for field, host, there in endpoints(pod):
         if here and there and here != {there}:
             problem = f"{host} is in {there}, the pod runs in {_show(here)}"
-            yield field.breaks(problem, "name the endpoint of the region, or the region")
+            yield field.violation(problem, "name the endpoint of the region, or the region")
 
 
 def check_pinned(pod: Pod) -> Iterator[Finding]:
@@ -67,7 +67,7 @@ def check_pinned(pod: Pod) -> Iterator[Finding]:
         return
     for _, host, there in endpoints(pod):
         if there:
-            yield pod.spec["affinity"].breaks(
+            yield pod.spec["affinity"].violation(
                 f"no region is chosen, and {host} is in {there}",
                 f"choose nodes by {nautilus.REGION_LABEL}",
             )
@@ -80,7 +80,7 @@ def check_outside(pod: Pod) -> Iterator[Finding]:
         if host in nautilus.OUTSIDE:
             inside = next(name for name, region in nautilus.INSIDE.items() if region == there)
             problem = f"{host} is the way from outside, through a load balancer"
-            yield field.breaks(problem, f"write http://{inside}")
+            yield field.violation(problem, f"write http://{inside}")
 
 
 def check_endpoint(pod: Pod) -> Iterator[Finding]:
@@ -89,9 +89,9 @@ def check_endpoint(pod: Pod) -> Iterator[Finding]:
         if there is None and (host.startswith("rook-") or host.endswith("nrp-nautilus.io")):
             near = nearest(host, (*nautilus.INSIDE, *nautilus.OUTSIDE))
             remedy = f"did you mean {near}?" if near else f"one of {', '.join(nautilus.INSIDE)}"
-            yield field.breaks(f"{host} is no S3 service of the cluster", remedy)
+            yield field.violation(f"{host} is no S3 service of the cluster", remedy)
         elif host in nautilus.INSIDE and _variable(pod, field).startswith("https://"):
-            yield field.breaks("https is not spoken within the cluster", f"write http://{host}")
+            yield field.violation("https is not spoken within the cluster", f"write http://{host}")
 
 
 def endpoints(pod: Pod) -> Iterator[tuple[Field, str, str | None]]:

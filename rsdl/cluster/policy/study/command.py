@@ -83,7 +83,7 @@ def _find_mounted(pod: Pod, container: Field, config: PurePosixPath) -> dict[str
     for mount, volume in pod.mounts(container):
         name = volume["configMap"]["name"].text
         if name and config.parent == PurePosixPath(mount["mountPath"].text or "/nowhere"):
-            texts = pod.owner.bundle.config_map(pod.owner, name)
+            texts = pod.owner.manifest_set.config_map(pod.owner, name)
             # $(INDEX).yaml is a file for each index.
             pattern = r"\d+".join(map(re.escape, re.split(r"\$\(\w+\)", config.name)))
             return {key: text for key, text in texts.items() if re.fullmatch(pattern, key)}

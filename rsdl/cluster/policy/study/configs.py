@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from rsdl.cluster import labels
 from rsdl.cluster.policy.objects import Pod
 from rsdl.cluster.policy.study.command import Training, find_training, named_config
-from rsdl.cluster.policy.study.facts import FetchStatus, RunFacts
+from rsdl.cluster.policy.study.facts import RunFacts, UnreadableConfig
 from rsdl.cluster.policy.violation import Finding, Rule
 
 RECOMMENDED = (
@@ -19,23 +19,23 @@ RECOMMENDED = (
 OURS = (labels.ARCHITECTURE, labels.DATASET, labels.STUDY)
 
 
-def run_of(pod: Pod) -> RunFacts | FetchStatus | None:
+def run_of(pod: Pod) -> RunFacts | UnreadableConfig | None:
     """Return what the config of a pod says, if it was looked for."""
-    return pod.owner.bundle.study.runs.get(pod.owner.manifest.title)
+    return pod.owner.manifest_set.study.runs.get(pod.owner.manifest.title)
 
 
 def check_exists(pod: Pod) -> Iterator[Finding]:
     """Yield Jobs whose config is not there."""
     training, run = find_training(pod), run_of(pod)
-    if training is not None and isinstance(run, FetchStatus) and run.missing:
-        yield training.place.breaks(run.problem, run.remedy)
+    if training is not None and isinstance(run, UnreadableConfig) and run.missing:
+        yield training.place.violation(run.problem, run.remedy)
 
 
 def check_loads(pod: Pod) -> Iterator[Finding]:
     """Yield Jobs whose config does not load with their overrides and environment."""
     training, run = find_training(pod), run_of(pod)
-    if training is not None and isinstance(run, FetchStatus) and not run.missing:
-        yield training.place.breaks(run.problem, run.remedy)
+    if training is not None and isinstance(run, UnreadableConfig) and not run.missing:
+        yield training.place.violation(run.problem, run.remedy)
 
 
 def check_looked_for(pod: Pod) -> Iterator[Finding]:
@@ -43,7 +43,7 @@ def check_looked_for(pod: Pod) -> Iterator[Finding]:
     training = find_training(pod)
     if training is not None and run_of(pod) is None:
         problem = f"{training.config} was not looked for"
-        yield training.place.breaks(problem, "pass --configs DIR, the configs/ of the image")
+        yield training.place.violation(problem, "pass --configs DIR, the configs/ of the image")
 
 
 def check_annotation(pod: Pod) -> Iterator[Finding]:
@@ -54,15 +54,17 @@ def check_annotation(pod: Pod) -> Iterator[Finding]:
     if training is None:
         if named:
             problem = f'says "{named.value}", and no container trains it'
-            yield named.breaks(problem, f"write args: [train, configs/{named.value}.yaml]")
+            yield named.violation(problem, f"write args: [train, configs/{named.value}.yaml]")
     elif len(training.mounted) > 1:
         yield from _check_list(pod, training)
     elif not named:
         problem = "is required: sweep status finds the run by it"
-        yield named.breaks(problem, f"write {training.name}")
+        yield named.violation(problem, f"write {training.name}")
     elif not training.mounted and named.value != training.name:
         problem = f'says "{named.value}", the args train {training.config}'
-        yield named.breaks(problem, f"write {training.name}, or train configs/{named.value}.yaml")
+        yield named.violation(
+            problem, f"write {training.name}, or train configs/{named.value}.yaml"
+        )
 
 
 def _check_list(pod: Pod, training: Training) -> Iterator[Finding]:
@@ -73,7 +75,7 @@ def _check_list(pod: Pod, training: Training) -> Iterator[Finding]:
     if number != len(training.mounted) or number != completions:
         mounted = len(training.mounted)
         problem = f"names {number} configs, {mounted} are mounted for {completions} indexes"
-        yield listed.breaks(problem, "name the config of each index, with commas between")
+        yield listed.violation(problem, "name the config of each index, with commas between")
 
 
 def check_once(pod: Pod) -> Iterator[Finding]:
@@ -82,13 +84,13 @@ def check_once(pod: Pod) -> Iterator[Finding]:
     if not isinstance(run, RunFacts):
         return
     training = find_training(pod)
-    for other in pod.owner.bundle.pods:
+    for other in pod.owner.manifest_set.pods:
         if other.owner is pod.owner:
             return
         before = run_of(other)
         if isinstance(before, RunFacts) and before.folder == run.folder and training is not None:
             problem = f"{other.owner.manifest.title} writes to {run.folder} too"
-            yield training.place.breaks(problem, "give one of them another name=...")
+            yield training.place.violation(problem, "give one of them another name=...")
             return
 
 
@@ -97,7 +99,7 @@ def check_run_name(pod: Pod) -> Iterator[Finding]:
     run, named = run_of(pod), named_config(pod)
     if isinstance(run, RunFacts) and named.text and run.name != named.text:
         problem = f'says "{named.text}", the run is called {run.name}'
-        yield named.breaks(problem, f"write {run.name}, or name={named.text} in the args")
+        yield named.violation(problem, f"write {run.name}, or name={named.text} in the args")
 
 
 def check_job_name(pod: Pod) -> Iterator[Finding]:
@@ -109,7 +111,7 @@ def check_job_name(pod: Pod) -> Iterator[Finding]:
     name, wanted = pod.owner.root["metadata"]["name"], labels.plain(trained)
     # Kustomize may have put something before or behind it.
     if wanted not in name.text:
-        yield name.breaks(f'"{name.text}" does not tell that it trains {trained}',
+        yield name.violation(f'"{name.text}" does not tell that it trains {trained}',
                           f"call it {wanted}")  # fmt: skip
 
 
@@ -121,14 +123,14 @@ def check_labels(pod: Pod) -> Iterator[Finding]:
     for place in (pod.owner.root["metadata"]["labels"], pod.template["metadata"]["labels"]):
         missing = [key for key in (*RECOMMENDED, *OURS) if not place[key].text]
         if missing:
-            yield place.breaks(f"lacks {', '.join(missing)}", "see rsdl k8s render")
+            yield place.violation(f"lacks {', '.join(missing)}", "see rsdl k8s render")
         said, training = place[labels.ARCHITECTURE], find_training(pod)
         several = training is not None and len(training.mounted) > 1
         if not said.text or several or not isinstance(run, RunFacts):
             continue
         if labels.plain(said.text) != labels.plain(run.architecture):
             problem = f'is "{said.text}", the config trains {run.architecture}'
-            yield said.breaks(problem, f"write {run.architecture}")
+            yield said.violation(problem, f"write {run.architecture}")
 
 
 PODS: tuple[Rule[Pod], ...] = (

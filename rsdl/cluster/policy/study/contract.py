@@ -39,7 +39,7 @@ def check_exit_codes(pod: Pod) -> Iterator[Finding]:
         action = decide(policy, training.container["name"].text, code, conditions)
         if action != wanted and not (wanted == "FailJob" and action == "FailIndex"):
             problem = f"does {action} on {what}"
-            yield policy.breaks(problem, f"add a rule: action {wanted}, {match}")
+            yield policy.violation(problem, f"add a rule: action {wanted}, {match}")
 
 
 def decide(policy: Field, container: str, code: int, conditions: tuple[str, ...] = ()) -> str:
@@ -73,7 +73,7 @@ def check_grace(pod: Pod) -> Iterator[Finding]:
     if seconds < MIN_GRACE_S:
         shown = grace.value if grace else f"unset, which means {DEFAULT_GRACE_S}"
         problem = f"is {shown}; saving to a bucket may take {MIN_GRACE_S} s"
-        yield grace.breaks(problem, f"write {MIN_GRACE_S} or more")
+        yield grace.violation(problem, f"write {MIN_GRACE_S} or more")
 
 
 def check_devices(pod: Pod) -> Iterator[Finding]:
@@ -86,13 +86,13 @@ def check_devices(pod: Pod) -> Iterator[Finding]:
     if run.accelerator == "cpu":
         if number:
             problem = f"{number} GPUs stand idle, trainer.accelerator is cpu"
-            yield field.breaks(problem, "ask for none, or leave trainer.accelerator out")
+            yield field.violation(problem, "ask for none, or leave trainer.accelerator out")
     elif run.devices is not None and (number or run.accelerator == "gpu"):
         if run.devices != number:
             problem = f"the pod has {number} GPUs, trainer.devices is {run.devices}"
-            yield field.breaks(problem, "make them equal, or leave trainer.devices out")
+            yield field.violation(problem, "make them equal, or leave trainer.devices out")
     elif run.accelerator == "gpu" and not number:
-        yield field.breaks("no GPU is asked for, trainer.accelerator is gpu", "ask for one")
+        yield field.violation("no GPU is asked for, trainer.accelerator is gpu", "ask for one")
 
 
 def check_nodes(pod: Pod) -> Iterator[Finding]:
@@ -101,7 +101,7 @@ def check_nodes(pod: Pod) -> Iterator[Finding]:
     if not isinstance(run, RunFacts) or pod.job is None or run.num_nodes in (None, pod.number):
         return
     problem = f"{pod.number} pods run at once, trainer.num_nodes is {run.num_nodes}"
-    yield pod.job["parallelism"].breaks(problem, f"write {run.num_nodes}, in completions too")
+    yield pod.job["parallelism"].violation(problem, f"write {run.num_nodes}, in completions too")
 
 
 def check_cache(pod: Pod) -> Iterator[Finding]:
@@ -120,7 +120,7 @@ def check_cache(pod: Pod) -> Iterator[Finding]:
                 "evicted before the cache is full"
             )
             remedy = f"raise it, or train with data.cache.size={int(room * 9 / 10 / 10**9)}GB"
-            yield size.breaks(problem, remedy)
+            yield size.violation(problem, remedy)
 
 
 def check_use(pod: Pod) -> Iterator[Finding]:
@@ -130,12 +130,12 @@ def check_use(pod: Pod) -> Iterator[Finding]:
         return
     run = run_of(pod)
     name = run.name if isinstance(run, RunFacts) else named_config(pod).text or training.name
-    use = pod.owner.bundle.study.gpu_use.get(name)
+    use = pod.owner.manifest_set.study.gpu_use.get(name)
     if use is not None and use < MIN_GPU_USE:
         field = next(iter(gpu_limits(pod)))[1]
         asked = f"{MIN_GPU_USE:.0%} is asked for"
         problem = f"{name} kept its GPUs {use:.0%} busy by its record, {asked}"
-        yield field.breaks(
+        yield field.violation(
             problem, "see its report for the bottleneck; a smaller GPU or larger batch may do"
         )
 

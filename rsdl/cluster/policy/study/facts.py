@@ -30,7 +30,7 @@ class RunFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class FetchStatus:
+class UnreadableConfig:
     """Why the config of a Job does not load.
 
     Attributes:
@@ -53,5 +53,5 @@ class Study:
         gpu_use: By name of the run: share of the time that its GPUs were busy, 0 to 1.
     """
 
-    runs: Mapping[str, RunFacts | FetchStatus] = field(default_factory=dict)
+    runs: Mapping[str, RunFacts | UnreadableConfig] = field(default_factory=dict)
     gpu_use: Mapping[str, float] = field(default_factory=dict)

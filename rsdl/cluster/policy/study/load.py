@@ -5,21 +5,23 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from rsdl.cluster.policy.objects import Bundle
+from rsdl.cluster.policy.objects import ManifestSet
 from rsdl.cluster.policy.study.command import FOLDER, Training, find_training
-from rsdl.cluster.policy.study.facts import FetchStatus, RunFacts
+from rsdl.cluster.policy.study.facts import RunFacts, UnreadableConfig
 from rsdl.core.errors import ConfigErrors, RsdlError
 
 
-def load_runs(bundle: Bundle, folder: Path | None) -> dict[str, RunFacts | FetchStatus]:
+def load_runs(
+    manifest_set: ManifestSet, folder: Path | None
+) -> dict[str, RunFacts | UnreadableConfig]:
     """Return what the config of each Job says, or why it does not load, by title of the Job.
 
     Args:
-        bundle: The objects.
+        manifest_set: The objects.
         folder: The folder that is ``configs/`` in the image, for Jobs that train from there.
     """
     found = {}
-    for pod in bundle.pods:
+    for pod in manifest_set.pods:
         training = find_training(pod)
         if training is None:
             continue
@@ -30,18 +32,18 @@ def load_runs(bundle: Bundle, folder: Path | None) -> dict[str, RunFacts | Fetch
     return found
 
 
-def _load_all(training: Training) -> RunFacts | FetchStatus:
+def _load_all(training: Training) -> RunFacts | UnreadableConfig:
     """Return what the first of the mounted configs says, or why one of them does not load."""
     folders: dict[str, str] = {}
     first: RunFacts | None = None
     for file, text in training.mounted.items():
         run = load_run(training, text)
-        if isinstance(run, FetchStatus):
+        if isinstance(run, UnreadableConfig):
             several = len(training.mounted) > 1
             return replace(run, problem=f"{file}: {run.problem}") if several else run
         if (other := folders.setdefault(run.folder, file)) != file:
             problem = f"{file} and {other} write to {run.folder}"
-            return FetchStatus(False, problem, "give one of them another name")
+            return UnreadableConfig(False, problem, "give one of them another name")
         first = first or run
     assert first is not None
     return first
@@ -55,7 +57,7 @@ def place(config: str, folder: Path) -> Path | None:
     return folder.joinpath(*parts[parts.index(FOLDER) + 1 :])
 
 
-def load_run(training: Training, source: Path | str) -> RunFacts | FetchStatus:
+def load_run(training: Training, source: Path | str) -> RunFacts | UnreadableConfig:
     """Return what a config says, or why it does not load.
 
     Args:
@@ -66,7 +68,7 @@ def load_run(training: Training, source: Path | str) -> RunFacts | FetchStatus:
         names = [entry.name for entry in source.parent.glob("*.yaml")]
         near = difflib.get_close_matches(source.name, names, n=1)
         remedy = f"did you mean {near[0]}?" if near else f"write {source}"
-        return FetchStatus(True, f"there is no {source}", remedy)
+        return UnreadableConfig(True, f"there is no {source}", remedy)
     # Only here, since it brings all of training with it.
     from rsdl.config.load import fill_in, merge_config, parse_config
     from rsdl.storage.cache.config import FOLDER_VARIABLE
@@ -81,7 +83,9 @@ def load_run(training: Training, source: Path | str) -> RunFacts | FetchStatus:
     except RsdlError as error:
         errors: Sequence[RsdlError] = error.errors if isinstance(error, ConfigErrors) else [error]
         problem = ", ".join(f"{one.where} {one.problem}" for one in errors)
-        return FetchStatus(False, f"{training.config}: {problem}", errors[0].remedy or "mend it")
+        return UnreadableConfig(
+            False, f"{training.config}: {problem}", errors[0].remedy or "mend it"
+        )
     cache = None if run.data.cache == "none" else run.data.cache
     trainer = run.trainer
     return RunFacts(

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
-from rsdl.cluster.manifest import Manifest, load_manifests
+from rsdl.cluster.load import Manifest, load_manifests
 from rsdl.cluster.policy.check import check
-from rsdl.cluster.policy.objects import Bundle
+from rsdl.cluster.policy.objects import ManifestSet
 from rsdl.cluster.policy.study.facts import Study
 from rsdl.cluster.policy.study.load import load_runs
 from rsdl.cluster.policy.violation import Violation
@@ -79,8 +79,8 @@ def examine() -> Examine:
         profile: str = "nautilus",
         gpu_use: dict[str, float] | None = None,
     ) -> list[Violation]:
-        runs = load_runs(Bundle(manifests), CONFIGS)
-        return check(Bundle(manifests, Study(runs, gpu_use or {})), profile)
+        runs = load_runs(ManifestSet(manifests), CONFIGS)
+        return check(ManifestSet(manifests, Study(runs, gpu_use or {})), profile)
 
     return find
 

@@ -3,7 +3,7 @@
 import pytest
 
 from rsdl.cluster.policy.field import Field
-from rsdl.cluster.policy.nautilus.idleness import sleeps
+from rsdl.cluster.policy.nautilus.idle_pods import sleeps
 from rsdl.cluster.policy.objects import expand
 from rsdl.cluster.policy.study.command import parse_training
 from rsdl.cluster.policy.study.contract import decide

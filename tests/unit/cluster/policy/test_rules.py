@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from rsdl.cluster.manifest import Manifest
+from rsdl.cluster.load import Manifest
 from rsdl.cluster.policy.rules import PROFILES
 from rsdl.cluster.policy.violation import Violation
 

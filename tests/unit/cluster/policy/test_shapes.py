@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kubernetes_validate import ValidationError, validate
 
-from rsdl.cluster.manifest import Manifest
+from rsdl.cluster.load import Manifest
 from rsdl.cluster.policy import schema
 from rsdl.cluster.policy.check import check
-from rsdl.cluster.policy.objects import Bundle, Object
+from rsdl.cluster.policy.objects import ManifestSet, Object
 from rsdl.cluster.policy.violation import Violation
 from rsdl.core.errors import ConfigError
 
@@ -61,7 +61,7 @@ def test_no_shape_makes_a_rule_fall_over(data: st.DataObject):
         path = data.draw(st.sampled_from(places(document)[1:]))
         document = replaced(document, path, data.draw(ANYTHING))
     manifest = Manifest("x.yaml", document)
-    for violation in check(Bundle([manifest]), "nautilus"):
+    for violation in check(ManifestSet([manifest]), "nautilus"):
         assert violation.field and violation.problem and violation.remedy
 
 
@@ -76,7 +76,7 @@ def test_the_schema_is_that_of_kubernetes_validate(data: st.DataObject):
         valid = True
     except ValidationError:
         valid = False
-    found = list(schema.check_schema(Object(Manifest("x", document), Bundle([]))))
+    found = list(schema.check_schema(Object(Manifest("x", document), ManifestSet([]))))
     assert valid == (not found)
 
 
@@ -95,13 +95,13 @@ def test_a_kind_is_never_a_path(kind: str):
 
 def test_what_is_for_kustomize_is_no_object_of_a_cluster():
     body = {"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization"}
-    assert check(Bundle([Manifest("x", body)]), "nautilus") == []
+    assert check(ManifestSet([Manifest("x", body)]), "nautilus") == []
 
 
 def test_what_a_secret_holds_is_not_told():
     body = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "x"}}
     body |= {"stringData": {"key": 271828, "more": ["314159"]}}
-    found = check(Bundle([Manifest("x", body)]), "none")
+    found = check(ManifestSet([Manifest("x", body)]), "none")
     assert {v.field for v in found} == {"stringData.key", "stringData.more"}
     assert "271828" not in str(found) and "314159" not in str(found)
 

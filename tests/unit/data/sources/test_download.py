@@ -21,7 +21,7 @@ class Site:
     tag: str = '"one"'
     ranges: bool = True
     conditions: bool = True
-    breaks: list[int] = field(default_factory=list)
+    violation: list[int] = field(default_factory=list)
     statuses: list[int] = field(default_factory=list)
     requests: list[str | None] = field(default_factory=list)
     sent: int = 0
@@ -55,7 +55,7 @@ def handler_of(site: Site) -> type[BaseHTTPRequestHandler]:
                 self.send_header("ETag", site.tag)
             self.send_header("Content-Length", str(len(part)))
             self.end_headers()
-            kept = part[: site.breaks.pop(0)] if site.breaks else part
+            kept = part[: site.violation.pop(0)] if site.violation else part
             site.sent += len(kept)
             self.wfile.write(kept)
 
@@ -105,7 +105,7 @@ def test_what_is_there_is_not_fetched_again(site: Site, tmp_path: Path):
 
 def test_a_broken_line_is_taken_up_where_it_broke(site: Site, tmp_path: Path):
     # More breaks than attempts: each brought new bytes, so none counts as failed for good.
-    site.breaks = [100_000, 100_000, 100_000, 100_000]
+    site.violation = [100_000, 100_000, 100_000, 100_000]
     seen = fetch(site, tmp_path / "data.zip", attempts=2)
     assert site.requests == [None, *(f"bytes={n}00000-" for n in (1, 2, 3, 4))]
     assert site.sent == len(BODY)
@@ -113,18 +113,18 @@ def test_a_broken_line_is_taken_up_where_it_broke(site: Site, tmp_path: Path):
 
 
 def test_the_part_is_kept_for_the_next_run(site: Site, tmp_path: Path):
-    site.breaks = [300_000, 0, 0]
+    site.violation = [300_000, 0, 0]
     with pytest.raises(UnreachableError, match="connection broke after 300000 of 512000 bytes"):
         fetch(site, tmp_path / "data.zip", attempts=2)
     assert not (tmp_path / "data.zip").exists()
-    site.breaks = []
+    site.violation = []
     fetch(site, tmp_path / "data.zip")
     assert site.sent == len(BODY)
 
 
 @pytest.mark.parametrize("tag", ['"one"', 'W/"one"', ""])
 def test_resuming_works_with_any_kind_of_tag(site: Site, tmp_path: Path, tag: str):
-    site.tag, site.breaks = tag, [300_000]
+    site.tag, site.violation = tag, [300_000]
     fetch(site, tmp_path / "data.zip")
     assert site.requests[-1] == "bytes=300000-"
     assert site.sent == len(BODY)
@@ -134,11 +134,11 @@ def test_resuming_works_with_any_kind_of_tag(site: Site, tmp_path: Path, tag: st
 def test_a_file_that_changed_meanwhile_is_fetched_anew(
     site: Site, tmp_path: Path, conditions: bool
 ):
-    site.breaks = [300_000, 0, 0]
+    site.violation = [300_000, 0, 0]
     with pytest.raises(UnreachableError):
         fetch(site, tmp_path / "data.zip", attempts=2)
     changed = BODY[::-1]
-    site.body, site.tag, site.conditions, site.breaks = changed, '"two"', conditions, []
+    site.body, site.tag, site.conditions, site.violation = changed, '"two"', conditions, []
     site.requests.clear()
     fetch(site, tmp_path / "data.zip", changed)
     # A server that understands the condition sends the new file at once.
@@ -146,7 +146,7 @@ def test_a_file_that_changed_meanwhile_is_fetched_anew(
 
 
 def test_a_server_without_ranges_sends_it_all_again(site: Site, tmp_path: Path):
-    site.ranges, site.breaks = False, [300_000]
+    site.ranges, site.violation = False, [300_000]
     fetch(site, tmp_path / "data.zip")
     assert site.sent == 300_000 + len(BODY)
 

@@ -4,14 +4,14 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from rsdl.cluster.drift import find_drift
+from rsdl.cluster.diff import find_differences
 from rsdl.cluster.jobs import Snapshot
 from rsdl.cluster.labels import CONFIG
-from rsdl.cluster.manifest import Manifest
+from rsdl.cluster.load import Manifest
 from rsdl.cluster.states import Phase
 
 
-class Lot(StrEnum):
+class JobAction(StrEnum):
     """What becomes of a Job."""
 
     DONE = "completed"
@@ -22,17 +22,17 @@ class Lot(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Ticket:
+class Decision:
     """A Job of the study, and what is to become of it.
 
     Attributes:
         manifest: What it is made from.
-        lot: What is to become of it.
+        action: What is to become of it.
         why: For people; empty where the lot says all.
     """
 
     manifest: Manifest
-    lot: Lot
+    action: JobAction
     why: str = ""
 
     @property
@@ -59,7 +59,7 @@ def sort_out(
     snapshot: Snapshot,
     runs: Mapping[str, RunFacts],
     retried: Set[str] = frozenset(),
-) -> list[Ticket]:
+) -> list[Decision]:
     """Return what is to become of each Job, in the order of the manifests.
 
     Args:
@@ -68,38 +68,42 @@ def sort_out(
         runs: What the records say, by the Job's name.
         retried: Names of those that are submitted although they have failed.
     """
-    tickets = [_judge(job, snapshot, runs.get(job.name)) for job in jobs]
+    decisions = [_judge(job, snapshot, runs.get(job.name)) for job in jobs]
     return [
-        replace(t, lot=Lot.WAITING) if t.lot is Lot.FAILED and t.name in retried else t
-        for t in tickets
+        replace(t, action=JobAction.WAITING)
+        if t.action is JobAction.FAILED and t.name in retried
+        else t
+        for t in decisions
     ]
 
 
-def _judge(job: Manifest, snapshot: Snapshot, run: RunFacts | None) -> Ticket:
+def _judge(job: Manifest, snapshot: Snapshot, run: RunFacts | None) -> Decision:
     state = snapshot.state(job.name)
     if state.phase is Phase.ABSENT and (other := snapshot.find(job.annotations.get(CONFIG, ""))):
         # An index of the study's Indexed Job, say: two pods must not write one run.
         if other.is_active:
-            return Ticket(job, Lot.THERE, f"{other.name} trains it: {other.phase}")
+            return Decision(job, JobAction.THERE, f"{other.name} trains it: {other.phase}")
         state = other if other.phase is Phase.SUCCEEDED else state
     if state.phase is Phase.SUCCEEDED or (run is not None and run.status == "completed"):
-        return Ticket(job, Lot.DONE)
+        return Decision(job, JobAction.DONE)
     if state.phase is Phase.FAILED:
-        return Ticket(job, Lot.FAILED, state.reason)
+        return Decision(job, JobAction.FAILED, state.reason)
     if state.phase is Phase.ENDING:
-        return Ticket(job, Lot.WAITING, state.reason)
+        return Decision(job, JobAction.WAITING, state.reason)
     if state.phase is not Phase.ABSENT:
-        drift = find_drift(job.body, snapshot.jobs[job.name])
+        drift = find_differences(job.body, snapshot.jobs[job.name])
         if drift:
             rest = f" and {len(drift) - 1} more fields" if len(drift) > 1 else ""
-            return Ticket(job, Lot.CHANGED, f"{drift[0]}{rest}")
-        return Ticket(job, Lot.THERE, f"{state.phase}: {state.reason}" if state.reason else "")
+            return Decision(job, JobAction.CHANGED, f"{drift[0]}{rest}")
+        return Decision(
+            job, JobAction.THERE, f"{state.phase}: {state.reason}" if state.reason else ""
+        )
     if run is not None and run.status == "failed":
-        return Ticket(job, Lot.FAILED, f"its run says: {run.reason or 'no reason'}")
-    return Ticket(job, Lot.WAITING)
+        return Decision(job, JobAction.FAILED, f"its run says: {run.reason or 'no reason'}")
+    return Decision(job, JobAction.WAITING)
 
 
-def admit(tickets: Sequence[Ticket], snapshot: Snapshot, max_running: int) -> list[Ticket]:
+def admit(decisions: Sequence[Decision], snapshot: Snapshot, max_running: int) -> list[Decision]:
     """Return the tickets to submit now: as many as there is room for, in order.
 
     Whatever of the study has pods, or may have, takes up room, also a Job that no manifest names
@@ -107,10 +111,10 @@ def admit(tickets: Sequence[Ticket], snapshot: Snapshot, max_running: int) -> li
     retried makes way for itself.
 
     Args:
-        tickets: Of the whole study.
+        decisions: Of the whole study.
         snapshot: What the cluster holds.
         max_running: Jobs that may be active at once.
     """
     room = max(0, max_running - snapshot.num_active)
-    waiting = [ticket for ticket in tickets if ticket.lot is Lot.WAITING]
+    waiting = [decision for decision in decisions if decision.action is JobAction.WAITING]
     return [t for t in waiting if not snapshot.state(t.name).is_active][:room]

@@ -15,7 +15,7 @@ def check_priority(pod: Pod) -> Iterator[Finding]:
         near = nearest(priority.text, nautilus.PRIORITIES)
         known = ", ".join(nautilus.PRIORITIES)
         remedy = f'did you mean "{near}"?' if near else f"leave it out, or one of {known}"
-        yield priority.breaks(f'"{priority.text}" is not accepted', remedy)
+        yield priority.violation(f'"{priority.text}" is not accepted', remedy)
 
 
 def check_closed(pod: Pod) -> Iterator[Finding]:
@@ -23,11 +23,11 @@ def check_closed(pod: Pod) -> Iterator[Finding]:
     for toleration in pod.spec["tolerations"]:
         key = toleration["key"].text
         if not key and toleration["operator"].text == "Exists":
-            yield toleration.breaks(
+            yield toleration.violation(
                 "tolerates every taint, also of broken nodes", "name the taint you are entitled to"
             )
         elif _is_closed(key):
-            yield toleration["key"].breaks(f'"{key}" is never to be tolerated', "leave it out")
+            yield toleration["key"].violation(f'"{key}" is never to be tolerated', "leave it out")
 
 
 def check_entitled(pod: Pod) -> Iterator[Finding]:
@@ -36,11 +36,11 @@ def check_entitled(pod: Pod) -> Iterator[Finding]:
         key = toleration["key"].text
         if key in nautilus.ENTITLED_TAINTS:
             problem = f'"{key}" is for those who are entitled to it'
-            yield toleration["key"].breaks(problem, "leave it out unless you are")
+            yield toleration["key"].violation(problem, "leave it out unless you are")
         elif key and not key.startswith("node.kubernetes.io/") and not _is_closed(key):
             known = " and ".join(nautilus.ENTITLED_TAINTS)
             problem = f'"{key}" is none of the taints that users tolerate, which are {known}'
-            yield toleration["key"].breaks(problem, "leave it out")
+            yield toleration["key"].violation(problem, "leave it out")
 
 
 def _is_closed(key: str) -> bool:
@@ -49,17 +49,19 @@ def _is_closed(key: str) -> bool:
 
 def check_count(owner: Object) -> Iterator[Finding]:
     """Yield the first Job that is one too many."""
-    jobs = [other for other in owner.bundle.objects if other.kind == "Job"]
+    jobs = [other for other in owner.manifest_set.objects if other.kind == "Job"]
     if len(jobs) > nautilus.MAX_JOBS and owner is jobs[nautilus.MAX_JOBS]:
         problem = f"the set has {len(jobs)} Jobs, {nautilus.MAX_JOBS} are allowed at once"
-        yield owner.root["kind"].breaks(problem, "apply fewer, or let one Indexed Job do several")
+        yield owner.root["kind"].violation(
+            problem, "apply fewer, or let one Indexed Job do several"
+        )
 
 
 def check_backoff(owner: Object) -> Iterator[Finding]:
     """Yield Jobs that give up at the first failure."""
     if owner.job is not None and owner.job["backoffLimit"].integer == 0:
         problem = "is 0, so that one lost node fails the Job"
-        yield owner.job["backoffLimit"].breaks(problem, "write 3 or more")
+        yield owner.job["backoffLimit"].violation(problem, "write 3 or more")
 
 
 PODS: tuple[Rule[Pod], ...] = (

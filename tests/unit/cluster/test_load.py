@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from rsdl.cluster.labels import job_name
-from rsdl.cluster.manifest import entry_points, load_manifests, parse
+from rsdl.cluster.load import entry_points, load_manifests, parse
 from rsdl.core.errors import ConfigError
 
 

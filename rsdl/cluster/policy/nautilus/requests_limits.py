@@ -18,7 +18,7 @@ def check_missing(pod: Pod) -> Iterator[Finding]:
             limit = container["resources"]["limits"][resource]
             if not limit:
                 meant = request.value if request else "what it needs"
-                yield limit.breaks("is required", f"set {meant}, within 20% of the request")
+                yield limit.violation("is required", f"set {meant}, within 20% of the request")
 
 
 def check_ratio(pod: Pod) -> Iterator[Finding]:
@@ -31,7 +31,7 @@ def check_ratio(pod: Pod) -> Iterator[Finding]:
         allowed = show_amount(
             asked * MAX_RATIO_PERCENT / 100, binary=not limit.path.endswith(".cpu")
         )
-        yield limit.breaks(
+        yield limit.violation(
             f"is {limit.value}{times or ', the request is 0'}; 1.20 times is allowed",
             f"lower it to {allowed}, or raise the request" if asked else "raise the request",
         )
@@ -39,12 +39,12 @@ def check_ratio(pod: Pod) -> Iterator[Finding]:
 
 def check_equal(pod: Pod) -> Iterator[Finding]:
     """Yield limits that differ from requests where many pods run at once."""
-    running = pod.owner.bundle.num_pods
+    running = pod.owner.manifest_set.num_pods
     if running <= MANY_PODS:
         return
     for request, limit in _pairs(pod):
         if parse_quantity(request.value) != parse_quantity(limit.value):
-            yield limit.breaks(
+            yield limit.violation(
                 f"is {limit.value}, the request {request.value}; {running} pods run at once, and "
                 f"above {MANY_PODS} both must be equal",
                 f"write {request.value}, or run fewer at once",

@@ -26,8 +26,8 @@ from rsdl.cluster.nautilus import (
     REGIONS,
     ZONE_LABEL,
 )
+from rsdl.cluster.resources import Sizes, dataset_of, measure
 from rsdl.cluster.settings import FILE, Settings, to_yaml
-from rsdl.cluster.sizes import Sizes, dataset_of, measure
 from rsdl.cluster.wheels import WHEELS
 from rsdl.config.run import RunConfig
 from rsdl.core.errors import ConfigError

@@ -29,7 +29,7 @@ def check_sleep(pod: Pod) -> Iterator[Finding]:
             field = container["command"] if container["command"] else container["args"]
             shown = " ".join(words[-1].split())
             shown = shown if len(shown) <= 40 else f"...{shown[-37:]}"
-            yield field.breaks(
+            yield field.violation(
                 f'sleeps ("{shown}"); users are banned for sleep in Jobs',
                 "end when the work is done; to look around, use a bare pod",
             )
@@ -80,7 +80,7 @@ def check_bare_gpus(pod: Pod) -> Iterator[Finding]:
     if pod.owner.kind == "Pod" and number > nautilus.BARE_POD_GPUS:
         field = next(iter(gpu_limits(pod)))[1]
         problem = f"a bare pod has {nautilus.BARE_POD_GPUS} GPUs at most, this one {number}"
-        yield field.breaks(problem, "ask for fewer, or make it a Job")
+        yield field.violation(problem, "ask for fewer, or make it a Job")
 
 
 def check_bare_size(pod: Pod) -> Iterator[Finding]:
@@ -99,7 +99,7 @@ def check_bare_size(pod: Pod) -> Iterator[Finding]:
         if sum(parse_quantity(field.value) or 0 for field in fields) > most:
             values = " + ".join(str(field.value) for field in fields)
             problem = f"a bare pod has {shown} at most, this one {values}"
-            yield fields[0].breaks(problem, "ask for less, or make it a Job")
+            yield fields[0].violation(problem, "ask for less, or make it a Job")
 
 
 def check_bare_deadline(pod: Pod) -> Iterator[Finding]:
@@ -107,7 +107,7 @@ def check_bare_deadline(pod: Pod) -> Iterator[Finding]:
     deadline = pod.spec["activeDeadlineSeconds"]
     if pod.owner.kind == "Pod" and (deadline.integer or 0) > nautilus.BARE_POD_S:
         problem = f"is {deadline.value}; a bare pod lives {nautilus.BARE_POD_S} s (6 h) at most"
-        yield deadline.breaks(problem, f"write {nautilus.BARE_POD_S}, or make it a Job")
+        yield deadline.violation(problem, f"write {nautilus.BARE_POD_S}, or make it a Job")
 
 
 def check_bare_unlimited(pod: Pod) -> Iterator[Finding]:
@@ -115,7 +115,7 @@ def check_bare_unlimited(pod: Pod) -> Iterator[Finding]:
     deadline = pod.spec["activeDeadlineSeconds"]
     if pod.owner.kind == "Pod" and not deadline:
         problem = "is unset; the cluster ends a bare pod after 6 h"
-        yield deadline.breaks(problem, f"write {nautilus.BARE_POD_S} or less")
+        yield deadline.violation(problem, f"write {nautilus.BARE_POD_S} or less")
 
 
 def check_deployment(pod: Pod) -> Iterator[Finding]:
@@ -123,14 +123,14 @@ def check_deployment(pod: Pod) -> Iterator[Finding]:
     if pod.owner.kind in DEPLOYED and count_gpus(pod):
         field: Field = next(iter(gpu_limits(pod)))[1]
         problem = f"a {pod.owner.kind} has no GPU, this one wants {count_gpus(pod)}"
-        yield field.breaks(problem, "make it a Job")
+        yield field.violation(problem, "make it a Job")
 
 
 def check_deployment_life(owner: Object) -> Iterator[Finding]:
     """Yield Deployments: they are taken down after two weeks."""
     if owner.kind == "Deployment":
         problem = "a Deployment is taken down after 2 weeks"
-        yield owner.root["kind"].breaks(problem, "ask for an exception if it is to stay")
+        yield owner.root["kind"].violation(problem, "ask for an exception if it is to stay")
 
 
 PODS: tuple[Rule[Pod], ...] = (

@@ -24,7 +24,7 @@ def check_shm(pod: Pod) -> Iterator[Finding]:
         mounted = [volume for mount, volume in pod.mounts(container) if _is_shm(mount)]
         if not any(volume["emptyDir"]["medium"].text == "Memory" for volume in mounted):
             problem = f"nothing in memory is mounted at {SHM}, which is 64 MB then"
-            yield container["volumeMounts"].breaks(
+            yield container["volumeMounts"].violation(
                 problem, f"mount an emptyDir with medium: Memory and a sizeLimit at {SHM}"
             )
 
@@ -40,7 +40,7 @@ def check_memory_volumes(pod: Pod) -> Iterator[Finding]:
             if in_memory and amount is not None and limit is not None and amount >= limit:
                 shown = container["resources"]["limits"]["memory"].value
                 problem = f"is {size.value}, and counts as memory, of which there is {shown}"
-                yield size.breaks(problem, "lower it, or raise the memory limit")
+                yield size.violation(problem, "lower it, or raise the memory limit")
 
 
 def check_unbounded(pod: Pod) -> Iterator[Finding]:
@@ -48,7 +48,7 @@ def check_unbounded(pod: Pod) -> Iterator[Finding]:
     for volume in pod.spec["volumes"]:
         # A volume of no type is an emptyDir too.
         if set(volume.members) <= {"name", "emptyDir"} and not volume["emptyDir"]["sizeLimit"]:
-            yield volume["emptyDir"]["sizeLimit"].breaks(
+            yield volume["emptyDir"]["sizeLimit"].violation(
                 f'volume "{volume["name"].text}" may grow without end', "set sizeLimit"
             )
 
@@ -59,7 +59,7 @@ def check_disk_limit(pod: Pod) -> Iterator[Finding]:
         amount = container["resources"]["limits"]["ephemeral-storage"]
         if not amount:
             problem = "is required: logs and files fill the node's disk"
-            yield amount.breaks(problem, "set what the container writes, emptyDirs included")
+            yield amount.violation(problem, "set what the container writes, emptyDirs included")
 
 
 def check_disk_sum(pod: Pod) -> Iterator[Finding]:
@@ -76,7 +76,7 @@ def check_disk_sum(pod: Pod) -> Iterator[Finding]:
             f"is {values}, the emptyDirs on disk are {float(sum(sizes)) / 2**30:.1f}Gi together: "
             "a pod that fills them is evicted"
         )
-        yield limits[0].breaks(problem, "raise it, or lower a sizeLimit")
+        yield limits[0].violation(problem, "raise it, or lower a sizeLimit")
 
 
 def _disk_size(volume: Field) -> Fraction | None:

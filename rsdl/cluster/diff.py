@@ -13,7 +13,7 @@ SUFFIXES = {
 }  # fmt: skip
 
 
-def find_drift(manifest: Mapping[str, Any], job: Mapping[str, Any]) -> list[str]:
+def find_differences(manifest: Mapping[str, Any], job: Mapping[str, Any]) -> list[str]:
     """Return the fields of a Job's spec that its manifest says otherwise, by path.
 
     A Job that kubectl made keeps its manifest, and is compared with that, both ways. One made

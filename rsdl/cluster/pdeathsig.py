@@ -1,4 +1,4 @@
-"""``python -m rsdl.cluster.ward PARENT COMMAND``: a command that never outlives its parent.
+"""``python -m rsdl.cluster.pdeathsig PARENT COMMAND``: a command that never outlives its parent.
 
 When the parent is gone, however it went, the kernel sends SIGTERM here: a run then saves and ends,
 rather than to go on as an orphan beside the next one that writes to its folder. Python can ask the

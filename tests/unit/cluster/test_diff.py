@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from rsdl.cluster.drift import find_drift
+from rsdl.cluster.diff import find_differences
 from rsdl.cluster.jobs import APPLIED, as_submitted
 
 MANIFEST: dict[str, Any] = {
@@ -43,7 +43,7 @@ def live(*, applied: bool) -> dict[str, Any]:
 
 @pytest.mark.parametrize("applied", [True, False])
 def test_defaults_and_other_spellings_are_no_change(applied: bool):
-    assert find_drift(MANIFEST, live(applied=applied)) == []
+    assert find_differences(MANIFEST, live(applied=applied)) == []
 
 
 @pytest.mark.parametrize("applied", [True, False])
@@ -51,7 +51,7 @@ def test_a_change_is_named_by_its_path(applied: bool):
     changed = deepcopy(MANIFEST)
     changed["spec"]["template"]["spec"]["containers"][0]["image"] = "rsdl:2"
     changed["spec"]["template"]["spec"]["tolerations"] = [{"key": "k"}]
-    assert find_drift(changed, live(applied=applied)) == [
+    assert find_differences(changed, live(applied=applied)) == [
         "spec.template.spec.containers[0].image",
         "spec.template.spec.tolerations",
     ]
@@ -60,12 +60,12 @@ def test_a_change_is_named_by_its_path(applied: bool):
 def test_what_was_taken_out_is_noticed_where_kubectl_has_kept_the_manifest():
     changed = deepcopy(MANIFEST)
     del changed["spec"]["backoffLimit"]
-    assert find_drift(changed, live(applied=True)) == ["spec.backoffLimit"]
-    assert find_drift(changed, live(applied=False)) == []
+    assert find_differences(changed, live(applied=True)) == ["spec.backoffLimit"]
+    assert find_differences(changed, live(applied=False)) == []
 
 
 @pytest.mark.parametrize("applied", [True, False])
 def test_a_job_can_be_made_anew_from_what_the_cluster_holds(applied: bool):
     again = as_submitted(live(applied=applied))
-    assert find_drift(again, live(applied=True)) in ([], ["spec.parallelism"])
+    assert find_differences(again, live(applied=True)) in ([], ["spec.parallelism"])
     assert "controller-uid" not in json.dumps(again) and '"u"' not in json.dumps(again)

@@ -6,8 +6,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rsdl.cluster.resources import NETWORKS, device_gb, measure
 from rsdl.cluster.settings import Settings
-from rsdl.cluster.sizes import NETWORKS, device_gb, measure
 from rsdl.config.load import validate
 from rsdl.config.run import RunConfig
 from rsdl.core.errors import ConfigError
