@@ -24,7 +24,8 @@ PER_CLASS = 12
 
 # Parts of a machine that some tests need, and how to get them.
 PARTS = {
-    "apiserver": "apt-get install etcd-server openssl curl, and scripts/kube_apiserver build",
+    "apiserver": "apt-get install etcd-server openssl curl; scripts/kube_apiserver build; "
+    "and ask for it: -m apiserver",
     "cc": "apt-get install gcc libc6-dev",
     "ceph": "apt-get install ceph-mon ceph-osd radosgw curl openssl",
     "checkov": "python -m venv ~/.cache/rsdl/checkov, and its bin/pip install checkov",
