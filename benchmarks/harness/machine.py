@@ -13,10 +13,9 @@ PACKAGES = ("torch", "torchvision", "numpy")
 
 def describe_machine() -> dict[str, Any]:
     """Return what a figure depends on: processor, cores that may be used, memory, system, load."""
-    affinity = getattr(os, "sched_getaffinity", None)  # Linux only
     facts = {
         "processor": _field("/proc/cpuinfo", "model name") or platform.processor(),
-        "cores": len(affinity(0)) if affinity is not None else os.cpu_count(),
+        "cores": count_cores(),
         "memory_gb": round(_physical_memory() / 1e9, 1),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "python": platform.python_version(),
@@ -28,6 +27,12 @@ def describe_machine() -> dict[str, Any]:
         },
     }
     return facts | _describe_gpu()
+
+
+def count_cores() -> int:
+    """Return the cores that this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux only
+    return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
 
 
 def describe_versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:

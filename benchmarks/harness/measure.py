@@ -14,6 +14,7 @@ A benchmark is a file with three functions, run from the checkout as ``python -m
 
 import argparse
 import json
+import os
 import shlex
 import statistics
 import sys
@@ -23,11 +24,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness.machine import describe_machine, describe_versions
+from benchmarks.harness.machine import count_cores, describe_machine, describe_versions
 from benchmarks.harness.plot import draw_result
 from benchmarks.harness.tables import print_result
 
 ROUNDS = 5
+MAX_LOAD = 0.5  # a core, of the last minute, before a result that is kept
 OUTPUTS = ("json", "png")  # options that say where a result goes
 
 
@@ -245,6 +247,15 @@ def write_result(result: Mapping[str, Any], path: Path) -> None:
     part.replace(path)
 
 
+def explain_load() -> str | None:
+    """Return why figures taken now would be others' too; ``None`` on a machine that is idle."""
+    cores = count_cores()
+    load = os.getloadavg()[0] / cores
+    if load <= MAX_LOAD:
+        return None
+    return f"the load is {load:.2f} on each of {cores} cores, {MAX_LOAD} are allowed"
+
+
 def run_benchmark(
     doc: str | None,
     add_arguments: Callable[[argparse.ArgumentParser], None],
@@ -265,6 +276,8 @@ def run_benchmark(
     parser.add_argument("--png", type=Path, metavar="FILE", help="draw the result there")
     add_arguments(parser)
     options = parser.parse_args()
+    if options.json is not None and (reason := explain_load()) is not None:
+        parser.error(f"--json: {reason}; wait, or leave it out")
     result = run(options)
     tell_progress("")
     print_result(result)

@@ -16,8 +16,9 @@ from torch import Tensor
 
 from benchmarks.harness.machine import describe_versions
 from benchmarks.harness.measure import Aim, Row, Table, build_result, run_benchmark, take_turns
+from rsdl.config.data import AugmentConfig
 from rsdl.core.allocator import keep_freed_memory
-from rsdl.data.augment import Augment, AugmentConfig
+from rsdl.data.augment import Augment
 from rsdl.data.dihedral import apply_dihedral, dihedral, draw_dihedral
 
 AT_ONCE, ONE_BY_ONE = "all at once", "image by image"

@@ -22,10 +22,11 @@ import numpy as np
 from benchmarks.harness.imagery import cut_images
 from benchmarks.harness.machine import describe_versions
 from benchmarks.harness.measure import Aim, Row, Table, build_result, run_benchmark, take_turns
+from rsdl.config.data import DataConfig
 from rsdl.core.allocator import keep_freed_memory
 from rsdl.core.pixels import Pixels
 from rsdl.data.crop import CropRule
-from rsdl.data.dataset import DataConfig, DataSet, SplitData, train_plan
+from rsdl.data.dataset import DataSet, SplitData, train_plan
 from rsdl.data.decoded_cache.file import DecodedFile, Int64s, KeptSamples
 from rsdl.data.loader import BatchLoader, LoadRule
 from rsdl.data.packing.pack import PackOptions, pack

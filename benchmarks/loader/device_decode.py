@@ -41,11 +41,12 @@ from benchmarks.harness.measure import (
 )
 from benchmarks.loader.host_decode_cost import measure_host_part
 from benchmarks.loader.pixels import compare_pixels
+from rsdl.config.data import AugmentConfig, DataConfig
 from rsdl.core.batch import Batch
-from rsdl.data.augment import Augment, AugmentConfig
+from rsdl.data.augment import Augment
 from rsdl.data.class_balance import repeated_shards
 from rsdl.data.crop import CropRule
-from rsdl.data.dataset import DataConfig, DataSet
+from rsdl.data.dataset import DataSet
 from rsdl.data.gpu.decoder import DeviceDecoder
 from rsdl.data.gpu.loader import DeviceLoader
 from rsdl.data.loader import BatchLoader, LoadRule

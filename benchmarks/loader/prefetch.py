@@ -18,9 +18,10 @@ from contextlib import contextmanager
 from typing import Any
 from unittest import mock
 
+from rsdl.config.data import DataConfig
 from rsdl.data import loader as room
 from rsdl.data.crop import CropRule
-from rsdl.data.dataset import DataConfig, DataSet, train_plan
+from rsdl.data.dataset import DataSet, train_plan
 from rsdl.data.loader import BatchLoader, LoadRule
 from rsdl.data.plan import Share
 from rsdl.storage.cache.config import CacheConfig

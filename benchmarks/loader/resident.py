@@ -19,10 +19,11 @@ from pathlib import Path
 
 import torch
 
+from rsdl.config.data import AugmentConfig, DataConfig
 from rsdl.core.resources import usable_cores
-from rsdl.data.augment import Augment, AugmentConfig
+from rsdl.data.augment import Augment
 from rsdl.data.datamodule import load_rule
-from rsdl.data.dataset import DataConfig, DataSet, train_plan
+from rsdl.data.dataset import DataSet, train_plan
 from rsdl.data.gpu.read_split import ResidentSplit, estimate_pixels, read_split
 from rsdl.data.gpu.resident import ResidentLoader
 from rsdl.data.loader import BatchLoader

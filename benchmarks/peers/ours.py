@@ -8,10 +8,11 @@ import pytorch_lightning as pl
 import torch
 
 from benchmarks.peers.task import Counter, Feed, Task
+from rsdl.config.data import AugmentConfig, DataConfig
 from rsdl.core.errors import ConfigError
-from rsdl.data.augment import Augment, AugmentConfig
+from rsdl.data.augment import Augment
 from rsdl.data.datamodule import DataModule
-from rsdl.data.dataset import DataConfig, DataSet
+from rsdl.data.dataset import DataSet
 
 CACHE = "decoded"
 

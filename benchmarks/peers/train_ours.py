@@ -26,12 +26,12 @@ from benchmarks.peers.step_task import (
 )
 from benchmarks.peers.train_lightning import Timed
 from rsdl.config.load import validate
+from rsdl.config.trainer import Compile
 from rsdl.core.batch import Batch
 from rsdl.core.rng import key_of, uniforms
 from rsdl.data.batch_buffer import BatchBuffer
 from rsdl.data.loader import NUM_UNIFORMS
 from rsdl.data.plan import SamplingPlan, Share
-from rsdl.train.trainer import Compile
 
 MOST_TURNS = 1000
 

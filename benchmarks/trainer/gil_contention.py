@@ -37,9 +37,10 @@ import torch
 from benchmarks.harness.imagery import cut_images
 from benchmarks.harness.machine import describe_versions
 from benchmarks.harness.measure import Aim, Row, Table, build_result, run_benchmark, take_turns
+from rsdl.config.data import DataConfig
 from rsdl.core.batch import Batch
 from rsdl.data.crop import CropRule
-from rsdl.data.dataset import DataConfig, DataSet, train_plan
+from rsdl.data.dataset import DataSet, train_plan
 from rsdl.data.loader import BatchLoader, LoadRule
 from rsdl.data.packing.pack import PackOptions, pack
 from rsdl.data.plan import Share

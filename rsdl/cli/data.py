@@ -159,7 +159,7 @@ def data_plan(
     Batch k holds the same keys whatever the world size and the workers: compare for yourself.
     """
     from rsdl.commands import data
-    from rsdl.data.dataset import DataConfig
+    from rsdl.config.data import DataConfig
 
     if rank is not None and rank >= world_size:
         raise ConfigError("--rank", f"is {rank}, there are {world_size}", "count from 0")

@@ -10,8 +10,9 @@ from rich.console import Console
 from rich.table import Table
 
 from rsdl.commands.bars import download_bar, sample_bar
+from rsdl.config.data import DataConfig
 from rsdl.core.errors import ConfigError, DataError
-from rsdl.data.dataset import DataConfig, DataSet, train_plan
+from rsdl.data.dataset import DataSet, train_plan
 from rsdl.data.manifest import Manifest
 from rsdl.data.packing.duplicates import say_duplicates
 from rsdl.data.packing.index_shards import index_shards

@@ -14,6 +14,7 @@ from rsdl.commands.network import build_module, build_network
 from rsdl.commands.report import write_report
 from rsdl.config.load import read_tree, resolve, validate
 from rsdl.config.run import RunConfig
+from rsdl.config.trainer import TrainerConfig
 from rsdl.core.errors import ConfigError, DataError
 from rsdl.data.datamodule import DataModule
 from rsdl.data.dataset import DataSet, SplitData
@@ -28,7 +29,7 @@ from rsdl.train.checkpoint import BEST, LAST, load_weights, read_checkpoint
 from rsdl.train.module import TrainingModule
 from rsdl.train.predictions import PredictionCollector, Predictions
 from rsdl.train.run_folder import RunFolder
-from rsdl.train.trainer import TrainerConfig, build_trainer
+from rsdl.train.trainer import build_trainer
 
 NUM_PICTURES = 12
 PICTURE_SIDE = 160

@@ -19,6 +19,7 @@ import torch
 import torch.distributed as dist
 from torch._C._distributed_c10d import PrefixStore, Store, TCPStore
 
+from rsdl.config.trainer import TrainerConfig
 from rsdl.core.errors import UNAVAILABLE, ConfigError, PreemptedError, RsdlError
 from rsdl.core.resources import usable_cores
 from rsdl.distributed.failure import Failure, name_rank
@@ -26,7 +27,6 @@ from rsdl.distributed.heartbeat import FAILURE
 from rsdl.distributed.rank import RankInfo
 from rsdl.distributed.rendezvous import RendezvousPoint
 from rsdl.train.signals import SIGNALS
-from rsdl.train.trainer import TrainerConfig
 
 # For ranks to end by themselves after one has failed: longer than their watch takes to end them.
 SECONDS_TO_END = 90.0

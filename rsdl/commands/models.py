@@ -9,7 +9,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from rsdl.models.catalog import ARCHITECTURES, ModelConfig, build_model, find_timm_name
+from rsdl.config.model import ModelConfig
+from rsdl.models.catalog import ARCHITECTURES, build_model, find_timm_name
 from rsdl.models.probe import measure_cost, published_size
 
 NUM_BANDS = 3

@@ -5,12 +5,12 @@ from torch import nn
 
 from rsdl.commands.compiler import require_compiler
 from rsdl.config.run import RunConfig
+from rsdl.config.trainer import Compile
 from rsdl.data.augment import Augment
 from rsdl.data.dataset import DataSet
 from rsdl.models.catalog import build_model
 from rsdl.tasks.classification import ClassificationTask
 from rsdl.train.module import TrainingModule
-from rsdl.train.trainer import Compile
 
 REPLAYED = ("reduce-overhead", "max-autotune")  # modes that replay CUDA graphs
 

@@ -6,12 +6,12 @@ from typing import TypeVar
 import torch
 import torch.distributed as dist
 
+from rsdl.config.trainer import TrainerConfig
 from rsdl.distributed.flag_reduce import AsyncFlagReduce
 from rsdl.distributed.heartbeat import Heartbeat
 from rsdl.distributed.rank import RankInfo, find_rank
 from rsdl.distributed.rendezvous import backend_for, find_rendezvous, join_group
 from rsdl.train.signals import StopRequest
-from rsdl.train.trainer import TrainerConfig
 
 Value = TypeVar("Value")
 

@@ -6,14 +6,12 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from rsdl.data.augment import AugmentConfig
-from rsdl.data.dataset import DataConfig
-from rsdl.models.catalog import ModelConfig
+from rsdl.config.data import AugmentConfig, DataConfig
+from rsdl.config.model import ModelConfig
+from rsdl.config.optim import OptimConfig
+from rsdl.config.task import TaskConfig
+from rsdl.config.trainer import CheckpointConfig, LoggingConfig, TrainerConfig
 from rsdl.storage.s3.endpoint import StorageConfig
-from rsdl.tasks.classification import TaskConfig
-from rsdl.train.checkpoint_callback import CheckpointConfig
-from rsdl.train.optim import OptimConfig
-from rsdl.train.trainer import LoggingConfig, TrainerConfig
 
 # What may change between a run and its resume: where and how fast it runs, never what it computes.
 CHANGEABLE = (

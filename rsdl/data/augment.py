@@ -10,9 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 
+from rsdl.config.data import AugmentConfig
 from rsdl.core.batch import Batch
 from rsdl.core.errors import ConfigError
 from rsdl.data.colour import blend, grey, shift_hue
@@ -24,31 +25,6 @@ Share = Field(ge=0, le=1)
 # Columns of Batch.uniforms; the first three are those of the symmetries.
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(3, 7)
 MIX_CHOICE, MIX_WEIGHT, CUT_X, CUT_Y = range(7, 11)
-
-
-class AugmentConfig(BaseModel):
-    """What happens to training images beside the random crop."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    flip: bool = Field(True, description="Flip along x and y, each with probability 1/2.")
-    rotate90: bool = Field(True, description="Rotate by multiples of 90 degrees.")
-    brightness: float = Field(0.0, ge=0, le=1, description="Jitter factor 1 +- this (RGB).")
-    contrast: float = Field(0.0, ge=0, le=1, description="Jitter factor 1 +- this (RGB).")
-    saturation: float = Field(0.0, ge=0, le=1, description="Jitter factor 1 +- this (RGB).")
-    hue: float = Field(0.0, ge=0, le=0.5, description="Shift of the hue, +- turns (RGB).")
-    mixup: float = Field(0.0, ge=0, description="Alpha of mixup's Beta distribution; 0 is off.")
-    cutmix: float = Field(0.0, ge=0, description="Alpha of CutMix's Beta distribution; 0 is off.")
-
-    @property
-    def jitters(self) -> bool:
-        """Whether colours change."""
-        return any((self.brightness, self.contrast, self.saturation, self.hue))
-
-    @property
-    def mixes(self) -> bool:
-        """Whether images are mixed in pairs."""
-        return self.mixup > 0 or self.cutmix > 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,12 @@ from functools import partial
 import pytorch_lightning as pl
 import torch
 
+from rsdl.config.data import DataConfig
 from rsdl.core.batch import Batch
 from rsdl.core.errors import ConfigError
 from rsdl.core.resources import usable_cores
 from rsdl.data.crop import CropRule
-from rsdl.data.dataset import DataConfig, DataSet, eval_plan, train_plan
+from rsdl.data.dataset import DataSet, eval_plan, train_plan
 from rsdl.data.gpu.decoder import DeviceDecoder
 from rsdl.data.gpu.loader import DeviceLoader, choose_decoder
 from rsdl.data.gpu.read_split import ResidentSplit

@@ -11,7 +11,8 @@ from typing import Any
 import webdataset
 from webdataset.tariterators import group_by_keys, tar_file_expander
 
-from rsdl.data.dataset import DataConfig, DataSet
+from rsdl.config.data import DataConfig
+from rsdl.data.dataset import DataSet
 from rsdl.storage.cache.config import CacheConfig
 from rsdl.storage.connect import connect
 

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
-
+from rsdl.config.model import ModelConfig
 from rsdl.core.errors import ConfigError
 from rsdl.models.sizes import SizeRule
 from rsdl.storage.s3.endpoint import AWS, StorageConfig
@@ -50,34 +49,6 @@ ARCHITECTURES: dict[str, Architecture] = {
     "pvt_v2_b5": Architecture("pvt_v2_b5", "transformer", SizeRule(1, minimum=32)),
     "maxvit_small": Architecture("maxvit_small_tf_224", "hybrid", SizeRule(32, minimum=32)),
 }
-
-
-class ModelConfig(BaseModel):
-    """Which network is trained, and from which weights."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str = Field(
-        min_length=1,
-        description=f"One of {', '.join(ARCHITECTURES)}, or the name of any other timm model.",
-        examples=list(ARCHITECTURES),
-    )
-    weights: str = Field(
-        default="none",
-        min_length=1,
-        description=(
-            'Where training starts from: "pretrained" (timm\'s published weights), "none" '
-            "(random), or the path or URL of a .pth, .pt, .bin or .safetensors file or of a "
-            "checkpoint of rsdl."
-        ),
-        examples=["pretrained", "none"],
-    )
-    drop_rate: float | None = Field(
-        default=None, ge=0, lt=1, description="Dropout before the classifier; timm's own if absent."
-    )
-    drop_path_rate: float | None = Field(
-        default=None, ge=0, lt=1, description="Stochastic depth; timm's own if absent."
-    )
 
 
 def find_timm_name(name: str) -> str:

@@ -5,31 +5,20 @@ ranks, so that the same samples give the same accuracy on any number of processe
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torchmetrics import Metric
 
+from rsdl.config.task import TaskConfig
 from rsdl.tasks.scores import score_confusion
 
 NUM_BINS = 15
 TOP_K = 5
-
-
-class TaskConfig(BaseModel):
-    """What is learnt."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: Literal["classification"] = Field("classification", description="The task.")
-    label_smoothing: float = Field(
-        0.0, ge=0, lt=1, description="Share of the target spread over all classes in training."
-    )
 
 
 @dataclass(frozen=True, slots=True)

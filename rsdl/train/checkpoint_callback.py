@@ -6,22 +6,13 @@ from functools import partial
 from typing import Any
 
 import pytorch_lightning as pl
-from pydantic import BaseModel, ConfigDict, Field
 
+from rsdl.config.trainer import CheckpointConfig
 from rsdl.core.errors import PreemptedError
 from rsdl.distributed.flag_reduce import AsyncFlagReduce
 from rsdl.train.checkpoint import LAST
 from rsdl.train.signals import StopRequest
 from rsdl.train.upload_queue import UploadQueue
-
-
-class CheckpointConfig(BaseModel):
-    """When checkpoints are written and how many stay."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    every_minutes: float = Field(10.0, gt=0, description="Also within an epoch.")
-    keep: int = Field(1, ge=1, description="How many of the last ones stay, last.ckpt included.")
 
 
 class CheckpointCallback(pl.Callback):

@@ -12,6 +12,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
+from rsdl.config.optim import OptimConfig
 from rsdl.core.batch import Batch
 from rsdl.core.errors import RsdlError
 from rsdl.core.rng import key_of
@@ -19,7 +20,7 @@ from rsdl.data.augment import Augment
 from rsdl.distributed.rank import world_size
 from rsdl.tasks.classification import ClassificationMetrics, ClassificationTask
 from rsdl.train.async_scalars import AsyncScalars
-from rsdl.train.optim import OptimConfig, build_optimizer, build_schedule, is_fused, may_fuse
+from rsdl.train.optim import build_optimizer, build_schedule, is_fused, may_fuse
 from rsdl.train.seeding import seed_generators
 
 

@@ -2,20 +2,19 @@
 
 import logging
 import warnings
-from typing import Annotated, Literal
 
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning_fabric.utilities.exceptions import MisconfigurationException
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
 from pytorch_lightning.strategies import DDPStrategy, Strategy
 from torch.distributed import is_initialized
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import bf16_compress_hook
 from torch.nn.parallel import DistributedDataParallel
 
+from rsdl.config.trainer import LoggingConfig, TrainerConfig
 from rsdl.core.allocator import keep_freed_memory
 from rsdl.core.errors import ConfigError
 from rsdl.distributed.rank import RankInfo
@@ -26,74 +25,6 @@ from rsdl.train.lightning_private import flush
 from rsdl.train.upload_queue import UploadQueue
 
 PRECISIONS = {"fp32": "32-true", "bf16-mixed": "bf16-mixed", "16-mixed": "16-mixed"}
-Precision = Literal["auto", "fp32", "bf16-mixed", "16-mixed"]
-Compile = Literal["off", "on", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"]
-
-
-def _name_compile(value: object) -> object:
-    """Return the name of what YAML's on, off, true and false mean."""
-    return ("on" if value else "off") if isinstance(value, bool) else value
-
-
-Compiling = Annotated[
-    Compile, BeforeValidator(_name_compile, json_schema_input_type=Compile | bool)
-]
-
-
-class TrainerConfig(BaseModel):
-    """Where and how long to train."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    accelerator: Literal["auto", "cpu", "gpu"] = Field("auto", description="What to train on.")
-    devices: int | Literal["auto"] = Field("auto", description="Devices on each node.")
-    num_nodes: int | Literal["auto"] = Field(
-        "auto", description="Nodes; auto: as many as torchrun says, else one."
-    )
-    strategy: Literal["auto", "ddp", "fsdp"] = Field(
-        "auto", description="fsdp spreads the weights over the devices; auto: ddp, each has all."
-    )
-    compress_gradients: bool = Field(False, description="ddp: exchange gradients as bf16.")
-    sync_batchnorm: bool = Field(
-        False, description="Batch norm over the batches of all devices; on GPUs."
-    )
-    timeout_s: float = Field(
-        600.0, ge=5, description="Seconds after which a silent device is given up."
-    )
-    rendezvous_s: float = Field(
-        600.0, ge=5, description="Seconds that devices may start apart from each other."
-    )
-    precision: Precision = Field(
-        "auto", description="auto: bf16-mixed on a GPU that has it, else fp32."
-    )
-    max_epochs: int = Field(100, ge=1, description="Epochs.")
-    max_steps: int | None = Field(None, ge=1, description="Stop after so many optimizer steps.")
-    accumulate: int = Field(
-        1, ge=1, description="Micro-batches in an optimizer step, when memory is short."
-    )
-    channels_last: bool = Field(True, description="Memory layout of convolutions.")
-    compile: Compiling = Field(
-        "off",
-        description=(
-            "torch.compile of the network and the augmentation; true is on, false is off, others "
-            "are torch's modes: reduce-overhead and max-autotune replay CUDA graphs."
-        ),
-    )
-    deterministic: bool = Field(False, description="Refuse operations that are not, on a GPU.")
-    log_every_steps: int = Field(10, ge=1, description="Optimizer steps between two log rows.")
-    patience: int | None = Field(
-        None, ge=1, description="Stop after so many epochs without a better validation."
-    )
-
-
-class LoggingConfig(BaseModel):
-    """Where to log beside metrics.csv and TensorBoard."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    mlflow: bool = Field(False, description='Log to MLflow ($MLFLOW_TRACKING_URI); extra "mlflow".')
-    wandb: bool = Field(False, description='Log to Weights & Biases; extra "wandb".')
-    project: str = Field("rsdl", description="MLflow experiment or W&B project.")
 
 
 class EventLogger(TensorBoardLogger):

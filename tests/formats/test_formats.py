@@ -16,10 +16,10 @@ from rsdl.commands import data
 from rsdl.commands.build import check_same_run
 from rsdl.commands.evaluate import evaluate
 from rsdl.commands.report import read_entry, report
+from rsdl.config.data import DataConfig
 from rsdl.config.load import load_config
 from rsdl.config.run import flatten
 from rsdl.core.errors import ConfigError, DataError
-from rsdl.data.dataset import DataConfig
 from rsdl.data.manifest import load_manifest
 from rsdl.records.evaluation import parse_evaluation
 from rsdl.storage.connect import connect

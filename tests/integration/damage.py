@@ -4,7 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from rsdl.data.dataset import DataConfig, DataSet
+from rsdl.config.data import DataConfig
+from rsdl.data.dataset import DataSet
 
 
 def spoil(packed: str, sample: int) -> str:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from rsdl.data.dataset import DataConfig, DataSet
+from rsdl.config.data import DataConfig
+from rsdl.data.dataset import DataSet
 from tests.integration.closeness import assert_close
 from tests.integration.damage import spoil
 

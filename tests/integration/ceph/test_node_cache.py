@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rsdl.data.dataset import DataConfig, DataSet
+from rsdl.config.data import DataConfig
+from rsdl.data.dataset import DataSet
 from rsdl.data.reader import ShardReader
 from rsdl.storage.cache.config import CacheConfig
 from rsdl.storage.connect import connect

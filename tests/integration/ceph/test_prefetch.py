@@ -14,10 +14,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from rsdl.config.data import DataConfig
 from rsdl.core.batch import Batch
 from rsdl.core.errors import StorageError
 from rsdl.data.crop import CropRule
-from rsdl.data.dataset import DataConfig, DataSet, eval_plan, train_plan
+from rsdl.data.dataset import DataSet, eval_plan, train_plan
 from rsdl.data.loader import BatchLoader, LoadRule
 from rsdl.data.manifest import Shard
 from rsdl.data.packing.pack import PackOptions, pack

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,7 @@ from benchmarks.harness.measure import (
     build_result,
     pair_ratio,
     portable,
+    run_benchmark,
     take_turns,
     tell_progress,
     write_result,
@@ -153,3 +155,30 @@ def result_of_two() -> dict[str, object]:
 )  # fmt: skip
 def test_a_result_names_no_folder_of_the_machine(given: str, kept: str):
     assert portable(given) == kept
+
+
+@pytest.mark.parametrize(("load", "kept"), [(0.2, True), (0.9, False)])
+def test_no_result_is_kept_of_a_machine_where_others_compute(
+    load: float,
+    kept: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    cores = len(os.sched_getaffinity(0))
+    monkeypatch.setattr(os, "getloadavg", lambda: (load * cores, 0.0, 0.0))
+    monkeypatch.setattr(sys, "argv", ["x", "--json", str(tmp_path / "x.json")])
+    done: list[str] = []
+
+    def run(options: argparse.Namespace) -> dict[str, Any]:
+        done.append("ran")
+        return build_result("x", "X", [], options=vars(options))
+
+    if kept:
+        run_benchmark("X", lambda parser: None, run)
+    else:
+        with pytest.raises(SystemExit) as ended:
+            run_benchmark("X", lambda parser: None, run)
+        assert ended.value.code == 2 and "0.5 are allowed; wait" in capsys.readouterr().err
+    # It is said before the work, not after.
+    assert bool(done) is kept and (tmp_path / "x.json").exists() is kept

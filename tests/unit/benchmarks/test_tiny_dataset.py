@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.harness.tiny_dataset import NUM_CLASSES, encode_png, to_digits, write_crowd
-from rsdl.data.dataset import DataConfig, DataSet
+from rsdl.config.data import DataConfig
+from rsdl.data.dataset import DataSet
 from rsdl.data.decode import decode_image
 from rsdl.data.tar import hash_file
 

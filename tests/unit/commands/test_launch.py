@@ -3,10 +3,11 @@
 import pytest
 
 from rsdl.commands.launch import Crew, Node, combine_exit_codes, environment_of, plan_crew
+from rsdl.config.trainer import TrainerConfig
 from rsdl.core.errors import ConfigError
 from rsdl.distributed.rank import RankInfo, find_rank
 from rsdl.distributed.rendezvous import RendezvousPoint
-from rsdl.train.trainer import TrainerConfig, fit_to_ranks
+from rsdl.train.trainer import fit_to_ranks
 
 
 @pytest.mark.parametrize(

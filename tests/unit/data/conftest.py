@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from rsdl.config.data import DataConfig
 from rsdl.core.pixels import Dtype
-from rsdl.data.dataset import DataConfig, DataSet, SplitData
+from rsdl.data.dataset import DataSet, SplitData
 from rsdl.data.packing.pack import PackOptions, pack
 from rsdl.data.sample import Sample, ShardPlan
 from rsdl.storage.connect import connect

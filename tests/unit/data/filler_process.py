@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 
+from rsdl.config.data import DataConfig
 from rsdl.core.rng import uniforms
 from rsdl.data.batch_buffer import LoadRule, open_buffer
 from rsdl.data.crop import CropRule
-from rsdl.data.dataset import DataConfig, DataSet, SplitData
+from rsdl.data.dataset import DataSet, SplitData
 from rsdl.data.plan import PlannedBatch
 from rsdl.data.sample_loader import SampleLoader
 

@@ -4,9 +4,10 @@ from typing import Any
 
 import torch
 
+from rsdl.config.data import DataConfig
 from rsdl.core.batch import Batch, SampleCounts
 from rsdl.data.crop import CropRule
-from rsdl.data.dataset import DataConfig, DataSet, SplitData
+from rsdl.data.dataset import DataSet, SplitData
 from rsdl.data.decoded_cache.file import DecodedFile
 from rsdl.data.loader import BatchLoader, LoadRule
 from rsdl.data.plan import SamplingPlan, Share

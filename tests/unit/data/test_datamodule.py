@@ -9,9 +9,10 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
+from rsdl.config.data import DataConfig
 from rsdl.core.errors import ConfigError, DataError
 from rsdl.data.datamodule import DataModule
-from rsdl.data.dataset import DataConfig, DataSet, eval_plan, train_plan
+from rsdl.data.dataset import DataSet, eval_plan, train_plan
 from rsdl.data.gpu.loader import DeviceLoader
 from rsdl.data.packing.index_shards import index_shards
 from rsdl.data.plan import Share

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rsdl.data.dataset import DataConfig, DataSet, SplitData
+from rsdl.config.data import DataConfig
+from rsdl.data.dataset import DataSet, SplitData
 from rsdl.data.decoded_cache.layout import HEADER
 from tests.unit.data import filler_process
 from tests.unit.data.kept import (

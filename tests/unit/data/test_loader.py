@@ -11,9 +11,10 @@ import pytest
 import simplejpeg
 import torch
 
+from rsdl.config.data import DataConfig
 from rsdl.core.errors import ConfigError, CorruptSampleError, DataError, StorageError
 from rsdl.data.crop import CropRule
-from rsdl.data.dataset import DataConfig, DataSet, SplitData
+from rsdl.data.dataset import DataSet, SplitData
 from rsdl.data.loader import BatchLoader, LoadRule
 from rsdl.data.plan import SamplingPlan, Share
 from rsdl.data.shuffle import GlobalOrder, OrderRule

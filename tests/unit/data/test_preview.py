@@ -5,7 +5,8 @@ import cv2
 import numpy as np
 import pytest
 
-from rsdl.data.dataset import DataConfig, DataSet, SplitData
+from rsdl.config.data import DataConfig
+from rsdl.data.dataset import DataSet, SplitData
 from rsdl.data.preview import (
     contact_sheet,
     encode_jpeg,

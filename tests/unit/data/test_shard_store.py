@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from rsdl.commands.doctor import check_data
+from rsdl.config.data import DataConfig
 from rsdl.core.errors import DataError, StorageError
 from rsdl.data.crop import CropRule
-from rsdl.data.dataset import DataConfig, DataSet, eval_plan
+from rsdl.data.dataset import DataSet, eval_plan
 from rsdl.data.loader import BatchLoader, LoadRule
 from rsdl.data.manifest import MANIFEST, Manifest, load_manifest
 from rsdl.data.packing.index_shards import index_shards

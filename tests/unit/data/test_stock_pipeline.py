@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from rsdl.config.data import DataConfig
 from rsdl.core.errors import InputError
 from rsdl.data import as_webdataset
-from rsdl.data.dataset import DataConfig, DataSet
+from rsdl.data.dataset import DataSet
 from rsdl.data.manifest import load_manifest
 
 # Threads of the library's own loader, and of torch's in a forked worker.

@@ -6,14 +6,9 @@ import timm
 import torch
 from pydantic import ValidationError
 
+from rsdl.config.model import NINE, ModelConfig
 from rsdl.core.errors import ConfigError
-from rsdl.models.catalog import (
-    ARCHITECTURES,
-    ModelConfig,
-    build_backbone,
-    build_model,
-    find_timm_name,
-)
+from rsdl.models.catalog import ARCHITECTURES, build_backbone, build_model, find_timm_name
 
 NAMES = sorted(ARCHITECTURES)
 # The table that the case study publishes: millions of parameters with 21 classes.
@@ -42,6 +37,10 @@ def build(name: str, num_classes: int, in_chans: int = 3, image_size: int = 224)
 
 def count(model: torch.nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
+
+
+def test_the_config_names_the_nine_of_the_catalog():
+    assert tuple(ARCHITECTURES) == NINE
 
 
 def test_reading_a_config_imports_neither_torch_nor_timm():

@@ -5,8 +5,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rsdl.config.model import ModelConfig
 from rsdl.core.errors import ConfigError
-from rsdl.models.catalog import ARCHITECTURES, ModelConfig, build_model
+from rsdl.models.catalog import ARCHITECTURES, build_model
 from rsdl.models.sizes import SizeRule
 
 SIZES = (32, 64, 96, 100, 128, 192, 224, 225, 256, 288, 320, 384)

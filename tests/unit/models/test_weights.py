@@ -13,8 +13,9 @@ import torch
 from timm.models import adapt_input_conv
 from torch import Tensor
 
+from rsdl.config.model import ModelConfig
 from rsdl.core.errors import ConfigError, RsdlError
-from rsdl.models.catalog import ModelConfig, build_backbone, build_model
+from rsdl.models.catalog import build_backbone, build_model
 from rsdl.models.tensors import read_tensors
 from rsdl.models.weights import adapt_bands, load_weights
 

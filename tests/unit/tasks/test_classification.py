@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchmetrics.functional import classification as reference
 
-from rsdl.tasks.classification import ClassificationMetrics, ClassificationTask, TaskConfig
+from rsdl.config.task import TaskConfig
+from rsdl.tasks.classification import ClassificationMetrics, ClassificationTask
 
 NUM_CLASSES = 7
 

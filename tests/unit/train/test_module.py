@@ -8,12 +8,15 @@ from pytorch_lightning.plugins.precision import MixedPrecision
 from torch import nn
 from torch.nn import functional
 
+from rsdl.config.data import AugmentConfig
+from rsdl.config.optim import OptimConfig
+from rsdl.config.task import TaskConfig
 from rsdl.core.batch import Batch, SampleCounts
-from rsdl.data.augment import Augment, AugmentConfig
-from rsdl.tasks.classification import ClassificationTask, TaskConfig
+from rsdl.data.augment import Augment
+from rsdl.tasks.classification import ClassificationTask
 from rsdl.train.lightning_private import set_progress
 from rsdl.train.module import TrainingModule, average_weights
-from rsdl.train.optim import OptimConfig, build_optimizer, is_fused
+from rsdl.train.optim import build_optimizer, is_fused
 from rsdl.train.position import Position
 from rsdl.train.seeding import seed_generators
 

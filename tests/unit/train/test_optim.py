@@ -7,9 +7,9 @@ import timm
 import torch
 from torch import nn
 
+from rsdl.config.optim import OptimConfig
 from rsdl.core.errors import ConfigError
 from rsdl.train.optim import (
-    OptimConfig,
     build_optimizer,
     build_schedule,
     check_optimizer,

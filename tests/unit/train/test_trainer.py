@@ -5,7 +5,8 @@ import torch
 import yaml
 from pydantic import ValidationError
 
-from rsdl.train.trainer import TrainerConfig, set_tensor_cores
+from rsdl.config.trainer import TrainerConfig
+from rsdl.train.trainer import set_tensor_cores
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from rsdl.config.data import DataConfig
 from rsdl.core.batch import SampleCounts
 from rsdl.core.errors import CorruptSampleError
-from rsdl.data.dataset import DataConfig, DataSet
+from rsdl.data.dataset import DataSet
 from rsdl.data.decode import DecodeRule
 from rsdl.data.decoded_cache import layout as decoded_layout
 from rsdl.data.decoded_cache.policy import cache_name, lay_out

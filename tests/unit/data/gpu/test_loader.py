@@ -12,11 +12,12 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from rsdl.config.data import DataConfig
 from rsdl.core.batch import Batch
 from rsdl.core.errors import ConfigError, CorruptSampleError
 from rsdl.core.pixels import Dtype
 from rsdl.data.crop import CropRule
-from rsdl.data.dataset import DataConfig, DataSet, SplitData
+from rsdl.data.dataset import DataSet, SplitData
 from rsdl.data.gpu import loader as room
 from rsdl.data.gpu.decoder import DeviceDecoder, lay_out
 from rsdl.data.gpu.loader import DeviceLoader, choose_decoder, cut_chunks

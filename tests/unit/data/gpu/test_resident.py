@@ -9,9 +9,10 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from rsdl.config.data import DataConfig
 from rsdl.core.errors import ConfigError, CorruptSampleError, DataError, StorageError
 from rsdl.data.crop import CropRule
-from rsdl.data.dataset import DataConfig, DataSet, SplitData
+from rsdl.data.dataset import DataSet, SplitData
 from rsdl.data.gpu import resident as room
 from rsdl.data.gpu.read_split import DoesNotFitError, ResidentSplit, estimate_pixels, read_split
 from rsdl.data.gpu.resident import ResidentLoader, open_resident

@@ -12,9 +12,10 @@ import rasterio
 import simplejpeg
 import webdataset
 
+from rsdl.config.data import DataConfig
 from rsdl.core.errors import DataError, RsdlError
 from rsdl.data.crop import CropRule
-from rsdl.data.dataset import DataConfig, DataSet, eval_plan
+from rsdl.data.dataset import DataSet, eval_plan
 from rsdl.data.loader import BatchLoader, LoadRule
 from rsdl.data.manifest import MANIFEST, Manifest
 from rsdl.data.packing.index_shards import index_shards

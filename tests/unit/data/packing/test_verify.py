@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from rsdl.config.data import DataConfig
 from rsdl.core.errors import DataError
-from rsdl.data.dataset import DataConfig, DataSet, SplitData
+from rsdl.data.dataset import DataSet, SplitData
 from rsdl.data.index import Index
 from rsdl.data.packing.verify import check_dataset
 from rsdl.storage.connect import connect

@@ -1,0 +1,148 @@
+"""Where the data lies, how it is fed, and what happens to training images."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ByteSize, ConfigDict, Field, field_validator, model_validator
+
+from rsdl.storage.cache.config import CacheConfig
+
+
+class DataConfig(BaseModel):
+    """Where the data lies and how it is fed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    url: str = Field(description="Root of the data set: a folder or s3:// with a manifest.json.")
+    train_split: str = Field("train", description="Split to train on.")
+    val_split: str = Field("val", description="Split to validate on after every epoch.")
+    test_split: str = Field("test", description="Split for the final evaluation.")
+    batch_size: int = Field(
+        64,
+        ge=1,
+        description="Samples per optimizer step, over all devices and accumulation steps.",
+    )
+    eval_batch_size: int | None = Field(
+        None,
+        ge=1,
+        description="Samples per validation batch over all devices; null: batch_size, and on GPUs "
+        "four micro-batches of training for each. Scores do not depend on it.",
+    )
+    image_size: int = Field(224, ge=8, description="Side of the image that the network sees, px.")
+    num_workers: int | None = Field(
+        None, ge=1, description="Loader threads per process; null: one per core of the process."
+    )
+    prefetch: int = Field(4, ge=1, description="Batches in flight.")
+    window: int = Field(16, ge=1, description="Consecutive shards that are shuffled together.")
+    partitions: int = Field(1, ge=1, description="Parts of the data, for as many nodes.")
+    tail: Literal["drop", "pad"] = Field(
+        "drop", description="The last, incomplete training batch: drop it, or pad it uncounted."
+    )
+    sampling: Literal["natural", "balanced"] = Field(
+        "natural", description="Each sample once, or each class equally often."
+    )
+    on_corrupt: Literal["error", "skip"] = Field(
+        "error", description="A sample that cannot be decoded stops the run, or is left out."
+    )
+    crop_scale: tuple[float, float] = Field(
+        (0.35, 1.0), description="Random crop: smallest and largest share of the image's area."
+    )
+    crop_ratio: tuple[float, float] = Field(
+        (3 / 4, 4 / 3), description="Random crop: smallest and largest width over height."
+    )
+    cache: CacheConfig | Literal["none"] = Field(
+        CacheConfig(), description="Copies of remote shards on this node; none: read by range."
+    )
+    decoded_cache: ByteSize | Literal["auto", "off"] = Field(
+        "auto",
+        description="Pixels kept on this node after they were first decoded, read by later epochs "
+        "and runs. auto: within data.cache, when they fit into what the shards leave of its size "
+        'and into half of the memory; off; or a budget beside it, such as "200GB".',
+    )
+    decode_size: int | None = Field(
+        None,
+        ge=8,
+        description="Shrink the shorter side to so many px before the crop; null: full size.",
+    )
+    scaled_decode: bool = Field(
+        False,
+        description="Decode a JPEG at 1/2, 1/4 or 1/8 where its crop has pixels to spare.",
+    )
+    decode: Literal["host", "device"] = Field(
+        "host",
+        description="Who decodes JPEGs for training: cores, or the GPU, where cores are few.",
+    )
+    eval_crop: float = Field(
+        1.0, gt=0, le=1, description="Evaluation: central square, as a share of the shorter side."
+    )
+    resident: Literal["auto", "off", "on"] = Field(
+        "off",
+        description="Decoded train split in the device's memory; auto: on a GPU, where it fits.",
+    )
+
+    @field_validator("decoded_cache", mode="before")
+    @classmethod
+    def _off_is_a_word(cls, value: Any) -> Any:  # noqa: ANN401
+        if value is True:
+            raise ValueError("must be auto, off or a size, is true")
+        return "off" if value is False else value  # as YAML reads it
+
+    @model_validator(mode="after")
+    def _scale_once(self) -> "DataConfig":
+        if self.scaled_decode and self.decode_size is not None:
+            raise ValueError("scaled_decode and decode_size exclude each other; choose one")
+        if self.scaled_decode and self.decoded_cache not in ("auto", "off"):
+            raise ValueError(
+                "scaled_decode decodes each crop at its own scale, so decoded_cache cannot keep "
+                "anything; choose one"
+            )
+        if self.scaled_decode and self.resident == "on":
+            raise ValueError("scaled_decode is for images in files, resident=on has none; choose")
+        return self
+
+    @model_validator(mode="after")
+    def _device_decodes_whole(self) -> "DataConfig":
+        if self.decode == "device" and (self.scaled_decode or self.decode_size is not None):
+            name = "scaled_decode" if self.scaled_decode else "decode_size"
+            raise ValueError(f"decode=device decodes whole images, {name} less of them; choose one")
+        return self
+
+    @model_validator(mode="after")
+    def _ranges_ascend(self) -> "DataConfig":
+        low, high = self.crop_scale
+        if not 0 < low <= high <= 1:
+            raise ValueError(f"crop_scale must ascend within (0, 1], is [{low}, {high}]")
+        low, high = self.crop_ratio
+        if not 0 < low <= high:
+            raise ValueError(f"crop_ratio must ascend above 0, is [{low}, {high}]")
+        return self
+
+    @field_validator("resident", mode="before")
+    @classmethod
+    def _read_switch(cls, value: object) -> object:
+        # YAML takes on and off for true and false.
+        return ("on" if value else "off") if isinstance(value, bool) else value
+
+
+class AugmentConfig(BaseModel):
+    """What happens to training images beside the random crop."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    flip: bool = Field(True, description="Flip along x and y, each with probability 1/2.")
+    rotate90: bool = Field(True, description="Rotate by multiples of 90 degrees.")
+    brightness: float = Field(0.0, ge=0, le=1, description="Jitter factor 1 +- this (RGB).")
+    contrast: float = Field(0.0, ge=0, le=1, description="Jitter factor 1 +- this (RGB).")
+    saturation: float = Field(0.0, ge=0, le=1, description="Jitter factor 1 +- this (RGB).")
+    hue: float = Field(0.0, ge=0, le=0.5, description="Shift of the hue, +- turns (RGB).")
+    mixup: float = Field(0.0, ge=0, description="Alpha of mixup's Beta distribution; 0 is off.")
+    cutmix: float = Field(0.0, ge=0, description="Alpha of CutMix's Beta distribution; 0 is off.")
+
+    @property
+    def jitters(self) -> bool:
+        """Whether colours change."""
+        return any((self.brightness, self.contrast, self.saturation, self.hue))
+
+    @property
+    def mixes(self) -> bool:
+        """Whether images are mixed in pairs."""
+        return self.mixup > 0 or self.cutmix > 0
