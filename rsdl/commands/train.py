@@ -177,8 +177,7 @@ def train_in(
         if ending is error:
             raise
         raise ending from error
-    # Nobody leaves before the first one has written that the run is completed: whoever has ended
-    # well is not started again, and would be missed by one that is. The record stays as it is.
+    # Wait for rank 0: a rank that exits 0 is not restarted, and a restarted peer would hang.
     ranks.heartbeat.on_end = lambda failure: None
     ranks.tell(None)
     return 0

@@ -1,12 +1,12 @@
-"""Ranks that keep an eye on each other, so that none waits for one that is gone.
+"""Heartbeats of ranks, so that no rank waits for one that is gone.
 
-Every rank beats into a store (its step, what it does) and looks at the beats of the others, in
-threads of its own: the main thread may sit in a collective that nothing can interrupt. The first to
-know of a failure posts it, and all ranks end with it: by an exception where the main thread can
-still raise one, by leaving the process where it cannot.
+Every rank writes a heartbeat (its step, what it does) to a store and reads those of the others, in
+its own threads: the main thread may be in a collective that cannot be interrupted. The first rank
+that knows of a failure posts it, and all ranks end with it: by an exception, or by leaving the
+process where the main thread cannot raise one.
 
-The trade-off: one small request to one store for each rank and second. In runs of more than 64
-ranks they beat more rarely.
+The cost is one small request to one store for each rank and second; less often with more than 64
+ranks.
 """
 
 import json
@@ -268,7 +268,7 @@ class Heartbeat:
         before, launcher = time.monotonic(), os.getppid()
         known_at: float | None = None
         while not self._closing.wait(tick):
-            # Of the time in which this process was stopped itself, nobody else is to blame.
+            # Ignore the time in which this process was suspended.
             now = time.monotonic()
             self._clock += min(now - before, 4 * tick)
             before = now

@@ -62,11 +62,9 @@ def _verdict(bins: Sequence[CalibrationBin]) -> str:
     total = sum(b.count for b in bins)
     confidence = sum(b.count * (b.confidence or 0) for b in bins) / total
     accuracy = sum(b.count * (b.accuracy or 0) for b in bins) / total
-    tendency = "about as sure as it is right"
+    tendency = "well calibrated"
     if abs(confidence - accuracy) >= 0.01:
-        tendency = (
-            "surer than it is right" if confidence > accuracy else "less sure than it is right"
-        )
+        tendency = "overconfident" if confidence > accuracy else "underconfident"
     return (
         f"On average the network is {tendency}: "
         f"mean confidence {percent(confidence)}, accuracy {percent(accuracy)}."

@@ -1,8 +1,8 @@
 """Locks on files that end with the process that holds them, however it ends.
 
-``flock`` belongs to an open file, so the kernel lets go when a process is killed, and threads of
-one process exclude each other like strangers. A lock is worth something only while the locked file
-still has its name: whoever waited may hold what another has meanwhile renamed or removed.
+``flock`` belongs to an open file: the kernel releases it when a process is killed, and threads of
+one process exclude each other too. After waiting for a lock, check that the file still has its
+name: another process may have renamed or removed it meanwhile.
 """
 
 import fcntl

@@ -1,8 +1,8 @@
-"""Who trains in a run's folder: one process at a time, found without a clock that all share.
+"""The owner of a run's folder: one process at a time, without a clock that hosts share.
 
-Each that takes the folder writes the next number below ``.owner/``, which a store lets only one do;
-the highest number owns. Its file beats while the process lives. On the same host a dead process is
-known at once; of another host's only a beat can tell, so whoever comes waits for one.
+A process takes the folder by writing the next number below ``.owner/``, which the store lets only
+one process do; the highest number owns. The owner rewrites its file as a heartbeat. A dead owner on
+the same host is detected at once; of another host's a newcomer waits for a heartbeat.
 """
 
 import json

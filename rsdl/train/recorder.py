@@ -71,7 +71,7 @@ class Recorder(pl.Callback):
     ) -> None:
         """Add where the run is and what it has counted in this epoch.
 
-        The record is written first: what a checkpoint leaves behind is never told again.
+        Write the record first: earlier rows are not logged again.
         """
         assert isinstance(pl_module, TrainingModule)
         self._finish_row(trainer, pl_module)

@@ -1,12 +1,12 @@
-"""A run's files on their way to where they stay, without the training step waiting for them.
+"""Background uploads of a run's files, in order; the training step does not wait for them.
 
-A bucket may take seconds for a checkpoint and minutes when its gateway restarts. So what goes there
-is handed to one thread, which delivers it in the order in which it was handed over: whoever sees a
-checkpoint sees all that it builds upon. A local folder is written to at once, by the caller: the
-page cache takes a checkpoint about as fast as memory can be copied, and a copy would be needed.
+A bucket takes seconds for a checkpoint, and minutes when its gateway restarts. One thread uploads
+in the order of submission, so that a reader who sees a checkpoint sees all files that it refers to.
+A local folder is written to at once, by the caller: the page cache takes a checkpoint about as fast
+as a copy in memory, which a thread would need.
 
-A killed process loses what waits, and only that: a run goes on from whatever was delivered, since
-nothing is ever delivered before what it builds upon.
+A killed process loses the tasks that still wait, and only those; the run resumes from what was
+uploaded.
 """
 
 import threading

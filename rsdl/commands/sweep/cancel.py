@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from rsdl.cluster.jobs import Cluster
-from rsdl.commands.sweep.patience import insist
+from rsdl.commands.sweep.patience import retry_until_answered
 from rsdl.commands.sweep.scope import JobSelector, choose_names, find_scope, one_study
 from rsdl.core.errors import ConfigError
 
@@ -97,7 +97,7 @@ def _wait(cluster: Cluster, names: Sequence[str], every_s: float) -> int:
     try:
         with console.status("") as status:
             while True:
-                snapshot = insist(
+                snapshot = retry_until_answered(
                     cluster.read,
                     every_s,
                     lambda line: console.print(line, highlight=False, markup=False),

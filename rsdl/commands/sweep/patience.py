@@ -21,7 +21,9 @@ SETTLE_S = 30.0  # for so long after an outage a refusal is not believed
 Answer = TypeVar("Answer")
 
 
-def insist(look: Callable[[], Answer], every_s: float, say: Callable[[str], None]) -> Answer:
+def retry_until_answered(
+    look: Callable[[], Answer], every_s: float, say: Callable[[str], None]
+) -> Answer:
     """Return what there is to see, as soon as the cluster and the bucket answer.
 
     Args:

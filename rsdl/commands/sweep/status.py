@@ -11,7 +11,7 @@ from rich.console import Console
 
 from rsdl.cluster.jobs import Snapshot
 from rsdl.cluster.prometheus import read_gpu_use
-from rsdl.commands.sweep.patience import insist
+from rsdl.commands.sweep.patience import retry_until_answered
 from rsdl.commands.sweep.records import VARIABLE, Runs, read_runs, runs_url
 from rsdl.commands.sweep.rows import Row, make_rows
 from rsdl.commands.sweep.scope import JobSelector, Scope, find_scope, one_study
@@ -65,7 +65,7 @@ def status(runs: str | None, selector: JobSelector, view: View) -> int:
     print_table(rows, console)
     while view.watch and not _is_over(rows):
         time.sleep(view.every_s)
-        rows = insist(look, view.every_s, lambda line: print(line, file=sys.stderr))
+        rows = retry_until_answered(look, view.every_s, lambda line: print(line, file=sys.stderr))
         console.clear() if console.is_terminal else console.print()
         console.print(f"{datetime.now().astimezone():%Y-%m-%d %H:%M:%S}")
         print_table(rows, console)

@@ -16,7 +16,7 @@ from rsdl.cluster.job_actions import Decision, JobAction, admit, sort_out
 from rsdl.cluster.jobs import Snapshot
 from rsdl.cluster.load import Manifest
 from rsdl.cluster.states import Phase
-from rsdl.commands.sweep.patience import PASSING, insist
+from rsdl.commands.sweep.patience import PASSING, retry_until_answered
 from rsdl.commands.sweep.records import is_completed, read_facts
 from rsdl.commands.sweep.scope import Scope
 
@@ -121,7 +121,7 @@ class Submission:
     def _look_again(self, before: Snapshot, console: Console) -> Snapshot:
         """Return what the cluster holds after a while, as soon as it answers."""
         time.sleep(self._options.every_s)
-        after = insist(
+        after = retry_until_answered(
             self._cluster.read,
             self._options.every_s,
             lambda line: console.print(line, highlight=False, markup=False),

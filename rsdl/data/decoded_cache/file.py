@@ -1,10 +1,10 @@
 """Decoded pixels of one split in one memory-mapped file, for every process and run of a node.
 
-Decoding is the dearest part of a small image's way into a batch, and its result is the same in
-every epoch. So whoever decodes a sample first writes its pixels here, and everyone reads them from
-the map afterwards. The file has its full size from the start: a hole that the disk cannot fill
-would be a signal and not an error. Pixels are written with ``pwrite``, whose errors can be caught,
-and read through a read-only map, whose pages all processes share.
+Decoding costs more than any other step of loading a small image, and gives the same pixels in every
+epoch. The first process to decode a sample writes its pixels here; all others read them from the
+map. The file is preallocated: on a full disk a sparse map raises SIGBUS. Pixels are written with
+``pwrite``, whose errors can be caught, and read through a read-only map, whose pages all processes
+share.
 
 A sample's flag is set after its pixels. A killed process therefore leaves samples that are whole or
 not there at all, since the kernel keeps what was written. A machine that crashes may lose any of

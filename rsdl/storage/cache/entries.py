@@ -79,7 +79,7 @@ def drop(path: Path) -> bool:
 
 
 def sweep(root: Path) -> None:
-    """Remove the parts and turnstiles that killed processes left."""
+    """Remove the parts and download locks that killed processes left."""
     for path in _paths(root):
         if path.suffix in (PART, DOWNLOAD_LOCK):
             with suppress(OSError):

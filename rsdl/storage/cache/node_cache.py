@@ -96,7 +96,7 @@ class NodeCache:
             lasting: Whether the copy stays in use even where the pin is not read from for long.
 
         Returns:
-            The pin; ``None`` where there is no room, or whoever fetches it gets nowhere.
+            The lock on it; ``None`` where there is no room, or whoever fetches it gets nowhere.
         """
         path = self._folder / entry_name(name, suffix)
         begin = time.time()

@@ -81,7 +81,7 @@ class Remote:
 
 
 class S3Client:
-    """boto3's client with our patience and our words. For any number of threads.
+    """boto3 client with our retry policy and error messages; thread-safe.
 
     Args:
         rule: How long to go on when the service fails.
@@ -114,16 +114,16 @@ class S3Client:
             StorageError: If the service refuses.
             UnreachableError: If it did not answer before the deadline.
         """
-        return self.insist(url, lambda: getattr(self.boto, operation)(**arguments))
+        return self.retry(url, lambda: getattr(self.boto, operation)(**arguments))
 
-    def insist(self, url: str, ask: Callable[[], T]) -> T:
-        """Call ``ask`` until it neither breaks nor is put off."""
+    def retry(self, url: str, ask: Callable[[], T]) -> T:
+        """Call ``ask`` until it succeeds; see :meth:`wait_or_raise` for what ends that."""
         retry_state = self.retry_state(url)
         while True:
             try:
                 answer = ask()
             except FOREIGN as error:
-                self.endure(retry_state, error, url)
+                self.wait_or_raise(retry_state, error, url)
             else:
                 self.reached = True
                 return answer
@@ -132,7 +132,7 @@ class S3Client:
         """Return what counts the failures of one operation."""
         return RetryState(self.rule, url, sleep=sleep)
 
-    def endure(self, retry_state: RetryState, error: Exception, url: str) -> None:
+    def wait_or_raise(self, retry_state: RetryState, error: Exception, url: str) -> None:
         """Wait before the next attempt, or raise what the error means."""
         self.reached = self.reached or isinstance(error, ClientError)
         # What has never been an S3 service here is more likely mistyped than out of order.

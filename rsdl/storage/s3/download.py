@@ -78,7 +78,7 @@ def read_range(client: S3Client, remote: Remote, start: int, stop: int) -> bytes
                     retry_state.over()
             _check_end(at, stop)
         except FOREIGN as error:
-            client.endure(retry_state, error, remote.url)
+            client.wait_or_raise(retry_state, error, remote.url)
     return b"".join(blocks)
 
 
@@ -213,7 +213,7 @@ def _fetch_range(
                             return
                 _check_end(at, stop)
             except FOREIGN as error:
-                client.endure(retry_state, error, remote.url)
+                client.wait_or_raise(retry_state, error, remote.url)
     except BaseException:
         arrivals.fail()
         raise

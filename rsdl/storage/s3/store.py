@@ -76,7 +76,7 @@ class S3Store:
                 raise ShortBodyError("the response is not what was stored")
             return data
 
-        return self._client.insist(where, ask)
+        return self._client.retry(where, ask)
 
     def write(self, name: str, data: bytes) -> None:
         """Put ``data`` under ``name``, all or nothing."""
@@ -249,7 +249,7 @@ class S3Store:
                     self._client.boto.get_object(**request, Range="bytes=0-0")["Body"].close()
                 raise
 
-        return self._client.insist(self._where(name), ask)
+        return self._client.retry(self._where(name), ask)
 
     def _is_missing(self, request: dict[str, str], *, known: bool) -> bool:
         """Return whether a listing shows that a key is not there.

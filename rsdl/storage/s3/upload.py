@@ -61,7 +61,7 @@ def upload_new(client: S3Client, bucket: str, key: str, data: bytes) -> bool:
             raise
         return True
 
-    return client.insist(url, ask)
+    return client.retry(url, ask)
 
 
 def upload_file(client: S3Client, bucket: str, key: str, path: Path) -> None:
@@ -184,7 +184,7 @@ class _Multipart:
                     return None
                 raise
 
-        self._client.insist(self._url, ask)
+        self._client.retry(self._url, ask)
 
     def _is_there(self, parts: list[tuple[str, bytes]]) -> bool:
         whole = hashlib.md5(b"".join(md5 for _, md5 in parts), usedforsecurity=False).hexdigest()

@@ -3,7 +3,7 @@
 import pytest
 
 from rsdl.commands.sweep import patience
-from rsdl.commands.sweep.patience import insist
+from rsdl.commands.sweep.patience import retry_until_answered
 from rsdl.core.errors import (
     ClusterError,
     ForbiddenClusterError,
@@ -28,7 +28,7 @@ def ask(*answers: RsdlError | str) -> tuple[str, list[str]]:
             raise answer
         return answer
 
-    return insist(look, 0, said.append), said
+    return retry_until_answered(look, 0, said.append), said
 
 
 def test_what_may_pass_is_asked_again():

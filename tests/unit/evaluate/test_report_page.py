@@ -82,7 +82,7 @@ def test_every_section_shows_its_values(html: str) -> None:
         "3f2c1e9a",
         "a key from the future",
         "name: resnet50_ucm",
-        "surer than it is right",
+        "overconfident",
     ):
         assert words in page.text
     titles = [data for data in page.words if data.startswith("field predicted as park")]
