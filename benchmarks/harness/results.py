@@ -6,12 +6,13 @@ python -m benchmarks.harness.results --check    # fail where it is not what the 
 
 import argparse
 import json
+import statistics
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness.tables import aim_line, table_cells
+from benchmarks.harness.tables import aim_line, format_figure, table_cells
 
 FOLDER = Path(__file__).parents[1] / "results"
 PAGE = Path(__file__).parents[1] / "RESULTS.md"
@@ -25,7 +26,27 @@ ratios within the rounds, with their range.
 
 def render(results: Sequence[Mapping[str, Any]]) -> str:
     """Return the page for some results, in their order."""
-    return "\n".join([HEAD, *(render_result(result) for result in results)])
+    return "\n".join([HEAD, *summarize(results), *(render_result(result) for result in results)])
+
+
+def summarize(results: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return every target in a line: of several tables the median figure and their range."""
+    groups: dict[tuple[str, str, bool, float], list[Mapping[str, Any]]] = {}
+    for result in results:
+        for aim in (aim for table in result["tables"] for aim in table["aims"]):
+            key = (result["title"], aim["text"], aim["at_least"], aim["bound"])
+            groups.setdefault(key, []).append(aim)
+    lines = ["## In one minute", "", "| what | figure (range) | target | met |",
+             "| --- | ---: | ---: | ---: |"]  # fmt: skip
+    for (title, text, at_least, bound), aims in groups.items():
+        values = [aim["value"] for aim in aims]
+        figure = format_figure(statistics.median(values))
+        if len(values) > 1:
+            figure += f" ({format_figure(min(values))} to {format_figure(max(values))})"
+        met = f"{sum(aim['met'] for aim in aims)} of {len(aims)}"
+        what = f"{title}: {text}".replace("|", "\\|")
+        lines.append(f"| {what} | {figure} | {'≥' if at_least else '≤'} {bound:g} | {met} |")
+    return [*lines, ""]
 
 
 def render_result(result: Mapping[str, Any]) -> str:

@@ -22,7 +22,7 @@ from benchmarks.harness.measure import (
     tell_progress,
     write_result,
 )
-from benchmarks.harness.results import read_results, render
+from benchmarks.harness.results import read_results, render, render_result, summarize
 from benchmarks.harness.tables import format_figure, print_result
 
 
@@ -122,7 +122,7 @@ def test_an_absent_contender_is_on_the_page_with_what_helps(
 
 
 def test_every_line_of_a_table_on_the_page_has_all_columns() -> None:
-    lines = [line for line in render([result_of_two()]).splitlines() if line.startswith("|")]
+    lines = [line for line in render_result(result_of_two()).splitlines() if line.startswith("|")]
     assert len(lines) == 2 + 3
     assert {line.count("|") - line.count("\\|") for line in lines} == {6}
 
@@ -182,3 +182,22 @@ def test_no_result_is_kept_of_a_machine_where_others_compute(
         assert ended.value.code == 2 and "0.5 are allowed; wait" in capsys.readouterr().err
     # It is said before the work, not after.
     assert bool(done) is kept and (tmp_path / "x.json").exists() is kept
+
+
+def test_the_page_begins_with_every_target_and_how_often_it_is_met():
+    def table(*values: float) -> dict[str, Any]:
+        aims = [
+            {"text": "speed", "value": value, "bound": 1.0, "at_least": True, "met": value >= 1}
+            for value in values
+        ]
+        return {"aims": aims}
+
+    results = [
+        {"title": "Loading", "tables": [table(2.0), table(0.5)]},
+        {"title": "Loading", "tables": [table(4.0)]},
+        {"title": "Packing", "tables": [table(), table(3.0)]},
+    ]
+    assert summarize(results)[4:] == [
+        "| Loading: speed | 2 (0.5 to 4) | ≥ 1 | 2 of 3 |", "| Packing: speed | 3 | ≥ 1 | 1 of 1 |",
+        "",
+    ]  # fmt: skip
