@@ -42,7 +42,9 @@ class TrainerConfig(BaseModel):
         600.0, ge=5, description="Seconds that devices may start apart from each other."
     )
     precision: Precision = Field(
-        "auto", description="auto: bf16-mixed on a GPU that has it, else fp32."
+        "auto",
+        description="auto: bf16-mixed on a GPU that has it, 16-mixed on others (fp32 with fsdp), "
+        "fp32 on the CPU.",
     )
     max_epochs: int = Field(100, ge=1, description="Epochs.")
     max_steps: int | None = Field(None, ge=1, description="Stop after so many optimizer steps.")

@@ -174,8 +174,12 @@ def choose_precision(config: TrainerConfig) -> str:
     """Return the precision that ``auto`` stands for on this machine."""
     if config.precision != "auto":
         return config.precision
-    on_gpu = config.accelerator != "cpu" and torch.cuda.is_available()
-    return "bf16-mixed" if on_gpu and torch.cuda.is_bf16_supported() else "fp32"
+    if config.accelerator == "cpu" or not torch.cuda.is_available():
+        return "fp32"
+    # A V100 emulates bf16, slower than fp32; it has tensor cores for fp16.
+    if torch.cuda.is_bf16_supported(including_emulation=False):
+        return "bf16-mixed"
+    return "fp32" if config.strategy == "fsdp" else "16-mixed"
 
 
 def set_tensor_cores(precision: str) -> None:

@@ -6,7 +6,7 @@ import yaml
 from pydantic import ValidationError
 
 from rsdl.config.trainer import TrainerConfig
-from rsdl.train.trainer import set_tensor_cores
+from rsdl.train.trainer import choose_precision, set_tensor_cores
 
 
 @pytest.mark.parametrize(
@@ -49,3 +49,29 @@ def test_mixed_precision_uses_tensor_cores_and_fp32_does_not():
         assert torch.get_float32_matmul_precision() == "highest"
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+@pytest.mark.parametrize(
+    ("gpu", "native", "fields", "expected"),
+    [
+        (False, False, {}, "fp32"),
+        (True, True, {}, "bf16-mixed"),
+        (True, False, {}, "16-mixed"),  # a V100, which would emulate bf16
+        (True, False, {"strategy": "fsdp"}, "fp32"),
+        (True, True, {"accelerator": "cpu"}, "fp32"),
+        (True, False, {"precision": "bf16-mixed"}, "bf16-mixed"),
+    ],
+)
+def test_auto_takes_the_precision_that_the_card_computes_in(
+    gpu: bool,
+    native: bool,
+    fields: dict[str, str],
+    expected: str,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    def supports_bf16(including_emulation: bool = True) -> bool:
+        return native or including_emulation
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", supports_bf16)
+    assert choose_precision(TrainerConfig(**fields)) == expected
