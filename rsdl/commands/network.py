@@ -6,6 +6,7 @@ from torch import nn
 from rsdl.commands.compiler import require_compiler
 from rsdl.config.run import RunConfig
 from rsdl.config.trainer import Compile
+from rsdl.core.errors import ConfigError
 from rsdl.data.augment import Augment
 from rsdl.data.dataset import DataSet
 from rsdl.models.catalog import build_model
@@ -31,10 +32,33 @@ def build_network(config: RunConfig, dataset: DataSet, *, load_weights: bool = T
         image_size=config.data.image_size,
         storage=config.storage,
     )
+    if config.trainer.checkpoint_activations:
+        checkpoint_activations(network, config.model.name)
     if config.trainer.channels_last:
         network = network.to(memory_format=torch.channels_last)
     compile_for(network, config.trainer.compile)
     return network
+
+
+def checkpoint_activations(network: nn.Module, name: str) -> None:
+    """Have a network compute its activations anew in the backward pass, as timm does it.
+
+    Args:
+        network: The network.
+        name: Of the model, for messages.
+
+    Raises:
+        ConfigError: If it has batch norm, whose running statistics each step would update twice,
+            or if timm knows no way for it.
+    """
+    field, remedy = "trainer.checkpoint_activations", "leave it out, and raise trainer.accumulate"
+    if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules()):
+        problem = f"{name} has batch norm, whose statistics each step would update twice"
+        raise ConfigError(field, problem, remedy)
+    try:
+        network.set_grad_checkpointing(True)  # type: ignore[operator]
+    except (AttributeError, AssertionError) as error:
+        raise ConfigError(field, f"timm has no way to do it for {name}", remedy) from error
 
 
 def compile_for(part: nn.Module, how: Compile, *, graphs: bool = True) -> None:

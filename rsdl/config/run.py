@@ -39,6 +39,7 @@ CHANGEABLE = (
     "trainer.rendezvous_s",
     "trainer.accumulate",
     "trainer.compile",
+    "trainer.checkpoint_activations",
     "trainer.channels_last",
     "trainer.log_every_steps",
     "checkpoint.every_minutes",

@@ -51,6 +51,11 @@ class TrainerConfig(BaseModel):
     accumulate: int = Field(
         1, ge=1, description="Micro-batches in an optimizer step, when memory is short."
     )
+    checkpoint_activations: bool = Field(
+        False,
+        description="Compute activations anew in the backward pass, when memory is short: about a "
+        "third more time. Not for networks with batch norm.",
+    )
     channels_last: bool = Field(True, description="Memory layout of convolutions.")
     compile: Compiling = Field(
         "off",
