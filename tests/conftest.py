@@ -40,6 +40,38 @@ PARTS = {
 }
 
 
+# What takes its time: widely searched, trained, or measured with real processes.
+THOROUGH = (
+    "benchmarks/", "cluster/policy/", "data/test_any_mixture", "data/test_decoded_damage",
+    "data/packing/test_pack", "distributed/test_heartbeat", "fuzz/", "models/",
+)  # fmt: skip
+# One way through the whole.
+TELLING = (
+    "tests/integration/test_run.py::test_a_run_writes_the_files_of_its_contract_and_nothing_else",
+)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--quick", action="store_true", help="what is fast and telling, in 2 minutes")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With ``--quick`` keep unit tests that are fast, the rules of the house, and one whole run."""
+    if not config.getoption("--quick"):
+        return
+    left = [item for item in items if not is_quick(item)]
+    config.hook.pytest_deselected(items=left)
+    items[:] = [item for item in items if is_quick(item)]
+
+
+def is_quick(item: pytest.Item) -> bool:
+    if item.nodeid in TELLING:
+        return True
+    room = item.nodeid.removeprefix("tests/unit/")
+    inside = room != item.nodeid or item.nodeid.startswith("tests/architecture/")
+    return inside and not room.startswith(THOROUGH) and item.get_closest_marker("slow") is None
+
+
 @pytest.fixture(autouse=True)
 def clean_environment(
     monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
