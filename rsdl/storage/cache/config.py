@@ -9,7 +9,7 @@ FOLDER_VARIABLE = "RSDL_CACHE"
 
 
 class CacheConfig(BaseModel):
-    """Location and size limit of this node's cache of remote shards."""
+    """Where copies of remote shards lie on this node, and how much room they get."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

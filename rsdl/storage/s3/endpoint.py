@@ -15,7 +15,7 @@ KEYS = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
 
 
 class StorageConfig(BaseModel):
-    """How to reach s3://; credentials come from the AWS chain alone."""
+    """How s3:// is reached; keys come from the AWS chain alone."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
