@@ -67,7 +67,7 @@ def versions(name: str) -> dict[str, str]:
 
 
 def rsdl(bucket: str, prefix: str, folder: Path) -> Any:  # noqa: ANN401
-    """Fetch through the node cache, cold: written, fsynced and verified by SHA-256, one by one."""
+    """Return a client of the cold node cache: shards written, fsynced and verified one by one."""
     from rsdl.storage.cache.config import CacheConfig
     from rsdl.storage.connect import connect
 
@@ -83,7 +83,7 @@ def rsdl(bucket: str, prefix: str, folder: Path) -> Any:  # noqa: ANN401
 
 
 def rsdl_unverified(bucket: str, prefix: str, folder: Path) -> Any:  # noqa: ANN401
-    """Fetch likewise without a checksum to compare, which is the cost of moving the bytes."""
+    """Return the same client without a checksum to compare: the cost of moving the bytes."""
     from rsdl.storage.cache.config import CacheConfig
     from rsdl.storage.connect import connect
 
@@ -107,7 +107,7 @@ def boto() -> Any:  # noqa: ANN401
 
 
 def ranges(bucket: str, prefix: str, folder: Path) -> Any:  # noqa: ANN401
-    """Send ranged GETs of 8 MiB in 8 threads, read by 1 MiB and dropped: no file, no digest."""
+    """Return a client with ranged GETs of 8 MiB in 8 threads, read by 1 MiB and dropped."""
     client = boto()
 
     def read(part: tuple[str, int]) -> int:
@@ -131,7 +131,7 @@ def ranges(bucket: str, prefix: str, folder: Path) -> Any:  # noqa: ANN401
 
 
 def ranges_kept(bucket: str, prefix: str, folder: Path) -> Any:  # noqa: ANN401
-    """Send the same GETs with rsdl's work: written to a file, hashed in order and fsynced."""
+    """Return a client with the same GETs, written to a file, hashed in order and fsynced."""
     client = boto()
     digests = json.loads(os.environ["RSDL_BENCHMARK_SHA256"])
 
@@ -167,7 +167,7 @@ def ranges_kept(bucket: str, prefix: str, folder: Path) -> Any:  # noqa: ANN401
 
 
 def download_file(bucket: str, prefix: str, folder: Path) -> Any:  # noqa: ANN401
-    """Download to a file with boto3's own transfer."""
+    """Return a client of boto3's own transfer to a file."""
     client = boto()
 
     def fetch(names: list[str]) -> int:
@@ -179,7 +179,7 @@ def download_file(bucket: str, prefix: str, folder: Path) -> Any:  # noqa: ANN40
 
 
 def s3torchconnector(bucket: str, prefix: str, folder: Path) -> Any:  # noqa: ANN401
-    """Read its map dataset, each object to memory by 1 MiB."""
+    """Return a client of its map dataset, which reads each object to memory by 1 MiB."""
     from s3torchconnector import S3ClientConfig, S3MapDataset
 
     def fetch(names: list[str]) -> int:
@@ -198,7 +198,7 @@ def _drain(stream: Any) -> int:  # noqa: ANN401
 
 
 def aws_pipe(bucket: str, prefix: str, folder: Path) -> Any:  # noqa: ANN401
-    """Read as WebDataset does: a pipe from ``aws s3 cp`` for each shard, its bytes dropped."""
+    """Return a client as in WebDataset: a pipe from ``aws s3 cp`` per shard, its bytes dropped."""
     from importlib.metadata import version as installed
 
     from webdataset.gopen import gopen

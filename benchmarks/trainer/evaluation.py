@@ -58,8 +58,8 @@ FIRST, LAST = "first validation", "last validation"
 EVALUATED, TTA = "rsdl evaluate", "rsdl evaluate --tta"
 KINDS = (FIRST, LAST, EVALUATED, TTA)
 
-# Training batch, and images validated; some of them are also tested with TTA. On a GPU a validation
-# batch is four training batches.
+# Training batch, and number of images validated and tested. On a GPU a validation batch is four
+# training batches.
 SIZES = {"cuda": (64, 4096), "cpu": (4, 12)}
 
 

@@ -106,7 +106,7 @@ class S3Store:
         return self.fetch(name)
 
     def fetch(self, name: str, sha256: str | None = None) -> Path:
-        """Return the path of a copy whose SHA-256 is verified."""
+        """Return the path of a copy, verified against ``sha256`` if that is given."""
         remote = self._find(name)
         pin = self.hold(remote, sha256)
         if pin is not None:
