@@ -101,7 +101,7 @@ def start_run(
                 stderr=stream,
                 env=environment,
                 pass_fds=(lock,),
-                start_new_session=True,  # so that it gets Ctrl-C only once, forwarded by us
+                start_new_session=True,  # Ctrl-C reaches it only through our signal, and once
             )
     finally:
         os.close(lock)

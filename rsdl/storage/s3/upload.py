@@ -109,7 +109,7 @@ def abort_noted(client: S3Client, folder: Path) -> bool:
 
 
 def _begun(client: S3Client, target: dict[str, str], since: float) -> Iterator[str]:
-    """Yield the uploads of a key that began near the noted time: retries and clock skew count."""
+    """Yield the uploads of a key begun at the noted time, within retries and clock skew."""
     page = client.boto.list_multipart_uploads(Bucket=target["Bucket"], Prefix=target["Key"])
     for upload in page.get("Uploads", ()):
         begun = upload["Initiated"].timestamp()
