@@ -1,1 +1,1 @@
-"""Measurements of rsdl beside its peers; each file is a benchmark with ``run`` and ``main``."""
+"""Benchmarks of rsdl and its peers; each file is one benchmark with ``run`` and ``main``."""

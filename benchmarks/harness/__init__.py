@@ -1,1 +1,1 @@
-"""What every benchmark is made of: turns, results, plots, workers, and data to measure on."""
+"""Shared parts of the benchmarks: interleaving, results, plots, worker processes, and data."""

@@ -1,4 +1,4 @@
-"""A process on fewer cores than the machine has, and from how many on one way beats another."""
+"""Restrict a process to some cores, and find the core count up to which one way is faster."""
 
 import itertools
 import os
@@ -10,7 +10,7 @@ import torch
 
 @contextmanager
 def hold_on(cores: int) -> Iterator[None]:
-    """Hold every thread of this process on the first so many cores; new ones inherit that."""
+    """Pin every thread of this process to the first ``cores`` cores; new threads inherit that."""
     every, threads = sorted(os.sched_getaffinity(0)), torch.get_num_threads()
     move_threads(every[:cores])
     torch.set_num_threads(cores)
@@ -22,16 +22,16 @@ def hold_on(cores: int) -> Iterator[None]:
 
 
 def move_threads(cores: Sequence[int]) -> None:
-    """Let all threads of this process run on these cores alone."""
+    """Pin all threads of this process to these cores."""
     for thread in os.listdir("/proc/self/task"):
         try:
             os.sched_setaffinity(int(thread), cores)
-        except ProcessLookupError:  # it has ended meanwhile
+        except ProcessLookupError:  # the thread has ended meanwhile
             continue
 
 
 def tell_winner(ratios: Mapping[int, float]) -> str:
-    """Say up to how many cores a GPU the device is faster.
+    """Return up to how many cores per GPU the device is faster, as text.
 
     Args:
         ratios: Speed of the device over that of the host, by cores.

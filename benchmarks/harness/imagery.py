@@ -1,7 +1,7 @@
-"""Imagery to measure on: tiles cut from scenes, real ones or painted, as class folders of JPEGs.
+"""Imagery for the benchmarks: tiles cut from scenes, real or synthetic, in class folders of JPEGs.
 
-What counts for a decoder is how much detail there is to decode, so tiles come from scenes with the
-texture of land use and not from noise or flat colours. Labels are arbitrary.
+The amount of detail decides the cost of decoding, so tiles come from scenes with the texture of
+land use and not from noise or flat colours. Labels are arbitrary.
 """
 
 from collections.abc import Iterator
@@ -30,14 +30,14 @@ def list_images(folder: Path) -> list[Path]:
 def cut_images(
     folder: Path, *, size: int, count: int, scenes: Path | None = None, seed: int = 0
 ) -> Path:
-    """Write ``count`` tiles of ``size`` x ``size`` pixels as JPEGs, unless they are there already.
+    """Write ``count`` tiles of ``size`` x ``size`` pixels as JPEGs, unless they exist already.
 
     Args:
         folder: Where to make the tree.
         size: Side of a tile in pixels.
         count: Number of tiles.
-        scenes: Folder of RGB uint8 GeoTIFFs to cut from; ``None`` paints scenes.
-        seed: Seed of everything.
+        scenes: Folder of RGB uint8 GeoTIFFs to cut from; ``None`` makes synthetic scenes.
+        seed: Random seed.
 
     Returns:
         The tree of class folders.
@@ -63,7 +63,7 @@ def cut_images(
 
 
 def read_scenes(folder: Path, size: int) -> Iterator[NDArray[np.uint8]]:
-    """Yield the first three bands of every uint8 GeoTIFF that a tile can be cut from.
+    """Yield the first three bands of every uint8 GeoTIFF that is large enough for a tile.
 
     Raises:
         FileNotFoundError: If there is none.
@@ -80,7 +80,7 @@ def read_scenes(folder: Path, size: int) -> Iterator[NDArray[np.uint8]]:
 
 
 def paint_scenes(folder: Path, seed: int) -> Iterator[NDArray[np.uint8]]:
-    """Yield painted scenes, kept in ``folder``: painting takes some seconds each."""
+    """Yield synthetic scenes, cached in ``folder``: each takes some seconds to make."""
     for number in range(NUM_SCENES):
         path = folder / f"painted-{seed}-{number}.npy"
         if not path.exists():

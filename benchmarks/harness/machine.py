@@ -1,4 +1,4 @@
-"""What a figure depends on: the machine, its load, and the versions of what took part."""
+"""The machine, its load, and package versions: what a measured value depends on."""
 
 import os
 import platform
@@ -12,7 +12,7 @@ PACKAGES = ("torch", "torchvision", "numpy")
 
 
 def describe_machine() -> dict[str, Any]:
-    """Return what a figure depends on: processor, cores that may be used, memory, system, load."""
+    """Return processor, usable cores, memory, system, and load."""
     facts = {
         "processor": _field("/proc/cpuinfo", "model name") or platform.processor(),
         "cores": count_cores(),
@@ -59,7 +59,7 @@ def _physical_memory() -> int:
 
 
 def _describe_gpu() -> dict[str, Any]:
-    """Name the GPU where the benchmark itself has loaded PyTorch with one."""
+    """Return the GPU's facts if the benchmark itself has loaded PyTorch with one."""
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_available():
         return {}

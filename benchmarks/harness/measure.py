@@ -1,9 +1,9 @@
-"""What all benchmarks share: taking turns, medians, ratios with the pair they come from, tables.
+"""Shared by all benchmarks: interleaving, medians, paired ratios, tables.
 
-A machine is never quiet, and its noise is slow: contenders therefore take turns, one round after
-another, and a ratio is the median over rounds of (theirs / ours) in the same round. A result is
-one plain dict, printed as a table and written as JSON; ``results.py`` makes RESULTS.md of those.
-Nothing here needs more than the standard library: peers in other environments import it too.
+A machine is never idle, and its noise changes slowly: contenders are therefore interleaved, round
+by round, and a ratio is the median over rounds of (theirs / ours) in the same round. A result is
+one plain dict, printed as a table and written as JSON; ``results.py`` renders them to RESULTS.md.
+Only the standard library is needed: peers in other environments import this too.
 
 A benchmark is a file with three functions, run from the checkout as ``python -m benchmarks.NAME``:
 
@@ -29,18 +29,18 @@ from benchmarks.harness.plot import draw_result
 from benchmarks.harness.tables import print_result
 
 ROUNDS = 5
-MAX_LOAD = 0.5  # a core, of the last minute, before a result that is kept
-OUTPUTS = ("json", "png")  # options that say where a result goes
+MAX_LOAD = 0.5  # load average per core, of the last minute, up to which a result is kept
+OUTPUTS = ("json", "png")  # options that name output files
 
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """How one contender compares with another over the rounds that both took part in.
+    """Ratio of two contenders over the rounds that both ran.
 
     Attributes:
         median: Median over rounds of the ratio within the round.
-        low: Smallest of them.
-        high: Largest of them.
+        low: The smallest ratio.
+        high: The largest ratio.
     """
 
     median: float
@@ -53,10 +53,10 @@ class Row:
     """One contender's line in a table.
 
     Attributes:
-        name: What was measured.
-        values: One figure a round, in the table's unit; empty where it could not be measured.
-        note: What to know about it; where ``values`` is empty, why, and how to get it.
-        facts: Further figures by column heading, each with its unit in the heading.
+        name: Name of the measurement.
+        values: One value per round, in the table's unit; empty where it could not be measured.
+        note: Remark; where ``values`` is empty, the reason and how to install what is missing.
+        facts: Further values by column heading, each with its unit in the heading.
     """
 
     name: str
@@ -67,12 +67,12 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Aim:
-    """A figure that was promised.
+    """A target value.
 
     Attributes:
-        text: What is promised.
-        value: What was measured.
-        bound: The figure promised.
+        text: The target in words.
+        value: The measured value.
+        bound: The target value.
         at_least: Whether ``value`` must reach ``bound``, rather than stay at or below it.
     """
 
@@ -83,20 +83,20 @@ class Aim:
 
     @property
     def met(self) -> bool:
-        """Whether the promise is kept."""
+        """Whether the target is met."""
         return self.value >= self.bound if self.at_least else self.value <= self.bound
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Contenders beside each other.
+    """A comparison of contenders.
 
     Attributes:
-        title: What they did.
+        title: The task.
         unit: Unit of the rows' values.
         reference: Name of the row that the others are compared with.
         rows: The contenders, in the order to print.
-        aims: What was promised of these figures.
+        aims: Targets for these values.
     """
 
     title: str
@@ -117,14 +117,14 @@ class Table:
 def take_turns(
     contenders: Mapping[str, Callable[[], float]], *, rounds: int = ROUNDS, warmups: int = 1
 ) -> dict[str, list[float]]:
-    """Measure contenders in turn, round after round; return each one's figures, one a round.
+    """Measure contenders interleaved, round by round; return the values of each, one per round.
 
-    Every other round goes backwards, so that no contender always follows the same one.
+    Every other round runs in reverse order, so that no contender always follows the same one.
 
     Args:
-        contenders: Name -> what to run for one figure.
+        contenders: Name -> function that returns one value.
         rounds: Rounds that count.
-        warmups: Rounds before those, which do not.
+        warmups: Rounds before those, which do not count.
     """
     figures: dict[str, list[float]] = {name: [] for name in contenders}
     for number in range(-warmups, rounds):
@@ -140,9 +140,9 @@ def take_turns(
 
 
 def tell_progress(text: str) -> None:
-    """Show on a terminal what is measured now; an empty text takes it away.
+    """Show the current measurement on a terminal; an empty text clears it.
 
-    Before a turn and never during it: a bar that moves would take its time from what is measured.
+    Called before a turn, never during it: a moving bar would take time from the measurement.
     """
     if sys.stderr.isatty():
         sys.stderr.write(f"\r\x1b[K{text}")
@@ -150,7 +150,7 @@ def tell_progress(text: str) -> None:
 
 
 def pair_ratio(ours: Sequence[float], theirs: Sequence[float]) -> Ratio | None:
-    """Return ours over theirs, round by round; ``None`` where a figure is missing or zero."""
+    """Return ours over theirs per round; ``None`` where a value is missing or zero."""
     if not ours or len(ours) != len(theirs) or not all(theirs):
         return None
     ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
@@ -168,11 +168,11 @@ def build_result(
     """Return a result as plain values, ready for JSON.
 
     Args:
-        benchmark: Name of the result's file, without its suffix.
-        title: What was measured, one line.
-        tables: The figures.
-        options: What the benchmark was told.
-        versions: Of everything that took part; ``None`` takes what this process has.
+        benchmark: Name of the result file, without suffix.
+        title: The measurement, in one line.
+        tables: The tables.
+        options: The benchmark's options.
+        versions: Versions of all that took part; ``None`` uses those of this process.
     """
     arguments = [portable(part) for part in sys.argv[1:]]
     return {
@@ -188,7 +188,7 @@ def build_result(
 
 
 def _module(benchmark: str) -> str:
-    """Return the module that runs, as ``python -m`` has it."""
+    """Return the running module, as for ``python -m``."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     name = spec.name if spec is not None else ""
     return name if name.startswith("benchmarks.") else f"benchmarks.{benchmark}"
@@ -203,9 +203,9 @@ def _plain(value: Any) -> Any:  # noqa: ANN401 - whatever argparse made of it
 
 
 def portable(text: str) -> str:
-    """Return an argument without the folders of this machine: results are read elsewhere.
+    """Return an argument without this machine's folders: results are read elsewhere.
 
-    Of a path that begins at the root its name is kept, and of a Python its environment's too.
+    Keeps only the name of an absolute path, and for a Python also that of its environment.
     """
     option, equals, value = text.partition("=") if text.startswith("--") else ("", "", text)
     path = Path(value)
@@ -216,7 +216,7 @@ def portable(text: str) -> str:
 
 
 def table_to_dict(table: Table) -> dict[str, Any]:
-    """Return a table as plain values, with medians and ratios worked out."""
+    """Return a table as plain values, including medians and ratios."""
     rows = []
     for row in table.rows:
         ratio = table.ratio(row.name)
@@ -240,7 +240,7 @@ def table_to_dict(table: Table) -> dict[str, Any]:
 
 
 def write_result(result: Mapping[str, Any], path: Path) -> None:
-    """Write a result as JSON, whole or not at all."""
+    """Write a result as JSON, atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
     part.write_text(json.dumps(result, indent=1) + "\n")
@@ -248,7 +248,7 @@ def write_result(result: Mapping[str, Any], path: Path) -> None:
 
 
 def explain_load() -> str | None:
-    """Return why figures taken now would be others' too; ``None`` on a machine that is idle."""
+    """Return why other load would distort values measured now; ``None`` on an idle machine."""
     cores = count_cores()
     load = os.getloadavg()[0] / cores
     if load <= MAX_LOAD:
@@ -261,7 +261,7 @@ def run_benchmark(
     add_arguments: Callable[[argparse.ArgumentParser], None],
     run: Callable[[argparse.Namespace], dict[str, Any]],
 ) -> None:
-    """Read the options of a benchmark, run it, print its tables and write its JSON.
+    """Parse the options of a benchmark, run it, print its tables and write its JSON.
 
     Every benchmark takes ``--rounds``, ``--quick``, ``--json`` and ``--png`` beside its own.
     """

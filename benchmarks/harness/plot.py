@@ -1,4 +1,4 @@
-"""A result as a picture: a panel for each table, a bar for each contender, with its range.
+"""Plot a result: a panel for each table, a bar for each contender, with its range.
 
 python -m benchmarks.harness.plot RESULT.json [RESULT.png]
 """
@@ -17,11 +17,11 @@ TITLE_LETTERS = 90
 
 
 def draw_result(result: Mapping[str, Any], path: Path) -> None:
-    """Write the picture of a result.
+    """Write the plot of a result.
 
     Args:
-        result: As :func:`benchmarks.harness.measure.build_result` gives it.
-        path: PNG file; its folder is made.
+        result: From :func:`benchmarks.harness.measure.build_result`.
+        path: PNG file; its folder is created.
     """
     import matplotlib as mpl
 
@@ -97,7 +97,7 @@ def _gpu(machine: Mapping[str, Any]) -> str:
 
 
 def main() -> None:
-    """Draw one result."""
+    """Plot one result."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

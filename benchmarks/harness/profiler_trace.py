@@ -1,7 +1,7 @@
-"""What a profiler's trace says of training steps: how often the host waited, how busy the GPU was.
+"""Read the trace of a profiler: how often the host waited, and how busy the GPU was.
 
-A trace is Chrome's JSON, as ``torch.profiler`` exports it. Only what lies between the beginning and
-the end of a range named ``WINDOW`` counts: the profiler itself waits for the device at its end.
+A trace is Chrome's JSON, as ``torch.profiler`` exports it. Only the time within a range named
+``WINDOW`` counts: the profiler itself waits for the device at its end.
 """
 
 import json
@@ -13,15 +13,15 @@ from typing import Any
 
 WINDOW = "benchmark steps"
 
-# Calls of the CUDA runtime and driver that return when the device has come so far.
+# Calls of the CUDA runtime and driver that block until the device has caught up.
 WAITS = {
     "cudaDeviceSynchronize", "cudaStreamSynchronize", "cudaEventSynchronize", "cudaMemcpy",
     "cudaMemcpy2D", "cuCtxSynchronize", "cuStreamSynchronize", "cuEventSynchronize",
 }  # fmt: skip
-# Operations of PyTorch that bring values to the host, or whose shapes depend on values.
+# Operations of PyTorch that copy values to the host, or whose output shapes depend on values.
 READS = {"aten::item", "aten::_local_scalar_dense", "aten::nonzero", "aten::is_nonzero",
          "aten::masked_select", "aten::equal"}  # fmt: skip
-PAGEABLE = "Pageable"  # in the name of a copy between host and device: the host waits for it
+PAGEABLE = "Pageable"  # in the name of a copy between host and device: the host blocks on it
 DEVICE_WORK = {"kernel", "gpu_memcpy", "gpu_memset"}
 
 Event = Mapping[str, Any]
@@ -29,13 +29,13 @@ Event = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Waits:
-    """What was found in a trace.
+    """Findings in a trace.
 
     Attributes:
         waits: Calls that wait for the device, by name.
         reads: Operations that read values, by name; on the CPU they wait for nothing.
         pageable: Copies from or to memory that is not page-locked.
-        busy: Share of the time in which the device did something, 0 to 1; ``None`` without one.
+        busy: Share of the time in which the device was busy, 0 to 1; ``None`` without a device.
     """
 
     waits: Mapping[str, int]
@@ -45,17 +45,17 @@ class Waits:
 
     @property
     def num_waits(self) -> int:
-        """All of the calls that wait, and copies that do."""
+        """Number of all waiting calls, including copies."""
         return sum(self.waits.values()) + self.pageable
 
 
 def read_trace(path: Path) -> Waits:
-    """Return what a trace holds within its window."""
+    """Return the findings within a trace's window."""
     return find_waits(json.loads(path.read_text())["traceEvents"])
 
 
 def find_waits(events: Sequence[Event]) -> Waits:
-    """Return what a trace's events hold within their window.
+    """Return the findings within the window of a trace's events.
 
     Raises:
         ValueError: If there is no window.
@@ -77,7 +77,7 @@ def find_waits(events: Sequence[Event]) -> Waits:
 
 
 def _cover(events: Sequence[Event], end: float) -> float:
-    """Return how much time some events cover together, overlaps once, up to ``end``."""
+    """Return the time that events cover, counting overlaps once, up to ``end``."""
     covered, until = 0.0, float("-inf")
     for event in sorted(events, key=lambda event: event["ts"]):
         first, last = max(event["ts"], until), min(event["ts"] + event["dur"], end)

@@ -1,7 +1,7 @@
-"""RESULTS.md from the JSON files of ``benchmarks/results/``: no figure is typed by hand.
+"""Render RESULTS.md from the JSON files of ``benchmarks/results/``: no value is typed by hand.
 
 python -m benchmarks.harness.results            # write the page
-python -m benchmarks.harness.results --check    # fail where it is not what the files give
+python -m benchmarks.harness.results --check    # fail if it is out of date
 """
 
 import argparse
@@ -50,7 +50,7 @@ def summarize(results: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def render_result(result: Mapping[str, Any]) -> str:
-    """Return the section of one result: what gives it, where and when, and its tables."""
+    """Return the section of one result: its command, machine and date, and its tables."""
     machine = dict(result["machine"])
     versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
     gpu = [f"{machine['gpus']} x {machine['gpu']}"] if "gpu" in machine else []
@@ -90,12 +90,12 @@ def render_table(table: Mapping[str, Any]) -> list[str]:
 
 
 def read_results(folder: Path) -> list[dict[str, Any]]:
-    """Return the results in a folder, ordered by name of the file."""
+    """Return the results in a folder, sorted by file name."""
     return [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
 
 
 def main() -> None:
-    """Write the page, or compare."""
+    """Write the page, or compare it."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,11 +1,11 @@
-"""Results as text: tables for the terminal, and the cells that RESULTS.md is made of."""
+"""Results as text: tables for the terminal, and the cells of RESULTS.md."""
 
 from collections.abc import Mapping
 from typing import Any
 
 
 def format_figure(value: float | None) -> str:
-    """Return a figure with three digits that count, and thousands told apart."""
+    """Return a number with three significant digits and thousands separators."""
     if value is None:
         return "-"
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
@@ -32,7 +32,7 @@ def table_cells(table: Mapping[str, Any]) -> list[list[str]]:
 
 
 def aim_line(aim: Mapping[str, Any]) -> str:
-    """Return what was promised, what was measured, and whether that keeps the promise."""
+    """Return a target, the measured value, and whether it is met."""
     sign = ">=" if aim["at_least"] else "<="
     verdict = "met" if aim["met"] else "MISSED"
     figures = f"{format_figure(aim['value'])} {sign} {format_figure(aim['bound'])}"
@@ -40,7 +40,7 @@ def aim_line(aim: Mapping[str, Any]) -> str:
 
 
 def print_result(result: Mapping[str, Any]) -> None:
-    """Print the tables of a result, and what came of its aims."""
+    """Print the tables of a result, and whether its targets are met."""
     machine = result["machine"]
     print(f"{result['title']}\n{machine['processor']}, {machine['cores']} cores, {result['date']}")
     for table in result["tables"]:

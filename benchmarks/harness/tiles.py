@@ -1,4 +1,4 @@
-"""A packed data set of JPEGs to train and validate on, with exactly as many images as asked for."""
+"""A packed data set of JPEGs for training and validation, with exact image counts."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,14 +10,14 @@ from rsdl.data.sources.folder import FolderSource
 from rsdl.storage.connect import connect
 
 SHARD_BYTES = 16 << 20
-MIN_IMAGES = 10  # of a split: each class has one
+MIN_IMAGES = 10  # of a split, so that each class has one
 
 
 def pack_tiles(work: Path, size: int, counts: Mapping[str, int]) -> str:
-    """Pack painted tiles, unless that is done already.
+    """Pack synthetic tiles, unless that is done already.
 
     Args:
-        work: Folder for everything.
+        work: Folder for all files.
         size: Side of a tile in pixels.
         counts: Images of each split.
 

@@ -1,8 +1,8 @@
-"""A data set of very many small samples, written as fast as the disk takes it.
+"""A data set of very many small samples, written at the speed of the disk.
 
 Every sample is a 16 x 16 PNG and its class. All members have the same size, so a whole shard is one
-array of records that NumPy fills: a million samples take seconds, not minutes. What comes out is an
-ordinary data set: tars that anyone reads, an index, a manifest.
+array of records that NumPy fills: a million samples take seconds, not minutes. The result is an
+ordinary data set: standard tar shards, an index, a manifest.
 """
 
 import hashlib
@@ -28,12 +28,12 @@ NUM_CLASSES = 10
 NUM_IMAGES = 256
 KEY_DIGITS = 8
 SHARD_SAMPLES = 10_000
-# Where a tar header keeps its checksum, and how many octal digits of it matter.
+# Offset of the checksum in a tar header, and the number of its octal digits.
 CHECKSUM, CHECKSUM_DIGITS = 148, 6
 
 
 def write_crowd(folder: Path, samples: int, seed: int = 0) -> str:
-    """Write ``samples`` training samples and a few to validate on, unless they are there.
+    """Write ``samples`` training samples and a few for validation, unless they exist already.
 
     Returns:
         URL of the data set.
@@ -76,7 +76,7 @@ def draw_images(random: np.random.Generator) -> NDArray[np.uint8]:
 
 
 def encode_png(pixels: NDArray[np.uint8]) -> bytes:
-    """Return an RGB image as a PNG that is stored, not deflated: its length hangs on its size."""
+    """Return an RGB image as an uncompressed PNG, whose length depends only on the image size."""
     height, width, _ = pixels.shape
     lines = b"".join(b"\0" + line.tobytes() for line in pixels)
     parts = [
@@ -94,7 +94,7 @@ def encode_png(pixels: NDArray[np.uint8]) -> bytes:
 def write_shard(
     store: Store, name: str, numbers: NDArray[np.int64], images: NDArray[np.uint8]
 ) -> tuple[Shard, NDArray[Any]]:
-    """Write the samples with these numbers into one tar; return it and its rows of the index."""
+    """Write the samples with these numbers to one tar; return its shard entry and index rows."""
     labels = numbers % NUM_CLASSES
     picture = member_blocks("png", numbers, images[numbers % len(images)])
     label = member_blocks("cls", numbers, (labels + ord("0")).astype(np.uint8)[:, None])
@@ -114,7 +114,7 @@ def write_shard(
 def member_blocks(
     extension: str, numbers: NDArray[np.int64], contents: NDArray[np.uint8]
 ) -> NDArray[np.uint8]:
-    """Return one tar member for each number: header and content, in whole blocks.
+    """Return one tar member per number: header and content, in whole blocks.
 
     Args:
         extension: What follows the key in the member's name.
@@ -128,7 +128,7 @@ def member_blocks(
     blocks[:, :BLOCK] = header
     digits = to_digits(numbers, 10, KEY_DIGITS)
     blocks[:, :KEY_DIGITS] = digits + ord("0")
-    # The name's digits are all that differs, and the checksum is a sum over bytes.
+    # Headers differ only in the digits of the name, and the checksum is a sum over bytes.
     before = int(header[CHECKSUM : CHECKSUM + CHECKSUM_DIGITS].tobytes(), 8)
     sums = to_digits(before + digits.sum(axis=1), 8, CHECKSUM_DIGITS)
     blocks[:, CHECKSUM : CHECKSUM + CHECKSUM_DIGITS] = sums + ord("0")

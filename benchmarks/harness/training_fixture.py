@@ -1,4 +1,4 @@
-"""A real training session to measure in: everything that ``rsdl train`` opens, in this process."""
+"""A real training session for measurements, in this process, with all parts of ``rsdl train``."""
 
 import argparse
 import tempfile
@@ -34,18 +34,18 @@ def add_session_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def trains_on_gpu(options: argparse.Namespace) -> bool:
-    """Return whether what was asked for is trained on a GPU."""
+    """Return whether the options select training on a GPU."""
     return options.accelerator != "cpu" and torch.cuda.is_available()
 
 
 @contextmanager
 def open_bench_session(config: RunConfig, *, checkpoints: bool = True) -> Iterator[Session]:
-    """Open a session whose folder goes with it.
+    """Open a session whose output folder is removed at the end.
 
     Args:
-        config: What is trained.
-        checkpoints: Whether ``last.ckpt`` is written after each epoch; of a large network and short
-            epochs it would take longer than what is measured.
+        config: The run to train.
+        checkpoints: Whether to write ``last.ckpt`` after each epoch; for a large network and short
+            epochs that would take longer than the measured part.
     """
     with tempfile.TemporaryDirectory() as output:
         folder = RunFolder(connect(output))
@@ -64,11 +64,11 @@ def open_bench_session(config: RunConfig, *, checkpoints: bool = True) -> Iterat
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """What an epoch took.
+    """Time of an epoch.
 
     Attributes:
-        seconds: Time that passed.
-        cpu_s: Processor time of this process.
+        seconds: Wall time.
+        cpu_s: CPU time of this process.
     """
 
     seconds: float
@@ -76,13 +76,13 @@ class Spent:
 
 
 class Clock:
-    """Tells what has passed since it was started; a GPU has done its work by then."""
+    """Measures the time since its start; waits for the GPU to finish first."""
 
     def __init__(self) -> None:
         self._begin = self._now()
 
     def read(self) -> Spent:
-        """Return what was spent."""
+        """Return the time since the start."""
         now = self._now()
         return Spent(now[0] - self._begin[0], now[1] - self._begin[1])
 

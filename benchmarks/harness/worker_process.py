@@ -1,8 +1,8 @@
-"""Another process that takes part in a benchmark: started, told when it is its turn, measured.
+"""A worker process of a benchmark: started, told when its turn is, and measured.
 
-Each loader lives in a process of its own, with the Python that has it, and does nothing while the
-others have their turn. Beside the time that passes, the processor time of the process and all its
-children is read, which a busy machine disturbs far less.
+Each loader runs in its own process, with the Python that has it installed, and is idle while the
+others have their turn. Besides wall time, the CPU time of the process and all its children is
+read, which other load on the machine disturbs far less.
 """
 
 import json
@@ -20,7 +20,7 @@ TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
 class AbsentError(Exception):
-    """A contender cannot take part; the message says why and what helps."""
+    """A contender cannot take part; the message gives the reason and a remedy."""
 
 
 class Contender:
@@ -29,9 +29,8 @@ class Contender:
     Args:
         name: Name in the catalog.
         python: The Python to run it with.
-        task: What it has to do.
-        log: File for what the library prints.
-
+        task: The task.
+        log: File for the library's output.
     """
 
     def __init__(self, name: str, python: str, task: Task, log: Path) -> None:
@@ -53,7 +52,7 @@ class Contender:
 
     @property
     def pid(self) -> int:
-        """The process."""
+        """The process id."""
         return self._process.pid
 
     def __enter__(self) -> Self:
@@ -63,7 +62,7 @@ class Contender:
         self.close()
 
     def await_ready(self) -> None:
-        """Wait until it has made of the images what it needs, and is ready for its turns.
+        """Wait until it has prepared its copy of the images and is ready for its turns.
 
         Raises:
             AbsentError: If it is not installed, or fails.
@@ -87,14 +86,14 @@ class Contender:
         return float(answer["images"] / answer["seconds"])
 
     def close(self) -> None:
-        """End the process and its children: they are a session of their own."""
+        """Kill the process and its children, which form their own session."""
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, 9)
         self._process.communicate()
 
     def _tell(self, line: str) -> None:
         assert self._process.stdin is not None
-        with suppress(BrokenPipeError):  # then it has left a last word, or is heard of no more
+        with suppress(BrokenPipeError):  # it has exited: the next read reports that
             self._process.stdin.write(line + "\n")
             self._process.stdin.flush()
 
@@ -110,18 +109,18 @@ class Contender:
 
 
 def cpu_seconds(pid: int) -> float:
-    """Return the processor time of a process and all its descendants that live, in seconds."""
+    """Return the CPU time of a process and all its live descendants, in seconds."""
     ticks = 0
     for process in [pid, *descendants(pid)]:
-        with suppress(OSError):  # gone in the meantime
+        with suppress(OSError):  # it has ended meanwhile
             after_name = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-            # User and system time, its own and of children that have ended: fields 14 to 17.
+            # User and system time of the process and of its ended children: fields 14 to 17.
             ticks += sum(int(field) for field in after_name[11:15])
     return ticks / TICKS_PER_S
 
 
 def descendants(pid: int) -> list[int]:
-    """Return the processes that a process has started, and theirs, as far as they live."""
+    """Return the live descendants of a process."""
     found: list[int] = []
     with suppress(OSError):
         for thread in Path(f"/proc/{pid}/task").iterdir():

@@ -1,1 +1,1 @@
-"""Loading: from shards to batches, beside peers."""
+"""Loading from shards to batches, compared with peers."""

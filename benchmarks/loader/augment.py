@@ -1,7 +1,7 @@
-"""What flips, rotations and normalisation cost on a processor, image by image and all at once.
+"""Cost of flips, rotations and normalisation on a CPU, per image and per batch.
 
-All at once is how a GPU does it; both ways give the same pixels, which is checked here too. One
-thread, its own processor time.
+A GPU works per batch; both ways give the same pixels, which is checked here too. One thread, its
+own CPU time.
 
     python -m benchmarks.loader.augment
 """
@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """Measure; return the result."""
-    keep_freed_memory()  # as a run does on a processor
+    keep_freed_memory()  # as a run does on a CPU
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -48,7 +48,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def measure(bands: int, dtype: str, options: argparse.Namespace) -> Table:
-    """Return what both ways cost for images of one kind."""
+    """Return the cost of both ways for images of one kind."""
     size, side = options.batch_size, options.image_size
     generator = torch.Generator().manual_seed(0)
     shape = (size, side, side, bands)
@@ -82,7 +82,7 @@ def measure(bands: int, dtype: str, options: argparse.Namespace) -> Table:
 
 
 class Turn:
-    """Some batches by one way."""
+    """Some batches, augmented in one way."""
 
     def __init__(self, way: Callable[[], Tensor], size: int, batches: int) -> None:
         self._way = way
@@ -90,7 +90,7 @@ class Turn:
         self._batches = batches
 
     def __call__(self) -> float:
-        """Return microseconds of the thread an image."""
+        """Return microseconds of the thread per image."""
         begin = time.thread_time()
         for _ in range(self._batches):
             self._way()

@@ -1,9 +1,9 @@
-"""What checksums of kept pixels cost the loader's threads: the same epochs with and without.
+"""Cost of the decoded cache's checksums for the loader's threads: epochs with and without them.
 
 Packed JPEGs are read by rsdl's loader (random resized crops to 224 px, batches of 64), an epoch at
-a time: one that decodes and keeps every image; one of a process that reads kept images for the
-first time, which checks each; and later ones of that process, which check none. A check at each
-read, which rsdl does not do, stands beside those. Files lie in the system's cache.
+a time: one that decodes and caches every image; one of a process that reads cached images for the
+first time, and verifies each; and later ones of that process, which verify none. For comparison,
+one variant verifies at each read, which rsdl does not do. Files are in the page cache.
 
     python -m benchmarks.loader.decoded_checksums
 """
@@ -40,7 +40,7 @@ COUNTS = {"full": 640, "quick": 192}
 
 
 class Unchecked(DecodedFile):
-    """Kept pixels as they would be without checksums."""
+    """A decoded cache without checksums."""
 
     def _checksum(self, sample: int, pixels: Pixels) -> int:
         return 0
@@ -50,10 +50,10 @@ class Unchecked(DecodedFile):
 
 
 class AlwaysChecked(DecodedFile):
-    """Kept pixels that are checked whenever they are read."""
+    """A decoded cache that verifies every read."""
 
     def find(self, samples: Int64s) -> KeptSamples:
-        """Return what is known of samples, once they have been checked again."""
+        """Return the cached samples, marked as not verified yet."""
         self._checked.here[samples] = False
         return super().find(samples)
 
@@ -70,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """Measure; return the result."""
-    keep_freed_memory()  # as a run does on a processor
+    keep_freed_memory()  # as a run does on a CPU
     with tempfile.TemporaryDirectory() as work:
         tables = [table for size in options.sizes for table in measure(Path(work), size, options)]
     versions = describe_versions(("rsdl-train", "numpy", "simplejpeg", "opencv-python-headless"))
@@ -84,13 +84,13 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def measure(work: Path, size: int, options: argparse.Namespace) -> list[Table]:
-    """Return what the three kinds of epochs cost for images of one size."""
+    """Return the cost of the three kinds of epochs for images of one size."""
     count = COUNTS["quick" if options.quick else "full"]
     url = str(work / f"packed-{size}")
     source = FolderSource(cut_images(work, size=size, count=count), fractions=(1.0, 0.0, 0.0))
     pack(source, connect(url), PackOptions())
     bench = Bench(url, size, work, options.threads)
-    bench.fill(ON)  # what is only read is read from one file
+    bench.fill(ON)  # epochs that only read share one file
     tables = []
     for epoch, ways, turn, bound in (
         ("an epoch that decodes and keeps", (OFF, ON), bench.fill, 1.1),
@@ -119,7 +119,7 @@ class Turn:
         self._turn, self._way = turn, way
 
     def __call__(self) -> float:
-        """Return microseconds of the loader's threads an image."""
+        """Return microseconds of the loader's threads per image."""
         return float(self._turn(self._way))
 
 
@@ -129,8 +129,8 @@ class Bench:
     Args:
         url: The data set.
         size: Side of its images, in pixels.
-        work: Folder for kept pixels.
-        threads: Of the loader.
+        work: Folder for decoded caches.
+        threads: Loader threads.
 
     Attributes:
         speeds: Images per second of each turn, by the kind of file.
@@ -143,7 +143,7 @@ class Bench:
         self.speeds: dict[str, list[float]] = {OFF: [], ON: [], ALWAYS: []}
 
     def fill(self, way: str) -> float:
-        """Decode and keep all images; the first time for those who read."""
+        """Decode and cache all images; the first call fills the cache that the readers share."""
         if not self._kept.exists():
             with self._open(self._kept, way) as data:
                 return self._read(data, way)
@@ -151,12 +151,12 @@ class Bench:
             return self._read(data, way)
 
     def read_first(self, way: str) -> float:
-        """Read all images as a process does that has read none of them."""
+        """Read all images as a process that has read none of them before."""
         with self._open(self._kept, way) as data:
             return self._read(data, way)
 
     def read_later(self, way: str) -> float:
-        """Read all images as a process does that has read them before."""
+        """Read all images as a process that has read them before."""
         with self._open(self._kept, way) as data:
             self._read(data, None)
             return self._read(data, way, epochs=8)

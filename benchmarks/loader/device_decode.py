@@ -1,16 +1,16 @@
-"""Who should decode JPEGs, by cores per GPU: the cores themselves, or the device that trains.
+"""Decoding JPEGs on the host's cores or on the training device, by number of cores per GPU.
 
-The same batches (random resized crops, on the device) are made by ``data.decode=host`` and
-``data.decode=device`` while every thread of this process is held on the first 1, 2, 4, ... cores,
-with as many loader threads; both take turns. Then a network trains on them, beside the same
-training on one batch that stays on the device: what decoding on the device takes from it shows
-there. These tables say up to how many cores a GPU the device wins. The first one says what is left
-to a core for each image, the last one how far apart the pixels are, and how far they are where
-TurboJPEG enlarges chroma as nvJPEG does.
+The same batches (random resized crops, on the device) are made with ``data.decode=host`` and
+``data.decode=device`` while this process is pinned to the first 1, 2, 4, ... cores, with as many
+loader threads; both are interleaved. Then a network trains on them, compared with the same training
+on one batch that stays on the device, which shows what decoding on the device costs it. These
+tables say up to how many cores per GPU the device is faster. The first table gives the work that is
+left to a core for each image; the last one the differences of the pixels, and those with TurboJPEG
+set to upsample chroma as nvJPEG does.
 
     python -m benchmarks.loader.device_decode [--sizes 150 400 600] [--cores 1 2 4 8] [--model NAME]
 
-Without a GPU the device is the processor: that runs the code, and says nothing of GPUs.
+Without a GPU the CPU acts as the device: that runs the code, and says nothing of GPUs.
 """
 
 import argparse
@@ -58,7 +58,7 @@ from rsdl.storage.connect import connect
 
 WAYS = ("host", "device")
 MEMORY = "one batch in memory"
-REPEATS = 1000  # of every image in an epoch: no turn ends before its time
+REPEATS = 1000  # of every image in an epoch, so that no epoch ends before its turn
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -78,15 +78,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """What all measurements share.
+    """Settings of all measurements.
 
     Attributes:
-        device: What decodes, and trains.
+        device: Device that decodes and trains.
         cores: Numbers of cores to try, ascending.
         batch_size: Images of a batch.
         image_size: Side of a crop in pixels.
-        seconds: That a turn takes.
-        rounds: That count.
+        seconds: Duration of a turn.
+        rounds: Rounds that count.
         model: Network to train; ``None`` trains none.
     """
 
@@ -100,7 +100,7 @@ class Bench:
 
     @property
     def place(self) -> str:
-        """The device by its name, and what a figure from it is worth."""
+        """The device's name; for a CPU, with a remark that the values do not apply to GPUs."""
         if self.device.type == "cuda":
             return torch.cuda.get_device_name(self.device)
         return "device=cpu, which says nothing of GPUs"
@@ -130,7 +130,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def read_options(options: argparse.Namespace) -> Bench:
-    """Return what is to be measured here."""
+    """Return the settings from the options."""
     on_gpu = torch.cuda.is_available()
     device = torch.device(options.device or ("cuda:0" if on_gpu else "cpu"))
     usable = len(os.sched_getaffinity(0))
@@ -151,7 +151,7 @@ def read_options(options: argparse.Namespace) -> Bench:
 
 
 def measure(bench: Bench, data: DataSet, what: str) -> list[Table]:
-    """Return how fast batches come, and how fast a network trains on them."""
+    """Return the tables of loading speed and of training speed."""
     decoder = DeviceDecoder(bench.device)
     contenders = {
         name_of(way, cores): Turn(bench, data, cores, decoder if way == "device" else None)
@@ -169,24 +169,24 @@ def measure(bench: Bench, data: DataSet, what: str) -> list[Table]:
 
 
 def name_of(way: str, cores: int) -> str:
-    """Return what a contender is called."""
+    """Return a contender's name."""
     return f"{way}, {cores} core{'' if cores == 1 else 's'}"
 
 
 def look_at(batch: Batch) -> None:
-    """Use a batch for nothing: that it lies on the device is all."""
+    """Discard a batch: only its transfer to the device is measured."""
 
 
 class Turn:
-    """One way of loading on so many cores.
+    """One way of loading on a number of cores.
 
     Args:
-        bench: What all share.
+        bench: The settings.
         data: The data set; all of it is its train split.
         cores: Cores, and loader threads.
-        decoder: What decodes; ``None`` is the host.
-        use: What is done with each batch.
-        held: Use one batch again and again instead.
+        decoder: The device's decoder; ``None`` decodes on the host.
+        use: Called with each batch.
+        held: Batch to use repeatedly instead of loading.
     """
 
     def __init__(
@@ -205,13 +205,13 @@ class Turn:
         self._held = held
 
     def __call__(self) -> float:
-        """Return images a second, once batches come."""
+        """Return images per second, after the pipeline has filled."""
         bench, _, cores, _ = self.given
         with hold_on(cores), closing(self._batches()) as batches:
             num = 0
             for number, batch in enumerate(batches):
                 self._use(batch)
-                if number == 5:  # those that were in flight at first are through
+                if number == 5:  # the batches prefetched at the start are consumed
                     synchronize(bench.device)
                     num, begin, work = 0, time.perf_counter(), time.process_time()
                     continue
@@ -231,7 +231,7 @@ class Turn:
             yield batch.to(device)
 
     def open_loader(self) -> BatchLoader:
-        """Return the loader of a long epoch."""
+        """Return a loader for a long epoch."""
         bench, dataset, cores, decoder = self.given
         data = dataset.split("train", "data.train_split")
         repeats = np.full(len(data.index), REPEATS)
@@ -248,7 +248,7 @@ class Turn:
 
 
 def replace_use(turn: Turn, use: Callable[[Batch], None]) -> Turn:
-    """Return the same way of loading, for another use."""
+    """Return the same way of loading with another use of the batches."""
     return Turn(*turn.given, use)
 
 
@@ -259,7 +259,7 @@ def synchronize(device: torch.device) -> None:
 
 
 def train_on(bench: Bench, data: DataSet, model: str) -> Callable[[Batch], None]:
-    """Return a training step, in bfloat16 and channels-last where there is a GPU."""
+    """Return a training step, in bfloat16 and channels-last on a GPU."""
     device, manifest = bench.device, data.manifest
     network = timm.create_model(model, num_classes=len(manifest.classes)).to(device)
     network = network.to(memory_format=torch.channels_last).train()
@@ -278,7 +278,7 @@ def train_on(bench: Bench, data: DataSet, model: str) -> Callable[[Batch], None]
 
 
 def build_table(bench: Bench, contenders: Mapping[str, Turn], title: str) -> Table:
-    """Let all take turns; return a table that says where the device wins."""
+    """Interleave all contenders; return a table that says where the device is faster."""
     figures = take_turns(contenders, rounds=bench.rounds)
     ratios: dict[int, float] = {}
     for cores in bench.cores:

@@ -1,7 +1,7 @@
-"""What is left to a core for each image where a device decodes: reading it, and looking at it.
+"""Host CPU cost per image when a device decodes: reading the file and parsing its header.
 
-This bounds from above what a core can feed to a GPU that decodes by itself, and can be measured
-without one. A GPU without JPEG engines has the host undo the Huffman code besides.
+This is an upper bound of the images that a core can feed to a GPU that decodes by itself, and can
+be measured without a GPU. For a GPU without JPEG engines the host also does the Huffman decoding.
 """
 
 import time
@@ -21,12 +21,12 @@ HOST, DEVICE = "read, decode, crop and resize", "read, and leave to the device"
 
 
 def measure_host_part(dataset: DataSet, *, image_size: int, rounds: int, what: str) -> Table:
-    """Return how many images a second of a core's own time is enough for, both ways.
+    """Return the images per second that the CPU time of one core allows, both ways.
 
     Args:
-        dataset: What to read; its batches are its config's.
+        dataset: The data set; its config gives the batches.
         image_size: Side of the crops in pixels.
-        rounds: That count; each is an epoch.
+        rounds: Epochs that count.
         what: The images, for the title.
     """
     data = dataset.split("train", "data.train_split")

@@ -1,4 +1,4 @@
-"""How far the pixels of a device's decoder are from the host's, after cropping and resizing."""
+"""Differences between pixels decoded by a device and by the host, after cropping and resizing."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,13 +17,13 @@ from rsdl.data.jpeg import read_jpeg
 
 
 def compare_pixels(images: Path, size: int, image_size: int, device: torch.device) -> Table:
-    """Return how far the device's crops are from the host's, in grey levels.
+    """Return the differences between the device's and the host's crops, in grey levels.
 
     Args:
         images: Class folders of JPEGs.
         size: Their side in pixels.
         image_size: Side of the crops.
-        device: What decodes.
+        device: Device that decodes.
     """
     contents = [path.read_bytes() for path in list_images(images)[:128]]
     whole = [simplejpeg.decode_jpeg(content) for content in contents]
@@ -43,7 +43,7 @@ def compare_pixels(images: Path, size: int, image_size: int, device: torch.devic
 
 
 def decode_all(device: torch.device, contents: Sequence[bytes]) -> list[np.ndarray[Any, Any]]:
-    """Return what the device decodes, ``[H, W, C]`` each, on the host."""
+    """Return the images decoded by the device, ``[H, W, C]`` each, on the host."""
     decoder = DeviceDecoder(device)
     jpegs = [read_jpeg(content) for content in contents]
     with decoder.work():

@@ -1,9 +1,9 @@
-"""Cold first epochs from an S3 store with and without fetching ahead, and what small caches draw.
+"""Cold first epochs from an S3 store with and without prefetch, and the traffic of small caches.
 
 An epoch is the loader's, with a pause after each batch in place of a training step. Epochs with
-and without prefetch alternate, each with an empty cache, so that a noisy machine is noisy for both.
-Then three epochs are read through caches of several sizes, in shuffle windows, and the bytes that
-came from the store are set against those of the data set.
+and without prefetch alternate, each with an empty cache, so that other load affects both alike.
+Then three epochs are read through caches of several sizes, in shuffle windows, and the bytes
+received from the store are compared with the size of the data set.
 
     python -m benchmarks.loader.prefetch s3://bucket/dataset [--step-ms 20] [--pairs 5] [--out FILE]
 """
@@ -38,7 +38,7 @@ class Meter:
         shared_client().boto.meta.events.register("after-call.s3.GetObject", self.count)
 
     def count(self, parsed: dict[str, Any], **_: object) -> None:
-        """Take down the size of an answer."""
+        """Add the size of a response."""
         self.drawn += parsed.get("ContentLength", 0)
 
 
@@ -48,7 +48,7 @@ def no_prefetch(*_: object, **__: object) -> Iterator[Any]:
 
 
 def run_epoch(config: DataConfig, epoch: int, step_s: float) -> tuple[float, float]:
-    """Read one epoch; return its seconds and those waited for data."""
+    """Read one epoch; return its seconds and the seconds waited for data."""
     data = DataSet(config).split(config.train_split, "data.train_split")
     plan = train_plan(config, data, seed=0, epoch=epoch)
     rule = LoadRule(config.image_size, CropRule(True), num_workers=2)
@@ -66,7 +66,7 @@ def with_cache(config: DataConfig, folder: str, size: int) -> DataConfig:
 
 
 def time_cold(config: DataConfig, step_s: float, *, ahead: bool) -> tuple[float, float]:
-    """Return seconds and seconds waited of an epoch that begins with an empty cache."""
+    """Return the seconds, and the seconds waited, of an epoch that starts with an empty cache."""
     with tempfile.TemporaryDirectory() as folder:
         own = with_cache(config, folder, 10**12)
         if ahead:
@@ -76,7 +76,7 @@ def time_cold(config: DataConfig, step_s: float, *, ahead: bool) -> tuple[float,
 
 
 def draw(config: DataConfig, size: int, meter: Meter) -> list[int]:
-    """Return the bytes drawn in each of three epochs through a cache of a size."""
+    """Return the bytes received in each of three epochs through a cache of a given size."""
     drawn = []
     with tempfile.TemporaryDirectory() as folder:
         for epoch in range(3):
@@ -103,7 +103,7 @@ def main() -> None:
     print(f"{len(sizes)} shards, {whole / 1e6:.1f} MB; window of {options.window}: "
           f"{window / 1e6:.1f} MB; step {options.step_ms:g} ms")  # fmt: skip
     step_s, meter = options.step_ms / 1e3, Meter()
-    time_cold(config, step_s, ahead=True)  # imports, connections
+    time_cold(config, step_s, ahead=True)  # warm-up: imports, connections
     pairs = [
         {key: time_cold(config, step_s, ahead=ahead) for key, ahead in turns}
         for turns in [(("with", True), ("without", False))] * options.pairs

@@ -1,11 +1,11 @@
-"""Images a second that are ready for the network: from the device's memory against from files.
+"""Images per second ready for the network: from device memory compared with from files.
 
 Both make the same batches of the same epochs (random resized crop, flips and quarter turns,
-normalisation), augmented on the device that is there: a GPU, or else the processor. The file loader
-decodes and resizes in threads and copies; the resident loader gathers on the device. Epochs
-alternate, so that a noisy machine is noisy for both, and the first of each is not counted. On a GPU
-the resident loader should be far ahead and needs no core; on a processor files are faster, which is
-why ``data.resident=auto`` means a GPU.
+normalisation), augmented on the available device: a GPU, else the CPU. The file loader decodes and
+resizes in threads and copies; the resident loader gathers on the device. Epochs alternate, so that
+other load affects both alike, and the first of each is not counted. On a GPU the resident loader
+should be far ahead and needs no core; on a CPU files are faster, which is why
+``data.resident=auto`` selects it on a GPU only.
 
     python -m benchmarks.loader.resident URL [--image-size 224] [--batch-size 64] [--epochs 6]
 """
@@ -33,7 +33,7 @@ Loader = BatchLoader | ResidentLoader
 
 
 def run_epoch(loader: Loader, augment: Augment, device: torch.device) -> tuple[float, float]:
-    """Return images a second, and cores kept busy by it."""
+    """Return images per second, and the cores kept busy."""
     begin, work, num = time.perf_counter(), time.process_time(), 0
     for batch in loader:
         augment(batch.to(device), training=True)
@@ -47,7 +47,7 @@ def run_epoch(loader: Loader, augment: Augment, device: torch.device) -> tuple[f
 def measure(
     dataset: DataSet, device: torch.device, epochs: int
 ) -> tuple[list[tuple[float, float]], list[tuple[float, float]], float]:
-    """Return what each counted epoch gave, from files and from memory, and seconds to load."""
+    """Return the values of each counted epoch, from files and from memory, and the loading time."""
     config, manifest = dataset.config, dataset.manifest
     data = dataset.split(config.train_split, "data.train_split")
     on_gpu = device.type == "cuda"

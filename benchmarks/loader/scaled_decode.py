@@ -1,9 +1,9 @@
-"""What decoding JPEGs at a reduced DCT scale does to accuracy: the same runs with and without.
+"""Effect on accuracy of decoding JPEGs at a reduced DCT scale: the same runs with and without it.
 
 A crop that is much larger than the network's input need not be decoded in full
-(``data.scaled_decode``). Pairs of runs differ in nothing else: the same seed, order, crops and
-augmentation. Given are the test OA of each, and the mean difference of the pairs with its standard
-error: an effect that is nil stays within two of those.
+(``data.scaled_decode``). The runs of a pair differ in nothing else: same seed, order, crops and
+augmentation. Reported are the test OA of each run, and the mean difference of the pairs with its
+standard error: without an effect it stays within two standard errors.
 
     python -m benchmarks.loader.scaled_decode DATASET_URL --image-size 56
 

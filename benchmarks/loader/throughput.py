@@ -1,14 +1,14 @@
-"""Images per second of rsdl's loader beside its peers, on local data.
+"""Images per second of rsdl's loader compared with its peers, on local data.
 
 The same JPEGs are loaded by rsdl, torchvision's ImageFolder, stock WebDataset, MosaicML Streaming,
 LitData, DALI on the CPU and FFCV in its JPEG and raw modes, and decoded by rsdl's bare decoder: a
 random resized crop to 224 px, batches of 64 in the main process, 2 workers (threads or processes,
-as each is built). Each lives in a process of its own and does nothing while others have their turn;
-each turn is whole epochs. Files lie in the system's cache.
+by its design). Each loader runs in its own process and is idle while the others have their turn; a
+turn is a number of whole epochs. Files are in the page cache.
 
     python -m benchmarks.loader.throughput --images FOLDER --python /path/to/peers/bin/python
 
-Without --images, and for --sizes, imagery is cut from --scenes or from painted scenes.
+Without --images, and for --sizes, imagery is cut from --scenes or from synthetic scenes.
 """
 
 import argparse
@@ -37,7 +37,7 @@ DELIVERIES = {"uint8": "uint8 batches, normalised on the training device",
               "float32": "float32 batches, normalised on the host"}  # fmt: skip
 FIRST_FOUR = ("torchvision ImageFolder", "WebDataset", "MosaicML Streaming", "LitData")
 LIMIT = "decoder alone"
-# Enough for a few seconds of the fastest, and a raw copy of it fits the memory.
+# Enough for a few seconds of the fastest loader; a raw copy of it fits the memory.
 COUNTS = {"full": 1280, "quick": 384}
 SHARDS = 8
 
@@ -59,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
-    """Measure everyone; return the result."""
+    """Measure all loaders; return the result."""
     with ExitStack() as stack:
         work = options.work or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         quick = options.quick
@@ -83,7 +83,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def collect_images(options: argparse.Namespace, work: Path) -> list[Path]:
-    """Return the trees of images to measure on, made where they are not given."""
+    """Return the image trees to measure, creating those that are not given."""
     count = COUNTS["quick" if options.quick else "full"]
     sizes = options.sizes[:1] if options.quick else options.sizes
     given = [options.images.resolve()] if options.images else []
@@ -94,13 +94,13 @@ def collect_images(options: argparse.Namespace, work: Path) -> list[Path]:
 
 
 def prepare_task(images: Path, work: Path, options: argparse.Namespace) -> Task:
-    """Pack a tree of images once, and say what is to be done with it."""
+    """Pack a tree of images once, and return its task."""
     folder = work / images.name
     shards = folder / "shards"
     paths = list_images(images)
     total = sum(path.stat().st_size for path in paths)
     source = FolderSource(images, fractions=(1.0, 0.0, 0.0))
-    # Some shards a worker, for the peer that deals whole shards to its workers.
+    # Several shards per worker, for the peer that assigns whole shards to its workers.
     packing = PackOptions(shard_bytes=max(total // SHARDS, 1 << 16))
     manifest = pack(source, connect(str(shards)), packing)
     mean, std = (tuple(values) for values in (manifest.mean, manifest.std))
@@ -120,7 +120,7 @@ def prepare_task(images: Path, work: Path, options: argparse.Namespace) -> Task:
 def measure(
     task: Task, options: argparse.Namespace, seconds: float
 ) -> tuple[Table, dict[str, str]]:
-    """Let everyone load one tree of images in turn; return the table and who took part."""
+    """Let all loaders load one tree of images, interleaved; return the table and the versions."""
     contenders: dict[str, Contender] = {}
     absent: dict[str, str] = {}
     versions: dict[str, str] = {}
@@ -131,7 +131,7 @@ def measure(
             with note_absence(name, absent):
                 contender = Contender(name, python_of(name, options.python), task, log)
                 started[name] = stack.enter_context(contender)
-        # All make themselves ready at the same time.
+        # All prepare concurrently.
         for name, contender in started.items():
             with note_absence(name, absent):
                 contender.await_ready()
@@ -151,7 +151,7 @@ def measure(
 
 @contextmanager
 def note_absence(name: str, absent: dict[str, str]) -> Iterator[None]:
-    """Keep, and say at once, why a contender does not take part."""
+    """Record, and print at once, why a contender does not take part."""
     try:
         yield
     except AbsentError as error:
@@ -160,7 +160,7 @@ def note_absence(name: str, absent: dict[str, str]) -> Iterator[None]:
 
 
 class Turn:
-    """A contender's turn; one that fails in the middle stops the benchmark with its name."""
+    """A contender's turn; if it fails in the middle, stop the benchmark with its name."""
 
     def __init__(self, contender: Contender, seconds: float) -> None:
         self._contender = contender
@@ -175,13 +175,13 @@ class Turn:
 
 
 def make_row(contender: Contender, figures: list[float]) -> Row:
-    """Return a contender's line; what it did to warm up does not count."""
+    """Return a contender's row, without the warm-up turns."""
     cpu_ms = statistics.median(contender.cpu_ms[-len(figures) :])
     return Row(contender.name, figures, contender.note, {"CPU ms/image": cpu_ms})
 
 
 def python_of(name: str, choices: Sequence[str], peers: Mapping[str, Peer] = PEERS) -> str:
-    """Return the Python for a contender: its own, that of all peers, or this one."""
+    """Return the Python for a contender: its own, the one for all peers, or this one."""
     named = dict(choice.split("=", 1) for choice in choices if "=" in choice)
     general = [choice for choice in choices if "=" not in choice]
     if name in named:
@@ -205,7 +205,7 @@ def describe(task: Task) -> str:
 
 
 def aims(rows: Sequence[Row]) -> list[Aim]:
-    """Return what the loader was built to reach, beside what it reaches here."""
+    """Return the loader's targets with the values measured here."""
     table = Table("", "", "", rows)
     medians = {row.name: statistics.median(row.values) for row in rows if row.values}
     first_four = [name for name in FIRST_FOUR if name in medians]

@@ -1,1 +1,1 @@
-"""Packing images and cutting scenes, beside other packers."""
+"""Packing images and tiling scenes, compared with other packers."""

@@ -1,12 +1,12 @@
-"""MB/s of packing JPEGs beside other packers, and of cutting a scene into tiles.
+"""MB/s of packing JPEGs compared with other packers, and of cutting a scene into tiles.
 
 The same JPEGs are packed by ``rsdl data pack folder``, MosaicML's MDSWriter, LitData's optimize
-and webdataset's ShardWriter, with one and two threads or processes. None of the others decodes what
-it packs, so they stand beside ``--decode sample``; without it every image is decoded, and the bound
-is the decoder alone. A 4-band uint16 scene is cut by ``rsdl data pack geotiff`` and by a bare loop
-over rasterio's windows. Each lives in a process of its own, whose start and imports do not count; a
-turn lists the tree and packs all of it into an empty folder. Files lie in the system's cache, and
-in memory with --work /dev/shm/FOLDER.
+and webdataset's ShardWriter, with one and two threads or processes. None of the others decodes the
+images, so they are compared with ``--decode sample``; without it every image is decoded, and the
+bound is the decoder alone. A 4-band uint16 scene is cut by ``rsdl data pack geotiff`` and by a bare
+loop over rasterio's windows. Each runs in its own process, whose start and imports do not count; a
+turn lists the tree and packs all of it into an empty folder. Files are in the page cache, or in
+memory with --work /dev/shm/FOLDER.
 
     python -m benchmarks.packing.pack --python /path/to/peers/bin/python [--images FOLDER]
 """
@@ -47,7 +47,7 @@ TITLES = {
     None: "Packing images, cutting scenes",
 }  # fmt: skip
 
-# Of the decoder's speed, what reading, measuring, hashing and writing may leave.
+# Target share of the decoder's speed; the rest is for reading, statistics, hashing and writing.
 OF_DECODER = 0.8
 
 
@@ -63,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
-    """Measure everyone; return the result."""
+    """Measure all packers; return the result."""
     size = "quick" if options.quick else "full"
     with ExitStack() as stack:
         work = options.work or Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -89,7 +89,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 def pack_folder(
     images: Path, work: Path, workers: int, options: argparse.Namespace, versions: dict[str, str]
 ) -> Table:
-    """Let every packer pack one tree in turn."""
+    """Let every packer pack one tree, interleaved."""
     sizes = [path.stat().st_size for path in list_images(images)]
     task = Task(str(images), "", str(work), "", workers=workers)
     rows = measure(PACKERS, task, statistics.mean(sizes) / 1e6, options, versions)
@@ -101,7 +101,7 @@ def pack_folder(
 def pack_scene(
     scene: Path, work: Path, workers: int, options: argparse.Namespace, versions: dict[str, str]
 ) -> Table:
-    """Let rsdl and the bare loops cut one scene in turn."""
+    """Let rsdl and the bare loops cut one scene, interleaved."""
     task = Task(str(scene), "", str(work), "", workers=workers, image_size=TILE_PX)
     megabytes = TILE_PX**2 * BANDS * 2 / 1e6
     rows = measure(TILERS, task, megabytes, options, versions)
@@ -112,7 +112,7 @@ def pack_scene(
 
 
 def describe(workers: int) -> str:
-    """Return how many take part."""
+    """Return the number of threads or processes as text."""
     return f"{workers} thread{'s' * (workers > 1)} or process{'es' * (workers > 1)}"
 
 
@@ -123,14 +123,14 @@ def measure(
     options: argparse.Namespace,
     versions: dict[str, str],
 ) -> list[Row]:
-    """Let contenders take turns at one task.
+    """Measure contenders at one task, interleaved.
 
     Args:
         peers: The contenders.
-        task: What each does.
-        megabytes: Of one item.
-        options: Of the benchmark.
-        versions: Filled with those of everyone who takes part.
+        task: The task.
+        megabytes: Size of one item.
+        options: Options of the benchmark.
+        versions: Filled with the versions of all that take part.
     """
     absent: dict[str, str] = {}
     contenders: dict[str, Contender] = {}
@@ -167,12 +167,12 @@ def measure(
 
 
 def peak_megabytes(pid: int) -> float:
-    """Return the sum of the largest resident sets of a process and of its children that live."""
+    """Return the sum of the peak resident sets of a process and its live children."""
     total = 0
     for process in (pid, *descendants(pid)):
         try:
             status = Path(f"/proc/{process}/status").read_text()
-        except OSError:  # gone in the meantime
+        except OSError:  # it has ended meanwhile
             continue
         found = re.search(r"VmHWM:\s+(\d+) kB", status)
         total += int(found[1]) if found else 0
@@ -180,9 +180,9 @@ def peak_megabytes(pid: int) -> float:
 
 
 def packing_aims(table: Table) -> list[Aim]:
-    """Return what was promised of packing images.
+    """Return the targets for packing images.
 
-    That is to be as fast as the fastest where duties are alike, and to add little to decoding where
+    As fast as the fastest packer that does the same work, and little slower than the decoder where
     every image is decoded.
     """
     promised = {
@@ -196,7 +196,7 @@ def packing_aims(table: Table) -> list[Aim]:
 
 
 def tiling_aims(table: Table) -> list[Aim]:
-    """Return what was promised of cutting a scene: the speed of a bare loop, in little memory."""
+    """Return the targets for cutting a scene: the speed of a bare loop, with little memory."""
     loops: Sequence[str] = LOOPS
     found = [
         Aim(f"{TILER} over {name}", ratio.median, 1.0)

@@ -1,6 +1,6 @@
-"""A large scene to cut: 4 bands of uint16 in deflated blocks, sparse on the disk, with labels.
+"""A large scene to cut: 4 bands of uint16 in deflated blocks, sparse on disk, with labels.
 
-Every fourth block on each axis holds texture, the others were never written and read as zeros.
+Every fourth block on each axis holds texture; the others are never written and read as zeros.
 """
 
 import json
@@ -16,7 +16,7 @@ CRS = "EPSG:32632"
 
 
 def make_scene(path: Path, side: int, seed: int = 0) -> Path:
-    """Write a scene of ``side`` x ``side`` pixels and ``.geojson`` labels, unless it is there.
+    """Write a scene of ``side`` x ``side`` pixels and ``.geojson`` labels, unless it exists.
 
     Args:
         path: The GeoTIFF; the labels lie beside it.
@@ -37,7 +37,7 @@ def make_scene(path: Path, side: int, seed: int = 0) -> Path:
             for col in range(0, side, BLOCK_PX * EVERY):
                 height, width = min(BLOCK_PX, side - row), min(BLOCK_PX, side - col)
                 steps = random.integers(-20, 21, (BANDS, height, width))
-                # Walks along the rows: like imagery, neighbours differ by little.
+                # Random walks along the rows: as in imagery, neighbours differ little.
                 pixels = np.clip(3000 + np.cumsum(steps, axis=2), 1, 10_000).astype(np.uint16)
                 scene.write(pixels, window=Window(col, row, width, height))
     path.with_suffix(".geojson").write_text(json.dumps(label_halves(side)))

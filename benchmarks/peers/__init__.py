@@ -1,1 +1,1 @@
-"""rsdl and its peers as loaders of one task: each in a file of its own, each in its own process."""
+"""rsdl and its peers as loaders for one task: one file each, one process each."""

@@ -1,4 +1,4 @@
-"""Loaders and packers by name: where each is set up, what it needs, whose advice it follows."""
+"""Loaders and packers by name: their modules, requirements, and the documentation they follow."""
 
 from collections import ChainMap
 from collections.abc import Mapping
@@ -11,12 +11,12 @@ class Peer:
     """One loader or packer.
 
     Attributes:
-        module: File beside this one; has ``build(task, ...)``, which converts once what it must.
-        packages: Distributions whose versions matter.
-        install: How to get it.
+        module: File beside this one; has ``build(task, ...)``, which does one-time conversions.
+        packages: Distributions whose versions are recorded.
+        install: How to install it.
         docs: The page that its set-up follows.
         arguments: Further arguments of ``build``.
-        ours: Whether it is rsdl itself, or made of its decoder, and so runs in its environment.
+        ours: Whether it is rsdl or uses its decoder, and so runs in its environment.
     """
 
     module: str

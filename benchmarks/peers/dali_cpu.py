@@ -1,4 +1,4 @@
-"""NVIDIA DALI on the CPU, as its ResNet-50 example has it, with ``device_id=None``."""
+"""NVIDIA DALI on the CPU, after its ResNet-50 example, with ``device_id=None``."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The limit: rsdl's decoder in as many threads, on JPEGs in memory, delivering nothing."""
+"""The upper bound: rsdl's decoder in as many threads, on JPEGs in memory, delivering nothing."""
 
 import threading
 
@@ -11,7 +11,7 @@ from rsdl.data.resize import resize_into
 
 
 def build(task: Task, resize: bool = False) -> Feed:
-    """Return a feed whose batches are one empty one, as often as there are batches."""
+    """Return a feed that yields one empty batch as often as there are batches."""
     encoded = [path.read_bytes() for path, _ in task.list_images()]
     rule = CropRule(True, task.scale, task.ratio)
     numbers = np.random.default_rng(task.seed).random((len(encoded), rule.num_uniforms)).tolist()

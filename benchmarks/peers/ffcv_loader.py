@@ -1,4 +1,4 @@
-"""FFCV in its JPEG and raw modes, as the authors' ImageNet training script has it."""
+"""FFCV in its JPEG and raw modes, after the authors' ImageNet training script."""
 
 from pathlib import Path
 
@@ -12,12 +12,12 @@ from torchvision.datasets import ImageFolder
 
 from benchmarks.peers.task import Counter, Feed, Task
 
-# FFCV encodes anew; at this quality its file is about as large as the images are.
+# FFCV re-encodes; at this quality its file is about as large as the original images.
 JPEG_QUALITY = 90
 
 
 def prepare(task: Task, mode: str) -> Path:
-    """Write the images into the one file of a mode, and return it."""
+    """Write the images to the single file of a mode, and return its path."""
     path = task.folder("ffcv") / f"{mode}.beton"
     if not path.exists():
         part = path.with_suffix(".part")
@@ -32,7 +32,7 @@ def prepare(task: Task, mode: str) -> Path:
 
 
 def build(task: Task, mode: str) -> Feed:
-    """Return the loader of one mode; what fits the memory stays in the system's cache."""
+    """Return the loader of one mode; a file that fits the memory stays in the page cache."""
     image = [
         RandomResizedCropRGBImageDecoder(
             (task.image_size, task.image_size), scale=task.scale, ratio=task.ratio

@@ -1,4 +1,4 @@
-"""torchvision's ImageFolder under PyTorch's DataLoader, as PyTorch's ImageNet example has it."""
+"""torchvision's ImageFolder with PyTorch's DataLoader, after PyTorch's ImageNet example."""
 
 from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
@@ -8,7 +8,7 @@ from benchmarks.peers.transform import build_transform
 
 
 def build(task: Task) -> Feed:
-    """Return the loader; its workers live on from epoch to epoch."""
+    """Return the loader; its workers persist across epochs."""
     loader = DataLoader(
         ImageFolder(task.images, build_transform(task)),
         batch_size=task.batch_size,

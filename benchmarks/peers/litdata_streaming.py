@@ -1,4 +1,4 @@
-"""LitData from a local optimized data set, as its README has it."""
+"""LitData from a local optimized data set, after its README."""
 
 import random
 from typing import Any
@@ -13,7 +13,7 @@ NAME = "litdata"
 
 
 def read_sample(item: tuple[str, int]) -> dict[str, Any]:
-    """Return one sample; an opened JPEG is stored as the bytes that it is."""
+    """Return one sample; LitData stores an opened JPEG as its original bytes."""
     return {"image": Image.open(item[0]), "label": item[1]}
 
 
@@ -22,7 +22,7 @@ def prepare(task: Task) -> None:
     folder = task.folder(NAME)
     if (folder / "index.json").exists():
         return
-    # Its shuffle mixes little beyond a chunk, and class after class would come out so.
+    # Its shuffle mixes little across chunks, so images sorted by class would stay sorted.
     images = [(str(path), label) for path, label in task.list_images()]
     random.Random(task.seed).shuffle(images)
     optimize(

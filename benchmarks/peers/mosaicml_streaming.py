@@ -1,4 +1,4 @@
-"""MosaicML Streaming from a local MDS data set, as its quick start has it."""
+"""MosaicML Streaming from a local MDS data set, after its quick start."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ NAME = "mds"
 
 
 def prepare(task: Task) -> None:
-    """Write the images, as the JPEGs that they are, into MDS shards."""
+    """Write the original JPEG bytes to MDS shards."""
     folder = task.folder(NAME)
     if (folder / "index.json").exists():
         return

@@ -1,4 +1,4 @@
-"""rsdl itself: what its data module delivers to the training step, normalised as it does it."""
+"""rsdl: the batches of its data module as the training step gets them, normalised its way."""
 
 import itertools
 import shutil
@@ -18,7 +18,7 @@ CACHE = "decoded"
 
 
 class Epochs:
-    """A data module under a trainer that counts epochs, as Lightning's loop asks for them."""
+    """A data module with a trainer that counts epochs, as Lightning's loop does."""
 
     def __init__(self, config: DataConfig, seed: int) -> None:
         self.trainer = pl.Trainer(
@@ -42,22 +42,22 @@ def build(task: Task, *, decoded: bool = False, first: bool = False, scaled: boo
     """Return the loader.
 
     Args:
-        task: What to do.
-        decoded: Whether pixels are kept decoded from the first epoch on.
+        task: The task.
+        decoded: Whether to cache decoded pixels from the first epoch on.
         first: Whether every turn is such a first epoch.
         scaled: Whether JPEGs are decoded at a reduced scale where the crop allows it.
 
     Raises:
         ConfigError: If this version of rsdl has no such option.
     """
-    # Each way has a folder of its own: all make themselves ready at the same time.
+    # Each variant has its own folder, since all prepare concurrently.
     way = f"first={first}-decoded={decoded}-scaled={scaled}"
     root = task.folder(f"{CACHE}-{task.delivery}-{way}")
     shutil.rmtree(root)
     turns = itertools.count()
 
     def open_epochs() -> Epochs:
-        # A folder that was never there: a process may not take away a cache that it has opened.
+        # A new folder: a process must not remove a cache that it has opened.
         cache = str(root / str(next(turns)))
         return Epochs(build_config(task, decoded=decoded, scaled=scaled, cache=cache), task.seed)
 
@@ -89,7 +89,7 @@ def build(task: Task, *, decoded: bool = False, first: bool = False, scaled: boo
 
 
 def build_config(task: Task, *, decoded: bool, scaled: bool, cache: str) -> DataConfig:
-    """Return the config of the run that the task is a part of."""
+    """Return the data config of the task."""
     fields: dict[str, Any] = {
         "url": task.shards,
         "batch_size": task.batch_size,

@@ -1,4 +1,4 @@
-"""LitData's optimize, as its README has it."""
+"""LitData's optimize, after its README."""
 
 import random
 import shutil

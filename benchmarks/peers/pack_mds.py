@@ -1,4 +1,4 @@
-"""MosaicML's MDSWriter, as its guide to converting a data set has it: one writer a process."""
+"""MosaicML's MDSWriter, after its guide to converting a data set: one writer per process."""
 
 import random
 import shutil
@@ -16,7 +16,7 @@ Part = tuple[str, list[tuple[Path, int]], list[str]]
 
 
 def convert(part: Part) -> int:
-    """Write one part into a folder of its own; an opened JPEG is stored as it is."""
+    """Write one part to its own folder; an opened JPEG is stored as its original bytes."""
     out, images, hashes = part
     with MDSWriter(out=out, columns=COLUMNS, hashes=hashes, size_limit=SHARD_BYTES) as writer:
         for path, label in images:
@@ -28,7 +28,7 @@ def build(task: Task, *, hashed: bool = False) -> Feed:
     """Return the packer; with two processes the parts' indexes are merged into one.
 
     Args:
-        task: What to do.
+        task: The task.
         hashed: Whether the index holds the SHA-256 of every shard.
     """
     out = Path(task.work) / "mds"

@@ -14,8 +14,8 @@ def build(task: Task, *, sampled: bool = False) -> Feed:
     """Return the packer; each turn packs the whole tree into an empty folder.
 
     Args:
-        task: What to do.
-        sampled: Whether to decode some of the images only.
+        task: The task.
+        sampled: Whether to decode only a sample of the images.
     """
     out = Path(task.work) / "ours"
     count = len(task.list_images())

@@ -1,4 +1,4 @@
-"""webdataset's ShardWriter, as its README has it: one writer a process."""
+"""webdataset's ShardWriter, after its README: one writer per process."""
 
 import random
 import shutil
@@ -13,7 +13,7 @@ Part = tuple[str, list[tuple[Path, int]]]
 
 
 def write(part: Part) -> int:
-    """Write one part into shards of its own; bytes are stored as they are."""
+    """Write one part to its own shards; bytes are stored unchanged."""
     pattern, images = part
     with wds.ShardWriter(pattern, maxsize=SHARD_BYTES, verbose=0) as sink:
         for path, label in images:

@@ -1,9 +1,9 @@
-"""The process of one loader: builds it, then runs a turn whenever it is told to.
+"""The process of one loader: build it, then run a turn for each request.
 
     python -m benchmarks.peers.serve MODULE
 
-Speaks lines of JSON: a task comes in, then a number of seconds for each turn; what it measured goes
-out on the standard output that it was started with. Whatever the library prints goes to stderr.
+The protocol is JSON lines: a task comes in, then a number of seconds for each turn; measurements go
+to the original standard output. Output of the library goes to stderr.
 """
 
 import importlib
@@ -33,13 +33,13 @@ def serve(name: str, inlet: TextIO, outlet: TextIO) -> None:
             say(outlet, run_turn(feed, counter, float(line)))
     except ModuleNotFoundError as error:
         say(outlet, {"missing": error.name or str(error)})
-    except Exception as error:  # said in the table, whatever it is
+    except Exception as error:  # any error is reported in the table
         traceback.print_exc()
         say(outlet, {"failed": f"{type(error).__name__}: {error}".splitlines()[0][:200]})
 
 
 def run_turn(feed: Feed, counter: Counter, seconds: float) -> dict[str, Any]:
-    """Run whole epochs for at least ``seconds``, or one where each is a first one."""
+    """Run whole epochs for at least ``seconds``, or one epoch if each turn is a first epoch."""
     if feed.reset is not None:
         feed.reset()
     before, begin = counter.images, time.perf_counter()
@@ -57,7 +57,7 @@ def say(outlet: TextIO, message: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    """Keep the pipe to ourselves: a library that prints must not break the protocol."""
+    """Reserve the original stdout for the protocol: output of a library must not break it."""
     outlet = os.fdopen(os.dup(1), "w")
     os.set_inheritable(outlet.fileno(), False)
     os.dup2(2, 1)

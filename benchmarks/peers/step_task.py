@@ -1,7 +1,7 @@
-"""What every contender for the training step is given.
+"""The task of every contender for the training step.
 
-All train the same network on the same images with the same loss, optimizer, rate and precision;
-what differs is how each is written, which is what is measured.
+All train the same network on the same images with the same loss, optimizer, learning rate and
+precision; only their implementations differ, and that difference is measured.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 NUM_CLASSES = 10
 LEARNING_RATE, WEIGHT_DECAY, SMOOTHING = 1e-3, 0.05, 0.1
 MEAN, STD = 127.5, 74.0  # of every band, in stored units
-WARM_STEPS = 5  # at the start of a turn: kernels are chosen, memory is found
+WARM_STEPS = 5  # at the start of a turn, for autotuning and allocation
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class StepTask:
         image_size: Side of the images in pixels.
         batch_size: Images in a step.
         steps: Steps of a turn that count.
-        device: What trains.
+        device: Device to train on.
     """
 
     model: str
@@ -38,36 +38,36 @@ class StepTask:
 
     @property
     def num_steps(self) -> int:
-        """Steps of a turn, those that do not count included."""
+        """Number of steps of a turn, including warm-up."""
         return WARM_STEPS + self.steps
 
     @property
     def half(self) -> bool:
-        """Whether to compute in bf16: on a GPU."""
+        """Whether to compute in bf16, as on a GPU."""
         return self.device.type == "cuda"
 
 
 class Clock(Protocol):
-    """Is told of each step of a turn."""
+    """Gets notified of each step of a turn."""
 
     def tick(self) -> None:
-        """Note that a step begins."""
+        """Record the start of a step."""
 
     def stop(self) -> None:
-        """Note that the last one has been launched."""
+        """Record that the last step was launched."""
 
 
 class Trainee(Protocol):
-    """One contender with its network, which keeps from turn to turn what it has compiled."""
+    """One contender with its network, which keeps its compiled code across turns."""
 
     def run(self, clock: Clock) -> None:
-        """Take as many steps as the task has, and tell the clock."""
+        """Run the task's number of steps, and notify the clock."""
 
     def close(self) -> None:
-        """Let go of everything."""
+        """Release all resources."""
 
 
-# Pixels as they are stored, [B, H, W, 3] uint8, and class indices, [B]; on the device.
+# Stored pixels, [B, H, W, 3] uint8, and class indices, [B]; on the device.
 Batches = Sequence[tuple[Tensor, Tensor]]
 
 
@@ -87,9 +87,9 @@ def draw_batches(task: StepTask, count: int = 2) -> Batches:
 
 
 def create_network(model: str, image_size: int, num_classes: int = NUM_CLASSES) -> nn.Module:
-    """Return a network of random weights, as ``timm.create_model`` gives it."""
+    """Return a network of random weights from ``timm.create_model``."""
     try:
         network: nn.Module = timm.create_model(model, num_classes=num_classes, img_size=image_size)
-    except TypeError:  # it takes any size
+    except TypeError:  # the model has no img_size argument: it takes any size
         network = timm.create_model(model, num_classes=num_classes)
     return network

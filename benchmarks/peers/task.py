@@ -1,4 +1,4 @@
-"""What every loader is asked to do, what it hands back, and the check that it did the work.
+"""The task of every loader, its output, and the check of that output.
 
 All deliver batches with labels to the main process of a training run, on the CPU: RGB images
 cropped at random (8% to 100% of the area, 3:4 to 4:3) and resized, without flips. Either ``uint8``,
@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-# Of a packer: small enough that some thousands of images make several shards.
+# For packers: small enough that some thousands of images make several shards.
 SHARD_BYTES = 16 << 20
 
 
@@ -23,16 +23,16 @@ class Task:
     Attributes:
         images: Folder of class folders of JPEGs.
         shards: The same images as shards, in the WebDataset format, with rsdl's manifest.
-        work: Folder for what a loader makes of them once.
+        work: Folder for a loader's one-time conversions.
         delivery: ``uint8``, or ``float32`` normalised by ``mean`` and ``std``.
         batch_size: Samples in a batch; the incomplete last one is dropped.
         workers: Worker processes or threads.
         image_size: Side of the delivered images in pixels.
-        scale: Smallest and largest share of the area that a crop has.
-        ratio: Smallest and largest width over height of a crop.
+        scale: Smallest and largest area of a crop, as a share of the image.
+        ratio: Smallest and largest aspect ratio of a crop, width over height.
         mean: Mean of each band, in ``[0, 255]``.
         std: Standard deviation of each band, likewise.
-        seed: Seed of order and crops, where a loader takes one.
+        seed: Seed of order and crops, for loaders that accept one.
         decoded_bytes: Bytes of all images decoded at full size.
     """
 
@@ -51,25 +51,25 @@ class Task:
     decoded_bytes: int = 0
 
     def to_json(self) -> str:
-        """Return the task as one line."""
+        """Return the task as one line of JSON."""
         return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> "Task":
-        """Return the task that a line holds."""
+        """Return the task from one line of JSON."""
         fields: dict[str, Any] = json.loads(text)
         pairs: Any = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
         return cls(**pairs)
 
     def folder(self, name: str) -> Path:
-        """Return a loader's own folder, made where it does not exist."""
+        """Return a loader's own folder, created if missing."""
         path = Path(self.work) / name
         path.mkdir(parents=True, exist_ok=True)
         return path
 
     def list_images(self) -> list[tuple[Path, int]]:
-        """Return every image with its class, ordered by name."""
-        # By names: ordering paths takes several times as long, and packers are timed meanwhile.
+        """Return every image with its class, sorted by name."""
+        # Sort strings: sorting paths takes several times as long, and packers are timed meanwhile.
         with os.scandir(self.images) as entries:
             folders = sorted(entry.path for entry in entries if entry.is_dir())
         return [
@@ -80,7 +80,7 @@ class Task:
 
 
 class Counter:
-    """Counts images, and looks at the first batch it ever gets."""
+    """Counts images, and validates the first batch."""
 
     def __init__(self, task: Task) -> None:
         self.images = 0
@@ -88,14 +88,14 @@ class Counter:
         self._checked = False
 
     def __call__(self, images: Any, labels: Any) -> None:  # noqa: ANN401 - a tensor, of whatever
-        """Take a batch."""
+        """Count a batch."""
         if not self._checked:
             self._checked = True
             check_delivery(self._task, images, labels)
         self.images += len(images)
 
     def count(self, images: int) -> None:
-        """Count images that are delivered nowhere."""
+        """Count images that are not delivered."""
         self.images += images
 
 
@@ -104,9 +104,9 @@ class Feed:
     """A loader that is ready.
 
     Attributes:
-        run_epoch: Runs one epoch, giving the counter images and labels of each batch.
-        reset: Called before each turn, untimed; then a turn is one epoch: the first one.
-        note: What to know about this loader.
+        run_epoch: Runs one epoch, passing images and labels of each batch to the counter.
+        reset: Called before each turn, untimed; if given, a turn is one epoch, a first one.
+        note: Remark on this loader.
     """
 
     run_epoch: Callable[[Counter], None]
@@ -115,15 +115,15 @@ class Feed:
 
 
 def check_delivery(task: Task, images: Any, labels: Any) -> None:  # noqa: ANN401
-    """Refuse a batch that is not what everyone was asked for.
+    """Reject a batch that does not match the task.
 
     Args:
-        task: What was asked for.
-        images: Should be a tensor ``[B, 3, S, S]`` of the type asked for.
+        task: The task.
+        images: Should be a tensor ``[B, 3, S, S]`` of the requested type.
         labels: Should be a tensor of as many integers, not all equal.
 
     Raises:
-        ValueError: If it is not.
+        ValueError: If it does not match.
     """
     shape = (task.batch_size, 3, task.image_size, task.image_size)
     if tuple(images.shape) != shape or str(images.dtype) != f"torch.{task.delivery}":

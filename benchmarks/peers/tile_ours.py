@@ -14,7 +14,7 @@ from rsdl.storage.connect import connect
 
 
 def build(task: Task) -> Feed:
-    """Return the tiler; ``task.images`` is the scene, with its labels beside it."""
+    """Return the tiler; ``task.images`` is the scene, with its labels in the same folder."""
     out = Path(task.work) / "tiles"
     scene = Path(task.images)
 

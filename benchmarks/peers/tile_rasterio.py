@@ -1,4 +1,4 @@
-"""A bare loop over the windows of a scene, in as many processes.
+"""A bare loop over the windows of a scene, in the same number of processes.
 
 After https://rasterio.readthedocs.io/en/stable/topics/windowed-rw.html
 """
@@ -18,7 +18,7 @@ Part = tuple[str, int, list[tuple[int, int]], str | None]
 
 
 def loop(part: Part) -> int:
-    """Read tiles one after another; save each as ``.npy``, or drop it."""
+    """Read tiles one by one; save each as ``.npy``, or drop it."""
     path, tile, corners, out = part
     with rasterio.open(path) as scene:
         for row, col in corners:
@@ -29,23 +29,23 @@ def loop(part: Part) -> int:
 
 
 def build(task: Task, *, save: bool = False) -> Feed:
-    """Return the loop; its processes live on from turn to turn.
+    """Return the loop; its processes persist across turns.
 
     Args:
-        task: What to do.
-        save: Whether tiles are written, a file each.
+        task: The task.
+        save: Whether to write each tile to a file.
     """
     out = Path(task.work) / "tiles"
     tile = task.image_size
     with rasterio.open(task.images) as scene:
         height, width = scene.shape
-    # The last row and column are pulled back to end with the scene, as rsdl does.
+    # The last row and column are shifted to end with the scene, as in rsdl.
     corners = [
         (min(row, height - tile), min(col, width - tile))
         for row in range(0, height, tile)
         for col in range(0, width, tile)
     ]
-    # Neighbours go to one process, which then reads a block of the file once.
+    # Adjacent tiles go to one process, which then reads each block of the file once.
     bounds = [len(corners) * number // task.workers for number in range(task.workers + 1)]
     parts = [
         (task.images, tile, corners[first:last], str(out) if save else None)

@@ -1,8 +1,8 @@
-"""A plain LightningModule, as Lightning's documentation has one write it.
+"""A plain LightningModule, written as in Lightning's documentation.
 
 Follows https://lightning.ai/docs/pytorch/stable/starter/introduction.html, with
-``precision="bf16-mixed"`` on a GPU. Its images are normalised by the loader's workers, on the host,
-so that on the device nothing is left to do with them.
+``precision="bf16-mixed"`` on a GPU. Its images are normalised on the host, by the loader's workers,
+so the device does no preprocessing.
 """
 
 import tempfile
@@ -44,7 +44,7 @@ class PlainModule(pl.LightningModule):
         return loss
 
     def configure_optimizers(self) -> dict[str, Any]:  # type: ignore[override]
-        """Return AdamW and a cosine."""
+        """Return AdamW with a cosine schedule."""
         optimizer = torch.optim.AdamW(
             self.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY
         )
@@ -56,7 +56,7 @@ class PlainModule(pl.LightningModule):
 
 
 class HeldBatch:
-    """Stands in for a DataLoader: one batch, which lies on the device, again and again.
+    """Replaces a DataLoader: repeats one batch that lies on the device.
 
     Args:
         batch: Images and targets.
@@ -72,16 +72,16 @@ class HeldBatch:
         return self._length
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield them."""
+        """Yield the batch repeatedly."""
         return repeat(self._batch, self._length)
 
 
 class PlainLightning:
-    """A Trainer with its own defaults, but for its progress bar and what it saves.
+    """A Trainer with its defaults, except for progress bar and checkpoints.
 
     Args:
-        task: What to train.
-        batches: Pixels as they are stored, and targets.
+        task: The task.
+        batches: Stored pixels, and targets.
     """
 
     def __init__(self, task: StepTask, batches: Batches) -> None:
@@ -92,7 +92,7 @@ class PlainLightning:
         self.batch = (normal.contiguous(), targets)
 
     def run(self, clock: Clock) -> None:
-        """Train an epoch."""
+        """Train one epoch."""
         with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             trainer = pl.Trainer(
@@ -109,12 +109,12 @@ class PlainLightning:
             trainer.fit(self.module, HeldBatch(self.batch, self.task.num_steps))
 
     def close(self) -> None:
-        """Let go of everything."""
+        """Release all resources."""
         self.__dict__.clear()
 
 
 class Timed(pl.Callback):
-    """Tells the clock of a Lightning contender of its steps.
+    """Notifies a clock of the steps of a Lightning contender.
 
     Args:
         clock: The clock.
@@ -130,9 +130,9 @@ class Timed(pl.Callback):
         batch: object,
         batch_idx: int,
     ) -> None:
-        """Note the step."""
+        """Record the start of the step."""
         self._clock.tick()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Note that there are no more."""
+        """Record that the last step was launched."""
         self._clock.stop()

@@ -1,8 +1,8 @@
-"""``rsdl train`` as it is, but for the loader: its batches lie on the device already.
+"""``rsdl train`` except for its loader: the batches lie on the device already.
 
-Everything that a run works with is there: the recorder, log rows, the ledger, the meters. Images
-are flipped, turned and normalised on the device, as by default; checkpoints are not written, which
-the others do not either.
+All parts of a run are active: the recorder, log rows, the ledger, the meters. Images are flipped,
+rotated and normalised on the device, as by default; checkpoints are not written, as in the other
+contenders.
 """
 
 import tempfile
@@ -37,11 +37,11 @@ MOST_TURNS = 1000
 
 
 class HeldLoader:
-    """Stands in for a loader: the plan's batches with images that lie on the device.
+    """Replaces a loader: the plan's batches, with images that lie on the device.
 
     Args:
-        plan: What is trained on in the epoch.
-        batches: Images and targets, again and again.
+        plan: Sampling plan of the epoch.
+        batches: Images and targets, repeated.
     """
 
     def __init__(self, plan: SamplingPlan, batches: Batches) -> None:
@@ -55,7 +55,7 @@ class HeldLoader:
         return self.plan.num_batches()
 
     def __iter__(self) -> Iterator[Batch]:
-        """Yield batches; what else is in them comes from the host."""
+        """Yield batches; their other tensors come from the host."""
         for number, planned in enumerate(self.plan.batches(Share())):
             images, targets = self._batches[number % len(self._batches)]
             buffer = BatchBuffer(
@@ -75,9 +75,9 @@ class RsdlTrain:
     """A session of ``rsdl train``; each turn is an epoch.
 
     Args:
-        task: What to train.
-        batches: Pixels as they are stored, and targets.
-        compiled: As ``trainer.compile``.
+        task: The task.
+        batches: Stored pixels, and targets.
+        compiled: Value of ``trainer.compile``.
     """
 
     def __init__(self, task: StepTask, batches: Batches, *, compiled: Compile = "off") -> None:
@@ -114,7 +114,7 @@ class RsdlTrain:
         self.session.trainer.limit_val_batches = 0
 
     def run(self, clock: Clock) -> None:
-        """Train an epoch."""
+        """Train one epoch."""
         trainer = self.session.trainer
         callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
         timed = [Timed(clock), OneEpoch()]
@@ -125,7 +125,7 @@ class RsdlTrain:
             del callbacks[-len(timed) :]
 
     def close(self) -> None:
-        """Let go of everything."""
+        """Release all resources."""
         self._stack.close()
         del self.session
 
@@ -134,5 +134,5 @@ class OneEpoch(pl.Callback):
     """Ends the training after each epoch."""
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Stop."""
+        """Stop the training."""
         trainer.should_stop = True

@@ -1,9 +1,9 @@
-"""The training script of timm, with the options that its documentation has for speed.
+"""timm's training script, with the options that its documentation recommends for speed.
 
 Follows https://github.com/huggingface/pytorch-image-models/blob/main/train.py with
 ``--amp --amp-dtype bfloat16 --channels-last --opt adamw --weight-decay 0.05 --smoothing 0.1``, and
-``--torchcompile`` where compiled. Its prefetcher normalises on the device; crops and flips are its
-workers' affair, on the host. Loss meters are updated at every step, a line is logged every 50.
+``--torchcompile`` where compiled. Its prefetcher normalises on the device; its workers crop and
+flip on the host. Loss meters are updated at every step, a line is logged every 50.
 """
 
 import logging
@@ -36,12 +36,12 @@ logger = logging.getLogger("train")
 
 
 class TimmScript:
-    """What ``train.py`` builds, and its ``train_one_epoch``.
+    """The objects that ``train.py`` builds, and its ``train_one_epoch``.
 
     Args:
-        task: What to train.
-        batches: Pixels as they are stored, and targets.
-        compiled: Whether with ``--torchcompile``.
+        task: The task.
+        batches: Stored pixels, and targets.
+        compiled: Whether to use ``--torchcompile``.
     """
 
     def __init__(self, task: StepTask, batches: Batches, *, compiled: bool = False) -> None:
@@ -66,7 +66,7 @@ class TimmScript:
         self.lr_scheduler, _ = create_scheduler_v2(
             self.optimizer, sched="cosine", num_epochs=300, updates_per_epoch=1000
         )
-        # What its collate gives, in memory of the device: channels first.
+        # The output of its collate function, but in device memory: channels first.
         self.batches = [(images.permute(0, 3, 1, 2).contiguous(), y) for images, y in batches]
         shape = (1, 3, 1, 1)
         self.mean = torch.tensor([MEAN] * 3, device=task.device).view(shape)
@@ -106,10 +106,10 @@ class TimmScript:
         clock.stop()
 
     def close(self) -> None:
-        """Let go of everything."""
+        """Release all resources."""
         self.__dict__.clear()
 
     def _fetch(self, step: int) -> tuple[Tensor, Tensor]:
-        """Return a batch as its ``PrefetchLoader`` makes it."""
+        """Return a batch as its ``PrefetchLoader`` does."""
         images, target = self.batches[step % len(self.batches)]
         return images.to(torch.float32).sub_(self.mean).div_(self.std), target

@@ -1,4 +1,4 @@
-"""The transforms of peers that leave them to torchvision."""
+"""The transforms of peers that use torchvision's."""
 
 from torchvision.transforms import v2
 
@@ -8,8 +8,8 @@ from benchmarks.peers.task import Task
 def build_transform(task: Task) -> v2.Compose:
     """Return random resized crop and delivery, for a PIL image or a ``[3, H, W]`` uint8 tensor.
 
-    On PIL images as the reference training scripts have it: resizing goes on in Pillow, and only
-    the crop becomes a tensor.
+    On PIL images, as in the reference training scripts: Pillow resizes, and only the crop becomes a
+    tensor.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""Stock WebDataset on the shards that rsdl reads, as its README has it."""
+"""Stock WebDataset on the shards that rsdl reads, after its README."""
 
 from pathlib import Path
 

@@ -1,1 +1,1 @@
-"""What a study and a run on many GPUs take, by a model of the cluster."""
+"""Estimates for a study and for a run on many GPUs, by a model of the cluster."""

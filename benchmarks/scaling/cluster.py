@@ -1,9 +1,9 @@
-"""What a cluster draws from its store: the sampling plan replayed over nodes with caches.
+"""Traffic of a cluster's store: the sampling plan replayed over nodes with caches.
 
-No bytes move. Which shards a node needs, from when and until when, is asked of the very plan that
-training follows (:mod:`rsdl.data.prefetch_schedule`); the cache is that of a node: least recently
-used, nothing in use is evicted, and what has no room is read by range, sample by sample. Time is a
-bound: an epoch takes as long as the slowest of computing, a node's link and the store.
+No bytes move. The training's own plan (:mod:`rsdl.data.prefetch_schedule`) says which shards a node
+needs, from when and until when. A node's cache is LRU; entries in use are not evicted, and samples
+of shards without room are read by range, one by one. Time is a lower bound: an epoch takes as long
+as the slowest of computing, a node's link and the store.
 """
 
 from collections import OrderedDict
@@ -18,14 +18,14 @@ from rsdl.data.shuffle import GlobalOrder, OrderRule
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """What trains, and on what.
+    """The cluster that trains.
 
     Attributes:
         nodes: Nodes.
         gpus: GPUs on each.
-        images_per_s: Images that one GPU computes a second.
-        node_bytes_per_s: What a node's link to the store carries.
-        store_bytes_per_s: What the store gives to all together.
+        images_per_s: Images per second that one GPU computes.
+        node_bytes_per_s: Bandwidth of a node's link to the store.
+        store_bytes_per_s: Total bandwidth of the store.
         cache_bytes: A node's cache; 0 reads by range.
     """
 
@@ -46,8 +46,8 @@ class Imagery:
         shard_samples: Samples in each.
         shard_bytes: Bytes of each.
         window: Shards that are shuffled together.
-        partitions: Parts that shards are dealt into.
-        batch: Samples that one GPU takes at a step.
+        partitions: Number of parts that the shards are divided into.
+        batch: Samples per GPU and step.
     """
 
     shards: int
@@ -65,10 +65,10 @@ class Imagery:
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """What one epoch takes.
+    """Cost of one epoch.
 
     Attributes:
-        drawn: Bytes that each node draws from the store.
+        drawn: Bytes that each node reads from the store.
         compute_s: Seconds that the GPUs compute.
         link_s: Seconds that the busiest link is busy.
         store_s: Seconds that the store is busy.
@@ -81,30 +81,30 @@ class Epoch:
 
     @property
     def seconds(self) -> float:
-        """The least that an epoch can take."""
+        """Lower bound of the epoch's duration."""
         return max(self.compute_s, self.link_s, self.store_s)
 
     @property
     def bottleneck(self) -> str:
-        """What decides how long it takes."""
+        """The resource that determines the duration."""
         times = {"GPUs": self.compute_s, "a node's link": self.link_s, "the store": self.store_s}
         return max(times, key=lambda name: times[name])
 
 
 class NodeCache:
-    """One node's copies of shards, over any number of epochs.
+    """One node's cached shards, over any number of epochs.
 
     Args:
-        size: Bytes.
+        size: Size limit in bytes.
         shard_bytes: Bytes of every shard.
     """
 
     def __init__(self, size: int, shard_bytes: int) -> None:
         self._room = size // shard_bytes
-        self._copies: OrderedDict[int, int] = OrderedDict()  # shard -> position it is needed until
+        self._copies: OrderedDict[int, int] = OrderedDict()  # shard -> last position that needs it
 
     def take(self, request: ShardRequest) -> bool:
-        """Return whether a shard has a copy already; if not, and there is room, it has one now."""
+        """Return whether a shard is cached; if not, cache it where there is room."""
         if request.shard in self._copies:
             self._copies[request.shard] = max(self._copies[request.shard], request.stop)
             self._copies.move_to_end(request.shard)
@@ -118,23 +118,23 @@ class NodeCache:
         return False
 
     def holds(self, shard: int) -> bool:
-        """Return whether a shard has a copy."""
+        """Return whether a shard is cached."""
         return shard in self._copies
 
     def end_epoch(self) -> None:
-        """Nothing is in use between epochs."""
+        """Mark all entries as unused, as they are between epochs."""
         for shard in self._copies:
             self._copies[shard] = -1
 
 
 def simulate(cluster: Cluster, imagery: Imagery, *, seed: int, epochs: int) -> list[Epoch]:
-    """Return what each epoch takes.
+    """Return the cost of each epoch.
 
     Args:
-        cluster: Who trains.
-        imagery: On what.
-        seed: Of the order.
-        epochs: How many, one after the other: caches live on.
+        cluster: The cluster.
+        imagery: The data set.
+        seed: Seed of the order.
+        epochs: Number of consecutive epochs; caches persist between them.
     """
     caches = [NodeCache(cluster.cache_bytes, imagery.shard_bytes) for _ in range(cluster.nodes)]
     return [_run_epoch(cluster, imagery, caches, seed, epoch) for epoch in range(epochs)]
@@ -159,9 +159,9 @@ def _run_epoch(
 
 
 def _draw(plan: SamplingPlan, share: Share, cache: NodeCache, imagery: Imagery) -> int:
-    """Return the bytes that a node draws: whole shards into its cache, else its samples alone."""
+    """Return the bytes that a node reads: whole shards if cached, else its own samples only."""
     nodes_of_part = share.world_size / plan.order.rule.partitions
-    # Of a shard that several nodes read, each reads its part.
+    # Of a shard that several nodes share, each node reads only its samples.
     own_bytes = imagery.shard_bytes / max(nodes_of_part, 1.0)
     drawn = 0.0
     for request in walk_requests(plan, share):

@@ -1,9 +1,9 @@
-"""What a study and a large run take on a cluster: the figures behind ``docs/scaling.md``.
+"""Cost of a study and of a large run on a cluster: the numbers behind ``docs/scaling.md``.
 
-Four kinds of figures meet here, and the page says which is which. Measured: processor time of
-loading and fetching, from the JSON files of ``results/``. Computed: operations and parameters of
-the networks, the bytes that a plan draws. Published: the cards' peaks, the data sets. Assumed: what
-share of its peak a card reaches, and what links carry; these are the constants in capitals below.
+It combines four kinds of numbers, and the page labels each. Measured: CPU time of loading and
+fetching, from the JSON files of ``results/``. Computed: operations and parameters of the networks,
+the bytes that a plan reads. Published: the GPUs' peaks, the data sets. Assumed: the share of its
+peak that a GPU reaches, and link bandwidths; these are the constants in capitals below.
 """
 
 import json
@@ -37,26 +37,26 @@ UTILIZATION = {
     "convnext_base": 0.30, "vit_base": 0.40, "swin_base": 0.30, "pvt_v2_b5": 0.20,
     "maxvit_small": 0.20,
 }  # fmt: skip
-TRAIN_FLOPS = 3  # of a forward pass: forward, and backward at twice that
+TRAIN_FLOPS = 3  # times a forward pass: forward, and backward at twice that
 BACKWARD_SHARE = 2 / 3  # of a step, during which gradients can be exchanged
-STARTS = 4  # assumed: starts of a pod in a run, three preemptions included
+STARTS = 4  # assumed: starts of a pod in a run, including three preemptions
 
 
 @dataclass(frozen=True, slots=True)
 class LargeRun:
-    """One run over many GPUs; all of it is assumed.
+    """One run over many GPUs; all values are assumptions.
 
     Attributes:
         nodes: Nodes.
         gpus: GPUs on each.
-        batch: Images of a GPU and step.
+        batch: Images per GPU and step.
         shards: Shards of the data set.
         shard_samples: Images in each.
         shard_bytes: Bytes of each.
         side_px: Side of an image.
         epochs: Epochs.
-        node_gbit: A node's link, Gbit/s.
-        store_gbit: What the store gives to all together, Gbit/s.
+        node_gbit: Bandwidth of a node's link, Gbit/s.
+        store_gbit: Total bandwidth of the store, Gbit/s.
     """
 
     nodes: int = 8
@@ -72,12 +72,12 @@ class LargeRun:
 
     @property
     def world(self) -> int:
-        """All GPUs."""
+        """Number of all GPUs."""
         return self.nodes * self.gpus
 
     @property
     def images(self) -> int:
-        """Images in the data set."""
+        """Number of images in the data set."""
         return self.shards * self.shard_samples
 
     @property
@@ -88,12 +88,12 @@ class LargeRun:
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """What one of the nine costs; computed.
+    """Cost of one of the nine networks; computed.
 
     Attributes:
         name: Its config name.
-        parameters: Of 21 classes.
-        gflops: To classify one image of 224 px.
+        parameters: Number of parameters, with 21 classes.
+        gflops: Operations to classify one 224 px image.
     """
 
     name: str
@@ -105,13 +105,13 @@ class Network:
         return batch * TRAIN_FLOPS * self.gflops / (1e3 * CARDS[card] * self._share(factor))
 
     def images_per_s(self, card: str) -> float:
-        """Return images that one GPU trains on in a second."""
+        """Return images per second of one training GPU."""
         return 1 / self.step_s(card, 1)
 
     def gpu_hours(
         self, card: str, trained: float, validated: float, *, factor: float = 1.0
     ) -> float:
-        """Return GPU-hours for so many images."""
+        """Return GPU-hours for the given numbers of images."""
         work = (trained * TRAIN_FLOPS + validated) * self.gflops
         return work / (1e3 * CARDS[card] * self._share(factor)) / 3600
 
@@ -125,7 +125,7 @@ class Network:
 
 @cache
 def networks() -> tuple[Network, ...]:
-    """Return the nine."""
+    """Return the nine networks."""
     rows = [describe_model(n, num_classes=21, image_size=IMAGE_SIZE) for n in ARCHITECTURES]
     return tuple(Network(row.name, row.parameters, row.gflops) for row in rows)
 
@@ -135,11 +135,11 @@ class Part:
     """One data set of the study, for one network.
 
     Attributes:
-        name: Of the data set.
-        images: In all splits.
-        epochs: As in the configs.
-        batch: As in the configs.
-        cores: That a pod of one GPU asks for.
+        name: Name of the data set.
+        images: Images in all splits.
+        epochs: Epochs, from the configs.
+        batch: Batch size, from the configs.
+        cores: Cores requested by a pod of one GPU.
     """
 
     name: str
@@ -150,23 +150,23 @@ class Part:
 
     @property
     def trained(self) -> float:
-        """Images trained on over all epochs."""
+        """Number of images trained on over all epochs."""
         return self.images * TRAIN_SHARE * self.epochs
 
     @property
     def validated(self) -> float:
-        """Images validated on over all epochs."""
+        """Number of images validated on over all epochs."""
         return self.images * VAL_SHARE * self.epochs
 
     @property
     def steps(self) -> int:
-        """Optimizer steps."""
+        """Number of optimizer steps."""
         steps: int = int(self.images * TRAIN_SHARE) // self.batch * self.epochs
         return steps
 
     @property
     def encoded_gb(self) -> float:
-        """Encoded GB of what an epoch reads."""
+        """Encoded GB that an epoch reads."""
         return ENCODED_GB[self.name] * (TRAIN_SHARE + VAL_SHARE)
 
     @property
@@ -182,7 +182,7 @@ class Part:
 
 @cache
 def parts() -> tuple[Part, ...]:
-    """Return the data sets of the study, as the committed configs train on them."""
+    """Return the data sets of the study, with the values of the committed configs."""
     found = []
     for name in STUDY:
         config = load_config(str(ROOT / "configs" / f"resnet50_{name}.yaml"), environment={})
@@ -200,7 +200,7 @@ def read_result(name: str) -> dict[str, Any]:
 
 
 def loading_ms(row: str, side_px: int) -> float:
-    """Return CPU milliseconds to load an image; between measured sides it goes with the pixels."""
+    """Return CPU ms to load an image, interpolated by pixel count between measured sizes."""
     known = []
     for path in RESULTS.glob("loader_*.json"):
         rows = {each["name"]: each for each in read_result(path.stem)["tables"][0]["rows"]}
@@ -231,14 +231,14 @@ def exchange_s(network: Network, world: int, gbit: float, *, compressed: bool) -
 def efficiency(
     network: Network, card: str, run: LargeRun, gbit: float, *, overlap: float = 1.0
 ) -> float:
-    """Return the share of a step that computes, with bf16 gradients.
+    """Return the share of a step spent computing, with bf16 gradients.
 
     Args:
-        network: What is trained.
-        card: On what.
-        run: Over how many.
-        gbit: A node's link, Gbit/s.
-        overlap: Share of backward that hides the exchange.
+        network: The network.
+        card: The GPU type.
+        run: The run.
+        gbit: Bandwidth of a node's link, Gbit/s.
+        overlap: Share of the backward pass that hides the exchange.
     """
     step = network.step_s(card, run.batch)
     exchange = exchange_s(network, run.world, gbit, compressed=True)
@@ -246,14 +246,14 @@ def efficiency(
 
 
 def link_needed(network: Network, card: str, run: LargeRun, *, compressed: bool) -> float:
-    """Return the Gbit/s from which on backward hides the exchange."""
+    """Return the bandwidth in Gbit/s at which the backward pass hides the exchange."""
     hidden = BACKWARD_SHARE * network.step_s(card, run.batch)
     return ring_bytes(network, run.world, compressed=compressed) * 8 / hidden / 1e9
 
 
 @cache
 def draw(run: LargeRun, *, partitions: int, cache_gb: float, epochs: int) -> tuple[Epoch, ...]:
-    """Return epochs of a large run, simulated; their time of computing is nobody's."""
+    """Return simulated epochs of a large run; their compute time is not meaningful."""
     imagery = Imagery(run.shards, run.shard_samples, run.shard_bytes, 16, partitions, run.batch)
     cluster = Cluster(
         run.nodes, run.gpus, 1.0, run.node_gbit * 1e9 / 8, run.store_gbit * 1e9 / 8,

@@ -1,7 +1,7 @@
-"""``docs/scaling.md``: what a study and a large run take, worked out from what was measured.
+"""Render ``docs/scaling.md``: the cost of a study and of a large run, from measured values.
 
 python -m benchmarks.scaling.page            # write the page
-python -m benchmarks.scaling.page --check    # fail where it is not what code and results give
+python -m benchmarks.scaling.page --check    # fail if it is out of date
 """
 
 import argparse
@@ -55,12 +55,12 @@ def render() -> str:
 
 
 def ask(run: LargeRun) -> list[str]:
-    """Return the section that goes into a plan."""
+    """Return the section for a resource plan."""
     return ["## What to ask for", "", *scaling_study.plan(), "", *scaling_run.plan(run), ""]
 
 
 def inputs(run: LargeRun) -> list[str]:
-    """Return the sections of what is measured and assumed."""
+    """Return the sections on measured and assumed values."""
     machine = read_result("loader_600")["machine"]
     sides = [*sorted({part.side_px for part in parts()})]
     measured = [
@@ -116,7 +116,7 @@ def inputs(run: LargeRun) -> list[str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Write the page, or compare."""
+    """Write the page, or compare it."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

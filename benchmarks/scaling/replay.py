@@ -1,12 +1,12 @@
-"""Bytes that a cluster draws from its store an epoch, simulated, with partitions and without.
+"""Bytes that a cluster reads from its store per epoch, simulated with and without partitions.
 
-The sampling plan of a run is replayed for every node over caches of several sizes; see
-``cluster_model.py`` for what is modelled. With as many partitions as nodes, each node reads its
-share alone. Without, every node with a cache fetches every shard, of which it reads a few samples.
+The sampling plan of a run is replayed for every node with caches of several sizes; see
+``cluster.py`` for the model. With as many partitions as nodes, each node reads only its share.
+Without partitions, every node with a cache fetches every shard, of which it uses a few samples.
 
     python -m benchmarks.scaling.replay [--nodes 8] [--gpus 8] [--shards 4096]
 
-Every round is another seed; figures are those of the epochs after the first, whose caches are cold.
+Every round has another seed; values are of the epochs after the first, whose caches are cold.
 """
 
 import argparse
@@ -74,7 +74,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def measure(name: str, cluster: Cluster, imagery: Imagery, options: argparse.Namespace) -> Row:
-    """Return what a cluster draws, a figure a seed."""
+    """Return the bytes that a cluster reads, one value per seed."""
     epochs = [
         simulate(cluster, imagery, seed=seed, epochs=options.epochs)[1:]
         for seed in range(options.rounds)

@@ -1,4 +1,4 @@
-"""The part of ``docs/scaling.md`` about one run over many GPUs."""
+"""The part of ``docs/scaling.md`` on one run over many GPUs."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -29,25 +29,25 @@ FACTORS = (0.5, 1.0, 2.0)
 
 
 def whole_gb(run: LargeRun) -> float:
-    """Return GB of a cache that holds the data set, with a fifth to spare."""
+    """Return the GB of a cache that holds the data set, plus 20%."""
     return round(1.2 * run.shards * run.shard_bytes / 1e9)
 
 
 def whole_run(run: LargeRun, cache_gb: float) -> tuple[Epoch, ...]:
     """Return all epochs of a run with as many partitions as nodes."""
-    # Without a cache all are alike.
+    # Without a cache all epochs are equal.
     count = run.epochs if cache_gb else 1
     found = draw(run, partitions=run.nodes, cache_gb=cache_gb, epochs=count)
     return found * (run.epochs // count)
 
 
 def drawn_tb(epochs: Sequence[Epoch]) -> float:
-    """Return TB that epochs draw from the store."""
+    """Return the TB that epochs read from the store."""
     return sum(sum(epoch.drawn) for epoch in epochs) / 1e12
 
 
 def extremes() -> tuple[Network, Network]:
-    """Return the fastest and the slowest of the nine."""
+    """Return the fastest and the slowest of the nine networks."""
     found = sorted(networks(), key=lambda net: net.images_per_s(CARD))
     return found[-1], found[0]
 
@@ -55,7 +55,7 @@ def extremes() -> tuple[Network, Network]:
 def limits(
     net: Network, card: str, run: LargeRun, cache_gb: float, factor: float = 1.0
 ) -> tuple[float, str]:
-    """Return seconds of a mean epoch, and what decides: computing, links, store or exchange.
+    """Return the seconds of a mean epoch, and the bottleneck: GPUs, links, store or exchange.
 
     Gradients and imagery share a node's link: an epoch takes at least the sum of both.
     """
@@ -63,7 +63,7 @@ def limits(
     epochs = whole_run(run, cache_gb)
     steps = run.images / (run.world * run.batch)
     sent = ring_bytes(net, run.world, compressed=True) * 8 / (run.node_gbit * 1e9)
-    sent *= run.nodes > 1  # within a node it does not pass the link
+    sent *= run.nodes > 1  # within a node, gradients do not use the link
     times = {
         "GPUs": steps * step,
         "a node's link": fmean(epoch.link_s for epoch in epochs) + steps * sent,
@@ -75,7 +75,7 @@ def limits(
 
 
 def plan(run: LargeRun) -> list[str]:
-    """Return what a plan says of the large run."""
+    """Return the large run's part of the resource plan."""
     fast, slow = extremes()
     total_tb = run.shards * run.shard_bytes / 1e12
     lines = [
@@ -111,7 +111,7 @@ def plan(run: LargeRun) -> list[str]:
 
 
 def sections(run: LargeRun) -> list[str]:
-    """Return the sections about the large run."""
+    """Return the sections on the large run."""
     return [
         f"## One run on {run.world} GPUs",
         "",
@@ -124,13 +124,13 @@ def sections(run: LargeRun) -> list[str]:
 
 
 def bytes_drawn(run: LargeRun) -> list[str]:
-    """Return what the store gives, simulated."""
+    """Return the section on bytes read from the store, simulated."""
     rows = []
     total = run.shards * run.shard_bytes
     share = round(1.2 * total / run.nodes / 1e9)
     cases = [(run.nodes, size) for size in (0.0, SMALL_GB, share, total / 2e9, whole_gb(run))]
     for partitions, cache_gb in [*cases, (1, 0.0), (1, SMALL_GB)]:
-        # With one partition all epochs after the first are alike.
+        # With one partition all epochs after the first are equal.
         count = run.epochs if partitions > 1 else 3
         epochs = draw(run, partitions=partitions, cache_gb=cache_gb, epochs=count)
         whole = drawn_tb(epochs) + (run.epochs - count) * drawn_tb(epochs[-1:])
@@ -158,7 +158,7 @@ def bytes_drawn(run: LargeRun) -> list[str]:
 
 
 def network(run: LargeRun) -> list[str]:
-    """Return what the exchange of gradients takes."""
+    """Return the section on the exchange of gradients."""
     rows = []
     for net in networks():
         rows.append(
@@ -195,7 +195,7 @@ def network(run: LargeRun) -> list[str]:
 
 
 def cores(run: LargeRun) -> list[str]:
-    """Return the cores that a GPU needs."""
+    """Return the section on the cores that a GPU needs."""
     ways = {"JPEG": "rsdl", "decoded tier": "rsdl, decoded tier"}
     rows = [
         [net.name,
@@ -217,7 +217,7 @@ def cores(run: LargeRun) -> list[str]:
 
 
 def saturation(run: LargeRun) -> list[str]:
-    """Return what limits the run, by number of nodes."""
+    """Return the section on the bottleneck, by number of nodes."""
     fast, slow = extremes()
     rows = []
     for net in (fast, slow):

@@ -1,4 +1,4 @@
-"""The part of ``docs/scaling.md`` about the study: 27 models, each on a GPU of its own."""
+"""The part of ``docs/scaling.md`` on the study: 27 models, each on its own GPU."""
 
 from benchmarks.harness.tables import format_figure
 from benchmarks.scaling.model import (
@@ -13,7 +13,7 @@ from benchmarks.scaling.model import (
 )
 from benchmarks.scaling.text import table
 
-PUBLISHED_TB = 124.74  # imagery read, as the case study that this one repeats has it
+PUBLISHED_TB = 124.74  # imagery read, as stated by the case study that this one repeats
 PUBLISHED_EPOCHS = 8100
 FACTORS = {"half": 0.5, "as assumed": 1.0, "double": 2.0}
 
@@ -38,14 +38,14 @@ def longest(card: str, factor: float = 1.0) -> tuple[float, str]:
 
 
 def drawn_tb(*, cached: bool) -> float:
-    """Return TB that all runs draw from the store: at each start, or without a cache each epoch."""
+    """Return the TB that all runs read from the store: once per start, or uncached per epoch."""
     times = [STARTS if cached else part.epochs for part in parts()]
     pairs = zip(parts(), times, strict=True)
     return len(networks()) * sum(part.encoded_gb * count for part, count in pairs) / 1e3
 
 
 def plan() -> list[str]:
-    """Return what a plan says of the study."""
+    """Return the study's part of the resource plan."""
     num = len(networks()) * len(parts())
     lines = [
         f"**The study** ({num} jobs of one GPU each, {num} GPUs at most at once: below the 50 that "
@@ -69,12 +69,12 @@ def plan() -> list[str]:
 
 
 def sections() -> list[str]:
-    """Return the sections about the study."""
+    """Return the sections on the study."""
     return ["## The study", "", *work(), "", *gpu_hours(), "", *bytes_drawn(), "", *cores(), ""]
 
 
 def work() -> list[str]:
-    """Return how much there is to do."""
+    """Return the section on the amount of work."""
     rows = [
         [part.name, f"{part.images:,}", f"{part.side_px}", f"{part.epochs}", f"{part.batch}",
          f"{len(networks()) * part.steps:,}",
@@ -99,7 +99,7 @@ def work() -> list[str]:
 
 
 def gpu_hours() -> list[str]:
-    """Return the GPU-hours."""
+    """Return the section on GPU-hours."""
     rows = [
         [net.name, *(f"{sum(hours(net, p, card) for p in parts()):,.1f}" for card in CARDS)]
         for net in networks()
@@ -119,7 +119,7 @@ def gpu_hours() -> list[str]:
 
 
 def bytes_drawn() -> list[str]:
-    """Return what comes from the store."""
+    """Return the section on bytes read from the store."""
     rows = [
         [words, f"{drawn_tb(cached=cached):.2f}",
          format_figure(1e3 * drawn_tb(cached=cached) * fetching_cpu_s() / 3600)]
@@ -140,7 +140,7 @@ def bytes_drawn() -> list[str]:
 
 
 def cores() -> list[str]:
-    """Return what feeding a GPU takes."""
+    """Return the section on the cores that feed a GPU."""
     fast, slow = (pick(networks(), key=lambda n: n.images_per_s("a100")) for pick in (max, min))
     rows = []
     for net in (fast, slow):

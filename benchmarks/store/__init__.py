@@ -1,1 +1,1 @@
-"""Fetching shards from a store, beside other clients."""
+"""Fetching shards from a store, compared with other clients."""

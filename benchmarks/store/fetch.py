@@ -1,13 +1,13 @@
-"""Cold shards from a real Ceph gateway on loopback: client CPU seconds per GB.
+"""CPU seconds per GB for fetching cold shards from a real Ceph gateway on loopback.
 
     python -m benchmarks.store.fetch [--peers PYTHON] [--json FILE]
 
-Starts a gateway of its own (scripts/ceph_rgw), uploads random shards, and lets the clients take
-turns, each in a process of its own. rsdl's figure includes what the others leave out: the file is
-preallocated, written, fsynced and verified by SHA-256. So a bare ranged GET stands here twice, once
-dropping its bytes and once with the same duties, and rsdl twice, too: as it is, and moving bytes
-alone. The floor is what hashing alone costs here. ``--peers`` names the Python of an environment
-with s3torchconnector, awscli and webdataset; what it lacks is reported as missing.
+Starts its own gateway (scripts/ceph_rgw), uploads random shards, and interleaves the clients, each
+in its own process. rsdl's value includes work that the others omit: the file is preallocated,
+written, fsynced and verified by SHA-256. So a bare ranged GET is measured twice, once dropping its
+bytes and once with the same work, and rsdl twice too: as it is, and moving bytes only. The lower
+bound is the cost of hashing alone. ``--peers`` names the Python of an environment with
+s3torchconnector, awscli and webdataset; missing ones are reported.
 """
 
 import argparse
@@ -107,7 +107,7 @@ def hashing() -> float:
 
 
 def start(name: str, peers: Path, env: dict[str, str], folder: Path) -> dict[str, Any]:
-    """Let one client take its turn in an empty folder and return what it says."""
+    """Run one client in an empty folder and return its output."""
     for old in folder.iterdir():
         shutil.rmtree(old) if old.is_dir() else old.unlink()
     foreign = name in ("s3torchconnector", "aws_pipe")
@@ -123,7 +123,8 @@ def start(name: str, peers: Path, env: dict[str, str], folder: Path) -> dict[str
 def fill(env: dict[str, str], count: int, size: int) -> dict[str, str]:
     """Upload random shards in parts and return the SHA-256 of each by name.
 
-    The service then knows no checksum of the whole: whoever wants one has to bring it.
+    In parts, so that the service knows no checksum of the whole object and the client must bring
+    its own.
     """
     import io
 
@@ -145,8 +146,8 @@ def fill(env: dict[str, str], count: int, size: int) -> dict[str, str]:
 
 @contextmanager
 def gateway() -> Iterator[dict[str, str]]:
-    """Run a gateway and give the environment of its clients."""
-    folder = Path(tempfile.mkdtemp(prefix="b-", dir="/tmp"))  # sockets need a short path
+    """Run a gateway and yield the environment for its clients."""
+    folder = Path(tempfile.mkdtemp(prefix="b-", dir="/tmp"))  # Unix sockets need a short path
     script = str(ROOT / "scripts" / "ceph_rgw")
     port = free_ports()
     try:
@@ -166,7 +167,7 @@ def gateway() -> Iterator[dict[str, str]]:
 
 
 def free_ports() -> int:
-    """Return the first of two ports in a row that nobody listens on; the monitor takes the next."""
+    """Return the first of two consecutive free ports; the monitor uses the second."""
     for first in range(21000 + os.getpid() % 4000, 32000, 2):
         try:
             for port in (first, first + 1):

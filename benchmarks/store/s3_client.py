@@ -1,9 +1,9 @@
-"""One client of benchmarks/store/fetch.py: reads every shard once and says what that cost.
+"""One client of benchmarks/store/fetch.py: read every shard once and print the cost.
 
     python s3_client.py CLIENT BUCKET PREFIX FOLDER
 
-Stands alone, since peers run it in an environment of their own. A first, uncounted shard pays for
-imports and connections. Counted is the time of this process and of the children that it waited for.
+Standalone, since peers run it in their own environment. A first, uncounted shard covers imports and
+connections. Counted is the CPU time of this process and of its ended children.
 """
 
 import hashlib
@@ -56,7 +56,7 @@ def cpu_seconds() -> float:
 
 
 def versions(name: str) -> dict[str, str]:
-    """Return the versions of the packages that a client is made of."""
+    """Return the versions of a client's packages."""
     found = {}
     for package in PACKAGES[name]:
         try:
@@ -67,7 +67,7 @@ def versions(name: str) -> dict[str, str]:
 
 
 def rsdl(bucket: str, prefix: str, folder: Path) -> Any:  # noqa: ANN401
-    """The node cache, cold: written, fsynced and verified by SHA-256, a shard after the other."""
+    """Return a client of the cold node cache: shards written, fsynced and verified one by one."""
     from rsdl.storage.cache.config import CacheConfig
     from rsdl.storage.connect import connect
 
@@ -83,7 +83,7 @@ def rsdl(bucket: str, prefix: str, folder: Path) -> Any:  # noqa: ANN401
 
 
 def rsdl_unverified(bucket: str, prefix: str, folder: Path) -> Any:  # noqa: ANN401
-    """The same with nothing to compare the bytes with: what moving them costs."""
+    """Return the same client without a checksum to compare: the cost of moving the bytes."""
     from rsdl.storage.cache.config import CacheConfig
     from rsdl.storage.connect import connect
 
@@ -98,7 +98,7 @@ def rsdl_unverified(bucket: str, prefix: str, folder: Path) -> Any:  # noqa: ANN
 
 
 def boto() -> Any:  # noqa: ANN401
-    """Return a plain client."""
+    """Return a plain boto3 client."""
     import boto3
     from botocore.config import Config
 
@@ -107,7 +107,7 @@ def boto() -> Any:  # noqa: ANN401
 
 
 def ranges(bucket: str, prefix: str, folder: Path) -> Any:  # noqa: ANN401
-    """Ranged GETs of 8 MiB in 8 threads, read by 1 MiB and dropped: no file, no digest."""
+    """Return a client with ranged GETs of 8 MiB in 8 threads, read by 1 MiB and dropped."""
     client = boto()
 
     def read(part: tuple[str, int]) -> int:
@@ -131,7 +131,7 @@ def ranges(bucket: str, prefix: str, folder: Path) -> Any:  # noqa: ANN401
 
 
 def ranges_kept(bucket: str, prefix: str, folder: Path) -> Any:  # noqa: ANN401
-    """The same GETs with the duties of rsdl: written to a file, hashed in order and fsynced."""
+    """Return a client with the same GETs, written to a file, hashed in order and fsynced."""
     client = boto()
     digests = json.loads(os.environ["RSDL_BENCHMARK_SHA256"])
 
@@ -167,7 +167,7 @@ def ranges_kept(bucket: str, prefix: str, folder: Path) -> Any:  # noqa: ANN401
 
 
 def download_file(bucket: str, prefix: str, folder: Path) -> Any:  # noqa: ANN401
-    """boto3's own transfer into a file."""
+    """Return a client of boto3's own transfer to a file."""
     client = boto()
 
     def fetch(names: list[str]) -> int:
@@ -179,7 +179,7 @@ def download_file(bucket: str, prefix: str, folder: Path) -> Any:  # noqa: ANN40
 
 
 def s3torchconnector(bucket: str, prefix: str, folder: Path) -> Any:  # noqa: ANN401
-    """Its map dataset, each object read to memory by 1 MiB."""
+    """Return a client of its map dataset, which reads each object to memory by 1 MiB."""
     from s3torchconnector import S3ClientConfig, S3MapDataset
 
     def fetch(names: list[str]) -> int:
@@ -198,7 +198,7 @@ def _drain(stream: Any) -> int:  # noqa: ANN401
 
 
 def aws_pipe(bucket: str, prefix: str, folder: Path) -> Any:  # noqa: ANN401
-    """WebDataset's way: a pipe from ``aws s3 cp`` for each shard, its bytes read and dropped."""
+    """Return a client as in WebDataset: a pipe from ``aws s3 cp`` per shard, its bytes dropped."""
     from importlib.metadata import version as installed
 
     from webdataset.gopen import gopen

@@ -1,1 +1,1 @@
-"""Training, validating, resuming: beside plain loops."""
+"""Training, validating and resuming, compared with plain loops."""

@@ -1,8 +1,8 @@
-"""What a training step on a processor costs while freed memory goes back to the kernel, or stays.
+"""Cost of a training step on a CPU when freed memory is returned to the kernel, and when kept.
 
-Two processes train the same network on the same batch with a hand-written loop, in turn; one of
-them has called :func:`rsdl.core.allocator.keep_freed_memory`, as ``rsdl train`` does where it
-trains on a processor.
+Two processes train the same network on the same batch with a hand-written loop, interleaved; one
+of them has called :func:`rsdl.core.allocator.keep_freed_memory`, as ``rsdl train`` does when it
+trains on a CPU.
 
     python -m benchmarks.trainer.allocator [--model resnet50] [--batch-size 16]
 """
@@ -31,13 +31,13 @@ NUM_CLASSES = 21
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What some steps have cost.
+    """Cost of some steps.
 
     Attributes:
-        seconds: That passed.
-        cpu_s: Of the processor.
-        faults: Pages that the kernel had to map.
-        rss_mb: The largest memory of the process so far.
+        seconds: Wall time.
+        cpu_s: CPU time.
+        faults: Page faults, in which the kernel mapped a page.
+        rss_mb: Peak memory of the process so far.
     """
 
     seconds: float
@@ -47,7 +47,7 @@ class Turn:
 
 
 class Trainee:
-    """A process that trains when it is told to."""
+    """A process that trains on request."""
 
     def __init__(self, options: argparse.Namespace, *, kept: bool) -> None:
         context = get_context("spawn")
@@ -72,7 +72,7 @@ class Trainee:
 
 
 def train(pipe: Connection, options: dict[str, Any], kept: bool) -> None:
-    """Train for a few steps each time that something comes through the pipe."""
+    """Train a few steps for each message from the pipe."""
     if kept and not keep_freed_memory():
         raise SystemExit("this C library cannot be told to keep memory, or the environment decides")
     size, side = options["batch_size"], options["image_size"]
@@ -140,7 +140,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def facts(turns: list[Turn], options: argparse.Namespace) -> dict[str, float]:
-    """Return pages mapped in a step, and the largest memory."""
+    """Return the pages mapped per step, and the peak memory."""
     faults = statistics.median(turn.faults for turn in turns) / options.steps
     return {"pages mapped a step": faults, "peak RSS MB": max(turn.rss_mb for turn in turns)}
 

@@ -1,14 +1,14 @@
-"""What a checkpoint costs the training: none, one behind the steps, one that the steps wait for.
+"""Cost of checkpoints for the training: none, uploaded in the background, or waited for.
 
 One network is trained with AdamW on random images. Blocks of steps alternate between three kinds:
 ``none`` saves nothing; ``background`` saves at the block's start, as rsdl does into a bucket;
-``waits`` saves there and waits for the upload. A block lasts about two uploads, so that a save
-every ten minutes costs less than what is shown here.
+``waits`` saves there and waits for the upload. A block lasts about two uploads, so a save every ten
+minutes costs less than shown here.
 
     python -m benchmarks.trainer.checkpoint [--url s3://bucket/prefix] [--model NAME] [--json FILE]
 
-Without ``--url`` a Ceph gateway of its own is started (scripts/ceph_rgw). A folder as URL shows
-what a background thread would change there, where rsdl takes none.
+Without ``--url`` it starts its own Ceph gateway (scripts/ceph_rgw). A folder as URL shows the
+effect of a background thread there, where rsdl uses none.
 """
 
 import argparse
@@ -42,9 +42,9 @@ class Training:
     """Steps of a network, timed.
 
     Args:
-        model: timm's name of it.
+        model: Its name in timm.
         batch_size: Images a step.
-        image_size: Their side, px.
+        image_size: Side of the images in pixels.
     """
 
     def __init__(self, model: str, batch_size: int, image_size: int) -> None:
@@ -55,7 +55,7 @@ class Training:
         self.labels = torch.randint(30, (batch_size,), device=self.device)
 
     def step(self) -> float:
-        """Make a step; return its seconds."""
+        """Run one step; return its seconds."""
         begin = time.perf_counter()
         loss = F.cross_entropy(self.network(self.images), self.labels)
         self.optimizer.zero_grad()
@@ -65,14 +65,14 @@ class Training:
         return time.perf_counter() - begin
 
     def state(self) -> dict[str, Any]:
-        """Return what a checkpoint holds."""
+        """Return the content of a checkpoint."""
         optimizers = [self.optimizer.state_dict()]
         return {"state_dict": self.network.state_dict(), "optimizer_states": optimizers}
 
 
 @contextmanager
 def own_gateway() -> Iterator[str]:
-    """Start a gateway and give the URL of a bucket there."""
+    """Start a gateway and yield the URL of a bucket there."""
     with tempfile.TemporaryDirectory(prefix="c-", dir="/tmp") as folder:
         try:
             subprocess.run([SCRIPT, "start", folder, str(PORT)], check=True, capture_output=True)
@@ -88,7 +88,7 @@ def own_gateway() -> Iterator[str]:
 
 
 def measure(training: Training, url: str, rounds: int) -> dict[str, Any]:
-    """Return what was measured, in seconds and ratios."""
+    """Return the measurements, in seconds and ratios."""
     uploads = UploadQueue(connect(url), background=True)
     checkpoints = StoreCheckpointIO(uploads)
     for _ in range(3):

@@ -1,16 +1,16 @@
-"""How fast a run is validated and evaluated, beside a bare loop over batches on the device.
+"""Speed of validation and evaluation, compared with a bare loop over batches on the device.
 
 For each of the nine networks, ``rsdl train`` validates after its first epoch (every image is read
-and decoded) and after its last (from the pixels that are kept), the weights are tested as
+and decoded) and after its last (from the decoded cache), the weights are tested as
 ``rsdl evaluate`` does, and tested again with ``--tta``. After each, the bare loop has its turn:
 ``torch.inference_mode`` over the same images, which lie on the device, normalised there, through
-the same network in the same precision. Every validation reads all samples, counts all metrics and
-may be stopped at any batch. It counts from the start of Lightning's loop, before the first image is
-asked for, to its last metric; weights and checkpoints are read and written outside of that. TTA
-makes 8 views of each image, so the bound of its images a second is an eighth of the loop's.
+the same network in the same precision. Every validation reads all samples, computes all metrics and
+may be stopped at any batch. It is timed from the start of Lightning's loop, before the first image
+is requested, to its last metric; weights and checkpoints are read and written outside of that. TTA
+makes 8 views of each image, so the bound of its images per second is an eighth of the loop's.
 
-Peak memory is that of the process, or what PyTorch had allocated of a GPU at most, during each; the
-optimizer's state is there in all of them, gradients are not.
+Peak memory is that of the process, or the peak allocated by PyTorch on a GPU, during each; all of
+them include the optimizer's state, none the gradients.
 
     python -m benchmarks.trainer.evaluation [--models resnet50 vit_base] [--accelerator cpu]
 """
@@ -58,18 +58,18 @@ FIRST, LAST = "first validation", "last validation"
 EVALUATED, TTA = "rsdl evaluate", "rsdl evaluate --tta"
 KINDS = (FIRST, LAST, EVALUATED, TTA)
 
-# Batch of training, images validated, and of them those tested with TTA. A GPU validates in four
-# batches of training at a time.
+# Training batch, and number of images validated and tested. On a GPU a validation batch is four
+# training batches.
 SIZES = {"cuda": (64, 4096), "cpu": (4, 12)}
 
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """What one passage over the images took.
+    """Cost of one pass over the images.
 
     Attributes:
-        spent: Time and processor time.
-        peak_mb: Most memory meanwhile.
+        spent: Wall time and CPU time.
+        peak_mb: Peak memory during the pass.
     """
 
     spent: Spent
@@ -85,7 +85,7 @@ class Gauge:
         self._clock = Clock()
 
     def read(self) -> Pass:
-        """Return what has passed."""
+        """Return time and peak memory since the start."""
         return Pass(self._clock.read(), read_peak(self._device) / 1e6)
 
 
@@ -93,7 +93,7 @@ class Turns(pl.Callback):
     """Measures each validation of a session, and the bare loop after it.
 
     Args:
-        session: What trains and validates.
+        session: The session.
     """
 
     def __init__(self, session: Session) -> None:
@@ -103,14 +103,14 @@ class Turns(pl.Callback):
         self.kind = FIRST
         self.passes: dict[str, tuple[Pass, Pass]] = {}  # ours, and the bare loop's after it
         data = session.data
-        # Lightning asks for the loader of the first validation before it trains.
+        # Lightning requests the loader of the first validation before it trains.
         data.val_dataloader = self._warming(data.val_dataloader)  # type: ignore[method-assign]
         trainer = session.trainer
         for loop in (trainer.fit_loop.epoch_loop.val_loop, trainer.test_loop):
             loop.run = self._starting(loop.run)  # type: ignore[method-assign]
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Keep what the passage took, and let the bare loop have its turn."""
+        """Record the pass, and run the bare loop."""
         ours = self._gauge.read()
         gauge = Gauge(self._device)
         self.loop()
@@ -120,21 +120,21 @@ class Turns(pl.Callback):
     on_test_epoch_end = on_validation_epoch_end
 
     def _warming(self, make: Callable[[], Any]) -> Callable[[], Any]:
-        """Return what makes a loader, and first gives the bare loop its batches and a turn."""
+        """Wrap a loader factory: first give the bare loop its batches and a warm-up turn."""
 
         def warm() -> Any:  # noqa: ANN401 - any loader
             if not self._batches:
                 self._batches = [copy(batch).to(self._device) for batch in make()]
                 self._forget()
                 self._session.module.eval()
-                self.loop()  # for both
+                self.loop()  # warms up for both
                 self._session.module.train()
             return make()
 
         return warm
 
     def _starting(self, run: Callable[[], Any]) -> Callable[[], Any]:
-        """Return what starts the clock and then a loop."""
+        """Wrap a loop: start the clock first."""
 
         def start() -> Any:  # noqa: ANN401 - whatever the loop returns
             self._gauge = Gauge(self._device)
@@ -143,7 +143,7 @@ class Turns(pl.Callback):
         return start
 
     def _forget(self) -> None:
-        """Drop the pixels that were kept: the first validation decodes."""
+        """Drop the decoded cache, so that the first validation decodes."""
         config, storage = self._session.config, self._session.config.storage
         self._session.data.data = type(self._session.data.data)(
             config.data.model_copy(
@@ -157,7 +157,7 @@ class Turns(pl.Callback):
         )
 
     def loop(self) -> None:
-        """Run the network over the batches, and nothing else."""
+        """Run only the network over the batches."""
         module = self._session.module
         half = choose_precision(self._session.config.trainer) == "bf16-mixed"
         with torch.inference_mode():
@@ -168,7 +168,7 @@ class Turns(pl.Callback):
 
 
 def reset_peak(device: torch.device) -> None:
-    """Begin to look for the most memory in use anew."""
+    """Reset the peak memory counter."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     else:
@@ -177,7 +177,7 @@ def reset_peak(device: torch.device) -> None:
 
 
 def read_peak(device: torch.device) -> int:
-    """Return the most memory in use since :func:`reset_peak`, in bytes."""
+    """Return the peak memory since :func:`reset_peak`, in bytes."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     status = Path("/proc/self/status").read_text().splitlines()
@@ -217,7 +217,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 def evaluate_in_turns(
     options: argparse.Namespace, model: str, url: str, batch: int, cache: dict[str, str]
 ) -> dict[str, tuple[Pass, Pass]]:
-    """Train two short epochs; return what each passage over the images, and the bare loop, took."""
+    """Train two short epochs; return the cost of each pass and of the bare loop after it."""
     data = {"url": url, "image_size": options.image_size, "batch_size": batch, "cache": cache}
     config: RunConfig = validate(
         {
@@ -230,7 +230,7 @@ def evaluate_in_turns(
     with open_bench_session(config, checkpoints=False) as session:
         turns = Turns(session)
         trainer, module = session.trainer, session.module
-        # Before the recorder: it writes the best weights.
+        # Before the recorder, which writes the best weights.
         trainer.callbacks.insert(0, turns)  # type: ignore[attr-defined]
         trainer.fit(module, datamodule=session.data)
         session.data.evaluation_split = "val"
@@ -242,7 +242,7 @@ def evaluate_in_turns(
 def evaluation_tables(
     title: str, num_images: int, found: Sequence[dict[str, tuple[Pass, Pass]]]
 ) -> list[Table]:
-    """Return the tables of one network: each kind of passage beside the bare loop after it."""
+    """Return the tables of one network: each kind of pass compared with the bare loop after it."""
     rows, aims = [], []
     for kind in KINDS:
         views = NUM_VIEWS if kind == TTA else 1

@@ -1,11 +1,11 @@
-"""A training process that ends at its first optimizer step, and says so.
+"""A training process that reports its first optimizer step and ends there.
 
     python -m benchmarks.trainer.first_step rsdl CONFIG
     python -m benchmarks.trainer.first_step webdataset SHARDS SKIP BATCH_SIZE
 
-The first is ``rsdl train`` as it is, with PyTorch asked to call us after the step. The second is
-what one writes with stock WebDataset: the same network, and a stream of samples of which those that
-were trained on before are passed over, before they are decoded.
+The first is ``rsdl train`` with a PyTorch hook after the optimizer step. The second is a typical
+script with stock WebDataset: the same network, and a stream of samples in which those of the
+previous training are skipped before they are decoded.
 """
 
 import os
@@ -18,7 +18,7 @@ MODEL = "test_resnet"
 
 
 def leave_at_first_step() -> None:
-    """End this process after the first step of any optimizer, as a kill would."""
+    """End this process after the first step of any optimizer, as abruptly as a kill."""
     from torch.optim.optimizer import register_optimizer_step_post_hook
 
     def leave(*_: object) -> None:
@@ -37,7 +37,7 @@ def train_rsdl(config: str) -> None:
 
 
 def train_webdataset(shards: Path, skip: int, batch_size: int) -> None:
-    """Train on the shards from sample ``skip`` on."""
+    """Train on the shards, starting at sample ``skip``."""
     import timm
     import torch
     import webdataset as wds
@@ -65,7 +65,7 @@ def train_webdataset(shards: Path, skip: int, batch_size: int) -> None:
 
 
 def main() -> None:
-    """Run what the arguments say."""
+    """Run the command in the arguments."""
     kind, *arguments = sys.argv[1:]
     leave_at_first_step()
     if kind == "rsdl":

@@ -1,18 +1,17 @@
-"""What the loader's threads cost the thread that launches kernels: they share an interpreter lock.
+"""Cost of the loader's threads for the thread that launches kernels: contention for the GIL.
 
-The steps are such as a GPU would wait for, made of small operations alone: forward and backward of
-a tiny network, one image at a time, as often as fills the time of a batch at a given rate. Here the
-operations run on one core of the CPU; a GPU's would be launched from the same Python. They take
-their turns alone; beside the loader's threads, which fill a batch for each step by decoding it, as
-in a first epoch, or from kept pixels, as in those after it; and beside the decoding loader in
-another process, which asks as much of cores and memory but has a lock of its own.
+The steps resemble those of a launch-bound GPU, made of small operations only: forward and backward
+of a tiny network, one image at a time, repeated to fill the time of a batch at a given rate. Here
+the operations run on one core of the CPU; a GPU's would be launched from the same Python. They are
+measured alone; beside the loader's threads, which fill a batch for each step by decoding it, as in
+a first epoch, or from cached pixels, as in later ones; and beside the decoding loader in another
+process, which uses as much CPU and memory but has its own GIL.
 
-What is measured is for how much of its steps the launching thread was neither at work nor waiting
-for a core, as the kernel accounts for it (``schedstat``; Linux): then it waited for the lock. Two
-cores have to be free for it: where the threads take turns on a core they never meet, and where one
-loses its core while it holds the lock the other waits for both. Then there is no verdict. JPEGs are
-small: what a sample takes under the lock does not depend on its size, and more of them fit the
-cores of a small machine.
+Measured is the share of its steps in which the launching thread neither ran nor waited for a core,
+according to the kernel (``schedstat``; Linux): then it waited for the GIL. Two cores must be free
+for that: threads that share one core never contend, and if a thread loses its core while it holds
+the GIL, the other waits for both. Then there is no verdict. JPEGs are small: the time that a sample
+holds the GIL does not depend on its size, and a small machine can decode more of them.
 
     python -m benchmarks.trainer.gil_contention [--rates 1000 2000 3000 4000] [--threads 1]
 """
@@ -52,19 +51,19 @@ THREADS, KEPT = "beside the loader's threads", "beside the loader's threads, kep
 BATCH = 64
 NUM_IMAGES = 4000
 MOST_LOST = 2.0  # percent
-MOST_QUEUED = 10.0  # percent without a core, above which threads hardly meet
+MOST_QUEUED = 10.0  # percent without a core; above it the threads hardly run concurrently
 ROOT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """Where the seconds of a thread have gone, together or in a difference.
+    """Time of a thread, as totals or as a difference.
 
     Attributes:
-        wall_s: Seconds that passed.
-        cpu_s: Seconds at work.
-        queue_s: Seconds ready to work, while others had the core.
-        fetch_s: Seconds that waiting for batches took, beside the others.
+        wall_s: Wall time.
+        cpu_s: CPU time.
+        queue_s: Time runnable, but without a core.
+        fetch_s: Time spent waiting for batches, not part of the others.
     """
 
     wall_s: float = 0.0
@@ -74,13 +73,13 @@ class Spent:
 
     @classmethod
     def now(cls) -> "Spent":
-        """Return what the calling thread has spent so far."""
+        """Return the totals of the calling thread so far."""
         path = f"/proc/self/task/{threading.get_native_id()}/schedstat"
         queue = int(Path(path).read_text().split()[1])
         return cls(time.perf_counter(), time.thread_time(), queue / 1e9)
 
     def since(self, before: "Spent", more: "Spent") -> "Spent":
-        """Return ``more``, and what was spent between ``before`` and this."""
+        """Return ``more`` plus the time between ``before`` and this."""
         return Spent(
             more.wall_s + self.wall_s - before.wall_s,
             more.cpu_s + self.cpu_s - before.cpu_s,
@@ -90,7 +89,7 @@ class Spent:
 
     @property
     def lost_pct(self) -> float:
-        """Percent of the time, but for that without a core, in which it could not work."""
+        """Percent of the time with a core available in which it could not run."""
         had = max(self.wall_s - self.queue_s, 1e-9)
         return 100 * max(had - self.cpu_s, 0.0) / had
 
@@ -138,7 +137,7 @@ def measure(url: str, rate: float, options: argparse.Namespace) -> Table:
         loader = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE)
         try:
             assert loader.stdout is not None
-            loader.stdout.readline()  # it has begun
+            loader.stdout.readline()  # it has started
             return take(PROCESS)
         finally:
             loader.kill()
@@ -148,7 +147,7 @@ def measure(url: str, rate: float, options: argparse.Namespace) -> Table:
         kept = name == KEPT
         with closing(read_batches(url, options.size, options.threads, kept=kept)) as batches:
             for _ in range(-(-NUM_IMAGES // BATCH) if kept else 0):
-                next(batches)  # the first time there are no kept pixels yet
+                next(batches)  # the first epoch fills the decoded cache
             return take(name, partial(next, batches))
 
     turns: dict[str, Callable[[], float]] = {ALONE: partial(take, ALONE), PROCESS: beside_process}
@@ -158,7 +157,7 @@ def measure(url: str, rate: float, options: argparse.Namespace) -> Table:
 
 
 def make_table(rate: float, steps: int, spent: dict[str, list[Spent]]) -> Table:
-    """Return the table of one rate, of the turns that count."""
+    """Return the table of one rate, from the turns that count."""
     rows = []
     for name, turns in spent.items():
         wall = statistics.median(turn.wall_s - turn.queue_s for turn in turns)
@@ -186,15 +185,15 @@ def make_table(rate: float, steps: int, spent: dict[str, list[Spent]]) -> Table:
 
 
 def queue_pct(spent: Spent) -> float:
-    """Return the percent of a thread's time in which it had no core."""
+    """Return the percent of a thread's time that it waited for a core."""
     return 100 * spent.queue_s / max(spent.wall_s, 1e-9)
 
 
 class Launcher:
-    """Steps made of small operations.
+    """Runs steps made of small operations.
 
     Args:
-        seconds: What a step takes alone, about.
+        seconds: Approximate duration of a step when run alone.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -207,11 +206,11 @@ class Launcher:
         self._repeats = max(round(seconds / once), 1)
 
     def run(self, steps: int, fetch: Callable[[], object] | None) -> Spent:
-        """Take steps; return what they have taken.
+        """Run steps; return their cost.
 
         Args:
-            steps: How many.
-            fetch: Waits for a batch; what it waits is not counted.
+            steps: Number of steps.
+            fetch: Waits for a batch; its waiting time is not counted.
         """
         total, fetch_s = Spent(), 0.0
         for _ in range(steps):
@@ -229,13 +228,13 @@ class Launcher:
 def read_batches(
     url: str, size: int, threads: int, *, kept: bool = False
 ) -> Generator[Batch, None, None]:
-    """Yield the batches of epoch after epoch, as training reads them.
+    """Yield the batches of endless epochs, as training reads them.
 
     Args:
         url: The data set.
-        size: Side of the images that travel, in pixels.
-        threads: Of the loader.
-        kept: Whether pixels are kept once they are decoded, beside the data set.
+        size: Side of the delivered images, in pixels.
+        threads: Loader threads.
+        kept: Whether to cache decoded pixels, beside the data set.
     """
     fields = {"url": url, "image_size": size, "batch_size": BATCH}
     fields |= {"cache": {"folder": f"{url}-pixels"}, "decoded_cache": "1GB" if kept else "off"}
@@ -250,7 +249,7 @@ def read_batches(
 
 
 def pack_images(folder: Path, size: int) -> str:
-    """Return the URL of small JPEGs, packed."""
+    """Pack small JPEGs and return their URL."""
     tree = cut_images(folder, size=size, count=NUM_IMAGES)
     packed = folder / f"packed-{size}"
     pack(FolderSource(tree), connect(str(packed)), PackOptions())

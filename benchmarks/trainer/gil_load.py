@@ -1,4 +1,4 @@
-"""A loader in a process of its own that is drawn from at a given rate, until it is killed.
+"""A loader in its own process that delivers at a given rate until it is killed.
 
 python -m benchmarks.trainer.gil_load DATASET_URL IMAGES_PER_S SIZE THREADS
 """
@@ -10,7 +10,7 @@ from benchmarks.trainer.gil_contention import BATCH, read_batches
 
 
 def main() -> None:
-    """Load."""
+    """Load batches at the rate in the arguments."""
     url, rate, size, threads = sys.argv[1:]
     due = None
     for _ in read_batches(url, int(size), int(threads)):

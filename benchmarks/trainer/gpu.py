@@ -1,15 +1,16 @@
-"""Training steps of the nine networks on one GPU, beside timm's training script and Lightning.
+"""Training steps of the nine networks on one GPU, compared with timm's script and Lightning.
 
-For each network: images/s, the share of the GPU's bf16 peak, peak memory, and how often the host
-waits for the device, of ``rsdl train`` (as it is, and compiled), of timm's training script (as it
-is, and with ``--torchcompile``) and of a plain LightningModule. All train on the same images, which
-lie on the device; the batch is the largest that pays. Weights are random: nothing is downloaded.
+For each network: images/s, MFU (the share of the GPU's bf16 peak), peak memory, and how often the
+host waits for the device, of ``rsdl train`` (plain and compiled), of timm's training script (plain
+and with ``--torchcompile``) and of a plain LightningModule. All train on the same images, which lie
+on the device; the batch is the largest that still gains speed. Weights are random: nothing is
+downloaded.
 
     python -m benchmarks.trainer.gpu [--models resnet50 vit_base] [--batch-size 256]
 
-All nine take about half an hour, most of which is compiling; TORCHINDUCTOR_CACHE_DIR keeps what was
-compiled. Without a GPU it trains on the CPU in fp32, where nothing but its own working is to be
-seen: --models test_resnet --image-size 64 --batch-size 8 --quick
+All nine take about half an hour, mostly for compiling; TORCHINDUCTOR_CACHE_DIR keeps the compiled
+code. Without a GPU it trains on the CPU in fp32, which only shows that it works:
+--models test_resnet --image-size 64 --batch-size 8 --quick
 """
 
 import argparse
@@ -42,7 +43,7 @@ from benchmarks.trainer.step_runner import (
 )
 from rsdl.models.catalog import ARCHITECTURES, find_timm_name
 
-# Who must not be behind whom.
+# Pairs of contenders; the first must be at least as fast as the second.
 RIVALS = ((OURS, TIMM), (COMPILED, TIMM_COMPILED), (OURS, PLAIN))
 FIRST_BATCH, SEARCH_STEPS = 32, 5
 
@@ -96,10 +97,10 @@ def make_table(
 
     Args:
         model: Its name in configs.
-        task: What was trained.
-        records: What is known of each contender.
+        task: The task.
+        records: Measurements of each contender.
         flops: Operations of one image, forward and backward.
-        peak: The device's bf16 peak in TFLOP/s; ``None`` where it is not known.
+        peak: The device's bf16 peak in TFLOP/s; ``None`` if unknown.
     """
     rows = [make_row(name, record, task, flops, peak) for name, record in records.items()]
     reference = TIMM if TIMM in records else rows[0].name
@@ -110,7 +111,7 @@ def make_table(
 
 
 def make_row(name: str, record: Record, task: StepTask, flops: int, peak: float | None) -> Row:
-    """Return the line of one contender."""
+    """Return the row of one contender."""
     if not record.turns:
         return Row(name, note=record.note)
     size, last = task.batch_size, record.turns[-1]
@@ -132,7 +133,7 @@ def make_row(name: str, record: Record, task: StepTask, flops: int, peak: float 
 
 
 def make_aims(table: Table) -> list[Aim]:
-    """Return what was promised: to be ahead of both others."""
+    """Return the targets: at least as fast as both others."""
     names = {row.name for row in table.rows}
     aims = []
     for ours, theirs in RIVALS:

@@ -1,19 +1,20 @@
-"""What feeding costs the training: each of the nine networks fed from shards, and fed one batch.
+"""Cost of the input pipeline: each of the nine networks trained from shards and on one batch.
 
-``rsdl train`` as it is (Lightning, augmentation, optimizer, record, ledger, ready to be killed at
-any step) trains on packed JPEGs, an epoch at a time, each fed in another way:
+``rsdl train`` with all its parts (Lightning, augmentation, optimizer, record, ledger, ready to be
+killed at any step) trains on packed JPEGs, an epoch at a time, with one of these inputs:
 
-- one batch that lies on the device, again and again: nothing is loaded, so it is the bound;
-- from shards, first epoch: every image is read, decoded, cut, and its pixels kept;
-- from shards, decoded tier: every image is cut from the pixels that an earlier epoch has kept;
-- device-resident tier: every image is cut on the device, which holds the decoded split.
+- one batch on the device, repeated: nothing is loaded, so it is the bound;
+- from shards, first epoch: every image is read, decoded and cropped, and its pixels are cached;
+- from shards, decoded tier: every image is cropped from the pixels cached by an earlier epoch;
+- device-resident tier: every image is cropped on the device, which holds the decoded split.
 
-All ways share the process, network, optimizer and number of steps, and every image is augmented.
-An epoch counts from the request for its loader to the end of its last step. There is no validation,
-and no checkpoint is written: both would cost all ways the same. Shards lie in the system's cache.
+All inputs share the process, network, optimizer and number of steps, and every image is augmented.
+An epoch is timed from the request for its loader to the end of its last step. There is no
+validation, and no checkpoint is written: both would cost the same for all. Shards are in the page
+cache.
 
-On a processor the loader takes its time from the network's: what it needs is the least that feeding
-can cost, and stands beside the ratio. On a GPU it has the cores to itself.
+On a CPU the loader shares the cores with the network: its CPU time is the least that the input can
+cost, and is shown beside the ratio. On a GPU it has the cores to itself.
 
     python -m benchmarks.trainer.input_pipeline [--models resnet50 vit_base] [--accelerator cpu]
 """
@@ -66,8 +67,8 @@ WAYS = (HELD, FIRST, DECODED, RESIDENT)
 
 LOADER_SHARE = "its share, %"
 
-# Batch and steps of an epoch. A processor takes seconds for a step, and its noise is slow: short
-# turns, and many of them.
+# Batch and steps of an epoch. A CPU takes seconds for a step, and its noise changes slowly, so
+# turns are short and many.
 SIZES = {"cuda": (64, 50), "cpu": (4, 3)}
 
 Loader = BatchLoader | ResidentLoader | HeldBatches
@@ -75,12 +76,12 @@ Loader = BatchLoader | ResidentLoader | HeldBatches
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What an epoch took.
+    """Cost of an epoch.
 
     Attributes:
-        spent: Altogether.
-        waited_s: Seconds in which the training had no batch yet.
-        loader_cpu_s: Processor time of making the batches.
+        spent: Total time.
+        waited_s: Seconds in which the training waited for a batch.
+        loader_cpu_s: CPU time of making the batches.
     """
 
     spent: Spent
@@ -89,10 +90,10 @@ class Turn:
 
 
 class Meter:
-    """A loader, and what the training waits for it.
+    """Wraps a loader and measures how long the training waits for it.
 
     Args:
-        loader: Any.
+        loader: Any loader.
     """
 
     def __init__(self, loader: Loader) -> None:
@@ -118,20 +119,20 @@ class Meter:
 
     @property
     def cpu_s(self) -> float:
-        """Processor time of making the batches, once there is none left."""
+        """CPU time of making the batches, valid after the last one."""
         threads = isinstance(self._loader, BatchLoader)
         return self._loader.cpu_s if threads else self._own_cpu_s  # type: ignore[union-attr]
 
 
 class Feeds(pl.Callback):
-    """Feeds the epochs of a session in turn, and keeps what each took.
+    """Switches the input of a session's epochs, and records the cost of each.
 
-    The first epoch warms up, and round after round takes all ways in turn, every other one
-    backwards.
+    The first epoch warms up; then all inputs are interleaved, round by round, every other round in
+    reverse order.
 
     Args:
-        session: What trains.
-        work: Folder for kept pixels.
+        session: The session.
+        work: Folder for decoded caches.
     """
 
     def __init__(self, session: Session, work: Path) -> None:
@@ -146,23 +147,23 @@ class Feeds(pl.Callback):
         device = session.trainer.strategy.root_device
         every = hold_batches(session.config, session.data.data, device)
         first = every.batches[0]
-        # The ledger is to balance: of every batch there is what became of its samples.
+        # The ledger must balance, so each batch keeps its own sample counts.
         batches = [replace(first, counts=batch.counts) for batch in every.batches]
         self._held = HeldBatches(every.plan, batches)
-        for module in self._modules.values():  # decoded before the clock runs
+        for module in self._modules.values():  # decode before the measurement
             for _ in module.train_dataloader():
                 pass
         session.data.train_dataloader = self._open  # type: ignore[method-assign,assignment]
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Keep what the epoch took."""
+        """Record the cost of the epoch."""
         spent = self._clock.read()
         if trainer.current_epoch:
             turn = Turn(spent, self._meter.waited_s, self._meter.cpu_s)
             self.turns[way_of(trainer.current_epoch)].append(turn)
 
     def _open(self) -> Meter:
-        """Return the loader of the epoch."""
+        """Return the loader of the current epoch."""
         way = way_of(self._session.trainer.current_epoch)
         if way == FIRST:
             self._num_cold += 1
@@ -174,7 +175,7 @@ class Feeds(pl.Callback):
         return self._meter
 
     def _module(self, name: str, **changes: str) -> DataModule:
-        """Return a data module whose pixels are kept in a folder of that name."""
+        """Return a data module with its decoded cache in a folder of that name."""
         config = self._session.config
         changed = config.data.model_dump() | {"cache": {"folder": str(self._work / name)}} | changes
         data = DataSet(type(config.data).model_validate(changed), config.storage)
@@ -184,7 +185,7 @@ class Feeds(pl.Callback):
 
 
 def way_of(epoch: int) -> str:
-    """Return how an epoch is fed."""
+    """Return the input of an epoch."""
     if not epoch:
         return HELD
     number, place = divmod(epoch - 1, len(WAYS))
@@ -218,14 +219,14 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             where = "on the GPU" if on_gpu else f"{torch.get_num_threads()} threads"
             title = f"{model}, batches of {batch}, {steps} steps an epoch, {where}"
             tables.append(feeding_table(title, steps * batch, turns, shares_cores=not on_gpu))
-            gc.collect()  # a session is a knot of references, and the next network needs the room
+            gc.collect()  # a session has reference cycles, and the next network needs the memory
     title = f"Feeding: {options.tile_size} px JPEGs to {options.image_size} px"
     versions = describe_versions(("rsdl-train", "torch", "pytorch-lightning", "timm"))
     return build_result("feeding", title, tables, options=vars(options), versions=versions)
 
 
 def train_in_turns(config: RunConfig, work: Path) -> dict[str, list[Turn]]:
-    """Train; return what the epochs fed in each way took."""
+    """Train; return the cost of the epochs of each input."""
     with open_bench_session(config, checkpoints=False) as session:
         feeds = Feeds(session, work)
         session.trainer.callbacks.append(feeds)  # type: ignore[attr-defined]
@@ -240,10 +241,10 @@ def feeding_table(
     """Return the table of one network.
 
     Args:
-        title: What was trained.
-        num_images: Of an epoch.
-        turns: What the epochs took, by the way that they were fed.
-        shares_cores: Whether the loader takes its processor time from the network's.
+        title: Title of the table.
+        num_images: Images of an epoch.
+        turns: Cost of the epochs, by input.
+        shares_cores: Whether the loader shares the cores with the network.
     """
     rows = [
         Row(way, [num_images / turn.spent.seconds for turn in epochs], facts=facts)
@@ -265,7 +266,7 @@ def feeding_table(
 def feeding_facts(
     num_images: int, epochs: Sequence[Turn], held: Sequence[Turn]
 ) -> dict[str, float]:
-    """Return what stands beside the speed."""
+    """Return the columns beside the speed."""
     work = [turn.spent.cpu_s for turn in epochs]
     ratio = pair_ratio(work, [turn.spent.cpu_s for turn in held])
     assert ratio is not None

@@ -1,6 +1,6 @@
-"""Memory of a training run over many epochs: does it stay where it is?
+"""Memory of a training run over many epochs: checks that it stays flat.
 
-``rsdl train`` runs as it is; from outside, the memory of the process and all its children is read
+``rsdl train`` runs unchanged; from outside, the memory of the process and all its children is read
 several times a second, and the median of each epoch is kept. The first two epochs fill caches and
 buffers; from the third on it must be flat within 3%.
 
@@ -31,7 +31,7 @@ NAME = "memory"
 WARM_UP_EPOCHS = 2
 FLAT = 1.03
 INTERVAL_S = 0.2
-# What is read of /proc/PID/smaps_rollup, in the order of the table.
+# Fields of /proc/PID/smaps_rollup, in the order of the table.
 FIELDS = {"Rss": "RSS", "Pss": "PSS", "Anonymous": "RSS that no file backs"}
 COUNTS = {False: 1280, True: 256}
 
@@ -72,7 +72,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def pack_images(work: Path, count: int) -> str:
-    """Return the URL of a data set made of painted scenes."""
+    """Pack synthetic scenes and return the URL of the data set."""
     tree = cut_images(work, size=128, count=count)
     shards = work / f"{tree.name}-packed"
     pack(FolderSource(tree), connect(str(shards)), PackOptions(shard_bytes=1 << 20))
@@ -80,7 +80,7 @@ def pack_images(work: Path, count: int) -> str:
 
 
 def train_command(url: str, output: Path, epochs: int, options: argparse.Namespace) -> list[str]:
-    """Return the command of the run, its config written where it goes."""
+    """Write the run's config to its output folder, and return its command."""
     config = output / "config.yaml"
     # JSON is YAML.
     config.write_text(
@@ -98,10 +98,10 @@ def train_command(url: str, output: Path, epochs: int, options: argparse.Namespa
 
 
 def watch(command: Sequence[str], record: Path) -> Samples:
-    """Run a training; return what its memory was, in bytes, by the epochs completed before.
+    """Run a training; return its memory in bytes, by the number of completed epochs.
 
     Args:
-        command: What to run.
+        command: The training command.
         record: The ``run.json`` that it writes.
 
     Raises:
@@ -126,7 +126,7 @@ def watch(command: Sequence[str], record: Path) -> Samples:
 
 
 def epochs_completed(record: Path) -> int | None:
-    """Return how many epochs a run has completed, or ``None`` before it says."""
+    """Return the number of epochs that a run has completed; ``None`` before its record exists."""
     try:
         return int(json.loads(record.read_text())["epochs_completed"])
     except (OSError, ValueError, KeyError):
@@ -134,7 +134,7 @@ def epochs_completed(record: Path) -> int | None:
 
 
 def read_memory(pid: int) -> dict[str, int]:
-    """Return the memory of a process and its descendants, in bytes by field; empty if gone."""
+    """Return the memory of a process and its descendants, in bytes by field; empty if it ended."""
     total = dict.fromkeys(FIELDS, 0)
     for process in [pid, *descendants(pid)]:
         try:
@@ -149,13 +149,13 @@ def read_memory(pid: int) -> dict[str, int]:
 
 
 def series(samples: Samples, field: str) -> list[float]:
-    """Return the median of each epoch in MB, without those that warm up and what came after all."""
+    """Return the median of each epoch in MB, without warm-up epochs and the time after the last."""
     epochs = sorted(samples)[WARM_UP_EPOCHS:-1]
     return [statistics.median(one[field] for one in samples[epoch]) / 1e6 for epoch in epochs]
 
 
 def spread(values: Sequence[float]) -> float:
-    """Return the largest of some values over the smallest."""
+    """Return the ratio of the largest to the smallest value."""
     return max(values) / min(values)
 
 

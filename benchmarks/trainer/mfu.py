@@ -1,8 +1,8 @@
-"""What a GPU could do at most, and what a training step asks of it.
+"""MFU: the peak of a GPU, and the operations of a training step.
 
-Operations are counted on the network itself, forward and backward, not typed in. Peaks are what
-NVIDIA's data sheets give for dense bf16 with fp32 sums, without sparsity; a GPU that is not in the
-table has no share of the peak rather than a guessed one.
+Operations are counted on the network itself, forward and backward, not typed in. Peaks are those of
+NVIDIA's data sheets for dense bf16 with fp32 sums, without sparsity; a GPU that is not in the table
+gets no MFU rather than a guessed one.
 """
 
 import math
@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.peers.step_task import create_network
 from rsdl.models.catalog import find_timm_name
 
-# A part of torch.cuda.get_device_name() -> TFLOP/s; the first that fits counts.
+# Substring of torch.cuda.get_device_name() -> TFLOP/s; the first match counts.
 PEAKS = {
     "H200 NVL": 835.5,  # H200 data sheet: 1,671 with sparsity
     "H200": 989.5,  # H200 data sheet, SXM: 1,979 with sparsity
@@ -34,14 +34,14 @@ PEAKS = {
     "RTX 3090": 71.0,  # Ampere GA102 whitepaper, fp32 sums
 }
 
-OTHERS = {"Ti", "SUPER", "Laptop", "MIG"}  # what makes another device of a name, or a part of one
+OTHERS = {"Ti", "SUPER", "Laptop", "MIG"}  # words that mark another device, or a part of one
 
 
 def find_peak(device_name: str) -> float | None:
-    """Return the dense bf16 peak of a GPU in TFLOP/s; ``None`` where it is not known.
+    """Return the dense bf16 peak of a GPU in TFLOP/s; ``None`` if unknown.
 
     Args:
-        device_name: As ``torch.cuda.get_device_name`` gives it.
+        device_name: From ``torch.cuda.get_device_name``.
     """
     words = device_name.replace("-", " ").split()
     if OTHERS & set(words):
@@ -56,13 +56,13 @@ def find_peak(device_name: str) -> float | None:
 def count_flops(model: str, image_size: int, num_classes: int) -> int:
     """Return the operations of one image's forward and backward pass, a multiply-add as two.
 
-    Matrix products and convolutions are counted, as papers do; attention is counted as the two
-    products that it is defined by, whatever a kernel computes anew in backward. Nothing is computed
-    for it: tensors have shapes alone.
+    Matrix products and convolutions are counted, as papers do; attention is counted as its two
+    defining products, whatever a kernel recomputes in the backward pass. Runs on meta tensors, so
+    nothing is computed.
     """
     with torch.device("meta"):
         network = create_network(find_timm_name(model), image_size, num_classes)
-        images = torch.empty(2, 3, image_size, image_size)  # batch norm takes no single value
+        images = torch.empty(2, 3, image_size, image_size)  # batch norm rejects a single value
     formulas: dict[Any, Any] = {torch.ops.aten.convolution_backward: count_backward}
     counter = FlopCounterMode(display=False, custom_mapping=formulas)
     with sdpa_kernel(SDPBackend.MATH), counter:
@@ -75,9 +75,9 @@ def count_backward(
 ) -> int:
     """Return the operations of a convolution's backward pass, from shapes.
 
-    PyTorch's own formula takes a grouped convolution for a full one.
+    PyTorch's own formula counts a grouped convolution as a full one.
     """
-    mask = rest[7]  # of images, weight and bias: which gradients are asked for
+    mask = rest[7]  # which gradients are needed: images, weight, bias
     assert isinstance(mask, Sequence) and not rest[4], "no transposed convolutions here"
     return 2 * math.prod(gradient) * math.prod(weight[1:]) * (bool(mask[0]) + bool(mask[1]))
 

@@ -1,13 +1,13 @@
-"""What the trainer costs beside the network, and how long it takes to start.
+"""Cost of the trainer beside the network, and its start-up time.
 
-Steps: ``rsdl train`` as it is (Lightning, record, ledger, log rows, checkpoints, ready to be killed
-at any step) beside a hand-written PyTorch loop, on the very same batches, which lie on the device
-before the clock runs: no loading, no augmentation, no validation on either side. Both train the
-same network with the same optimizer, precision and memory layout; epochs alternate. The network is
-tiny, so that what each step costs beside it shows; for a real one its share vanishes.
+Steps: ``rsdl train`` with all its parts (Lightning, record, ledger, log rows, checkpoints, ready to
+be killed at any step) is compared with a hand-written PyTorch loop on the very same batches, which
+are on the device before the measurement: no loading, augmentation or validation on either side.
+Both train the same network with the same optimizer, precision and memory layout; epochs alternate.
+The network is tiny, so that the cost per step shows; for a real network its share vanishes.
 
 Start: seconds of ``rsdl --help``, and of ``rsdl train`` on a packed data set from the start of the
-process to the first optimizer step, each beside what Python and PyTorch alone take.
+process to the first optimizer step, each compared with Python and PyTorch alone.
 
     python -m benchmarks.trainer.overhead [--steps 200]
 """
@@ -47,10 +47,10 @@ PLAIN, OURS = "hand-written loop", "rsdl train"
 
 
 class HeldBatches:
-    """Stands in for a loader: the batches of one epoch, again and again, from the device's memory.
+    """Replaces a loader: repeats the batches of one epoch from device memory.
 
     Args:
-        plan: Whose batches they are.
+        plan: Sampling plan of the batches.
         batches: The batches, on the device.
     """
 
@@ -70,7 +70,7 @@ class HeldBatches:
 
 
 class WrittenLoop:
-    """What one writes by hand: AdamW, cosine, and a look at the loss every ten steps."""
+    """A typical hand-written loop: AdamW, cosine schedule, and the loss read every ten steps."""
 
     def __init__(self, config: RunConfig, dataset: DataSet, batches: Sequence[Batch]) -> None:
         manifest = dataset.manifest
@@ -126,7 +126,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def measure_steps(url: str, options: argparse.Namespace) -> list[Table]:
-    """Return the tables of steps: by the time that passes, and by that of the processor."""
+    """Return the tables of steps: by wall time and by CPU time."""
     config = validate(
         {
             "name": "overhead",
@@ -159,7 +159,7 @@ def measure_steps(url: str, options: argparse.Namespace) -> list[Table]:
 
 
 def steps_tables(title: str, steps: int, spent: Mapping[str, Sequence[Spent]]) -> list[Table]:
-    """Return the tables for what the epochs have taken."""
+    """Return the tables for the cost of the epochs."""
     rates = [
         Row(name, [steps / epoch.seconds for epoch in epochs], facts=step_facts(steps, epochs))
         for name, epochs in spent.items()
@@ -181,7 +181,7 @@ def steps_tables(title: str, steps: int, spent: Mapping[str, Sequence[Spent]]) -
 
 
 def step_facts(steps: int, epochs: Sequence[Spent]) -> dict[str, float]:
-    """Return what a step takes, in milliseconds."""
+    """Return the time of a step, in milliseconds."""
     return {"ms/step": 1e3 * statistics.median(epoch.seconds for epoch in epochs) / steps}
 
 
@@ -190,13 +190,13 @@ def hold_batches(config: RunConfig, dataset: DataSet, device: torch.device) -> H
     data = dataset.split("train", "data.train_split")
     plan = train_plan(config.data, data, seed=config.seed, epoch=0)
     rule = load_rule(config.data, training=True, pin_memory=False, processes=1)
-    # A loader may lend its memory to the batches that come next.
+    # Copy each batch: a loader may reuse its memory for later batches.
     loader = BatchLoader(data, plan, Share(), rule)
     return HeldBatches(plan, [copy(batch).to(device) for batch in loader])
 
 
 def copy(batch: Batch) -> Batch:
-    """Return a batch in memory of its own."""
+    """Return a deep copy of a batch."""
     return replace(batch, **{name: getattr(batch, name).clone() for name in TENSORS})
 
 

@@ -1,10 +1,10 @@
-"""Training time per image: rsdl against a plain PyTorch loop, in the same run.
+"""Training time per image of rsdl and of a plain PyTorch loop, in the same run.
 
 The plain loop has every advantage of simplicity: images are decoded and resized once and held in
 memory, batches are slices, there is no validation, no record and no checkpoint. rsdl decodes each
 JPEG from its shard every epoch, crops at random, keeps the ledger and may be killed at any step.
-Both train the same network on the same data set; epochs alternate, so that a noisy machine is noisy
-for both, and the first of each is not counted.
+Both train the same network on the same data set; epochs alternate, so that other load affects both
+alike, and the first of each is not counted.
 
     python -m benchmarks.trainer.plain_loop DATASET_URL [--model resnet18] [--image-size 96]
 """
@@ -43,14 +43,14 @@ def load_images(dataset: DataSet, image_size: int) -> tuple[Tensor, Tensor]:
 
 
 def build_plain_loop(dataset: DataSet, config: RunConfig, num_steps: int) -> "PlainLoop":
-    """Return the reference, ready to run epochs."""
+    """Return the plain loop, ready to run epochs."""
     images, labels = load_images(dataset, config.data.image_size)
     network = timm.create_model(config.model.name, num_classes=len(dataset.manifest.classes))
     return PlainLoop(network, images, labels, config.data.batch_size, num_steps)
 
 
 class PlainLoop:
-    """What people write first: AdamW, one cycle, flips and quarter turns."""
+    """A typical first training loop: AdamW, one cycle, flips and quarter turns."""
 
     def __init__(
         self,
@@ -137,12 +137,12 @@ def take_epochs(
     """Train without validation, and let a reference train an epoch after each of ours.
 
     Args:
-        config: What is trained; the first epoch of each is not counted.
-        reference: Trains an epoch.
-        prepare: Gets everything that the run works with, before it begins.
+        config: The run; the first epoch of each side is not counted.
+        reference: Trains one epoch.
+        prepare: Called with the session before the training begins.
 
     Returns:
-        What each epoch that counts has taken, of the reference and ours.
+        Cost of each counted epoch, of the reference and of ours.
     """
     import pytorch_lightning as pl
 

@@ -1,8 +1,8 @@
-"""Seconds from the start of the process to the first optimizer step, when a run resumes.
+"""Seconds from the start of the process to the first optimizer step of a resumed run.
 
 A real run over 1,000,000 small samples is stopped by SIGTERM; its checkpoint is set to 5% and to
-95% of the epoch, and ``rsdl train`` started on each, again and again, up to its first step. Beside
-it a training script over stock WebDataset, which has to pass over what was trained before.
+95% of the epoch, and ``rsdl train`` is started on each repeatedly, up to its first step. It is
+compared with a training script over stock WebDataset, which has to skip the samples trained before.
 
     python -m benchmarks.trainer.resume
 """
@@ -65,7 +65,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 
 class FirstStep:
-    """A command that is timed up to its first step; what it prints otherwise is kept for errors."""
+    """A command that is timed up to its first step; its other output is kept for errors."""
 
     def __init__(self, command: list[str]) -> None:
         self._command = [sys.executable, "-m", "benchmarks.trainer.first_step", *command]
@@ -85,7 +85,7 @@ class FirstStep:
 
 
 def rsdl_commands(url: str, runs: Path, samples: int) -> dict[str, list[str]]:
-    """Return what resumes rsdl at each place; the runs are made here."""
+    """Make a run for each position, and return the commands that resume them."""
     shutil.rmtree(runs, ignore_errors=True)
     begun = begin_run(url, runs)
     commands = {}
@@ -100,7 +100,7 @@ def rsdl_commands(url: str, runs: Path, samples: int) -> dict[str, list[str]]:
 
 
 def begin_run(url: str, runs: Path) -> Path:
-    """Begin a run, stop it after some steps, and return its folder."""
+    """Start a run, stop it after some steps, and return its folder."""
     config = write_config(url, runs)
     process = subprocess.Popen(
         [sys.executable, "-u", "-m", "rsdl", "train", str(config)],
@@ -111,7 +111,7 @@ def begin_run(url: str, runs: Path) -> Path:
     )
     assert process.stdout is not None
     folder = runs / "resume"
-    # Once the record is there the signal is heeded: it stops between two steps, and saves.
+    # Once the record exists, the run handles the signal: it stops between two steps, and saves.
     while process.poll() is None and not (folder / "run.json").exists():
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
@@ -122,7 +122,7 @@ def begin_run(url: str, runs: Path) -> Path:
 
 
 def write_config(url: str, folder: Path) -> Path:
-    """Write the config of the run into a folder, which is also where it goes."""
+    """Write the config of the run to a folder, which is also its output folder."""
     folder.mkdir(parents=True, exist_ok=True)
     config = {
         "name": "resume",
@@ -137,7 +137,7 @@ def write_config(url: str, folder: Path) -> Path:
 
 
 def set_position(path: Path, consumed: int) -> None:
-    """Put a checkpoint's position at ``consumed`` samples of its epoch."""
+    """Set a checkpoint's position to ``consumed`` samples of its epoch."""
     content = torch.load(path, weights_only=True)
     position = content[STATE]["position"]
     position["consumed"], position["step"] = consumed, consumed // BATCH_SIZE
@@ -145,7 +145,7 @@ def set_position(path: Path, consumed: int) -> None:
 
 
 def webdataset_commands(url: str, samples: int) -> dict[str, list[str]]:
-    """Return what resumes WebDataset at each place."""
+    """Return the commands that resume WebDataset at each position."""
     return {
         f"WebDataset, {place:.0%} of the epoch": [
             "webdataset", url, str(int(samples * place)), str(BATCH_SIZE),

@@ -1,4 +1,4 @@
-"""How long it takes to start: the command line, and a training up to its first step."""
+"""Start-up time: of the command line, and of a training up to its first step."""
 
 import resource
 import shutil
@@ -20,7 +20,7 @@ IMPORTS = "import torch, pytorch_lightning, timm"
 
 
 def measure_start(url: str, work: Path, rounds: int) -> list[Table]:
-    """Return the tables of starting: the help, and a training up to its first step."""
+    """Return the tables of start-up: the help, and a training up to its first step."""
     config = write_config(url, work / "runs")
     python = [sys.executable, "-c"]
     helps = {
@@ -43,10 +43,10 @@ def measure_start(url: str, work: Path, rounds: int) -> list[Table]:
 
 
 def start_table(title: str, contenders: Mapping[str, "Timed"], bound: float, rounds: int) -> Table:
-    """Return a table of seconds; the last contender is ours, and has to keep the bound."""
+    """Return a table of seconds; the last contender is ours, and has to meet the bound."""
     figures = take_turns(contenders, rounds=rounds)
     rows = [
-        # Of the rounds that count; one has warmed up.
+        # Without the warm-up round.
         Row(name, values, facts={"CPU s": statistics.median(contenders[name].cpu_s[1:])})
         for name, values in figures.items()
     ]
@@ -56,11 +56,11 @@ def start_table(title: str, contenders: Mapping[str, "Timed"], bound: float, rou
 
 
 class Timed:
-    """Something that runs a child process: times it, and keeps the child's processor time.
+    """Times a function that runs a child process, and records the child's CPU time.
 
     Args:
-        work: Runs it.
-        prepare: Comes before, off the clock.
+        work: Runs the child process.
+        prepare: Called before each run, untimed.
     """
 
     def __init__(
@@ -81,11 +81,11 @@ class Timed:
 
 
 def children_cpu_s() -> float:
-    """Return the processor time of children that have ended."""
+    """Return the CPU time of ended children."""
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime
 
 
 def run_quietly(command: Sequence[str]) -> None:
-    """Run a command that has to succeed."""
+    """Run a command without output; raise if it fails."""
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)

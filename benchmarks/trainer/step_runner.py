@@ -1,7 +1,7 @@
-"""Turns of training steps: who takes part, how large a batch pays, and what each turn has taken.
+"""Turns of training steps: contenders, batch size, and the cost of each turn.
 
-All contenders of a network live in one process and take their turns on the one device. What each
-needs is built once, and its first turn, in which it compiles, does not count.
+All contenders of a network share one process and are interleaved on the one device. Each is built
+once, and its first turn, in which it compiles, does not count.
 """
 
 import gc
@@ -34,21 +34,21 @@ CONTENDERS: dict[str, Build] = {
     PLAIN: PlainLightning,
 }
 LARGEST_BATCH = 1024
-GAIN_THAT_PAYS = 1.03  # images/s of twice the batch
+GAIN_THAT_PAYS = 1.03  # minimum speedup in images/s when the batch doubles
 TURN_S = 2.0
 LEAST_STEPS, MOST_STEPS = 10, 100
 
 
 @dataclass(slots=True)
 class Record:
-    """What is known of one contender.
+    """Measurements of one contender.
 
     Attributes:
-        turns: Those that count.
-        peak_bytes: Most memory that its tensors held, on a GPU.
-        waits: What its trace says; ``None`` without one.
-        traced_steps: Steps that the trace holds.
-        note: Why it has no figures.
+        turns: Turns that count.
+        peak_bytes: Peak memory of its tensors, on a GPU.
+        waits: Findings of its trace; ``None`` without one.
+        traced_steps: Steps in the trace.
+        note: Why it has no values.
     """
 
     turns: list[Turn] = field(default_factory=list)
@@ -59,11 +59,11 @@ class Record:
 
 
 def measure(task: StepTask, names: Sequence[str], rounds: int, traces: Path) -> dict[str, Record]:
-    """Let contenders take turns; return what is known of each.
+    """Interleave contenders; return the measurements of each.
 
     Args:
-        task: What they train.
-        names: Who takes part.
+        task: The task.
+        names: Names of the contenders.
         rounds: Turns of each that count.
         traces: Folder for the profiler's traces.
     """
@@ -99,9 +99,9 @@ def measure(task: StepTask, names: Sequence[str], rounds: int, traces: Path) -> 
 
 
 def find_batch_size(task: StepTask) -> tuple[int, float]:
-    """Return the largest batch that pays, and its images/s with ``rsdl train``.
+    """Return the largest batch that gains speed, and its images/s with ``rsdl train``.
 
-    It is doubled while that gains, and as long as it fits.
+    The batch is doubled while that gains speed and fits the memory.
     """
     best: tuple[int, float] | None = None
     size = task.batch_size
@@ -125,12 +125,12 @@ def find_batch_size(task: StepTask) -> tuple[int, float]:
 
 
 def choose_steps(batch_size: int, images_per_s: float) -> int:
-    """Return the steps of a turn that takes about ``TURN_S`` seconds."""
+    """Return the number of steps for a turn of about ``TURN_S`` seconds."""
     return min(max(round(TURN_S * images_per_s / batch_size), LEAST_STEPS), MOST_STEPS)
 
 
 def take_turn(trainee: Trainee, task: StepTask) -> Turn:
-    """Return what one turn has taken."""
+    """Run one turn and return its cost."""
     reset_backends()
     clock = StepClock(task.device)
     trainee.run(clock)
@@ -140,7 +140,7 @@ def take_turn(trainee: Trainee, task: StepTask) -> Turn:
 
 @contextmanager
 def open_trainee(build: Build, task: StepTask) -> Iterator[Trainee]:
-    """Build a contender, and let go of it."""
+    """Build a contender, and release it at the end."""
     trainee = build(task, draw_batches(task))
     try:
         yield trainee
@@ -149,25 +149,25 @@ def open_trainee(build: Build, task: StepTask) -> Iterator[Trainee]:
 
 
 def reset_backends() -> None:
-    """Leave each contender what PyTorch begins with: each sets what it sets itself."""
+    """Reset PyTorch's defaults, so that each contender starts with its own settings only."""
     torch.backends.cudnn.benchmark = False
     torch.set_float32_matmul_precision("highest")
 
 
 def clean(device: torch.device) -> None:
-    """Give back memory that nobody holds."""
+    """Free unreferenced memory."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
 
 
 def say(line: str) -> None:
-    """Tell whoever waits where the benchmark is."""
+    """Print progress on stderr."""
     print(line, file=sys.stderr, flush=True)
 
 
 def _enter(name: str, task: StepTask, batches: Batches) -> tuple[Trainee, int]:
-    """Build a contender and let it warm up; return it, and the memory that it took."""
+    """Build a contender and warm it up; return it, and the memory that it allocated."""
     on_gpu = task.device.type == "cuda"
     before = torch.cuda.memory_allocated(task.device) if on_gpu else 0
     trainee = CONTENDERS[name](task, batches)

@@ -1,4 +1,4 @@
-"""The clock of a turn of training steps: time, launches, memory, or what the host waited for."""
+"""The clock of a turn of training steps: time, launches, memory, or waits of the host."""
 
 import time
 from dataclasses import dataclass
@@ -11,19 +11,19 @@ from torch.profiler import ProfilerActivity, profile, record_function
 from benchmarks.harness.profiler_trace import WINDOW
 from benchmarks.peers.step_task import WARM_STEPS
 
-PROFILED_STEPS = 20  # two log rows of ours
+PROFILED_STEPS = 20  # spans two of our log rows
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What the steps of a turn have taken.
+    """Cost of the steps of a turn.
 
     Attributes:
         steps: Steps that count.
-        seconds: Time that passed, until the device had done all of them.
-        launch_s: Time until the host had launched the last; where that is all of it, the device
-            waited for the host.
-        peak_bytes: Most memory that tensors held, on a GPU; else 0.
+        seconds: Wall time until the device had finished all steps.
+        launch_s: Time until the host had launched the last step; if it equals ``seconds``, the
+            device waited for the host.
+        peak_bytes: Peak memory of tensors, on a GPU; else 0.
     """
 
     steps: int
@@ -36,7 +36,7 @@ class StepClock:
     """Measures from the first step that counts to the end of the last.
 
     Args:
-        device: What trains.
+        device: Device that trains.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -45,7 +45,7 @@ class StepClock:
         self.turn: Turn | None = None
 
     def tick(self) -> None:
-        """Begin, where the steps that warm up are over."""
+        """Start the measurement after the warm-up steps."""
         self._ticks += 1
         if self._ticks == WARM_STEPS + 1:
             self._wait()
@@ -54,7 +54,7 @@ class StepClock:
             self._begin = time.perf_counter()
 
     def stop(self) -> None:
-        """End, once the device has done all that it was asked."""
+        """Stop once the device has finished all work."""
         launched = time.perf_counter()
         self._wait()
         end, on_gpu = time.perf_counter(), self._device.type == "cuda"
@@ -71,12 +71,12 @@ class StepClock:
 
 
 class TraceClock:
-    """Has the profiler watch some steps after those that warm up.
+    """Profiles some steps after the warm-up.
 
     Args:
-        device: What trains.
-        path: Where the trace goes.
-        steps: Steps to watch, at most.
+        device: Device that trains.
+        path: File for the trace.
+        steps: Maximum number of steps to profile.
     """
 
     def __init__(self, device: torch.device, path: Path, steps: int = PROFILED_STEPS) -> None:
@@ -90,11 +90,11 @@ class TraceClock:
 
     @property
     def num_steps(self) -> int:
-        """Steps that the trace holds."""
+        """Number of steps in the trace."""
         return min(self._ticks - WARM_STEPS, self._steps)
 
     def tick(self) -> None:
-        """Begin or end to watch."""
+        """Start or stop the profiler."""
         self._ticks += 1
         if self._ticks == WARM_STEPS + 1:
             self._profile.start()
@@ -104,7 +104,7 @@ class TraceClock:
             self._close()
 
     def stop(self) -> None:
-        """End, where there were fewer steps."""
+        """Stop the profiler, if there were fewer steps."""
         self._close()
 
     def _close(self) -> None:

@@ -1,1 +1,1 @@
-"""Kubernetes and Nautilus: manifests from configs, the cluster's rules as code, jobs by kubectl."""
+"""Kubernetes and Nautilus: render manifests, check them against rules, manage Jobs by kubectl."""

@@ -1,8 +1,8 @@
-"""The study as an Armada job set, for clusters whose queue is Armada: https://armadaproject.io.
+"""The study as an Armada job set, for clusters that queue with Armada: https://armadaproject.io.
 
-Armada schedules pods and starts none twice: of a Job it knows the pod, neither ``backoffLimit`` nor
-``podFailurePolicy``. rsdl brings what is missing: a run goes on from its checkpoint, and a job set
-holds the runs that are not completed, so whoever submits a new one tries the rest again.
+Armada schedules pods and never restarts one: it uses a Job's pod template, but neither
+``backoffLimit`` nor ``podFailurePolicy``. rsdl makes up for that: a run resumes from its last
+checkpoint, and a new job set holds the runs that are not completed, so it retries the rest.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,15 +15,15 @@ DEFAULT, PREEMPTIBLE = "armada-default", "armada-preemptible"
 
 
 def make_job_set(jobs: Sequence[Manifest], job_set: str, *, preemptible: bool) -> dict[str, Any]:
-    """Return Jobs as a job set, as ``armadactl submit`` reads it.
+    """Return Jobs as a job set for ``armadactl submit``.
 
     Args:
-        jobs: Jobs of one namespace, whose queue has its name.
+        jobs: Jobs of one namespace; the Armada queue has the namespace's name.
         job_set: Name of the job set.
-        preemptible: Whether Armada may take their GPUs for others.
+        preemptible: Whether Armada may preempt them.
 
     Raises:
-        ConfigError: If a Job runs several pods, or the Jobs are of several namespaces or of none.
+        ConfigError: If a Job runs several pods, or the Jobs have no namespace or several.
     """
     namespaces = {job.namespace for job in jobs}
     queue = next(iter(namespaces), None)
@@ -52,7 +52,7 @@ def _make_item(job: Manifest, namespace: str, *, preemptible: bool) -> dict[str,
         )
     metadata: Mapping[str, Any] = spec["template"].get("metadata", {})
     pod = dict(spec["template"]["spec"])
-    # Kubernetes' own classes mean nothing there; the deadline was the Job's.
+    # Armada has its own priority classes; activeDeadlineSeconds was the Job's.
     pod["priorityClassName"] = PREEMPTIBLE if preemptible else DEFAULT
     if "activeDeadlineSeconds" in spec:
         pod["activeDeadlineSeconds"] = spec["activeDeadlineSeconds"]

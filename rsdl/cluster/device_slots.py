@@ -1,8 +1,8 @@
-"""The devices of this machine as slots for runs, and the processes on them.
+"""Device slots of this machine for runs, and the processes on them.
 
-Each slot has one GPU, or a share of the cores, and each run a process of its own. A lock beside
-the run's folder belongs to that process and not to the sweep: it is held for as long as anybody
-writes there, whoever started it, and the kernel lets it go.
+Each slot has one GPU or a share of the cores, and each run its own process. The run's process, not
+the sweep, holds the lock beside the run's folder: the lock lasts as long as any process writes
+there, whichever sweep started it, and the kernel releases it at exit.
 """
 
 import hashlib
@@ -25,12 +25,12 @@ FOLDER = ".sweep"
 
 @dataclass(frozen=True, slots=True)
 class DeviceSlot:
-    """Where one run at a time can be.
+    """The devices for one run at a time.
 
     Attributes:
-        name: What to call it.
-        gpu: What CUDA_VISIBLE_DEVICES says of it; ``None`` for cores alone.
-        cores: Cores that are its share, at least 1.
+        name: Name for messages.
+        gpu: Its value of CUDA_VISIBLE_DEVICES; ``None`` for cores alone.
+        cores: Its number of cores, at least 1.
     """
 
     name: str
@@ -42,11 +42,11 @@ def find_slots(num_devices: int, num_gpus: int) -> list[DeviceSlot]:
     """Return slots on this machine's GPUs, or on its cores where ``num_gpus`` is 0.
 
     Args:
-        num_devices: How many slots.
-        num_gpus: GPUs that this process sees.
+        num_devices: Number of slots.
+        num_gpus: GPUs visible to this process.
 
     Raises:
-        ConfigError: If there are GPUs, but fewer.
+        ConfigError: If there are GPUs, but fewer than ``num_devices``.
     """
     cores = max(1, usable_cores() // num_devices)
     if not num_gpus:
@@ -60,7 +60,7 @@ def find_slots(num_devices: int, num_gpus: int) -> list[DeviceSlot]:
 
 
 def state_folder(output: Store) -> Path:
-    """Return where locks and logs of the runs in a folder lie: on this machine in any case."""
+    """Return the folder for locks and logs of an output folder's runs, always on this machine."""
     if isinstance(output, LocalStore):
         return Path(output.url) / FOLDER
     digest = hashlib.sha256(output.url.encode()).hexdigest()[:16]
@@ -68,25 +68,25 @@ def state_folder(output: Store) -> Path:
 
 
 def lock_run(state: Path, name: str) -> int | None:
-    """Take the lock of a run; ``None`` where a process holds it that trains that run now."""
+    """Lock a run; return ``None`` if another process is training it."""
     return lock_file(state / f"{name}.lock", create=True, wait=False)
 
 
 def log_of(state: Path, name: str) -> Path:
-    """Return the file with what a run has said."""
+    """Return the log file of a run."""
     return state / f"{name}.log"
 
 
 def start_run(
     command: Sequence[str], slot: DeviceSlot, log: Path, lock: int
 ) -> "subprocess.Popen[bytes]":
-    """Start a run at a slot; it is told to end when this process does.
+    """Start a run on a slot; it gets SIGTERM when this process ends.
 
     Args:
-        command: What trains it.
-        slot: Where.
-        log: Gets what it says, after what is there.
-        lock: The open lock; the process holds it from now on, and this one no longer.
+        command: The training command.
+        slot: Its devices.
+        log: File that its output is appended to.
+        lock: The open lock; the child inherits it and this process closes its copy.
     """
     threads = str(slot.cores)
     environment = {"OMP_NUM_THREADS": threads, **os.environ, CORES_VARIABLE: threads}
@@ -101,14 +101,14 @@ def start_run(
                 stderr=stream,
                 env=environment,
                 pass_fds=(lock,),
-                start_new_session=True,  # Ctrl-C reaches it through us, and once
+                start_new_session=True,  # Ctrl-C reaches it only through our signal, and once
             )
     finally:
         os.close(lock)
 
 
 def last_log_line(log: Path) -> str:
-    """Return the last line of a log that says something."""
+    """Return the last non-empty line of a log."""
     try:
         lines = log.read_text(errors="replace").splitlines()
     except OSError:

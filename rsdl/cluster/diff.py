@@ -1,4 +1,4 @@
-"""Whether a Job of the cluster is still what its manifest says: Jobs cannot be changed in place."""
+"""Differences between a cluster's Job and its manifest: Jobs cannot be changed in place."""
 
 from collections.abc import Iterator, Mapping
 from decimal import Decimal, InvalidOperation
@@ -14,15 +14,15 @@ SUFFIXES = {
 
 
 def find_differences(manifest: Mapping[str, Any], job: Mapping[str, Any]) -> list[str]:
-    """Return the fields of a Job's spec that its manifest says otherwise, by path.
+    """Return the paths of the fields in which a Job's spec differs from its manifest.
 
-    A Job that kubectl made keeps its manifest, and is compared with that, both ways. One made
-    otherwise is compared with what the API server has made of it, which has added defaults: there a
-    field that was taken out of the manifest is not noticed.
+    A Job created by kubectl keeps its manifest in an annotation, and is compared with that in both
+    directions. Any other Job is compared with its spec as the API server stores it, which includes
+    defaults: a field removed from the manifest is then not noticed.
 
     Args:
-        manifest: The manifest as it is now.
-        job: The Job as the API server gave it.
+        manifest: The current manifest.
+        job: The Job from the API server.
     """
     asked = manifest.get("spec", {})
     applied = applied_manifest(job)
@@ -55,7 +55,7 @@ def _is_nothing(value: object) -> bool:
 
 
 def _quantity(value: object) -> Decimal | None:
-    """Return a quantity of Kubernetes as a number: ``500m`` is ``0.5``."""
+    """Return a Kubernetes quantity as a number: ``500m`` is ``0.5``."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return None
     text = str(value)

@@ -1,9 +1,8 @@
-"""The image of a study: the files that make it, the tag that follows from them, how it is built.
+"""The image of a study: its source files, its tag, and the commands that build it.
 
-A tag is computed from what enters the image, not from the commit: a commit of settings or of a page
-of docs/ names the same image as before, so nobody has to build it again, and a change of the code
-can never go by the name of an image that was built without it. ``.ci/image`` computes the same in a
-shell without git.
+The tag is a hash of the files in the image, not the commit: a commit that changes only settings or
+docs/ keeps the tag, so the image need not be rebuilt, and changed code can never have the tag of an
+image that was built without it. ``.ci/image`` computes the same tag in a shell without git.
 """
 
 import hashlib
@@ -18,16 +17,16 @@ from rsdl.cluster.wheels import WHEELS
 from rsdl.core.errors import ConfigError
 
 DOCKERFILE = "docker/Dockerfile"
-# What the Dockerfile copies, and itself; the lock comes to it.
+# The Dockerfile and all that it copies; the lock file of the CUDA version is added to it.
 SOURCES = ("LICENSE", "README.md", "configs", DOCKERFILE, "docker/build.lock", "pyproject.toml",
            "rsdl")  # fmt: skip
-PLAIN_CUDA = next(iter(WHEELS))  # whose images have no suffix
+PLAIN_CUDA = next(iter(WHEELS))  # its image tags have no suffix
 DIGITS = 12
 
 
 @dataclass(frozen=True, slots=True)
 class Checkout:
-    """A checkout of this repository, from which an image is built.
+    """A checkout of this repository, the source of an image.
 
     Attributes:
         root: Its folder.
@@ -47,7 +46,7 @@ class Checkout:
         """Version of rsdl in the checkout.
 
         Raises:
-            ConfigError: If this is no checkout of rsdl.
+            ConfigError: If this is not a checkout of rsdl.
         """
         try:
             text = (self.root / "rsdl" / "__init__.py").read_text()
@@ -60,7 +59,7 @@ class Checkout:
         return found[1]
 
     def files(self) -> Iterator[str]:
-        """Yield the files that enter the image, relative to the root, in no order."""
+        """Yield the files that enter the image, relative to the root, unordered."""
         for source in self.sources:
             path = self.root / source
             if path.is_file():
@@ -71,12 +70,12 @@ class Checkout:
                     yield (Path(folder) / name).relative_to(self.root).as_posix()
 
     def tag(self) -> str:
-        """Return version, 12 digits of what the files hold, and the CUDA unless it is the usual.
+        """Return version, 12 digits of the files' hash, and the CUDA version if not the default.
 
-        The digits are of the SHA-256 of what ``sha256sum`` prints for the files, sorted by path.
+        The digits are of the SHA-256 of the output of ``sha256sum`` for the files, sorted by path.
 
         Raises:
-            ConfigError: If this is no checkout of rsdl.
+            ConfigError: If this is not a checkout of rsdl.
         """
         version = self.version
         lines = [
@@ -88,30 +87,30 @@ class Checkout:
         return f"{version}-{content}{suffix}"
 
     def changed(self) -> list[str]:
-        """Return the files of the image that git does not know as they are.
+        """Return the files of the image with uncommitted changes.
 
         Raises:
-            ConfigError: If git cannot say.
+            ConfigError: If git fails.
         """
         status = ["status", "--porcelain", "--untracked-files=all", "--no-renames", "--"]
         return [line[3:] for line in self._git(*status, *self.sources).splitlines()]
 
     def revision(self) -> str:
-        """Return the commit, with ``+`` where files of the image differ from it.
+        """Return the commit, followed by ``+`` if files of the image differ from it.
 
         Raises:
-            ConfigError: If git cannot say.
+            ConfigError: If git fails.
         """
         return self._git("rev-parse", "HEAD").strip() + ("+" if self.changed() else "")
 
     def build_arguments(self, created: str) -> dict[str, str]:
-        """Return what the Dockerfile is told.
+        """Return the build arguments of the Dockerfile.
 
         Args:
             created: The time, ISO 8601.
 
         Raises:
-            ConfigError: If git cannot say what the revision is.
+            ConfigError: If git fails.
         """
         return {
             "LOCK": WHEELS[self.cuda].lock,
@@ -134,7 +133,7 @@ class Checkout:
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """A program that builds and pushes images; each method returns a command for it.
+    """A program that builds and pushes images; each method returns the command to run.
 
     Attributes:
         name: ``docker``, ``podman`` or ``buildah``.
@@ -143,37 +142,37 @@ class Engine:
     name: str
 
     def probe(self) -> list[str]:
-        """Succeeds where the engine works: docker's program is often there without its daemon."""
+        """Return a command that succeeds if the engine works: docker may lack its daemon."""
         return [self.name, "version" if self.name == "docker" else "info"]
 
     def build(self, image: str, arguments: Mapping[str, str]) -> list[str]:
-        """Builds the image from the working directory."""
-        # The format of Docker: that of OCI has no health check.
+        """Return the command that builds the image from the working directory."""
+        # Docker's format: the OCI format has no health check.
         extra = [] if self.name == "docker" else ["--format=docker", "--layers"]
         told = [f"--build-arg={key}={value}" for key, value in arguments.items()]
-        # The locks are for it, and so are nodes with our cards; an Apple builds another by default.
+        # The lock files and the GPU nodes are amd64; Apple computers build arm64 by default.
         extra.append("--platform=linux/amd64")
         return [self.name, "build", *extra, f"--file={DOCKERFILE}", f"--tag={image}", *told, "."]
 
     def push(self, image: str) -> list[str]:
-        """Pushes the image to the registry in its name."""
+        """Return the command that pushes the image to its registry."""
         return [self.name, "push", image]
 
     def has(self, image: str) -> list[str]:
-        """Succeeds where the image has been built or pulled here."""
+        """Return a command that succeeds if the image is in the local storage."""
         if self.name == "buildah":
             return ["buildah", "inspect", "--type=image", image]
         return [self.name, "image", "inspect", image]
 
     def finds(self, image: str) -> list[str] | None:
-        """Succeeds where the registry has the image and shows it to who is logged in here.
+        """Return a command that succeeds if the registry shows the image to the logged-in user.
 
-        ``None`` for buildah, which looks at lists of images alone.
+        ``None`` for buildah, which can inspect only manifest lists.
         """
         return None if self.name == "buildah" else [self.name, "manifest", "inspect", image]
 
     def log_in(self, image: str) -> list[str]:
-        """Logs in to the registry of the image."""
+        """Return the command that logs in to the registry of the image."""
         return [self.name, "login", image.partition("/")[0]]
 
 

@@ -1,4 +1,4 @@
-"""What is to become of each Job of a study, from what the cluster and the runs say; pure."""
+"""Pure decisions on each Job of a study, from the state of the cluster and the run records."""
 
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
@@ -12,7 +12,7 @@ from rsdl.cluster.states import Phase
 
 
 class JobAction(StrEnum):
-    """What becomes of a Job."""
+    """The action for a Job."""
 
     DONE = "completed"
     THERE = "submitted before"
@@ -23,12 +23,12 @@ class JobAction(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """A Job of the study, and what is to become of it.
+    """The action decided for a Job of the study.
 
     Attributes:
-        manifest: What it is made from.
-        action: What is to become of it.
-        why: For people; empty where the lot says all.
+        manifest: The Job's manifest.
+        action: The action.
+        why: Reason to show; empty where the action explains itself.
     """
 
     manifest: Manifest
@@ -43,11 +43,11 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class RunFacts:
-    """What a run's record says of it, as far as a queue wants to know.
+    """The fields of a run's record that the decisions need.
 
     Attributes:
         status: ``running``, ``completed``, ``preempted`` or ``failed``.
-        reason: Why, for people.
+        reason: Reason to show.
     """
 
     status: str
@@ -60,13 +60,13 @@ def sort_out(
     runs: Mapping[str, RunFacts],
     retried: Set[str] = frozenset(),
 ) -> list[Decision]:
-    """Return what is to become of each Job, in the order of the manifests.
+    """Return the decision on each Job, in the order of the manifests.
 
     Args:
-        jobs: The study's Jobs as they are to be.
-        snapshot: What the cluster holds.
-        runs: What the records say, by the Job's name.
-        retried: Names of those that are submitted although they have failed.
+        jobs: The study's Jobs, as rendered.
+        snapshot: State of the cluster.
+        runs: Facts from the run records, by the Job's name.
+        retried: Names of failed Jobs to submit again.
     """
     decisions = [_judge(job, snapshot, runs.get(job.name)) for job in jobs]
     return [
@@ -80,7 +80,7 @@ def sort_out(
 def _judge(job: Manifest, snapshot: Snapshot, run: RunFacts | None) -> Decision:
     state = snapshot.state(job.name)
     if state.phase is Phase.ABSENT and (other := snapshot.find(job.annotations.get(CONFIG, ""))):
-        # An index of the study's Indexed Job, say: two pods must not write one run.
+        # Another Job trains this config, such as an index: two pods must not write one run.
         if other.is_active:
             return Decision(job, JobAction.THERE, f"{other.name} trains it: {other.phase}")
         state = other if other.phase is Phase.SUCCEEDED else state
@@ -104,16 +104,15 @@ def _judge(job: Manifest, snapshot: Snapshot, run: RunFacts | None) -> Decision:
 
 
 def admit(decisions: Sequence[Decision], snapshot: Snapshot, max_running: int) -> list[Decision]:
-    """Return the tickets to submit now: as many as there is room for, in order.
+    """Return the Jobs to submit now: as many as there is room for, in order.
 
-    Whatever of the study has pods, or may have, takes up room, also a Job that no manifest names
-    any more; so does one that is being deleted, until its last pod is gone. A failed Job that is
-    retried makes way for itself.
+    Every Job of the study that has or may get pods takes up room, even one without a manifest, and
+    one that is being deleted until its last pod is gone. A failed Job that is retried is replaced.
 
     Args:
-        decisions: Of the whole study.
-        snapshot: What the cluster holds.
-        max_running: Jobs that may be active at once.
+        decisions: Those of the whole study.
+        snapshot: State of the cluster.
+        max_running: Maximum number of active Jobs.
     """
     room = max(0, max_running - snapshot.num_active)
     waiting = [decision for decision in decisions if decision.action is JobAction.WAITING]

@@ -1,11 +1,11 @@
-"""The Jobs of a study on a cluster: read, created, deleted, and nothing remembered in between.
+"""The Jobs of a study on a cluster: read, create and delete them, without local state.
 
-Jobs are created when there is room for them, and not all at once and suspended: a queue in the
-cluster would need somebody to let its members go, too, and would hold templates that nobody can
-change any more. So there is one truth, the Jobs that exist, and whoever runs the same command
-again, by hand or by cron, goes on. What runs needs no one.
+Jobs are created when there is room for them, rather than all at once and suspended: a queue in the
+cluster would need a controller to resume its members, and would hold pod templates that can no
+longer be changed. So the existing Jobs are the only state, and running the same command again, by
+hand or by cron, continues the study. Running Jobs need no supervision.
 
-Jobs are deleted in the foreground, so that one exists until its last pod has saved and gone: two
+Jobs are deleted in the foreground, so that a Job exists until its last pod has saved and ended: two
 pods must never write the same run.
 """
 
@@ -23,11 +23,11 @@ from rsdl.core.errors import ClusterError, ConfigError, OldClusterError
 
 APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
-# What the API server adds to a Job, and refuses or would misread in a new one.
+# Fields that the API server adds to a Job, and rejects or misinterprets in a new one.
 ADDED_METADATA = ("uid", "resourceVersion", "creationTimestamp", "generation", "managedFields",
                   "selfLink", "ownerReferences", "finalizers", "deletionTimestamp",
                   "deletionGracePeriodSeconds")  # fmt: skip
-# What a Job does without, if an old cluster drops it: then all that ends a pod counts as a failure.
+# Fields that an old cluster may drop: any end of a pod then counts as a failure.
 DISPENSABLE = {"podFailurePolicy", "podReplacementPolicy"}
 ADDED_LABELS = ("controller-uid", "batch.kubernetes.io/controller-uid", "job-name",
                 "batch.kubernetes.io/job-name")  # fmt: skip
@@ -35,32 +35,32 @@ ADDED_LABELS = ("controller-uid", "batch.kubernetes.io/controller-uid", "job-nam
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What a cluster held at one moment.
+    """The state of a cluster at one moment.
 
     Attributes:
-        states: Where each Job stands, by name.
-        jobs: The Jobs as the API server gave them, by name.
+        states: State of each Job, by name.
+        jobs: The Jobs from the API server, by name.
     """
 
     states: Mapping[str, JobState]
     jobs: Mapping[str, Mapping[str, Any]]
 
     def state(self, name: str) -> JobState:
-        """Return where a Job stands; absent if there is none of this name."""
+        """Return the state of a Job; absent if there is none of this name."""
         return self.states.get(name, JobState(name))
 
     def find(self, config: str) -> JobState | None:
-        """Return where the Job stands that trains a config, or the index of a Job that does."""
+        """Return the state of the Job, or of the Job's index, that trains a config."""
         return next((s for s in self.states.values() if config and s.config == config), None)
 
     @property
     def num_active(self) -> int:
-        """Jobs that have pods, or may have at any moment."""
+        """Number of Jobs that have pods or may get some at any moment."""
         return sum(state.is_active for state in self.states.values())
 
     @property
     def studies(self) -> list[str]:
-        """Studies that the Jobs belong to, sorted."""
+        """The studies of the Jobs, sorted."""
         return sorted({state.study for state in self.states.values()})
 
 
@@ -68,11 +68,11 @@ class Cluster:
     """The training Jobs of a study in one namespace.
 
     Args:
-        kubectl: How the cluster is asked.
+        kubectl: Access to the cluster.
         study: The study; ``None`` for all.
 
     Attributes:
-        dropped: Fields that an old cluster has dropped from Jobs that were created.
+        dropped: Fields that an old cluster dropped from created Jobs.
     """
 
     def __init__(self, kubectl: Kubectl, study: str | None = None) -> None:
@@ -81,7 +81,7 @@ class Cluster:
         self.dropped: frozenset[str] = frozenset()
 
     def read(self) -> Snapshot:
-        """Return where the Jobs stand now."""
+        """Return the current state of the Jobs."""
         labels = {NAME: APP, COMPONENT: TRAIN} | ({STUDY: self.study} if self.study else {})
         selector = ",".join(f"{label}={value}" for label, value in labels.items())
         items = self.kubectl.read("get", "jobs,pods", "--selector", selector).get("items", [])
@@ -90,27 +90,27 @@ class Cluster:
         return Snapshot(find_states(jobs, pods), {name_of(job): job for job in jobs})
 
     def apply(self, manifests: Sequence[Manifest]) -> list[str]:
-        """Make objects what their manifests say; return kubectl's line for each."""
+        """Apply manifests; return kubectl's line for each."""
         if not manifests:
             return []
         return self.kubectl.run("apply", "--filename=-", stdin=_stream(manifests)).splitlines()
 
     def create(self, body: Mapping[str, Any]) -> bool:
-        """Create a Job; it keeps what it was made from, as ``kubectl apply`` has it.
+        """Create a Job that keeps its manifest in an annotation, as ``kubectl apply`` does.
 
         Returns:
-            Whether it was made: someone else may have, in the meantime.
+            Whether it was created; ``False`` if it exists by now.
 
         Raises:
-            OldClusterError: If the cluster knows not all fields, and would be another Job without.
-            ClusterError: If the cluster refuses it.
+            OldClusterError: If the cluster lacks a field that the Job cannot do without.
+            ClusterError: If the cluster rejects it.
         """
         try:
             return self._create(body)
         except OldClusterError as error:
             if not error.fields <= DISPENSABLE:
                 raise
-            # None but these were unknown: a misspelled field has been refused.
+            # Only these fields were unknown: a misspelled one was rejected above.
             self.dropped |= error.fields
             return self._create(body, "--validate=ignore")
 
@@ -125,10 +125,10 @@ class Cluster:
         return True
 
     def delete(self, names: Sequence[str]) -> None:
-        """Have Jobs deleted: their pods are asked to stop, and the Jobs go when these are gone.
+        """Delete Jobs in the foreground: pods are asked to stop, and Jobs go after their last pod.
 
         Raises:
-            ConfigError: If one is an index of a Job.
+            ConfigError: If a name is an index of a Job.
         """
         for name in names:
             if "[" in name:
@@ -144,10 +144,10 @@ class Cluster:
 
 
 def as_submitted(job: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the manifest that a Job of the cluster was made from, fit to be created again.
+    """Return the manifest of a cluster's Job, ready to be created again.
 
     Args:
-        job: The Job as the API server gave it.
+        job: The Job from the API server.
     """
     applied = applied_manifest(job)
     if applied is not None:
@@ -163,7 +163,7 @@ def as_submitted(job: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def applied_manifest(job: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the manifest that kubectl has kept in a Job; ``None`` where it kept none."""
+    """Return the manifest that kubectl stored in a Job; ``None`` if it stored none."""
     text = (job.get("metadata", {}).get("annotations") or {}).get(APPLIED)
     try:
         found = json.loads(text) if text else None
@@ -173,14 +173,14 @@ def applied_manifest(job: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def training_jobs(manifests: Sequence[Manifest], target: str) -> list[Manifest]:
-    """Return the Jobs among manifests, which must all train configs of one study.
+    """Return the Jobs among manifests; all must train configs of one study.
 
     Args:
         manifests: Objects of any kind.
-        target: Where they are from, for messages.
+        target: Their source, for messages.
 
     Raises:
-        ConfigError: If there is none, one lacks what it is found by, or they are of two studies.
+        ConfigError: If there is no Job, one lacks its labels, or they belong to several studies.
     """
     jobs = [m for m in manifests if m.kind == "Job"]
     if not jobs:

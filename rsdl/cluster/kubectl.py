@@ -1,8 +1,8 @@
-"""kubectl as a subprocess: never a shell, one line for whatever goes wrong.
+"""kubectl as a subprocess, without a shell, with one-line error messages.
 
-kubectl and not a client library, since it is what a user's access to the cluster is set up with:
-contexts, login plugins and proxies work here as they do by hand. Its words for an error are
-translated here, once, into where, what and remedy.
+kubectl rather than a client library, because it is how a user's access to the cluster is set up:
+contexts, login plugins and proxies work here as they do by hand. Its error messages are translated
+here, once, into where, problem and remedy.
 """
 
 import json
@@ -19,7 +19,7 @@ from rsdl.core.errors import (
     UnreachableClusterError,
 )
 
-# What the API server may take for an answer, and kubectl for all of its requests.
+# Timeout of one API request, and of a whole kubectl command.
 REQUEST_LIMIT_S = 30
 LIMIT_S = 180
 
@@ -31,11 +31,11 @@ FORBIDDEN = "you may not do this"
 LOG_IN = "log in again, or fetch a new config from the cluster's portal"
 CHOOSE = "choose one: kubectl config use-context NAME"
 MEND = "mend the file that KUBECONFIG names"
-# The remedies where no question has come as far as the cluster, or nobody there knows who asks.
+# Remedies for errors before the cluster was reached, or before it authenticated the user.
 SETUP = (CONFIGURE, CHOOSE, MEND, LOG_IN)
 
-# What kubectl says on stderr, the first that fits, and what that means: problem and remedy, and
-# whether it may be otherwise later.
+# Patterns of kubectl's stderr; the first match counts. Each has a problem, a remedy, and whether a
+# later attempt may succeed.
 ERROR_PATTERNS: tuple[tuple[str, str, str, bool], ...] = (
     (r"connection to the server localhost:8080 was refused", "no cluster is configured", CONFIGURE,
      False),
@@ -51,7 +51,7 @@ ERROR_PATTERNS: tuple[tuple[str, str, str, bool], ...] = (
      "the cluster's certificate is not trusted: {line}", LOG_IN, False),
     (r"does not look like a TLS|HTTP response to HTTPS", "no https at its address: {line}",
      MEND, False),
-    # Nautilus' own gate: it opens as soon as pods that have just begun are busy.
+     # Nautilus' admission check: it passes again once new pods are busy.
     (r"utilization is too low", "the cluster takes no new Jobs while more than four of your pods "
      "leave idle what they have asked for: {line}", "wait, or cancel those that stay idle", True),
     (r"ask your namespace admin", "the namespace's page is not complete: {line}",
@@ -81,19 +81,20 @@ ERROR_PATTERNS: tuple[tuple[str, str, str, bool], ...] = (
      r"|etcdserver:|currently unable to handle|too many requests|\(Conflict\)",
      "the cluster is busy: {line}", "try again in a minute", True),
 )  # fmt: skip
-# Fields of a Job, and the first Kubernetes 1.N that knows them without being told to. kubectl sees
-# that an older one does not, since it compares with what the server says of itself.
+# Fields of a Job, and the first Kubernetes 1.N that supports them without a feature gate. kubectl
+# detects an older one by comparing with the server's published schema.
 KNOWN_SINCE = {
     "completionMode": 22, "suspend": 22, "podFailurePolicy": 26, "backoffLimitPerIndex": 29,
     "matchLabelKeys": 31, "maxFailedIndexes": 29, "podReplacementPolicy": 29, "successPolicy": 31,
 }  # fmt: skip
 UNKNOWN_FIELD = re.compile(r'unknown field "(\w+)" in io\.k8s')
-# A value as Go prints it, which says nothing: core.PodTemplateSpec{ObjectMeta:v1.ObjectMeta{...}}.
+# A value as Go prints it, of no use in a message:
+# core.PodTemplateSpec{ObjectMeta:v1.ObjectMeta{...}}.
 GO_VALUE = re.compile(r"[\w.\[\]*]+\{.*\}: ")
 
 RETRIEVING = "error when retrieving current configuration of:"
 
-# klog's own lines, such as of discovery that is tried five times: E1125 07:14:50.266619 ...
+# klog's own lines, for example of discovery, retried five times: E1125 07:14:50.266619 ...
 LOG_LINE = re.compile(r"[EWIF]\d{4} \d\d:\d\d")
 
 
@@ -103,14 +104,14 @@ class Kubectl:
 
     Attributes:
         namespace: The namespace; ``None`` for the one of the current context.
-        program: What to run.
+        program: The executable.
     """
 
     namespace: str | None = None
     program: str = "kubectl"
 
     def read(self, *arguments: str) -> Mapping[str, Any]:
-        """Return the JSON that a command prints."""
+        """Return the JSON output of a command."""
         text = self.run(*arguments, "--output=json")
         try:
             found = json.loads(text)
@@ -119,15 +120,15 @@ class Kubectl:
         return found if isinstance(found, dict) else {}
 
     def run(self, *arguments: str, stdin: str | None = None) -> str:
-        """Return what a command prints.
+        """Return the output of a command.
 
         Args:
             arguments: Command and options.
-            stdin: What the command reads.
+            stdin: Standard input of the command.
 
         Raises:
-            ClusterError: If kubectl is not here, is not set up, or the cluster refuses.
-            UnreachableClusterError: If the cluster does not answer, or later may.
+            ClusterError: If kubectl is missing or not set up, or the cluster refuses the request.
+            UnreachableClusterError: If the cluster does not answer, or a retry may succeed.
         """
         done = self.attempt(*arguments, stdin=stdin)
         if done.returncode:
@@ -137,11 +138,11 @@ class Kubectl:
     def attempt(
         self, *arguments: str, stdin: str | None = None
     ) -> "subprocess.CompletedProcess[str]":
-        """Return how a command has ended, and all that it said.
+        """Return the exit code and all output of a command.
 
         Raises:
-            ClusterError: If kubectl is not here.
-            UnreachableClusterError: If it did not end.
+            ClusterError: If kubectl is missing.
+            UnreachableClusterError: If it timed out.
         """
         command = [self.program, f"--request-timeout={REQUEST_LIMIT_S}s"]
         if self.namespace is not None:
@@ -162,11 +163,11 @@ class Kubectl:
 
 
 def translate(arguments: Sequence[str], stderr: str) -> ClusterError:
-    """Return what kubectl's complaint means.
+    """Return the error for kubectl's stderr.
 
     Args:
-        arguments: What it was asked.
-        stderr: What it said.
+        arguments: The command.
+        stderr: Its stderr.
     """
     said = complaints(stderr)
     where = f"kubectl {arguments[0]}" if arguments else "kubectl"
@@ -183,14 +184,14 @@ def translate(arguments: Sequence[str], stderr: str) -> ClusterError:
 
 
 def complaints(stderr: str) -> list[str]:
-    """Return kubectl's complaints, a line each: what it lists below one is put behind it."""
+    """Return kubectl's error messages, one line each; list items are appended to their message."""
     lines = [GO_VALUE.sub("", line.strip()) for line in stderr.splitlines() if line.strip()]
     said: list[str] = []
     for line in [line for line in lines if not LOG_LINE.match(line)] or lines:
         if line.startswith("* ") and said:
             said[-1] += f"{' ' if said[-1].endswith(':') else '; '}{line[2:]}"
         elif said and said[-1].endswith(RETRIEVING):
-            # What it was, and after "from server for", some lines below, what was wrong with it.
+            # The object's description; some lines below, the problem follows "from server for".
             if found := re.match(r'from server for: "[^"]*": ', line):
                 said[-1] = said[-1].removesuffix(RETRIEVING) + line[found.end() :]
         else:
@@ -199,7 +200,7 @@ def complaints(stderr: str) -> list[str]:
 
 
 def _shorten(line: str) -> str:
-    """Return a line of kubectl's without what says nothing."""
+    """Return a line of kubectl's without its uninformative parts."""
     line = re.sub(r'Unable to find .* field selector "[^"]*": ', "", line)
     line = re.sub(r"^(error|Error|Unable to connect to the server): ?", "", line)
     line = re.sub(r"^Error from server( \(\w+\))?: ", "", line)

@@ -1,6 +1,6 @@
-"""Names that manifests carry and that everything else finds jobs by: labels, annotations, kinds.
+"""Labels, annotations and names by which rsdl finds its Jobs.
 
-The first six are the labels that Kubernetes recommends; what they lack is ours, under one prefix.
+The first six labels are those that Kubernetes recommends; ours share one prefix.
 """
 
 NAME = "app.kubernetes.io/name"
@@ -10,15 +10,15 @@ COMPONENT = "app.kubernetes.io/component"
 PART_OF = "app.kubernetes.io/part-of"
 MANAGED_BY = "app.kubernetes.io/managed-by"
 
-# No domain: the project owns none, and labels need none.
+# Not a domain: the project owns none, and labels do not need one.
 PREFIX = "rsdl"
 ARCHITECTURE = f"{PREFIX}/architecture"
 DATASET = f"{PREFIX}/dataset"
 STUDY = f"{PREFIX}/study"
 
-# An annotation: the config that a job trains, as it is named in ``configs/``, without ``.yaml``.
+# An annotation: the config that a job trains, by its name in ``configs/``, without ``.yaml``.
 CONFIG = f"{PREFIX}/config"
-# An annotation of an Indexed Job: the configs that its indexes train, in their order.
+# An annotation of an Indexed Job: the configs of its indexes, in order.
 CONFIGS = f"{PREFIX}/configs"
 
 APP = "rsdl"
@@ -31,5 +31,5 @@ def job_name(study: str, config: str) -> str:
 
 
 def plain(name: str) -> str:
-    """Return a name as Kubernetes takes it: ``resnet50_ucm`` is ``resnet50-ucm``."""
+    """Return a name as Kubernetes allows it: ``resnet50_ucm`` is ``resnet50-ucm``."""
     return name.replace("_", "-").replace(".", "-").lower()

@@ -1,7 +1,7 @@
-"""Kubernetes objects as plain mappings, from YAML files and from Kustomize folders.
+"""Load Kubernetes objects as plain mappings from YAML files and Kustomize folders.
 
-A folder with a ``kustomization.yaml`` is built by whichever of ``kustomize`` and ``kubectl`` is
-here; plain YAML needs neither. Nothing of this talks to a cluster.
+A folder with a ``kustomization.yaml`` is built with ``kustomize`` or ``kubectl``, whichever is
+installed; plain YAML needs neither. Nothing here talks to a cluster.
 """
 
 import shutil
@@ -22,7 +22,7 @@ BUILD_LIMIT_S = 120
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """One object of a cluster.
+    """One Kubernetes object.
 
     Attributes:
         source: The file that holds it, or the folder that it was built from.
@@ -34,7 +34,7 @@ class Manifest:
 
     @property
     def kind(self) -> str:
-        """Its kind, such as ``Job``; empty where it says none."""
+        """Its kind, such as ``Job``; empty where it is not given."""
         return str(self.body.get("kind") or "")
 
     @property
@@ -44,7 +44,7 @@ class Manifest:
 
     @property
     def namespace(self) -> str | None:
-        """Its namespace; ``None`` for the one that kubectl stands in."""
+        """Its namespace; ``None`` for kubectl's current one."""
         value = self._metadata.get("namespace")
         return None if value is None else str(value)
 
@@ -62,7 +62,7 @@ class Manifest:
 
     @property
     def title(self) -> str:
-        """What a message calls it: ``Job/resnet50-ucm``."""
+        """Its name in messages: ``Job/resnet50-ucm``."""
         return f"{self.kind or '?'}/{self.name or '?'}"
 
     @property
@@ -78,7 +78,7 @@ def load_manifests(target: str) -> list[Manifest]:
         target: A YAML or JSON file, or a folder.
 
     Raises:
-        ConfigError: If there is nothing there, it is not YAML, or Kustomize refuses it.
+        ConfigError: If nothing is there, it is not YAML, or Kustomize fails.
     """
     path = Path(target)
     if path.is_dir():
@@ -95,10 +95,9 @@ def load_manifests(target: str) -> list[Manifest]:
 
 
 def entry_points(target: str) -> list[str]:
-    """Return the Kustomize folders at and below one that are applied by themselves, sorted.
+    """Return the Kustomize folders at and below a folder that are applied by themselves, sorted.
 
-    Those that others are made of are none: components, and what another folder names, unless it is
-    the one that was asked for.
+    Excludes components and folders that another kustomization refers to, except ``target`` itself.
 
     Args:
         target: A folder.
@@ -136,10 +135,10 @@ def _names(manifest: Manifest, field: str) -> list[object]:
 
 
 def read_file(path: Path) -> Iterator[Manifest]:
-    """Yield the objects of a YAML or JSON file; lists are taken apart.
+    """Yield the objects of a YAML or JSON file; lists are flattened.
 
     Raises:
-        ConfigError: If it cannot be read, or holds something else.
+        ConfigError: If it cannot be read, or is not YAML with objects.
     """
     try:
         text = path.read_text()
@@ -149,14 +148,14 @@ def read_file(path: Path) -> Iterator[Manifest]:
 
 
 def parse(text: str, source: str) -> Iterator[Manifest]:
-    """Yield the objects of a YAML stream; lists are taken apart.
+    """Yield the objects of a YAML stream; lists are flattened.
 
     Args:
         text: The stream.
-        source: Where it is from, for messages.
+        source: Its source, for messages.
 
     Raises:
-        ConfigError: If it is not YAML, or a document is no mapping.
+        ConfigError: If it is not YAML, or a document is not a mapping.
     """
     try:
         documents = list(yaml.safe_load_all(text))
@@ -176,10 +175,10 @@ def parse(text: str, source: str) -> Iterator[Manifest]:
 
 
 def build(folder: str) -> list[Manifest]:
-    """Return the objects that Kustomize makes of a folder.
+    """Return the objects that Kustomize builds from a folder.
 
     Raises:
-        ConfigError: If neither kustomize nor kubectl is here, or it refuses.
+        ConfigError: If neither kustomize nor kubectl is installed, or the build fails.
     """
     command = _builder()
     try:

@@ -1,8 +1,8 @@
-"""What Nautilus has and asks for: cards, regions, storage, numbers. All else reads them here.
+"""Facts of the Nautilus cluster: GPUs, regions, storage, limits. The only place that states them.
 
 From its user documentation, https://nrp.ai/documentation, as of January 2026, with the resource
 names of October 2026; compute capabilities from https://developer.nvidia.com/cuda-gpus.
-``k8s/components/`` has a component for each choice of cards and each region with an S3 service.
+``k8s/components/`` has a component for each GPU choice and each region with an S3 service.
 """
 
 from dataclasses import dataclass
@@ -10,11 +10,11 @@ from dataclasses import dataclass
 GIB = 2**30
 
 MAX_RATIO_PERCENT = 120  # of limits to requests
-MANY_PODS = 100  # from here on limits equal requests
+MANY_PODS = 100  # above this, limits must equal requests
 MAX_JOBS = 400
-MIN_GPU_USE = 0.4  # of a pod over its life; more than four pods below it, and no Job is taken
-PLANNED_GPUS = 50  # more at once want a plan presented first
-MAX_POD_GPUS = 8  # of a node
+MIN_GPU_USE = 0.4  # of a pod over its life; with over four pods below it, new Jobs are refused
+PLANNED_GPUS = 50  # to use more at once, present a plan first
+MAX_POD_GPUS = 8  # GPUs of a node
 GPU_COUNTS = (1, 2, 4, 8)
 
 BARE_POD_GPUS = 2
@@ -29,7 +29,7 @@ REGION_LABEL = "topology.kubernetes.io/region"
 HOST_LABEL = "kubernetes.io/hostname"
 ZONE_LABEL = "topology.kubernetes.io/zone"
 
-# Quota is zero: that of the A100 is granted by a form, the others have none.
+# The default quota is zero: an A100 quota is granted through a form; the others have no form.
 FORM = ("A100",)
 GRANTED = (*FORM, "H100", "GH200", "H200")
 
@@ -47,7 +47,7 @@ class Card:
         product: Value of the node label ``nvidia.com/gpu.product``.
         memory_gb: Its memory.
         capability: Compute capability, major and minor.
-        resource: What a pod asks for to have it.
+        resource: Resource name in a pod's requests.
     """
 
     product: str
@@ -92,18 +92,18 @@ CARDS = (
     Card("NVIDIA-A100-80GB-PCIe-MIG-1g.10gb", 10, (8, 0), "nvidia.com/mig-small"),
 )
 
-# bf16 in hardware, which the recipes train in; older cards emulate it.
+# The first capability with bf16 in hardware, which the recipes train in; older cards emulate it.
 BF16 = (8, 0)
 
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """A choice of cards.
+    """A choice of GPU types.
 
     Attributes:
-        resource: What a pod asks for.
-        cards: Those that it may get.
-        reason: What somebody should know who chooses it.
+        resource: Resource name in a pod's requests.
+        cards: Types that the pod may get.
+        reason: What to know before choosing it.
     """
 
     resource: str
@@ -112,7 +112,7 @@ class Gpu:
 
     @property
     def products(self) -> tuple[str, ...]:
-        """The types to choose nodes by; none where the resource name says it all."""
+        """The types for node affinity; none where the resource name already selects them."""
         return tuple(card.product for card in self.cards) if self.resource == GPU else ()
 
     @property
@@ -153,7 +153,7 @@ GPUS: dict[str, Gpu] = {
     ),
 }
 
-# Resource name -> products that are asked for by it alone.
+# Resource name -> products that only this resource requests.
 OWN_RESOURCES: dict[str, tuple[str, ...]] = {
     name: tuple(card.product for card in CARDS if card.resource == name)
     for name in dict.fromkeys(card.resource for card in CARDS)
@@ -167,11 +167,11 @@ class Region:
     """A part of the cluster with its own storage.
 
     Attributes:
-        title: As messages say it.
+        title: Name in messages.
         label: Value of the node label ``topology.kubernetes.io/region``.
-        suffix: Of its storage classes.
+        suffix: Suffix of its storage classes.
         inside: S3 endpoint for pods; empty where it has no S3 service.
-        outside: S3 endpoint for everybody else.
+        outside: S3 endpoint for clients outside the cluster.
     """
 
     title: str
@@ -182,7 +182,7 @@ class Region:
 
     @property
     def storage_class(self) -> str:
-        """The storage class of volumes that several pods mount at once."""
+        """The storage class for volumes that several pods mount at once."""
         return CEPHFS + self.suffix
 
 
@@ -203,20 +203,20 @@ ALL_REGIONS: dict[str, Region] = {
     "south-east": Region("South East", "us-south-east", "-south-east"),
     "pacific": Region("Pacific", "us-pacific", "-pacific"),
 }  # fmt: skip
-# Those that a study may be in.
+# Regions that a study may use.
 REGIONS = {name: region for name, region in ALL_REGIONS.items() if region.inside}
 
 CEPHFS_CLASSES = {CEPHFS + region.suffix: region.title for region in ALL_REGIONS.values()}
 BLOCK_CLASSES = {BLOCK + region.suffix: region.title for region in ALL_REGIONS.values()}
 LOCAL_BLOCK = ("linstor-ha",)
 
-# Hosts of the S3 services, from within the cluster and from outside.
+# Hosts of the S3 services, for use inside and outside the cluster.
 INSIDE = {region.inside.rpartition("/")[2]: region.title for region in REGIONS.values()}
 OUTSIDE = {region.outside.rpartition("/")[2]: region.title for region in REGIONS.values()}
 
 
 def region_named(label: str) -> str | None:
-    """Return the region that a node's label such as ``us-west`` means, if it is one we know."""
+    """Return the region of a node label such as ``us-west``; ``None`` if unknown."""
     words = label.lower().replace("_", "-").replace("southeast", "south-east")
     # "south-east" before "east".
     by_length = sorted(ALL_REGIONS, key=len, reverse=True)
@@ -224,5 +224,5 @@ def region_named(label: str) -> str | None:
 
 
 def region_of_class(name: str) -> str | None:
-    """Return the region that a storage class keeps its data in, if it is one we know."""
+    """Return the region of a storage class; ``None`` if unknown."""
     return CEPHFS_CLASSES.get(name) or BLOCK_CLASSES.get(name)

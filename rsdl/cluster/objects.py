@@ -1,4 +1,4 @@
-"""Parts of Kubernetes' objects, as the API server gives them as JSON; what is absent is empty."""
+"""Accessors for Kubernetes objects in the API server's JSON; missing parts read as empty."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -22,13 +22,13 @@ def annotations_of(body: Object) -> Mapping[str, str]:
 
 
 def conditions_of(body: Object) -> dict[str, Object]:
-    """Return an object's conditions by their types."""
+    """Return an object's conditions by type."""
     found = part(body, "status").get("conditions") or ()
     return {str(condition.get("type")): condition for condition in found}
 
 
 def holds(conditions: Mapping[str, Object], kind: str) -> bool:
-    """Return whether a condition is there and true."""
+    """Return whether a condition is present and true."""
     return conditions.get(kind, {}).get("status") == "True"
 
 
@@ -38,6 +38,6 @@ def metadata_of(body: Object) -> Object:
 
 
 def part(body: Object, name: str) -> Object:
-    """Return a mapping within an object; an empty one where there is none."""
+    """Return a mapping within an object; empty if missing."""
     found = body.get(name)
     return found if isinstance(found, Mapping) else {}

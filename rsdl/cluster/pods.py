@@ -1,4 +1,4 @@
-"""What a pod says of itself: whether it lives, what it waits for, how it has ended."""
+"""The status of a pod: whether it is alive, why it waits, how it ended."""
 
 from collections.abc import Sequence
 
@@ -7,12 +7,12 @@ from rsdl.cluster.objects import Object, conditions_of, holds, labels_of, metada
 
 WRONG_INPUT, UNAVAILABLE, PREEMPTED = 2, 69, 75  # exit codes of rsdl
 DISRUPTED = "DisruptionTarget"
-HINT = "run it again with --debug"  # what rsdl says after the line that tells of a crash
+HINT = "run it again with --debug"  # rsdl prints this after the error line of a crash
 JOB_OF_POD = ("batch.kubernetes.io/job-name", "job-name", INSTANCE)
 
 
 def explain_end(pod: Object) -> str:
-    """Return how a pod has ended: preempted, out of memory, or its exit code and last words."""
+    """Return how a pod ended: preempted, out of memory, or its exit code and last log line."""
     for kind, condition in conditions_of(pod).items():
         if kind == DISRUPTED and condition.get("status") == "True":
             return f"preempted ({condition.get('reason') or 'by the cluster'})"
@@ -40,7 +40,7 @@ def explain_end(pod: Object) -> str:
 
 
 def explain_waiting(pod: Object) -> str:
-    """Return what a pod waits for; empty where nobody says."""
+    """Return why a pod is not running yet; empty where no reason is given."""
     if metadata_of(pod).get("deletionTimestamp"):
         return "a pod is ending"
     scheduled = conditions_of(pod).get("PodScheduled", {})
@@ -62,7 +62,7 @@ def is_alive(pod: Object) -> bool:
 
 
 def job_of(pod: Object) -> str:
-    """Return the name of the Job that a pod belongs to; empty where it belongs to none."""
+    """Return the name of the Job that owns a pod; empty if none does."""
     for owner in metadata_of(pod).get("ownerReferences") or ():
         if owner.get("kind") == "Job":
             return str(owner.get("name"))
@@ -76,19 +76,19 @@ def phase_of(pod: Object) -> str:
 
 
 def is_running(pod: Object) -> bool:
-    """Return whether a pod runs and is not asked to stop."""
+    """Return whether a pod runs and is not being deleted."""
     return phase_of(pod) == "Running" and not metadata_of(pod).get("deletionTimestamp")
 
 
 def is_disrupted(pod: Object) -> bool:
-    """Return whether a pod was taken away by the cluster, whether it saved before or not."""
+    """Return whether the cluster preempted or evicted a pod, whether it saved before or not."""
     if holds(conditions_of(pod), DISRUPTED):
         return True
     return any(_terminated(c).get("exitCode") == PREEMPTED for c in _containers(pod))
 
 
 def newest(pods: Sequence[Object]) -> Object:
-    """Return the pod that was made last."""
+    """Return the pod created last."""
     return max(pods, key=lambda pod: str(metadata_of(pod).get("creationTimestamp") or ""))
 
 

@@ -1,8 +1,8 @@
-"""How busy the GPUs of pods were, as the cluster's own Prometheus says.
+"""GPU use of pods, from the cluster's Prometheus.
 
-Nautilus judges a pod by the average of DCGM's utilization over the pod's life, and serves the
-figures to everyone at https://prometheus.nrp-nautilus.io. A run's record has its own figure, by
-NVML; where the two differ much, one of them looks at something else.
+Nautilus judges a pod by the average of DCGM's utilization over the pod's life, and publishes the
+figures at https://prometheus.nrp-nautilus.io. A run's record has its own figure, from NVML; if the
+two differ much, one of them measures something else.
 """
 
 import json
@@ -17,22 +17,22 @@ from rsdl import __version__
 from rsdl.core.errors import ConfigError, UnreachableError
 
 TIMEOUT_S = 30
-# A Job's pods are kept for a week after its end. The samples of one pod are those of its life.
+# A Job's pods are kept for a week after its end. A pod has samples only while it lives.
 QUERY = 'avg by (pod) (avg_over_time(DCGM_FI_DEV_GPU_UTIL{{namespace="{namespace}"}}[7d]))'
 OPTION = "--prometheus"
 
 
 def read_gpu_use(url: str, namespace: str, jobs: Collection[str]) -> dict[str, float]:
-    """Return the share of the time that the GPUs of Jobs were busy, 0 to 1, by their names.
+    """Return the share of the time that the GPUs of Jobs were busy, 0 to 1, by Job name.
 
     Args:
         url: Prometheus, such as https://prometheus.nrp-nautilus.io.
-        namespace: Of the pods.
-        jobs: Names of Jobs; one whose pods have no samples is left out. Of a Job with several
-            pods, those taken away included, it is the mean of theirs.
+        namespace: Namespace of the pods.
+        jobs: Names of Jobs. A Job whose pods have no samples is left out. A Job with several pods,
+            including preempted ones, gets their mean.
 
     Raises:
-        ConfigError: If there is no Prometheus at the address, or it refuses the question.
+        ConfigError: If there is no Prometheus at the address, or it rejects the query.
         UnreachableError: If it does not answer.
     """
     answer = _ask(url, QUERY.format(namespace=namespace))
@@ -46,7 +46,7 @@ def read_gpu_use(url: str, namespace: str, jobs: Collection[str]) -> dict[str, f
 
 
 def _owners(pod: str) -> tuple[str, str]:
-    """Return what the Job of a pod may be called; with its index as ``JOB[INDEX]``."""
+    """Return the possible names of a pod's Job: as such, and with its index as ``JOB[INDEX]``."""
     job = pod.rpartition("-")[0]
     name, _, index = job.rpartition("-")
     return job, f"{name}[{index}]"

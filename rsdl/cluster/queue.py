@@ -1,8 +1,8 @@
-"""Which run of a study is next, and what its exit code means for the rest; pure.
+"""The order of a study's runs, and what exit codes mean for the rest; pure.
 
-A run that was preempted has saved and comes first; one that crashed comes last, so that whatever
-crashed it (a full disk, a neighbour) has time to pass, and comes a limited number of times. Wrong
-input is not tried again: nothing about it changes by itself.
+A preempted run has saved and comes first. A crashed run comes last, so that the cause (a full disk,
+another process) has time to pass, and is retried a limited number of times. Wrong input is not
+retried, since it does not change by itself.
 """
 
 from collections import Counter, deque
@@ -17,15 +17,15 @@ TRIES = 3
 
 
 class Queue:
-    """The runs that are not done yet.
+    """The runs that are not finished.
 
     Args:
-        names: Runs, in the order to begin them.
-        tries: How often a run may crash before it is given up.
+        names: Runs, in starting order.
+        tries: Number of crashes after which a run is given up.
 
     Attributes:
-        verdicts: What became of each run that is done.
-        stopping: Whether nothing more is begun.
+        verdicts: Outcome of each finished run.
+        stopping: Whether to start no more runs.
     """
 
     def __init__(self, names: Iterable[str], tries: int = TRIES) -> None:
@@ -38,31 +38,31 @@ class Queue:
 
     @property
     def waiting(self) -> tuple[str, ...]:
-        """Runs that may be begun, the next one first; none once the queue is stopping."""
+        """Runs that may start, the next one first; none once the queue is stopping."""
         return () if self.stopping else tuple(self._waiting)
 
     @property
     def is_done(self) -> bool:
-        """Whether nothing runs, and nothing is to be begun."""
+        """Whether no run is running or waiting."""
         return not self._running and not self.waiting
 
     @property
     def is_cut_short(self) -> bool:
-        """Whether it was stopped before every run had come to its end."""
+        """Whether it was stopped before every run was finished."""
         return self.stopping and (bool(self._waiting) or "stopped" in self.verdicts.values())
 
     def begin(self, name: str) -> None:
-        """Note that a waiting run has begun."""
+        """Mark a waiting run as started."""
         self._waiting.remove(name)
         self._running.add(name)
 
     def skip(self, name: str) -> None:
-        """Note that somebody else has completed a waiting run."""
+        """Mark a waiting run as completed by another process."""
         self._waiting.remove(name)
         self.verdicts[name] = "completed"
 
     def settle(self, name: str, code: int) -> Outcome:
-        """Return what an exit code means for a run; it waits again if it is to be begun again."""
+        """Return the outcome for an exit code; a run to be retried is queued again."""
         self._running.remove(name)
         verdict = self._judge(name, code)
         if verdict == "preempted":

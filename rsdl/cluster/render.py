@@ -1,9 +1,8 @@
-"""RunConfig -> Kustomize files, by pure functions: configs and settings in, text by path out.
+"""Render RunConfigs as Kustomize files: pure functions from configs and settings to texts by path.
 
-What all jobs share is one base; what they may differ in is a component each; what a job is made of
-follows from its config. The files are templates with comments rather than dumps of objects, since
-people read them. What a user changes stands in ``settings.yaml`` alone; files that are written here
-are not to be edited, but overlays may build upon them.
+All jobs share one base; their options are components; the rest of a job follows from its config.
+The files are commented templates rather than dumps of objects, since people read them. Users change
+``settings.yaml`` only; the rendered files are not to be edited, but overlays may build upon them.
 """
 
 import json
@@ -36,27 +35,27 @@ from rsdl.data.sources.catalog import DATASETS as PUBLISHED
 BANNER = "Written by rsdl k8s render; not to be edited."
 CONFIG_BANNER = f"# {BANNER} With all that it extends, and what is otherwise in pods.\n"
 CONTAINER = "/spec/template/spec/containers/0"
-# What can be downloaded; AID is given out by hand alone, and packed from where it is.
+# Data sets with a download URL; AID is distributed by hand only, and packed from its local copy.
 DATASETS = (*(name for name in ("ucm", "aid", "resisc45") if PUBLISHED[name].url), "quickstart")
 BASE_SIZES = Sizes(cpu=4, memory_gib=16, cache_gb=30, cache_gib=34, shm_gib=2, grace_s=120)
 DATA_SIZES = Sizes(cpu=4, memory_gib=8, cache_gb=10, cache_gib=20, shm_gib=2, grace_s=60)
 NVME_GB = 200
-# Names of pods, behind which Kubernetes puts an index and five letters, are labels.
+# Pod names are labels; Kubernetes appends an index and five letters.
 MAX_JOB_NAME = 63 - len("-00-abcde")
 
-# Pods of a Job that may fail for each of its nodes: one that loses a peer fails along with it. Who
-# waits for a peer in vain ends with 75 after RENDEZVOUS_S, which counts for nothing.
+# Failed pods allowed for each node of a Job: a pod that loses a peer fails along with it. A pod
+# that waits in vain for a peer exits with 75 after RENDEZVOUS_S, which does not count.
 BACKOFF = 6
 BACKOFF_OF_NODES = 12
 RENDEZVOUS_S = 300
 
 
 class PodConfig(NamedTuple):
-    """What a job trains.
+    """The config of a job.
 
     Attributes:
-        run: As it is in a pod.
-        text: As it is mounted there: ``${...}`` are not filled in.
+        run: The config as loaded in a pod.
+        text: The text mounted there, with ``${...}`` unresolved.
     """
 
     run: RunConfig
@@ -64,11 +63,11 @@ class PodConfig(NamedTuple):
 
 
 def render_study(configs: Mapping[str, PodConfig], settings: Settings) -> dict[str, str]:
-    """Return every file of ``k8s/``, by its path there.
+    """Return every file of ``k8s/``, by path.
 
     Args:
         configs: The runs of the study by the names of their files, in the order of the study.
-        settings: What the user has set.
+        settings: The user's settings.
 
     Raises:
         ConfigError: If a config does not fit the GPU, or two have the same job name.
@@ -82,7 +81,7 @@ def render_study(configs: Mapping[str, PodConfig], settings: Settings) -> dict[s
 
 
 def render_jobs(configs: Mapping[str, PodConfig], settings: Settings) -> dict[str, str]:
-    """Return the files of some jobs alone, by their path in ``k8s/``.
+    """Return the files of some jobs only, by their path in ``k8s/``.
 
     Raises:
         ConfigError: If a config does not fit the GPU, or two have the same job name.
@@ -105,7 +104,7 @@ def render_job(name: str, config: RunConfig, settings: Settings) -> str:
     Args:
         name: Name of the config's file, without ``.yaml``.
         config: The run.
-        settings: What the user has set.
+        settings: The user's settings.
 
     Raises:
         ConfigError: If the config does not fit the GPU, or the job's name is too long.
@@ -144,14 +143,14 @@ def render_job(name: str, config: RunConfig, settings: Settings) -> str:
 def render_indexed(configs: Mapping[str, PodConfig], settings: Settings) -> dict[str, str]:
     """Return the files of one Indexed Job that trains all configs, by their path in ``k8s/``.
 
-    Its pods are all alike, so each is as large as the largest needs.
+    Its pods are identical, so each is as large as the largest config needs.
 
     Args:
         configs: The runs of the study by the names of their files; an index each, in this order.
-        settings: What the user has set.
+        settings: The user's settings.
 
     Raises:
-        ConfigError: If a config is to have a pod of its own kind, or several.
+        ConfigError: If a config has its own kind of pod, or several pods.
     """
     for name, config in configs.items():
         own = settings.of(name)
@@ -185,9 +184,9 @@ def render_indexed(configs: Mapping[str, PodConfig], settings: Settings) -> dict
 
 
 def fields_of_pods(config: RunConfig) -> list[str]:
-    """Return the fields of a config that are otherwise in a pod, as ``KEY=VALUE``.
+    """Return the config fields that differ in a pod, as ``KEY=VALUE``.
 
-    A pod that has asked for a GPU must not train without one.
+    A pod that requested a GPU must not train without one.
     """
     fields = [] if config.trainer.accelerator == "cpu" else ["trainer.accelerator=gpu"]
     if config.data.cache != "none":
@@ -266,7 +265,7 @@ def _render(template: str, settings: Settings, **context: object) -> str:
 
 @cache
 def _environment() -> Environment:
-    # Not for HTML, and every value has been checked before it comes here.
+    # No HTML escaping: the output is YAML, and every value is validated before.
     environment = Environment(
         loader=PackageLoader("rsdl.cluster"),
         undefined=StrictUndefined,

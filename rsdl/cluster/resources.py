@@ -1,8 +1,8 @@
-"""How large a pod must be to train a config, and whether its GPU is large enough.
+"""Estimate the size of a pod that trains a config, and check that its GPU is large enough.
 
-The cluster wants limits that equal requests and pods that use what they ask for, so this errs on
-the large side by tens of per cent, not by factors. What it counts: the network with its optimizer,
-activations, the imagery that a node keeps, and copies of the state on their way to the bucket.
+The cluster demands limits equal to requests, and pods that use their requests, so the estimate errs
+on the large side by tens of per cent, not by factors. It counts the network with its optimizer,
+activations, the images that a node caches, and copies of the state that wait for upload.
 """
 
 import math
@@ -19,18 +19,18 @@ GIB = 1 << 30
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """What a network takes.
+    """Memory of a network.
 
     Attributes:
         parameters: In millions.
-        activations_mb: Kept for the backward pass in mixed precision, for one image of 224 px.
+        activations_mb: Kept for the backward pass in mixed precision, for one 224 px image.
     """
 
     parameters: float
     activations_mb: float
 
 
-# As tests/unit/cluster/test_sizes.py counts them.
+# As tests/unit/cluster/test_resources.py counts them.
 NETWORKS: dict[str, Network] = {
     "resnet50": Network(23.6, 44),
     "resnext101": Network(86.8, 124),
@@ -48,49 +48,49 @@ TINY_NETWORK = Network(1, 10)  # timm's test_* models
 
 @dataclass(frozen=True, slots=True)
 class Imagery:
-    """What the images of a data set take, in GB.
+    """Size of a data set's images, in GB.
 
     Attributes:
         encoded: All shards.
-        decoded: All pixels.
+        decoded: All decoded pixels.
     """
 
     encoded: float
     decoded: float
 
 
-# Sides and bands as published; shards hold the images as they came.
+# Image sides and bands as published; shards hold the original files.
 PIXEL_BYTES = {"ucm": 256**2 * 3, "aid": 600**2 * 3, "resisc45": 256**2 * 3, "eurosat": 64**2 * 26}
 ENCODED_GB = {"ucm": 0.42, "aid": 2.6, "resisc45": 0.43, "eurosat": 2.9}
 QUICKSTART = Imagery(0.05, 0.05)
 
 TRAIN_SHARE = 0.8
-# A node takes the pixels of a split into its cache if half of the memory holds them.
+# A node caches the pixels of a split if they fit into half of its memory.
 MEMORY_OF_PIXELS = 2.1
 HOST_GB = 6.0  # torch, CUDA and its libraries, for each process
-CPU_HOST_GB = 2.0  # torch without CUDA, and what is read and written
-SPARE_GB = 3.0  # of the memory, for shared memory and files that are read and written
-STATE_BYTES = 12  # of a parameter: weights and two moments
-WORKING_BYTES = 18  # of a parameter on the device: also gradients and a copy in half precision
+CPU_HOST_GB = 2.0  # torch without CUDA, and file buffers
+SPARE_GB = 3.0  # of the memory, for shared memory and file buffers
+STATE_BYTES = 12  # per parameter: weights and two moments
+WORKING_BYTES = 18  # per parameter on the device: also gradients and a half-precision copy
 DEVICE_GB = 1.5  # context and workspaces
 SLACK = 1.25
 UPLOAD_MB_S = 20.0
 TMP_GIB = 4
 LOGS_GIB = 2
-WINDOW_GB = 30  # of a data set whose size is not known, as the cluster advises
+WINDOW_GB = 30  # for a data set of unknown size, as the cluster advises
 
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """What a pod asks for; limits are the same.
+    """Requests of a pod; limits are equal.
 
     Attributes:
         cpu: Cores.
         memory_gib: Memory.
         cache_gb: ``data.cache.size``.
-        cache_gib: The volume that holds the cache, and what is on its way to the bucket.
+        cache_gib: The volume for the cache and for files that wait for upload.
         shm_gib: ``/dev/shm``.
-        grace_s: Seconds from being asked to stop to being killed.
+        grace_s: Seconds from SIGTERM to SIGKILL.
     """
 
     cpu: int
@@ -102,12 +102,12 @@ class Sizes:
 
     @property
     def tmp_gib(self) -> int:
-        """``/tmp``."""
+        """Size of ``/tmp``."""
         return TMP_GIB
 
     @property
     def ephemeral_gib(self) -> int:
-        """All that is written on the node."""
+        """Total ephemeral storage of the pod."""
         return self.cache_gib + TMP_GIB + LOGS_GIB
 
 
@@ -115,8 +115,8 @@ def measure(config: RunConfig, settings: Settings) -> Sizes:
     """Return the size of a pod that trains ``config``.
 
     Args:
-        config: What is trained.
-        settings: As they are for this config.
+        config: The run.
+        settings: The settings for this config.
 
     Raises:
         ConfigError: If the GPU has too little memory for the network and the batch.
@@ -135,7 +135,7 @@ def measure(config: RunConfig, settings: Settings) -> Sizes:
         pixels_gb = imagery.decoded * TRAIN_SHARE * MEMORY_OF_PIXELS
         memory_gb = max(process_gb, pixels_gb + 1)
         cache_gb = math.ceil(1.1 * (imagery.encoded + imagery.decoded) + 1)
-    # last.ckpt, best.ckpt and the next of each, as spooled before they are uploaded.
+    # last.ckpt, best.ckpt and the next of each, staged before their upload.
     spool_gb = 4 * state_gb + 1
     return Sizes(
         cpu=_cores(config) * settings.gpus,
@@ -148,10 +148,10 @@ def measure(config: RunConfig, settings: Settings) -> Sizes:
 
 
 def check_gpu(config: RunConfig, settings: Settings) -> None:
-    """Refuse a GPU that is too small.
+    """Raise an error if the GPU is too small.
 
     Raises:
-        ConfigError: It says what would do.
+        ConfigError: With the GPUs or settings that would do.
     """
     if config.trainer.accelerator == "cpu":
         return
@@ -167,7 +167,7 @@ def check_gpu(config: RunConfig, settings: Settings) -> None:
 
 
 def device_gb(config: RunConfig, settings: Settings) -> float:
-    """Return about how much memory of a GPU the training takes, in GB."""
+    """Return the estimated GPU memory of the training, in GB."""
     network = network_of(config)
     micro = config.data.batch_size / (settings.gpus * settings.nodes * config.trainer.accumulate)
     area = (config.data.image_size / 224) ** 2
@@ -177,13 +177,13 @@ def device_gb(config: RunConfig, settings: Settings) -> float:
 
 
 def network_of(config: RunConfig) -> Network:
-    """Return what a config's network takes; much, where it is not known."""
+    """Return the memory figures of a config's network; large ones if it is unknown."""
     name = config.model.name
     return NETWORKS.get(name, TINY_NETWORK if name.startswith("test_") else UNKNOWN_NETWORK)
 
 
 def imagery_of(config: RunConfig) -> Imagery | None:
-    """Return what a config's images take; ``None`` where that is not known."""
+    """Return the size of a config's images; ``None`` if it is unknown."""
     name = dataset_of(config)
     if config.model.name.startswith("test_"):
         return QUICKSTART
@@ -198,7 +198,7 @@ def dataset_of(config: RunConfig) -> str:
 
 
 def _cores(config: RunConfig) -> int:
-    """Return the cores for one GPU: loading takes more of them for larger images."""
+    """Return the cores per GPU: larger images need more for loading."""
     if config.model.name.startswith("test_"):
         return 2
     return min(2 + 2 * math.ceil((config.data.image_size / 256) ** 2), 12)

@@ -1,8 +1,8 @@
-"""What a cluster itself says of manifests, by a server dry run: all that it would refuse, now.
+"""Check manifests by a server dry run, which reports all that the cluster would reject.
 
-``kubectl apply --dry-run=server`` goes through admission, quotas, policies and the rights of the
-user, and nothing is kept. Each object is sent alone, so that each complaint has its object. What
-keeps the cluster from judging at all, such as a network that is away, is an error and no finding.
+``kubectl apply --dry-run=server`` runs admission, quotas, policies and the user's permissions, but
+stores nothing. Each object is sent alone, so that each message belongs to an object. A failure to
+check at all, such as a network outage, is an error and not a finding.
 """
 
 import json
@@ -36,7 +36,7 @@ REMEDIES = {
     "you may not do this": "render it for your own namespace, or ask its administrator",
     "takes no such object": "mend it",
 }
-# A cause: spec.template.spec.containers[0].image: Required value
+# A cause, for example: spec.template.spec.containers[0].image: Required value
 CAUSE = re.compile(r"(?P<field>[a-z]\w*(?:\.\w+|\[[^\]]*\])*): (?P<problem>[A-Z].*)")
 INVALID = re.compile(r"^The \S+ \"[^\"]*\" is invalid: ")
 STRICT = re.compile(r'(?:unknown|duplicate) field "(?P<field>[^"]+)"')
@@ -47,14 +47,14 @@ CLIENT = re.compile(
 
 
 def check_on_server(manifests: Sequence[Manifest], kubectl: Kubectl) -> list[Violation]:
-    """Return what the cluster would refuse, drop or warn of, object by object.
+    """Return what the cluster would reject, drop or warn about, object by object.
 
     Args:
-        manifests: Objects; they need not be there, nor what they refer to.
-        kubectl: How the cluster is asked.
+        manifests: Objects; neither they nor their references need to exist on the cluster.
+        kubectl: Access to the cluster.
 
     Raises:
-        ClusterError: If it cannot be asked, or does not know the user.
+        ClusterError: If the request cannot be sent, or the cluster does not know the user.
         UnreachableClusterError: If it does not answer.
     """
     with ThreadPoolExecutor(SENDERS) as pool:
@@ -100,17 +100,17 @@ def _dry_run(manifest: Manifest, kubectl: Kubectl, *options: str) -> tuple[int, 
 
 
 def _is_about_all(error: ClusterError) -> bool:
-    """Return whether an error says nothing of the object: nobody could ask, or nobody answered."""
+    """Return whether an error is not about the object: the request failed or was not answered."""
     away = isinstance(error, UnreachableClusterError) and not error.problem.startswith("a quota")
     return away or error.remedy in SETUP
 
 
 def explain(said: Sequence[str], error: ClusterError) -> list[Finding]:
-    """Return what is wrong with an object, a finding for each field that is named.
+    """Return the findings for an object, one per field named.
 
     Args:
-        said: kubectl's complaints about it.
-        error: The first of them, as a person is told of it.
+        said: kubectl's error messages.
+        error: The first of them, translated.
     """
     line = next((each for each in said if not each.startswith("Warning: ")), "")
     if found := list(_find_unknown(line)):
@@ -126,7 +126,7 @@ def explain(said: Sequence[str], error: ClusterError) -> list[Finding]:
 
 
 def _find_unknown(line: str) -> Iterator[Finding]:
-    """Yield what is said of fields before the object is looked at: by the server, or by kubectl."""
+    """Yield unknown fields, which the server or kubectl reports before it validates the object."""
     if "strict decoding error" in line:
         for match in STRICT.finditer(line):
             yield Finding(

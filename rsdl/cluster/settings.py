@@ -1,4 +1,4 @@
-"""``k8s/settings.yaml``: what a user of the cluster sets, for the whole study or for one job."""
+"""``k8s/settings.yaml``: settings by the user of a cluster, for the whole study or for one job."""
 
 import re
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ IMAGE = r"^[a-z0-9][a-z0-9._:/-]*(:[A-Za-z0-9_][A-Za-z0-9_.-]*|@sha256:[0-9a-f]{
 
 
 class JobSettings(BaseModel):
-    """Where a job runs; what is absent is as for the whole study."""
+    """Settings of one job; absent fields are as for the whole study."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -54,14 +54,14 @@ class JobSettings(BaseModel):
         return value
 
 
-# It is written for one machine; pods read and write the bucket.
+# Its config is written for one machine; pods read and write the bucket.
 QUICKSTART = JobSettings(
     overrides=("output=${oc.env:RSDL_RUNS}", "data.url=${oc.env:RSDL_DATA}/quickstart"),
 )
 
 
 class Settings(JobSettings):
-    """What a user of the cluster sets."""
+    """Settings by the user of a cluster."""
 
     study: str = Field("hrrsi", pattern=LABEL, description="Name of the study.")
     image: str = Field(
@@ -148,7 +148,7 @@ class Settings(JobSettings):
         return "" if self.image_digest else self.image.rpartition(":")[2]
 
     def of(self, config: str) -> "Settings":
-        """Return the settings as they are for one config."""
+        """Return the settings for one config."""
         own = self.jobs.get(config, JobSettings())
         both = (*self.overrides, *own.overrides)
         return self.model_copy(update=own.model_dump(exclude_none=True) | {"overrides": both})
@@ -159,7 +159,7 @@ def load_settings(folder: Path) -> Settings:
 
     Raises:
         ConfigError: If the file is not YAML.
-        ConfigErrors: With every field that is wrong.
+        ConfigErrors: With every invalid field.
     """
     path = folder / FILE
     try:
@@ -177,13 +177,13 @@ def change(settings: Settings, pairs: Sequence[str], configs: Sequence[str] = ()
     """Return settings with ``KEY=VALUE`` pairs set, for all or for the named configs alone.
 
     Args:
-        settings: What is set so far.
+        settings: The current settings.
         pairs: ``KEY=VALUE``; values are YAML.
-        configs: Names of configs; with them a key must be one that a job may have for itself.
+        configs: Names of configs; if given, a key must be one that a job may set for itself.
 
     Raises:
         ConfigError: If a pair is not ``KEY=VALUE``.
-        ConfigErrors: With every field that is wrong.
+        ConfigErrors: With every invalid field.
     """
     tree = _dump(settings)
     for pair in pairs:
@@ -201,7 +201,7 @@ def change(settings: Settings, pairs: Sequence[str], configs: Sequence[str] = ()
 
 
 def to_yaml(settings: Settings) -> str:
-    """Return ``settings.yaml`` with a word on each field."""
+    """Return ``settings.yaml`` with a comment on each field."""
     tree = _dump(settings)
     jobs = tree.pop("jobs")
     lines = [
@@ -215,7 +215,7 @@ def to_yaml(settings: Settings) -> str:
 
 
 def _dump(settings: Settings) -> dict[str, Any]:
-    """Return plain values, in the order of the fields; of jobs only what they have set."""
+    """Return plain values, in the order of the fields; for jobs only the fields they set."""
     tree = settings.model_dump(mode="json", exclude={"jobs"})
     jobs = {
         name: job.model_dump(mode="json", exclude_defaults=True)

@@ -1,7 +1,7 @@
-"""What became of a Job, read off its JSON and that of its pods; nothing is asked or remembered.
+"""The state of a Job, derived from its JSON and that of its pods, without requests or memory.
 
-The same objects always give the same state, so a command that was killed and started again knows
-as much as one that was not.
+The same objects always give the same state, so a restarted command knows as much as one that was
+never killed.
 """
 
 from collections.abc import Iterator, Sequence
@@ -30,13 +30,13 @@ from rsdl.cluster.pods import (
     phase_of,
 )
 
-SUCCESS = ("Complete", "SuccessCriteriaMet")  # the second as soon as it is decided
-ARMADA = "armada_job_id"  # a label of the pods that it starts
+SUCCESS = ("Complete", "SuccessCriteriaMet")  # the second is set as soon as success is decided
+ARMADA = "armada_job_id"  # a label of pods that Armada starts
 INDEX = "batch.kubernetes.io/job-completion-index"  # a label of pods
 
 
 class Phase(StrEnum):
-    """Where a Job stands."""
+    """The phase of a Job."""
 
     ABSENT = "absent"
     SUSPENDED = "suspended"
@@ -50,16 +50,16 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class JobState:
-    """Where one Job stands.
+    """The state of one Job.
 
     Attributes:
         name: The Job's name.
-        phase: Where it stands.
-        reason: Why, for people; empty where there is nothing to say.
-        config: The config that it trains; empty where it does not say.
-        study: Its study; empty where it does not say.
-        num_disruptions: Pods that the cluster took away, so far as they are still listed.
-        has_pods: Whether a pod of it has not ended.
+        phase: Its phase.
+        reason: Reason to show; empty where there is none.
+        config: The config that it trains; empty if not annotated.
+        study: Its study; empty if not labelled.
+        num_disruptions: Disrupted pods among those still listed.
+        has_pods: Whether it has a pod that has not ended.
     """
 
     name: str
@@ -72,25 +72,25 @@ class JobState:
 
     @property
     def is_active(self) -> bool:
-        """Whether it has, or may have at any moment, pods on the cluster."""
+        """Whether it has pods on the cluster, or may get some at any moment."""
         at_work = (Phase.PENDING, Phase.RUNNING, Phase.RESTARTING, Phase.ENDING)
-        # A pod of one that has succeeded may end for ever, on a node that is gone.
+        # A pod of a succeeded Job may terminate forever on a lost node.
         return self.phase in at_work or (self.has_pods and self.phase is not Phase.SUCCEEDED)
 
     @property
     def is_finished(self) -> bool:
-        """Whether it has succeeded or failed for good."""
+        """Whether it has succeeded or finally failed."""
         return self.phase in (Phase.SUCCEEDED, Phase.FAILED)
 
 
 def find_states(jobs: Sequence[Object], pods: Sequence[Object]) -> dict[str, JobState]:
-    """Return the states of all Jobs by name, and of pods whose Job is gone already.
+    """Return the states of all Jobs by name, including pods whose Job is gone.
 
-    A Job that trains a config with each of its indexes is as many, called ``JOB[INDEX]``.
+    A Job that trains one config per index has one state per index, named ``JOB[INDEX]``.
 
     Args:
-        jobs: Jobs as the API server gives them.
-        pods: Pods as the API server gives them.
+        jobs: Jobs from the API server.
+        pods: Pods from the API server.
     """
     groups: dict[str, list[Object]] = {}
     for pod in pods:
@@ -117,11 +117,11 @@ def find_states(jobs: Sequence[Object], pods: Sequence[Object]) -> dict[str, Job
 
 
 def find_state(job: Object, pods: Sequence[Object]) -> JobState:
-    """Return where a Job stands.
+    """Return the state of a Job.
 
     Args:
         job: The Job.
-        pods: Its pods, those that have ended included.
+        pods: Its pods, including ended ones.
     """
     phase, reason = _judge(job, pods)
     return JobState(
@@ -138,7 +138,7 @@ def find_state(job: Object, pods: Sequence[Object]) -> JobState:
 def _find_states_of_indexes(
     job: Object, configs: Sequence[str], pods: Sequence[Object]
 ) -> Iterator[JobState]:
-    """Yield the state of each index of a Job, as if it were a Job of its own."""
+    """Yield the state of each index of a Job, as if it were a separate Job."""
     status, own = part(job, "status"), annotations_of(job)
     done = _indexes(str(status.get("completedIndexes") or ""))
     lost = _indexes(str(status.get("failedIndexes") or ""))
@@ -164,7 +164,7 @@ def _find_states_of_indexes(
 
 
 def _indexes(text: str) -> set[int]:
-    """Return the numbers of ``1,3-5``, as Kubernetes writes sets of indexes."""
+    """Return the numbers of an index set in Kubernetes' notation, such as ``1,3-5``."""
     spans = [part.partition("-") for part in text.split(",") if part]
     return {n for first, _, last in spans for n in range(int(first), int(last or first) + 1)}
 
@@ -198,14 +198,14 @@ def _judge(job: Object, pods: Sequence[Object]) -> tuple[Phase, str]:
 
 
 def _count_wanted(job: Object) -> int:
-    """Return how many pods of a Job are to run at once, now."""
+    """Return how many pods of a Job should run now."""
     spec = part(job, "spec")
     left = int(spec.get("completions") or 1) - _count(job, "succeeded")
     return max(1, min(int(spec.get("parallelism") or 1), left))
 
 
 def _find_state_of_armada(name: str, pods: Sequence[Object]) -> JobState:
-    """Return where pods stand that Armada has started, as if they were of a Job that tries once."""
+    """Return the state of pods started by Armada, as if of a Job without retries."""
     last = newest(pods)
     ended = {"Succeeded": "Complete", "Failed": "Failed"}.get(phase_of(last))
     job = {
@@ -231,7 +231,7 @@ def _left_behind(name: str, pods: Sequence[Object]) -> JobState:
 
 
 def _explain_failure(job: Object, condition: Object, pods: Sequence[Object]) -> str:
-    """Return why a Job has failed: the cluster's reason, and the last words of its last pod."""
+    """Return why a Job failed: the cluster's reason, and the last log line of its last pod."""
     reason, message = str(condition.get("reason") or ""), str(condition.get("message") or "")
     failed = [pod for pod in pods if phase_of(pod) == "Failed"]
     last = explain_end(newest(failed)) if failed else ""
@@ -248,7 +248,7 @@ def _explain_failure(job: Object, condition: Object, pods: Sequence[Object]) -> 
 
 
 def _to_line(text: str) -> str:
-    """Return text as one line, without what would steer a terminal: it may come from a pod."""
+    """Return text as one line without terminal control characters: it may come from a pod."""
     return "".join(character for character in " ".join(text.split()) if character.isprintable())
 
 

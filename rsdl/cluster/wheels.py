@@ -1,7 +1,7 @@
-"""What the image's PyTorch runs on: a row for each of the locks in ``docker/``.
+"""The PyTorch builds of the image: one row for each lock file in ``docker/``.
 
-Architectures were read from the wheels themselves, by ``torch._C._cuda_getArchFlags()``; the oldest
-driver of each CUDA is NVIDIA's, https://docs.nvidia.com/deploy/cuda-compatibility, "Minor Version
+Architectures were read from the wheels, by ``torch._C._cuda_getArchFlags()``; the oldest driver of
+each CUDA is from NVIDIA, https://docs.nvidia.com/deploy/cuda-compatibility, "Minor Version
 Compatibility".
 """
 
@@ -14,10 +14,10 @@ class Wheel:
 
     Attributes:
         torch: Its version.
-        lock: The file in ``docker/`` that locks it.
-        cuda: The CUDA that it holds.
-        driver: The oldest driver that runs it, by its major version.
-        architectures: Compute capabilities that it holds code for.
+        lock: The lock file in ``docker/``.
+        cuda: Its CUDA version.
+        driver: The oldest driver that runs it, by major version.
+        architectures: Compute capabilities that it has code for.
     """
 
     torch: str
@@ -27,7 +27,7 @@ class Wheel:
     architectures: tuple[tuple[int, int], ...]
 
     def runs_on(self, capability: tuple[int, int]) -> bool:
-        """Return whether a card can run it: code for 8.0 runs on 8.6, and not on 9.0."""
+        """Return whether a GPU can run it: code for 8.0 runs on 8.6, but not on 9.0."""
         return any(
             major == capability[0] and minor <= capability[1] for major, minor in self.architectures
         )

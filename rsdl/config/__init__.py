@@ -1,1 +1,1 @@
-"""One typed description of a run, and the way from YAML to it."""
+"""The typed configuration of a run, and its loading from YAML."""

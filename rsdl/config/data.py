@@ -1,4 +1,4 @@
-"""Where the data lies, how it is fed, and what happens to training images."""
+"""Data set, input pipeline, and augmentation."""
 
 from typing import Any, Literal
 
@@ -84,7 +84,7 @@ class DataConfig(BaseModel):
     def _off_is_a_word(cls, value: Any) -> Any:  # noqa: ANN401
         if value is True:
             raise ValueError("must be auto, off or a size, is true")
-        return "off" if value is False else value  # as YAML reads it
+        return "off" if value is False else value  # YAML reads off as False
 
     @model_validator(mode="after")
     def _scale_once(self) -> "DataConfig":
@@ -119,7 +119,7 @@ class DataConfig(BaseModel):
     @field_validator("resident", mode="before")
     @classmethod
     def _read_switch(cls, value: object) -> object:
-        # YAML takes on and off for true and false.
+        # YAML reads on and off as booleans.
         return ("on" if value else "off") if isinstance(value, bool) else value
 
 
@@ -139,10 +139,10 @@ class AugmentConfig(BaseModel):
 
     @property
     def jitters(self) -> bool:
-        """Whether colours change."""
+        """Whether colour jitter is on."""
         return any((self.brightness, self.contrast, self.saturation, self.hue))
 
     @property
     def mixes(self) -> bool:
-        """Whether images are mixed in pairs."""
+        """Whether images are mixed in pairs, by mixup or CutMix."""
         return self.mixup > 0 or self.cutmix > 0

@@ -1,4 +1,4 @@
-"""YAML, what it extends, and overrides -> RunConfig; every error by field path."""
+"""Load a RunConfig from YAML, its ``extends`` and overrides; report every error by field path."""
 
 import difflib
 import os
@@ -30,17 +30,17 @@ def load_config(
     Args:
         path: YAML file; its name without suffix is the default for ``name``.
         overrides: ``key=value`` pairs with dotted keys; values are YAML.
-        environment: What ``${oc.env:NAME}`` reads; that of this process if ``None``.
+        environment: Variables for ``${oc.env:NAME}``; ``None`` uses those of this process.
 
     Raises:
         ConfigError: If a file is missing or not YAML, or an override is not ``key=value``.
-        ConfigErrors: With every field that is wrong.
+        ConfigErrors: With every invalid field.
     """
     return fill_in(merge_config(path, overrides), path, environment)
 
 
 def merge_config(path: str, overrides: Sequence[str] = ()) -> DictConfig:
-    """Return a config file merged with what it extends and overrides; ``${...}`` stay as they are.
+    """Return a config merged with the files it extends and overrides; ``${...}`` stay unresolved.
 
     Args:
         path: YAML file; its name without suffix is the default for ``name``.
@@ -61,7 +61,7 @@ def parse_config(text: str, path: str, overrides: Sequence[str] = ()) -> DictCon
 
     Args:
         text: YAML.
-        path: What to call it in errors.
+        path: Its name in errors.
         overrides: ``key=value`` pairs with dotted keys; values are YAML.
 
     Raises:
@@ -82,16 +82,16 @@ def parse_config(text: str, path: str, overrides: Sequence[str] = ()) -> DictCon
 
 
 def fill_in(tree: DictConfig, path: str, environment: Mapping[str, str] | None = None) -> RunConfig:
-    """Return the run that a tree describes, with every ``${...}`` filled in.
+    """Return the run that a tree describes, with every ``${...}`` resolved.
 
     Args:
-        tree: What a config says.
-        path: What to call it in errors.
-        environment: What ``${oc.env:NAME}`` reads; that of this process if ``None``.
+        tree: The merged config.
+        path: Its name in errors.
+        environment: Variables for ``${oc.env:NAME}``; ``None`` uses those of this process.
 
     Raises:
-        ConfigError: If a ``${...}`` cannot be filled in.
-        ConfigErrors: With every field that is wrong.
+        ConfigError: If a ``${...}`` cannot be resolved.
+        ConfigErrors: With every invalid field.
     """
     with _stand_in(environment):
         plain = resolve(tree, path)
@@ -100,10 +100,10 @@ def fill_in(tree: DictConfig, path: str, environment: Mapping[str, str] | None =
 
 @contextmanager
 def _stand_in(environment: Mapping[str, str] | None) -> Iterator[None]:
-    """Let ``${oc.env:NAME}`` read another environment.
+    """Make ``${oc.env:NAME}`` read another environment.
 
-    OmegaConf reads that of the process and no other, so it is lent for as long as values are filled
-    in: nothing else of this process runs in that time, unless it has threads that read variables.
+    OmegaConf reads only the environment of the process, so it is replaced while values are
+    resolved. Not safe if other threads read environment variables meanwhile.
     """
     if environment is None:
         yield
@@ -168,7 +168,7 @@ def parse_override(text: str) -> DictConfig:
 
 
 def resolve(tree: DictConfig, path: str) -> dict[str, Any]:
-    """Return plain values, with every ``${...}`` filled in."""
+    """Return plain values, with every ``${...}`` resolved."""
     try:
         plain = OmegaConf.to_container(tree, resolve=True)
     except OmegaConfBaseException as error:
@@ -180,7 +180,7 @@ def resolve(tree: DictConfig, path: str) -> dict[str, Any]:
 
 
 def validate(tree: dict[str, Any]) -> RunConfig:
-    """Return the run; all errors are raised together."""
+    """Return the run; raise all errors together."""
     try:
         return RunConfig.model_validate(tree)
     except ValidationError as error:
@@ -193,7 +193,7 @@ def to_yaml(config: RunConfig) -> str:
 
 
 def _merge_choices(errors: Iterable[ConfigError]) -> list[ConfigError]:
-    """Return one error for each field: each choice of a union has complained on its own."""
+    """Return one error for each field: pydantic reports one for each choice of a union."""
     merged: dict[str, ConfigError] = {}
     for error in errors:
         if error.where in merged:
@@ -206,7 +206,7 @@ def _merge_choices(errors: Iterable[ConfigError]) -> list[ConfigError]:
 
 def _explain(error: ErrorDetails) -> ConfigError:
     location = [str(part) for part in error["loc"]]
-    # A union adds the name of the choice that failed; it is no part of the path.
+    # pydantic appends the name of the failed union member, which is not part of the field path.
     path = ".".join(part for part in location if _is_field(part))
     value, kind = error.get("input"), error["type"]
     if kind == "extra_forbidden":

@@ -1,8 +1,8 @@
-"""Which network is trained, and from which weights."""
+"""The network, and its initial weights."""
 
 from pydantic import BaseModel, ConfigDict, Field
 
-# The nine of the study; rsdl/models/catalog.py says what each is in timm.
+# The nine of the study; rsdl/models/catalog.py has their names in timm.
 NINE = (
     "resnet50", "resnext101", "densenet161", "efficientnet_b5", "convnext_base", "vit_base",
     "swin_base", "pvt_v2_b5", "maxvit_small",

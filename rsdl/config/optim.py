@@ -1,4 +1,4 @@
-"""How weights are updated."""
+"""Optimizer and learning rate schedule."""
 
 from typing import Literal
 

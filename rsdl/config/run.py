@@ -1,4 +1,4 @@
-"""RunConfig: everything that a run is, composed of the rooms' own config classes."""
+"""RunConfig: the complete configuration of a run, composed of the packages' config classes."""
 
 import hashlib
 import json
@@ -13,7 +13,7 @@ from rsdl.config.task import TaskConfig
 from rsdl.config.trainer import CheckpointConfig, LoggingConfig, TrainerConfig
 from rsdl.storage.s3.endpoint import StorageConfig
 
-# What may change between a run and its resume: where and how fast it runs, never what it computes.
+# Fields that may change when a run resumes: where and how fast it runs, never its result.
 CHANGEABLE = (
     "output",
     "storage.endpoint",
@@ -26,8 +26,8 @@ CHANGEABLE = (
     "data.decoded_cache",
     "data.num_workers",
     "data.prefetch",
-    # These differ in how pixels are rounded, and on a GPU in how chroma is enlarged, as
-    # rsdl/data/gpu/resample.py and device_decoder.py state.
+    # These differ in the rounding of pixels, and on a GPU in chroma upsampling; see
+    # rsdl/data/gpu/resample.py and device_decoder.py.
     "data.decode",
     "data.resident",
     "data.eval_batch_size",
@@ -72,12 +72,12 @@ class RunConfig(BaseModel):
 
     @property
     def digest(self) -> str:
-        """SHA-256 of everything that decides the result."""
+        """SHA-256 of all fields that determine the result."""
         text = json.dumps(self.identity(), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
     def identity(self) -> dict[str, Any]:
-        """Return the fields that decide the result, by path."""
+        """Return the fields that determine the result, by path."""
         leaves = flatten(self.model_dump(mode="json"))
         return {path: value for path, value in leaves.items() if path not in CHANGEABLE}
 
@@ -94,7 +94,7 @@ def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 def json_schema() -> dict[str, Any]:
     """Return the JSON Schema of a config file, for editors.
 
-    A file may be a piece that others extend, so nothing is required in it.
+    A file may be a fragment for others to extend, so no field is required.
     """
     schema = RunConfig.model_json_schema()
     schema["title"] = "rsdl run"
@@ -112,7 +112,7 @@ def json_schema() -> dict[str, Any]:
 
 
 def _allow_interpolation(field: dict[str, Any]) -> None:
-    """Let ``${...}`` stand wherever a number or a word is wanted."""
+    """Allow ``${...}`` in a field that expects a number or a boolean."""
     kinds = {"integer", "number", "boolean"}
     wanted = {field.get("type")} | {choice.get("type") for choice in field.get("anyOf", [])}
     if not kinds & wanted:

@@ -1,4 +1,4 @@
-"""What is learnt."""
+"""The learning task and its label smoothing."""
 
 from typing import Literal
 

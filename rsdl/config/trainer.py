@@ -1,4 +1,4 @@
-"""Where and how long to train, when state is saved, where to log."""
+"""Devices, length of training, checkpoints and logging."""
 
 from typing import Annotated, Literal
 
@@ -9,7 +9,7 @@ Compile = Literal["off", "on", "reduce-overhead", "max-autotune", "max-autotune-
 
 
 def _name_compile(value: object) -> object:
-    """Return the name of what YAML's on, off, true and false mean."""
+    """Return ``on`` or ``off`` for YAML's booleans."""
     return ("on" if value else "off") if isinstance(value, bool) else value
 
 

@@ -1,1 +1,1 @@
-"""Where bytes live: one small protocol, and the stores that keep it."""
+"""The ``Store`` protocol and its implementations: local file system and S3."""

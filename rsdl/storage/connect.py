@@ -1,4 +1,4 @@
-"""From a URL that a user types to the store that it means."""
+"""Open the store that a URL names."""
 
 import re
 from pathlib import Path
@@ -22,11 +22,11 @@ def connect(
     Args:
         url: A folder, absolute or relative, with ``~`` for home; ``file:///folder``; or
             ``s3://bucket/prefix``.
-        cache: Where copies of remote data lie on this node; ``None`` keeps none of what is opened.
-        storage: Where the service behind ``s3://`` is.
+        cache: The node's cache for remote data; ``None`` caches nothing.
+        storage: How to reach the service behind ``s3://``.
 
     Raises:
-        StorageError: If the URL is empty, its scheme has no store or its folder cannot be meant.
+        StorageError: If the URL is empty or invalid, or its scheme is unsupported.
     """
     if not url:
         raise StorageError("URL", "is empty", "name a folder")
@@ -39,7 +39,7 @@ def connect(
             raise StorageError(url, "names a host, not a folder", "write file:///folder")
         return LocalStore(Path(unquote(parts.path)))
     if parts.scheme == "s3":
-        # Here, so that local work does not wait for boto3.
+        # Imported here, so that local work does not wait for boto3.
         from rsdl.storage.s3.store import S3Store
 
         return S3Store(*_split_bucket(url), cache, storage)
@@ -47,7 +47,7 @@ def connect(
 
 
 def _split_bucket(url: str) -> tuple[str, str]:
-    """Return bucket and prefix; what may be a secret in the URL is not repeated."""
+    """Return bucket and prefix; error messages omit parts of the URL that may be secret."""
     parts = urlsplit(url)
     remedy = "write s3://bucket/prefix; keys come from AWS_ACCESS_KEY_ID or AWS_PROFILE"
     if "@" in parts.netloc:

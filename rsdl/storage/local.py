@@ -2,7 +2,7 @@
 
 New bytes go to a hidden part file in the same folder and are renamed over the name after fsync, so
 neither a killed process nor a full disk leaves a half-written file under a real name. A part's name
-tells its writer; whoever writes there next sweeps away the parts of writers that are dead.
+identifies its writer; the next writer to that folder removes the parts of dead writers.
 """
 
 import errno
@@ -21,24 +21,24 @@ from rsdl.storage.store import Entry
 PART_MARK = ".part-"
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
-# What a disk that fails and a file system over the network say when their servers do not answer.
+# Errors of a failing disk, and of a network file system whose server does not answer.
 AWAY = (
     errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.ESHUTDOWN, errno.EHOSTDOWN,
     errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH,
 )  # fmt: skip
 
-# Another host's processes cannot be asked: a part that nobody touched for so long is abandoned.
+# Processes of other hosts cannot be checked: a part not modified for this long is abandoned.
 ABANDONED_S = 24 * 3600
 
-# Tells this process from an earlier one that had its number, as in a restarted container.
+# Tells this process from an earlier one with the same PID, as in a restarted container.
 PROCESS_TOKEN = secrets.token_hex(4)
 
 
 class LocalBlob:
-    """A file that is open.
+    """An open file.
 
-    ``pread`` rather than a memory map, since a file that turns out truncated is then an error with
-    a name and not a killed process.
+    Uses ``pread`` rather than a memory map: a truncated file is then an error that names the file,
+    not a SIGBUS.
 
     Args:
         path: The file.
@@ -51,7 +51,7 @@ class LocalBlob:
             os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_RANDOM)
 
     def read(self, offset: int, length: int) -> bytes:
-        """Return ``length`` bytes from ``offset``, or fewer where the file ends before."""
+        """Return ``length`` bytes from ``offset``, or fewer at the end of the file."""
         assert self._fd is not None, "read after close"
         try:
             return os.pread(self._fd, length, offset)
@@ -66,7 +66,7 @@ class LocalBlob:
 
 
 class LocalStore:
-    """Names are files under one folder, which is made when something is first written.
+    """A store whose names are files under one folder, created on the first write.
 
     Args:
         root: The folder; it need not exist.
@@ -88,12 +88,12 @@ class LocalStore:
             raise translate(error, self._path(name)) from error
 
     def write(self, name: str, data: bytes) -> None:
-        """Put ``data`` under ``name``, all or nothing."""
+        """Write ``data`` to ``name`` atomically."""
         with self.create(name) as path:
             path.write_bytes(data)
 
     def write_once(self, name: str, data: bytes) -> bool:
-        """Put ``data`` under ``name`` unless something is there; return whether it is there now."""
+        """Write ``data`` unless ``name`` exists; return whether ``name`` now holds ``data``."""
         path = self._path(name)
         part = path.with_name(_part_name(path.name))
         try:
@@ -114,7 +114,7 @@ class LocalStore:
 
     @contextmanager
     def create(self, name: str) -> Iterator[Path]:
-        """Give a part file to write to; it is renamed to ``name`` when the block ends well."""
+        """Yield a part file to write to; rename it to ``name`` if the block succeeds."""
         path = self._path(name)
         part = path.with_name(_part_name(path.name))
         try:
@@ -125,7 +125,7 @@ class LocalStore:
             os.replace(part, path)
             _sync(path.parent)
         except OSError as error:
-            # What the block itself stumbled over keeps its own name.
+            # An error about another file, raised by the block itself, keeps that file's name.
             other = error.filename not in (None, str(part))
             raise translate(error, Path(str(error.filename)) if other else path) from error
         finally:
@@ -140,7 +140,7 @@ class LocalStore:
         return path
 
     def open(self, name: str, sha256: str | None = None) -> LocalBlob:
-        """Open the file; nothing is copied, so nothing is checked."""
+        """Open the file; nothing is copied, so no checksum is verified."""
         path = self.local(name)
         try:
             return LocalBlob(path)
@@ -148,7 +148,7 @@ class LocalStore:
             raise translate(error, path) from error
 
     def shard_cache(self) -> None:
-        """Return ``None``: nothing is copied."""
+        """Return ``None``: local files are not cached."""
 
     def size(self, name: str) -> int | None:
         """Return the size of ``name`` in bytes, or ``None`` where it does not exist."""
@@ -163,12 +163,12 @@ class LocalStore:
     def list(self, prefix: str = "") -> Iterator[Entry]:
         """Yield every complete file whose name starts with ``prefix``, sorted by name."""
         for name in _walk(self._root, "", prefix):
-            # A file may vanish while others are listed.
+            # A file may vanish during the listing.
             if (size := self.size(name)) is not None:
                 yield Entry(name, size)
 
     def delete(self, name: str) -> None:
-        """Remove ``name`` and folders that hold nothing else; no error if it does not exist."""
+        """Remove ``name`` and the folders this leaves empty; no error if it does not exist."""
         path = self._path(name)
         try:
             path.unlink(missing_ok=True)
@@ -188,7 +188,7 @@ class LocalStore:
 
 
 def translate(error: OSError, path: Path) -> StorageError:
-    """Return the ``StorageError`` that says in a user's words what ``error`` means for ``path``."""
+    """Return the ``StorageError`` that explains ``error`` on ``path`` to a user."""
     reasons: dict[int | None, tuple[str, str | None]] = {
         errno.ENOENT: ("no such file", None),
         errno.EACCES: ("permission denied", "choose a place that you may write to"),
@@ -210,10 +210,10 @@ def translate(error: OSError, path: Path) -> StorageError:
 
 
 def explain_error(error: BaseException) -> RsdlError | None:
-    """Return rsdl's own error, or what a library's means if a full or failing disk has caused it.
+    """Return the rsdl error behind ``error``: one of ours, or a full or failing disk.
 
     Args:
-        error: The error; what caused it is looked at too.
+        error: The error; its chain of causes is searched too.
 
     Returns:
         ``None`` for any other error.
@@ -223,7 +223,7 @@ def explain_error(error: BaseException) -> RsdlError | None:
         return error
     while cause is not None and not isinstance(cause, RsdlError):
         if isinstance(cause, OSError):
-            # Sockets and terminals fail with the same numbers as files; they have no names.
+            # Sockets and terminals fail with the same errno as files, but have no file name.
             is_away = cause.errno in AWAY and cause.filename is not None
             if is_away or cause.errno in FULL:
                 return translate(cause, Path(os.fsdecode(cause.filename or "a file of this run")))
@@ -236,14 +236,14 @@ def _walk(folder: Path, root: str, prefix: str) -> Iterator[str]:
 
     Args:
         folder: The folder.
-        root: What its names begin with: empty, or its own name with a slash.
-        prefix: What the names that are wanted begin with.
+        root: Prefix of its names: empty, or its own name with a slash.
+        prefix: Yield only names that start with this.
     """
     names = []
     gone = (FileNotFoundError, NotADirectoryError, PermissionError)
     with suppress(*gone), os.scandir(folder) as entries:
         for entry in entries:
-            # The slash sorts a folder where its files belong among those beside it.
+            # The slash sorts a folder at the place of its files among its siblings.
             is_folder = entry.is_dir(follow_symlinks=False)
             names.append(root + entry.name + ("/" if is_folder else ""))
     names.sort()
@@ -261,13 +261,13 @@ def _part_name(name: str) -> str:
 
 
 def _link(part: Path, path: Path) -> None:
-    """Give a file a second name that nothing has yet."""
+    """Link ``part`` to ``path``; raise ``FileExistsError`` if ``path`` exists."""
     try:
         os.link(part, path)
     except OSError as error:
         if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
             raise
-        if path.exists():  # a file system without links: as good as can be
+        if path.exists():  # no hard links on this file system: check, then rename (not atomic)
             raise FileExistsError(errno.EEXIST, "exists", str(path)) from error
         os.rename(part, path)
 
@@ -278,7 +278,7 @@ def _is_part(name: str) -> bool:
 
 
 def _sweep_parts(folder: Path) -> None:
-    """Remove the parts in a folder whose writers are dead."""
+    """Remove the parts of dead writers in a folder."""
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             if _is_part(entry.name) and _is_stale(entry, entry.name.rpartition(PART_MARK)[2]):
@@ -301,7 +301,7 @@ def _is_alive(pid: int, token: str) -> bool:
     except ProcessLookupError:
         return False
     except OSError:
-        pass  # it lives, but belongs to someone else
+        pass  # it is alive and belongs to another user
     return True
 
 

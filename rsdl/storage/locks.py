@@ -1,8 +1,8 @@
-"""Locks on files that end with the process that holds them, however it ends.
+"""File locks that end with the process that holds them, even if it is killed.
 
 ``flock`` belongs to an open file: the kernel releases it when a process is killed, and threads of
-one process exclude each other too. After waiting for a lock, check that the file still has its
-name: another process may have renamed or removed it meanwhile.
+one process exclude each other too. After waiting for a lock, check that the path still names the
+locked file: another process may have renamed or removed it meanwhile.
 """
 
 import fcntl
@@ -15,23 +15,23 @@ from pathlib import Path
 
 
 def lock_file(path: Path, *, create: bool, wait: bool) -> int | None:
-    """Open and lock a file for ourselves alone.
+    """Open a file and lock it exclusively.
 
     Args:
         path: The file.
-        create: Whether to make it where it is missing.
-        wait: Whether to wait for whoever holds it.
+        create: Whether to create it if missing.
+        wait: Whether to wait for the current holder.
 
     Returns:
-        The open file, or ``None`` where it is held by another, missing, or was renamed or removed
-        while we waited.
+        The file descriptor; ``None`` where another holds the lock, or the file is missing or was
+        renamed or removed during the wait.
     """
     flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0)
     return _lock(path, flags, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
 
 
 def lock_folder(path: Path) -> int | None:
-    """Lock a folder for ourselves alone, without waiting; ``None`` where another holds it."""
+    """Lock a folder exclusively without waiting; return ``None`` where another holds it."""
     return _lock(path, os.O_RDONLY | os.O_CLOEXEC, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
@@ -40,8 +40,8 @@ def exclusive(path: Path, patience_s: float) -> Iterator[None]:
     """Hold a lock file that is never removed.
 
     Raises:
-        TimeoutError: If another holds it for longer than ``patience_s``, as one may that was
-            stopped at the wrong instant.
+        TimeoutError: If another process, for example a suspended one, holds it for longer than
+            ``patience_s``.
     """
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     end = time.monotonic() + patience_s
@@ -61,7 +61,7 @@ def exclusive(path: Path, patience_s: float) -> Iterator[None]:
 
 @contextmanager
 def exclusive_if_soon(path: Path, patience_s: float) -> Iterator[None]:
-    """Hold a lock file as :func:`exclusive` does, or go on without it after ``patience_s``."""
+    """Hold a lock file as :func:`exclusive` does, or continue without it after ``patience_s``."""
     with ExitStack() as stack:
         with suppress(TimeoutError):
             stack.enter_context(exclusive(path, patience_s))
@@ -69,9 +69,9 @@ def exclusive_if_soon(path: Path, patience_s: float) -> Iterator[None]:
 
 
 def pauses() -> Iterator[float]:
-    """Yield for how many seconds to wait for a lock before asking again, for ever.
+    """Yield, endlessly, the seconds to wait before the next attempt to take a lock.
 
-    The kernel can wait for a lock, but not for a limited time.
+    ``flock`` has no timeout, so callers poll.
     """
     pause = 0.001
     while True:
@@ -80,11 +80,11 @@ def pauses() -> Iterator[float]:
 
 
 class SharedLock:
-    """A file that is in use: open, and locked together with other readers. For any threads.
+    """An open file with a shared lock; thread-safe.
 
     Args:
         path: The file.
-        fd: The open and locked file; the pin closes it.
+        fd: The open and locked file; this object closes it.
     """
 
     def __init__(self, path: Path, fd: int) -> None:
@@ -95,16 +95,16 @@ class SharedLock:
 
     @classmethod
     def take(cls, path: Path) -> "SharedLock | None":
-        """Lock a file; ``None`` where there is none of that name."""
+        """Lock a file; return ``None`` where it does not exist."""
         fd = _lock(path, os.O_RDONLY | os.O_CLOEXEC, fcntl.LOCK_SH)
         if fd is None:
             return None
         with suppress(OSError):
-            os.utime(fd)  # the file used last is evicted last
+            os.utime(fd)  # eviction is by least recent use
         return cls(path, fd)
 
     def read(self, offset: int, length: int) -> bytes | None:
-        """Return bytes of the file; ``None`` once the pin is closed."""
+        """Return bytes of the file; ``None`` once the lock is closed."""
         with self._lock:
             if self._fd is None:
                 return None
@@ -112,7 +112,7 @@ class SharedLock:
             return os.pread(self._fd, length, offset)
 
     def close(self) -> None:
-        """Let the file go."""
+        """Close the file, which releases the lock; safe to call twice."""
         with self._lock:
             fd, self._fd = self._fd, None
             if fd is not None:
@@ -130,7 +130,7 @@ def _lock(path: Path, flags: int, kind: int) -> int | None:
     except FileNotFoundError:
         if not flags & os.O_CREAT:
             return None
-        # Somebody has removed the folder beneath us, as people do with caches.
+        # The folder was removed while in use, as people do with caches.
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         fd = os.open(path, flags, 0o600)
     try:

@@ -1,7 +1,7 @@
-"""Folders for files on their way out, which go with the process that made them.
+"""Temporary folders for uploads, removed when their process ends.
 
-Each folder is locked while its process lives. What a killed one left is removed by the next that
-opens the staging folder, which is first told of each, to undo what had been begun elsewhere.
+Each folder is locked while its process lives. The next process to open the staging folder removes
+those of killed processes, after a callback has aborted their uploads.
 """
 
 import os
@@ -16,12 +16,12 @@ from rsdl.storage.locks import lock_folder
 
 
 class StagingFolder:
-    """Temporary folders below one folder. For any number of threads and processes.
+    """Temporary folders below one folder; safe for threads and processes.
 
     Args:
-        root: The folder; made when it is missing.
-        abandon: Called with each folder that is done with or was left by a killed process; returns
-            whether it can go now.
+        root: The folder; created if missing.
+        abandon: Called with each folder that is finished or was left by a killed process; returns
+            whether it may be removed now.
     """
 
     def __init__(self, root: Path, abandon: Callable[[Path], bool]) -> None:
@@ -42,7 +42,7 @@ class StagingFolder:
 
     @contextmanager
     def folder(self) -> Iterator[Path]:
-        """Give an empty folder that is removed when the block ends."""
+        """Yield an empty folder that is removed when the block ends."""
         try:
             path = Path(tempfile.mkdtemp(dir=self.root))
             fd = lock_folder(path)

@@ -1,9 +1,8 @@
-"""The ``Store`` protocol: what rsdl asks of any place that keeps files.
+"""The ``Store`` protocol: the file operations that rsdl needs.
 
-A store is a flat mapping from names (``/``-separated, relative) to bytes under one root URL.
-Writing is all or nothing: a name either holds the complete new bytes or what it held before. That
-is the least that both a file system and an object store can promise, and all that packing,
-checkpoints and run records need.
+A store is a flat mapping from names (``/``-separated, relative) to bytes under one root URL. Writes
+are atomic: a name holds either the complete new bytes or its previous content. Both a file system
+and an object store can promise that, and packing, checkpoints and run records need no more.
 """
 
 from collections.abc import Iterator
@@ -28,57 +27,58 @@ class Entry:
 
 
 class Blob(Protocol):
-    """The bytes of one name, opened for reading; not for several threads."""
+    """The bytes of one name, opened for reading; not thread-safe."""
 
     def read(self, offset: int, length: int) -> bytes:
-        """Return ``length`` bytes from ``offset``, or fewer where the bytes end before."""
+        """Return ``length`` bytes from ``offset``, or fewer at the end."""
         ...
 
     def close(self) -> None:
-        """Let go of it; it is no error to do so twice."""
+        """Close it; safe to call twice."""
         ...
 
 
 class FetchStatus(Enum):
-    """Why a copy cannot be had now."""
+    """Why a fetch returned no copy."""
 
     BUSY = "another fetches it"
     FULL = "there is no room"
 
 
 class Held(Protocol):
-    """A copy on this node that stays until it is let go."""
+    """A cached copy on this node that is not evicted until it is closed."""
 
     def close(self) -> None:
-        """Let it go; it is no error to do so twice."""
+        """Close it; safe to call twice."""
         ...
 
 
 class ShardCache(Protocol):
-    """The copies that a store keeps of what is opened, to whoever fetches ahead."""
+    """A store's cache of opened objects, as the prefetcher sees it."""
 
     def fetch(self, name: str, sha256: str | None, *, urgent: bool) -> Held | FetchStatus:
-        """Hold a copy of ``name``, fetching it unless another does; never waits for others.
+        """Lock a copy of ``name``, fetching it unless another process does; never wait for others.
 
-        What is not urgent takes no room that anybody asks for, and none from what is held.
+        A request that is not urgent takes no room that an urgent one needs, and evicts nothing that
+        is in use.
         """
         ...
 
     def release(self, name: str) -> None:
-        """Let go of the copy of ``name`` for every reader of this process."""
+        """Release the copy of ``name`` for every reader of this process."""
         ...
 
     def is_pressed(self) -> bool:
-        """Return whether any process of the node was lately refused room for what is urgent."""
+        """Return whether an urgent request of any process on the node found no room lately."""
         ...
 
     def expect(self, size: int, *, loud: bool) -> None:
-        """Say how many bytes are read side by side; warns, if loud, where that does not fit."""
+        """Declare how many bytes are read concurrently; if ``loud``, warn when they do not fit."""
         ...
 
 
 class Store(Protocol):
-    """A place that keeps named bytes; methods raise ``StorageError`` when it refuses."""
+    """A place that stores named bytes; methods raise ``StorageError`` on failure."""
 
     @property
     def url(self) -> str:
@@ -90,18 +90,18 @@ class Store(Protocol):
         ...
 
     def write(self, name: str, data: bytes) -> None:
-        """Put ``data`` under ``name``, all or nothing."""
+        """Write ``data`` to ``name`` atomically."""
         ...
 
     def write_once(self, name: str, data: bytes) -> bool:
-        """Put ``data`` under ``name`` unless something is there; return whether it is there now.
+        """Write ``data`` unless ``name`` exists; return whether ``name`` now holds ``data``.
 
-        Of several who write at once one succeeds, and whoever writes the same.
+        Of several concurrent writers, one succeeds, as do those that write the same bytes.
         """
         ...
 
     def create(self, name: str) -> AbstractContextManager[Path]:
-        """Give a local path to write to; it becomes ``name`` when the block ends well."""
+        """Yield a local path to write to; it becomes ``name`` if the block succeeds."""
         ...
 
     def local(self, name: str) -> Path:
@@ -109,14 +109,14 @@ class Store(Protocol):
         ...
 
     def open(self, name: str, sha256: str | None = None) -> Blob:
-        """Open ``name`` for reading parts of it, for as long as the caller likes.
+        """Open ``name`` for reading parts of it, until the caller closes it.
 
-        A store that copies what it opens checks the copy against ``sha256``.
+        A store that caches what it opens verifies the copy against ``sha256``.
         """
         ...
 
     def shard_cache(self) -> ShardCache | None:
-        """Return the copies that opening makes on this node; ``None`` where it makes none."""
+        """Return the cache of opened objects on this node; ``None`` where there is none."""
         ...
 
     def size(self, name: str) -> int | None:
@@ -128,5 +128,5 @@ class Store(Protocol):
         ...
 
     def delete(self, name: str) -> None:
-        """Remove ``name``; it is no error if it does not exist."""
+        """Remove ``name``; no error if it does not exist."""
         ...

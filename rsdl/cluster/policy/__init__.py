@@ -1,8 +1,8 @@
-"""The rules that manifests must keep, as pure functions.
+"""Rules for manifests, as pure functions.
 
-``api/`` holds what the API server of any cluster refuses, ``nautilus/`` the policies of that
-cluster, ``study/`` what rsdl asks of its own Jobs, and ``schema`` the published schema. A rule
-looks at one object (or at one pod, wherever its template lies) and yields what is wrong; nothing
-here talks to a cluster. Rules are lenient where a cluster's own defaults decide: a false alarm
-teaches people to ignore the next one.
+``api/`` holds rules of any cluster's API server, ``nautilus/`` the policies of that cluster,
+``study/`` rsdl's requirements on its own Jobs, and ``schema`` the published schema. A rule checks
+one object (or one pod, wherever its template is) and yields violations; nothing here talks to a
+cluster. Rules are lenient where a cluster's defaults decide: false alarms teach people to ignore
+the next one.
 """

@@ -1,4 +1,4 @@
-"""Manifests and a profile -> violations."""
+"""Check manifests against a profile."""
 
 from collections.abc import Iterator
 
@@ -6,11 +6,11 @@ from rsdl.cluster.policy.objects import ManifestSet, Object
 from rsdl.cluster.policy.rules import PROFILES
 from rsdl.cluster.policy.violation import Finding, Severity, Violation
 
-KUSTOMIZE = "kustomize.config.k8s.io/"  # instructions for Kustomize, no objects of a cluster
+KUSTOMIZE = "kustomize.config.k8s.io/"  # input of Kustomize, not objects of a cluster
 
 
 def check(manifest_set: ManifestSet, profile: str) -> list[Violation]:
-    """Return what breaks the rules of a profile, object by object.
+    """Return the violations of a profile's rules, object by object.
 
     Args:
         manifest_set: The objects that are applied together.

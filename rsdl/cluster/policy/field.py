@@ -1,7 +1,7 @@
-"""A value inside an object that knows its path, whatever shape the object has.
+"""A value in an object together with its path, safe to access whatever the object's shape.
 
-Manifests are written by people: any part may be absent or of the wrong type. The schema complains
-of that; the other rules walk on and see nothing there.
+Manifests are written by hand: any part may be absent or of the wrong type. The schema reports that;
+the other rules read such parts as empty.
 """
 
 import re
@@ -19,15 +19,15 @@ class Field:
     """A part of an object.
 
     Attributes:
-        path: Where it lies, as Kubernetes writes it: ``spec.containers[0].limits[nvidia.com/gpu]``.
-        value: What is there; ``None`` where there is nothing.
+        path: Its path in Kubernetes notation: ``spec.containers[0].limits[nvidia.com/gpu]``.
+        value: Its value; ``None`` if absent.
     """
 
     path: str
     value: Any
 
     def __getitem__(self, key: str) -> "Field":
-        """Return a member of a mapping, absent or not."""
+        """Return a member of a mapping, present or absent."""
         value = self.value.get(key) if isinstance(self.value, Mapping) else None
         if not PLAIN_KEY.fullmatch(key):
             return Field(f"{self.path}[{key}]", value)
@@ -39,7 +39,7 @@ class Field:
             yield from (Field(f"{self.path}[{at}]", value) for at, value in enumerate(self.value))
 
     def __bool__(self) -> bool:
-        """Return whether there is anything."""
+        """Return whether there is a value."""
         return self.value is not None
 
     @property
@@ -52,20 +52,20 @@ class Field:
 
     @property
     def text(self) -> str:
-        """Its text; empty where it is none."""
+        """The value if it is a string, else empty."""
         return self.value if isinstance(self.value, str) else ""
 
     @property
     def integer(self) -> int | None:
-        """Its whole number, if it is one."""
+        """The value if it is an integer, else ``None``."""
         whole = isinstance(self.value, int) and not isinstance(self.value, bool)
         return self.value if whole else None
 
     @property
     def texts(self) -> list[str]:
-        """The texts in a list."""
+        """The strings in a list."""
         return [item.text for item in self if isinstance(item.value, str)]
 
     def violation(self, problem: str, remedy: str) -> Finding:
-        """Return the finding that something is wrong here."""
+        """Return a finding about this field."""
         return Finding(self.path, problem, remedy)

@@ -1,4 +1,4 @@
-"""Objects, their pods and the set that they come in, as rules look at them."""
+"""Objects, their pods and their set, as the rules see them."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from rsdl.cluster.load import Manifest
 from rsdl.cluster.policy.field import Field
 from rsdl.cluster.policy.study.facts import Study
 
-# Where the template of its pods lies in an object.
+# Path of the pod template in an object.
 TEMPLATES = {
     "Pod": (),
     "Job": ("spec", "template"),
@@ -26,8 +26,8 @@ class Object:
     """One object of a set.
 
     Attributes:
-        manifest: What was read.
-        manifest_set: The set.
+        manifest: The manifest.
+        manifest_set: The set that contains it.
     """
 
     manifest: Manifest
@@ -45,7 +45,7 @@ class Object:
 
     @property
     def root(self) -> Field:
-        """All of it."""
+        """The whole object."""
         return Field("", self.manifest.body)
 
     @property
@@ -55,14 +55,14 @@ class Object:
 
     @property
     def job(self) -> Field | None:
-        """The spec of a Job, or of those that a CronJob makes."""
+        """The spec of a Job, or of a CronJob's Jobs."""
         if self.kind == "CronJob":
             return self.spec["jobTemplate"]["spec"]
         return self.spec if self.kind == "Job" else None
 
     @property
     def pod(self) -> "Pod | None":
-        """The pods that it is, or makes."""
+        """The pods that it is or creates."""
         if self.kind not in TEMPLATES:
             return None
         template = self.root
@@ -73,7 +73,7 @@ class Object:
 
 @dataclass(frozen=True, eq=False)
 class Pod:
-    """The pods of one object: they are all alike.
+    """The pods of one object, all identical.
 
     Attributes:
         owner: The object.
@@ -90,22 +90,22 @@ class Pod:
 
     @property
     def job(self) -> Field | None:
-        """The spec of their Job, if it is one that makes them."""
+        """The spec of the Job that creates them, if any."""
         return self.owner.job
 
     @property
     def containers(self) -> list[Field]:
-        """Containers that run all along."""
+        """The containers that run for the pod's whole life."""
         return list(self.spec["containers"])
 
     @property
     def all_containers(self) -> list[Field]:
-        """Those and the ones that run before."""
+        """The containers and the init containers."""
         return [*self.containers, *self.spec["initContainers"]]
 
     @property
     def number(self) -> int:
-        """How many run at once."""
+        """Number of pods that run at once."""
         if self.job is not None:
             parallel = self.job["parallelism"].integer
             parallel = 1 if parallel is None else parallel
@@ -129,9 +129,9 @@ class Pod:
                 yield mount, volumes[name]
 
     def variables(self, container: Field) -> dict[str, str]:
-        """Return the environment of a container as far as the set tells it.
+        """Return a container's environment as far as the set defines it.
 
-        What comes from a Secret, from the node or from objects that are not here is not known.
+        Values from Secrets, from the node or from objects outside the set are unknown.
         """
         known: dict[str, str] = {}
         for source in container["envFrom"]:
@@ -152,7 +152,7 @@ class Pod:
         return known
 
     def words(self, container: Field) -> list[str]:
-        """Return command and arguments, with ``$(NAME)`` filled in as far as it is known."""
+        """Return command and arguments, with ``$(NAME)`` expanded where NAME is known."""
         known = self.variables(container)
         texts = container["command"].texts + container["args"].texts
         return [expand(text, known) for text in texts]
@@ -162,8 +162,8 @@ class ManifestSet:
     """The objects that are applied together.
 
     Args:
-        manifests: What was read.
-        study: What is known beside it.
+        manifests: The manifests.
+        study: Configs and measurements of the study.
     """
 
     def __init__(self, manifests: Sequence[Manifest], study: Study | None = None) -> None:
@@ -172,12 +172,12 @@ class ManifestSet:
 
     @cached_property
     def pods(self) -> tuple[Pod, ...]:
-        """The pods of all of them."""
+        """The pods of all objects."""
         return tuple(pod for owner in self.objects if (pod := owner.pod) is not None)
 
     @cached_property
     def num_pods(self) -> int:
-        """How many pods run at once if all do."""
+        """Number of pods if all run at once."""
         return sum(pod.number for pod in self.pods)
 
     @cached_property
@@ -185,11 +185,11 @@ class ManifestSet:
         return {(o.kind, o.manifest.namespace, o.name): o for o in reversed(self.objects)}
 
     def find(self, kind: str, beside: Object, name: str) -> Object | None:
-        """Return the object of a kind and name in the namespace of another, if it is here."""
+        """Return the object of a kind and name in the namespace of another, if the set has it."""
         return self._by_name.get((kind, beside.manifest.namespace, name))
 
     def config_map(self, beside: Object, name: str) -> dict[str, str]:
-        """Return the texts of a ConfigMap; none where it is not here."""
+        """Return the data of a ConfigMap; empty if the set lacks it."""
         found = self.find("ConfigMap", beside, name)
         if found is None:
             return {}
@@ -197,7 +197,7 @@ class ManifestSet:
 
 
 def expand(text: str, known: dict[str, str]) -> str:
-    """Return a text with each ``$(NAME)`` filled in as Kubernetes does: ``$$`` is one ``$``."""
+    """Return a text with each ``$(NAME)`` expanded as Kubernetes does: ``$$`` is one ``$``."""
     parts, at = [], 0
     while at < len(text):
         if text.startswith("$$", at):

@@ -1,4 +1,4 @@
-"""Amounts as Kubernetes writes them: ``500m``, ``1.5``, ``32Gi``, ``1e9``."""
+"""Kubernetes quantities: ``500m``, ``1.5``, ``32Gi``, ``1e9``."""
 
 import math
 import re
@@ -20,12 +20,12 @@ SUFFIXES = {
 
 
 def parse_quantity(value: object) -> Fraction | None:
-    """Return an amount as Kubernetes keeps it, or ``None`` for what it takes for none.
+    """Return a quantity as Kubernetes stores it, or ``None`` for an invalid one.
 
-    It keeps billionths, rounded away from zero, and nothing beyond 2^63 - 1.
+    Kubernetes stores billionths, rounded away from zero, up to 2^63 - 1.
 
     Args:
-        value: Text, or a number as YAML gives it.
+        value: Text, or a number from YAML.
     """
     amount = _parse_exactly(value)
     if amount is None:
@@ -53,7 +53,7 @@ def _parse_exactly(value: object) -> Fraction | None:
 
 
 def show_amount(amount: Fraction, *, binary: bool = False) -> str:
-    """Return an amount as it may be written: ``1500m``, ``9600Mi``; rounded down to the unit."""
+    """Return a quantity as text: ``1500m``, ``9600Mi``; rounded down to the unit."""
     if not binary:
         return str(amount.numerator) if amount.denominator == 1 else f"{math.floor(amount * 1000)}m"
     for suffix in ("Gi", "Mi", "Ki"):

@@ -1,4 +1,4 @@
-"""All rules, in the groups that a profile chooses from."""
+"""All rules, in the groups that a profile selects."""
 
 from dataclasses import dataclass
 
@@ -22,9 +22,9 @@ class Group:
     """Rules of one origin.
 
     Attributes:
-        title: Whose rules they are.
+        title: Name of the origin.
         objects: Rules for every object.
-        pods: Rules for every object that is a pod or makes some.
+        pods: Rules for every object that is a pod or creates pods.
     """
 
     title: str
@@ -33,7 +33,7 @@ class Group:
 
     @property
     def rules(self) -> tuple[Rule[Object] | Rule[Pod], ...]:
-        """All of them."""
+        """All rules of the group."""
         return (*self.objects, *self.pods)
 
 

@@ -1,7 +1,7 @@
-"""The published schema of Kubernetes, from the kubernetes-validate package: nothing is fetched.
+"""The published schema of Kubernetes, from the kubernetes-validate package: nothing is downloaded.
 
-Fields that the schema does not know are errors, as for ``kubectl apply`` with strict validation.
-Custom resources have no schema there, and are only named.
+Fields that the schema does not know are errors, as in ``kubectl apply`` with strict validation.
+Custom resources have no schema there; they are only listed.
 """
 
 import re
@@ -44,7 +44,7 @@ API_VERSIONS = {
 
 
 def check_schema(owner: Object) -> Iterator[Finding]:
-    """Yield every part that does not fit the schema of its kind."""
+    """Yield every part that does not match the schema of its kind."""
     validator = find_validator(owner.root["apiVersion"].text, owner.kind)
     if validator is None:
         return
@@ -59,7 +59,7 @@ def check_schema(owner: Object) -> Iterator[Finding]:
 
 
 def check_kind(owner: Object) -> Iterator[Finding]:
-    """Yield where an object says no kind, or a built-in kind at a version that has none such."""
+    """Yield objects without a kind, and built-in kinds that do not exist in their version."""
     version = owner.root["apiVersion"]
     for field in (version, owner.root["kind"]):
         if not field.text:
@@ -74,7 +74,7 @@ def check_kind(owner: Object) -> Iterator[Finding]:
 
 
 def check_custom(owner: Object) -> Iterator[Finding]:
-    """Yield where there is no schema to check by."""
+    """Yield objects without a schema to check against."""
     version = owner.root["apiVersion"].text
     if not version or not owner.kind or find_validator(version, owner.kind) is not None:
         return
@@ -87,7 +87,7 @@ def check_custom(owner: Object) -> Iterator[Finding]:
 
 @lru_cache(maxsize=64)
 def find_validator(api_version: str, kind: str) -> "Draft202012Validator | None":
-    """Return what validates a kind, or ``None`` where Kubernetes 1.32 has no such kind.
+    """Return the validator of a kind, or ``None`` where Kubernetes 1.32 has no such kind.
 
     Raises:
         ConfigError: If the extra that holds the schemas is not installed.
@@ -103,7 +103,7 @@ def find_validator(api_version: str, kind: str) -> "Draft202012Validator | None"
             "is not installed, so no schema can be checked",
             "pip install 'rsdl-train[k8s]'",
         ) from error
-    # rbac.authorization.k8s.io/v1 is rbac-v1 there.
+    # The package calls rbac.authorization.k8s.io/v1 rbac-v1.
     group = re.sub(r"^([^./]*)(?:\.[^/]*)?/", r"\1-", api_version)
     try:
         schema = utils.schema_contents(f"{FOLDER}/{kind.lower()}-{group}.json", VERSION)

@@ -1,4 +1,4 @@
-"""How names and labels may be spelled, as the API server has it."""
+"""Syntax of names and labels, as the API server checks it."""
 
 import difflib
 import re
@@ -14,7 +14,7 @@ MAX_SUBDOMAIN = 253
 
 
 def label_fault(name: str) -> str | None:
-    """Return what keeps a name from being a DNS label (RFC 1123), or ``None``."""
+    """Return why a name is not a DNS label (RFC 1123), or ``None``."""
     if len(name) > MAX_LABEL:
         return f"has {len(name)} characters, {MAX_LABEL} are allowed"
     if not LABEL.fullmatch(name):
@@ -23,7 +23,7 @@ def label_fault(name: str) -> str | None:
 
 
 def service_fault(name: str) -> str | None:
-    """Return what keeps a name from being that of a Service (RFC 1035), or ``None``."""
+    """Return why a name is not valid for a Service (RFC 1035), or ``None``."""
     if len(name) > MAX_LABEL:
         return f"has {len(name)} characters, {MAX_LABEL} are allowed"
     if not LABEL_1035.fullmatch(name):
@@ -32,7 +32,7 @@ def service_fault(name: str) -> str | None:
 
 
 def subdomain_fault(name: str) -> str | None:
-    """Return what keeps a name from being a DNS subdomain (RFC 1123), or ``None``."""
+    """Return why a name is not a DNS subdomain (RFC 1123), or ``None``."""
     if len(name) > MAX_SUBDOMAIN:
         return f"has {len(name)} characters, {MAX_SUBDOMAIN} are allowed"
     if not SUBDOMAIN.fullmatch(name):
@@ -41,7 +41,7 @@ def subdomain_fault(name: str) -> str | None:
 
 
 def key_fault(key: str) -> str | None:
-    """Return what keeps a text from being the key of a label, or ``None``."""
+    """Return why a text is not a valid label key, or ``None``."""
     prefix, slash, name = key.rpartition("/")
     if slash and (fault := subdomain_fault(prefix)):
         return f'has a prefix before "/" that {fault}'
@@ -49,7 +49,7 @@ def key_fault(key: str) -> str | None:
 
 
 def value_fault(value: str) -> str | None:
-    """Return what keeps a text from being the value of a label, or ``None``."""
+    """Return why a text is not a valid label value, or ``None``."""
     if len(value) > MAX_LABEL:
         return f"has {len(value)} characters, {MAX_LABEL} are allowed"
     if value and not QUALIFIED.fullmatch(value):
@@ -59,7 +59,7 @@ def value_fault(value: str) -> str | None:
 
 
 def nearest(word: str, known: Iterable[str], cutoff: float = 0.5) -> str | None:
-    """Return the known word that was likely meant."""
+    """Return the known word closest to a possibly misspelled one."""
     by_case = {name.lower(): name for name in known}
     near = difflib.get_close_matches(word.lower(), by_case, n=1, cutoff=cutoff)
     return by_case[near[0]] if near else None

@@ -1,4 +1,4 @@
-"""What a rule is, and what it finds."""
+"""Rules and their findings."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ Subject = TypeVar("Subject")
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is wrong with one object.
+    """One problem of one object.
 
     Attributes:
         field: Path within the object, such as ``spec.backoffLimit``.
-        problem: The rule that was broken and the value that broke it.
-        remedy: What to do about it, as an imperative.
+        problem: The broken rule and the value that broke it.
+        remedy: How to fix it, in the imperative.
     """
 
     field: str
@@ -28,10 +28,10 @@ class Rule(Generic[Subject]):
     """One rule.
 
     Attributes:
-        id: What it is called by.
-        summary: What it asks for, in one line.
-        severity: An error is refused or forbidden; a warning may be meant; a note is no fault.
-        check: Yields what breaks the rule.
+        id: Its identifier.
+        summary: Its requirement, in one line.
+        severity: An error is rejected or forbidden; a warning may be intended; a note is no fault.
+        check: Yields the findings.
     """
 
     id: str
@@ -42,16 +42,16 @@ class Rule(Generic[Subject]):
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """A finding, and where it was made.
+    """A finding and its location.
 
     Attributes:
         source: The file, or the folder that was built.
-        object: What a message calls the object: ``Job/resnet50-ucm``.
+        object: The object's name in messages: ``Job/resnet50-ucm``.
         field: Path within the object.
-        rule: Id of the rule.
-        severity: That of the rule.
-        problem: The rule that was broken and the value that broke it.
-        remedy: What to do about it.
+        rule: Identifier of the rule.
+        severity: Severity of the rule.
+        problem: The broken rule and the value that broke it.
+        remedy: How to fix it.
     """
 
     source: str

@@ -1,1 +1,1 @@
-"""The cache of a node: what its processes have fetched, shared by all of them."""
+"""The shard cache of a node, shared by all its processes."""

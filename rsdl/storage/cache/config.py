@@ -1,4 +1,4 @@
-"""Where a node's copies of remote shards lie, and how much room they get."""
+"""Location and size limit of a node's shard cache."""
 
 import os
 from pathlib import Path
@@ -22,7 +22,7 @@ class CacheConfig(BaseModel):
 
     @property
     def root(self) -> Path:
-        """The folder that is meant."""
+        """The cache folder: the configured one, else $RSDL_CACHE, else below the XDG cache."""
         folder = self.folder or os.environ.get(FOLDER_VARIABLE)
         base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
         return Path(folder or f"{base}/rsdl/store").expanduser()

@@ -1,7 +1,7 @@
-"""The files of a cache: which there are, who uses them, and how they go.
+"""The files of a cache: listing, locking and removal.
 
-An entry is one file, named by what it is a copy of. While it is being fetched it ends with
-``.part``, and ``.turn`` beside it is the download lock. Files in use are flock-ed, so eviction just
+An entry is one file, named by a hash of its source. The file of a running download ends with
+``.part``; ``.turn`` beside it is the download lock. Files in use are flock-ed, so eviction just
 tries the lock.
 """
 
@@ -23,10 +23,10 @@ SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,12}")
 
 @dataclass(frozen=True, slots=True, order=True)
 class CacheEntry:
-    """A copy, whole or in the making.
+    """A cached file, complete or partial.
 
     Attributes:
-        used_at: When it was used last, in seconds since 1970.
+        used_at: Time of last use, in seconds since 1970.
         size: Bytes.
         path: The file.
     """
@@ -37,11 +37,11 @@ class CacheEntry:
 
     @property
     def is_whole(self) -> bool:
-        """Whether it is complete, rather than fetched now or left half-way by a killed process."""
+        """Whether it is complete; a partial one is being fetched, or a killed process left it."""
         return self.path.suffix != PART
 
     def is_in_use(self) -> bool:
-        """Return whether any process holds it."""
+        """Return whether any process has it locked."""
         fd = lock_file(self.path, create=False, wait=False)
         if fd is None:
             return self.path.exists()
@@ -50,13 +50,13 @@ class CacheEntry:
 
 
 def entry_name(name: str, suffix: str) -> str:
-    """Return the file's name for a copy of ``name``; an odd extension is left out."""
+    """Return the file name for a cached copy of ``name``; an unusual extension is left out."""
     ending = suffix if SUFFIX.fullmatch(suffix) else ""
     return hashlib.sha256(name.encode()).hexdigest() + ending
 
 
 def list_entries(root: Path) -> list[CacheEntry]:
-    """Return the copies of a cache, the one used longest ago first."""
+    """Return the files of a cache, least recently used first."""
     found = []
     for path in _paths(root):
         if path.suffix != DOWNLOAD_LOCK:
@@ -67,7 +67,7 @@ def list_entries(root: Path) -> list[CacheEntry]:
 
 
 def drop(path: Path) -> bool:
-    """Remove a file of a cache, unless it is in use; return whether it is gone by our hand."""
+    """Remove a file of a cache unless it is in use; return whether this call removed it."""
     fd = lock_file(path, create=False, wait=False)
     if fd is None:
         return False
@@ -79,7 +79,7 @@ def drop(path: Path) -> bool:
 
 
 def sweep(root: Path) -> None:
-    """Remove the parts and download locks that killed processes left."""
+    """Remove the partial files and download locks that killed processes left."""
     for path in _paths(root):
         if path.suffix in (PART, DOWNLOAD_LOCK):
             with suppress(OSError):

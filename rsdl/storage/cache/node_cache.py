@@ -1,14 +1,13 @@
-"""A node's copies of what lies in object stores, shared by every process of the node.
+"""A node's cache of objects from object stores, shared by every process of the node.
 
-A copy is one file, named by what it is a copy of. Readers hold a shared lock on the file itself,
-which the kernel releases when they die. Who wants a copy that is being fetched waits for a download
-lock beside it, since the copy itself may stay in use for ever. There is no index to be wrong after
-a kill. Room is made by dropping the copies used least recently, never one in use; where that is not
-enough the caller is told, and reads by range instead.
+An entry is one file, named by a hash of its source. Readers hold a shared lock on the file itself;
+the kernel releases it when they die. A process that needs an entry while another downloads it waits
+for a separate download lock, since the file itself may stay in use indefinitely. There is no index,
+so a kill cannot leave a wrong one. Eviction removes the least recently used entries, never one in
+use; where that does not free enough, the caller gets ``None`` or a status and reads by range.
 
-Nobody waits without end: a process that holds the download lock and gets nowhere, being stopped or
-cut off from the store, is waited for until ``STALL_S`` have passed, and then the copy is done
-without.
+Every wait is bounded: when a process holds the download lock but makes no progress for ``STALL_S``
+(suspended, or cut off from the store), the waiters go on without the entry.
 """
 
 import logging
@@ -40,25 +39,25 @@ logger = logging.getLogger(__name__)
 
 CACHE_LOCK = "gate"
 
-# A reader that has not read for so long can do with opening its file again.
+# A lock not read for this long may be closed; its reader then reopens the file.
 IDLE_S = 10.0
 
-# Longer than a read may take to time out, shorter than anybody's patience with a hung process.
+# Longer than a read timeout; short enough not to hang a run on a suspended process.
 STALL_S = 30.0
 
-# For so long after somebody was refused room, nobody takes any for what can wait.
+# For this long after an urgent request found no room, non-urgent requests take none.
 PRESSURE_S = 5.0
 
-# The last of a disk is left to others.
+# This share of the disk stays free for other programs.
 SPARE_SHARE = 0.02
 
 
 class NodeCache:
-    """The copies in one folder. For any number of threads and processes.
+    """The cached files in one folder; safe for threads and processes.
 
     Args:
-        root: The folder; made when something is first kept.
-        size: Bytes that it may hold.
+        root: The folder; created if missing.
+        size: Size limit in bytes.
     """
 
     def __init__(self, root: Path, size: int) -> None:
@@ -86,24 +85,24 @@ class NodeCache:
         *,
         lasting: bool = False,
     ) -> SharedLock | None:
-        """Return a pin on a copy, which one process fetches while the others wait.
+        """Return a shared lock on a cached copy; one process fetches it, the others wait.
 
         Args:
-            name: What it is a copy of.
-            size: Its bytes.
-            fill: Writes them to an open file.
-            suffix: The file's extension; an odd one is left out.
-            lasting: Whether the copy stays in use even where the pin is not read from for long.
+            name: Identifies the source.
+            size: Its size in bytes.
+            fill: Writes the bytes to an open file.
+            suffix: The file's extension; an unusual one is left out.
+            lasting: Whether to keep the lock even when it is not read for long.
 
         Returns:
-            The lock on it; ``None`` where there is no room, or whoever fetches it gets nowhere.
+            The lock; ``None`` where there is no room or the process that fetches makes no progress.
         """
         path = self._folder / entry_name(name, suffix)
         begin = time.time()
         for pause in pauses():
             failed_at, error = self._failures.get(path, (0.0, None))
             if error is not None and failed_at > begin and not path.exists():
-                raise error  # of whom we waited for, who has tried for long enough
+                raise error  # another thread's fetch, which used up its retries while we waited
             outcome = self._get(path, size, fill, urgent=True)
             if isinstance(outcome, SharedLock):
                 if not lasting:
@@ -123,22 +122,22 @@ class NodeCache:
         *,
         urgent: bool = False,
     ) -> SharedLock | FetchStatus:
-        """Return a pin on a copy, fetching it if nobody else does, and never waiting for others.
+        """Return a shared lock on a cached copy, fetching it if no other process does; never wait.
 
         Args:
-            name: What it is a copy of.
-            size: Its bytes.
-            fill: Writes them to an open file.
-            suffix: The file's extension; an odd one is left out.
-            urgent: Whether it is read now; else it takes no room that others are short of.
+            name: Identifies the source.
+            size: Its size in bytes.
+            fill: Writes the bytes to an open file.
+            suffix: The file's extension; an unusual one is left out.
+            urgent: Whether it is read now; if not, it gets no room while urgent requests lack it.
 
         Returns:
-            A lasting pin, or why there is none.
+            A lock that is never closed as idle, or the reason why there is none.
         """
         return self._get(self._folder / entry_name(name, suffix), size, fill, urgent=urgent)
 
     def take(self, name: str, suffix: str = "") -> SharedLock | None:
-        """Return a pin on a copy that is there already."""
+        """Return a shared lock on an entry that exists already, else ``None``."""
         try:
             pin = SharedLock.take(self._folder / entry_name(name, suffix))
         except OSError as error:
@@ -148,23 +147,23 @@ class NodeCache:
         return pin
 
     def release(self, name: str, suffix: str = "") -> None:
-        """Let go of a copy for every reader of this process; one that goes on pins it anew."""
+        """Close this process's idle-tracked locks on an entry; an active reader locks it again."""
         path = self._folder / entry_name(name, suffix)
         for pin in self._watched():
             if pin.path == path:
                 pin.close()
 
     def is_pressed(self) -> bool:
-        """Return whether any process was lately refused room for what it reads now."""
+        """Return whether an urgent request of any process found no room lately."""
         try:
             return time.time() - self._pressure.stat().st_mtime < PRESSURE_S
         except OSError:
             return False
 
     def expect(self, size: int, *, loud: bool = True) -> None:
-        """Say how many bytes of shards are read side by side.
+        """Declare how many bytes of shards are read concurrently.
 
-        Where they do not fit, that is said once and for all: here if ``loud``, else elsewhere.
+        Logs one warning if they do not fit; with ``loud=False`` the caller reports it instead.
         """
         if size > self.size:
             self._told = self._told or not loud
@@ -175,11 +174,11 @@ class NodeCache:
             )
 
     def clear(self) -> int:
-        """Remove every copy that is not in use and return how many bytes that freed."""
+        """Remove every entry that is not in use and return the bytes freed."""
         return clear_cache(self.root)
 
     def usage(self) -> tuple[int, int]:
-        """Return the number of copies and their bytes."""
+        """Return the number of files in the cache and their bytes."""
         entries = list_entries(self.root)
         return len(entries), sum(entry.size for entry in entries)
 
@@ -208,7 +207,7 @@ class NodeCache:
     def _fill(self, path: Path, size: int, fill: Callable[[int], None], *, urgent: bool) -> bool:
         part = path.with_name(path.name + PART)
         while (fd := lock_file(part, create=True, wait=True)) is None:
-            pass  # it was being swept away
+            pass  # another process's sweep removed it
         try:
             if not self._admit(fd, size, urgent=urgent):
                 part.unlink()
@@ -216,7 +215,7 @@ class NodeCache:
             fill(fd)
             os.fdatasync(fd)
             os.utime(fd)
-            # While nobody counts: a listing may miss what is renamed meanwhile, by both names.
+            # Under the cache lock: a concurrent listing may miss both names of a renamed file.
             with exclusive_if_soon(self._cache_lock, STALL_S):
                 os.rename(part, path)
         except BaseException as error:
@@ -231,8 +230,8 @@ class NodeCache:
         return True
 
     def _admit(self, fd: int, size: int, *, urgent: bool) -> bool:
-        """Give an open part its full size, if there is room or room can be made."""
-        os.ftruncate(fd, 0)  # what a killed run left in it
+        """Allocate the full size of an open partial file, evicting others if needed."""
+        os.ftruncate(fd, 0)  # drop what a killed run left in it
         try:
             with exclusive(self._cache_lock, STALL_S):
                 if not self._make_room(size, urgent=urgent):
@@ -240,7 +239,7 @@ class NodeCache:
                 if size:
                     os.posix_fallocate(fd, 0, size)
                 return True
-        except OSError as error:  # a full disk, or one who was stopped at the gate
+        except OSError as error:  # the disk is full, or a suspended process holds the cache lock
             os.ftruncate(fd, 0)
             self._warn(f"cannot keep {size / 1e6:,.0f} MB: {error.strerror or error}")
             return False
@@ -267,7 +266,7 @@ class NodeCache:
         return size <= room
 
     def _is_stalled(self, path: Path, begin: float) -> bool:
-        """Return whether whoever fetches a copy has not got on for long."""
+        """Return whether the fetching process has made no progress for ``STALL_S``."""
         moved = begin
         with suppress(OSError):
             moved = max(begin, path.with_name(path.name + PART).stat().st_mtime)
@@ -293,7 +292,7 @@ class NodeCache:
 
 
 def clear_cache(root: Path) -> int:
-    """Remove every copy of a cache that is not in use and return how many bytes that freed."""
+    """Remove every entry of a cache that is not in use and return the bytes freed."""
     try:
         with exclusive(root / CACHE_LOCK, STALL_S):
             return sum(entry.size for entry in list_entries(root) if drop(entry.path))
@@ -302,7 +301,7 @@ def clear_cache(root: Path) -> int:
 
 
 def open_cache(config: CacheConfig) -> NodeCache:
-    """Return this process's cache in a folder; one object, so that it knows all of its readers."""
+    """Return this process's cache for a folder: one object, so that it knows all readers."""
     key = (os.getpid(), config.root.absolute(), int(config.size))
     with _lock:
         if key not in _caches:

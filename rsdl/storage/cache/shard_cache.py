@@ -1,4 +1,4 @@
-"""A store's copies in the node's cache, to whoever knows what will be read and fetches it ahead."""
+"""A store's view of the node's cache, for prefetching."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -9,12 +9,12 @@ from rsdl.storage.store import FetchStatus
 
 
 class Wanted(NamedTuple):
-    """What the cache must be told of a copy.
+    """A cache request.
 
     Attributes:
-        name: What it is a copy of.
-        size: Its bytes.
-        fill: Writes them to an open file.
+        name: Identifies the source.
+        size: Its size in bytes.
+        fill: Writes the bytes to an open file.
         suffix: The file's extension.
     """
 
@@ -25,12 +25,12 @@ class Wanted(NamedTuple):
 
 
 class NodeShardCache:
-    """Copies by the names of one store.
+    """Cached copies by the names of one store.
 
     Args:
-        cache: Where they lie.
-        describe: What a name and its SHA-256 mean to the cache; may ask the service.
-        recall: The same of a name, without asking; ``None`` where it is not known.
+        cache: The node's cache.
+        describe: Maps a name and its SHA-256 to a cache request; may ask the service.
+        recall: Maps a name to a cache request without asking; ``None`` where it is not known.
     """
 
     def __init__(
@@ -44,19 +44,19 @@ class NodeShardCache:
         self._recall = recall
 
     def fetch(self, name: str, sha256: str | None, *, urgent: bool) -> SharedLock | FetchStatus:
-        """Hold a copy of ``name``, fetching it unless another does."""
+        """Lock a cached copy of ``name``, fetching it unless another process does."""
         return self._cache.fetch(*self._describe(name, sha256), urgent=urgent)
 
     def release(self, name: str) -> None:
-        """Let go of the copy of ``name`` for every reader of this process."""
+        """Release the copy of ``name`` for every reader of this process."""
         wanted = self._recall(name)
         if wanted is not None:
             self._cache.release(wanted.name, wanted.suffix)
 
     def is_pressed(self) -> bool:
-        """Return whether any process was lately refused room for what is urgent."""
+        """Return whether an urgent request of any process found no room lately."""
         return self._cache.is_pressed()
 
     def expect(self, size: int, *, loud: bool) -> None:
-        """Say how many bytes are read side by side."""
+        """Declare how many bytes are read concurrently."""
         self._cache.expect(size, loud=loud)

@@ -1,1 +1,1 @@
-"""A store on S3 or Ceph, over boto3."""
+"""A store on S3 or Ceph, using boto3."""

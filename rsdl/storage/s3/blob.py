@@ -1,4 +1,4 @@
-"""An object that is open for reading parts of it."""
+"""An object opened for ranged reads."""
 
 import time
 from typing import Protocol
@@ -6,33 +6,33 @@ from typing import Protocol
 from rsdl.storage.locks import SharedLock
 from rsdl.storage.s3.client import Remote
 
-# There was no room for a copy: whether another has made one by now is asked so often.
+# Without room for a copy, check this often whether another process has cached one.
 ASK_AGAIN_S = 1.0
 
 
 class Ranges(Protocol):
-    """What reads an object: a copy on this node, or ranges of it."""
+    """Reads an object from a cached copy or by range requests."""
 
     def hold(self, remote: Remote, sha256: str | None) -> SharedLock | None:
-        """Return a copy, made if there is room for it."""
+        """Return a lock on a cached copy, fetching it if there is room."""
         ...
 
     def take(self, remote: Remote) -> SharedLock | None:
-        """Return a copy that another has made."""
+        """Return a lock on a copy that is cached already."""
         ...
 
     def stream(self, remote: Remote, offset: int, length: int) -> bytes:
-        """Return a range of the object."""
+        """Return a byte range of the object."""
         ...
 
 
 class S3Blob:
-    """An object that is open: a copy in the cache, or ranges of it where there is no room.
+    """An open object: a cached copy, or range requests where there is no room for one.
 
     Args:
-        store: The store that it lies in.
-        remote: Which version.
-        sha256: What a copy must hash to.
+        store: The store that holds it.
+        remote: The version to read.
+        sha256: Expected hash of a cached copy.
     """
 
     def __init__(self, store: Ranges, remote: Remote, sha256: str | None) -> None:
@@ -43,12 +43,12 @@ class S3Blob:
         self._ask_at = 0.0
 
     def read(self, offset: int, length: int) -> bytes:
-        """Return ``length`` bytes from ``offset``, or fewer where the object ends before."""
+        """Return ``length`` bytes from ``offset``, or fewer at the end of the object."""
         if self._pin is not None:
             data = self._pin.read(offset, length)
             if data is not None:
                 return data
-            # The cache has taken it back from a reader that was idle.
+            # The cache closed the lock of an idle reader.
             self._pin = self._store.hold(self._remote, self._sha256)
             return self.read(offset, length)
         if time.monotonic() > self._ask_at:
@@ -59,6 +59,6 @@ class S3Blob:
         return self._store.stream(self._remote, offset, length)
 
     def close(self) -> None:
-        """Let the copy go."""
+        """Release the cached copy."""
         if self._pin is not None:
             self._pin.close()

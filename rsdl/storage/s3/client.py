@@ -1,8 +1,8 @@
-"""One S3 client for a process: where the service is, and asking it until it answers.
+"""One S3 client per process: endpoint configuration and retried requests.
 
-Everything that the usual AWS chain settles is left to it: endpoint, credentials, profile, proxies
-and certificate authority. What is set here is what real services, Ceph's gateway first, need.
-boto3's own retries are off, so that one rule (``retry.py``) decides how long to wait.
+The usual AWS chain decides endpoint, credentials, profile, proxies and certificate authority. The
+settings here are those that real services need, Ceph's gateway first. boto3's own retries are off,
+so that one rule (``retry.py``) decides how long to wait.
 """
 
 import os
@@ -62,9 +62,9 @@ class Remote:
         bucket: Its bucket.
         key: Its key.
         size: Bytes.
-        etag: Names the version; quoted, as the service gave it.
-        sha256: Of its bytes, where its writer has said so.
-        md5: Of its bytes, where the ETag is one.
+        etag: Identifies the version; quoted, as the service returned it.
+        sha256: Of its bytes, if its writer stored it.
+        md5: Of its bytes, if the ETag is an MD5.
     """
 
     bucket: str
@@ -76,7 +76,7 @@ class Remote:
 
     @property
     def url(self) -> str:
-        """The object as a user would name it."""
+        """The object as ``s3://bucket/key``."""
         return f"s3://{self.bucket}/{self.key}"
 
 
@@ -84,8 +84,8 @@ class S3Client:
     """boto3 client with our retry policy and error messages; thread-safe.
 
     Args:
-        rule: How long to go on when the service fails.
-        storage: Where it is.
+        rule: How long to retry when the service fails.
+        storage: How to reach the service.
     """
 
     def __init__(self, rule: RetryRule, storage: StorageConfig = AWS) -> None:
@@ -99,25 +99,25 @@ class S3Client:
 
     @cached_property
     def pool(self) -> ThreadPoolExecutor:
-        """Threads for the parts of large objects."""
+        """Thread pool for the parts of large objects."""
         return ThreadPoolExecutor(TRANSFERS, thread_name_prefix="s3")
 
     def call(self, url: str, operation: str, **arguments: Any) -> dict[str, Any]:  # noqa: ANN401
-        """Ask until there is an answer.
+        """Send a request and retry it until it succeeds.
 
         Args:
             url: What the request is about, for messages.
-            operation: Method of boto3's client.
+            operation: Method of the boto3 client.
             arguments: Its arguments.
 
         Raises:
-            StorageError: If the service refuses.
+            StorageError: If the service refuses the request.
             UnreachableError: If it did not answer before the deadline.
         """
         return self.retry(url, lambda: getattr(self.boto, operation)(**arguments))
 
     def retry(self, url: str, ask: Callable[[], T]) -> T:
-        """Call ``ask`` until it succeeds; see :meth:`wait_or_raise` for what ends that."""
+        """Call ``ask`` until it succeeds; :meth:`wait_or_raise` decides when to give up."""
         retry_state = self.retry_state(url)
         while True:
             try:
@@ -129,13 +129,13 @@ class S3Client:
                 return answer
 
     def retry_state(self, url: str, sleep: Callable[[float], object] = time.sleep) -> RetryState:
-        """Return what counts the failures of one operation."""
+        """Return the failure counter of one operation."""
         return RetryState(self.rule, url, sleep=sleep)
 
     def wait_or_raise(self, retry_state: RetryState, error: Exception, url: str) -> None:
-        """Wait before the next attempt, or raise what the error means."""
+        """Wait before the next attempt, or raise the translated error."""
         self.reached = self.reached or isinstance(error, ClientError)
-        # What has never been an S3 service here is more likely mistyped than out of order.
+        # If this endpoint has never answered as S3, a typo is likelier than an outage.
         doubtful = not self.reached and is_doubtful(error)
         patience_s = DOUBT_S if doubtful else None
         problem = f"{self.endpoint}: {describe(error)}"
@@ -148,21 +148,21 @@ class S3Client:
 
 
 def plain_md5(found: dict[str, Any]) -> str | None:
-    """Return the MD5 that an ETag is, if it is one: not of parts, not of encrypted bytes."""
+    """Return the MD5 in an ETag; ``None`` for multipart uploads and encrypted objects."""
     match = MD5_ETAG.fullmatch(found.get("ETag", ""))
     encrypted = found.get("SSECustomerAlgorithm") or found.get("SSEKMSKeyId")
     return match.group(1) if match and not encrypted else None
 
 
 def make_client(storage: StorageConfig = AWS) -> Any:  # noqa: ANN401 - boto3 has no types
-    """Return boto3's client for a service.
+    """Return a boto3 client for a service.
 
     Raises:
-        StorageError: If the settings of the AWS chain are no good.
+        StorageError: If the settings of the AWS chain are invalid.
     """
     try:
         with warnings.catch_warnings():
-            # About the Python that future releases need: nothing that a user of ours can act on.
+            # Warns of Python versions that future releases need; our users cannot act on it.
             warnings.filterwarnings("ignore", category=DeprecationWarning, module="boto3")
             session = boto3.session.Session()
             region = session.region_name or DEFAULT_REGION
@@ -171,12 +171,12 @@ def make_client(storage: StorageConfig = AWS) -> Any:  # noqa: ANN401 - boto3 ha
             style = _addressing_style(session)
             client = make(config=_settings(None, unsigned=unsigned))
             if has_secret(client.meta.endpoint_url):
-                # It would be shown wherever an error is.
+                # Every error message would show it.
                 raise StorageError(storage.named, "holds a password", KEYS)
             if not is_service(client.meta.endpoint_url):
                 raise ValueError("no URL of a service")
             if style is None and _is_custom(client.meta.endpoint_url):
-                # Few services of one's own have a name in the DNS for every bucket.
+                # Few self-hosted services have a DNS name for every bucket.
                 client = make(config=_settings("path", unsigned=unsigned))
     except ValueError as error:
         raise StorageError(
@@ -195,13 +195,13 @@ def _agree_to_pay(params: dict[str, Any], model: Any, **_: Any) -> None:  # noqa
 
 
 def shared_client(storage: StorageConfig = AWS) -> S3Client:
-    """Return this process's client for a service and the keys that the environment names now."""
+    """Return this process's client for a service with the credentials of the environment now."""
     names = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_PROFILE", "AWS_ACCESS_KEY_ID",
              "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_CA_BUNDLE",
              "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", NO_SIGN, PAYER,
              "AWS_DEFAULT_REGION", "HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy",
              "NO_PROXY", "no_proxy", DEADLINE_VARIABLE)  # fmt: skip
-    # A forked child must not talk over its parent's connections.
+    # A forked child must not use its parent's connections.
     key = (os.getpid(), storage, *(os.environ.get(name) for name in names))
     with _lock:
         if key not in _clients:
@@ -229,25 +229,25 @@ def _settings(addressing: str | None, *, unsigned: bool) -> Config:
         retries={"mode": "standard", "total_max_attempts": 1},
         signature_version=UNSIGNED if unsigned else None,
         s3={"addressing_style": addressing} if addressing else None,
-        # Ceph refuses checksums in trailers over https, and ignores them over http.
+        # Ceph rejects trailing checksums over https, and ignores them over http.
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
     )
 
 
 def _is_unsigned(storage: StorageConfig, session: boto3.session.Session) -> bool:
-    """Return whether requests go without keys: the user says so, or there are none."""
+    """Return whether requests are unsigned: the user asked for that, or there are no keys."""
     if storage.unsigned is not None:
         return storage.unsigned
     try:
         return session.get_credentials() is None
     except BotoCoreError:
-        return False  # some are named but no good: the first request says so, with its URL
+        return False  # keys are configured but invalid: the first request reports it with its URL
 
 
 def _addressing_style(session: boto3.session.Session) -> str | None:
-    """Return how the user's AWS config wants buckets addressed; ``None`` where it does not say."""
-    # boto3 has no public way to ask, and merges this in by itself where we say nothing.
+    """Return the addressing style of the user's AWS config; ``None`` where it sets none."""
+    # boto3 has no public API for this; it merges the setting itself only where we pass none.
     section = session._session.get_scoped_config().get("s3")
     style = section.get("addressing_style") if isinstance(section, dict) else None
     if style is not None and style not in STYLES:

@@ -1,8 +1,8 @@
-"""From an object to a file: many ranges at once, each counted and resumed where it broke off.
+"""Download an object to a file: concurrent range requests, each counted and resumed.
 
-Every request names the version that it wants, so bytes of two versions never mix. A response is
-believed for as many bytes as it brought, whatever it said, and what is in the file is hashed, in
-order, while later ranges are still on their way.
+Every request names the object version, so bytes of two versions never mix. Only received bytes
+count, whatever length the response announced. The bytes in the file are hashed in order while later
+ranges are still in transit.
 """
 
 import hashlib
@@ -18,35 +18,35 @@ from rsdl.storage.s3.client import Remote, S3Client
 from rsdl.storage.s3.errors import FOREIGN, ShortBodyError
 from rsdl.storage.s3.wire import BLOCK_BYTES, receive_body
 
-# Asking costs 2 ms of a core, so that a range is to be long; and an object is to come in several.
+# A request costs 2 ms of a core, so ranges are long; but an object should need several of them.
 RANGE_BYTES = 8 << 20
 MAX_RANGE_BYTES = 32 << 20
 RANGES = 4
 
-# Small enough to stay in the core's own cache between being read and being hashed.
+# Fits the core's own cache between the read and the hash.
 HASH_BYTES = 256 << 10
 
-# So much must have come in before the hashing thread is woken.
+# Bytes that must arrive before the hashing thread wakes up.
 STEP_BYTES = 4 << 20
 
 
 def download(client: S3Client, remote: Remote, fd: int, sha256: str | None = None) -> None:
-    """Write an object to an open file of its size, and check it.
+    """Download an object to an open file of its size, and verify its checksum.
 
     Args:
-        client: Where it lies.
-        remote: Which version.
+        client: Client of its service.
+        remote: The version to download.
         fd: The file, open for reading and writing.
-        sha256: What the bytes must hash to; ``None`` takes what their writer said, if anything.
+        sha256: Expected hash; ``None`` uses the one that the writer stored, if any.
 
     Raises:
-        StorageError: If the object was replaced, or its bytes are not what they should be.
+        StorageError: If the object was replaced, or its checksum differs.
     """
     kind, wanted = "sha256", sha256 or remote.sha256
     if wanted is None:
         kind, wanted = "md5", remote.md5
     if sha256 is None or remote.sha256 in (None, sha256):
-        # Damaged on the way is damaged once; damaged where it lies is damaged again.
+        # Damage in transit does not recur, damage in the store does: a second attempt tells.
         for _ in range(2):
             digest = _Digest(fd, kind if wanted is not None else None)
             _fetch(client, remote, fd, digest)
@@ -56,7 +56,7 @@ def download(client: S3Client, remote: Remote, fd: int, sha256: str | None = Non
 
 
 def wrong_content(remote: Remote) -> ChangedError:
-    """Return what a user is told of an object whose bytes are not what they should be."""
+    """Return the error for an object whose checksum differs."""
     return ChangedError(
         remote.url,
         "its content is not what was written: the checksum differs",
@@ -65,7 +65,7 @@ def wrong_content(remote: Remote) -> ChangedError:
 
 
 def read_range(client: S3Client, remote: Remote, start: int, stop: int) -> bytes:
-    """Return bytes ``start`` to ``stop`` of an object, fewer where it ends before."""
+    """Return bytes ``start`` to ``stop`` of an object, or fewer at its end."""
     blocks: list[bytes] = []
     at, stop = start, min(stop, remote.size)
     retry_state = client.retry_state(remote.url)
@@ -90,7 +90,7 @@ def hash_open_file(fd: int, kind: str) -> str:
 
 
 class _Digest:
-    """The digest of an open file from its beginning to wherever it has been followed to.
+    """A running digest of an open file, from its start up to the last :meth:`follow`.
 
     Args:
         fd: The file.
@@ -114,17 +114,17 @@ class _Digest:
             room = self._buffer[: stop - self._at]
             count = os.preadv(self._fd, [room], self._at)
             if not count:
-                return  # shorter than its name says: the digest will not be right
+                return  # the file is shorter than expected: the digest will differ
             self._hash.update(room[:count])
             self._at += count
 
 
 class _Arrivals:
-    """How far the ranges of one object have come. For any number of threads.
+    """Progress of the ranges of one object; thread-safe.
 
     Args:
         size: Bytes of the object.
-        range_bytes: Bytes of a range; the last may be shorter.
+        range_bytes: Bytes per range; the last may be shorter.
     """
 
     def __init__(self, size: int, range_bytes: int) -> None:
@@ -132,25 +132,25 @@ class _Arrivals:
         self.failed = threading.Event()
         self._ends = [start for start, _ in self.ranges]
         self._size = size
-        self._first = 0  # no range before this one is incomplete
+        self._first = 0  # all ranges before this one are complete
         self._wanted = 0
         self._changed = threading.Condition()
 
     def add(self, number: int, count: int) -> None:
-        """Count bytes of a range."""
+        """Add received bytes to a range."""
         with self._changed:
             self._ends[number] += count
             if self._frontier() >= self._wanted:
                 self._changed.notify()
 
     def fail(self) -> None:
-        """Say that the object will not be whole."""
+        """Mark the download as failed and wake the waiting thread."""
         with self._changed:
             self.failed.set()
             self._changed.notify()
 
     def wait(self, wanted: int) -> int:
-        """Wait until the first ``wanted`` bytes are there, or all; return how many there are."""
+        """Wait for the first ``wanted`` bytes or a failure; return how many have arrived."""
         with self._changed:
             self._wanted = min(wanted, self._size)
             self._changed.wait_for(lambda: self._frontier() >= self._wanted or self.failed.is_set())
@@ -195,7 +195,7 @@ def _fetch(client: S3Client, remote: Remote, fd: int, digest: _Digest) -> None:
 def _fetch_range(
     client: S3Client, remote: Remote, fd: int, arrivals: _Arrivals, number: int
 ) -> None:
-    """Bring one range, beginning again where a connection broke; stop early when others failed."""
+    """Download one range, resuming after broken connections; stop early when others failed."""
     at, stop = arrivals.ranges[number]
     failed = arrivals.failed
     retry_state = client.retry_state(
@@ -220,7 +220,7 @@ def _fetch_range(
 
 
 def _ask(client: S3Client, remote: Remote, start: int, stop: int) -> Any:  # noqa: ANN401
-    """Return the body of the answer to one request for a range."""
+    """Return the response body of one range request."""
     answer = client.boto.get_object(
         Bucket=remote.bucket,
         Key=remote.key,

@@ -1,4 +1,4 @@
-"""Where an S3 service is, as a run's config may say it."""
+"""The S3 endpoint settings of a run's config."""
 
 import os
 from urllib.parse import urlsplit
@@ -40,7 +40,7 @@ class StorageConfig(BaseModel):
         if value is None:
             return None
         if has_secret(value):
-            # Raised past pydantic, which would show the value.
+            # Not a ValueError: pydantic's message would show the value.
             raise ConfigError(FIELD, "holds a password or a signature", KEYS)
         if not is_service(value):
             raise ValueError("must be https://host or http://host:port")
@@ -48,7 +48,7 @@ class StorageConfig(BaseModel):
 
     @property
     def unsigned(self) -> bool | None:
-        """Whether the user wants requests without keys; ``None`` where nothing says so."""
+        """Whether the user wants unsigned requests; ``None`` where nothing is set."""
         return self.anonymous if self.anonymous is not None else _switch(NO_SIGN)
 
     @property
@@ -63,12 +63,12 @@ class StorageConfig(BaseModel):
 
     @property
     def named(self) -> str:
-        """What the user has set the endpoint with."""
+        """Name of the setting that gave the endpoint, for error messages."""
         return VARIABLE if self.endpoint is None else FIELD
 
 
 def _switch(variable: str) -> bool | None:
-    """Return what an environment variable says, in the words that GDAL takes."""
+    """Return a boolean environment variable, in the spellings that GDAL accepts."""
     text = os.environ.get(variable)
     if not text:
         return None
@@ -80,15 +80,15 @@ def _switch(variable: str) -> bool | None:
 
 
 def has_secret(url: str) -> bool:
-    """Return whether a URL carries what must not be repeated."""
+    """Return whether a URL has parts that may hold a secret."""
     return "@" in url or "?" in url or "#" in url
 
 
 def is_service(url: str) -> bool:
-    """Return whether a URL can be that of a service."""
+    """Return whether a URL can be a service endpoint."""
     try:
         parts = urlsplit(url)
-        port = parts.port  # raises where it is no number
+        port = parts.port  # raises where it is not a number
     except ValueError:
         return False
     named = bool(parts.hostname) and not any(c.isspace() for c in url)

@@ -1,7 +1,7 @@
-"""What an S3 service's refusals mean: which may pass, and what to tell the user about the rest.
+"""S3 errors: which are worth a retry, and what to tell the user about the others.
 
-Nothing of a foreign message is repeated, since it may quote a request with its signature; the codes
-of the S3 protocol say enough.
+Messages of the service are never repeated, since they may quote a request with its signature; the
+S3 error codes are enough.
 """
 
 from botocore import exceptions as botocore_errors
@@ -53,7 +53,7 @@ BROKEN_TLS = ("CERTIFICATE_VERIFY_FAILED", "WRONG_VERSION_NUMBER", "RECORD_LAYER
 
 
 class ShortBodyError(Exception):
-    """A response ended before it had brought what it promised."""
+    """A response ended before its announced length."""
 
 
 FOREIGN = (BotoCoreError, ClientError, ResponseParserError, ShortBodyError)
@@ -67,14 +67,14 @@ PASSING = (
 
 
 def code_of(error: Exception) -> str:
-    """Return the S3 code of a refusal; empty for any other error."""
+    """Return the S3 error code; empty for any other error."""
     if not isinstance(error, ClientError):
         return ""
     return str(error.response.get("Error", {}).get("Code", ""))
 
 
 def may_pass(error: Exception) -> bool:
-    """Return whether trying again may help."""
+    """Return whether a retry may succeed."""
     if isinstance(error, ClientError):
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         return code_of(error) in PASSING_CODES or status == 429 or status >= 500
@@ -84,12 +84,12 @@ def may_pass(error: Exception) -> bool:
 
 
 def is_doubtful(error: Exception) -> bool:
-    """Return whether this is what a mistyped endpoint gives: no such host, or no S3 there."""
+    """Return whether a mistyped endpoint is likely: unknown host, or no S3 service there."""
     return _is_nameless(error) or isinstance(error, ResponseParserError)
 
 
 def describe(error: Exception) -> str:
-    """Return in a few words what went wrong, free of anything secret."""
+    """Return a short description of the error without secrets."""
     if isinstance(error, ClientError):
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", "?")
         return f"the service answers {status} {code_of(error)}"
@@ -110,12 +110,12 @@ def describe(error: Exception) -> str:
 def translate_refusal(
     error: Exception, url: str, endpoint: str, named: str = VARIABLE
 ) -> StorageError:
-    """Return what a foreign error means.
+    """Return a ``StorageError`` for an error of botocore or the service.
 
     Args:
         error: The error.
-        url: What was asked for.
-        endpoint: Of the service that was asked.
+        url: Subject of the request.
+        endpoint: Endpoint of the service.
         named: Variable or field that names the endpoint, for the remedy.
     """
     told = _translate(error, url, endpoint)
@@ -124,12 +124,12 @@ def translate_refusal(
 
 
 def translate_unsigned(error: Exception, url: str, *, wanted: bool) -> StorageError | None:
-    """Return what the refusal of a request without keys means; ``None`` for any other error.
+    """Return the error for a rejected unsigned request; ``None`` for any other error.
 
     Args:
         error: The error.
-        url: What was asked for.
-        wanted: Whether the user wanted no keys; else none were found.
+        url: Subject of the request.
+        wanted: Whether the user asked for unsigned requests; if not, no keys were found.
     """
     if code_of(error) not in DENIED:
         return None
@@ -161,7 +161,7 @@ def _translate(error: Exception, url: str, endpoint: str) -> StorageError:
         )
     code = code_of(error)
     if code in ("NoSuchKey", "404") and _is_of_a_write(error):
-        code = "NoSuchBucket"  # as Ceph says it of a bucket that is just being removed
+        code = "NoSuchBucket"  # Ceph's code for a bucket that is just being removed
     meaning = MEANINGS.get(code)
     if meaning is not None:
         kinds = dict.fromkeys(DENIED, DeniedError) | dict.fromkeys(FULL, FullDiskError)
@@ -177,7 +177,7 @@ def _is_nameless(error: Exception) -> bool:
 
 
 def _is_foreign_answer(error: ClientError) -> bool:
-    """Return whether something answered that gives neither S3's codes nor its headers."""
+    """Return whether the response has neither S3's error codes nor its headers."""
     metadata = error.response.get("ResponseMetadata", {})
     headers = metadata.get("HTTPHeaders")
     code = code_of(error)

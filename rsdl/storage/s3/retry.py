@@ -1,9 +1,9 @@
-"""Waiting out a store that fails for a while.
+"""Retry policy for a store that fails temporarily.
 
-The client library's own retries give up within a second when a server is down, and a gateway takes
-a minute to restart. So every failure that may pass is tried again here: exponential, with jitter so
-that a cluster's ranks do not come back in step, until a deadline counted from the first failure. An
-operation that gets on in between starts a new count.
+botocore's own retries give up within a second when a server is down, but a gateway takes a minute
+to restart. So every retryable failure is retried here, with exponential backoff and with jitter so
+that a cluster's ranks do not retry in step, until a deadline counted from the first failure.
+Progress in between resets the count.
 """
 
 import logging
@@ -14,18 +14,18 @@ from dataclasses import dataclass
 
 logger = logging.getLogger(__name__)
 
-# A short stumble is nobody's business; a wait that a person would notice is said.
+# Log only waits that a user would notice.
 QUIET_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class RetryRule:
-    """How long to go on.
+    """Deadline and backoff of the retries.
 
     Attributes:
         deadline_s: Seconds from the first failure to the last attempt.
-        first_s: Longest first wait, doubled after each failure.
-        longest_s: Longest wait.
+        first_s: Upper bound of the first wait, doubled after each failure.
+        longest_s: Upper bound of any wait.
     """
 
     deadline_s: float = 120.0
@@ -34,13 +34,13 @@ class RetryRule:
 
 
 class RetryState:
-    """One operation's failures in a row. Not for several threads.
+    """Consecutive failures of one operation; not thread-safe.
 
     Args:
-        rule: How long to go on.
-        what: What is being tried, for the log.
-        sleep: Waits that many seconds, or less where there is nothing left to wait for.
-        clock: Seconds from any fixed point.
+        rule: How long to retry.
+        what: The operation, for the log.
+        sleep: Waits that many seconds, or less if the operation is cancelled.
+        clock: Monotonic clock in seconds.
     """
 
     def __init__(
@@ -61,21 +61,21 @@ class RetryState:
 
     @property
     def waited_s(self) -> float:
-        """Seconds since the first failure; 0 while all is well."""
+        """Seconds since the first failure; 0 if the last attempt succeeded."""
         return 0.0 if self._began is None else self._clock() - self._began
 
     def over(self) -> None:
-        """Say that the operation got on; the next failure is a first one."""
+        """Reset the failure count after progress."""
         if self._told:
             logger.info("%s: goes on after %.0f s", self._what, self.waited_s)
         self._began, self._told, self.failures = None, False, 0
 
     def wait(self, problem: str, patience_s: float | None = None) -> bool:
-        """Wait before another attempt; return whether there is to be one.
+        """Wait before the next attempt; return whether to make one.
 
         Args:
             problem: What went wrong, for the log.
-            patience_s: Stop so long after the first failure, if that is before the deadline.
+            patience_s: Give up this long after the first failure, if that is before the deadline.
         """
         if self._began is None:
             self._began = self._clock()
@@ -85,7 +85,7 @@ class RetryState:
             return False
         longest = min(self._rule.first_s * 2 ** min(self.failures, 30), self._rule.longest_s)
         pause = min(left, longest * random.uniform(0.5, 1.0))
-        # Before the pause that would be noticed, not after it.
+        # Log before the noticeable pause, not after it.
         if self.waited_s + pause > QUIET_S and not self._told:
             self._told = True
             logger.warning("%s: %s; trying for %.0f s more", self._what, problem, left)

@@ -1,7 +1,7 @@
 """A store in an S3 bucket: names are keys below a prefix.
 
-Reading goes through the node's cache, or by range where there is none or no room in it. Writing
-goes through a staging folder on the local disk, since an object can only be put as a whole.
+Reads go through the node's cache, or by range where there is no cache or no room in it. Writes go
+through a staging folder on the local disk, since an object can only be written as a whole.
 """
 
 import hashlib
@@ -30,18 +30,18 @@ from rsdl.storage.s3.upload import SHA256, abort_noted, upload_bytes, upload_fil
 from rsdl.storage.staging import StagingFolder
 from rsdl.storage.store import Entry
 
-# How many of the paths that a thread was given last stay in the cache, whatever is evicted.
+# Each thread keeps its last few paths locked in the cache, exempt from eviction.
 KEPT_PATHS = 4
 
 
 class S3Store:
-    """Names are objects below one prefix of a bucket, which must exist.
+    """A store whose names are objects below one prefix of an existing bucket.
 
     Args:
         bucket: The bucket.
-        prefix: What every key begins with, without the slash that follows; may be empty.
-        cache: The node's cache; ``None`` keeps no copies.
-        storage: Where the service is.
+        prefix: Prefix of every key, without the slash that follows; may be empty.
+        cache: The node's cache; ``None`` caches nothing.
+        storage: How to reach the service.
     """
 
     def __init__(
@@ -79,19 +79,19 @@ class S3Store:
         return self._client.retry(where, ask)
 
     def write(self, name: str, data: bytes) -> None:
-        """Put ``data`` under ``name``, all or nothing."""
+        """Write ``data`` to ``name`` atomically."""
         upload_bytes(self._client, self._bucket, self._key(name), data)
 
     def write_once(self, name: str, data: bytes) -> bool:
-        """Put ``data`` under ``name`` unless something is there; return whether it is there now."""
+        """Write ``data`` unless ``name`` exists; return whether ``name`` now holds ``data``."""
         if upload_new(self._client, self._bucket, self._key(name), data):
             return True
-        # An attempt of ours whose answer was lost is no rival.
+        # The object may come from our own earlier attempt whose response was lost.
         return self.size(name) == len(data) and self.read(name) == data
 
     @contextmanager
     def create(self, name: str) -> Iterator[Path]:
-        """Give a path to write to; it is uploaded as ``name`` when the block ends well."""
+        """Yield a path to write to; upload it as ``name`` if the block succeeds."""
         key = self._key(name)
         with self._staging.folder() as folder:
             path = folder / (PurePosixPath(key).name or "object")
@@ -102,17 +102,17 @@ class S3Store:
                 raise translate(error, Path(str(error.filename or path))) from error
 
     def local(self, name: str) -> Path:
-        """Return the path of a copy; it stays while this thread asks for few others."""
+        """Return the path of a copy; it stays until this thread has asked for several others."""
         return self.fetch(name)
 
     def fetch(self, name: str, sha256: str | None = None) -> Path:
-        """Return the path of a copy whose bytes have this SHA-256."""
+        """Return the path of a copy, verified against ``sha256`` if that is given."""
         remote = self._find(name)
         pin = self.hold(remote, sha256)
         if pin is not None:
             self._keep(pin)
             return pin.path
-        # Whoever asks for a path cannot read by range: beside the cache, and soon gone again.
+        # A path cannot be read by range: use a temporary copy outside the cache.
         with ExitStack() as stack:
             if not self._keeps and hasattr(os, "memfd_create"):
                 return self._keep_in_memory(remote, sha256, stack)
@@ -127,11 +127,11 @@ class S3Store:
         return path
 
     def open(self, name: str, sha256: str | None = None) -> "S3Blob":
-        """Open ``name`` in the version that this store has first seen.
+        """Open ``name`` in the version that this store saw first.
 
         Raises:
-            StorageError: If that is not the version that ``sha256`` names, so far as can be told
-                without reading it: copies are checked whole, and ranges not at all.
+            StorageError: If that version's SHA-256 is known to differ from ``sha256``. Cached
+                copies are verified as a whole, ranges not at all.
         """
         remote = self._first_seen(name)
         if None not in (sha256, remote.sha256) and sha256 != remote.sha256:
@@ -139,7 +139,7 @@ class S3Store:
         return S3Blob(self, remote, sha256)
 
     def shard_cache(self) -> NodeShardCache | None:
-        """Return the copies that opening makes in the node's cache."""
+        """Return the cache of opened objects; ``None`` if nothing is cached."""
         if not self._keeps:
             return None
 
@@ -164,31 +164,31 @@ class S3Store:
         while True:
             page = self._client.call(self.url, "list_objects_v2", **request)
             for item in page.get("Contents", ()):
-                if not item["Key"].endswith("/"):  # a folder, as some browsers draw them
+                if not item["Key"].endswith("/"):  # a folder placeholder, made by some S3 browsers
                     yield Entry(item["Key"].removeprefix(root), item["Size"])
             if not page.get("IsTruncated"):
                 return
             request["ContinuationToken"] = page["NextContinuationToken"]
 
     def delete(self, name: str) -> None:
-        """Remove ``name``; it is no error if it does not exist."""
+        """Remove ``name``; no error if it does not exist."""
         self._client.call(self._where(name), "delete_object", **self._request(name))
 
     def hold(self, remote: Remote, sha256: str | None) -> SharedLock | None:
-        """Return a pin on a copy of an object, or ``None`` where none is to be kept."""
+        """Return a lock on a cached copy; ``None`` where there is no cache or no room."""
         return self._hold(remote, sha256) if self._keeps else None
 
     def take(self, remote: Remote) -> SharedLock | None:
-        """Return a pin on a copy that is there by now, or ``None``."""
+        """Return a lock on a copy that is cached already, or ``None``."""
         wanted = self._wanted(remote, None)
         return self._cache.take(wanted.name, wanted.suffix) if self._keeps else None
 
     def stream(self, remote: Remote, offset: int, length: int) -> bytes:
-        """Return bytes of an object without keeping them."""
+        """Return bytes of an object without caching them."""
         return read_range(self._client, remote, offset, offset + length)
 
     def _keep_in_memory(self, remote: Remote, sha256: str | None, stack: ExitStack) -> Path:
-        """Return a path of this process's own that has no disk behind it."""
+        """Return the path of a copy in anonymous memory of this process."""
         fd = os.memfd_create("rsdl", os.MFD_CLOEXEC)
         stack.callback(os.close, fd)
         try:
@@ -209,7 +209,7 @@ class S3Store:
 
     def _first_seen(self, name: str) -> Remote:
         if name not in self._versions:
-            # Two threads may ask at once: what the first was told goes for both.
+            # Two threads may ask at once: both use the version stored first.
             self._versions.setdefault(name, self._find(name))
         return self._versions[name]
 
@@ -241,8 +241,8 @@ class S3Store:
                 return found
             except ClientError as error:
                 code = code_of(error)
-                # Nothing there, no bucket, or no leave to know: an answer to HEAD has no body to
-                # say which. Below the key alone, since more may be forbidden.
+                # No object, no bucket, or no permission to know: a HEAD response has no body that
+                # says which. List only below this key, since more may be forbidden.
                 if code in ("403", "404") and self._is_missing(request, known=code == "404"):
                     return None
                 if code in ("400", "403"):
@@ -252,11 +252,11 @@ class S3Store:
         return self._client.retry(self._where(name), ask)
 
     def _is_missing(self, request: dict[str, str], *, known: bool) -> bool:
-        """Return whether a listing shows that a key is not there.
+        """Return whether a listing shows that a key does not exist.
 
         Args:
             request: Bucket and key.
-            known: Whether HEAD has said so, and only the bucket is in doubt.
+            known: Whether HEAD already said so, and only the bucket is in doubt.
         """
         try:
             page = self._client.boto.list_objects_v2(
@@ -264,9 +264,9 @@ class S3Store:
             )
         except ClientError as error:
             if code_of(error) == "AccessDenied":
-                return known  # a service that lists for nobody still answers 404 to who may read
+                return known  # without permission to list, a reader still gets an honest 404
             raise
-        # The first key of those that begin with it is itself, if it is there.
+        # A key sorts first among the keys that start with it.
         return known or all(item["Key"] != request["Key"] for item in page.get("Contents", ()))
 
     def _request(self, name: str) -> dict[str, str]:

@@ -1,9 +1,10 @@
-"""From a file to an object that is either there as a whole or not at all.
+"""Upload a file as an object that appears as a whole or not at all.
 
-Small files go in one request. Large ones go in parts, each with its MD5, and become visible with
-the last request; what fails is aborted. What a killed process could not abort takes room but is
-never visible: it is noted beside the staged file before it begins, and aborted by whoever finds
-the note. Aborted, not resumed: who was killed writes its file anew, and other bytes come of it.
+Small files go in one request. Large ones are multipart uploads, each part with its MD5, and become
+visible with the last request; a failed upload is aborted. The parts of a killed process take space
+but are never visible: before an upload begins, a note is written beside the staged file, and the
+process that finds the note aborts the upload. Uploads are aborted and not resumed, since the killed
+process writes its file anew, with other bytes.
 """
 
 import base64
@@ -28,12 +29,12 @@ PART_BYTES = 16 << 20
 MAX_PARTS = 10_000
 SHA256 = "sha256"
 NOTE = "upload.json"
-SKEW_S = 15 * 60.0  # the most by which services let clocks differ
+SKEW_S = 15 * 60.0  # the largest clock difference that services accept
 FORGOTTEN_S = 7 * 24 * 3600.0
 
 
 def _put(bucket: str, key: str, data: bytes) -> dict[str, Any]:
-    """Return a request that puts bytes under a key."""
+    """Return the arguments of a PutObject request."""
     return {
         "Bucket": bucket,
         "Key": key,
@@ -44,12 +45,12 @@ def _put(bucket: str, key: str, data: bytes) -> dict[str, Any]:
 
 
 def upload_bytes(client: S3Client, bucket: str, key: str, data: bytes) -> None:
-    """Put bytes under a key in one request."""
+    """Upload bytes to a key in one request."""
     client.call(f"s3://{bucket}/{key}", "put_object", **_put(bucket, key, data))
 
 
 def upload_new(client: S3Client, bucket: str, key: str, data: bytes) -> bool:
-    """Put bytes under a key in one request, and return ``False`` where something is there."""
+    """Upload bytes to a key in one request; return ``False`` if the key exists."""
     url, request = f"s3://{bucket}/{key}", _put(bucket, key, data)
 
     def ask() -> bool:
@@ -65,7 +66,7 @@ def upload_new(client: S3Client, bucket: str, key: str, data: bytes) -> bool:
 
 
 def upload_file(client: S3Client, bucket: str, key: str, path: Path) -> None:
-    """Put a file under a key; until it is complete nothing changes there.
+    """Upload a file to a key; the old object stays until the upload is complete.
 
     Raises:
         StorageError: If the service refuses it.
@@ -81,17 +82,17 @@ def upload_file(client: S3Client, bucket: str, key: str, path: Path) -> None:
 
 
 def abort_noted(client: S3Client, folder: Path) -> bool:
-    """Abort what a killed process has noted in its staging folder; return whether that is done.
+    """Abort the upload noted in a killed process's staging folder; return whether it is done.
 
-    What cannot be aborted now, since it went to another service or ours does not answer, stays
-    noted for the next process; its bytes are dropped.
+    An upload to another service, or to one that does not answer, cannot be aborted now: its note
+    stays for the next process, and its staged bytes are removed.
     """
     try:
         page = json.loads((folder / NOTE).read_text())
         endpoint, since = page["endpoint"], float(page["since"])
         target = {"Bucket": page["Bucket"], "Key": page["Key"]}
     except (OSError, ValueError, LookupError, TypeError):
-        return True  # had not begun
+        return True  # the upload had not begun
     for path in folder.iterdir():
         if path.name != NOTE:
             path.unlink()
@@ -102,13 +103,13 @@ def abort_noted(client: S3Client, folder: Path) -> bool:
         for upload_id in known:
             client.boto.abort_multipart_upload(**target, UploadId=upload_id)
     except FOREIGN as error:
-        # Gone with its bucket, or aborted by a rule of the bucket's.
+        # Its bucket is gone, or a lifecycle rule of the bucket aborted it.
         return not may_pass(error)
     return True
 
 
 def _begun(client: S3Client, target: dict[str, str], since: float) -> Iterator[str]:
-    """Yield the uploads of a key that were begun when a process was about to begin one."""
+    """Yield the uploads of a key begun at the noted time, within retries and clock skew."""
     page = client.boto.list_multipart_uploads(Bucket=target["Bucket"], Prefix=target["Key"])
     for upload in page.get("Uploads", ()):
         begun = upload["Initiated"].timestamp()
@@ -117,7 +118,7 @@ def _begun(client: S3Client, target: dict[str, str], since: float) -> Iterator[s
 
 
 class _Multipart:
-    """One upload in parts."""
+    """One multipart upload."""
 
     def __init__(self, client: S3Client, bucket: str, key: str, fd: int) -> None:
         self._client = client
@@ -129,7 +130,7 @@ class _Multipart:
 
     def run(self, note: Path) -> None:
         sha256 = hash_open_file(self._fd, "sha256")
-        # Noted before it is begun: whoever is killed in between leaves something to go by.
+        # Write the note before the upload begins: a kill in between must leave a trace.
         intent = {"endpoint": self._client.endpoint, "since": time.time(), **self._target}
         _write_note(note, intent)
         begun = self._client.call(
@@ -158,7 +159,7 @@ class _Multipart:
             raise
 
     def _send(self, upload: dict[str, str], part: int) -> tuple[str, bytes]:
-        """Send one part and return its ETag and MD5."""
+        """Upload one part and return its ETag and MD5."""
         data = os.pread(self._fd, self._part_bytes, part * self._part_bytes)
         sent = self._client.call(
             self._url,
@@ -179,7 +180,7 @@ class _Multipart:
                     **upload, MultipartUpload={"Parts": page}
                 )
             except ClientError as error:
-                # An attempt whose answer was lost has ended the upload already.
+                # An earlier attempt whose response was lost may have completed the upload.
                 if code_of(error) in ("NoSuchUpload", "404") and self._is_there(parts):
                     return None
                 raise

@@ -1,9 +1,9 @@
-"""The bytes of a response into a file, on the shortest way that there is.
+"""Copy a response body to a file with as few copies as possible.
 
-Over plain http the kernel moves them from the socket to the file (``splice``): they never come to
+Over plain http the kernel moves the bytes from the socket to the file (``splice``): they bypass
 Python, which saves a copy and the buffers of three libraries. Over TLS they must be read to be
-deciphered. Either way what arrives is counted here: a connection that ends early is not an error of
-the socket's, so the caller compares.
+decrypted. Either way the received bytes are counted here: a connection that ends early is not a
+socket error, so the caller compares the count.
 """
 
 import errno
@@ -19,24 +19,24 @@ from typing import Any
 from botocore.exceptions import ReadTimeoutError, ResponseStreamingError
 
 BLOCK_BYTES = 1 << 20
-F_SETPIPE_SZ = 1031  # Linux's; Python 3.11 names it only where its headers do
+F_SETPIPE_SZ = 1031  # of Linux; Python 3.11 defines it only if built with the kernel's headers
 UNSUPPORTED = (errno.EINVAL, errno.ENOSYS)
 
 
 def receive_body(body: Any, fd: int, at: int, count: int) -> Iterator[int]:  # noqa: ANN401 - no types
-    """Write a response's bytes to an open file as they come.
+    """Write the bytes of a response to an open file as they arrive.
 
     Args:
-        body: botocore's body of a response, of which nothing has been read.
+        body: botocore's response body, not yet read.
         fd: The file.
-        at: Where in it the first byte goes.
-        count: Bytes that the response has promised.
+        at: File offset of the first byte.
+        count: Announced length in bytes.
 
     Yields:
-        How many more bytes are in the file; in all ``count``, or fewer where the connection ended.
+        Bytes added to the file; in total ``count``, or fewer if the connection ended early.
 
     Raises:
-        BotoCoreError: If the connection broke or stayed silent for too long.
+        BotoCoreError: If the connection broke or timed out.
         OSError: If the file cannot be written.
     """
     wire = _find_wire(body, count) if _can_splice() else None
@@ -46,7 +46,7 @@ def receive_body(body: Any, fd: int, at: int, count: int) -> Iterator[int]:  # n
 
 @dataclass(frozen=True, slots=True)
 class _Wire:
-    """What lies below a body: urllib3's response, the one of http.client, and the socket."""
+    """The layers below a body: urllib3's response, http.client's response, and the socket."""
 
     raw: Any
     answer: Any
@@ -54,26 +54,26 @@ class _Wire:
 
 
 def _find_wire(body: Any, count: int) -> _Wire | None:  # noqa: ANN401 - no types
-    """Return the plain socket below a body, if it is one and all bytes on it are the body's."""
+    """Return the plain socket below a body, if the body is all that is left to read on it."""
     raw = getattr(body, "_raw_stream", None)
     answer = getattr(raw, "_fp", None)
     stream = getattr(getattr(answer, "fp", None), "raw", None)
     found = getattr(stream, "_sock", None)
-    # A TLS socket is of a class of its own.
+    # A TLS socket has a class of its own.
     if type(found) is not socket.socket or getattr(answer, "length", None) != count:
         return None
     return _Wire(raw, answer, found)
 
 
 def _splice(wire: _Wire, fd: int, at: int, count: int) -> Iterator[int]:
-    # What came along with the headers lies in the stream's buffer.
+    # Bytes that arrived with the headers are in the stream's buffer.
     if first := wire.answer.fp.read1(min(count, BLOCK_BYTES)):
         write_all(fd, first, at)
         yield len(first)
     left, at = count - len(first), at + len(first)
     source, sink = os.pipe()
     try:
-        with suppress(OSError):  # beyond a user's share of pipes the usual 64 KiB must do
+        with suppress(OSError):  # above the user's pipe quota, keep the default 64 KiB
             fcntl.fcntl(sink, F_SETPIPE_SZ, BLOCK_BYTES)
         while first and left and (moved := _lift(wire.socket, sink, left)):
             _drain(source, fd, at, moved)
@@ -83,13 +83,13 @@ def _splice(wire: _Wire, fd: int, at: int, count: int) -> Iterator[int]:
         os.close(source)
         os.close(sink)
     if not left:
-        # Now it is read to its end, and its connection can serve the next request.
+        # Mark the body as read to its end, so that its connection can serve the next request.
         wire.answer.length = wire.raw.length_remaining = 0
         wire.raw.read()
 
 
 def _lift(wire: socket.socket, sink: int, most: int) -> int:
-    """Move what has arrived into a pipe; 0 where the connection has ended."""
+    """Move the bytes that have arrived into a pipe; return 0 at the end of the connection."""
     flags = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
     try:
         while True:
@@ -113,7 +113,7 @@ def _drain(source: int, fd: int, at: int, count: int) -> None:
         except OSError as error:
             if error.errno not in UNSUPPORTED:
                 raise
-            data = os.read(source, count)  # a file system that takes no pipes
+            data = os.read(source, count)  # this file system does not support splice
             write_all(fd, data, at)
             moved = len(data)
         at, count = at + moved, count - moved
@@ -127,7 +127,7 @@ def _copy(body: Any, fd: int, at: int, count: int) -> Iterator[int]:  # noqa: AN
 
 
 def write_all(fd: int, data: bytes, at: int) -> None:
-    """Write bytes to an open file, however many calls that takes."""
+    """Write all bytes to an open file, in as many calls as needed."""
     while data:
         written = os.pwrite(fd, data, at)
         at, data = at + written, data[written:]
@@ -138,7 +138,7 @@ def _can_splice() -> bool:
 
 
 def _give_up_splicing() -> None:
-    """Say that this kernel cannot; the next attempt copies."""
+    """Remember that this kernel cannot splice; the next attempt copies."""
     _state["splices"] = False
 
 

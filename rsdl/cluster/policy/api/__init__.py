@@ -1,4 +1,4 @@
-"""What any API server takes in silence and a study suffers from, or what is best told early.
+"""Rules for errors that an API server accepts silently or that are best reported early.
 
-The rest it refuses at once, and says well itself: ``rsdl k8s check --server``.
+The server rejects the rest at once, with a clear message: ``rsdl k8s check --server``.
 """

@@ -1,4 +1,4 @@
-"""Containers: their image, what is mounted into them, and their environment."""
+"""Containers: image, mounts and environment."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -24,7 +24,7 @@ def check_image(pod: Pod) -> Iterator[Finding]:
 
 
 def check_mounts(pod: Pod) -> Iterator[Finding]:
-    """Yield mounts of volumes that are not there."""
+    """Yield mounts of volumes that the pod does not have."""
     known = pod.volumes
     for container in pod.all_containers:
         for mount in container["volumeMounts"]:
@@ -36,14 +36,14 @@ def check_mounts(pod: Pod) -> Iterator[Finding]:
 
 
 def check_duplicate_variables(pod: Pod) -> Iterator[Finding]:
-    """Yield variables that are set twice in a container."""
+    """Yield variables that a container sets twice."""
     for container in pod.all_containers:
         names = (variable["name"] for variable in container["env"])
         yield from _repeated(names, "set already: the last one wins")
 
 
 def check_expansion(pod: Pod) -> Iterator[Finding]:
-    """Yield ``$(NAME)`` that stays as it is, since nothing has set NAME before."""
+    """Yield ``$(NAME)`` that is not expanded, since NAME is not set before it."""
     for container in pod.all_containers:
         names = [variable["name"].text for variable in container["env"]]
         if any(_is_unknown(pod, source) for source in container["envFrom"]):
@@ -53,7 +53,7 @@ def check_expansion(pod: Pod) -> Iterator[Finding]:
             yield from _unfilled(variable["value"], before, names)
             before.add(variable["name"].text)
         words = [*container["command"], *container["args"]]
-        # A shell has a $(...) of its own.
+        # In a shell, $(...) is command substitution.
         if not words or words[0].text.rpartition("/")[2] in SHELLS:
             continue
         if pod.job is not None and pod.job["completionMode"].text == "Indexed":

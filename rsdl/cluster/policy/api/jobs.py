@@ -1,4 +1,4 @@
-"""What Jobs must fulfil: restart policy, completion modes, the policies of failure and success."""
+"""Jobs: restart policy, completion mode, failure and success policies."""
 
 from collections.abc import Iterator
 
@@ -12,7 +12,7 @@ INDEXED = "write completionMode: Indexed and completions"
 
 
 def check_restart(pod: Pod) -> Iterator[Finding]:
-    """Yield restart policies that the kind of object does not take."""
+    """Yield restart policies that the kind of object does not allow."""
     policy = pod.spec["restartPolicy"]
     if pod.job is not None:
         if policy.value not in ("Never", "OnFailure"):
@@ -23,7 +23,7 @@ def check_restart(pod: Pod) -> Iterator[Finding]:
 
 
 def check_indexed(pod: Pod) -> Iterator[Finding]:
-    """Yield Indexed Jobs that do not say how many indexes there are."""
+    """Yield Indexed Jobs without a number of completions."""
     if pod.job is None or pod.job["completionMode"].text != "Indexed":
         return
     completions = pod.job["completions"]
@@ -32,7 +32,7 @@ def check_indexed(pod: Pod) -> Iterator[Finding]:
 
 
 def check_backoff_per_index(pod: Pod) -> Iterator[Finding]:
-    """Yield limits by index where there is no index."""
+    """Yield a backoff limit per index on a Job without indexes."""
     if pod.job is None:
         return
     limit = pod.job["backoffLimitPerIndex"]
@@ -46,7 +46,7 @@ def check_backoff_per_index(pod: Pod) -> Iterator[Finding]:
 
 
 def check_success_policy(pod: Pod) -> Iterator[Finding]:
-    """Yield success policies where there is no index, or that say nothing."""
+    """Yield success policies on Jobs without indexes, or without rules."""
     if pod.job is None or not pod.job["successPolicy"]:
         return
     policy = pod.job["successPolicy"]
@@ -67,7 +67,7 @@ def check_failure_restart(pod: Pod) -> Iterator[Finding]:
 
 
 def check_failure_rules(pod: Pod) -> Iterator[Finding]:
-    """Yield rules of a podFailurePolicy that the API server does not take."""
+    """Yield rules of a podFailurePolicy that the API server rejects."""
     policy = _failure_policy(pod)
     rules = list(policy["rules"])
     if policy and not rules:
@@ -82,7 +82,7 @@ def check_failure_rules(pod: Pod) -> Iterator[Finding]:
 
 
 def check_exit_zero(pod: Pod) -> Iterator[Finding]:
-    """Yield exit code 0 as a failure."""
+    """Yield rules that treat exit code 0 as a failure."""
     for codes in _exit_codes(pod):
         if codes["operator"].text == "In":
             for value in codes["values"]:
@@ -91,7 +91,7 @@ def check_exit_zero(pod: Pod) -> Iterator[Finding]:
 
 
 def check_exit_values(pod: Pod) -> Iterator[Finding]:
-    """Yield exit codes that are not in order, or twice there."""
+    """Yield exit codes that are unsorted or duplicated."""
     for codes in _exit_codes(pod):
         values = [value.integer for value in codes["values"]]
         known = [value for value in values if value is not None]
@@ -113,7 +113,7 @@ def check_policy_container(pod: Pod) -> Iterator[Finding]:
 
 
 def check_replacement(pod: Pod) -> Iterator[Finding]:
-    """Yield a replacement policy that does not go with a podFailurePolicy."""
+    """Yield a pod replacement policy that conflicts with the podFailurePolicy."""
     if pod.job is None:
         return
     value = pod.job["podReplacementPolicy"]

@@ -1,4 +1,4 @@
-"""Names, and selectors that select nothing."""
+"""Names, and selectors without matches."""
 
 from collections.abc import Iterator
 
@@ -13,12 +13,12 @@ from rsdl.cluster.policy.syntax import (
 from rsdl.cluster.policy.violation import Finding, Rule
 
 PATH_NAMES = {"Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding"}  # "system:x" is a name
-CRON_SUFFIX = 11  # what a CronJob adds to the names of its Jobs
+CRON_SUFFIX = 11  # characters that a CronJob appends to the names of its Jobs
 JOB_LABELS = ("job-name", "batch.kubernetes.io/job-name")
 
 
 def check_name(owner: Object) -> Iterator[Finding]:
-    """Yield a name that the API server refuses."""
+    """Yield a name that the API server rejects."""
     metadata = owner.root["metadata"]
     name = metadata["name"]
     if not name.text:
@@ -35,7 +35,7 @@ def check_name(owner: Object) -> Iterator[Finding]:
 
 
 def check_job_name(owner: Object) -> Iterator[Finding]:
-    """Yield the name of a Job that its pods cannot carry."""
+    """Yield a Job name that is too long or invalid as a label of its pods."""
     name = owner.root["metadata"]["name"]
     limit = MAX_LABEL - CRON_SUFFIX if owner.kind == "CronJob" else MAX_LABEL
     if owner.job is None or not name.text:
@@ -52,7 +52,7 @@ def check_job_name(owner: Object) -> Iterator[Finding]:
 
 
 def check_service(owner: Object) -> Iterator[Finding]:
-    """Yield a Service that selects none of the pods that come with it."""
+    """Yield a Service that selects none of the pods in the set."""
     selector = owner.spec["selector"]
     neighbours = [
         pod
@@ -72,7 +72,7 @@ def check_service(owner: Object) -> Iterator[Finding]:
 
 
 def check_subdomain(pod: Pod) -> Iterator[Finding]:
-    """Yield a subdomain without the headless Service that makes it one."""
+    """Yield a subdomain without the headless Service that it needs."""
     subdomain = pod.spec["subdomain"]
     if not subdomain.text:
         return
@@ -86,7 +86,7 @@ def check_subdomain(pod: Pod) -> Iterator[Finding]:
 
 
 def check_duplicate(owner: Object) -> Iterator[Finding]:
-    """Yield an object that is there a second time."""
+    """Yield an object that occurs twice in the set."""
     if not owner.name:
         return
     first = owner.manifest_set.find(owner.kind, owner, owner.name)
@@ -101,7 +101,7 @@ def _group(owner: Object) -> str:
 
 
 def _labels(pod: Pod) -> dict[str, str]:
-    """Return the labels of a pod, with those that the cluster adds."""
+    """Return the labels of a pod, including those that the cluster adds."""
     labels = {key: value.text for key, value in pod.template["metadata"]["labels"].members.items()}
     if pod.owner.kind == "Job":
         labels |= dict.fromkeys(JOB_LABELS, pod.owner.name)

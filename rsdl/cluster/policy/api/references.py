@@ -1,6 +1,6 @@
-"""Objects that others name: where they come along, they must hold what is asked of them.
+"""References between objects: a referenced object of the set must have the referenced keys.
 
-Secrets are made by hand and never in a set of manifests, so nothing is said about those.
+Secrets are created by hand and are never part of a set of manifests, so they are not checked.
 """
 
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from rsdl.cluster.policy.violation import Finding, Rule
 
 
 def check_keys(pod: Pod) -> Iterator[Finding]:
-    """Yield keys that a ConfigMap of the set does not have."""
+    """Yield references to keys that a ConfigMap of the set does not have."""
     for reference in _key_references(pod):
         name, key = reference["name"].text, reference["key"]
         found = pod.owner.manifest_set.find("ConfigMap", pod.owner, name)
@@ -26,7 +26,7 @@ def check_keys(pod: Pod) -> Iterator[Finding]:
 
 
 def check_absent(pod: Pod) -> Iterator[Finding]:
-    """Yield what must be in the cluster already, since it does not come along."""
+    """Yield referenced objects that must exist in the cluster, since the set lacks them."""
     told = set()
     for kind, name in _named(pod):
         if (kind, name.text) in told:

@@ -14,18 +14,18 @@ BYTES = ("memory", "ephemeral-storage", "storage")
 
 
 def is_extended(resource: str) -> bool:
-    """Return whether a resource is a device such as nvidia.com/gpu, not divisible or overbooked."""
+    """Return whether a resource is a device such as nvidia.com/gpu: whole, never overcommitted."""
     return "/" in resource and "kubernetes.io/" not in resource
 
 
 def amounts(container: Field) -> Iterator[tuple[str, Field]]:
-    """Yield each request and limit of a container with the name of its resource."""
+    """Yield each request and limit of a container with its resource name."""
     for part in ("requests", "limits"):
         yield from container["resources"][part].members.items()
 
 
 def claims(owner: Object) -> Iterator[Field]:
-    """Yield the spec of every volume claim that an object is or makes."""
+    """Yield the spec of every volume claim that an object is or creates."""
     if owner.kind == "PersistentVolumeClaim":
         yield owner.spec
     for template in owner.spec["volumeClaimTemplates"]:
@@ -37,7 +37,7 @@ def claims(owner: Object) -> Iterator[Field]:
 
 
 def check_quantities(pod: Pod) -> Iterator[Finding]:
-    """Yield amounts that are none, or negative."""
+    """Yield amounts that are invalid or negative."""
     for container in pod.all_containers:
         for _, amount in amounts(container):
             yield from _wrong_amount(amount)
@@ -47,7 +47,7 @@ def check_quantities(pod: Pod) -> Iterator[Finding]:
 
 
 def check_fractions(pod: Pod) -> Iterator[Finding]:
-    """Yield memory in parts of a byte: 500m is half a byte."""
+    """Yield memory in fractions of a byte: 500m is half a byte."""
     for container in pod.all_containers:
         for resource, amount in amounts(container):
             parsed, text = parse_quantity(amount.value), str(amount.value)
@@ -59,7 +59,7 @@ def check_fractions(pod: Pod) -> Iterator[Finding]:
 
 
 def check_resource_names(pod: Pod) -> Iterator[Finding]:
-    """Yield resources that are neither the cluster's own nor those of a vendor."""
+    """Yield resource names that are neither native nor of a vendor."""
     for container in pod.all_containers:
         for resource, amount in amounts(container):
             if resource in NATIVE or resource.startswith("hugepages-"):
@@ -85,7 +85,7 @@ def check_order(pod: Pod) -> Iterator[Finding]:
 
 
 def check_device_fractions(pod: Pod) -> Iterator[Finding]:
-    """Yield parts of a device."""
+    """Yield fractions of a device."""
     for container in pod.all_containers:
         for resource, amount in amounts(container):
             parsed = parse_quantity(amount.value)

@@ -1,4 +1,4 @@
-"""Values that a cluster takes without a word, and that make no sense there."""
+"""Values that a cluster accepts silently although they make no sense."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,7 @@ from rsdl.cluster.policy.violation import Finding, Rule
 
 
 def check_idle(pod: Pod) -> Iterator[Finding]:
-    """Yield Jobs that run no pod, or end before they began."""
+    """Yield Jobs that run no pod, or whose deadline is over at the start."""
     if pod.job is None:
         return
     for name in ("parallelism", "completions", "activeDeadlineSeconds"):
@@ -17,7 +17,7 @@ def check_idle(pod: Pod) -> Iterator[Finding]:
 
 
 def check_medium(pod: Pod) -> Iterator[Finding]:
-    """Yield media of empty volumes that no kubelet knows: the pod never starts."""
+    """Yield unknown emptyDir media: the pod never starts."""
     for volume in pod.spec["volumes"]:
         medium = volume["emptyDir"]["medium"]
         if medium.text not in ("", "Memory") and not medium.text.startswith("HugePages"):
@@ -25,7 +25,7 @@ def check_medium(pod: Pod) -> Iterator[Finding]:
 
 
 def check_affinity(pod: Pod) -> Iterator[Finding]:
-    """Yield comparisons with what is no whole number: no node ever fits."""
+    """Yield comparisons with a value that is not an integer: no node ever matches."""
     for term in node_terms(pod):
         for expression in term["matchExpressions"]:
             operator, values = expression["operator"].text, list(expression["values"])
@@ -37,7 +37,7 @@ def check_affinity(pod: Pod) -> Iterator[Finding]:
 
 
 def node_terms(pod: Pod) -> Iterator[Field]:
-    """Yield the terms by which nodes are chosen, required or preferred."""
+    """Yield the node selector terms, required or preferred."""
     node = pod.spec["affinity"]["nodeAffinity"]
     yield from node["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
     for choice in node["preferredDuringSchedulingIgnoredDuringExecution"]:

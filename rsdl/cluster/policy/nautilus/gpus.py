@@ -1,4 +1,4 @@
-"""How GPUs are asked for: by which name, how many, and by whose leave."""
+"""GPU requests: resource name, number and quota."""
 
 from collections.abc import Iterator
 
@@ -18,7 +18,7 @@ OWNERS = {
 
 
 def gpu_limits(pod: Pod) -> Iterator[tuple[str, Field, int]]:
-    """Yield each demand for GPUs: resource, field and number."""
+    """Yield each GPU request: resource, field and number."""
     for container in pod.containers:
         resources = container["resources"]
         for resource in dict.fromkeys(
@@ -31,12 +31,12 @@ def gpu_limits(pod: Pod) -> Iterator[tuple[str, Field, int]]:
 
 
 def count_gpus(pod: Pod) -> int:
-    """Return the GPUs of one pod."""
+    """Return the number of GPUs of one pod."""
     return sum(number for _, _, number in gpu_limits(pod))
 
 
 def products(pod: Pod) -> Iterator[Field]:
-    """Yield the GPU types that a pod is to run on."""
+    """Yield the GPU types that a pod selects."""
     if pod.spec["nodeSelector"][nautilus.PRODUCT_LABEL].text:
         yield pod.spec["nodeSelector"][nautilus.PRODUCT_LABEL]
     for term in node_terms(pod):
@@ -62,7 +62,7 @@ def check_resource(pod: Pod) -> Iterator[Finding]:
 
 
 def find_product(word: str) -> str | None:
-    """Return the GPU type that somebody means who writes part of its name, such as rtx3090."""
+    """Return the GPU type for part of its name, such as rtx3090."""
     known = (*nautilus.SHARED_PRODUCTS, *OWNERS)
     within = [product for product in known if _letters(word) in _letters(product)]
     return min(within, key=len) if within and _letters(word) else nearest(word, known, 0.7)
@@ -73,7 +73,7 @@ def _letters(word: str) -> str:
 
 
 def check_owner(pod: Pod) -> Iterator[Finding]:
-    """Yield GPU types that are not had by the resource that is asked for."""
+    """Yield GPU types that the requested resource does not provide."""
     resources = {resource for resource, _, _ in gpu_limits(pod)}
     for product in products(pod) if resources else ():
         owner = OWNERS.get(product.text, nautilus.GPU)
@@ -86,7 +86,7 @@ def check_owner(pod: Pod) -> Iterator[Finding]:
 
 
 def check_product(pod: Pod) -> Iterator[Finding]:
-    """Yield GPU types that we have not heard of."""
+    """Yield unknown GPU types."""
     for product in products(pod):
         if product.text not in (*OWNERS, *nautilus.SHARED_PRODUCTS):
             near = find_product(product.text)
@@ -101,7 +101,7 @@ def check_quota(pod: Pod) -> Iterator[Finding]:
         return
     asked = [(field, resource) for resource, field, _ in gpu_limits(pod)]
     chosen = [(product, product.text) for product in products(pod)] if asked else []
-    # One type of several that needs no grant is enough for the pod to run.
+    # If one of several types needs no grant, the pod can run.
     if not all(_model(name) for _, name in chosen):
         chosen = []
     for field, name in (*asked, *chosen):
@@ -120,7 +120,7 @@ def _model(name: str) -> str | None:
 
 
 def check_node(pod: Pod) -> Iterator[Finding]:
-    """Yield pods that want more GPUs than a node has."""
+    """Yield pods that request more GPUs than a node has."""
     number = count_gpus(pod)
     if number > nautilus.MAX_POD_GPUS:
         field = next(iter(gpu_limits(pod)))[1]
@@ -129,7 +129,7 @@ def check_node(pod: Pod) -> Iterator[Finding]:
 
 
 def check_plan(pod: Pod) -> Iterator[Finding]:
-    """Yield the pods by which the set comes to hold more GPUs than one may without a plan."""
+    """Yield the pods with which the set exceeds the number of GPUs allowed without a plan."""
     here = pod.number * count_gpus(pod)
     if not here:
         return

@@ -1,4 +1,4 @@
-"""Pods that hold a place: sleep in Jobs, and what pods without a Job may take."""
+"""Pods that hold resources while idle: sleep in Jobs, and limits of pods without a Job."""
 
 import re
 import shlex
@@ -20,7 +20,7 @@ DEPLOYED = ("Deployment", "ReplicaSet", "StatefulSet")
 
 
 def check_sleep(pod: Pod) -> Iterator[Finding]:
-    """Yield containers of Jobs that sleep, or run a script that ends in it."""
+    """Yield containers of Jobs that run sleep, or a script that ends with it."""
     if pod.job is None:
         return
     for container in pod.all_containers:
@@ -36,7 +36,7 @@ def check_sleep(pod: Pod) -> Iterator[Finding]:
 
 
 def sleeps(words: Sequence[str]) -> bool:
-    """Return whether a command holds its place: it is sleep, or a script that ends in it.
+    """Return whether a command idles: it is sleep, or a script that ends with it.
 
     Args:
         words: Command and arguments.
@@ -61,7 +61,7 @@ def _ends_asleep(script: str) -> bool:
     try:
         tokens = list(lexer)
     except ValueError:
-        # A quote is open: the words alone must do.
+        # Unbalanced quote: split at whitespace and separators only.
         tokens = re.findall(r"[;&|\n]+|[^\s;&|]+", script)
     while tokens and (tokens[-1] in CLOSERS or set(tokens[-1]) <= set(";&|\n(){}")):
         tokens.pop()
@@ -103,7 +103,7 @@ def check_bare_size(pod: Pod) -> Iterator[Finding]:
 
 
 def check_bare_deadline(pod: Pod) -> Iterator[Finding]:
-    """Yield bare pods that mean to live longer than they will."""
+    """Yield bare pods whose deadline exceeds the cluster's limit."""
     deadline = pod.spec["activeDeadlineSeconds"]
     if pod.owner.kind == "Pod" and (deadline.integer or 0) > nautilus.BARE_POD_S:
         problem = f"is {deadline.value}; a bare pod lives {nautilus.BARE_POD_S} s (6 h) at most"
@@ -111,7 +111,7 @@ def check_bare_deadline(pod: Pod) -> Iterator[Finding]:
 
 
 def check_bare_unlimited(pod: Pod) -> Iterator[Finding]:
-    """Yield bare pods that do not say when they end."""
+    """Yield bare pods without a deadline."""
     deadline = pod.spec["activeDeadlineSeconds"]
     if pod.owner.kind == "Pod" and not deadline:
         problem = "is unset; the cluster ends a bare pod after 6 h"
@@ -127,7 +127,7 @@ def check_deployment(pod: Pod) -> Iterator[Finding]:
 
 
 def check_deployment_life(owner: Object) -> Iterator[Finding]:
-    """Yield Deployments: they are taken down after two weeks."""
+    """Yield Deployments: the cluster removes them after two weeks."""
     if owner.kind == "Deployment":
         problem = "a Deployment is taken down after 2 weeks"
         yield owner.root["kind"].violation(problem, "ask for an exception if it is to stay")

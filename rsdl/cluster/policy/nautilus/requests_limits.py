@@ -1,4 +1,4 @@
-"""Requests near limits: a node is shared by what pods ask for."""
+"""Requests close to limits: the scheduler fills nodes by requests."""
 
 from collections.abc import Iterator
 
@@ -11,7 +11,7 @@ from rsdl.cluster.policy.violation import Finding, Rule
 
 
 def check_missing(pod: Pod) -> Iterator[Finding]:
-    """Yield containers that do not say what they need and how much they may take."""
+    """Yield containers without requests or limits."""
     for container in pod.all_containers:
         for resource in ("cpu", "memory"):
             request = container["resources"]["requests"][resource]

@@ -1,4 +1,4 @@
-"""Which pods go before others, where they may run, and how many Jobs there are."""
+"""Priority classes, tolerations, and the number of Jobs."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,7 @@ from rsdl.cluster.policy.violation import Finding, Rule
 
 
 def check_priority(pod: Pod) -> Iterator[Finding]:
-    """Yield priority classes that the cluster does not take from users."""
+    """Yield priority classes that the cluster does not allow users."""
     priority = pod.spec["priorityClassName"]
     if priority.text and priority.text not in nautilus.PRIORITIES:
         near = nearest(priority.text, nautilus.PRIORITIES)
@@ -19,7 +19,7 @@ def check_priority(pod: Pod) -> Iterator[Finding]:
 
 
 def check_closed(pod: Pod) -> Iterator[Finding]:
-    """Yield tolerations of nodes that are broken or keep the cluster alive."""
+    """Yield tolerations of taints on broken nodes or on nodes that run the cluster itself."""
     for toleration in pod.spec["tolerations"]:
         key = toleration["key"].text
         if not key and toleration["operator"].text == "Exists":
@@ -31,7 +31,7 @@ def check_closed(pod: Pod) -> Iterator[Finding]:
 
 
 def check_entitled(pod: Pod) -> Iterator[Finding]:
-    """Yield tolerations that one must be entitled to."""
+    """Yield tolerations that need an entitlement."""
     for toleration in pod.spec["tolerations"]:
         key = toleration["key"].text
         if key in nautilus.ENTITLED_TAINTS:
@@ -48,7 +48,7 @@ def _is_closed(key: str) -> bool:
 
 
 def check_count(owner: Object) -> Iterator[Finding]:
-    """Yield the first Job that is one too many."""
+    """Yield the first Job above the limit."""
     jobs = [other for other in owner.manifest_set.objects if other.kind == "Job"]
     if len(jobs) > nautilus.MAX_JOBS and owner is jobs[nautilus.MAX_JOBS]:
         problem = f"the set has {len(jobs)} Jobs, {nautilus.MAX_JOBS} are allowed at once"
@@ -58,7 +58,7 @@ def check_count(owner: Object) -> Iterator[Finding]:
 
 
 def check_backoff(owner: Object) -> Iterator[Finding]:
-    """Yield Jobs that give up at the first failure."""
+    """Yield Jobs that fail at the first failed pod."""
     if owner.job is not None and owner.job["backoffLimit"].integer == 0:
         problem = "is 0, so that one lost node fails the Job"
         yield owner.job["backoffLimit"].violation(problem, "write 3 or more")

@@ -1,4 +1,4 @@
-"""Storage classes, access modes, and data near the nodes that read it."""
+"""Storage classes, access modes, and the distance between data and compute."""
 
 from collections.abc import Iterator
 from urllib.parse import urlsplit
@@ -12,11 +12,11 @@ from rsdl.cluster.policy.syntax import nearest
 from rsdl.cluster.policy.violation import Finding, Rule
 
 CLASSES = (*nautilus.CEPHFS_CLASSES, *nautilus.BLOCK_CLASSES, *nautilus.LOCAL_BLOCK)
-ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")  # the first goes before the second
+ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")  # the first takes precedence
 
 
 def check_class(owner: Object) -> Iterator[Finding]:
-    """Yield storage classes that we have not heard of."""
+    """Yield unknown storage classes."""
     for claim in claims(owner):
         name = claim["storageClassName"]
         if name.text and name.text not in CLASSES:
@@ -26,7 +26,7 @@ def check_class(owner: Object) -> Iterator[Finding]:
 
 
 def check_modes(owner: Object) -> Iterator[Finding]:
-    """Yield block storage that several nodes are to share."""
+    """Yield block storage with an access mode for several nodes."""
     for claim in claims(owner):
         name = claim["storageClassName"].text or nautilus.BLOCK
         if name not in nautilus.BLOCK_CLASSES and name not in nautilus.LOCAL_BLOCK:
@@ -38,7 +38,7 @@ def check_modes(owner: Object) -> Iterator[Finding]:
 
 
 def check_volume_region(pod: Pod) -> Iterator[Finding]:
-    """Yield volumes that lie in another region than the pod."""
+    """Yield volumes in another region than the pod."""
     here = compute_regions(pod)
     for volume in pod.spec["volumes"]:
         name = volume["persistentVolumeClaim"]["claimName"]
@@ -53,7 +53,7 @@ def check_volume_region(pod: Pod) -> Iterator[Finding]:
 
 
 def check_endpoint_region(pod: Pod) -> Iterator[Finding]:
-    """Yield S3 services that lie in another region than the pod."""
+    """Yield S3 services in another region than the pod."""
     here = compute_regions(pod)
     for field, host, there in endpoints(pod):
         if here and there and here != {there}:
@@ -62,7 +62,7 @@ def check_endpoint_region(pod: Pod) -> Iterator[Finding]:
 
 
 def check_pinned(pod: Pod) -> Iterator[Finding]:
-    """Yield pods that may run far from the S3 service that they read."""
+    """Yield pods that may run in another region than their S3 service."""
     if compute_regions(pod):
         return
     for _, host, there in endpoints(pod):
@@ -75,7 +75,7 @@ def check_pinned(pod: Pod) -> Iterator[Finding]:
 
 
 def check_outside(pod: Pod) -> Iterator[Finding]:
-    """Yield S3 services that are reached from within by the way round outside."""
+    """Yield S3 services that pods reach by their external endpoint."""
     for field, host, there in endpoints(pod):
         if host in nautilus.OUTSIDE:
             inside = next(name for name, region in nautilus.INSIDE.items() if region == there)
@@ -84,7 +84,7 @@ def check_outside(pod: Pod) -> Iterator[Finding]:
 
 
 def check_endpoint(pod: Pod) -> Iterator[Finding]:
-    """Yield S3 services that look like the cluster's and are not, or are called over https."""
+    """Yield endpoints that resemble the cluster's but are not, or that use https inside."""
     for field, host, there in endpoints(pod):
         if there is None and (host.startswith("rook-") or host.endswith("nrp-nautilus.io")):
             near = nearest(host, (*nautilus.INSIDE, *nautilus.OUTSIDE))
@@ -95,7 +95,7 @@ def check_endpoint(pod: Pod) -> Iterator[Finding]:
 
 
 def endpoints(pod: Pod) -> Iterator[tuple[Field, str, str | None]]:
-    """Yield the S3 service of each container: field, host, and region where we know it."""
+    """Yield the S3 service of each container: field, host, and its region if known."""
     for container in pod.all_containers:
         known = pod.variables(container)
         name = next((name for name in ENDPOINTS if known.get(name)), None)
@@ -111,7 +111,7 @@ def endpoints(pod: Pod) -> Iterator[tuple[Field, str, str | None]]:
 
 
 def compute_regions(pod: Pod) -> set[str]:
-    """Return the regions that a pod is to run in; none where it may run anywhere."""
+    """Return the regions that a pod is restricted to; none where it may run anywhere."""
     names = [pod.spec["nodeSelector"][nautilus.REGION_LABEL].text]
     for term in node_terms(pod):
         for expression in term["matchExpressions"]:

@@ -1,4 +1,4 @@
-"""Shared memory, and room on the node's disk."""
+"""Shared memory and ephemeral storage."""
 
 from collections.abc import Iterator
 from fractions import Fraction
@@ -15,7 +15,7 @@ PROCESS_OPTIONS = ("--nproc-per-node", "--nproc_per_node")
 
 
 def check_shm(pod: Pod) -> Iterator[Finding]:
-    """Yield containers with GPUs or several processes and 64 MB of shared memory."""
+    """Yield containers with GPUs or several processes and the default 64 MB of shared memory."""
     for container in pod.containers:
         limits = container["resources"]["limits"].members
         with_gpu = any(name.startswith("nvidia.com/") for name in limits) and count_gpus(pod)
@@ -30,7 +30,7 @@ def check_shm(pod: Pod) -> Iterator[Finding]:
 
 
 def check_memory_volumes(pod: Pod) -> Iterator[Finding]:
-    """Yield volumes in memory that leave a container none: they count as its memory."""
+    """Yield memory-backed volumes that leave a container no memory: they count as its own."""
     for container in pod.containers:
         limit = parse_quantity(container["resources"]["limits"]["memory"].value)
         for _, volume in pod.mounts(container):
@@ -44,9 +44,9 @@ def check_memory_volumes(pod: Pod) -> Iterator[Finding]:
 
 
 def check_unbounded(pod: Pod) -> Iterator[Finding]:
-    """Yield volumes on the node that may grow without end."""
+    """Yield emptyDir volumes without a size limit."""
     for volume in pod.spec["volumes"]:
-        # A volume of no type is an emptyDir too.
+        # A volume without a type is an emptyDir too.
         if set(volume.members) <= {"name", "emptyDir"} and not volume["emptyDir"]["sizeLimit"]:
             yield volume["emptyDir"]["sizeLimit"].violation(
                 f'volume "{volume["name"].text}" may grow without end', "set sizeLimit"
@@ -54,7 +54,7 @@ def check_unbounded(pod: Pod) -> Iterator[Finding]:
 
 
 def check_disk_limit(pod: Pod) -> Iterator[Finding]:
-    """Yield containers that may fill the node's disk."""
+    """Yield containers without a limit of ephemeral storage."""
     for container in pod.all_containers:
         amount = container["resources"]["limits"]["ephemeral-storage"]
         if not amount:
@@ -63,7 +63,7 @@ def check_disk_limit(pod: Pod) -> Iterator[Finding]:
 
 
 def check_disk_sum(pod: Pod) -> Iterator[Finding]:
-    """Yield volumes on the node that are larger than what the pod may write."""
+    """Yield emptyDir volumes larger than the pod's limit of ephemeral storage."""
     limits = [container["resources"]["limits"]["ephemeral-storage"] for container in pod.containers]
     allowed = [parse_quantity(limit.value) for limit in limits]
     sizes = [size for volume in pod.spec["volumes"] if (size := _disk_size(volume)) is not None]
@@ -89,7 +89,7 @@ def _is_shm(mount: Field) -> bool:
 
 
 def _several_processes(words: list[str]) -> bool:
-    """Return whether a command starts more than one process on the node."""
+    """Return whether a command starts several processes on the node."""
     text = [part for word in words for part in word.replace("=", " ").split()]
     for option in (*PROCESS_OPTIONS, "trainer.devices"):
         for name, value in pairwise(text):

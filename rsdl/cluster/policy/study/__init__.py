@@ -1,1 +1,1 @@
-"""What rsdl asks of the Jobs that train its configs."""
+"""rsdl's requirements on the Jobs that train its configs."""

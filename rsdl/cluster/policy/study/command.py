@@ -1,4 +1,4 @@
-"""What a container trains, read from its command."""
+"""The training command of a container."""
 
 import re
 import shlex
@@ -12,7 +12,7 @@ from rsdl.cluster.policy.field import Field
 from rsdl.cluster.policy.objects import Pod
 
 PROGRAM = "rsdl"
-FOLDER = "configs"  # of the image, in its working directory
+FOLDER = "configs"  # in the image's working directory
 WITH_VALUE = ("--nnodes", "--nproc-per-node", "--node-rank", "--rdzv-endpoint", "--rdzv-id")
 AS_FIELD = {"--nnodes": "trainer.num_nodes", "--nproc-per-node": "trainer.devices"}
 
@@ -23,11 +23,11 @@ class Training:
 
     Attributes:
         container: The container.
-        config: The file, as the command names it.
-        overrides: ``KEY=VALUE``, those from options included.
-        environment: Variables of the container; what is not known beforehand is ``unknown``.
-        mounted: The texts of what is trained, by file, if it is mounted from a ConfigMap that is
-            here: one, or those of all indexes of a Job.
+        config: The config file, as the command names it.
+        overrides: ``KEY=VALUE`` pairs, including those from options.
+        environment: Variables of the container; values not known in advance are ``unknown``.
+        mounted: Texts of the config files mounted from a ConfigMap of the set, by file name: one,
+            or those of all indexes of a Job.
     """
 
     container: Field
@@ -38,17 +38,17 @@ class Training:
 
     @property
     def name(self) -> str:
-        """The config as it is named in ``configs/``, without ``.yaml``."""
+        """The config's name in ``configs/``, without ``.yaml``."""
         return PurePosixPath(self.config).stem
 
     @property
     def place(self) -> Field:
-        """Where the command stands."""
+        """The field that holds the command."""
         return self.container["args"] if self.container["args"] else self.container["command"]
 
 
 def find_training(pod: Pod) -> Training | None:
-    """Return what a pod trains, or ``None``."""
+    """Return the training of a pod, or ``None``."""
     for container in pod.containers:
         found = parse_training(pod.words(container))
         if found is not None:
@@ -61,10 +61,10 @@ def find_training(pod: Pod) -> Training | None:
 
 
 def parse_training(words: Sequence[str]) -> tuple[str, tuple[str, ...]] | None:
-    """Return config and overrides of a command that trains.
+    """Return config and overrides of a training command, or ``None``.
 
     Args:
-        words: Command and arguments; a shell's script is looked into.
+        words: Command and arguments; the script of a shell is parsed too.
     """
     if words and words[0].rpartition("/")[2] in SHELLS:
         script = next((word for word in words[1:] if not re.fullmatch(r"[-+]\w+", word)), "")
@@ -84,19 +84,19 @@ def _find_mounted(pod: Pod, container: Field, config: PurePosixPath) -> dict[str
         name = volume["configMap"]["name"].text
         if name and config.parent == PurePosixPath(mount["mountPath"].text or "/nowhere"):
             texts = pod.owner.manifest_set.config_map(pod.owner, name)
-            # $(INDEX).yaml is a file for each index.
+            # $(INDEX).yaml matches the file of each index.
             pattern = r"\d+".join(map(re.escape, re.split(r"\$\(\w+\)", config.name)))
             return {key: text for key, text in texts.items() if re.fullmatch(pattern, key)}
     return {}
 
 
 def named_config(pod: Pod) -> Field:
-    """Return the annotation that says which config a pod's object trains."""
+    """Return the annotation that names the config of a pod's object."""
     return pod.owner.root["metadata"]["annotations"][CONFIG]
 
 
 def _can_be(name: str, value: str) -> bool:
-    """Return whether an operating system takes a variable."""
+    """Return whether an operating system accepts a variable."""
     return bool(name) and "=" not in name and "\0" not in name + value
 
 

@@ -1,4 +1,4 @@
-"""Jobs and the configs that they train: each exists, loads, and is trained once."""
+"""Jobs and their configs: each config exists, loads, and is trained once."""
 
 from collections.abc import Iterator
 
@@ -20,12 +20,12 @@ OURS = (labels.ARCHITECTURE, labels.DATASET, labels.STUDY)
 
 
 def run_of(pod: Pod) -> RunFacts | UnreadableConfig | None:
-    """Return what the config of a pod says, if it was looked for."""
+    """Return the loaded config of a pod, or why it does not load; ``None`` if it was not loaded."""
     return pod.owner.manifest_set.study.runs.get(pod.owner.manifest.title)
 
 
 def check_exists(pod: Pod) -> Iterator[Finding]:
-    """Yield Jobs whose config is not there."""
+    """Yield Jobs whose config does not exist."""
     training, run = find_training(pod), run_of(pod)
     if training is not None and isinstance(run, UnreadableConfig) and run.missing:
         yield training.place.violation(run.problem, run.remedy)
@@ -39,7 +39,7 @@ def check_loads(pod: Pod) -> Iterator[Finding]:
 
 
 def check_looked_for(pod: Pod) -> Iterator[Finding]:
-    """Yield Jobs whose config is not among ours."""
+    """Yield Jobs whose config is not in our folder."""
     training = find_training(pod)
     if training is not None and run_of(pod) is None:
         problem = f"{training.config} was not looked for"
@@ -47,7 +47,7 @@ def check_looked_for(pod: Pod) -> Iterator[Finding]:
 
 
 def check_annotation(pod: Pod) -> Iterator[Finding]:
-    """Yield Jobs that train another config than they say, or do not say which."""
+    """Yield Jobs whose annotation is missing or names another config than they train."""
     training, named = find_training(pod), named_config(pod)
     if pod.job is None:
         return
@@ -68,7 +68,7 @@ def check_annotation(pod: Pod) -> Iterator[Finding]:
 
 
 def _check_list(pod: Pod, training: Training) -> Iterator[Finding]:
-    """Yield an Indexed Job that does not say what its indexes train."""
+    """Yield an Indexed Job whose annotation does not list the config of each index."""
     listed = pod.owner.root["metadata"]["annotations"][labels.CONFIGS]
     completions = pod.job["completions"].integer if pod.job is not None else None
     number = len(listed.text.split(",")) if listed.text else 0
@@ -79,7 +79,7 @@ def _check_list(pod: Pod, training: Training) -> Iterator[Finding]:
 
 
 def check_once(pod: Pod) -> Iterator[Finding]:
-    """Yield Jobs that write to the run of another."""
+    """Yield Jobs that write to the run folder of another."""
     run = run_of(pod)
     if not isinstance(run, RunFacts):
         return
@@ -95,7 +95,7 @@ def check_once(pod: Pod) -> Iterator[Finding]:
 
 
 def check_run_name(pod: Pod) -> Iterator[Finding]:
-    """Yield Jobs whose run is called otherwise than the config that they say."""
+    """Yield Jobs whose run name differs from the config in the annotation."""
     run, named = run_of(pod), named_config(pod)
     if isinstance(run, RunFacts) and named.text and run.name != named.text:
         problem = f'says "{named.text}", the run is called {run.name}'
@@ -103,20 +103,20 @@ def check_run_name(pod: Pod) -> Iterator[Finding]:
 
 
 def check_job_name(pod: Pod) -> Iterator[Finding]:
-    """Yield Jobs that are not called after their config."""
+    """Yield Jobs that are not named after their config."""
     training = find_training(pod)
     if training is None or pod.owner.kind != "Job":
         return
     trained = named_config(pod).text if training.mounted else training.name
     name, wanted = pod.owner.root["metadata"]["name"], labels.plain(trained)
-    # Kustomize may have put something before or behind it.
+    # Kustomize may have added a prefix or suffix.
     if wanted not in name.text:
         yield name.violation(f'"{name.text}" does not tell that it trains {trained}',
                           f"call it {wanted}")  # fmt: skip
 
 
 def check_labels(pod: Pod) -> Iterator[Finding]:
-    """Yield Jobs of a study without the labels that they are found by."""
+    """Yield Jobs of a study without the labels by which rsdl finds them."""
     if pod.owner.kind != "Job" or find_training(pod) is None:
         return
     run = run_of(pod)

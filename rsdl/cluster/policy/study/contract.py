@@ -1,4 +1,4 @@
-"""What ``rsdl train`` needs around it: exit codes understood, time to save, devices, cache."""
+"""The needs of ``rsdl train``: exit codes handled, time to save, devices, cache."""
 
 from collections.abc import Iterator
 from pathlib import PurePosixPath
@@ -16,7 +16,7 @@ from rsdl.cluster.policy.violation import Finding, Rule
 WRONG_INPUT, KILLED, UNAVAILABLE, PREEMPTED = 2, 137, 69, 75
 DEFAULT_GRACE_S = 30
 # A step, a copy of the state, and its upload: the largest of the nine has 1.05 GB of weights and
-# moments, a sequential writer gets about 100 MB/s there. Some five times that.
+# moments, and a sequential writer gets about 100 MB/s there. This is about five times that.
 MIN_GRACE_S = 60
 DISRUPTED = "DisruptionTarget"
 POLICY = (
@@ -30,7 +30,7 @@ POLICY = (
 
 
 def check_exit_codes(pod: Pod) -> Iterator[Finding]:
-    """Yield Jobs that would try wrong input again, or count a preemption as a failure."""
+    """Yield Jobs that would retry wrong input, or count a preemption as a failure."""
     training = find_training(pod)
     if training is None or pod.job is None:
         return
@@ -43,7 +43,7 @@ def check_exit_codes(pod: Pod) -> Iterator[Finding]:
 
 
 def decide(policy: Field, container: str, code: int, conditions: tuple[str, ...] = ()) -> str:
-    """Return what a podFailurePolicy does with a pod that failed: the first rule that fits decides.
+    """Return the action of a podFailurePolicy for a failed pod: the first matching rule decides.
 
     Args:
         policy: The policy.
@@ -65,7 +65,7 @@ def decide(policy: Field, container: str, code: int, conditions: tuple[str, ...]
 
 
 def check_grace(pod: Pod) -> Iterator[Finding]:
-    """Yield pods that are killed before they have saved."""
+    """Yield pods whose grace period is too short to save."""
     if find_training(pod) is None or pod.job is None:
         return
     grace = pod.spec["terminationGracePeriodSeconds"]
@@ -77,7 +77,7 @@ def check_grace(pod: Pod) -> Iterator[Finding]:
 
 
 def check_devices(pod: Pod) -> Iterator[Finding]:
-    """Yield pods with more or fewer GPUs than the config trains on."""
+    """Yield pods whose number of GPUs differs from the config's."""
     run, training = run_of(pod), find_training(pod)
     if not isinstance(run, RunFacts) or training is None:
         return
@@ -96,7 +96,7 @@ def check_devices(pod: Pod) -> Iterator[Finding]:
 
 
 def check_nodes(pod: Pod) -> Iterator[Finding]:
-    """Yield Jobs with more or fewer pods than the config trains on."""
+    """Yield Jobs whose number of pods differs from the config's."""
     run = run_of(pod)
     if not isinstance(run, RunFacts) or pod.job is None or run.num_nodes in (None, pod.number):
         return
@@ -105,7 +105,7 @@ def check_nodes(pod: Pod) -> Iterator[Finding]:
 
 
 def check_cache(pod: Pod) -> Iterator[Finding]:
-    """Yield pods that are evicted before their cache is full."""
+    """Yield pods that would be evicted before their cache is full."""
     run, training = run_of(pod), find_training(pod)
     if not isinstance(run, RunFacts) or training is None or run.cache is None:
         return
@@ -124,7 +124,7 @@ def check_cache(pod: Pod) -> Iterator[Finding]:
 
 
 def check_use(pod: Pod) -> Iterator[Finding]:
-    """Yield Jobs whose own runs kept GPUs less busy than the cluster asks for."""
+    """Yield Jobs whose past runs used their GPUs less than the cluster demands."""
     training = find_training(pod)
     if training is None or not count_gpus(pod):
         return

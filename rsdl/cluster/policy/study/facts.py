@@ -1,4 +1,4 @@
-"""What is known of a study beside its manifests: what its configs say, how busy GPUs were."""
+"""Facts about a study beside its manifests: its configs, and measured GPU use."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -6,17 +6,17 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class RunFacts:
-    """What the config of a Job says, with the Job's overrides and environment.
+    """The config of a Job, with the Job's overrides and environment.
 
     Attributes:
         name: Name of the run.
-        folder: Where the run is written.
-        architecture: What is trained.
+        folder: Output folder of the run.
+        architecture: Architecture of the network.
         accelerator: ``auto``, ``cpu`` or ``gpu``.
-        devices: Devices on each node; ``None``: all there are.
-        num_nodes: Nodes; ``None``: as many as started.
-        cache: Folder of the copies of remote shards; ``None``: none are kept.
-        cache_bytes: Bytes that they may take.
+        devices: Devices on each node; ``None``: all available.
+        num_nodes: Nodes; ``None``: as many as were started.
+        cache: Folder of the shard cache; ``None``: nothing is cached.
+        cache_bytes: Size limit of the cache.
     """
 
     name: str
@@ -31,12 +31,12 @@ class RunFacts:
 
 @dataclass(frozen=True, slots=True)
 class UnreadableConfig:
-    """Why the config of a Job does not load.
+    """The reason why the config of a Job does not load.
 
     Attributes:
-        missing: Whether there is no such file; else it is wrong.
-        problem: What is wrong, by field.
-        remedy: What to do about it.
+        missing: Whether the file does not exist; if ``False``, it is invalid.
+        problem: The problem, by field.
+        remedy: How to fix it.
     """
 
     missing: bool
@@ -46,10 +46,10 @@ class UnreadableConfig:
 
 @dataclass(frozen=True, slots=True)
 class Study:
-    """What is known of a study.
+    """Facts about a study.
 
     Attributes:
-        runs: By title of the Job: what its config says, or why it does not load.
+        runs: By title of the Job: its config, or why it does not load.
         gpu_use: By name of the run: share of the time that its GPUs were busy, 0 to 1.
     """
 

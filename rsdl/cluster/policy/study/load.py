@@ -1,4 +1,4 @@
-"""Load the configs of a study as its Jobs will: with their overrides and their environment."""
+"""Load the configs of a study as its Jobs will, with their overrides and environment."""
 
 import difflib
 from collections.abc import Sequence
@@ -14,11 +14,11 @@ from rsdl.core.errors import ConfigErrors, RsdlError
 def load_runs(
     manifest_set: ManifestSet, folder: Path | None
 ) -> dict[str, RunFacts | UnreadableConfig]:
-    """Return what the config of each Job says, or why it does not load, by title of the Job.
+    """Return the config of each Job, or why it does not load, by title of the Job.
 
     Args:
         manifest_set: The objects.
-        folder: The folder that is ``configs/`` in the image, for Jobs that train from there.
+        folder: The folder that becomes ``configs/`` in the image.
     """
     found = {}
     for pod in manifest_set.pods:
@@ -33,7 +33,7 @@ def load_runs(
 
 
 def _load_all(training: Training) -> RunFacts | UnreadableConfig:
-    """Return what the first of the mounted configs says, or why one of them does not load."""
+    """Return the first of the mounted configs, or why one of them does not load."""
     folders: dict[str, str] = {}
     first: RunFacts | None = None
     for file, text in training.mounted.items():
@@ -50,7 +50,7 @@ def _load_all(training: Training) -> RunFacts | UnreadableConfig:
 
 
 def place(config: str, folder: Path) -> Path | None:
-    """Return where a config of the image lies here; ``None`` if it is not from ``configs/``."""
+    """Return the local path of a config of the image; ``None`` if it is not from ``configs/``."""
     parts = Path(config).parts
     if FOLDER not in parts or ".." in parts:
         return None
@@ -58,10 +58,10 @@ def place(config: str, folder: Path) -> Path | None:
 
 
 def load_run(training: Training, source: Path | str) -> RunFacts | UnreadableConfig:
-    """Return what a config says, or why it does not load.
+    """Return a loaded config, or why it does not load.
 
     Args:
-        training: What trains it.
+        training: The command that trains it.
         source: Its file, or its text.
     """
     if isinstance(source, Path) and not source.is_file():
@@ -69,7 +69,7 @@ def load_run(training: Training, source: Path | str) -> RunFacts | UnreadableCon
         near = difflib.get_close_matches(source.name, names, n=1)
         remedy = f"did you mean {near[0]}?" if near else f"write {source}"
         return UnreadableConfig(True, f"there is no {source}", remedy)
-    # Only here, since it brings all of training with it.
+    # Imported here, since it imports all of training.
     from rsdl.config.load import fill_in, merge_config, parse_config
     from rsdl.storage.cache.config import FOLDER_VARIABLE
     from rsdl.storage.connect import join
