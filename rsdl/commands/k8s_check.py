@@ -50,7 +50,7 @@ def check(
         configs: Folder that is ``configs/`` in the image; ``None`` takes ``configs`` if it exists.
         benchmark: A run, or a folder of runs, whose records contain GPU utilization.
         strict: Whether warnings fail the check too.
-        every: Whether to show a violation once for each object instead of once.
+        every: Whether to print a violation for each object, even if several have the same one.
         as_json: Whether to print a JSON object.
         server: Whether to also check on the cluster, for every folder that is applied by itself.
 

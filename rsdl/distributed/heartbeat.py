@@ -192,7 +192,7 @@ class Heartbeat:
     def _find_behind(self, reason: str) -> Failure:
         """Return the failure of a rank that is alive but behind the others.
 
-        If this rank is itself the furthest behind, or as far as the furthest, no rank is named.
+        If no rank is behind this one, no rank is named: another rank came too late for this one.
         """
         ranks = {rank: beat for rank, (beat, _) in self._others.items()}
         ranks[self._place.rank] = self._beat

@@ -1,4 +1,4 @@
-"""Copy of a run's state on the host, so that it can be uploaded during the next steps."""
+"""Copy of a run's state on the host, which later optimizer steps do not change."""
 
 import copy
 from typing import Any

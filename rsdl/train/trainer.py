@@ -179,7 +179,7 @@ def choose_precision(config: TrainerConfig) -> str:
 
 
 def set_tensor_cores(precision: str) -> None:
-    """Allow tensor cores (TF32) for the operations that mixed precision keeps in fp32.
+    """Allow tensor cores, if there are any, for what mixed precision keeps in fp32.
 
     Args:
         precision: One of ``PRECISIONS``; ``fp32`` stays full fp32.
