@@ -72,7 +72,7 @@ def train(
         stop.install()
     config = load_config(config_path, overrides)
     check_accelerator(config.trainer.accelerator)
-    # With an endpoint of the user (and no rank), this process is the launcher of its node.
+    # With --rdzv-endpoint and no LOCAL_RANK, this process is the launcher of its node.
     told = node is not None and node.endpoint is not None and "LOCAL_RANK" not in os.environ
     place = None if told else adopt_rank()
     if place is None and (crew := plan_crew(config.trainer, node or Node())) is not None:
