@@ -1,1 +1,1 @@
-"""One file a command: the only places where rooms are built, run and their results printed."""
+"""The commands, one file each: only they wire packages together, run them and print results."""

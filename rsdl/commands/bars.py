@@ -1,4 +1,4 @@
-"""Progress bars, on stderr, where somebody looks."""
+"""Progress bars on stderr, shown only on a terminal."""
 
 import time
 from collections.abc import Iterator
@@ -15,13 +15,13 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-# The bar is drawn ten times a second; telling it of each sample is a tenth of what packing costs.
+# The bar is redrawn ten times a second; an update for each sample would cost a tenth of packing.
 BETWEEN_MOVES_S = 0.1
 
 
 @contextmanager
 def sample_bar(what: str) -> Iterator["SampleProgress"]:
-    """Show a bar over samples, on stderr."""
+    """Show a progress bar over samples, on stderr."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -34,7 +34,7 @@ def sample_bar(what: str) -> Iterator["SampleProgress"]:
 
 @contextmanager
 def download_bar(what: str) -> Iterator["SampleProgress"]:
-    """Show a bar over bytes, on stderr; only once something is downloaded."""
+    """Show a progress bar over bytes, on stderr, once a download begins."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -46,13 +46,13 @@ def download_bar(what: str) -> Iterator["SampleProgress"]:
 
 
 def open_bar(*columns: ProgressColumn) -> Progress:
-    """Return a bar for the terminal; where nobody looks, one that stays silent."""
+    """Return a progress bar on stderr, disabled unless stderr is a terminal."""
     console = Console(stderr=True)
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
 class SampleProgress:
-    """Called with (done, total); shows both."""
+    """Callback of (done, total) that updates a progress bar."""
 
     def __init__(self, bar: Progress, what: str) -> None:
         self._bar = bar
@@ -60,7 +60,7 @@ class SampleProgress:
         self._next = 0.0
 
     def __call__(self, done: int, total: int | None) -> None:
-        """Move the bar, as often as an eye can follow."""
+        """Update the bar, at most every ``BETWEEN_MOVES_S``."""
         now = time.monotonic()
         if now < self._next and done != total:
             return

@@ -1,4 +1,4 @@
-"""Everything that one process of a run works with, and the checks before anything is begun."""
+"""Build the objects of one process of a run, and check its config before training."""
 
 from dataclasses import dataclass, field
 from functools import partial
@@ -43,7 +43,7 @@ from rsdl.train.trainer import build_loggers, build_trainer
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """Everything that one process of a run works with."""
+    """The objects of one process of a run."""
 
     config: RunConfig
     folder: RunFolder
@@ -56,20 +56,20 @@ class Session:
 
 
 def check_same_run(config: RunConfig, record: RunRecord, folder: RunFolder) -> None:
-    """Refuse to go on with a run under another config.
+    """Check that an existing run has the same config.
 
-    The digest says that nothing has changed. Where it differs, the configs are compared key by key:
-    a release that has more keys than the one that began the run gives another digest to the same.
+    Equal digests mean an equal config. If they differ, the configs are compared key by key, since a
+    release with more keys than the one that began the run has another digest for the same config.
 
     Raises:
-        ConfigError: Naming what changed.
+        ConfigError: If they differ; the message names the changed keys.
     """
     if record.config_digest == config.digest:
         return
     if folder.store.size(CONFIG) is None:
         changes = [f"which one is not known, as {CONFIG} is gone"]
     else:
-        # What the run's release did not know yet is at the default, which is what it did.
+        # Keys that the run's release lacked get their defaults, which are its behaviour.
         old, new = read_identity(folder), config.identity()
         keys = dict.fromkeys([*new, *old])
         changes = [
@@ -87,10 +87,10 @@ def check_same_run(config: RunConfig, record: RunRecord, folder: RunFolder) -> N
 
 
 def read_identity(folder: RunFolder) -> dict[str, Any]:
-    """Return what decides the result of a run that is there, by path.
+    """Return the result-determining config values of an existing run, by key path.
 
     Raises:
-        DataError: If its config is not one that this release reads.
+        DataError: If this release cannot read its config.
     """
     where = join(folder.store.url, CONFIG)
     try:
@@ -107,12 +107,12 @@ def read_identity(folder: RunFolder) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class ExistingRun:
-    """What is there already of a run, as the first rank has found it.
+    """The existing state of a run, as found by rank 0.
 
     Attributes:
-        record: Its record; ``None`` where it begins.
+        record: The run record; ``None`` for a new run.
         history: Rows of ``metrics.csv``.
-        has_state: Whether there is a checkpoint to go on from.
+        has_state: Whether there is a checkpoint to resume from.
     """
 
     record: RunRecord | None = None
@@ -121,7 +121,7 @@ class ExistingRun:
 
 
 def find_existing_run(folder: RunFolder) -> ExistingRun:
-    """Return what is there already of a run."""
+    """Return the existing state of a run."""
     record = folder.read_record()
     if record is None:
         return ExistingRun()
@@ -131,7 +131,7 @@ def find_existing_run(folder: RunFolder) -> ExistingRun:
 def open_session(
     config: RunConfig, folder: RunFolder, begun: ExistingRun, ranks: Ranks, console: Console
 ) -> Session:
-    """Build everything that a run needs, checking the cheap things first."""
+    """Build the objects of a run, with the cheap checks first."""
     known = begun.record
     check_optimizer(config.optim)
     dataset = DataSet(config.data, config.storage)
@@ -144,7 +144,7 @@ def open_session(
         )
     pl.seed_everything(config.seed, verbose=False)
     data = DataModule(dataset, seed=config.seed, accumulate=config.trainer.accumulate)
-    # A run that resumes has its weights: nothing is fetched again.
+    # A resumed run takes its weights from the checkpoint, so pretrained ones are not fetched again.
     network = build_network(config, dataset, load_weights=not begun.has_state)
     if config.trainer.strategy == "fsdp":
         check_sharding(network, sync_batchnorm=config.trainer.sync_batchnorm)
@@ -195,7 +195,7 @@ def open_session(
 
 
 def check_mixing(config: RunConfig, world_size: int) -> None:
-    """Refuse mixing in batches that have no pairs."""
+    """Check that a device's batch is even if images are mixed in pairs."""
     size = config.data.batch_size // (config.trainer.accumulate * world_size)
     if config.augment.mixes and size % 2:
         raise ConfigError(
@@ -207,9 +207,9 @@ def check_mixing(config: RunConfig, world_size: int) -> None:
 
 
 def check_norms(config: RunConfig, network: nn.Module, bands: int, world_size: int) -> None:
-    """Refuse single images of which a batch normalisation would see one value per channel."""
+    """Check that no batch normalisation gets one value per channel, from a single image."""
     size = config.data.batch_size // (config.trainer.accumulate * world_size)
-    # Synchronised ones count the values of all devices.
+    # Synchronised batch normalisation uses the values of all devices.
     if size > 1 or (config.trainer.sync_batchnorm and world_size > 1):
         return
     name = find_starved_norm(network, in_chans=bands, image_size=config.data.image_size)
@@ -226,7 +226,7 @@ def check_norms(config: RunConfig, network: nn.Module, bands: int, world_size: i
 
 
 def new_record(config: RunConfig, dataset: DataSet, network: nn.Module) -> RunRecord:
-    """Return the record of a run that begins."""
+    """Return the record of a new run."""
     manifest = dataset.manifest
     return RunRecord(
         name=config.name,
@@ -248,7 +248,7 @@ def new_record(config: RunConfig, dataset: DataSet, network: nn.Module) -> RunRe
 
 
 def device_name(trainer: pl.Trainer) -> str:
-    """Return what the user would call the device."""
+    """Return the name of the device for users."""
     if trainer.strategy.root_device.type == "cuda":
         return torch.cuda.get_device_name(trainer.strategy.root_device)
     for line in _cpu_facts():

@@ -1,4 +1,4 @@
-"""``rsdl data cache``: the copies of remote shards on this node."""
+"""``rsdl data cache``: show or clear the copies of remote shards on this node."""
 
 import sys
 import time
@@ -15,7 +15,7 @@ from rsdl.storage.local import translate
 
 
 def show(*, folder: str | None = None, config: str | None = None) -> int:
-    """Say where the copies lie, how much there is, and what of it is in use."""
+    """Print the cache folder, the size of its copies, and which of them are in use."""
     place = find_cache(folder, config)
     entries = _list(place)
     console = Console(file=sys.stdout, soft_wrap=True)
@@ -31,7 +31,7 @@ def show(*, folder: str | None = None, config: str | None = None) -> int:
 
 
 def clear(*, folder: str | None = None, config: str | None = None, dry_run: bool = False) -> int:
-    """Remove every copy that is not in use, or say what that would free."""
+    """Delete every copy that is not in use; with ``dry_run``, print what that would free."""
     place = find_cache(folder, config)
     entries = _list(place)
     console = Console(file=sys.stdout, soft_wrap=True)
@@ -54,20 +54,20 @@ def clear(*, folder: str | None = None, config: str | None = None, dry_run: bool
 
 
 def find_cache(folder: str | None, config: str | None) -> CacheConfig:
-    """Return the cache that a user means.
+    """Return the cache that the command's options select.
 
     Args:
-        folder: The folder itself.
-        config: A YAML file whose ``data.cache`` it is.
+        folder: Folder of the cache.
+        config: YAML file whose ``data.cache`` to take.
 
     Raises:
-        ConfigError: If both are given, or the config keeps no copies.
+        ConfigError: If both are given, or the config has no cache.
     """
     if config is None:
         return CacheConfig(folder=folder)
     if folder is not None:
         raise ConfigError("--folder", "and --config are both given", "pass one of them")
-    # Only here, since it brings all of training with it.
+    # Imported only here, since it imports all of training.
     from rsdl.config.load import load_config
 
     cache = load_config(config, ()).data.cache
@@ -84,7 +84,7 @@ def _list(place: CacheConfig) -> list[CacheEntry]:
 
 
 def _tabulate(entries: Sequence[CacheEntry]) -> Table:
-    """Return the numbers for copies in use and not, by what they are copies of."""
+    """Return a table of number, size and last use of copies, by kind and state."""
     groups: dict[tuple[str, str], list[CacheEntry]] = {}
     for entry in entries:
         groups.setdefault((_kind(entry), _state(entry)), []).append(entry)

@@ -1,4 +1,4 @@
-"""What torch.compile builds its kernels with when it runs: a compiler and Python's headers."""
+"""Check for what torch.compile needs to build kernels: a C++ compiler and Python's headers."""
 
 import os
 import shutil
@@ -14,7 +14,7 @@ def require_compiler() -> str:
     """Return the compiler that torch.compile will find.
 
     Raises:
-        ConfigError: If there is none, as in a slim container image, or no ``Python.h``.
+        ConfigError: If there is no compiler, as in a slim container image, or no ``Python.h``.
     """
     names = [os.environ.get("CXX"), os.environ.get("CC"), *COMPILERS]
     found = next((name for name in names if name and shutil.which(name)), None)

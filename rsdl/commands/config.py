@@ -1,4 +1,4 @@
-"""``rsdl config``: what a config really says, and what it may say."""
+"""``rsdl config``: print the resolved config, or the JSON Schema of configs."""
 
 import json
 import sys
@@ -9,7 +9,7 @@ from rsdl.config.run import json_schema
 
 
 def show_config(path: str, overrides: Sequence[str]) -> None:
-    """Print the resolved tree as YAML."""
+    """Print the resolved config as YAML."""
     sys.stdout.write(to_yaml(load_config(path, overrides)))
 
 

@@ -1,4 +1,4 @@
-"""``rsdl data``: prepare, pack, index, look at and check data sets."""
+"""``rsdl data``: prepare, pack, index, inspect and verify data sets."""
 
 import os
 import sys
@@ -45,7 +45,7 @@ def prepare(
     seed: int,
     options: PackOptions,
 ) -> int:
-    """Fetch a published data set, unless it is there already, and pack it."""
+    """Download a published data set unless it is already there, and pack it."""
     if name not in DATASETS:
         known = ", ".join(DATASETS)
         raise ConfigError("data set", f'no data set "{name}"', f"use one of {known}")
@@ -96,7 +96,7 @@ def pack_geotiff(scenes: GeotiffOptions, *, out: str, options: PackOptions) -> i
 
 
 def check_local(where: str, source: str) -> None:
-    """Refuse a source that lies in an object store."""
+    """Check that a source is a local path, not an object store."""
     if "://" in source:
         raise ConfigError(
             where, f'"{source}" is no local path', "copy it here first; --out may be s3://"
@@ -104,8 +104,8 @@ def check_local(where: str, source: str) -> None:
 
 
 def pack_source(source: Source, out: str, options: PackOptions) -> int:
-    """Pack any source, with a bar, and say what has come of it."""
-    # What is looked at again, images that seem to be there twice, is not worth copies of shards.
+    """Pack a source with a progress bar, and print a summary."""
+    # No cache: packing reads back only images that may be duplicates, too few to copy shards for.
     store = connect(out, None)
     with sample_bar("packing") as progress:
         manifest = pack(source, store, options, progress)
@@ -114,7 +114,7 @@ def pack_source(source: Source, out: str, options: PackOptions) -> int:
 
 
 def announce(store: Store, manifest: Manifest) -> None:
-    """Say what has come of packing or indexing."""
+    """Print a summary of a packed or indexed data set."""
     console = Console(file=sys.stdout, soft_wrap=True)
     console.print(f"{store.url}: {describe(manifest)}", highlight=False, markup=False)
     for line in describe_findings(manifest):
@@ -122,7 +122,7 @@ def announce(store: Store, manifest: Manifest) -> None:
 
 
 def describe_findings(manifest: Manifest) -> Iterator[str]:
-    """Yield a line each for what packing or indexing left out, and for what is there twice."""
+    """Yield a line for each kind of finding of packing or indexing: left out or duplicated."""
     facts = manifest.provenance
     if isinstance(groups := facts.get("groups"), int):
         yield f"{groups} groups, each in one split (--group-by {facts.get('group_by')})"
@@ -135,7 +135,7 @@ def describe_findings(manifest: Manifest) -> Iterator[str]:
 
 
 def generate_scenes(out: str, *, num_scenes: int, size: int, seed: int) -> int:
-    """Write procedural scenes and their labels."""
+    """Write synthetic scenes and their labels."""
     labels = write_scenes(Path(out), num_scenes=num_scenes, size=size, seed=seed)
     Console(file=sys.stdout, soft_wrap=True).print(
         f"{num_scenes} scenes of {size} x {size} px: {out}, labels: {labels}", highlight=False
@@ -152,7 +152,7 @@ def index(
     on_corrupt: str,
     overwrite: bool,
 ) -> int:
-    """Index foreign WebDataset shards, beside them or in another place."""
+    """Index WebDataset shards of other tools; write the index beside them or to ``out``."""
     store = connect(url)
     target = store if out is None else connect(out)
     with sample_bar("indexing") as progress:
@@ -170,7 +170,7 @@ def index(
 
 
 def info(url: str, *, sheet: str | None, split: str) -> int:
-    """Show what a data set is, and on request a sheet of samples."""
+    """Print a summary of a data set; with ``sheet``, also write an image of samples."""
     console = Console(file=sys.stdout)
     dataset = DataSet(DataConfig(url=url))
     manifest = dataset.manifest
@@ -206,7 +206,7 @@ def info(url: str, *, sheet: str | None, split: str) -> int:
 
 
 def verify(url: str) -> int:
-    """Check every checksum, index row and sample; 1 if anything is wrong."""
+    """Verify every checksum, index row and sample; return 1 if any is wrong, else 0."""
     console = Console(file=sys.stdout, soft_wrap=True)
     store = connect(url)
     with sample_bar("verifying") as progress:
@@ -232,7 +232,7 @@ def show_plan(
     num_workers: int,
     start: int = 0,
 ) -> int:
-    """Print the planned samples, a line each: batch, rank, worker, key."""
+    """Print the planned samples, one line each: batch, rank, worker, key."""
     data = DataSet(config).split(config.train_split, "--split")
     plan = train_plan(config, data, seed=seed, epoch=epoch)
     check_share(config.batch_size, Share(0, world_size))
@@ -249,7 +249,7 @@ def show_plan(
 
 
 def describe(manifest: Manifest) -> str:
-    """Return a data set in one line."""
+    """Return a one-line description of a data set."""
     shards = [shard for split in manifest.splits.values() for shard in split.shards]
     counts = ", ".join(f"{split.samples:,} {name}" for name, split in manifest.splits.items())
     size = sum(shard.bytes for shard in shards)
@@ -262,10 +262,10 @@ def describe(manifest: Manifest) -> str:
 
 
 def read_names(text: str | None, option: str = "--classes") -> tuple[str, ...] | None:
-    """Return names given as ``a,b,c`` or as a file with a name a line."""
+    """Return names given as ``a,b,c`` or as a file with one name per line."""
     if text is None:
         return None
-    # Not Path.is_file: a list of names may be longer than any path may be.
+    # Not Path.is_file, which raises if a list of names is longer than a path may be.
     names = read_lines(Path(text)) if os.path.isfile(text) else text.split(",")
     cleaned = tuple(name.strip() for name in names if name.strip())
     if not cleaned:

@@ -1,7 +1,8 @@
-"""``rsdl doctor``: can this machine train, and if not, what to do about it.
+"""``rsdl doctor``: check whether this machine can train, and name a remedy if not.
 
-Every check looks at the real thing (imports the package, runs on the GPU, reads the manifest) and
-gives one line. Packages are imported inside the checks: a broken one is a line, not a crash.
+Every check tests the real thing (imports the package, runs on the GPU, reads the manifest) and
+prints one line. Packages are imported inside the checks, so that a broken one gives a line instead
+of a crash.
 """
 
 import importlib
@@ -28,10 +29,10 @@ GIB = 1 << 30
 MIN_PYTHON = (3, 11)
 MIN_MEMORY = 4 * GIB
 MIN_DISK = 5 * GIB
-MIN_SHM = GIB  # what NCCL's buffers take on a node full of GPUs
+MIN_SHM = GIB  # size of NCCL's buffers on a node full of GPUs
 SHM = Path("/dev/shm")
 STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
-# Module to import, and what to install where it is missing.
+# Module to import -> distribution to install if it is missing.
 PACKAGES = {
     "torchvision": "torchvision",
     "timm": "timm",
@@ -46,13 +47,13 @@ PACKAGES = {
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What one look at the machine found.
+    """The result of one check.
 
     Attributes:
-        name: What was looked at.
+        name: Name of the check.
         status: ``fail`` if training cannot work, ``warn`` if it will be slow or may run out.
-        text: What was found.
-        remedy: What the user can do about it, if anything.
+        text: Finding.
+        remedy: Advice for the user, if any.
     """
 
     name: str
@@ -65,8 +66,8 @@ def run_doctor(urls: Sequence[str] = (), *, output: str = ".") -> int:
     """Print one line for each check and return the exit code.
 
     Args:
-        urls: Data sets that shall be reachable.
-        output: Folder that runs shall be written to.
+        urls: Data sets that must be reachable.
+        output: Folder that runs will be written to.
 
     Returns:
         1 if a check failed, otherwise 0.
@@ -112,7 +113,7 @@ def check_python(version: tuple[int, ...] = sys.version_info[:3]) -> Check:
 
 
 def check_cores() -> Check:
-    """Say how many cores this process may use, and of how many."""
+    """Check the number of cores that this process may use."""
     usable, present = usable_cores(), os.cpu_count() or 1
     text = f"{usable} usable" + (f" of {present}" if usable < present else "")
     if usable < 2:
@@ -121,7 +122,7 @@ def check_cores() -> Check:
 
 
 def check_memory() -> Check:
-    """Check the memory that the machine or the container grants."""
+    """Check the memory of the machine or the limit of the container."""
     usable = usable_memory()
     text = f"{usable / GIB:.1f} GiB usable"
     if usable < MIN_MEMORY:
@@ -136,7 +137,7 @@ def check_disk(output: str) -> Check:
             "Disk", "ok", f"{output} is not on this machine; it is tried when a run starts"
         )
     folder = Path(output.removeprefix("file://")).expanduser().absolute()
-    while not folder.exists():  # a run makes what is missing
+    while not folder.exists():  # a run creates missing folders
         folder = folder.parent
     if not folder.is_dir() or not os.access(folder, os.W_OK):
         return Check("Disk", "fail", f"{folder} is not a folder that you may write to",
@@ -162,7 +163,7 @@ def check_torch() -> Check:
 
 
 def check_gpu() -> Check:
-    """Check that every GPU computes, and that a driver without a usable GPU is noticed."""
+    """Check that every GPU computes; report a driver without a usable GPU."""
     driver = _driver_version()
     with _quiet() as told:
         num_gpus = _count_gpus()
@@ -191,7 +192,7 @@ def check_gpu() -> Check:
 
 
 def check_jpegs(device: str) -> Check:
-    """Check that ``data.decode=device`` would work, which nobody needs to train."""
+    """Check that ``data.decode=device`` would work, which training does not require."""
     import torch
 
     from rsdl.data.gpu.decoder import DeviceDecoder
@@ -204,7 +205,7 @@ def check_jpegs(device: str) -> Check:
 
 
 def check_compiler() -> Check:
-    """Check that ``trainer.compile`` would work, which nobody needs to train."""
+    """Check that ``trainer.compile`` would work, which training does not require."""
     try:
         found = require_compiler()
     except RsdlError as error:
@@ -214,7 +215,7 @@ def check_compiler() -> Check:
 
 
 def check_shared_memory(num_gpus: int, folder: Path = SHM) -> Check:
-    """Check /dev/shm, which NCCL fills when several GPUs of a node train together."""
+    """Check /dev/shm, which NCCL uses when several GPUs of a node train together."""
     if not folder.is_dir():
         return Check("/dev/shm", "ok", "none; loading does not need it")
     size = shutil.disk_usage(folder).total
@@ -225,7 +226,7 @@ def check_shared_memory(num_gpus: int, folder: Path = SHM) -> Check:
 
 
 def check_packages() -> Iterator[Check]:
-    """Import what rsdl is built on; a line for all that works and one for each that does not."""
+    """Import rsdl's dependencies; yield one line for all that import and one for each failure."""
     found, missing = [], []
     for module, distribution in PACKAGES.items():
         try:
@@ -288,7 +289,7 @@ def _count_gpus() -> int:
 
 
 def _driver_version() -> str | None:
-    """Return the NVIDIA driver's version, or ``None`` where there is no driver at work."""
+    """Return the NVIDIA driver's version, or ``None`` without a working driver."""
     program = shutil.which("nvidia-smi")
     if program is None:
         return None

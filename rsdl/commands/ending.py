@@ -1,4 +1,4 @@
-"""How a run ends that is not completed: what its record says, and what the command ends with."""
+"""The end of a run that did not complete: the status in its record and the command's error."""
 
 import logging
 from contextlib import suppress
@@ -14,34 +14,34 @@ logger = logging.getLogger(__name__)
 
 
 def explain_ending(error: BaseException, stop: StopRequest) -> BaseException:
-    """Return what an error really was: Lightning turns a second Ctrl-C into an exit."""
+    """Return the cause of an error: Lightning turns a second Ctrl-C into a ``SystemExit``."""
     if isinstance(error, SystemExit) and stop:
         return KeyboardInterrupt()
     return explain_error(error) or error
 
 
 def close_run(session: Session, error: BaseException) -> BaseException:
-    """Bring up what is on its way, and write how a run ended that was not completed.
+    """Finish the uploads of a run that did not complete, and write its status.
 
     Returns:
-        The error that the command ends with: that of the last checkpoint, if it is not in the run's
-        folder, rather than the promise that the run can go on from there.
+        The error that the command ends with. If the upload of the last checkpoint failed, it is
+        that error instead of ``PreemptedError``, which promises that the run can resume.
     """
     try:
         error = _drain(session.folder.uploads, error)
-    except KeyboardInterrupt as again:  # the second: nothing is waited for any more
+    except KeyboardInterrupt as again:  # the second Ctrl-C: stop waiting for uploads
         error = again
     write_ending(session, error)
     return error
 
 
 def write_ending(session: Session, error: BaseException) -> None:
-    """Write how a run ended that was not completed; what is still on its way is given up."""
+    """Write the status of a run that did not complete; drop unfinished uploads."""
     record, uploads = session.recorder.record, session.folder.uploads
     code = error.exit_code if isinstance(error, RsdlError) else 1
     if isinstance(error, RsdlError) and code in (UNAVAILABLE, PreemptedError.exit_code):
         preempted = code == PreemptedError.exit_code
-        record.status = "preempted"  # It waits to be started again, as one that has saved.
+        record.status = "preempted"  # it can be started again, like a run that has saved
         record.reason = error.problem if preempted else str(error)
         record.preemptions += preempted
     elif isinstance(error, KeyboardInterrupt):
@@ -49,14 +49,14 @@ def write_ending(session: Session, error: BaseException) -> None:
     else:
         reason = str(error) if isinstance(error, RsdlError) else f"{type(error).__name__}: {error}"
         record.status, record.reason = "failed", reason
-    uploads.abandon()  # It is empty, or broken, or nobody is going to wait for it.
-    with suppress(RsdlError):  # A full disk must not hide what went wrong.
+    uploads.abandon()  # the queue is empty or failed, or the process no longer waits for it
+    with suppress(RsdlError):  # a full disk must not hide the original error
         session.recorder.write(session.trainer)
         upload_events(session.trainer, uploads)
 
 
 def _drain(uploads: UploadQueue, error: BaseException) -> BaseException:
-    """Return what a run ends with, once all that it has sent off is there or lost."""
+    """Return the error of a run, after waiting for its uploads to finish or fail."""
     if isinstance(error, KeyboardInterrupt):
         return error
     try:

@@ -1,4 +1,4 @@
-"""``rsdl evaluate``: a run's or a checkpoint's numbers on a split, and its report."""
+"""``rsdl evaluate``: metrics of a run or checkpoint on a split, and its report."""
 
 import base64
 import json
@@ -38,13 +38,13 @@ PICTURE_SIDE = 160
 def evaluate(
     target: str, *, split: str | None = None, tta: bool = False, data_url: str | None = None
 ) -> int:
-    """Evaluate a run's best weights, or one checkpoint, and write the run's report anew.
+    """Evaluate a run's best weights, or one checkpoint, and rewrite the run's report.
 
     Args:
         target: Folder of a run, or a checkpoint in its ``checkpoints`` folder.
         split: Split to evaluate on; ``None`` takes the config's test split, else validation.
-        tta: Whether to average over the 8 symmetries of the square.
-        data_url: Where the data lies now, if it has moved.
+        tta: Whether to average over the 8 flips and rotations of the square.
+        data_url: New location of the data, if it has moved.
     """
     console = Console(file=sys.stdout, soft_wrap=True)
     folder, checkpoint = find_run(target)
@@ -57,7 +57,7 @@ def evaluate(
             (s for s in (config.data.test_split, config.data.val_split) if s in splits), "test"
         )
     dataset.manifest.split(split, where="--split")
-    # Weights are averaged where a run trains: of two networks only one counts here.
+    # No second network for the average: evaluation uses one set of weights only.
     optim = config.optim.model_copy(update={"ema_decay": None})
     plain = config.model_copy(update={"optim": optim})
     module = build_module(plain, dataset, build_network(config, dataset, load_weights=False))
@@ -104,7 +104,7 @@ def find_run(target: str) -> tuple[RunFolder, str]:
 
 
 def read_config(folder: RunFolder, data_url: str | None = None) -> RunConfig:
-    """Return the config that a run was made with."""
+    """Return the config of a run."""
     path = folder.store.local(CONFIG)
     tree = resolve(read_tree(path), str(path))
     if data_url is not None:
@@ -113,7 +113,7 @@ def read_config(folder: RunFolder, data_url: str | None = None) -> RunConfig:
 
 
 def check_same_data(folder: RunFolder, manifest_digest: str) -> None:
-    """Refuse data that a run was not trained on."""
+    """Check that the data set is the one that the run was trained on."""
     record = folder.read_record()
     if record is not None and record.manifest_digest != manifest_digest:
         raise ConfigError(
@@ -133,7 +133,7 @@ def evaluate_checkpoint(
     checkpoint: str,
     store: Store,
 ) -> Evaluation:
-    """Return what a checkpoint scores on a split; every rank takes part."""
+    """Return the evaluation of a checkpoint on a split; every rank must call this."""
     content = read_checkpoint(store.local(checkpoint), join(store.url, checkpoint))
     is_average = config.optim.ema_decay is not None
     lone = is_average and module.averaged is None
@@ -173,7 +173,7 @@ def describe(
     predictions: Predictions,
     rows: Sequence[int] | Any,  # noqa: ANN401 - or an array of them
 ) -> tuple[Picture, ...]:
-    """Return rows of an evaluation as pictures with what is known of them."""
+    """Return rows of an evaluation as pictures with their predictions and metadata."""
     classes = data.manifest.classes
     samples = [int(predictions.samples[row]) for row in rows]
     images = read_pictures(data, samples, PICTURE_SIDE)
@@ -204,7 +204,7 @@ def describe(
 
 
 def read_meta(data: SplitData, reader: ShardReader, sample: int) -> dict[str, Any]:
-    """Return the ``json`` member of a sample; empty where there is none."""
+    """Return the ``json`` member of a sample; empty if there is none."""
     row = data.index.rows[sample]
     if not row["meta_length"]:
         return {}
@@ -217,7 +217,7 @@ def read_meta(data: SplitData, reader: ShardReader, sample: int) -> dict[str, An
 
 
 def summary_table(evaluation: Evaluation) -> Table:
-    """Return the numbers for the terminal."""
+    """Return a table of the metrics for the terminal."""
     how = ", test-time augmentation" if evaluation.tta else ""
     title = f"{evaluation.run}: {evaluation.split}, {evaluation.num_samples} images{how}"
     table = Table(title=title)

@@ -1,4 +1,4 @@
-"""``rsdl k8s render``: the manifests of a study, or of some of its jobs, from the configs."""
+"""``rsdl k8s render``: render the manifests of a study, or of some Jobs, from the configs."""
 
 import os
 import sys
@@ -33,18 +33,18 @@ def render(
     folder: str = "configs",
     indexed: bool = False,
 ) -> int:
-    """Write manifests, or compare them with what is there.
+    """Write manifests, or compare them with the existing files.
 
     Args:
         configs: Files or names of configs; none for the whole study.
         out: Folder of the manifests.
         changes: ``KEY=VALUE`` settings to change first.
-        check: Whether to write nothing.
-        folder: Where the configs lie.
-        indexed: Whether to write the study as one Indexed Job, too.
+        check: Whether to compare only and write nothing.
+        folder: Folder of the configs.
+        indexed: Whether to also write the study as one Indexed Job.
 
     Returns:
-        0, or 1 where ``check`` finds a file that differs.
+        0, or 1 if ``check`` finds a file that differs.
 
     Raises:
         InputError: If settings or configs are wrong, or the folder cannot be written.
@@ -71,7 +71,7 @@ def render(
 
 
 def render_files(names: Sequence[str], settings: Settings, folder: str) -> dict[str, str]:
-    """Return the files of the whole study, or of the named jobs alone, by path."""
+    """Return the files of the whole study, or of the named jobs only, by path."""
     if names:
         jobs = render_jobs(_load(names, settings, folder), settings)
         return {FILE: to_yaml(settings)} | jobs
@@ -87,7 +87,7 @@ def study_configs() -> list[str]:
 
 
 def _load(names: Sequence[str], settings: Settings, folder: str) -> dict[str, PodConfig]:
-    # As they will resolve in a pod, whatever this shell says.
+    # Resolve variables as in a pod, not from this shell.
     environment = dict(os.environ) | {
         "RSDL_DATA": f"s3://{settings.bucket}/data",
         "RSDL_RUNS": f"s3://{settings.bucket}/runs/{settings.study}",
@@ -105,10 +105,10 @@ def _load(names: Sequence[str], settings: Settings, folder: str) -> dict[str, Po
 
 
 def _name_of(config: str, folder: str) -> str:
-    """Return the name of a config that is given by name or as a file of the folder.
+    """Return the name of a config given by name or as a file in the folder.
 
     Raises:
-        ConfigError: If the file is elsewhere, where a pod does not find it.
+        ConfigError: If the file is elsewhere, since a pod would not find it.
     """
     path = Path(config)
     if path.suffix not in (".yaml", ".yml") and len(path.parts) == 1:

@@ -1,4 +1,4 @@
-"""``rsdl k8s check``: what of some manifests a cluster would refuse, forbid or regret."""
+"""``rsdl k8s check``: check manifests against the rules of a cluster before they are applied."""
 
 import json
 import sys
@@ -42,25 +42,25 @@ def check(
     as_json: bool = False,
     server: bool = False,
 ) -> int:
-    """Print what breaks the rules, and with ``server`` what the cluster itself refuses.
+    """Print violations of the rules and, with ``server``, objects that the API server rejects.
 
     Args:
-        targets: Files and folders; each is a set of its own.
+        targets: Files and folders; each is checked as a separate set.
         profile: A key of ``PROFILES``.
-        configs: Folder that is ``configs/`` in the image; ``configs`` if ``None`` and it is there.
-        benchmark: A run, or a folder of runs, whose records say how busy GPUs were.
-        strict: Whether warnings fail too.
-        every: Whether to show each violation where several objects have the same.
-        as_json: Print a JSON object.
-        server: Whether to ask the cluster, too, for every folder that is applied by itself.
+        configs: Folder that is ``configs/`` in the image; ``None`` takes ``configs`` if it exists.
+        benchmark: A run, or a folder of runs, whose records contain GPU utilization.
+        strict: Whether warnings fail the check too.
+        every: Whether to print a violation for each object, even if several have the same one.
+        as_json: Whether to print a JSON object.
+        server: Whether to also check on the cluster, for every folder that is applied by itself.
 
     Returns:
         1 if there is an error, or with ``strict`` a warning; otherwise 0.
 
     Raises:
-        ConfigError: If there is nothing to check, or what is needed to check it is missing.
-        ClusterError: If the cluster cannot be asked; what the rules say has been printed then.
-        UnreachableClusterError: If it does not answer.
+        ConfigError: If there is nothing to check, or a file needed for the check is missing.
+        ClusterError: If the cluster cannot be queried; violations of the rules are printed before.
+        UnreachableClusterError: If the cluster does not answer.
     """
     folder = find_configs(configs)
     gpu_use = {} if benchmark is None else read_gpu_use(benchmark)
@@ -99,7 +99,7 @@ def check_set(
     folder: Path | None = None,
     gpu_use: dict[str, float] | None = None,
 ) -> list[Violation]:
-    """Return what breaks the rules in objects that are applied together."""
+    """Return the violations in a set of objects that are applied together."""
     manifest_set = ManifestSet(manifests)
     if profile != "none":
         trains = any(find_training(pod) is not None for pod in manifest_set.pods)
@@ -109,13 +109,13 @@ def check_set(
 
 
 def load_sets(target: str, *, every: bool = False) -> Iterator[list[Manifest]]:
-    """Yield the sets of objects of a file, a folder or ``-`` for what is piped in.
+    """Yield the sets of objects of a file, a folder or ``-`` (stdin).
 
-    A plain folder may hold Kustomize folders: each is a set of its own, and components are none.
+    Each Kustomize folder within a plain folder is a separate set, except components.
 
     Args:
-        target: What a user has named.
-        every: Whether to yield what lies below a Kustomize folder and is applied by itself, too.
+        target: Path given by the user.
+        every: Whether to also yield folders below a Kustomize folder that are applied separately.
     """
     if target == STDIN:
         yield list(parse(sys.stdin.read(), STDIN))
@@ -143,7 +143,7 @@ def find_configs(configs: str | None) -> Path | None:
     """Return the folder of the configs, if there is one.
 
     Raises:
-        ConfigError: If one is named that is not there.
+        ConfigError: If the named folder does not exist.
     """
     folder = Path("configs" if configs is None else configs)
     if folder.is_dir():
@@ -154,13 +154,13 @@ def find_configs(configs: str | None) -> Path | None:
 
 
 def read_gpu_use(target: str) -> dict[str, float]:
-    """Return by name of the run how busy its GPUs were, from records of runs.
+    """Return the GPU utilization of runs, by name of the run, from their records.
 
     Args:
-        target: A ``run.json``, a run, or a folder that holds runs.
+        target: A ``run.json``, a run, or a folder of runs.
 
     Raises:
-        ConfigError: If no record there says so.
+        ConfigError: If no record there has a GPU utilization.
         DataError: If a record cannot be read.
     """
     path = Path(target)
@@ -186,7 +186,7 @@ def read_gpu_use(target: str) -> dict[str, float]:
 
 
 def show(found: Sequence[Violation], *, every: bool) -> None:
-    """Print violations by object; what several objects share is told once, unless ``every``."""
+    """Print violations by object; unless ``every``, print one shared by several objects once."""
     console = Console(file=sys.stdout, soft_wrap=True, highlight=False)
     last = ""
     for violation, others in fold(found, every=every):
@@ -204,12 +204,12 @@ def show(found: Sequence[Violation], *, every: bool) -> None:
 
 
 def fold(found: Sequence[Violation], *, every: bool) -> list[tuple[Violation, str]]:
-    """Return violations to show, each with who else has the same, such as "26 more Jobs"."""
+    """Return violations to show, each with the number of others, such as "26 more Jobs"."""
     groups: dict[tuple[str, ...], list[Violation]] = {}
     for violation in found:
         key: tuple[str, ...] = (violation.rule, violation.field, violation.remedy)
         kind, _, name = violation.object.partition("/")
-        # The same, but for the name of the object.
+        # Compare problems without the name of the object.
         problem = violation.problem.replace(name, "") if name else violation.problem
         key = (*key, kind, problem, *([name] if every else ()))
         groups.setdefault(key, []).append(violation)
@@ -222,7 +222,7 @@ def fold(found: Sequence[Violation], *, every: bool) -> list[tuple[Violation, st
 
 
 def list_rules() -> None:
-    """Print every rule of every profile, a line each."""
+    """Print every rule of every profile, one line each."""
     for group in PROFILES["nautilus"]:
         profiles = [name for name, chosen in PROFILES.items() if group in chosen]
         print(f"{group.title} (--profile {' or '.join(profiles)})")

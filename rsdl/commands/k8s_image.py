@@ -1,4 +1,4 @@
-"""``rsdl k8s image``: the image that a study's pods run: which it is, building it, pushing it."""
+"""``rsdl k8s image``: show, build and push the container image of a study's pods."""
 
 import re
 import shlex
@@ -15,12 +15,12 @@ from rsdl.cluster.settings import load_settings
 from rsdl.core.errors import ConfigError, RsdlError
 
 NAME = r"[a-z0-9][a-z0-9._:-]*(/[a-z0-9._-]+)*"
-LOOK_S = 60  # how long a registry may take to say whether it has an image
+LOOK_S = 60  # timeout of a query to a registry or engine
 WITHOUT = "install one of them, or let GitLab build: docs/nautilus.md, step 3"
 
 
 def show_image(out: str, *, name: str | None = None, engine: str | None = None) -> None:
-    """Print which image the settings name, which this checkout is, where each is, and what is next.
+    """Print the images of the settings and of this checkout, where they are, and the next step.
 
     Args:
         out: Folder of the manifests and their settings.
@@ -62,12 +62,12 @@ def print_commands(
     out: str, *, build: bool, push: bool, name: str | None = None, engine: str | None = None,
     extra: Mapping[str, str] | None = None,
 ) -> None:  # fmt: skip
-    """Print what would be run, a command a line; docker's where no engine works here.
+    """Print the commands that would run, one per line; those of docker if no engine works here.
 
     Args:
         out: Folder of the manifests and their settings.
-        build: Whether to print how the image is built.
-        push: Whether to print how it is pushed.
+        build: Whether to print the build command.
+        push: Whether to print the push command.
         name: Registry and name of the image; ``None`` for those of the settings.
         engine: As for ``show_image``.
         extra: Build arguments of the Dockerfile to set.
@@ -89,17 +89,17 @@ def make_image(
     out: str, *, push: bool, name: str | None = None, engine: str | None = None,
     extra: Mapping[str, str] | None = None,
 ) -> None:  # fmt: skip
-    """Build the image unless it is there, push it if asked to, and say what is next.
+    """Build the image unless it exists, push it if asked to, and print the next step.
 
     Args:
         out: Folder of the manifests and their settings.
-        push: Whether to push it, too.
+        push: Whether to also push it.
         name: Registry and name of the image; ``None`` for those of the settings.
         engine: As for ``show_image``.
         extra: Build arguments of the Dockerfile to set.
 
     Raises:
-        InputError: If settings, checkout or engine are not as they must be.
+        InputError: If settings, checkout or engine are not valid.
         RsdlError: If the engine fails.
     """
     checkout, named, image = _names(out, name)
@@ -128,10 +128,10 @@ def make_image(
 
 
 def find_engine(name: str | None = None) -> Engine | None:
-    """Return an engine that works here: the named one, or the first; ``None`` where none does.
+    """Return the named engine, or the first that works here; ``None`` if none works.
 
     Raises:
-        ConfigError: If the named one is none that we know, or does not work.
+        ConfigError: If the named engine is unknown or does not work.
     """
     if name is None:
         return next((each for each in ENGINES.values() if _succeeds(each.probe())), None)
@@ -156,12 +156,12 @@ def parse_build_arguments(pairs: Sequence[str]) -> dict[str, str]:
 
 
 def _names(out: str, name: str | None) -> tuple[Checkout, str, str]:
-    """Return the checkout, the image that the settings name and the one that the checkout is."""
+    """Return the checkout, the image of the settings and the image of the checkout."""
     settings = load_settings(Path(out))
     if name is not None and not re.fullmatch(NAME, name):
         raise ConfigError("--name", f"must be REGISTRY/IMAGE without a tag, is {name!r}")
     checkout = Checkout(Path.cwd(), settings.cuda)
-    # By another name than after a commit, of which it could not say that it is of it.
+    # A tag of its own for uncommitted changes: such an image belongs to no commit.
     tag = checkout.tag() + ("-dirty" if checkout.changed() else "")
     return checkout, settings.image, f"{name or settings.image_name}:{tag}"
 
@@ -209,7 +209,7 @@ def _succeeds(command: Sequence[str]) -> bool:
 
 
 def _run(command: Sequence[str], folder: Path, remedy: str) -> None:
-    """Run a command that talks to the user itself."""
+    """Run a command with its output on the terminal."""
     _say(shlex.join(command))
     sys.stdout.flush()
     code = subprocess.run(command, cwd=folder, check=False).returncode

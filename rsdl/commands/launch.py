@@ -1,9 +1,9 @@
-"""Starting one process for each device of this node, and ending with the exit code they mean.
+"""Launcher: start one process for each device of this node and combine their exit codes.
 
-What ``torchrun`` does, less its restarts and with what they lack: a rank's 75 (preempted) or 2
-(wrong input) stays the exit code of the command, ranks that were asked to stop have the time that
-saving takes, and a rank that was killed is named at once to all the others. The store that ranks
-meet at is served here, so it outlives every rank of the first node.
+It differs from ``torchrun``: it does not restart ranks; a rank's exit code 75 (preempted) or 2
+(wrong input) becomes that of the command; ranks that were asked to stop get the time that saving
+takes; and the death of a rank is posted to all other ranks at once. The launcher of the first node
+serves the rendezvous store, so the store outlives every rank.
 """
 
 import os
@@ -28,19 +28,19 @@ from rsdl.distributed.rank import RankInfo
 from rsdl.distributed.rendezvous import RendezvousPoint
 from rsdl.train.signals import SIGNALS
 
-# For ranks to end by themselves after one has failed: longer than their watch takes to end them.
+# Time for ranks to end by themselves after one failed: longer than their heartbeat takes.
 SECONDS_TO_END = 90.0
 DEFAULT_PORT = 29500
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """Which of several nodes this is.
+    """This node among several nodes.
 
     Attributes:
-        rank: Its number; the first one serves the store that all meet at.
-        endpoint: ``host:port`` of the first node; ``None`` if there is only one.
-        run_id: What the nodes of one start share, and no others do.
+        rank: Node rank; node 0 serves the rendezvous store.
+        endpoint: ``host:port`` of node 0; ``None`` if there is only one node.
+        run_id: Rendezvous id, shared only by the nodes of one start.
     """
 
     rank: int | None = None
@@ -53,12 +53,12 @@ class Crew:
     """The processes to start on this node.
 
     Attributes:
-        node: Number of this node.
-        num_nodes: Nodes.
+        node: Rank of this node.
+        num_nodes: Number of nodes.
         size: Processes on each node.
-        host: Where all meet.
-        port: Port there; 0 takes a free one, which only a single node can.
-        run_id: Nodes that have another do not meet these.
+        host: Host of the rendezvous store.
+        port: Port of the store; 0 takes a free one, for a single node only.
+        run_id: Rendezvous id; nodes with different ids do not join.
     """
 
     node: int
@@ -70,10 +70,10 @@ class Crew:
 
 
 def plan_crew(config: TrainerConfig, node: Node) -> Crew | None:
-    """Return which processes to start; ``None`` if this one alone is enough.
+    """Return the processes to start; ``None`` if this process is enough.
 
     Raises:
-        ConfigError: If several nodes are asked for and this one does not know its place.
+        ConfigError: If the config has several nodes and this node's rank or endpoint is missing.
     """
     size = config.devices if config.devices != "auto" else _count_devices(config)
     num_nodes = 1 if config.num_nodes == "auto" else config.num_nodes
@@ -100,17 +100,17 @@ def plan_crew(config: TrainerConfig, node: Node) -> Crew | None:
 
 
 def launch(crew: Crew, arguments: Sequence[str]) -> int:
-    """Run ``rsdl ARGUMENTS`` once for each device of this node, to the end of all.
+    """Run ``rsdl ARGUMENTS`` once for each device of this node, and wait for all processes.
 
     Args:
-        crew: Which processes to start.
-        arguments: Of the command.
+        crew: Processes to start.
+        arguments: Arguments of the command.
 
     Returns:
-        The exit code that they mean together; see :func:`combine_exit_codes`.
+        The combined exit code; see :func:`combine_exit_codes`.
 
     Raises:
-        RsdlError: If the port cannot be served.
+        RsdlError: If the store cannot be served at the port.
     """
     received: list[int] = []
 
@@ -124,7 +124,7 @@ def launch(crew: Crew, arguments: Sequence[str]) -> int:
         subprocess.Popen(
             [sys.executable, "-m", "rsdl", *arguments],
             env=os.environ | environment_of(crew, local_rank, point),
-            start_new_session=True,  # Ctrl-C reaches the ranks through us, and once
+            start_new_session=True,  # the launcher forwards Ctrl-C, so ranks get it once
         )
         for local_rank in range(crew.size)
     ]
@@ -140,8 +140,9 @@ def launch(crew: Crew, arguments: Sequence[str]) -> int:
 def combine_exit_codes(codes: Sequence[int]) -> int:
     """Return the exit code of a command whose ranks ended with ``codes``.
 
-    Wrong input (2) cannot be helped by another try, whatever became of the rest; a crash can, and
-    what is not there (69) may be later; a run is preempted (75) if nothing else happened to it.
+    Wrong input (2) wins over all others, since a retry cannot help. A crash comes next, since a
+    retry can help, then an unavailable resource (69), which may be available later. The run is
+    preempted (75) only if no rank has any of these.
     """
     retried = (0, 2, UNAVAILABLE, PreemptedError.exit_code)
     crashes = [code for code in codes if code not in retried]
@@ -153,7 +154,7 @@ def combine_exit_codes(codes: Sequence[int]) -> int:
 
 
 def environment_of(crew: Crew, local_rank: int, point: RendezvousPoint) -> dict[str, str]:
-    """Return what tells a process its place, in torchrun's words."""
+    """Return the environment variables of a process, named as torchrun's."""
     threads = os.environ.get("OMP_NUM_THREADS", str(max(1, usable_cores() // crew.size)))
     return {
         "RANK": str(crew.node * crew.size + local_rank),
@@ -172,7 +173,7 @@ def environment_of(crew: Crew, local_rank: int, point: RendezvousPoint) -> dict[
 
 
 def _serve(crew: Crew) -> tuple[Store | None, RendezvousPoint]:
-    """Serve the store on the first node; return it, and where it is."""
+    """Serve the store on the first node; return it (else ``None``) and its address."""
     point = RendezvousPoint(crew.host, crew.port, True, f"{crew.run_id}-0")
     if crew.node:
         return None, point
@@ -195,14 +196,14 @@ def _wait(
     store: Store | None,
     received: list[int],
 ) -> list[int]:
-    """Wait for all ranks; pass signals on, and the news of one that was killed."""
+    """Wait for all ranks; forward signals, and post the failure of a rank that was killed."""
     codes: list[int | None] = [None] * len(ranks)
     end: float | None = None
     while None in codes:
         while received:
             number = received.pop(0)
             for process in ranks:
-                process.send_signal(number)  # does nothing to one that has ended
+                process.send_signal(number)  # no effect on a process that has ended
         for local_rank, process in enumerate(ranks):
             if codes[local_rank] is None and (code := process.poll()) is not None:
                 codes[local_rank] = code
@@ -219,7 +220,7 @@ def _wait(
 def _end(
     crew: Crew, ranks: "Sequence[subprocess.Popen[bytes]]", store: Store | None, *, in_time: bool
 ) -> None:
-    """Kill the rank that the others have given up; all that are left when their time is over."""
+    """Kill the rank that others declared lost; unless ``in_time``, kill all remaining ranks."""
     lost = None
     if store is not None and store.check([FAILURE]):
         failure = Failure.from_json(store.get(FAILURE))

@@ -1,4 +1,4 @@
-"""``rsdl models``: what there is to train, and what it costs."""
+"""``rsdl models``: list architectures with their parameters and GFLOPs."""
 
 import json
 from collections.abc import Sequence
@@ -23,9 +23,9 @@ class ModelRow:
     Attributes:
         name: Name to write in a config.
         timm_name: Name of the model in timm.
-        family: What it is built of; ``None`` for a model that is not one of the nine.
-        parameters: Trainable numbers, classifier included.
-        gflops: 10^9 floating point operations to classify one image, at two a multiply-accumulate.
+        family: CNN, transformer or hybrid; ``None`` for a model that is not one of the nine.
+        parameters: Trainable parameters, including the classifier.
+        gflops: 10^9 floating point operations for one image; a multiply-accumulate counts as two.
         image_size: Side of the square input in pixels that ``gflops`` holds for.
     """
 
@@ -44,13 +44,13 @@ def list_models(
     image_size: int | None = None,
     as_json: bool = False,
 ) -> None:
-    """Print parameters and GFLOPs of the nine architectures, or of those named.
+    """Print parameters and GFLOPs of the nine architectures, or of the named models.
 
     Args:
-        names: Config names or names of timm models; the nine if there are none.
-        num_classes: Classes to build the classifiers for.
-        image_size: Side of the input in pixels; the published one of each model if ``None``.
-        as_json: Print a JSON array instead of a table.
+        names: Config names or timm model names; empty for the nine architectures.
+        num_classes: Number of classes of the classifiers.
+        image_size: Side of the input in pixels; ``None`` takes each model's published size.
+        as_json: Whether to print a JSON array instead of a table.
 
     Raises:
         ConfigError: If a name is unknown or a model does not take the size.
@@ -71,7 +71,7 @@ def list_models(
 
 
 def describe_model(name: str, *, num_classes: int, image_size: int | None) -> ModelRow:
-    """Return what a model is and costs, without its weights being made or fetched."""
+    """Return the table row of a model, without allocating or downloading its weights."""
     timm_name = find_timm_name(name)
     size = published_size(timm_name) if image_size is None else image_size
     with torch.device("meta"):
@@ -84,7 +84,7 @@ def describe_model(name: str, *, num_classes: int, image_size: int | None) -> Mo
 
 
 def _table(rows: Sequence[ModelRow]) -> Table:
-    # Narrow enough for the nine on 80 columns: piped output is no wider.
+    # Narrow enough for the nine on 80 columns, the width of piped output.
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     for heading in ("model", "timm model", "family"):
         table.add_column(heading, overflow="fold")

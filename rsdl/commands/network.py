@@ -1,4 +1,4 @@
-"""From a config and an opened data set to the network, and the module that fits or evaluates it."""
+"""Build the network and the LightningModule from a config and an opened data set."""
 
 import torch
 from torch import nn
@@ -20,9 +20,9 @@ def build_network(config: RunConfig, dataset: DataSet, *, load_weights: bool = T
     """Return the network that a config describes for a data set.
 
     Args:
-        config: What to build.
-        dataset: Which classes and bands it is for.
-        load_weights: Whether to load ``model.weights``; ``False`` where a checkpoint is to fill it.
+        config: Config of the run.
+        dataset: Data set, which gives the numbers of classes and bands.
+        load_weights: Whether to load ``model.weights``; ``False`` if a checkpoint will be loaded.
     """
     manifest = dataset.manifest
     network = build_model(
@@ -62,15 +62,15 @@ def checkpoint_activations(network: nn.Module, name: str) -> None:
 
 
 def compile_for(part: nn.Module, how: Compile, *, graphs: bool = True) -> None:
-    """Have torch.compile compile a module when it is first called, in place.
+    """Set a module up, in place, to be compiled by torch.compile at its first call.
 
     Args:
-        part: What to compile; its batches have one size in training and one in evaluation.
-        how: As ``trainer.compile`` says.
-        graphs: Whether CUDA graphs may replay it, where ``how`` wants that.
+        part: Module to compile; its batches have one size in training and one in evaluation.
+        how: Value of ``trainer.compile``.
+        graphs: Whether to use CUDA graphs if ``how`` is a mode with them.
 
     Raises:
-        ConfigError: If there is no compiler, or no headers of Python.
+        ConfigError: If there is no C++ compiler, or Python's headers are missing.
     """
     if how == "off":
         return
@@ -80,11 +80,11 @@ def compile_for(part: nn.Module, how: Compile, *, graphs: bool = True) -> None:
 
 
 def build_module(config: RunConfig, dataset: DataSet, network: nn.Module) -> TrainingModule:
-    """Return the module that fits or evaluates a network."""
+    """Return the LightningModule that trains or evaluates a network."""
     manifest = dataset.manifest
     task = ClassificationTask(config.task, len(manifest.classes))
     augment = Augment(config.augment, manifest.mean, manifest.std, manifest.dtype)
-    # It launches few kernels once they are fused, and CUDA graphs would copy every batch once more.
+    # No CUDA graphs: the fused augmentation has few kernels, and graphs would copy every batch.
     compile_for(augment, config.trainer.compile, graphs=False)
     module = TrainingModule(network, task, augment, config.optim, config.seed)
     module.replays = config.trainer.compile in REPLAYED

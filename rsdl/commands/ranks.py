@@ -1,4 +1,4 @@
-"""The processes of one run: how they start together, hear of each other, and end together."""
+"""The ranks of one run: initialize the process group, exchange values, detect failures."""
 
 from dataclasses import dataclass
 from typing import TypeVar
@@ -18,13 +18,13 @@ Value = TypeVar("Value")
 
 @dataclass(slots=True)
 class Ranks:
-    """This process and the others.
+    """This process's rank, and its connections to the other ranks.
 
     Attributes:
-        place: Who this process is.
+        place: This process's rank.
         stop: Whether this process was asked to stop.
-        heartbeat: What looks after the others.
-        agreement: What all ranks agree on at every step.
+        heartbeat: Monitors the other ranks.
+        agreement: All-reduces flags at every step.
     """
 
     place: RankInfo
@@ -33,12 +33,12 @@ class Ranks:
     agreement: AsyncFlagReduce
 
     def check(self) -> None:
-        """Raise if a rank has failed, or this one was asked to stop before its first step."""
+        """Raise if a rank has failed, or if this one was asked to stop before its first step."""
         self.stop.check()
         self.heartbeat.check()
 
     def tell(self, value: Value) -> Value:
-        """Return the first rank's value on all ranks; every rank must ask."""
+        """Broadcast rank 0's value; a collective that every rank must call."""
         if self.place.world_size == 1:
             return value
         values: list[Value | None] = [value if self.place.rank == 0 else None]
@@ -48,7 +48,7 @@ class Ranks:
 
 
 def find_ranks(config: TrainerConfig, stop: StopRequest) -> Ranks:
-    """Return what this process knows of the others, before it has met them."""
+    """Return the ranks as known from the environment, before the rendezvous."""
     place = find_rank()
     if place is None or (place.world_size == 1 and config.strategy != "fsdp"):
         alone = place or RankInfo()
@@ -62,7 +62,7 @@ def meet(ranks: Ranks, config: TrainerConfig) -> None:
     """Wait for all ranks and form the process group.
 
     Raises:
-        RsdlError: If they do not come in time.
+        RsdlError: If not all ranks join in time.
     """
     if find_rank() is None or (ranks.place.world_size == 1 and config.strategy != "fsdp"):
         return

@@ -1,4 +1,4 @@
-"""``rsdl report``: pages for people, from what runs have recorded."""
+"""``rsdl report``: HTML reports from the records of runs."""
 
 import json
 import sys
@@ -20,10 +20,10 @@ from rsdl.train.run_folder import RunFolder
 
 
 def report(targets: Sequence[str], *, out: str | None = None) -> int:
-    """Write one run's report anew, or compare several runs in one page.
+    """Rewrite one run's report, or compare several runs on one page.
 
     Args:
-        targets: Folders of runs, or folders that hold runs.
+        targets: Folders of runs, or folders that contain runs.
         out: File to write; ``None`` takes ``report.html`` in the run, or ``comparison.html`` here.
     """
     console = Console(file=sys.stdout, soft_wrap=True)
@@ -40,7 +40,7 @@ def report(targets: Sequence[str], *, out: str | None = None) -> int:
 
 
 def find_runs(target: str) -> list[RunFolder]:
-    """Return the runs at or directly below a place.
+    """Return the run at a folder, or those directly below it.
 
     Raises:
         DataError: If there are none.
@@ -57,7 +57,7 @@ def find_runs(target: str) -> list[RunFolder]:
 def write_report(
     folder: RunFolder, evaluation: Evaluation | None, record: RunRecord | None = None
 ) -> str:
-    """Write ``report.json`` and ``report.html`` of a run and return where the page lies.
+    """Write ``report.json`` and ``report.html`` of a run and return the URL of the page.
 
     Args:
         folder: The run.
@@ -79,7 +79,7 @@ def write_report(
 
 
 def read_entry(folder: RunFolder) -> ComparedRun:
-    """Return what a comparison needs of a run."""
+    """Return a run's files for a comparison."""
     return ComparedRun(
         read_run(folder),
         read_evaluation(folder),
@@ -90,7 +90,7 @@ def read_entry(folder: RunFolder) -> ComparedRun:
 
 
 def read_recipe(folder: RunFolder) -> str:
-    """Return the name of what decides the run's result but its seed; empty without a config."""
+    """Return a run's result-determining config without name and seed; empty without a config."""
     if folder.store.size(CONFIG) is None:
         return ""
     try:
@@ -112,7 +112,7 @@ def read_run(folder: RunFolder) -> dict[str, Any]:
 
 def read_evaluation(folder: RunFolder, *, tta: bool = False) -> Evaluation | None:
     """Return the run's last evaluation, plain or with test-time augmentation, if it has one."""
-    # Releases before 0.1.0 put the augmented result in the place of the plain one.
+    # Releases before 0.1.0 wrote the result with augmentation to the file of the plain one.
     for name in (TTA_REPORT, REPORT) if tta else (REPORT,):
         if folder.store.size(name) is None:
             continue

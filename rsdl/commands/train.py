@@ -1,4 +1,4 @@
-"""``rsdl train``: from a config to a trained network and its report, resuming what was begun."""
+"""``rsdl train``: train or resume the run of a config, evaluate it and write its report."""
 
 import os
 import sys
@@ -46,32 +46,33 @@ def train(
     node: Node | None = None,
     stop: StopRequest | None = None,
 ) -> int:
-    """Train what a config describes; resume it if it was begun.
+    """Train the run of a config; resume it if it exists.
 
-    Where several devices are to be used and nobody has started a process for each, this one does.
+    If several devices are to be used and no launcher has started a process for each, this process
+    starts them.
 
     Args:
         config_path: YAML file.
         overrides: ``key=value`` pairs.
-        restart: Whether to throw away what was begun.
-        node: Which of several nodes this is; ``None`` for the only one.
-        stop: What handles signals already; ``None`` for a new one.
+        restart: Whether to delete an existing run and begin again.
+        node: This node among several; ``None`` for a single node.
+        stop: Signal handler that is already installed; ``None`` installs a new one.
 
     Returns:
-        0 when the run is completed, or the exit code that the processes started here agree on.
+        0 when the run is completed, or the combined exit code of the processes started here.
 
     Raises:
         InputError: If config, data or the run's folder are wrong (exit code 2).
         PreemptedError: If the run was asked to stop and has saved (exit code 75).
-        NoGpuError: If it is to train on a GPU, and none can be used here (exit code 69).
-        PeerError: If another process of the run has failed, with its exit code.
+        NoGpuError: If the config requires a GPU and none is usable here (exit code 69).
+        PeerError: If another rank has failed; it has that rank's exit code.
     """
     if stop is None:
         stop = StopRequest()
         stop.install()
     config = load_config(config_path, overrides)
     check_accelerator(config.trainer.accelerator)
-    # Whoever says which node this is starts the ranks from here.
+    # With --rdzv-endpoint and no LOCAL_RANK, this process is the launcher of its node.
     told = node is not None and node.endpoint is not None and "LOCAL_RANK" not in os.environ
     place = None if told else adopt_rank()
     if place is None and (crew := plan_crew(config.trainer, node or Node())) is not None:
@@ -92,7 +93,7 @@ def train(
     except BaseException as error:
         ending = ranks.heartbeat.final_error(explain_ending(error, stop))
         if isinstance(ending, PreemptedError) and ranks.place.local_rank:
-            return ending.exit_code  # the first one on this node says so
+            return ending.exit_code  # local rank 0 prints the message
         if ending is error:
             raise
         raise ending from error
@@ -101,12 +102,12 @@ def train(
 
 
 def is_completed(config: RunConfig) -> bool:
-    """Return whether a run is completed, and say so.
+    """Return whether a run is completed, and print a message if so.
 
-    A node that is started again asks before it waits for the others: they may be done and gone.
+    A restarted node checks this before the rendezvous, since the other nodes may have exited.
 
     Raises:
-        ConfigError: If it was completed with another config.
+        ConfigError: If the run was completed with another config.
     """
     folder = RunFolder(connect(join(config.output, config.name), storage=config.storage))
     record = folder.read_record()
@@ -118,7 +119,7 @@ def is_completed(config: RunConfig) -> bool:
 
 
 def train_together(config: RunConfig, ranks: Ranks, console: Console, *, restart: bool) -> int:
-    """Train as one of the processes that have met."""
+    """Train as one rank of an initialized process group."""
     folder = RunFolder(connect(join(config.output, config.name), storage=config.storage))
     try:
         return train_in(folder, config, ranks, console, restart=restart)
@@ -127,15 +128,15 @@ def train_together(config: RunConfig, ranks: Ranks, console: Console, *, restart
 
 
 def take_folder(folder: RunFolder, found: str | None, *, restart: bool) -> None:
-    """Take a run's folder, once nothing stands in the run's way.
+    """Acquire a run's folder after set-up has succeeded.
 
     Args:
         folder: The run's folder.
-        found: The record as set-up has found it.
-        restart: Whether what is there is thrown away.
+        found: The record as JSON, as found at the start of set-up.
+        restart: Whether the existing run is to be deleted.
 
     Raises:
-        OwnedError: If another process trains there, or has since set-up began.
+        OwnedError: If another process trains there, or did so since set-up began.
     """
     folder.own()
     record = folder.read_record()
@@ -148,8 +149,8 @@ def take_folder(folder: RunFolder, found: str | None, *, restart: bool) -> None:
 def train_in(
     folder: RunFolder, config: RunConfig, ranks: Ranks, console: Console, *, restart: bool
 ) -> int:
-    """Train in a folder that the first rank takes."""
-    # All go by what the first one finds: the others may look before or after it has written.
+    """Train in a folder that rank 0 acquires."""
+    # All ranks use what rank 0 finds: others may look before or after rank 0 writes.
     begun = ranks.tell(ExistingRun() if restart or not is_main() else find_existing_run(folder))
     if begun.record is not None:
         check_same_run(config, begun.record, folder)
@@ -160,13 +161,13 @@ def train_in(
     ranks.stop.check()
     session = open_session(config, folder, begun, ranks, console)
     ranks.stop.check()
-    # Only now: input that is wrong leaves nothing behind.
+    # Acquire only after all checks, so that wrong input leaves no files.
     if is_main():
         take_folder(folder, found, restart=restart)
     ranks.tell(None)
     if restart and is_main():
         folder.clear()
-    # Another rank is gone: nobody waits then for what is on its way.
+    # If another rank is gone, write the status at once and drop unfinished uploads.
     ranks.heartbeat.on_end = lambda failure: write_ending(session, failure.to_error(ranks.place))
     try:
         run_session(session, begun)
@@ -184,7 +185,7 @@ def train_in(
 
 
 def run_session(session: Session, begun: ExistingRun) -> None:
-    """Fit, from the last checkpoint if there is one, and validate what is not validated yet."""
+    """Fit, from the last checkpoint if there is one, and validate an epoch not validated yet."""
     module, trainer, recorder = session.module, session.trainer, session.recorder
     store, data = session.folder.store, session.data
     checkpoint = LAST if begun.has_state else None
@@ -210,7 +211,7 @@ def run_session(session: Session, begun: ExistingRun) -> None:
 
 
 def validate(session: Session) -> None:
-    """Validate outside of training, as after the epoch that was trained last."""
+    """Validate outside ``fit``, with the progress set to the epoch that was trained last."""
     position = replace(session.recorder.position, epoch=session.recorder.epoch)
     set_progress(session.trainer, position)
     session.trainer.validate(session.module, datamodule=session.data, verbose=False)
@@ -233,7 +234,7 @@ def finish(session: Session) -> None:
     record.metrics = dict(record.metrics) | {split: dict(evaluation.metrics)}
     record.status, record.reason = "completed", ""
     upload_events(session.trainer, folder.uploads)
-    # Killed in between, the run is not completed and the report is written again.
+    # Report first, record last: a run killed in between is not completed and reports again.
     path = write_report(folder, evaluation, record)
     session.recorder.write(session.trainer)
     folder.uploads.drain()
@@ -247,7 +248,7 @@ def finish(session: Session) -> None:
 
 
 def bring_up(session: Session) -> None:
-    """Wait until all that the run has sent off is in its folder, where every rank may read it."""
+    """Wait until all uploads of the run are in its folder, where every rank can read them."""
     lost: Exception | None = None
     code = 0
     try:
@@ -263,7 +264,7 @@ def bring_up(session: Session) -> None:
 
 
 def announce(session: Session, checkpoint: str | None) -> None:
-    """Say what is about to be trained on what."""
+    """Print the model, data set, devices and folder of the run."""
     record, manifest = session.recorder.record, session.data.data.manifest
     counts = ", ".join(f"{split.samples:,} {name}" for name, split in manifest.splits.items())
     session.console.print(

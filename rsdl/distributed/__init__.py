@@ -1,1 +1,1 @@
-"""The processes that train together: who is who, how they meet, and how they hear of a failure."""
+"""Distributed training: ranks, rendezvous, heartbeats and the propagation of failures."""

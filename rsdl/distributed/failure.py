@@ -1,4 +1,4 @@
-"""What becomes known of a rank that failed, in a form that travels to all the others."""
+"""The failure of a rank, as JSON that is passed to all other ranks."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -8,7 +8,7 @@ import torch.distributed as dist
 from rsdl.core.errors import PeerError, RsdlError
 from rsdl.distributed.rank import RankInfo
 
-# What the libraries below say when the other end of a collective is gone.
+# Messages of gloo, NCCL and sockets when a peer of a collective is gone.
 LOST_WORDS = (
     "gloo", "nccl", "connection closed", "connection reset", "connection refused", "broken pipe",
     "pair closure", "timed out", "timeout", "processgroup", "process group",
@@ -17,15 +17,15 @@ LOST_WORDS = (
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """How the run was brought down.
+    """The failure that ends a run.
 
     Attributes:
-        rank: The rank that failed; ``None`` where all that is known is that the store is gone.
-        where: That rank for people, with its host.
-        text: What became of it.
+        rank: The rank that failed; ``None`` if unknown, as when only the store is gone.
+        where: Name of that rank and its host, for messages.
+        text: Description of the failure, for messages.
         code: Exit code for all ranks.
-        local_rank: Its number on its host.
-        lost: Whether it was given up by others, rather than telling of itself.
+        local_rank: Local rank of the failed rank.
+        lost: Whether other ranks declared it lost, rather than the rank reporting itself.
     """
 
     rank: int | None
@@ -36,31 +36,31 @@ class Failure:
     lost: bool = False
 
     def to_json(self) -> str:
-        """Return it as text; see :meth:`from_json`."""
+        """Return the failure as JSON; see :meth:`from_json`."""
         return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "Failure":
-        """Return the failure that a text holds."""
+        """Return the failure that JSON describes."""
         return cls(**json.loads(text))
 
     def to_error(self, place: RankInfo) -> PeerError:
-        """Return what a process raises because of it.
+        """Return the error that a process raises because of this failure.
 
-        The failed rank speaks for itself and the first process of every node for its neighbours;
-        where it is such a first process that is gone, everyone does.
+        To print the message once a node, only the failed rank and local rank 0 of each node print
+        it. If the failed rank is itself a local rank 0, or unknown, all ranks print it.
         """
         quiet = place.local_rank != 0 and self.local_rank not in (0, None)
         return PeerError(self.where, self.text, exit_code=self.code, quiet=quiet)
 
 
 def name_rank(rank: int, host: str) -> str:
-    """Return a rank for people."""
+    """Return the name of a rank for messages."""
     return f"rank {rank} on {host}"
 
 
 def failure_of(error: BaseException, place: RankInfo) -> Failure:
-    """Return what this process's own error means for the others."""
+    """Return this process's own error as a failure for the other ranks."""
     if isinstance(error, RsdlError):
         text, code = str(error), error.exit_code
     elif isinstance(error, KeyboardInterrupt):
@@ -72,7 +72,7 @@ def failure_of(error: BaseException, place: RankInfo) -> Failure:
 
 
 def means_lost_peer(error: BaseException) -> bool:
-    """Return whether a collective failed, so that the reason lies with another rank."""
+    """Return whether an error is of a failed collective, which another rank has caused."""
     if isinstance(error, dist.DistError):
         return True
     text = str(error).lower()
@@ -80,6 +80,6 @@ def means_lost_peer(error: BaseException) -> bool:
 
 
 def first_sentence(error: BaseException) -> str:
-    """Return what an error says, without PyTorch's stack of C++ frames."""
+    """Return the message of an error, without PyTorch's stack of C++ frames."""
     text = " ".join(str(error).split())
     return text.split(". Exception raised from")[0].split(" Exception raised from")[0][:300]

@@ -1,8 +1,8 @@
-"""What ranks agree on at every step, without any of them waiting for it.
+"""Asynchronous all-reduce of flags at every step.
 
-Each rank's flags are added up over all ranks on the host, while the next step is computed, and the
-sum is looked at one turn later: all ranks read the same answer at the same turn, and none has to
-wait for the device or for the slowest.
+The flags of all ranks are summed on the host while the next step is computed, and read one step
+later. So all ranks read the same result at the same step, and none waits for the device or for the
+slowest rank.
 """
 
 import torch
@@ -11,12 +11,12 @@ from torch import Tensor
 
 
 class AsyncFlagReduce:
-    """Flags of all ranks, told one turn late; alone, a process hears its own at once.
+    """All-reduces flags with a delay of one step; a single process reads its own at once.
 
-    Every rank must take the same turns.
+    Every rank must make the same sequence of calls.
 
     Args:
-        group: All ranks, over a backend of the host; ``None`` alone.
+        group: Group of all ranks with a CPU backend; ``None`` for a single process.
     """
 
     def __init__(self, group: dist.ProcessGroup | None) -> None:
@@ -24,7 +24,7 @@ class AsyncFlagReduce:
         self._pending: tuple[Tensor, dist.Work] | None = None
 
     def read(self, *flags: bool) -> tuple[bool, ...]:
-        """Return which flags some rank had raised a turn ago; alone, which are raised now."""
+        """Return which flags any rank had set one step ago; alone, return ``flags``."""
         if self.group is None:
             return flags
         if self._pending is None:
@@ -34,7 +34,7 @@ class AsyncFlagReduce:
         return tuple(bool(value) for value in sums.tolist())
 
     def tell(self, *flags: bool) -> None:
-        """Tell the others what is raised here now, for them to read in the next turn."""
+        """Start the all-reduce of this rank's flags, to be read in the next step."""
         if self.group is None:
             return
         assert self._pending is None, "read what was told before"

@@ -1,12 +1,11 @@
-"""Heartbeats of ranks, so that no rank waits for one that is gone.
+"""Heartbeats of ranks, so that no rank waits forever for one that is gone.
 
-Every rank writes a heartbeat (its step, what it does) to a store and reads those of the others, in
-its own threads: the main thread may be in a collective that cannot be interrupted. The first rank
-that knows of a failure posts it, and all ranks end with it: by an exception, or by leaving the
-process where the main thread cannot raise one.
+Every rank writes a heartbeat (its step and activity) to a store and reads those of the others. It
+does so in threads, since the main thread may be in a collective that cannot be interrupted. The
+first rank that detects a failure posts it, and all ranks end with it: by an exception, or by
+exiting the process if the main thread cannot raise one.
 
-The cost is one small request to one store for each rank and second; less often with more than 64
-ranks.
+The cost is one small request a second from each rank to one store; fewer with more than 64 ranks.
 """
 
 import json
@@ -27,28 +26,28 @@ from rsdl.distributed.rank import RankInfo
 from rsdl.distributed.rendezvous import RendezvousPoint, open_store
 
 FAILURE = "failure"
-BEATS_TO_MISS = 5  # after a collective has failed: who is silent for so long is gone
-SECONDS_TO_GREET = 0.1  # between looks at the start, until all have been heard
-SECONDS_TO_BE_GREETED = 30.0  # for all to be heard once, before training begins
-SECONDS_TO_RAISE = 5.0  # for the main thread, once a failure is known
-SECONDS_TO_UNWIND = 60.0  # for the main thread, once it has raised
-SECONDS_TO_CONNECT = 2.0  # to the store; PyTorch may take thrice as long, and we try again
-SECONDS_TO_REPLY = 10.0  # for the store
-SECONDS_TO_PART = SECONDS_TO_REPLY + 5.0  # for the threads, in the end
+BEATS_TO_MISS = 5  # missed heartbeats after which a rank is gone, once a collective has failed
+SECONDS_TO_GREET = 0.1  # polling interval at the start, until every rank has sent a heartbeat
+SECONDS_TO_BE_GREETED = 30.0  # limit of that start, after which training begins anyway
+SECONDS_TO_RAISE = 5.0  # for the main thread to raise, once a failure is known
+SECONDS_TO_UNWIND = 60.0  # for the main thread to end, once it has raised
+SECONDS_TO_CONNECT = 2.0  # to the store; PyTorch may take three times as long; we retry
+SECONDS_TO_REPLY = 10.0  # timeout of a request to the store
+SECONDS_TO_PART = SECONDS_TO_REPLY + 5.0  # for the threads to end when closing
 
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """What a rank last said of itself.
+    """One heartbeat of a rank.
 
     Attributes:
-        number: Counts its beats.
-        turns: Counts its batches, of training and validation alike.
+        number: Sequence number of the heartbeat.
+        turns: Batches so far, of training and validation.
         step: Optimizer steps made.
-        doing: What it does.
-        host: Its host.
-        local_rank: Its number there.
-        gone: Whether it has left in good order.
+        doing: Activity, such as "training".
+        host: Host name.
+        local_rank: Local rank on that host.
+        gone: Whether the rank has ended normally.
     """
 
     number: int
@@ -61,12 +60,12 @@ class Beat:
 
 
 class Heartbeat:
-    """Looks after the other ranks, and lets them look after this one.
+    """Sends this rank's heartbeats and monitors those of the other ranks.
 
     Args:
-        place: Who this process is; alone in the world there is nothing to watch.
-        point: Where the store is; ``None`` in a world of one.
-        timeout_s: Silence after which a rank is given up, in seconds.
+        place: This process's rank; with a world size of 1, nothing is started.
+        point: Address of the store; ``None`` with a world size of 1.
+        timeout_s: Seconds without a heartbeat after which a rank is declared lost.
     """
 
     def __init__(self, place: RankInfo, point: RendezvousPoint | None, timeout_s: float) -> None:
@@ -76,9 +75,9 @@ class Heartbeat:
         self._interval_s = max(1.0, place.world_size / 64)
         self._beat = Beat(0, 0, 0, "starting", place.host, place.local_rank)
         self._number = 0
-        self._others: dict[int, tuple[Beat, float]] = {}  # and when it was news
-        self._clock = 0.0  # seconds that this process was awake
-        self._answered: float | None = None  # by that clock, the last exchange with the store
+        self._others: dict[int, tuple[Beat, float]] = {}  # last heartbeat, and when it changed
+        self._clock = 0.0  # seconds in which this process was not suspended
+        self._answered: float | None = None  # time of the last reply of the store, by that clock
         self._refused = False  # whether the store is known to be gone
         self._to_post: Failure | None = None
         self._failure: Failure | None = None
@@ -91,7 +90,7 @@ class Heartbeat:
         self.on_end: Callable[[Failure], None] = lambda failure: None
 
     def start(self) -> None:
-        """Begin to beat and to look."""
+        """Start the threads that exchange heartbeats and detect failures."""
         if self._point is None or self._place.world_size == 1:
             return
         for work in (self._exchange, self._judge):
@@ -100,9 +99,9 @@ class Heartbeat:
             self._threads.append(thread)
 
     def greet(self, limit_s: float = SECONDS_TO_BE_GREETED) -> None:
-        """Wait until every rank has been heard once, so that each is known by name if it goes.
+        """Wait for one heartbeat of every rank, so that a later failure can name rank and host.
 
-        A store that is this slow is no reason to give up: after the limit training begins.
+        A slow store is not an error: training begins after the limit.
 
         Raises:
             PeerError: If a rank has failed.
@@ -112,32 +111,32 @@ class Heartbeat:
             self.check()
 
     def note(self, step: int, doing: str) -> None:
-        """Note what the main thread does; free."""
+        """Store the main thread's step and activity for the next heartbeat; sends nothing."""
         self._beat = replace(self._beat, turns=self._beat.turns + 1, step=step, doing=doing)
 
     def check(self) -> None:
         """Raise if a rank has failed.
 
         Raises:
-            PeerError: Naming it.
+            PeerError: If so; the message names the rank.
         """
         if self._failure is not None:
             self._raised.set()
             raise self._failure.to_error(self._place)
 
     def final_error(self, error: BaseException) -> BaseException:
-        """Return what an error of this process really was, and tell the others.
+        """Return the root cause of an error of this process, and post it to the other ranks.
 
         Args:
-            error: What has ended the main thread's work.
+            error: The error that ended the main thread's work.
 
         Returns:
-            The same error, or the failure of another rank that was behind it.
+            The same error, or the failure of another rank that caused it.
         """
         self._raised.set()
         known = isinstance(error, PeerError) or type(error) is PreemptedError
         if not self._threads or known:
-            return error  # all ranks know
+            return error  # all ranks know it already
         if means_lost_peer(error):
             failure = self._find_lost(first_sentence(error))
         else:
@@ -146,10 +145,10 @@ class Heartbeat:
         return error if own or failure is None else failure.to_error(self._place)
 
     def close(self) -> None:
-        """Take leave of the others.
+        """Send a last heartbeat that marks a normal end, and join the threads.
 
-        Waits for a thread that the store keeps waiting: one that is in C++ while the interpreter
-        goes down takes the process with it by SIGABRT, whatever it was to exit with.
+        Also joins a thread that waits for the store: a thread in C++ code during interpreter
+        shutdown aborts the process (SIGABRT), whatever its exit code was to be.
         """
         self._closing.set()
         self._wake.set()
@@ -158,7 +157,7 @@ class Heartbeat:
             thread.join(max(end - time.monotonic(), 0))
 
     def _find_lost(self, reason: str) -> Failure | None:
-        """Wait until it is known whose end has made a collective fail; that takes some beats."""
+        """Return the failure that made a collective fail; detecting it takes some heartbeats."""
         limit = (2 * BEATS_TO_MISS + 5) * self._interval_s
         end = self._clock + limit
         while self._clock < end and not self._known.wait(0.1):
@@ -168,9 +167,9 @@ class Heartbeat:
         return self._failure or self._post(self._find_behind(reason))
 
     def _find_silent(self, limit_s: float) -> Failure | None:
-        """Return the failure that one rank's silence of ``limit_s`` seconds means, or ``None``."""
+        """Return the failure of a rank or store silent for ``limit_s`` seconds, or ``None``."""
         if self._answered is None:
-            return None  # the store may still be starting; whoever waits for it has a limit
+            return None  # the store may still be starting; the rendezvous has its own timeout
         away = self._clock - self._answered
         if away > limit_s or (self._refused and away > BEATS_TO_MISS * self._interval_s):
             beat = self._others[0][0] if 0 in self._others else None
@@ -191,9 +190,9 @@ class Heartbeat:
         return Failure(rank, name_rank(rank, beat.host), text, 1, beat.local_rank, lost=True)
 
     def _find_behind(self, reason: str) -> Failure:
-        """Return the failure of a rank that lives, but does not come to where the others wait.
+        """Return the failure of a rank that is alive but behind the others.
 
-        Whoever is behind the others itself has no one to blame: another came too late for it.
+        If no rank is behind this one, no rank is named: another rank came too late for this one.
         """
         ranks = {rank: beat for rank, (beat, _) in self._others.items()}
         ranks[self._place.rank] = self._beat
@@ -209,7 +208,7 @@ class Heartbeat:
         return Failure(rank, name_rank(rank, beat.host), text, 1, beat.local_rank, lost=True)
 
     def _post(self, failure: Failure) -> Failure:
-        """Tell the others of a failure; return the one that was told first."""
+        """Post a failure to all ranks; return the failure that was posted first."""
         if self._failure is None:
             self._to_post = failure
             self._wake.set()
@@ -217,7 +216,7 @@ class Heartbeat:
         return self._failure or failure
 
     def _exchange(self) -> None:
-        """Beat, and hear the others, until the end."""
+        """Send heartbeats and read those of the others until closed; runs in a thread."""
         store: Store | None = None
         while True:
             closing = self._closing.is_set()
@@ -232,7 +231,7 @@ class Heartbeat:
                 store, self._refused = None, self._answered is not None
             if closing:
                 return
-            # Who is gone at once shall be known by name, too.
+            # Poll fast at first, so that the failure of a rank that dies early can name it.
             self._wake.wait(self._interval_s if self._others else SECONDS_TO_GREET)
             self._wake.clear()
 
@@ -263,7 +262,7 @@ class Heartbeat:
             self._others[rank] = (beat, self._clock)
 
     def _judge(self) -> None:
-        """Look for silence until the end, and make an end where the main thread cannot."""
+        """Detect silent ranks until closed; exit the process if the main thread cannot raise."""
         tick = min(self._interval_s, 0.25)
         before, launcher = time.monotonic(), os.getppid()
         known_at: float | None = None
@@ -285,14 +284,14 @@ class Heartbeat:
                 self._give_up(Failure(None, "the launcher", "has ended without its ranks"))
 
     def _give_up(self, failure: Failure) -> None:
-        """Hold a failure for true; tell the others if they can still hear it."""
+        """Accept a failure; post it to the other ranks if the store still answers."""
         self._to_post = failure
         self._wake.set()
         if not self._known.wait(2 * self._interval_s):
             self._learn(failure.to_json())
 
     def _leave(self, failure: Failure) -> None:
-        """End the process: its main thread waits for what never comes."""
+        """Exit the process, since its main thread hangs."""
         error = failure.to_error(self._place)
         if not error.quiet and not self._raised.is_set():
             sys.stderr.write(f"{error}\n")

@@ -1,4 +1,4 @@
-"""The processes that train together: who am I, and what do we all say."""
+"""This process's rank, from the environment, and small collectives over all ranks."""
 
 import os
 import re
@@ -13,18 +13,18 @@ from rsdl.core.errors import ConfigError
 
 NAMES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
 
-# Where tasks of srun meet, unless MASTER_PORT says: a function of job and step.
+# Range of the rendezvous port of srun tasks without MASTER_PORT: a function of job and step.
 FIRST_PORT, NUM_PORTS = 20000, 10000
 
 
 @dataclass(frozen=True, slots=True)
 class RankInfo:
-    """Where a process stands among those that train together.
+    """Ranks and world sizes of a process.
 
     Attributes:
-        rank: Its number among all.
+        rank: Rank among all processes.
         world_size: Number of processes.
-        local_rank: Its number on its node.
+        local_rank: Rank on its node.
         local_world_size: Number of processes on its node.
     """
 
@@ -35,21 +35,21 @@ class RankInfo:
 
     @property
     def host(self) -> str:
-        """What the node calls itself."""
+        """Host name of the node."""
         return socket.gethostname()
 
 
 def find_rank() -> RankInfo | None:
-    """Return where torchrun, our launcher, a PyTorchJob or srun has put this process, if any did.
+    """Return this process's rank as set by torchrun, our launcher, a PyTorchJob or srun.
 
-    A PyTorchJob tells RANK and WORLD_SIZE and starts one process in each pod. A task of srun is
-    known by SLURM_STEP_ID: the script of sbatch has none, and trains alone.
+    A PyTorchJob sets RANK and WORLD_SIZE only and starts one process in each pod. SLURM_STEP_ID
+    marks a task of srun: an sbatch script has none, and trains as a single process.
 
     Returns:
-        The place; ``None`` where this process is on its own.
+        The rank; ``None`` for a single process.
 
     Raises:
-        ConfigError: If an environment is half there, contradicts itself or is not understood.
+        ConfigError: If the environment variables are incomplete, contradictory or not supported.
     """
     told = [name for name in NAMES if os.environ.get(name)]
     if not told:
@@ -66,12 +66,12 @@ def find_rank() -> RankInfo | None:
             raise _refuse([*told, "PET_NPROC_PER_NODE"], f"is for {each} processes in each pod")
     if place.rank >= place.world_size or place.local_rank >= place.local_world_size:
         raise _refuse(told, "counts a rank that is not below its number of processes")
-    # One pod is a node on its own, which may start a process for each of its devices.
+    # A PyTorchJob of one pod counts as a single node, which may start a process for each device.
     return place if len(told) == 4 or place.world_size > 1 else None
 
 
 def adopt_rank() -> RankInfo | None:
-    """Return this process's place, and tell it in torchrun's words to all that read those.
+    """Return this process's rank, and set torchrun's environment variables accordingly.
 
     Raises:
         ConfigError: See :func:`find_rank`.
@@ -145,12 +145,12 @@ def world_size() -> int:
 
 
 def rank() -> int:
-    """Return this process's number among all."""
+    """Return this process's rank."""
     return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
 
 
 def is_main() -> bool:
-    """Return whether this process writes files and talks to the user."""
+    """Return whether this process is rank 0, which writes files and prints to the terminal."""
     if dist.is_available() and dist.is_initialized():
         return dist.get_rank() == 0
     name = "SLURM_PROCID" if _is_slurm_task() else "RANK"
@@ -158,7 +158,7 @@ def is_main() -> bool:
 
 
 def sum_over_ranks(values: list[int], device: torch.device) -> list[int]:
-    """Return the sums over all processes; integers wrap at 64 bits as two's complement."""
+    """Return the sums over all ranks; integers wrap at 64 bits as two's complement."""
     if world_size() == 1:
         return values
     wrapped = [value - (1 << 64) if value >= 1 << 63 else value for value in values]
@@ -168,12 +168,12 @@ def sum_over_ranks(values: list[int], device: torch.device) -> list[int]:
 
 
 def any_rank(flag: bool, device: torch.device) -> bool:
-    """Return whether any process says yes; every process must ask at the same place."""
+    """Return whether any rank passes ``True``; a collective that every rank must call."""
     return bool(max_over_ranks(int(flag), device))
 
 
 def max_over_ranks(value: int, device: torch.device) -> int:
-    """Return the largest of all processes' values; every process must ask at the same place."""
+    """Return the largest value of all ranks; a collective that every rank must call."""
     if world_size() == 1:
         return value
     tensor = torch.tensor([value], device=device)

@@ -1,4 +1,4 @@
-"""How ranks find each other: a store that all can reach, and the process group that they form."""
+"""Rendezvous of ranks: the store that all of them reach, and the process group."""
 
 import fcntl
 import os
@@ -22,13 +22,13 @@ ADDRESS_OF_INTERFACE = 0x8915  # SIOCGIFADDR
 
 @dataclass(frozen=True, slots=True)
 class RendezvousPoint:
-    """Where the store is that ranks meet at.
+    """Address of the rendezvous store.
 
     Attributes:
         host: Name or address.
         port: Port.
-        hosted: Whether whoever started the ranks serves it; otherwise rank 0 does.
-        attempt: What tells this start of the ranks from an earlier one at the same store.
+        hosted: Whether the launcher serves the store; otherwise rank 0 does.
+        attempt: Id of this start of the ranks, which separates it from earlier ones on the store.
     """
 
     host: str
@@ -42,10 +42,10 @@ class RendezvousPoint:
 
 
 def find_rendezvous() -> RendezvousPoint:
-    """Return what torchrun, or our own launcher, has told this process.
+    """Return the rendezvous point that torchrun or our launcher has set in the environment.
 
     Raises:
-        ConfigError: If nobody did.
+        ConfigError: If it is not set.
     """
     host, port = os.environ.get("MASTER_ADDR", ""), os.environ.get("MASTER_PORT", "")
     if not host or not port.isdigit():
@@ -61,7 +61,7 @@ def find_rendezvous() -> RendezvousPoint:
 
 
 def open_store(point: RendezvousPoint, *, serve: bool = False, timeout_s: float) -> Store:
-    """Return a connection of one's own to the store, or serve it.
+    """Return a new connection to the store; with ``serve``, also serve it.
 
     Raises:
         torch.distributed.DistError: If it does not answer in time.
@@ -88,19 +88,19 @@ def join_group(
     """Wait for all ranks and form the process group.
 
     Args:
-        place: Who this process is.
-        point: Where to meet.
+        place: This process's rank.
+        point: Address of the store.
         backend: ``nccl`` or ``gloo``.
-        patience_s: How long to wait for the others, in seconds.
-        timeout_s: How long a collective may take later, in seconds.
-        check: Raises if it has become known that a rank failed, so that waiting is in vain.
+        patience_s: Timeout of the rendezvous, in seconds.
+        timeout_s: Timeout of later collectives, in seconds.
+        check: Raises if another rank is known to have failed, to end the wait early.
 
     Returns:
-        A group of all ranks for what is said between hosts, beside the default one for devices.
+        A gloo group of all ranks for CPU collectives, beside the default group for the devices.
 
     Raises:
-        AbsentPeerError: If the others have not come in time, in one line.
-        RsdlError: If they have, and cannot be reached.
+        AbsentPeerError: If not all ranks have joined in time; the message is one line.
+        RsdlError: If all have joined the store but cannot connect to each other.
     """
     try:
         serve = place.rank == 0 and not point.hosted
@@ -117,7 +117,7 @@ def join_group(
         )
         hosts = dist.new_group(backend="gloo", timeout=timedelta(seconds=timeout_s))
         assert isinstance(hosts, dist.ProcessGroup)
-        # Form the connections now, where a failure is told from one in training.
+        # Connect now, so that a failure to connect is distinct from one in training.
         dist.barrier(hosts)
     except (dist.DistError, RuntimeError, ValueError, TimeoutError) as error:
         absent = isinstance(error, (TimeoutError, dist.DistNetworkError, dist.DistStoreError))
@@ -130,16 +130,16 @@ def join_group(
 
 
 def leave_group() -> None:
-    """Take the process group down, if there is one."""
+    """Destroy the process group, if there is one."""
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()
 
 
 def choose_interface(place: RankInfo, point: RendezvousPoint) -> None:
-    """Let gloo use the interface that leads to the meeting point, unless the user has chosen.
+    """Set gloo's network interface to the one towards the store, unless the user has set it.
 
-    Left alone it takes the address that the host's name resolves to, which on many systems is
-    127.0.1.1: fine on one node, and unreachable from any other.
+    By default gloo takes the address that the host's name resolves to. On many systems that is
+    127.0.1.1, which works on one node but is unreachable from others.
     """
     if place.world_size == place.local_world_size or "GLOO_SOCKET_IFNAME" in os.environ:
         return
@@ -149,7 +149,7 @@ def choose_interface(place: RankInfo, point: RendezvousPoint) -> None:
 
 
 def interface_towards(host: str, port: int) -> str | None:
-    """Return the network interface whose address this host uses towards another; IPv4 only."""
+    """Return the network interface that this host uses to reach another; IPv4 only."""
     try:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             probe.connect((host, port))  # sends nothing

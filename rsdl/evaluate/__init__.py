@@ -1,7 +1,7 @@
-"""From metric values to pages: scores, ``report.json``, and HTML reports of one run or of several.
+"""Scores and HTML reports of one or several runs, from metric values and run records.
 
-Nothing here reads imagery or runs a network: values and thumbnails come from the caller. Figures
-are SVG that the templates draw from plain geometry, not plots from a plotting library. That costs a
-little arithmetic, and buys figures that follow the reader's light or dark theme, stay sharp in
-print, carry real text and tooltips, and keep a whole report within one small file.
+This package reads no imagery and runs no network: the caller passes values and thumbnails. The
+templates draw figures as SVG from plain geometry, without a plotting library. That costs a little
+arithmetic, but the figures follow the reader's light or dark theme, stay sharp in print, contain
+real text and tooltips, and keep a whole report within one small file.
 """

@@ -1,4 +1,4 @@
-"""The reliability diagram: does a confidence of 80% mean right in 80 of 100 cases?"""
+"""The reliability diagram: accuracy of the predictions in each bin of confidence."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ HISTOGRAM_TOP, HISTOGRAM_BOTTOM = 222, 262
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One bin: its accuracy above, its share of the samples below; lengths in CSS pixels."""
+    """One bin: accuracy in the diagram, samples in the histogram below; lengths in CSS pixels."""
 
     x: float
     width: float
@@ -24,7 +24,7 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Reliability:
-    """Geometry of the diagram, and what it says in words."""
+    """Geometry of the diagram, and its conclusion in words."""
 
     axis_x: Axis
     axis_y: Axis
@@ -35,7 +35,7 @@ class Reliability:
 
 
 def reliability(bins: Sequence[CalibrationBin]) -> Reliability | None:
-    """Return the diagram of the bins that hold samples, ``None`` if none does."""
+    """Return the diagram of the bins with samples, or ``None`` if all are empty."""
     filled = [b for b in bins if b.count and b.accuracy is not None and b.confidence is not None]
     if not filled:
         return None

@@ -1,4 +1,4 @@
-"""Several runs on one page: which architecture is best on which data set, and at what cost."""
+"""The comparison of several runs on one page: the best architecture by data set, and its cost."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ TOTALS = (
 
 
 def render_comparison(entries: Sequence[ComparedRun]) -> str:
-    """Return one self-contained HTML page that compares runs; it asks no network for anything."""
+    """Return one self-contained HTML page that compares runs; it makes no requests."""
     rows = [row_of(entry) for entry in entries]
     board = leaderboard_of(rows)
     return render_page(

@@ -1,8 +1,8 @@
-"""The confusion matrix as a heat map, and the confusions that matter most as a list.
+"""The confusion matrix as a heat map, and the most frequent confusions as a list.
 
-Colour says which share of a true class went where: blue on the diagonal, orange off it, a pair that
-colour-blind readers can tell apart. Only cells with samples are drawn, so a matrix of a thousand
-classes costs no more than its samples.
+The colour of a cell shows its share of the true class: blue on the diagonal and orange off it,
+which colour-blind readers can distinguish. Only cells with samples are drawn, so the size of the
+figure is bounded by the number of samples, even for a thousand classes.
 """
 
 import math
@@ -16,7 +16,7 @@ CHAR_WIDTH = 7.0
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """Samples of one true class that were predicted as one class."""
+    """The samples of one true class and one predicted class."""
 
     row: int
     column: int
@@ -31,12 +31,12 @@ class Cell:
 
     @property
     def opacity(self) -> float:
-        """How strong the colour is; the root keeps rare confusions visible."""
+        """Opacity of the colour; the exponent below 1 keeps rare confusions visible."""
         return round(0.08 + 0.92 * math.pow(self.share, 0.6), 3)
 
     @property
     def tone(self) -> str:
-        """How strong the colour is; each theme turns its text from dark to light at one of them."""
+        """Class of opacity, from which each theme chooses dark or light text."""
         return "weak" if self.opacity <= 0.59 else "middle" if self.opacity <= 0.83 else "strong"
 
 
@@ -56,7 +56,7 @@ class Matrix:
 
 @dataclass(frozen=True, slots=True)
 class Confusion:
-    """One kind of mistake: ``count`` samples, a ``share`` of ``label``, called ``predicted``."""
+    """One kind of mistake: ``count`` samples, a ``share`` of ``label``, predicted ``predicted``."""
 
     label: str
     predicted: str
@@ -65,7 +65,7 @@ class Confusion:
 
 
 def confusion_matrix(evaluation: Evaluation) -> Matrix:
-    """Return the heat map of an evaluation, its cells as large as the number of classes allows."""
+    """Return the heat map of an evaluation; the cell size depends on the number of classes."""
     rows = evaluation.confusion
     num_classes = len(rows)
     side = next((side for most, side in _SIDES if num_classes <= most), 8)
@@ -84,7 +84,7 @@ def confusion_matrix(evaluation: Evaluation) -> Matrix:
 
 
 def frequent_confusions(evaluation: Evaluation, limit: int) -> list[Confusion]:
-    """Return the most frequent kinds of mistakes, the most samples first."""
+    """Return at most ``limit`` kinds of mistakes, the most frequent first."""
     names = evaluation.classes
     found = [
         Confusion(names[i], names[j], n, n / sum(row))

@@ -1,4 +1,4 @@
-"""Figures of several runs: what accuracy costs, and how it was come by."""
+"""Figures of several runs: accuracy by cost, and validation accuracy during training."""
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ from rsdl.evaluate.study_rows import StudyRow
 def cost_plots(rows: Sequence[StudyRow], board: Leaderboard) -> list[Plot]:
     """Return accuracy by device hours and by parameters, for each data set.
 
-    Hours of one card are not hours of another: where runs have used several, each has a plot.
+    Hours of different types of device are not comparable, so each type has a plot of its own.
     """
     plots = []
     results = results_of(rows)
@@ -59,7 +59,7 @@ def cost_plots(rows: Sequence[StudyRow], board: Leaderboard) -> list[Plot]:
 
 
 def _devices_of(result: Result) -> str:
-    """Return the types of device that the runs of a result have used."""
+    """Return the types of device that the runs of a result used."""
     uses = (use for row in result.runs for use in uses_of(row.entry.run))
     return " and ".join(sorted({use.device for use in uses}))
 
@@ -98,7 +98,7 @@ def _score(result: Result) -> str:
 
 
 def find_front(pairs: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Return the (cost, score) pairs that nothing as cheap or cheaper beats, cheapest first."""
+    """Return the Pareto front of (cost, score) pairs, cheapest first."""
     front: list[tuple[float, float]] = []
     for cost, score in sorted(pairs, key=lambda pair: (pair[0], -pair[1])):
         if not front or score > front[-1][1]:
@@ -107,14 +107,14 @@ def find_front(pairs: Sequence[tuple[float, float]]) -> list[tuple[float, float]
 
 
 def _stairs(steps: Sequence[tuple[float, float]]) -> str:
-    """Return the path of what can be had at each cost; empty where one point says it all."""
+    """Return the SVG path of the best score at each cost; empty for fewer than two points."""
     if len(steps) < 2:
         return ""
     return f"M{steps[0][0]:g} {steps[0][1]:g}" + "".join(f"H{x:g}V{y:g}" for x, y in steps[1:])
 
 
 def curve_plots(rows: Sequence[StudyRow], board: Leaderboard) -> list[Plot]:
-    """Return validation accuracy over the runs, for each data set."""
+    """Return curves of validation accuracy during training, one plot for each data set."""
     plots = []
     for column in board.columns:
         curves = [
@@ -124,14 +124,14 @@ def curve_plots(rows: Sequence[StudyRow], board: Leaderboard) -> list[Plot]:
             for label, pairs in [_validation(s.entry.history)]
             if pairs
         ]
-        # Runs are drawn together only if they are counted alike: steps and epochs do not mix.
+        # Draw only runs with the most common unit of the x axis: steps and epochs do not mix.
         label = Counter(label for _, label, _ in curves).most_common(1)
         drawn = [(s, pairs) for s, unit, pairs in curves if unit == label[0][0]]
         if drawn:
             styles = [board.architectures.index(s.architecture) for s, _ in drawn]
-            # The first epochs of every run span the whole range and would hide how the runs differ.
+            # Cut the first epochs, whose large range would hide the differences between runs.
             floor = min(pairs[-1][1] for _, pairs in drawn) - 0.2
-            # Seeds of one network are told apart by the names of their runs.
+            # Several seeds of one architecture are labelled by the names of their runs.
             times = Counter(s.architecture for s, _ in drawn)
             named = [
                 (

@@ -1,4 +1,4 @@
-"""From the rows of ``metrics.csv`` to curves over a run."""
+"""Curves of a run from the rows of ``metrics.csv``."""
 
 from collections.abc import Mapping, Sequence
 
@@ -24,10 +24,10 @@ Named = Sequence[tuple[str, Pairs]]
 
 
 def run_curves(history: History) -> list[Plot]:
-    """Return loss, accuracy and learning rate over a run; a curve without any value is left out.
+    """Return plots of loss, accuracy and learning rate over a run; omit curves without values.
 
-    Long curves are thinned to means of a few rows each, so that a report stays small however many
-    steps a run has.
+    Long curves are thinned to means of neighbouring rows, so that a report stays small for any
+    number of steps.
     """
     x_label, positions = time_axis(history)
 
@@ -55,7 +55,7 @@ def run_curves(history: History) -> list[Plot]:
 
 
 def _rates(history: History) -> dict[str, str]:
-    """Return the rate of the head, with the range over all weights where there is one."""
+    """Return the curves of the learning rate: the head's, and the range if rates differ."""
     ranged = any(row.get("lr_min") != row.get("lr_max") for row in history)
     return (
         {"head": "lr", "lowest": "lr_min", "highest": "lr_max"}
@@ -76,12 +76,12 @@ def line_plot(
     """Return a plot of curves on common axes.
 
     Args:
-        title: What is shown.
+        title: Title of the plot.
         named: Name and pairs of each curve, none of them empty.
-        x_label: What the horizontal axis counts.
-        word: Value to tick label.
+        x_label: Unit of the horizontal axis.
+        word: Formats a value as a tick label.
         from_zero: Whether the vertical axis must start at zero.
-        styles: Style of each curve; by default they are counted up.
+        styles: Style of each curve; by default 0, 1, 2 and so on.
     """
     xs = [x for _, pairs in named for x, _ in pairs]
     ys = [y for _, pairs in named for _, y in pairs] + ([0.0] if from_zero else [])
@@ -99,10 +99,10 @@ def line_plot(
 
 
 def time_axis(history: History) -> tuple[str, list[float | None]]:
-    """Return what the rows are counted in, and the position of each row.
+    """Return the unit of the x axis, and the position of each row.
 
-    Steps are turned into epochs where rows of two epochs tell how long an epoch is, because epochs
-    are what people compare; the rows of one epoch then still stand apart.
+    If rows of two epochs give the number of steps in an epoch, steps are converted to fractional
+    epochs: runs are compared by epochs, and the rows within an epoch stay distinct.
     """
     steps = [number(row.get("step")) for row in history]
     if all(step is None for step in steps):

@@ -1,9 +1,9 @@
-"""What runs took from the plug: measured power where there is some, else the card's rating.
+"""Estimate of the energy that runs used: from measured power if available, else from rated power.
 
-An estimate of the cards alone: processors, memory, cooling and losses of the power supply are not
-in it. Where the power was sampled, it is the mean power times the device time; where not, the
-card's rated board power, which a busy card approaches and an idle one does not, so that is an upper
-bound. What is not in the table, such as a processor or a slice of a card, has no energy here.
+The estimate is for GPUs only, without CPUs, memory, cooling and losses of the power supply. If the
+power was sampled, the energy is the mean power times the device time. Otherwise it is the rated
+board power times the device time, an upper bound: a busy GPU approaches the rated power, an idle
+one does not. Devices that are not in the table, such as CPUs or MIG slices, have no estimate.
 """
 
 import re
@@ -16,7 +16,7 @@ from rsdl.evaluate.run_summary import mapping
 
 Basis = Literal["measured", "rated"]
 
-# Rated board power in W by the maker's data sheets; a name starts with the first that fits it.
+# Rated board power in W from NVIDIA's data sheets, by the start of the device's name.
 RATED_W = {
     "A10": 150, "A100 80GB PCIe": 300, "A100-PCIE": 250, "A100-SXM4": 400, "A30": 165, "A40": 300,
     "GTX 1070": 150, "GTX 1080 Ti": 250, "GTX 1080": 180,
@@ -34,16 +34,16 @@ _MAKERS = re.compile(r"^(NVIDIA |Tesla |Quadro |GeForce )+")
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """What one run used of one type of device.
+    """One run's use of one type of device.
 
     Attributes:
-        device: Its name.
+        device: Name of the device type.
         device_s: Seconds, over all devices of that type.
-        readings: Samples behind ``utilization``.
-        utilization: Mean share of the time that it computed, 0 to 1.
-        memory_bytes: The most memory that was taken of one device.
-        energy_j: Estimate; ``None`` where nothing is known.
-        basis: Whether the power was measured, or is the card's rating.
+        readings: Number of readings that ``utilization`` averages.
+        utilization: Mean share of the time in which the device computed, 0 to 1.
+        memory_bytes: Peak memory in use on one device.
+        energy_j: Estimated energy; ``None`` if unknown.
+        basis: Whether the power is measured or the rated board power.
     """
 
     device: str
@@ -56,7 +56,7 @@ class Use:
 
 
 def rated_power(name: str) -> float | None:
-    """Return the rated board power of a card in W, by the name that CUDA gives it."""
+    """Return the rated board power in W of a GPU by its CUDA name, or ``None`` if unknown."""
     short = _MAKERS.sub("", name)
     if "MIG" in short:
         return None
@@ -65,15 +65,15 @@ def rated_power(name: str) -> float | None:
 
 
 def is_gpu(device: str) -> bool:
-    """Return whether a device of a run record is none of the processor's."""
+    """Return whether a device of a run record is a GPU rather than a CPU."""
     return not device.startswith("CPU")
 
 
 def uses_of(run: Mapping[str, Any]) -> list[Use]:
-    """Return what a run used, by type of device: a run may have gone on with another one.
+    """Return a run's use by type of device, since a run may resume on another type.
 
-    The seconds add up to the record's ``device_s``; a record of before they were told apart gives
-    them all to the device that it names.
+    The seconds add up to the record's ``device_s``. A record from before types were distinguished
+    assigns all seconds to the device that it names.
     """
     total, last = number(run.get("device_s")) or 0.0, text(run.get("device_name"))
     told = {

@@ -1,4 +1,4 @@
-"""Numbers as people read them: with units, in few digits, and a dash where there is none."""
+"""Formats of numbers for readers: with units, few digits, and a dash for a missing value."""
 
 import math
 from datetime import UTC, datetime
@@ -7,14 +7,14 @@ DASH = "–"  # noqa: RUF001 - the typographer's sign for "no value"
 
 
 def number(value: object) -> float | None:
-    """Return ``value`` if it is a finite number, else ``None``; true and false are no numbers."""
+    """Return ``value`` as a float if it is a finite number and not a bool, else ``None``."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return float(value) if math.isfinite(value) else None
 
 
 def count(value: object) -> str:
-    """Return a whole number with its thousands set apart: ``12,345``."""
+    """Return a whole number with thousands separators: ``12,345``."""
     known = number(value)
     return DASH if known is None else f"{round(known):,}"
 
@@ -42,13 +42,13 @@ def percent(value: object, digits: int = 1) -> str:
 
 
 def decimal(value: object, digits: int = 3) -> str:
-    """Return a number with a fixed count of digits after the point."""
+    """Return a number with a fixed number of decimals."""
     known = number(value)
     return DASH if known is None else f"{known:.{digits}f}".replace("-", "\u2212")
 
 
 def hours(seconds: object) -> str:
-    """Return seconds as hours: ``12.3 h``; less than a hundredth of one in seconds."""
+    """Return seconds as hours: ``12.3 h``; less than 36 s (0.01 h) in seconds."""
     known = number(seconds)
     if known is None or 0 < known < 36:
         return duration(known)
@@ -59,7 +59,7 @@ def hours(seconds: object) -> str:
 
 
 def energy(joules: object) -> str:
-    """Return joules as the meter counts them: ``12.3 kWh``."""
+    """Return joules as watt-hours: ``12.3 kWh``."""
     known = number(joules)
     return DASH if known is None else _scaled(known / 3600, ("Wh", "kWh", "MWh", "GWh"))
 
@@ -81,7 +81,7 @@ def duration(seconds: object) -> str:
 
 
 def moment(value: object) -> str:
-    """Return an ISO 8601 time in UTC to the minute; a text that is no time as it stands."""
+    """Return an ISO 8601 time in UTC to the minute; return other text unchanged."""
     if not isinstance(value, str) or not value:
         return DASH
     try:
@@ -93,7 +93,7 @@ def moment(value: object) -> str:
 
 
 def text(value: object) -> str:
-    """Return any value as text: lists joined, true and false as yes and no, nothing as a dash."""
+    """Return any value as text: lists joined, bools as yes or no, ``None`` and "" as a dash."""
     if value is None or value == "":
         return DASH
     if isinstance(value, bool):

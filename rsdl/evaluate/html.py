@@ -1,7 +1,7 @@
-"""One self-contained HTML page: templates filled in, style and script inside, nothing fetched.
+"""Render a template as one self-contained HTML page with inline style and script.
 
-A content security policy allows exactly the style and the script that rsdl wrote, by their hashes,
-and images that are part of the page. So even a text that escaped the escaping could not run.
+A content security policy allows only rsdl's own style and script, by their hashes, and inline
+images. So a value that was not escaped correctly still cannot run as a script.
 """
 
 import base64
@@ -17,7 +17,7 @@ from rsdl.evaluate import formatting as formatting
 
 
 def render_page(template: str, **context: object) -> str:
-    """Return the page that a template makes of ``context``."""
+    """Return a template rendered with ``context``."""
     environment = _environment()
     style, script = (_source(environment, name) for name in ("page.css", "page.js"))
     policy = (
@@ -30,7 +30,7 @@ def render_page(template: str, **context: object) -> str:
 
 
 def breakable(name: str) -> Markup:
-    """Return a name, escaped, that may break after ``_``, ``/``, ``-`` or ``.``."""
+    """Return an escaped name with line break opportunities after ``_``, ``/``, ``-`` and ``.``."""
     return Markup(re.sub(r"([_/.-])(?=\w)", r"\1<wbr>", str(escape(name))))
 
 

@@ -1,8 +1,7 @@
-"""Results as cells: which is the best on each data set.
+"""The leaderboard: results by architecture and data set, with the best of each data set marked.
 
-Only like is compared with like: a result is marked as best only among completed runs that were
-measured on the same split, so a validation score never wins over a test score; and several seeds
-count by their mean.
+A result is marked as best only among completed runs that were evaluated on the same split, so a
+validation score never beats a test score. Several seeds count by their mean.
 """
 
 from collections import Counter
@@ -15,7 +14,7 @@ from rsdl.evaluate.study_rows import StudyRow, is_final
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One data set of the table: the split that it is compared on, and its best accuracy there."""
+    """One data set of the table, with the split that runs are compared on and its best accuracy."""
 
     dataset: str
     basis: str | None
@@ -27,7 +26,7 @@ class Leaderboard:
     """Accuracy by architecture (rows) and data set (columns).
 
     Attributes:
-        cells: The results of a row and column, each with whether it is best, the best first.
+        cells: Results by (architecture, data set), each with whether it is best; the best first.
     """
 
     architectures: tuple[str, ...]
@@ -49,7 +48,7 @@ def leaderboard_of(rows: Sequence[StudyRow]) -> Leaderboard:
 
 
 def column_of(rows: Sequence[StudyRow], dataset: str) -> Column:
-    """Return the split that most completed runs were measured on (test wins ties), and its best."""
+    """Return the split of most completed runs (test wins ties) and the best accuracy on it."""
     rivals = [s for s in rows if s.dataset == dataset and is_final(s)]
     votes = Counter(s.head.basis for s in rivals)
     basis = max(votes, key=lambda name: (votes[name], name == "test"), default=None)
@@ -58,7 +57,7 @@ def column_of(rows: Sequence[StudyRow], dataset: str) -> Column:
 
 
 def is_best(result: Result, column: Column) -> bool:
-    """Return whether a result has the best accuracy of its column, alone or with others."""
+    """Return whether a result has the best accuracy of its column; ties count as best."""
     return (
         result.final
         and result.dataset == column.dataset

@@ -26,12 +26,12 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """From data to pixels.
+    """An axis that maps values to pixels.
 
     Attributes:
         low: Value at pixel ``start``.
         high: Value at pixel ``end``, above ``low``.
-        log: Whether equal ratios, not equal differences, are equally long.
+        log: Whether the scale is logarithmic.
     """
 
     low: float
@@ -60,7 +60,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A dot with its label beside it; ``hollow`` marks what is not final."""
+    """A dot with a label; ``hollow`` marks a run that is not completed."""
 
     x: float
     y: float
@@ -76,9 +76,9 @@ class Plot:
     """One figure.
 
     Attributes:
-        title: What is shown, with its unit.
-        summary: The figure's message in words, for those who cannot see it.
-        front: Path of a line behind the points; empty for none.
+        title: Title of the figure.
+        summary: Text alternative of the figure, for screen readers.
+        front: SVG path of a line behind the points; empty for none.
     """
 
     title: str
@@ -94,12 +94,12 @@ class Plot:
 
 
 def plain(value: float) -> str:
-    """Return a tick's value in few characters: ``2,000``, ``0.05``."""
+    """Return a tick label with few characters: ``2,000``, ``0.05``."""
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def scientific(value: float) -> str:
-    """Return a tick's value with its power of ten: ``2e-5``."""
+    """Return a tick label in scientific notation: ``2e-5``."""
     mantissa, exponent = f"{value:.2e}".split("e")
     return f"{float(mantissa):g}e{int(exponent)}" if value else "0"
 
@@ -107,13 +107,13 @@ def scientific(value: float) -> str:
 def linear_axis(
     low: float, high: float, span: tuple[float, float], *, word: Wording = plain
 ) -> Axis:
-    """Return an axis that holds ``low`` and ``high`` and starts and ends at round numbers.
+    """Return an axis that contains ``low`` and ``high`` and starts and ends at round numbers.
 
     Args:
         low: Least value to show.
         high: Greatest value to show, at least ``low``.
         span: First and last pixel.
-        word: Value to label.
+        word: Formats a value as a tick label.
     """
     low, high = _apart(low, high)
     step = _round_step(low, high)
@@ -151,7 +151,7 @@ def draw_line(name: str, pairs: Pairs, x: Axis, y: Axis, *, style: int) -> Line:
 
 
 def thin(pairs: Pairs, limit: int = 240) -> list[tuple[float, float]]:
-    """Return at most ``limit`` pairs: the means of equal runs of pairs, sorted by x."""
+    """Return at most ``limit`` pairs, sorted by x: means of equally many neighbouring pairs."""
     ordered = sorted(pairs)
     groups = min(limit, len(ordered))
     bounds = [len(ordered) * k // groups for k in range(groups + 1)] if groups else []
@@ -160,7 +160,7 @@ def thin(pairs: Pairs, limit: int = 240) -> list[tuple[float, float]]:
 
 
 def place_labels(points: Sequence[Point]) -> tuple[Point, ...]:
-    """Return the points with labels where they hit no dot and no earlier label, or none."""
+    """Return the points with labels that overlap no dot or earlier label; drop other labels."""
     boxes = [(p.x - 5, p.y - 5, p.x + 5, p.y + 5) for p in points]
     labelled = []
     for point in points:
@@ -178,7 +178,7 @@ def place_labels(points: Sequence[Point]) -> tuple[Point, ...]:
 
 
 _Box = tuple[float, float, float, float]
-# Best first: beside the dot, then a little higher and lower, then over and under it.
+# Label positions, best first: beside the dot, then slightly higher or lower, then above or below.
 _OFFSETS = (
     *((dx, dy, anchor) for dy in (4, -5, 13) for dx, anchor in ((8, "start"), (-8, "end"))),
     *((0, dy, "middle") for dy in (-9, 18, -21, 30)),
@@ -192,7 +192,7 @@ def _overlap(one: _Box, other: _Box) -> bool:
 def share_axis(
     low: float, high: float, span: tuple[float, float], *, word: Wording = plain
 ) -> Axis:
-    """Return an axis for shares that stays in ``[0, 1]``; a lone value gets room around it."""
+    """Return an axis for shares within ``[0, 1]``; a single value gets a margin around it."""
     if high - low < 0.01:
         low, high = max(low - 0.05, 0.0), min(high + 0.05, 1.0)
     return linear_axis(low, high, span, word=word)
@@ -211,6 +211,6 @@ def _round_step(low: float, high: float, num_steps: int = 5) -> float:
 
 
 def _ticked(axis: Axis, values: Iterable[float], word: Wording) -> Axis:
-    # Multiples of a decimal step carry float dust (0.30000000000000004); labels must not show it.
+    # Round off the float error of multiples of a decimal step, such as 0.30000000000000004.
     clean = (float(f"{value:.12g}") + 0.0 for value in values)
     return replace(axis, ticks=tuple(Tick(axis.place(value), word(value)) for value in clean))

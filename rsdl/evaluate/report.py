@@ -1,4 +1,4 @@
-"""The report of one run: what it reached, how it got there, and what it still gets wrong."""
+"""The HTML report of one run: metrics, training curves, mistakes and the run record."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from rsdl.records.evaluation import ClassScores, Evaluation
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """One big number of the summary."""
+    """One number of the summary, shown as a tile."""
 
     label: str
     value: str
@@ -30,14 +30,14 @@ def render_report(
     history: History,
     config_yaml: str,
 ) -> str:
-    """Return one self-contained HTML page about a run; it asks no network for anything.
+    """Return one self-contained HTML page about a run; it makes no requests.
 
     Args:
         evaluation: Content of ``report.json``; ``None`` before the first evaluation.
         tta: Content of ``report-tta.json``, if there is one.
         run: Content of ``run.json``; missing keys are shown as dashes.
-        history: Rows of ``metrics.csv``, column to value; may be empty.
-        config_yaml: The resolved configuration.
+        history: Rows of ``metrics.csv`` as mappings of column to value; may be empty.
+        config_yaml: The resolved config.
     """
     return render_page(
         "report.html.jinja",
@@ -131,7 +131,7 @@ def _effort(run: Mapping[str, Any]) -> list[Tile]:
 def _confusions(evaluation: Evaluation | None) -> list[Confusion]:
     if evaluation is None:
         return []
-    # About as long as the table of classes beside it.
+    # About as many rows as the table of classes beside it.
     return frequent_confusions(evaluation, min(max(len(evaluation.classes) // 2, 10), 22))
 
 

@@ -1,4 +1,4 @@
-"""The run record as labelled facts, tolerant of whatever an older or an unfinished run left out."""
+"""Summary of a run record as labelled facts; keys that old or unfinished runs lack are allowed."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +15,7 @@ STATUSES = ("running", "completed", "preempted", "failed")
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Facts of one kind: (label, text) rows."""
+    """A titled group of (label, text) rows."""
 
     title: str
     rows: tuple[tuple[str, str], ...]
@@ -23,11 +23,11 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Headline:
-    """The numbers that a run is known by, and what they were measured on.
+    """The main metrics of a run, and the split that they were measured on.
 
     Attributes:
-        basis: Name of the split, ``None`` where nothing was measured.
-        note: How it was measured, for the reader.
+        basis: Name of the split; ``None`` if the run was not evaluated.
+        note: Description of the measurement, for the reader.
         metrics: Values by name.
     """
 
@@ -38,7 +38,7 @@ class Headline:
 
 @dataclass(frozen=True, slots=True)
 class LedgerTotal:
-    """What the ledger says about one split, all epochs together."""
+    """Sums of the ledger of one split over all epochs."""
 
     split: str
     epochs: int
@@ -50,7 +50,7 @@ class LedgerTotal:
 
 
 def headline(run: Run, evaluation: Evaluation | None) -> Headline:
-    """Return the evaluation's metrics, or the best validation that the run itself saw."""
+    """Return the evaluation's metrics, else those of the run's best or last validation."""
     if evaluation is not None:
         return Headline(evaluation.split, f"{evaluation.split} split", evaluation.metrics)
     metrics = mapping(run.get("metrics"))
@@ -65,7 +65,7 @@ def headline(run: Run, evaluation: Evaluation | None) -> Headline:
 
 
 def status_of(run: Run) -> str:
-    """Return the run's status, ``unknown`` if it is none that rsdl writes."""
+    """Return the run's status, or ``unknown`` if rsdl has no such status."""
     status = run.get("status")
     return status if status in STATUSES else "unknown"
 
@@ -77,7 +77,7 @@ def ledger_of(run: Run) -> list[Mapping[str, Any]]:
 
 
 def ledger_totals(run: Run) -> list[LedgerTotal]:
-    """Return the ledger summed over epochs, a row for each split in order of appearance."""
+    """Return the ledger summed over epochs, one row for each split in order of appearance."""
     rows = ledger_of(run)
     totals = []
     for split in dict.fromkeys(formatting.text(row.get("split")) for row in rows):
@@ -97,7 +97,7 @@ def ledger_totals(run: Run) -> list[LedgerTotal]:
 
 
 def epochs(run: Run) -> str:
-    """Return epochs done out of epochs planned."""
+    """Return the epochs completed, as ``30`` or ``12 of 30``."""
     done, planned = (
         formatting.count(run.get("epochs_completed")),
         formatting.count(run.get("epochs_planned")),
@@ -106,13 +106,13 @@ def epochs(run: Run) -> str:
 
 
 def device(run: Run) -> str:
-    """Return the devices, as ``4 x NVIDIA A100``."""
+    """Return the number and name of the devices, as ``4 x NVIDIA A100``."""
     name, num_devices = formatting.text(run.get("device_name")), number(run.get("device_count"))
     return f"{num_devices:.0f} × {name}" if num_devices and num_devices > 1 else name  # noqa: RUF001
 
 
 def run_facts(run: Run) -> list[Group]:
-    """Return the whole record in groups; keys that this version doesn't know come last."""
+    """Return the whole record in groups; keys unknown to this version come last."""
     groups = [
         Group(title, tuple((label, word(run.get(key))) for label, key, word in fields))
         for title, fields in _FIELDS.items()

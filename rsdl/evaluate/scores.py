@@ -1,4 +1,4 @@
-"""Class-level scores for the report, and how sure they are."""
+"""Overall and per-class scores for the report, and confidence intervals."""
 
 import math
 from collections.abc import Sequence
@@ -14,11 +14,11 @@ from rsdl.tasks.scores import score_confusion
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """What a confusion matrix says.
+    """Scores of a confusion matrix.
 
     Attributes:
-        metrics: ``oa``, ``balanced_accuracy``, ``kappa``, ``macro_f1``; ``None`` where undefined.
-        per_class: One row a class.
+        metrics: ``oa``, ``balanced_accuracy``, ``kappa``, ``macro_f1``; ``None`` if undefined.
+        per_class: One row for each class.
     """
 
     metrics: dict[str, float | None]
@@ -28,7 +28,7 @@ class Scores:
 def scores_from_confusion(confusion: NDArray[Any], classes: Sequence[str]) -> Scores:
     """Return overall and per-class scores; undefined ones are ``None``.
 
-    How each is defined: :func:`rsdl.tasks.scores.score_confusion`.
+    See :func:`rsdl.tasks.scores.score_confusion` for their definitions.
 
     Args:
         confusion: Counts by true class (rows) and predicted class (columns), ``[C, C]`` integers.

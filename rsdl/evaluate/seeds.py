@@ -1,7 +1,7 @@
-"""Runs that differ by their seed alone, as one result: mean and standard deviation, never the best.
+"""Group runs that differ only by their seed into one result: mean and standard deviation.
 
-Which runs these are is told by their configs. A run whose config is not known, or that is not
-completed, stands for itself.
+The best seed is never reported alone. Runs are grouped by their configs; a run that has no known
+config, or is not completed, is a result of its own.
 """
 
 from collections import Counter
@@ -15,10 +15,10 @@ from rsdl.evaluate.study_rows import StudyRow, is_final
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One recipe on one data set: a run, or several of different seeds.
+    """One recipe on one data set: one run, or several with different seeds.
 
     Attributes:
-        runs: The runs; several only where all are completed and measured on one split.
+        runs: The runs; several only if all are completed and evaluated on the same split.
     """
 
     runs: tuple[StudyRow, ...]
@@ -30,22 +30,22 @@ class Result:
 
     @property
     def architecture(self) -> str:
-        """The network."""
+        """The architecture of the runs."""
         return self.runs[0].architecture
 
     @property
     def dataset(self) -> str:
-        """What it was trained on."""
+        """The data set of the runs."""
         return self.runs[0].dataset
 
     @property
     def status(self) -> str:
-        """How the runs stand."""
+        """The status of the runs."""
         return self.runs[0].status
 
     @property
     def head(self) -> run_summary.Headline:
-        """What the first was measured on; the others were, too."""
+        """The headline of the first run; all runs have the same split."""
         return self.runs[0].head
 
     @property
@@ -55,37 +55,37 @@ class Result:
 
     @property
     def final(self) -> bool:
-        """Whether it is completed and measured."""
+        """Whether the runs are completed and evaluated."""
         return is_final(self.runs[0])
 
     @property
     def oa(self) -> float | None:
-        """Mean overall accuracy in ``[0, 1]``, where there is one."""
+        """Mean overall accuracy in ``[0, 1]``; ``None`` if no run has one."""
         known = [s.oa for s in self.runs if s.oa is not None]
         return fmean(known) if known else None
 
     @property
     def std(self) -> float | None:
-        """Standard deviation of the accuracy over seeds (of the sample, ``n - 1``)."""
+        """Sample standard deviation (``n - 1``) of the accuracy over seeds."""
         known = [s.oa for s in self.runs if s.oa is not None]
         return stdev(known) if len(known) > 1 else None
 
     @property
     def spread(self) -> str:
-        """How far seeds differ, for people; empty for a single run."""
+        """Standard deviation and number of seeds as text; empty for a single run."""
         return "" if self.std is None else f"± {formatting.percent(self.std, 2)}, n = {self.n}"
 
     def cost(self, key: str) -> float | None:
-        """Return the mean of a number of the record, where each run has one."""
+        """Return the mean of a number of the record; ``None`` unless every run has it."""
         values = [formatting.number(s.entry.run.get(key)) for s in self.runs]
         known = [value for value in values if value is not None]
         return fmean(known) if len(known) == self.n else None
 
 
 def results_of(rows: Sequence[StudyRow]) -> list[Result]:
-    """Return runs put together by what they differ in beside the seed, in order of appearance.
+    """Return runs grouped by everything but the seed, in order of appearance.
 
-    A seed that was run again stands apart: it is no further sample.
+    A second run of the same seed goes to a separate result, since it is not a further sample.
     """
     groups: dict[tuple[object, ...], list[StudyRow]] = {}
     seen: Counter[tuple[object, ...]] = Counter()

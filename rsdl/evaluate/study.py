@@ -1,7 +1,7 @@
-"""A whole study on one page: by the numbers, who is best, at what cost, and tables for a paper.
+"""The report of a whole study: totals, leaderboard, costs, and tables for a paper.
 
-Everything comes from run records. A run that is not completed is shown, and what it has spent
-counts; it is no model, and it wins nothing.
+All numbers come from run records. A run that is not completed is shown and its costs count, but it
+does not count as a trained model and is never marked as best.
 """
 
 from collections import Counter
@@ -17,7 +17,7 @@ from rsdl.evaluate.study_rows import ComparedRun, StudyRow, row_of
 from rsdl.evaluate.tables import csv_table, latex_table
 from rsdl.evaluate.totals import Machine, Number, machines_of, numbers_of
 
-# Tiles beside the first, which is large; the rest is below them.
+# Tiles at the top, beside the large first one; the rest is below them.
 QUALITY = 7
 
 
@@ -26,9 +26,9 @@ class Summary:
     """One architecture over all data sets.
 
     Attributes:
-        mean: Mean accuracy, where every data set has one.
+        mean: Mean accuracy; ``None`` unless every data set has one.
         best: Whether no other mean is higher.
-        parameters: Of its largest network: heads differ with the number of classes.
+        parameters: Parameters of its largest network; heads differ with the number of classes.
         device_s: Device seconds of all its runs.
     """
 
@@ -40,7 +40,7 @@ class Summary:
 
 @dataclass(frozen=True, slots=True)
 class Study:
-    """All that the page and the tables are made of."""
+    """The content of the page and the tables."""
 
     rows: Sequence[StudyRow]
     board: Leaderboard
@@ -50,18 +50,18 @@ class Study:
 
     @property
     def csv(self) -> str:
-        """A row for each run."""
+        """CSV with one row for each run."""
         return csv_table(self.rows)
 
     @property
     def latex(self) -> str:
-        """Tables of accuracies and of totals."""
+        """LaTeX tables of accuracies and of totals."""
         hours = self.numbers["device"].label
         return latex_table(self.board, self.summaries, self.numbers, hours=hours)
 
 
 def study_of(entries: Sequence[ComparedRun]) -> Study:
-    """Return the study that runs make up, sorted by architecture and data set."""
+    """Return the study of runs, sorted by architecture and data set."""
     rows = sorted(map(row_of, entries), key=lambda s: (s.architecture, s.dataset, s.name))
     board = leaderboard_of(rows)
     return Study(
@@ -74,7 +74,7 @@ def study_of(entries: Sequence[ComparedRun]) -> Study:
 
 
 def render_study(study: Study) -> str:
-    """Return one self-contained HTML page; it asks no network for anything."""
+    """Return one self-contained HTML page; it makes no requests."""
     numbers = list(study.numbers.values())
     return render_page(
         "study.html.jinja",
@@ -90,7 +90,7 @@ def render_study(study: Study) -> str:
 
 
 def mean_accuracy(board: Leaderboard, architecture: str) -> float | None:
-    """Return the mean over all data sets; ``None`` if one is missing, or has several recipes."""
+    """Return the mean over all data sets; ``None`` if one has no result or several recipes."""
     scores = []
     for column in board.columns:
         runs = board.cells[(architecture, column.dataset)]

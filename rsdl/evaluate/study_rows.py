@@ -1,4 +1,4 @@
-"""Runs as rows: how each stands, and what it was measured on."""
+"""Runs as rows of a table: status, and metrics with the split that they were measured on."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ class ComparedRun:
     """One run to compare.
 
     Attributes:
-        run: ``run.json``.
-        evaluation: ``report.json``, if there is one.
-        history: ``metrics.csv``.
-        tta: ``report-tta.json``, if there is one; it competes with nothing.
-        recipe: Names everything that decides the result but the seed; runs of one recipe differ by
-            chance alone. Empty where it is not known.
+        run: Content of ``run.json``.
+        evaluation: Content of ``report.json``, if there is one.
+        history: Rows of ``metrics.csv``.
+        tta: Content of ``report-tta.json``, if there is one; it is never compared with others.
+        recipe: Identity of everything that determines the result except the seed; runs of one
+            recipe differ only by chance. Empty if unknown.
     """
 
     run: Mapping[str, Any]
@@ -44,12 +44,12 @@ class StudyRow:
 
     @property
     def oa(self) -> float | None:
-        """Overall accuracy in ``[0, 1]``, where there is one."""
+        """Overall accuracy in ``[0, 1]``; ``None`` if unknown."""
         return formatting.number(self.head.metrics.get("oa"))
 
 
 def row_of(entry: ComparedRun) -> StudyRow:
-    """Return what the page says about one run."""
+    """Return the row of one run."""
     run = entry.run
     return StudyRow(
         name=formatting.text(run.get("name")),
@@ -64,5 +64,5 @@ def row_of(entry: ComparedRun) -> StudyRow:
 
 
 def is_final(row: StudyRow) -> bool:
-    """Return whether a run is completed and measured."""
+    """Return whether a run is completed and evaluated."""
     return row.status == "completed" and row.oa is not None

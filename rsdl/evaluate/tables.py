@@ -1,7 +1,8 @@
-r"""A study as tables that other programs take: CSV for those who calculate, LaTeX for a paper.
+r"""Tables of a study for other programs: CSV for calculations, LaTeX for a paper.
 
-The CSV has a row for each run with everything exact, so that its sums are the page's. The LaTeX
-needs nothing but ``booktabs``; only completed runs on the split that a column names are in it.
+The CSV has one row for each run with unrounded values, so that its sums equal those of the page.
+The LaTeX needs only the package ``booktabs``; it contains only completed runs on the split that a
+column names.
 """
 
 import csv
@@ -31,9 +32,9 @@ _SPECIAL = {
 
 
 def csv_table(rows: Sequence[StudyRow]) -> str:
-    """Return one row for each run; what is not known is empty.
+    """Return CSV with one row for each run; unknown values are empty.
 
-    ``seeds``, ``oa_mean`` and ``oa_std`` are of all runs that differ from it by their seed alone.
+    ``seeds``, ``oa_mean`` and ``oa_std`` cover the run and all that differ from it only by seed.
     """
     of = {id(s): r for r in results_of(rows) for s in r.runs}
     stream = io.StringIO()
@@ -53,13 +54,13 @@ def csv_table(rows: Sequence[StudyRow]) -> str:
 def latex_table(
     board: Leaderboard, summaries: Mapping[str, Any], numbers: Mapping[str, Number], *, hours: str
 ) -> str:
-    """Return two tables: accuracy with the best of each column in bold, and the numbers.
+    """Return two tables: accuracy with the best of each column in bold, and the totals.
 
     Args:
         board: The accuracies.
         summaries: Mean, parameters and device hours of each architecture.
         numbers: The totals.
-        hours: What the device hours are called.
+        hours: Column heading of the device hours.
     """
     bases = sorted({column.basis for column in board.columns if column.basis})
     splits = " and ".join(bases) or "test"
@@ -86,7 +87,7 @@ def latex_table(
 
 
 def escape(text: str) -> str:
-    """Return a text that LaTeX prints as it stands."""
+    """Return a text with LaTeX's special characters escaped."""
     plain = re.sub(r"[\\~^&%$#_{}]", lambda found: _SPECIAL[found[0]], text)
     return plain.replace(formatting.DASH, "--").replace("\u2212", "$-$")
 
@@ -105,7 +106,7 @@ def _accuracies(board: Leaderboard, architecture: str, summary: Any) -> list[str
 
 
 def _cell(result: Result, best: bool) -> str:
-    """Return the accuracy; of several seeds their mean, standard deviation and number."""
+    """Return the accuracy; for several seeds the mean, standard deviation and their number."""
     mean = _percent(result.oa, bold=best)
     return mean if result.std is None else rf"{mean} $\pm$ {100 * result.std:.2f} ({result.n})"
 
@@ -117,7 +118,7 @@ def _percent(share: float | None, *, bold: bool) -> str:
 
 
 def _inert(value: object) -> object:
-    """Return a value that no spreadsheet takes for a formula."""
+    """Return a value that a spreadsheet does not evaluate as a formula."""
     return f"'{value}" if isinstance(value, str) and value[:1] in "=+-@\t\r" else value
 
 

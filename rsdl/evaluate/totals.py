@@ -1,7 +1,7 @@
-"""A study by the numbers: sums over run records, and over nothing else.
+"""Totals of a study: sums over run records only.
 
-What was spent (time, imagery, energy) counts for every run, completed or not; a model is a run that
-was completed.
+Costs (time, imagery, energy) count for every run, completed or not. Only a completed run counts as
+a trained model.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,10 +21,10 @@ class Number:
     """One number of the study.
 
     Attributes:
-        label: What it counts.
-        value: Exactly, in the record's unit; ``None`` where it is not known.
-        shown: As people read it.
-        note: How it is made up.
+        label: Label for the reader.
+        value: Exact value in the record's unit; ``None`` if unknown.
+        shown: Formatted value.
+        note: Explanation for the reader.
     """
 
     label: str
@@ -38,8 +38,8 @@ class Machine:
     """One type of device, over all runs that used it.
 
     Attributes:
-        basis: ``measured``, ``rated`` or ``measured and rated``; empty where no energy is known.
-        missing_s: Seconds of it whose energy is not known.
+        basis: ``measured``, ``rated`` or ``measured and rated``; empty if no energy is known.
+        missing_s: Device seconds without known energy.
     """
 
     device: str
@@ -78,7 +78,7 @@ def numbers_of(rows: Sequence[StudyRow]) -> dict[str, Number]:
 
 
 def machines_of(rows: Sequence[StudyRow]) -> list[Machine]:
-    """Return the types of device that runs used, the most used first."""
+    """Return the types of device that runs used, most device seconds first."""
     by_name: dict[str, list[Use]] = {}
     for row in rows:
         for use in uses_of(row.entry.run):
@@ -88,7 +88,7 @@ def machines_of(rows: Sequence[StudyRow]) -> list[Machine]:
 
 
 def sum_exactly(values: Sequence[Exact]) -> Exact:
-    """Return the sum: of integers as an integer, of floats rounded once."""
+    """Return the sum: an integer for integers, else a float that is rounded once."""
     return sum(values) if all(isinstance(value, int) for value in values) else fsum(values)
 
 
@@ -146,7 +146,7 @@ def _device_time(machines: Sequence[Machine]) -> dict[str, Number]:
 
 
 def _use(rows: Sequence[StudyRow]) -> dict[str, Number]:
-    """Return the mean use of the GPUs over all readings of all runs."""
+    """Return the mean GPU utilization over all readings of all runs."""
     mean, readings = _mean_use([use for s in rows for use in uses_of(s.entry.run)])
     note = f"mean of {readings:,} readings" if readings else "none was sampled"
     return {"use": Number("GPU use", mean, formatting.percent(mean), note)}
@@ -176,7 +176,7 @@ def _stops(rows: Sequence[StudyRow]) -> dict[str, Number]:
 
 
 def _span(rows: Sequence[StudyRow]) -> str:
-    """Return how long the study took from its first start to its last news."""
+    """Return a note with the time from the first start to the last update of the study's runs."""
     times = []
     for row in rows:
         try:
@@ -203,7 +203,7 @@ def device_hours(row: StudyRow) -> float | None:
 
 
 def energy_of(row: StudyRow) -> tuple[float | None, str]:
-    """Return the joules of one run, and what they go by; ``None`` where a part is not known."""
+    """Return the joules of one run and their basis; ``None`` if a part is unknown."""
     uses = uses_of(row.entry.run)
     if not uses or any(use.energy_j is None for use in uses):
         return None, ""

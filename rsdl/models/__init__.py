@@ -1,6 +1,5 @@
-"""Networks by name: the nine architectures of the case study, and any other model of timm.
+"""Networks by name: the nine architectures of the case study, and any other timm model.
 
-timm builds every network; this room adds what timm leaves to its caller: sizes that are refused
-before they crash or lose pixels, weights from any file without executing what is in it, and errors
-in a user's words.
+timm builds every network. This package adds checks of image sizes that would crash or lose pixels,
+loading of weights from any file without executing code from it, and clear error messages.
 """

@@ -1,7 +1,7 @@
-"""From a name in a config to a network.
+"""Build a network by the name in a config.
 
-The nine architectures are a plain dict; every other name is looked up in timm. torch and timm take
-seconds to import, so they are imported where a network is built: reading a config stays quick.
+The nine architectures are in a dict; every other name is looked up in timm. torch and timm take
+seconds to import, so they are imported only when a network is built, to keep reading a config fast.
 """
 
 import re
@@ -22,12 +22,12 @@ UNEXPECTED_OPTION = re.compile(r"unexpected keyword argument '(\w+)'")
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """One of the nine.
+    """One of the nine architectures.
 
     Attributes:
         timm_name: Name of the model in timm.
-        family: What it is built of.
-        sizes: Which image sizes it takes.
+        family: CNN, transformer or hybrid.
+        sizes: Image sizes that it accepts.
     """
 
     timm_name: str
@@ -35,7 +35,7 @@ class Architecture:
     sizes: SizeRule
 
 
-# 32 is the stride of the last feature map: a smaller image would leave less than one cell of it.
+# 32 is the stride of the last feature map, so a smaller image would have less than one cell.
 ARCHITECTURES: dict[str, Architecture] = {
     "resnet50": Architecture("resnet50", "CNN", SizeRule(1, minimum=32)),
     "resnext101": Architecture("resnext101_32x8d", "CNN", SizeRule(1, minimum=32)),
@@ -52,10 +52,10 @@ ARCHITECTURES: dict[str, Architecture] = {
 
 
 def find_timm_name(name: str) -> str:
-    """Return the timm model behind a config name.
+    """Return the timm model name of a config name.
 
     Raises:
-        ConfigError: If neither the catalog nor timm knows the name; it lists the nearest ones.
+        ConfigError: If neither the catalog nor timm has the name; the message lists close matches.
     """
     if name in ARCHITECTURES:
         return ARCHITECTURES[name].timm_name
@@ -79,20 +79,20 @@ def build_model(
     image_size: int,
     storage: StorageConfig = AWS,
 ) -> "nn.Module":
-    """Build the classifier that a config describes, its weights loaded.
+    """Build the classifier of a config and load its weights.
 
     It maps ``[B, in_chans, image_size, image_size]`` to logits ``[B, num_classes]``.
 
     Args:
         config: Name, weights and drop rates.
-        num_classes: Classes of the data set; 0 leaves the classifier out and gives ``[B, D]``.
+        num_classes: Classes of the data set; 0 omits the classifier, for outputs ``[B, D]``.
         in_chans: Bands of the data set, at least 1.
         image_size: Side of the square input in pixels.
-        storage: Where the service is, if the weights lie in a bucket.
+        storage: Endpoint of the object store, if the weights are in a bucket.
 
     Raises:
-        ConfigError: If the name is unknown, the network cannot take the size or an option, or the
-            weights cannot be read or do not fit.
+        ConfigError: If the name is unknown, the network does not accept the size or an option, or
+            the weights cannot be read or do not fit.
     """
     from rsdl.models.weights import load_weights
 
@@ -109,19 +109,19 @@ def build_backbone(config: ModelConfig, *, in_chans: int, image_size: int) -> "n
     """Build the network without its classifier, as a source of feature maps for other heads.
 
     It maps ``[B, in_chans, image_size, image_size]`` to a list of maps ``[B, D, H, W]``, fine to
-    coarse; ``feature_info.channels()`` and ``feature_info.reduction()`` tell D and the strides.
+    coarse; ``feature_info.channels()`` and ``feature_info.reduction()`` return D and the strides.
 
     Raises:
-        ConfigError: As ``build_model``.
+        ConfigError: As for ``build_model``.
     """
-    # The getter gives [B, D, H, W] for every family; without it Swin's maps are [B, H, W, D].
+    # "getter" gives [B, D, H, W] for every family; without it Swin's maps are [B, H, W, D].
     options = _options(config, in_chans, image_size)
     features = {"features_only": True, "feature_cls": "getter"}
     if config.weights == "pretrained":
         return _create_pretrained(config, options | features)
     backbone = _create(config.name, options | features)
     if config.weights != "none":
-        # The wrapper lacks layers that a file has, so the file is fitted to the whole network.
+        # The wrapper lacks layers that a weight file has, so load the file into the full network.
         whole = build_model(config, num_classes=0, in_chans=in_chans, image_size=image_size)
         body, fitted = backbone.get_submodule("model"), whole.state_dict()
         body.load_state_dict({name: fitted[name] for name in body.state_dict()})
@@ -129,7 +129,7 @@ def build_backbone(config: ModelConfig, *, in_chans: int, image_size: int) -> "n
 
 
 def _options(config: ModelConfig, in_chans: int, image_size: int) -> dict[str, Any]:
-    """Return timm's arguments, once the name is known and the network takes the size."""
+    """Return timm's arguments, after checking the name and the image size."""
     from rsdl.models.probe import check_image_size
 
     timm_name = find_timm_name(config.name)
@@ -149,7 +149,7 @@ def _create_pretrained(config: ModelConfig, options: dict[str, Any]) -> "nn.Modu
     from rsdl.models.weights import quiet_resizing
 
     with torch.device("meta"):
-        _create(config.name, options)  # a wrong option is found before anything is downloaded
+        _create(config.name, options)  # check the options before downloading weights
     overlay = find_pretrained(find_timm_name(config.name))
     try:
         with quiet_resizing():
@@ -165,7 +165,7 @@ def _create_pretrained(config: ModelConfig, options: dict[str, Any]) -> "nn.Modu
 
 
 def _create(name: str, options: dict[str, Any]) -> "nn.Module":
-    """Call timm; a network without a fixed input size is built without ``img_size``."""
+    """Create a timm model; omit ``img_size`` if the model has no such option."""
     import timm
 
     try:

@@ -1,7 +1,7 @@
-"""What comes over the network: timm's published weights, and weight files by ``https://``.
+"""Downloads: timm's pretrained weights, and weight files by ``https://``.
 
-The hub's own client retries for most of a minute when there is no internet. So a copy in the local
-cache is used without asking anyone, and otherwise one short request tells whether to begin at all.
+The hub's own client retries for most of a minute without internet. So a copy in the local cache is
+used without any request; otherwise one short request checks first whether the hub is reachable.
 """
 
 import hashlib
@@ -27,17 +27,17 @@ REMEDY = "name a file with model.weights=PATH, or start at random with model.wei
 
 
 def find_pretrained(timm_name: str) -> dict[str, Any]:
-    """Return where timm shall take a model's published weights from, as its config overlay.
+    """Return timm's config overlay with the source of a model's pretrained weights.
 
     Raises:
-        ConfigError: If there are none, or they are not cached and the hub may not be asked.
+        ConfigError: If there are none, or they are not cached and ``HF_HUB_OFFLINE`` is set.
         UnreachableError: If they are not cached and the hub cannot be reached.
     """
     source = timm.get_pretrained_cfg(timm_name)
     if source is None or not source.has_weights:
         raise ConfigError("model.weights", f"timm has no pretrained weights of {timm_name}", REMEDY)
     if source.custom_load or not source.hf_hub_id:
-        return {}  # timm's own way to a rare format
+        return {}  # timm loads this rare format itself
     repository, _, revision = source.hf_hub_id.partition("@")
     names = (source.hf_hub_filename,) if source.hf_hub_filename else HUB_FILES
     for name in names:
@@ -49,11 +49,11 @@ def find_pretrained(timm_name: str) -> dict[str, Any]:
 
 
 def download(url: str) -> Path:
-    """Return the local copy of a file on a web server, fetched once and kept in torch's cache.
+    """Return the local copy of a file on a web server, downloaded once to torch's cache.
 
     Raises:
-        ConfigError: If it is not there.
-        UnreachableError: If its server cannot be reached, or does not send all of it.
+        ConfigError: If the server refuses the request, as for a missing file.
+        UnreachableError: If the server cannot be reached, or does not send the whole file.
     """
     name = Path(urlsplit(url).path).name or "weights"
     name = f"{hashlib.sha256(url.encode()).hexdigest()[:16]}-{name}"
@@ -66,16 +66,16 @@ def download(url: str) -> Path:
 
 
 def _fetch(url: str) -> Iterator[bytes]:
-    """Yield the bytes behind ``url`` chunk by chunk, and fail if any are missing at the end."""
+    """Yield the bytes of ``url`` in chunks; raise if the response is incomplete."""
     try:
         with urlopen(url, timeout=TIMEOUT_S) as answer:
             while chunk := answer.read(CHUNK_BYTES):
                 yield chunk
-            if answer.length:  # announced, but the server closed the connection
+            if answer.length:  # the server closed the connection before Content-Length bytes
                 raise OSError(f"{answer.length} bytes are missing at the end")
     except (OSError, HTTPException, ValueError) as error:
         if isinstance(error, HTTPError):
-            error.close()  # it holds the connection
+            error.close()  # an HTTPError keeps the connection open
         raise _failed(f"{url} cannot be fetched ({error})", error) from error
 
 
@@ -86,7 +86,7 @@ def _check_hub(timm_name: str) -> None:
     try:
         urlopen(Request(constants.ENDPOINT, method="HEAD"), timeout=TIMEOUT_S).close()
     except HTTPError as error:
-        error.close()  # an answer, whatever it says: the hub is there
+        error.close()  # any HTTP status means that the hub is reachable
     except (OSError, ValueError) as error:
         raise _failed(
             f"{problem}{constants.ENDPOINT} cannot be reached ({error})", error
@@ -94,7 +94,7 @@ def _check_hub(timm_name: str) -> None:
 
 
 def _failed(problem: str, error: Exception) -> RsdlError:
-    """Return what a request that failed means: a server that is away may be back later."""
+    """Return the error for a failed request: only an unreachable server is worth a retry."""
     refused = isinstance(error, HTTPError) and error.code < 500 and error.code not in (408, 429)
     is_wrong = refused or (isinstance(error, ValueError) and not isinstance(error, OSError))
     return (ConfigError if is_wrong else UnreachableError)("model.weights", problem, REMEDY)

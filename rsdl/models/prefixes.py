@@ -1,4 +1,4 @@
-"""Names of tensors that other projects put a prefix to: ``module.encoder_q.``, ``teacher.``."""
+"""Remove the prefixes that other projects add to tensor names: ``module.encoder_q.``."""
 
 import re
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from rsdl.models.tensors import Tensors
 
-# Of two networks in one file the first of these is taken: a teacher is the average of its student.
+# In order of preference if a file has two networks: a teacher is the average of its student.
 WORDS = (
     "teacher", "encoder_q", "student", "backbone", "encoder", "module", "model", "net", "network",
     "_orig_mod",
@@ -16,12 +16,12 @@ CHAIN = re.compile(rf"(?:(?:{'|'.join(WORDS)})\.)+")
 
 @dataclass(frozen=True, slots=True)
 class Stripped:
-    """The tensors of a file under the names that a network has for them.
+    """The tensors of a file under the names of a network.
 
     Attributes:
-        tensors: By name, free of ``prefix``.
-        prefix: What was taken off, empty where nothing was.
-        left_out: Names in the file of what does not have the prefix.
+        tensors: Tensors by name, without ``prefix``.
+        prefix: The removed prefix; empty if none was removed.
+        left_out: Names in the file that do not have the prefix.
     """
 
     tensors: Tensors
@@ -30,11 +30,11 @@ class Stripped:
 
 
 def strip_prefix(tensors: Tensors, fits: Callable[[Tensors], bool]) -> Stripped:
-    """Take the shortest prefix off with which everything fits; none where none makes it fit.
+    """Remove the shortest prefix with which the tensors fit; if none fits, remove nothing.
 
     Args:
-        tensors: By name in the file.
-        fits: Whether the network has all that it needs in tensors of these names.
+        tensors: Tensors by name in the file.
+        fits: Returns whether tensors contain all weights that the network needs.
     """
     whole = Stripped(tensors, "", ())
     if fits(tensors):
@@ -47,7 +47,7 @@ def strip_prefix(tensors: Tensors, fits: Callable[[Tensors], bool]) -> Stripped:
 
 
 def _prefixes(tensors: Tensors) -> list[str]:
-    """Return every prefix made of known words alone, short ones first."""
+    """Return every prefix that consists of known words only, shortest first."""
     found: set[tuple[str, ...]] = set()
     for chain in {match[0] for name in tensors if (match := CHAIN.match(name))}:
         words = chain.removesuffix(".").split(".")

@@ -1,8 +1,8 @@
-"""Tries of a network without its weights: whether it takes a size, and what it costs.
+"""Test a network without its weights: accepted image sizes, and cost.
 
-Both run on torch's meta device, where tensors have a shape but no bytes: nothing is downloaded or
-allocated and a forward pass takes a fraction of a second. The few networks that look at values
-while they are built are tried on the CPU instead.
+Tests run on torch's meta device, where tensors have a shape but no data: nothing is downloaded or
+allocated, and a forward pass takes a fraction of a second. The few networks that need values while
+they are built are tested on the CPU instead.
 """
 
 import copy
@@ -18,16 +18,16 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from rsdl.models.sizes import size_error
 
-# Patch sizes and strides that networks are made with; multiples of these are worth a try.
+# Common patch sizes and strides; multiples of these are tested as alternatives.
 STEPS = (8, 14, 16, 32)
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a network costs.
+    """The cost of a network.
 
     Attributes:
-        parameters: Trainable numbers.
+        parameters: Trainable parameters.
         flops: Floating point operations of one forward pass of one image; a multiply-accumulate
             counts as two.
     """
@@ -37,10 +37,10 @@ class Cost:
 
 
 def measure_cost(model: nn.Module, *, in_chans: int, image_size: int) -> Cost:
-    """Count the parameters and operations of a network, on the device where it is.
+    """Return the numbers of parameters and operations of a network, measured on its own device.
 
     Args:
-        model: The network; it is left in evaluation mode.
+        model: The network; it is set to evaluation mode.
         in_chans: Bands of the input.
         image_size: Side of the square input in pixels.
     """
@@ -58,15 +58,15 @@ class _OneValueError(Exception):
 def find_starved_norm(model: nn.Module, *, in_chans: int, image_size: int) -> str | None:
     """Return the first batch normalisation that gets one value per channel from one image.
 
-    PyTorch refuses to train it: a single value has no spread.
+    PyTorch refuses to train on it, since a single value has no variance.
 
     Args:
-        model: The network; it is left as it is.
+        model: The network; it is not changed.
         in_chans: Bands of the input.
         image_size: Side of the square input in pixels.
 
     Returns:
-        The module's name, or ``None`` where every one gets more.
+        The module's name, or ``None`` if every one gets more values.
     """
     norms = [name for name, part in model.named_modules() if isinstance(part, _BatchNorm)]
     if not norms:
@@ -98,10 +98,10 @@ def published_size(timm_name: str) -> int:
 
 
 def check_image_size(timm_name: str, *, in_chans: int, image_size: int) -> None:
-    """Refuse a size on which a timm model fails or loses pixels.
+    """Check that a timm model runs on an image size without losing pixels.
 
     Raises:
-        ConfigError: It gives timm's reason and names the sizes near it that work.
+        ConfigError: If not; the message has timm's reason and the nearest sizes that work.
     """
     reason = _failure(timm_name, in_chans, image_size)
     if reason is None:
@@ -120,13 +120,13 @@ def check_image_size(timm_name: str, *, in_chans: int, image_size: int) -> None:
 def _failure(timm_name: str, in_chans: int, image_size: int) -> str | None:
     """Return why one forward pass at this size fails, or ``None``."""
     reason = _try(timm_name, in_chans, image_size, "meta")
-    if reason and "meta" in reason:  # it is the device that fails, not the size
+    if reason and "meta" in reason:  # the failure is of the meta device, not of the size
         reason = _try(timm_name, in_chans, image_size, "cpu")
     return reason
 
 
 def _try(timm_name: str, in_chans: int, image_size: int, device: str) -> str | None:
-    # The caller's random numbers stay as they are: a probe must not change what is trained.
+    # Fork the random state: a test must not change the result of training.
     with torch.random.fork_rng(devices=[]), torch.device(device), torch.no_grad():
         try:
             try:
@@ -137,7 +137,7 @@ def _try(timm_name: str, in_chans: int, image_size: int, device: str) -> str | N
             if lost:
                 return f"{lost} pixels at the border would be lost"
             model.eval()(torch.zeros(1, in_chans, image_size, image_size))
-        except Exception as error:  # a network may fail in any way it likes
+        except Exception as error:  # networks raise any kind of exception
             return str(error) or type(error).__name__
     return None
 

@@ -1,6 +1,6 @@
-"""Tensors by name out of a weight file or a checkpoint, wherever it lies and whoever wrote it.
+"""Read tensors by name from a local or remote weight file or checkpoint of any project.
 
-Only tensors are read: a pickle that wants to run code is refused by PyTorch's own unpickler.
+Only tensors are read: PyTorch's own unpickler refuses a pickle that would run code.
 """
 
 import argparse
@@ -22,16 +22,16 @@ from rsdl.storage.s3.endpoint import AWS, StorageConfig
 FIELD = "model.weights"
 Tensors = dict[str, Tensor]
 
-# Where checkpoints keep their tensors; averaged weights are the better ones and come first.
+# Keys under which checkpoints keep their tensors; averaged weights are better and come first.
 ENTRIES = ("state_dict_ema", "model_ema", "state_dict", "model", "teacher", "student")
 EMA_PREFIX = "averaged.module."
 MODULE_PREFIX = "model."
-PICKLES = (b"PK", b"\x80")  # how torch.save's files begin, today's and those of old
+PICKLES = (b"PK", b"\x80")  # first bytes of torch.save's files, current and old format
 WRAPPERS = ("_orig_mod.", "module.")  # torch.compile and DDP
 
 
 def read_tensors(source: str, storage: StorageConfig = AWS) -> Tensors:
-    """Return the tensors of a weight file or checkpoint by name, free of wrappers' prefixes.
+    """Return the tensors of a weight file or checkpoint by name, without wrappers' prefixes.
 
     Raises:
         ConfigError: If the file cannot be read or holds anything but tensors.
@@ -53,7 +53,7 @@ def read_tensors(source: str, storage: StorageConfig = AWS) -> Tensors:
 
 
 def _entry(content: object) -> str | None:
-    """Return the key under which a checkpoint keeps its tensors; entries may lie in entries."""
+    """Return the key under which a checkpoint keeps its tensors, if any; entries may be nested."""
     if not isinstance(content, dict):
         return None
     return next((entry for entry in ENTRIES if isinstance(content.get(entry), dict)), None)
@@ -77,8 +77,8 @@ def _unpack(path: Path, source: str) -> object:
     try:
         if path.suffix == ".safetensors":
             return load_file(path, device="cpu")
-        # timm's training script keeps its arguments in its checkpoints; a Namespace runs nothing.
-        # PyTorch warns of pickles that it did not write itself, and then reads or refuses them.
+        # timm's training script stores its arguments in checkpoints; a Namespace is safe to load.
+        # PyTorch warns about pickles that it did not write, and then reads or refuses them.
         with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
             return torch.load(path, map_location="cpu", weights_only=True)

@@ -1,8 +1,8 @@
-"""Weights from a file into a network, or one line that says why they do not fit.
+"""Load weights from a file into a network, or fail with one line that says why they do not fit.
 
-timm loads its own files well, but once a head is dropped it loads "what fits" and passes over the
-rest: weights of the wrong network then train from scratch in silence. So every tensor is accounted
-for here.
+timm loads its own files well. But once it drops a head, it loads the weights that fit and silently
+skips the rest, so that weights of the wrong network would train from scratch. This module checks
+every tensor.
 """
 
 import inspect
@@ -24,8 +24,8 @@ FIELD = "model.weights"
 
 logger = logging.getLogger("rsdl")
 
-# timm hands its converters (older names, other patch and window sizes) to its factory only; these
-# are what its model files call them.
+# timm passes its converters (older names, other patch and window sizes) only to its own factory.
+# These are their names in timm's model files.
 CONVERTERS = ("checkpoint_filter_fn", "_filter_fn", "_filter_torchvision_pretrained")
 
 
@@ -33,14 +33,15 @@ def load_weights(model: nn.Module, source: str, storage: StorageConfig = AWS) ->
     """Load a file into a classifier built by timm, in place.
 
     Position embeddings and relative position tables are resized to another image size. The first
-    layer is adapted to another number of bands, and a head for other classes is left at random;
-    both are logged. So is a prefix (``module.encoder_q.``) that is taken off because all fits then.
+    layer is adapted to another number of bands, and a head for other classes keeps its random
+    initialization; both are logged. A prefix (``module.encoder_q.``) that has to be removed to make
+    the tensors fit is logged too.
 
     Args:
-        model: The network, as timm built it.
+        model: The network, as built by timm.
         source: Path or URL of a ``.pth``, ``.pt``, ``.bin``, ``.safetensors`` or Lightning
-            ``.ckpt`` file; averaged (EMA) weights are preferred where a checkpoint has them.
-        storage: Where the service is, if it lies in a bucket.
+            ``.ckpt`` file; averaged (EMA) weights are preferred if a checkpoint has them.
+        storage: Endpoint of the object store, if the file is in a bucket.
 
     Raises:
         ConfigError: If the file cannot be read, holds anything but tensors, or does not fit.
@@ -59,7 +60,7 @@ def load_weights(model: nn.Module, source: str, storage: StorageConfig = AWS) ->
 
 
 def _is_whole(tensors: Tensors, model: nn.Module) -> bool:
-    """Return whether all weights but the head's are there in their shapes, whatever the bands."""
+    """Return whether all weights but the head's have matching shapes, for any number of bands."""
     heads = tuple(f"{layer}." for layer in _names(model, "classifier"))
     first = {f"{layer}.weight" for layer in _names(model, "first_conv")}
     return all(
@@ -80,9 +81,9 @@ def _tell(stripped: Stripped, loaded: int, source: str) -> None:
 
 @contextmanager
 def quiet_resizing() -> Iterator[None]:
-    """Keep back what PyTorch says of timm's code that resizes relative position tables.
+    """Suppress PyTorch's warnings about timm's resizing of relative position tables.
 
-    It indexes by lists, which PyTorch warns of; the tests hold its result against the table.
+    timm indexes by lists, which PyTorch warns about; tests compare the result with the table.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=UserWarning, module=r"timm\.layers\.interpolate")
@@ -90,7 +91,7 @@ def quiet_resizing() -> Iterator[None]:
 
 
 def _convert(tensors: Tensors, model: nn.Module) -> Tensors:
-    """Bring names and sizes up to date with timm's converter for this family."""
+    """Convert old names and other sizes with timm's converter for this family of models."""
     module = sys.modules[type(model).__module__]
     converters: Iterable[Callable[..., Tensors] | None] = (
         getattr(module, name, None) for name in CONVERTERS
@@ -102,13 +103,13 @@ def _convert(tensors: Tensors, model: nn.Module) -> Tensors:
     try:
         with quiet_resizing():
             return convert(dict(tensors), model) if takes_model else convert(dict(tensors))
-    except Exception as error:  # converters trip in many ways over tensors of another network
+    except Exception as error:  # tensors of another network make converters fail in many ways
         logger.debug("timm's converter refused the file: %s", error)
-        return tensors  # the account of every tensor will say what is wrong
+        return tensors  # _check_fit reports the tensors that do not fit
 
 
 def _names(model: nn.Module, part: str) -> tuple[str, ...]:
-    """Return the module names that timm notes for ``first_conv`` or ``classifier``."""
+    """Return the module names of timm's ``first_conv`` or ``classifier`` entry."""
     names: object = getattr(model, "pretrained_cfg", {}).get(part) or ()
     return (names,) if isinstance(names, str) else tuple(map(str, names))  # type: ignore[call-overload]
 
@@ -132,12 +133,13 @@ def _adapt_bands(tensors: Tensors, own: Tensors, layers: tuple[str, ...], source
 def adapt_bands(weight: Tensor, in_chans: int) -> Tensor:
     """Return first-layer weights for another number of bands.
 
-    Bands are repeated or left out in order and scaled to keep the sum's size; a single band gets
-    the sum of all (the rule of timm's ``adapt_input_conv``, from any number of bands).
+    Bands are repeated or dropped in order, and scaled to keep the magnitude of their sum; a single
+    band gets the sum of all. This is the rule of timm's ``adapt_input_conv``, for any number of
+    input bands.
 
     Args:
         weight: ``[D, C, h, w]``.
-        in_chans: Bands wanted, at least 1.
+        in_chans: New number of bands, at least 1.
 
     Returns:
         ``[D, in_chans, h, w]``.
@@ -152,7 +154,7 @@ def adapt_bands(weight: Tensor, in_chans: int) -> Tensor:
 def _drop_head(
     tensors: Tensors, own: Tensors, layers: tuple[str, ...], source: str
 ) -> frozenset[str]:
-    """Take a head that is missing or for other classes out; return the names that stay random."""
+    """Remove a head that does not fit from ``tensors``; return the weights that stay random."""
     new: set[str] = set()
     for layer in layers:
         weight = f"{layer}.weight"
@@ -160,7 +162,7 @@ def _drop_head(
         if weight in own and found is not None and found.shape[0] == own[weight].shape[0]:
             continue
         names = [name for name in tensors if name.startswith(f"{layer}.")]
-        for name in names:  # self-supervised training puts layers of its own in the head's place
+        for name in names:  # self-supervised training replaces the head by its own layers
             del tensors[name]
         if weight not in own:  # a network without a head
             continue
@@ -178,7 +180,7 @@ def _drop_head(
 def _check_fit(
     tensors: Tensors, own: Tensors, new: frozenset[str], where: str, architecture: str
 ) -> None:
-    """Refuse tensors that are missing, left over or of another shape, in one line."""
+    """Raise a one-line error if tensors are missing, left over or of another shape."""
     missing = [k for k in own if k not in tensors and k not in new and not _is_counter(k)]
     extra = [k for k in tensors if k not in own and not _is_counter(k)]
     other = [k for k in own if k in tensors and tensors[k].shape != own[k].shape]
@@ -204,7 +206,7 @@ def _check_fit(
 
 
 def _is_counter(name: str) -> bool:
-    # BatchNorm's step counter came later than many published files, and training does not need it.
+    # BatchNorm's step counter is newer than many published files, and training does not need it.
     return name.endswith("num_batches_tracked")
 
 

@@ -1,1 +1,1 @@
-"""What a run and an evaluation leave behind: typed, and read by whoever reports on them."""
+"""Typed records of runs and evaluations, which reports are made from."""

@@ -1,6 +1,6 @@
-"""How devices were used: readings of their meters, and the sums that a run record keeps.
+"""Device statistics: readings of meters, and the sums that a run record keeps.
 
-A run that is resumed, perhaps on another type of device, goes on adding to the same sums.
+A resumed run adds to the same sums, kept separately for each type of device.
 """
 
 from collections.abc import Iterable
@@ -11,13 +11,13 @@ from pydantic import BaseModel, ConfigDict
 
 @dataclass(frozen=True, slots=True)
 class DeviceReading:
-    """What the meters of one device say.
+    """One reading of a device's meters.
 
     Attributes:
-        utilization: Share of the last moment in which it computed, 0 to 1.
-        memory_bytes: Memory that is taken, by whomever.
-        power_w: Power now.
-        energy_j: What it has used since it was switched on or its driver loaded.
+        utilization: Share of the last sampling period in which the device computed, 0 to 1.
+        memory_bytes: Memory in use, by all processes.
+        power_w: Current power.
+        energy_j: Energy used since power-on or since the driver was loaded.
     """
 
     utilization: float | None = None
@@ -28,14 +28,14 @@ class DeviceReading:
 
 @dataclass(slots=True)
 class DeviceReadingSums:
-    """Readings added up.
+    """Sums of readings.
 
     Attributes:
-        readings: Readings of the utilization.
-        utilization_sum: Their sum.
-        memory_bytes: The most memory that was taken of one device.
-        energy_j: What was used in ``metered_s``.
-        metered_s: Device seconds that ``energy_j`` is known for.
+        readings: Number of utilization readings.
+        utilization_sum: Sum of these readings.
+        memory_bytes: Peak memory in use on one device.
+        energy_j: Energy used in ``metered_s``.
+        metered_s: Device seconds that ``energy_j`` covers.
     """
 
     readings: int = 0
@@ -45,7 +45,7 @@ class DeviceReadingSums:
     metered_s: float = 0.0
 
     def add(self, before: DeviceReading | None, now: DeviceReading, passed_s: float) -> None:
-        """Add one device's reading, ``passed_s`` after the one before, if there was one."""
+        """Add one device's reading, taken ``passed_s`` after the previous one, if any."""
         if now.utilization is not None:
             self.readings += 1
             self.utilization_sum += now.utilization
@@ -57,20 +57,20 @@ class DeviceReadingSums:
 
     @property
     def utilization(self) -> float | None:
-        """The mean, 0 to 1."""
+        """Mean utilization, 0 to 1; ``None`` without readings."""
         return self.utilization_sum / self.readings if self.readings else None
 
 
 class DeviceUse(BaseModel):
-    """What a run has used of one type of device, over all its resumes.
+    """A run's use of one type of device, over all its resumes.
 
     Attributes:
-        device_s: Seconds, over all devices.
-        readings: Readings behind ``utilization``.
-        utilization: Mean share of the time that a device computed, 0 to 1.
-        memory_bytes: The most memory that was taken of one device.
-        energy_j: What was used in ``metered_s``.
-        metered_s: Device seconds that ``energy_j`` is known for; 0 where power is not metered.
+        device_s: Seconds, summed over all devices.
+        readings: Number of readings that ``utilization`` averages.
+        utilization: Mean share of the time in which a device computed, 0 to 1.
+        memory_bytes: Peak memory in use on one device.
+        energy_j: Energy used in ``metered_s``.
+        metered_s: Device seconds that ``energy_j`` covers; 0 if power is not metered.
     """
 
     model_config = ConfigDict(extra="ignore")
@@ -83,7 +83,7 @@ class DeviceUse(BaseModel):
     metered_s: float = 0.0
 
     def add(self, sums: DeviceReadingSums) -> None:
-        """Go on averaging and adding up."""
+        """Add sums of further readings."""
         if sums.readings:
             total = (self.utilization or 0.0) * self.readings + sums.utilization_sum
             self.readings += sums.readings
@@ -95,7 +95,7 @@ class DeviceUse(BaseModel):
 
 
 def energy_between(before: DeviceReading, now: DeviceReading, passed_s: float) -> float | None:
-    """Return the joules between two readings: by the counter, else by the mean of the powers."""
+    """Return the energy in J between two readings: from the counter, else from the mean power."""
     if before.energy_j is not None and now.energy_j is not None and now.energy_j >= before.energy_j:
         return now.energy_j - before.energy_j
     if before.power_w is not None and now.power_w is not None:
@@ -104,7 +104,7 @@ def energy_between(before: DeviceReading, now: DeviceReading, passed_s: float) -
 
 
 def mean_utilization(uses: Iterable[DeviceUse]) -> float | None:
-    """Return the mean over all readings of all types; ``None`` where there are none."""
+    """Return the mean over all readings of all device types; ``None`` without readings."""
     known = [(use.utilization, use.readings) for use in uses if use.utilization is not None]
     readings = sum(count for _, count in known)
     return sum(share * count for share, count in known) / readings if readings else None

@@ -1,7 +1,7 @@
-"""What an evaluation found: the content of ``report.json``.
+"""The result of an evaluation: the content of ``report.json``.
 
-Numbers that are not defined (the recall of a class without samples, a loss that overflowed) are
-``None``, since JSON knows no NaN and a reader must not mistake "unknown" for zero.
+Undefined numbers (the recall of a class without samples, a loss that overflowed) are ``None``,
+since JSON has no NaN and a reader must not mistake "unknown" for zero.
 """
 
 import math
@@ -20,7 +20,7 @@ from rsdl.core.errors import DataError
 from rsdl.core.versions import newer_error
 
 REPORT = "report.json"
-TTA_REPORT = "report-tta.json"  # never in the place of the plain result
+TTA_REPORT = "report-tta.json"  # a file of its own, so that it never overwrites the plain result
 
 
 def _finite(value: object) -> object:
@@ -36,13 +36,13 @@ class _Page(BaseModel):
 
 
 class ClassScores(_Page):
-    """How one class fared.
+    """Metrics of one class.
 
     Attributes:
-        support: Samples whose true class this is.
-        precision: Correct share of what was predicted as this class; ``None`` if nothing was.
+        support: Samples of this true class.
+        precision: Correct share of the predictions of this class; ``None`` without predictions.
         recall: Correct share of ``support``; ``None`` without support.
-        f1: Harmonic mean of the two; ``None`` if the class is neither true nor predicted anywhere.
+        f1: Harmonic mean of both; ``None`` if no sample has or is predicted as this class.
     """
 
     name: str
@@ -70,7 +70,7 @@ class RunnerUp(_Page):
 
 
 class Picture(_Page):
-    """One sample worth looking at.
+    """One sample shown in the report.
 
     Attributes:
         key: Name of the sample in its shard.
@@ -78,7 +78,7 @@ class Picture(_Page):
         label: True class, by name.
         predicted: Predicted class, by name.
         confidence: Probability of the predicted class.
-        image: Thumbnail as a ``data:`` URI; nothing else, so that a report never asks a network.
+        image: Thumbnail as a ``data:`` URI; no other URI, so that a report makes no requests.
         crs: Coordinate reference system of ``bounds``.
         bounds: Left, bottom, right and top in units of ``crs``.
     """
@@ -102,16 +102,16 @@ class Evaluation(_Page):
     Attributes:
         run: Name of the run.
         checkpoint: Checkpoint that was evaluated.
-        weights: Whether the weights as trained or their moving average were used.
+        weights: ``raw`` for the trained weights, ``ema`` for their moving average.
         tta: Whether predictions were averaged over flipped and rotated copies.
-        num_samples: Samples that count, the sum of ``confusion``.
+        num_samples: Evaluated samples, the sum of ``confusion``.
         num_skipped: Samples that could not be decoded.
-        metrics: By name, shares in ``[0, 1]``: ``oa``, ``balanced_accuracy``, ``kappa`` (down to
+        metrics: By name; values in ``[0, 1]``: ``oa``, ``balanced_accuracy``, ``kappa`` (down to
             -1), ``macro_f1``, ``top5``, ``ece``; and ``loss``.
-        per_class: One row a class, in the order of ``classes``.
+        per_class: One row for each class, in the order of ``classes``.
         confusion: Samples by true class (rows) and predicted class (columns), ``[C][C]``.
         mistakes: Wrong predictions, the most confident first.
-        uncertain: Predictions with the least margin to the runner-up first.
+        uncertain: Predictions with the smallest margin to the runner-up, smallest first.
     """
 
     format: Literal[1] = 1
@@ -147,7 +147,7 @@ def parse_evaluation(data: bytes, where: str) -> Evaluation:
     """Return the evaluation that ``report.json`` holds.
 
     Raises:
-        DataError: If ``data`` is no such page; it names the first wrong field.
+        DataError: If ``data`` is no valid evaluation; the message names the first wrong field.
     """
     try:
         return Evaluation.model_validate_json(data)

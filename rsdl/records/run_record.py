@@ -1,6 +1,6 @@
-"""A run's record, ``run.json``: what reports are made from.
+"""The record of a run, ``run.json``, which reports are made from.
 
-What a killed run has used up (time, bytes, preemptions) is not forgotten by the one that goes on.
+A resumed run adds to the time, bytes and preemptions that the killed run had recorded.
 """
 
 import os
@@ -26,7 +26,7 @@ PACKAGES = ("torch", "torchvision", "timm", "pytorch-lightning", "numpy", "raste
 
 
 class LedgerEntry(BaseModel):
-    """What became of one epoch's samples."""
+    """Sample counts of one epoch."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -41,7 +41,7 @@ class LedgerEntry(BaseModel):
 
 
 class RunRecord(BaseModel):
-    """What a report wants to know of a run; see DESIGN: contract "a run"."""
+    """Facts of a run for reports; see DESIGN: contract "a run"."""
 
     model_config = ConfigDict(extra="forbid", validate_assignment=True)
 
@@ -85,7 +85,7 @@ class RunRecord(BaseModel):
 
     @property
     def work(self) -> SampleCounts:
-        """Samples and bytes that were read so far."""
+        """Samples and bytes read so far."""
         return SampleCounts(
             delivered=self.samples_read,
             encoded_bytes=self.bytes_encoded,
@@ -93,26 +93,26 @@ class RunRecord(BaseModel):
         )
 
     def set_work(self, counts: SampleCounts) -> None:
-        """Say how many samples and bytes were read so far, over all ranks and resumes."""
+        """Set the samples and bytes read so far, over all ranks and resumes."""
         self.samples_read = counts.delivered
         self.bytes_encoded = counts.encoded_bytes
         self.bytes_decoded = counts.decoded_bytes
 
     def add_time(self, passed_s: float) -> None:
-        """Count seconds of all devices, for the type that they are."""
+        """Add elapsed seconds, for all devices and for their type."""
         self.wall_s += passed_s
         device_s = passed_s * self.device_count
         self.device_s += device_s
         self.devices.setdefault(self.device_name, DeviceUse()).device_s += device_s
 
     def add_readings(self, sums: DeviceReadingSums) -> None:
-        """Count what meters have read of the devices that the run is on now."""
+        """Add readings of the devices that the run uses now."""
         self.devices.setdefault(self.device_name, DeviceUse()).add(sums)
         self.gpu_utilization = mean_utilization(self.devices.values())
 
 
 def describe_environment() -> dict[str, str]:
-    """Return versions of what the numbers depend on."""
+    """Return the versions of Python, the platform and the packages that affect results."""
     facts = {"python": platform.python_version(), "platform": platform.platform()}
     for name in PACKAGES:
         try:
@@ -123,7 +123,7 @@ def describe_environment() -> dict[str, str]:
 
 
 def git_revision() -> str | None:
-    """Return the revision of the checkout that runs, with ``+`` where it was changed, if any."""
+    """Return the Git revision of the running checkout, with ``+`` if modified; ``None`` if none."""
     if (given := os.environ.get("RSDL_GIT_REVISION")) is not None:
         return given or None
     root = Path(__file__).resolve().parents[2]

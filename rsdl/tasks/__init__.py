@@ -1,1 +1,1 @@
-"""What a network is trained for: one file a task, with its targets, loss and metrics."""
+"""Tasks, one file each, with their targets, loss and metrics."""

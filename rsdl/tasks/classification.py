@@ -1,7 +1,7 @@
 """Scene classification: one label for a whole image.
 
-Metrics keep counts, not predictions: a few integers whatever the size of the split, added up over
-ranks, so that the same samples give the same accuracy on any number of processes.
+Metrics keep counts instead of predictions: their size does not depend on the split, and they are
+summed over ranks, so that the same samples give the same accuracy on any number of processes.
 """
 
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ TOP_K = 5
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of each row of a batch.
+    """The two most probable classes of each row of a batch.
 
     Attributes:
         predicted: Most probable class, ``[B]``.
@@ -42,7 +42,7 @@ class ClassificationTask:
     """Targets, loss and metrics of scene classification.
 
     Args:
-        config: What is learnt.
+        config: Config of the task.
         num_classes: Classes of the data set.
     """
 
@@ -67,7 +67,7 @@ class ClassificationTask:
             logits: ``[B, num_classes]``.
             targets: Class indices, ``[B]``.
             smooth: Whether to smooth the labels (Szegedy et al. 2016), as in training.
-            partner: Row that each row was mixed with, ``[B]``; ``None`` where nothing was mixed.
+            partner: Row that each row was mixed with, ``[B]``; ``None`` without mixing.
             weight: Share of each row's own image, ``[B]``.
         """
         smoothing = self.config.label_smoothing if smooth else 0.0
@@ -87,17 +87,17 @@ class ClassificationTask:
         return logits.float().softmax(1)
 
     def outcome(self, probabilities: Tensor) -> Outcome:
-        """Return the first two classes of each row."""
+        """Return the two most probable classes of each row."""
         top = probabilities.topk(min(2, self.num_classes), dim=1)
         return Outcome(top.indices[:, 0], top.values[:, 0], top.indices[:, -1], top.values[:, -1])
 
     def metrics(self) -> "ClassificationMetrics":
-        """Return fresh metrics."""
+        """Return new, empty metrics."""
         return ClassificationMetrics(self.num_classes)
 
 
 class ClassificationMetrics(Metric):
-    """Confusion matrix, top-5 accuracy, calibration and loss, as sums over samples that count.
+    """Confusion matrix, top-5 accuracy, calibration and loss, as sums over valid samples.
 
     Args:
         num_classes: Classes of the data set.
@@ -131,7 +131,7 @@ class ClassificationMetrics(Metric):
         Args:
             probabilities: ``[B, num_classes]``.
             targets: Class indices, ``[B]``.
-            valid: Rows that count, ``[B]`` bool.
+            valid: Whether each row counts, ``[B]`` bool.
             loss: Loss of each row, ``[B]``.
         """
         counts = valid.long()
@@ -140,7 +140,7 @@ class ClassificationMetrics(Metric):
         self.confusion.view(-1).scatter_add_(0, cells, counts)
         top = probabilities.topk(min(TOP_K, self.num_classes), dim=1).indices
         self.num_top += ((top == targets[:, None]).any(1).long() * counts).sum()
-        # Bins are (low, high], as Guo et al. 2017 and torchmetrics have them.
+        # Bins are (low, high], as in Guo et al. 2017 and torchmetrics.
         bins = (confidence * NUM_BINS).ceil().long().sub(1).clamp(0, NUM_BINS - 1)
         self.bin_count.scatter_add_(0, bins, counts)
         self.bin_confidence.scatter_add_(0, bins, confidence.double() * counts)
@@ -152,7 +152,7 @@ class ClassificationMetrics(Metric):
         return {name: getattr(self, name) for name in self._defaults}
 
     def values(self) -> "MetricValues":
-        """Return every metric over all ranks; every rank must ask."""
+        """Return every metric over all ranks; a collective that every rank must call."""
         sums = {name: value.cpu().numpy() for name, value in self.compute().items()}
         return summarize(sums)
 
@@ -163,10 +163,10 @@ class MetricValues:
 
     Attributes:
         metrics: By name: loss, oa, balanced_accuracy, kappa, macro_f1, top5, ece; shares in
-            ``[0, 1]``, NaN where undefined.
+            ``[0, 1]``; NaN if undefined.
         confusion: Counts, true classes in rows, ``[C, C]``.
-        calibration: For each bin of confidence: low, high, count, and mean confidence and accuracy
-            (``None`` where empty).
+        calibration: For each bin of confidence: low, high, count, mean confidence and accuracy
+            (both ``None`` if the bin is empty).
     """
 
     metrics: dict[str, float]
@@ -175,7 +175,7 @@ class MetricValues:
 
 
 def summarize(sums: dict[str, NDArray[Any]]) -> MetricValues:
-    """Return the metrics that the sums of :class:`ClassificationMetrics` mean."""
+    """Return the metrics computed from the sums of :class:`ClassificationMetrics`."""
     confusion = sums["confusion"]
     scores, total = score_confusion(confusion), int(confusion.sum())
     gap = np.abs(sums["bin_confidence"] - sums["bin_correct"]).sum()

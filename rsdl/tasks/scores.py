@@ -1,7 +1,7 @@
-"""Class-level scores from a confusion matrix, pure and without torch.
+"""Overall and per-class scores from a confusion matrix; pure functions without torch.
 
-Everything an accuracy assessment reports about hard predictions is in that matrix, so the network
-runs once and the scores follow on the CPU, exactly, in double precision.
+The matrix contains everything that an accuracy assessment reports about hard predictions. So the
+network runs once, and the scores are computed on the CPU in double precision.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class ConfusionScores:
-    """What a confusion matrix says; undefined numbers are NaN.
+    """Scores of a confusion matrix; undefined numbers are NaN.
 
     Attributes:
         oa: Overall accuracy.
@@ -23,9 +23,9 @@ class ConfusionScores:
         kappa: Cohen's kappa.
         macro_f1: Mean F1 over classes that are true or predicted at least once.
         support: Samples of each class, ``[C]``.
-        precision: Correct share of what was predicted as each class, ``[C]``.
-        recall: Correct share of each class, ``[C]``.
-        f1: Harmonic mean of the two, ``[C]``.
+        precision: Correct share of the predictions of each class, ``[C]``.
+        recall: Correct share of the samples of each class, ``[C]``.
+        f1: Harmonic mean of precision and recall, ``[C]``.
     """
 
     oa: float
@@ -41,12 +41,12 @@ class ConfusionScores:
 def score_confusion(confusion: NDArray[Any]) -> ConfusionScores:
     """Return overall and per-class scores.
 
-    A class without samples has no recall, and one that is never predicted no precision: both are
-    NaN rather than zero. Balanced accuracy is the mean recall over classes that have samples
-    (Brodersen et al. 2010; as scikit-learn, while torchmetrics' macro recall also counts a zero for
-    a class that was predicted but has no samples). Macro F1 is the mean over classes that are true
-    or predicted at least once (as both libraries). Kappa is Cohen's (1960), NaN where chance alone
-    would always agree.
+    The recall of a class without samples and the precision of a class without predictions are NaN,
+    not zero. Balanced accuracy is the mean recall over classes that have samples (Brodersen et al.
+    2010). scikit-learn does the same; torchmetrics' macro recall also counts a zero for a class
+    that was predicted but has no samples. Macro F1 is the mean over classes that are true or
+    predicted at least once, as in both libraries. Kappa is Cohen's (1960); it is NaN if agreement
+    by chance is certain.
 
     Args:
         confusion: Counts by true class (rows) and predicted class (columns), ``[C, C]`` integers.
@@ -56,7 +56,7 @@ def score_confusion(confusion: NDArray[Any]) -> ConfusionScores:
     recall = _ratio(correct, support)
     f1 = _ratio(2 * correct, support + predicted)
     total = counts.sum()
-    chance = support @ predicted  # over total squared, kept whole to stay exact
+    chance = support @ predicted  # chance agreement * total^2; not divided, to stay exact
     return ConfusionScores(
         oa=float(_ratio(correct.sum(), total)),
         balanced_accuracy=_mean(recall),

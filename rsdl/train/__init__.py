@@ -1,1 +1,1 @@
-"""Fitting a network with Lightning: step, optimizer, checkpoints, preemption, record."""
+"""Training with Lightning: step, optimizer, checkpoints, preemption, run record."""

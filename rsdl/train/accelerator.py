@@ -1,4 +1,4 @@
-"""Whether the GPU that was asked for can be used: there, its driver new enough, its kind known."""
+"""Check that the requested GPU is usable: present, new enough driver, supported architecture."""
 
 import logging
 from pathlib import Path
@@ -14,14 +14,14 @@ FIELD = "trainer.accelerator"
 
 
 def check_accelerator(accelerator: str) -> None:
-    """Refuse to train without the GPU that was asked for; say so where one lies idle.
+    """Check that the requested accelerator is usable; warn if a GPU of this machine is unused.
 
     Args:
         accelerator: ``auto``, ``cpu`` or ``gpu``.
 
     Raises:
-        NoGpuError: If it is ``gpu`` and there is none that can be used. On another machine there
-            may be one, so it asks for another try.
+        NoGpuError: If ``accelerator`` is ``gpu`` and no GPU is usable. Its exit code asks for a
+            retry, since another machine may have one.
     """
     if accelerator == "cpu" or (accelerator == "auto" and not DEVICE_FILE.exists()):
         return
@@ -37,7 +37,7 @@ def check_accelerator(accelerator: str) -> None:
 
 
 def find_hindrance() -> str | None:
-    """Return why no GPU can be used; ``None`` where one can."""
+    """Return why no GPU is usable, or ``None`` if one is."""
     if torch.backends.mps.is_available():
         return None
     if torch.version.cuda is None:
@@ -57,12 +57,12 @@ def find_hindrance() -> str | None:
 
 
 def has_code_for(capability: tuple[int, int], architectures: list[str]) -> bool:
-    """Return whether a card runs what was compiled: sm_80 runs on 8.6, and not on 9.0.
+    """Return whether a GPU can run PyTorch's kernels: sm_80 runs on 8.6, but not on 9.0.
 
     Args:
-        capability: Compute capability of the card.
-        architectures: As ``torch.cuda.get_arch_list`` gives them; what is compiled for a
-            ``compute_`` is translated on any newer card.
+        capability: Compute capability of the GPU.
+        architectures: Result of ``torch.cuda.get_arch_list``. Code for a ``compute_`` entry (PTX)
+            is translated on any newer GPU.
     """
     for text in architectures:
         kind, _, digits = text.partition("_")

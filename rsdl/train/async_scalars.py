@@ -1,16 +1,17 @@
-"""Numbers on their way from the device to the host, without the one waiting for the other."""
+"""Asynchronous copies of a few numbers from the device to the host."""
 
 import torch
 from torch import Tensor
 
 
 class AsyncScalars:
-    """What a tensor held when it was read; to be taken when the device has come so far.
+    """The values of a tensor, copied to the host without blocking.
 
-    Taken a step later, it costs no wait: the device has that step to do in the meantime.
+    Reading them one step later costs no wait: the copy finishes while the device computes that
+    step.
 
     Args:
-        tensor: Few numbers; it may change afterwards.
+        tensor: A few numbers. The tensor may change afterwards.
     """
 
     def __init__(self, tensor: Tensor) -> None:
@@ -20,17 +21,17 @@ class AsyncScalars:
             return
         self._values = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
         self._values.copy_(tensor, non_blocking=True)
-        # Blocking: it waits without keeping a core busy.
+        # blocking=True: synchronize() sleeps instead of spinning on a core.
         self._event = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
         self._event.record()
 
     @property
     def is_late(self) -> bool:
-        """Whether taking it at once would wait for the device."""
+        """Whether an immediate ``take`` would wait for the device."""
         return self._event is not None
 
     def take(self) -> list[float]:
-        """Return the numbers, once they are here."""
+        """Wait for the copy and return the numbers."""
         if self._event is not None:
             self._event.synchronize()
         return [float(value) for value in self._values.tolist()]

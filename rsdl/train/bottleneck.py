@@ -1,8 +1,8 @@
-"""Why a GPU is not busy: what data, decoding and the model each do to a run's pace; pure.
+"""Find why a GPU is not busy: reading, decoding or the model. Pure functions.
 
-Where the run waits for data for more than half of the time in which the GPU has nothing to do, the
-data is the bottleneck, else the model: steps that are too small leave a GPU waiting for its own
-driver. Of the data, it is decoding where the cores are busy, and reading where they are not.
+If waiting for data takes more than half of the GPU's idle time, the data is the bottleneck;
+otherwise the model is, since steps that are too small leave a GPU waiting for its driver.
+Within the data, decoding is the bottleneck if the cores are busy, and reading if they are not.
 """
 
 from dataclasses import dataclass
@@ -14,15 +14,15 @@ BUSY_CORES = 0.7
 
 @dataclass(frozen=True, slots=True)
 class StepCosts:
-    """What some seconds of training were spent on.
+    """Where the time of an interval of training went.
 
     Attributes:
-        seconds: How many.
-        readings: Readings of the GPUs' use.
-        utilization_sum: Their sum, each 0 to 1.
+        seconds: Length of the interval.
+        readings: Number of GPU utilization readings.
+        utilization_sum: Sum of these readings, each 0 to 1.
         waited_s: Seconds in which training waited for data.
-        cpu_s: Seconds of the cores that this process took.
-        encoded_bytes: Bytes of images that were decoded; 0 where all pixels were kept.
+        cpu_s: CPU seconds of this process, over all cores.
+        encoded_bytes: Bytes of images that were decoded; 0 if all decoded pixels were kept.
     """
 
     seconds: float = 0.0
@@ -33,7 +33,7 @@ class StepCosts:
     encoded_bytes: int = 0
 
     def __add__(self, other: "StepCosts") -> "StepCosts":
-        """Return what both were spent on."""
+        """Return the sums of both intervals."""
         return StepCosts(
             self.seconds + other.seconds,
             self.readings + other.readings,
@@ -45,22 +45,22 @@ class StepCosts:
 
     @property
     def utilization(self) -> float | None:
-        """Mean use of the GPUs, 0 to 1."""
+        """Mean utilization of the GPUs, 0 to 1; ``None`` without readings."""
         return self.utilization_sum / self.readings if self.readings else None
 
     @property
     def is_low(self) -> bool:
-        """Whether the GPUs are used less than a shared cluster allows."""
+        """Whether GPU utilization is below what a shared cluster allows."""
         return self.utilization is not None and self.utilization < LOW_USE
 
 
 @dataclass(frozen=True, slots=True)
 class Bottleneck:
-    """What holds a run back.
+    """The bottleneck of a run.
 
     Attributes:
-        part: Which part of it.
-        text: In words, with what to do.
+        part: The limiting part of the run.
+        text: Message for the user, with a remedy.
     """
 
     part: Literal["data", "decode", "model"]
@@ -68,10 +68,10 @@ class Bottleneck:
 
 
 def find_bottleneck(costs: StepCosts, cores: int) -> Bottleneck:
-    """Return what holds a run back whose GPU use is low.
+    """Return the bottleneck of a run whose GPU utilization is low.
 
     Args:
-        costs: What its seconds were spent on.
+        costs: Where the run's time went.
         cores: Cores that its process may use.
     """
     wait = min(costs.waited_s / max(costs.seconds, 1e-9), 1.0)

@@ -1,4 +1,4 @@
-"""Checkpoints: what is in one, writing one whole, and reading one without trusting it."""
+"""Checkpoints: their content, atomic writes, and reads that execute no pickled code."""
 
 import os
 import shutil
@@ -24,18 +24,18 @@ from rsdl.train.upload_queue import UploadQueue
 LAST = "checkpoints/last.ckpt"
 BEST = "checkpoints/best.ckpt"
 STATE = "rsdl"
-FORMAT = 1  # of the part below STATE; checkpoints without one are of the first
+FORMAT = 1  # version of the dict at STATE; a checkpoint without one has version 1
 FIELDS = ("format", "position", "tally", "train_sums", "logged")
 
-# What the weights of a TrainingModule begin with.
+# Prefixes of a TrainingModule's weights in its state dict.
 NETWORK, AVERAGED = "model.", "averaged.module."
 
 
 def read_checkpoint(path: Path, where: str) -> dict[str, Any]:
-    """Load a checkpoint on the CPU, executing nothing that is in it.
+    """Load a checkpoint on the CPU without executing code from it.
 
     Raises:
-        DataError: If it is damaged or holds more than tensors and plain values.
+        DataError: If it is damaged or holds anything but tensors and plain values.
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
@@ -50,17 +50,17 @@ def read_checkpoint(path: Path, where: str) -> dict[str, Any]:
 def load_weights(
     module: nn.Module, checkpoint: dict[str, Any], where: str, *, averaged: bool = False
 ) -> None:
-    """Put a checkpoint's weights into a module.
+    """Load a checkpoint's weights into a module.
 
     Args:
-        module: What trains or evaluates.
-        checkpoint: From :func:`read_checkpoint`.
-        where: What to call it in an error.
-        averaged: Whether the averaged weights take the place of the network's own, in a module that
+        module: Module that trains or evaluates.
+        checkpoint: Result of :func:`read_checkpoint`.
+        where: Name of the checkpoint in error messages.
+        averaged: Whether to load the averaged weights as the network's own, for a module that
             keeps no average.
 
     Raises:
-        DataError: If they are of another network.
+        DataError: If the weights belong to another network.
     """
     state = checkpoint["state_dict"]
     try:
@@ -74,7 +74,7 @@ def load_weights(
 
 
 def average_of(state: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a module's state with its averaged weights in the place of the network's own."""
+    """Return a module's state dict with the network's weights replaced by their average."""
     rest = {k: v for k, v in state.items() if not k.startswith((NETWORK, AVERAGED))}
     average = {
         NETWORK + k.removeprefix(AVERAGED): v for k, v in state.items() if k.startswith(AVERAGED)
@@ -83,7 +83,7 @@ def average_of(state: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def state_of(checkpoint: dict[str, Any], where: str) -> dict[str, Any]:
-    """Return rsdl's own part of a checkpoint: position and counts."""
+    """Return rsdl's own part of a checkpoint: position and sample counts."""
     state = checkpoint.get(STATE)
     if not isinstance(state, dict) or "position" not in state:
         raise DataError(where, "holds no position in the data", "resume from last.ckpt of a run")
@@ -99,13 +99,13 @@ def state_of(checkpoint: dict[str, Any], where: str) -> dict[str, Any]:
 
 
 class StoreCheckpointIO(CheckpointIO):
-    """Lightning's checkpoints, by name, in a store: atomic to write, safe to read.
+    """Lightning's checkpoint I/O on a store: writes are atomic, reads execute no code.
 
-    Where the uploads delivers in the background, saving takes as long as copying the state; one
-    copy is on its way and one more may wait, so the host holds two at most.
+    With background uploads, saving takes only as long as copying the state to the host. One copy is
+    being uploaded and one more may wait, so the host holds at most two.
 
     Args:
-        uploads: Brings them to the run's folder.
+        uploads: Queue that writes to the run's folder.
     """
 
     def __init__(self, uploads: UploadQueue) -> None:
@@ -118,12 +118,12 @@ class StoreCheckpointIO(CheckpointIO):
         path: str | Path,
         storage_options: Any | None = None,  # noqa: ANN401 - Lightning's signature
     ) -> None:
-        """Send a checkpoint off; the one before stays until this one is complete.
+        """Submit a checkpoint for upload; the previous one stays until this one is complete.
 
         Raises:
-            StorageError: If this one, or in the background an earlier one, could not be written.
+            StorageError: If this checkpoint, or an earlier background upload, could not be written.
         """
-        # Set by the position; see rsdl/train/position.py.
+        # On resume, the position sets Lightning's loops; see rsdl/train/position.py.
         checkpoint.pop("loops", None)
         if self._uploads.background:
             self._uploads.make_room(str(path))
@@ -136,7 +136,7 @@ class StoreCheckpointIO(CheckpointIO):
         map_location: Any | None = None,  # noqa: ANN401 - Lightning's signature
         weights_only: bool | None = None,
     ) -> dict[str, Any]:
-        """Read a checkpoint, always without executing anything in it."""
+        """Read a checkpoint, always without executing code from it."""
         self._uploads.drain()
         return read_checkpoint(self._store.local(str(path)), join(self._store.url, str(path)))
 
@@ -151,7 +151,8 @@ class StoreCheckpointIO(CheckpointIO):
                 torch.save(checkpoint, part)
             except RuntimeError as error:
                 free = shutil.disk_usage(part.parent).free
-                # torch still holds the file: deleting alone would leave no room for the record.
+                # torch still has the file open, so deleting it would not free the space that the
+                # run record needs.
                 os.truncate(part, 0)
                 raise FullDiskError(
                     join(self._store.url, name),

@@ -1,4 +1,4 @@
-"""The callback that writes checkpoints between steps, and stops the run there when asked to."""
+"""The callback that writes checkpoints between steps and stops the run there on request."""
 
 import shutil
 import time
@@ -16,14 +16,14 @@ from rsdl.train.upload_queue import UploadQueue
 
 
 class CheckpointCallback(pl.Callback):
-    """Writes checkpoints between steps, and stops the run there when it is asked to.
+    """Writes checkpoints between steps and stops the run there on request.
 
     Args:
         config: When to write.
-        uploads: Brings files to the run's folder.
+        uploads: Queue that writes to the run's folder.
         stop: Whether this process was asked to stop.
-        agreement: What tells all ranks at the same step that one of them was asked to stop, or
-            that it is time to save.
+        agreement: All-reduces two flags of all ranks: a rank was asked to stop; a checkpoint is
+            due. All ranks see the result at the same step.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class CheckpointCallback(pl.Callback):
         self._saved_step = 0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Begin to count the minutes."""
+        """Start the timer of the checkpoint interval."""
         self._stop.begin()
         self._saved_at, self._saved_step = time.monotonic(), trainer.global_step
 
@@ -54,7 +54,7 @@ class CheckpointCallback(pl.Callback):
         batch: Any,  # noqa: ANN401
         batch_idx: int,
     ) -> None:
-        """Save at the end of an epoch, every so many minutes, and when asked to stop."""
+        """Save at the end of an epoch, every ``every_minutes``, and when asked to stop."""
         done = batch_idx + 1
         if done % trainer.accumulate_grad_batches:
             return
@@ -66,7 +66,7 @@ class CheckpointCallback(pl.Callback):
         self._agreement.tell(*self._flags())
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """From now on a signal is looked at after every batch."""
+        """Check for signals after every batch from now on."""
         self._stop.begin()
 
     def on_validation_batch_end(
@@ -78,7 +78,7 @@ class CheckpointCallback(pl.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Stop when asked to; the state was saved before validation began."""
+        """Stop if asked to; the state was saved before validation began."""
         asked, _ = self._agreement.read(*self._flags())
         self._stop_if(trainer, asked)
         self._agreement.tell(*self._flags())
@@ -86,7 +86,7 @@ class CheckpointCallback(pl.Callback):
     on_test_batch_end = on_validation_batch_end
 
     def save(self, trainer: pl.Trainer) -> None:
-        """Write ``last.ckpt``, after setting the one before aside if more than one stays."""
+        """Write ``last.ckpt``; if more than one checkpoint is kept, first copy the previous one."""
         if self._config.keep > 1 and trainer.is_global_zero:
             name = f"checkpoints/step-{self._saved_step:09d}.ckpt"
             self._uploads.submit(name, partial(self._keep, name), ordered=True)
@@ -94,7 +94,7 @@ class CheckpointCallback(pl.Callback):
         self._saved_at, self._saved_step = time.monotonic(), trainer.global_step
 
     def _stop_if(self, trainer: pl.Trainer, asked: bool) -> None:
-        """Stop, once the state is where it stays: a rank that leaves first may pull others down."""
+        """Stop if asked, after uploads and a barrier: an early exit of a rank can fail others."""
         if not asked:
             return
         self._uploads.drain()

@@ -1,8 +1,8 @@
-"""What GPUs say of themselves, by NVIDIA's management library (NVML), and a thread that asks them.
+"""GPU statistics from NVIDIA's management library (NVML), and a thread that polls them.
 
-A meter never stops a run: what a card, a slice of one or its driver does not tell is ``None``, and
-where there is no library there is no meter. What it reads is the card's: of a card that is shared,
-everybody's use together.
+A meter never fails a run: values that a GPU, a MIG slice or the driver does not report are
+``None``, and without the library there is no meter. Values are those of the whole device: on a
+shared GPU they include the use of other processes.
 """
 
 import logging
@@ -21,22 +21,22 @@ logger = logging.getLogger(__name__)
 
 
 class DeviceMeter(Protocol):
-    """The meters of one device."""
+    """A source of statistics of one device."""
 
     def read(self) -> DeviceReading:
-        """Return what they say now; fields are ``None`` where they say nothing."""
+        """Return the current values; a value that the device does not report is ``None``."""
         ...
 
     def close(self) -> None:
-        """Let go of them."""
+        """Release the meter."""
         ...
 
 
 class NvmlMeter:
-    """The meters of one NVIDIA card, or of one slice (MIG) of it.
+    """NVML statistics of one NVIDIA GPU or one MIG slice.
 
     Args:
-        uuid: Of the device, as CUDA tells it: ``xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx``.
+        uuid: UUID of the device as CUDA gives it: ``xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx``.
 
     Raises:
         pynvml.NVMLError: If there is no library, no driver or no such device.
@@ -51,7 +51,7 @@ class NvmlMeter:
             raise
 
     def read(self) -> DeviceReading:
-        """Return what the meters say now."""
+        """Return the current values."""
         rates = _ask(pynvml.nvmlDeviceGetUtilizationRates, self._handle)
         memory = _ask(pynvml.nvmlDeviceGetMemoryInfo, self._handle)
         power_mw = _ask(pynvml.nvmlDeviceGetPowerUsage, self._handle)
@@ -64,16 +64,16 @@ class NvmlMeter:
         )
 
     def close(self) -> None:
-        """Let go of the library."""
+        """Shut NVML down."""
         with suppress(pynvml.NVMLError):
             pynvml.nvmlShutdown()
 
 
 def open_meters(device: torch.device, num_devices: int) -> list[DeviceMeter]:
-    """Return the meters of the devices that this node's processes train on; none on a processor.
+    """Return meters of the devices that this node's processes train on; none on the CPU.
 
     Args:
-        device: What this process trains on.
+        device: Device of this process.
         num_devices: Processes of this node, each on a device of its own.
     """
     if device.type != "cuda":
@@ -83,7 +83,7 @@ def open_meters(device: torch.device, num_devices: int) -> list[DeviceMeter]:
 
 
 def meters_of(uuids: Sequence[str]) -> list[DeviceMeter]:
-    """Return a meter for each device; none at all, and a word why, where NVML has no access."""
+    """Return a meter for each device; if NVML has no access, log the reason and return none."""
     meters: list[DeviceMeter] = []
     try:
         for uuid in uuids:
@@ -97,10 +97,10 @@ def meters_of(uuids: Sequence[str]) -> list[DeviceMeter]:
 
 
 class MeterPoller:
-    """Reads meters now and then, and keeps sums until somebody takes them.
+    """Polls meters in a thread and adds up their readings until :meth:`take`.
 
     Args:
-        meters: Of the devices; without any nothing is started.
+        meters: Meters of the devices; without any, no thread is started.
         every_s: Seconds between two readings.
     """
 
@@ -113,19 +113,19 @@ class MeterPoller:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Begin to read; it is no error to do so twice."""
+        """Start polling; idempotent."""
         if self._meters and self._thread is None:
             self._thread = threading.Thread(target=self._work, name="meters", daemon=True)
             self._thread.start()
 
     def take(self) -> DeviceReadingSums:
-        """Return the sums since they were last taken."""
+        """Return the sums since the last call and reset them."""
         with self._lock:
             sums, self._sums = self._sums, DeviceReadingSums()
         return sums
 
     def stop(self) -> None:
-        """End the thread and close the meters; it is no error to do so twice."""
+        """Stop the thread and close the meters; idempotent."""
         self._ended.set()
         if self._thread is not None:
             self._thread.join()
@@ -153,7 +153,7 @@ def _find(uuid: str) -> Any:  # noqa: ANN401 - NVML's handle
 
 
 def _ask(function: Callable[[Any], Any], handle: Any) -> Any:  # noqa: ANN401 - NVML's structures
-    """Return what NVML answers; ``None`` where this device does not tell, or just now."""
+    """Return the answer of NVML, or ``None`` if the query is unsupported or fails."""
     try:
         return function(handle)
     except pynvml.NVMLError:

@@ -1,4 +1,4 @@
-"""The callback that has the GPUs sampled, and says what holds a run back that leaves them idle."""
+"""The callback that samples GPU statistics and names the bottleneck if GPU use is low."""
 
 import logging
 import time
@@ -16,7 +16,7 @@ from rsdl.train.device_stats import DeviceMeter, MeterPoller
 
 logger = logging.getLogger(__name__)
 
-# Shards are fetched, kernels chosen and caches filled: no one is to blame for that.
+# Ignored: the first seconds fetch shards, select kernels and fill caches.
 WARM_UP_S = 60.0
 WINDOW_S = 180.0
 SECONDS_BETWEEN_LOOKS = 5.0
@@ -24,18 +24,19 @@ SECONDS_BETWEEN_READINGS = 1.0
 
 
 class DeviceStatsCallback(pl.Callback):
-    """Adds what the GPUs' meters say to the record, and warns where their use is low.
+    """Adds GPU statistics to the run record and warns if GPU utilization is low.
 
-    It does so once on the way, and once in the end if it was so on the whole.
+    It warns once during training, and once at the end if the mean over the whole run is low.
 
-    Stands before the recorder in the list of callbacks, so that a record that is written has it.
+    It must precede the recorder in the list of callbacks, so that a written record includes the
+    statistics.
 
     Args:
-        open_meters: Opens the meters of what this node trains on, given this process's device.
+        open_meters: Opens the meters of this node's devices, given this process's device.
         record: The run's record.
         processes: Processes that share the cores of this node.
-        warm_up_s: Seconds of training that are not judged.
-        window_s: Seconds of training to judge by.
+        warm_up_s: Seconds at the start of training that are ignored.
+        window_s: Length of the window, in seconds of training, over which utilization is averaged.
     """
 
     def __init__(
@@ -60,7 +61,7 @@ class DeviceStatsCallback(pl.Callback):
         self._mark = self._now()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Begin to sample; one process does for all of its node."""
+        """Start sampling; the first rank samples for its node."""
         if trainer.is_global_zero:
             meters = self._open_meters(trainer.strategy.root_device)
             self._poller = MeterPoller(meters, SECONDS_BETWEEN_READINGS)
@@ -75,21 +76,21 @@ class DeviceStatsCallback(pl.Callback):
         batch: Any,  # noqa: ANN401
         batch_idx: int,
     ) -> None:
-        """Look now and then."""
+        """Check utilization every ``SECONDS_BETWEEN_LOOKS``."""
         if time.monotonic() - self._mark[0] > SECONDS_BETWEEN_LOOKS:
             self._look()
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Judge training alone: what comes now reads differently."""
+        """Close the interval of training: validation reads data differently."""
         self._look()
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Count validation, but do not judge it."""
+        """Record the readings of validation, but leave them out of the warning."""
         self._record.add_readings(self._poller.take())
         self._mark = self._now()
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Say in the end how it was on the whole."""
+        """Stop sampling, and warn if utilization over the whole training was low."""
         self._poller.stop()
         self._look()
         if self._whole.is_low and self._whole.seconds >= self._window_s:
@@ -98,12 +99,12 @@ class DeviceStatsCallback(pl.Callback):
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
-        """Keep what was sampled until now."""
+        """Stop sampling and record the readings so far."""
         self._poller.stop()
         self._look()
 
     def _look(self) -> None:
-        """Take what was sampled since the last look, and judge the last minutes."""
+        """Record the readings since the last call, and warn if the last minutes were low."""
         sums = self._poller.take()
         self._record.add_readings(sums)
         before, self._mark = self._mark, self._now()
@@ -134,7 +135,7 @@ class DeviceStatsCallback(pl.Callback):
         )  # fmt: skip
 
     def _now(self) -> tuple[float, float, float, float]:
-        """Return time, seconds waited for data, seconds of the cores and bytes decoded so far."""
+        """Return time, seconds waited for data, CPU seconds and bytes decoded so far."""
         record = self._record
         times = (time.monotonic(), record.data_wait_s, time.process_time())
         return (*times, float(record.bytes_encoded))

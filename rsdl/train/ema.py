@@ -1,8 +1,8 @@
 """The exponential moving average of a network's weights, in a few kernels a step.
 
-timm's :class:`ModelEmaV3` keeps it; what is done here is its update. It looks all weights up by
-name at every step, and copies each counter of each batch norm by itself: 161 kernels a step in
-densenet161. Here they are looked up once, and all counters are copied together.
+timm's :class:`ModelEmaV3` looks all weights up by name at every step and copies each batch norm
+counter separately: 161 kernels a step in densenet161. This class overrides the update: it looks
+weights up once and copies all counters together.
 """
 
 import torch
@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 
 class WeightEma(ModelEmaV3):
-    """An average of the weights that is bit-equal to timm's, with ``use_warmup``.
+    """Moving average of weights, bit-equal to timm's with ``use_warmup``.
 
     Args:
-        network: Whose weights.
-        decay: Share that the average keeps in a step, once warm.
+        network: Network whose weights are averaged.
+        decay: Share of the average that a step keeps after warm-up.
     """
 
     def __init__(self, network: nn.Module, decay: float) -> None:
@@ -24,12 +24,12 @@ class WeightEma(ModelEmaV3):
         self._pairs: tuple[list[Tensor], ...] | None = None
 
     def forget(self) -> None:
-        """Look the weights up anew: they have been moved, or sharded."""
+        """Look the weights up again at the next update, after they were moved or sharded."""
         self._pairs = None
 
     @torch.no_grad()
     def apply_update_(self, model: nn.Module, decay: float) -> None:
-        """Move the average towards the weights; copy what does not average, such as counters."""
+        """Update the average; copy integer tensors, such as counters."""
         if self._pairs is None:
             self._pairs = _pair(self.module, model)
         averages, weights, copies, counters = self._pairs
@@ -39,7 +39,7 @@ class WeightEma(ModelEmaV3):
 
 
 def _pair(average: nn.Module, model: nn.Module) -> tuple[list[Tensor], ...]:
-    """Return averages, the weights that they follow, copies, and what they are copies of."""
+    """Return averages and their weights, then copied tensors and their sources."""
     lists: tuple[list[Tensor], ...] = ([], [], [], [])
     own, others = average.state_dict().values(), model.state_dict().values()
     for mine, theirs in zip(own, others, strict=True):

@@ -1,8 +1,8 @@
 """FSDP2 (Zhao et al. 2023): every device keeps a shard of weights, gradients and optimizer state.
 
-Checkpoints stay what they are on one device: whole tensors under the network's own names, so that
-any number of devices, sharded or not, goes on from them. The price is that the first rank puts the
-whole state together on its host when it saves.
+Checkpoints are the same as on one device: full tensors under the network's own names, so that a run
+can resume on any number of devices, sharded or not. The cost: rank 0 gathers the full state on its
+host for each checkpoint.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,15 +21,15 @@ from torch.optim import Optimizer
 
 from rsdl.core.errors import ConfigError
 
-# Smaller parts travel with what is around them: a message has its price, whatever its size.
+# Smaller modules are sharded with their parent: each collective has a fixed cost.
 UNIT_PARAMETERS = 1 << 20
 
 
 class ShardedStrategy(DDPStrategy):
-    """Lightning's DDP with FSDP2 in the place of the wrapper."""
+    """Lightning's DDP strategy with FSDP2 instead of the DDP wrapper."""
 
     def setup(self, trainer: "pl.Trainer") -> None:
-        """Shard the network before fitting; leave one that is sharded already as it is."""
+        """Shard the network before fitting; do not shard it a second time for evaluation."""
         model = self.lightning_module
         assert model is not None and self.accelerator is not None
         if trainer.state.fn == TrainerFn.FITTING or not is_sharded(model):
@@ -39,14 +39,14 @@ class ShardedStrategy(DDPStrategy):
         self.setup_precision_plugin()
 
     def teardown(self) -> None:
-        """Leave the shards on their devices: what is evaluated next is spread over them, too."""
+        """Leave the shards on their devices, since a later evaluation uses them."""
         assert self.cluster_environment is not None and self.accelerator is not None
         self.cluster_environment.teardown()
         self.precision_plugin.teardown()
         self.accelerator.teardown()
 
     def lightning_module_state_dict(self) -> dict[str, Any]:
-        """Return whole tensors on the first rank; every rank must ask."""
+        """Return full tensors on rank 0; a collective that every rank must call."""
         assert self.lightning_module is not None
         whole: dict[str, Any] = _gather(
             self.lightning_module.state_dict(), keep=self.is_global_zero
@@ -54,14 +54,14 @@ class ShardedStrategy(DDPStrategy):
         return whole
 
     def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
-        """Return whole tensors on the first rank; every rank must ask."""
+        """Return full tensors on rank 0; a collective that every rank must call."""
         state: dict[str, Any] = _gather(
             super().optimizer_state(optimizer), keep=self.is_global_zero
         )
         return state
 
     def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
-        """Take each rank's shards out of whole tensors."""
+        """Load each rank's shards from full tensors."""
         for optimizer, state in zip(self.optimizers, checkpoint["optimizer_states"], strict=True):
             weights = [weight for group in optimizer.param_groups for weight in group["params"]]
             shards = {
@@ -72,7 +72,7 @@ class ShardedStrategy(DDPStrategy):
 
     def _setup_model(self, model: nn.Module) -> nn.Module:  # type: ignore[override]
         for parameter in model.parameters():
-            parameter.data = parameter.data.contiguous()  # no channels_last in a shard
+            parameter.data = parameter.data.contiguous()  # shards cannot be channels_last
         for tensor in model.state_dict().values():
             dist.broadcast(tensor, src=0)
         mesh = init_device_mesh(self.root_device.type, (dist.get_world_size(),))
@@ -83,14 +83,14 @@ class ShardedStrategy(DDPStrategy):
         return model
 
     def _register_ddp_hooks(self) -> None:
-        """Register none: there is no wrapper."""
+        """Register no hooks: there is no DDP wrapper."""
 
 
 def check_sharding(network: nn.Module, *, sync_batchnorm: bool) -> None:
-    """Refuse to shard a network whose statistics would drift apart.
+    """Check that the batch norm statistics of a sharded network are the same on all ranks.
 
     Raises:
-        ConfigError: If it has batch norm that is not synchronized.
+        ConfigError: If the network has batch norm that is not synchronized.
     """
     norms = nn.modules.batchnorm._BatchNorm
     if not sync_batchnorm and any(isinstance(module, norms) for module in network.modules()):
@@ -102,7 +102,7 @@ def check_sharding(network: nn.Module, *, sync_batchnorm: bool) -> None:
 
 
 def shard_network(network: nn.Module, mesh: DeviceMesh) -> None:
-    """Shard a network in place: each large element of a list of layers by itself, then the rest."""
+    """Shard a network in place: large elements of layer lists one by one, then the rest."""
     units = [
         element
         for container in network.modules()
@@ -117,30 +117,30 @@ def shard_network(network: nn.Module, mesh: DeviceMesh) -> None:
 
 
 def is_sharded(module: nn.Module) -> bool:
-    """Return whether a module's weights are spread over devices."""
+    """Return whether a module's weights are sharded."""
     return any(isinstance(parameter, DTensor) for parameter in module.parameters())
 
 
 def shard_like(value: object, weight: Tensor) -> object:
-    """Return this rank's shard of a whole tensor, as a weight of the same shape is sharded."""
+    """Return this rank's shard of a full tensor, sharded like a weight of the same shape."""
     if not isinstance(weight, DTensor) or not isinstance(value, Tensor):
         return value
     if value.shape != weight.shape or isinstance(value, DTensor):
         return value
     value = value.to(weight.device)
-    # Every rank has read the whole: nothing needs to be sent.
+    # Every rank has read the full tensor, so nothing needs to be sent.
     return distribute_tensor(value, weight.device_mesh, weight.placements, src_data_rank=None)
 
 
 def shard_state(module: nn.Module, state: Mapping[str, Any]) -> dict[str, Any]:
-    """Return whole tensors as a module's own are sharded."""
+    """Return a state dict of full tensors, sharded like the module's own."""
     own = module.state_dict()
     return {name: shard_like(value, own[name]) if name in own else value
             for name, value in state.items()}  # fmt: skip
 
 
 def _gather(tree: Any, *, keep: bool) -> Any:  # noqa: ANN401 - trees of state dicts
-    """Return a tree with whole tensors on the host; where they are not kept, with none."""
+    """Return a tree with full tensors on the host; with empty ones unless ``keep``."""
 
     def whole(value: object) -> object:
         if isinstance(value, DTensor):

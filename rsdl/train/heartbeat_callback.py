@@ -1,4 +1,4 @@
-"""The callback that tells the heartbeat of each batch, and raises when another rank has failed."""
+"""The callback that reports each batch to the heartbeat and raises if another rank failed."""
 
 from typing import Any
 
@@ -9,17 +9,17 @@ from rsdl.train.lightning_private import ignore_sigterm
 
 
 class HeartbeatCallback(pl.Callback):
-    """Notes each batch in the heartbeat; stands first in the list of callbacks.
+    """Reports each batch to the heartbeat; must be the first callback.
 
     Args:
-        heartbeat: What keeps an eye on the other ranks.
+        heartbeat: Monitors the other ranks.
     """
 
     def __init__(self, heartbeat: Heartbeat) -> None:
         self._heartbeat = heartbeat
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Leave the agreement on signals to the checkpoint callback."""
+        """Disable Lightning's SIGTERM broadcast; the checkpoint callback handles signals."""
         ignore_sigterm(trainer)
 
     def on_train_batch_start(
@@ -29,7 +29,7 @@ class HeartbeatCallback(pl.Callback):
         batch: Any,  # noqa: ANN401 - Lightning's signature
         batch_idx: int,
     ) -> None:
-        """Note the step."""
+        """Report the step and check the other ranks."""
         self._heartbeat.note(trainer.global_step, "training")
         self._heartbeat.check()
 
@@ -41,7 +41,7 @@ class HeartbeatCallback(pl.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Note the batch."""
+        """Report the batch and check the other ranks."""
         self._heartbeat.note(trainer.global_step, "validating")
         self._heartbeat.check()
 

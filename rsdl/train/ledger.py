@@ -1,4 +1,4 @@
-"""What became of every sample of an epoch: planned, delivered, padded, skipped. It must balance."""
+"""Audit of an epoch: samples planned, delivered, padded and skipped must balance."""
 
 from rsdl.core.batch import SampleCounts
 from rsdl.core.errors import RsdlError
@@ -7,16 +7,16 @@ from rsdl.records.run_record import LedgerEntry
 
 
 def close_ledger(counts: SampleCounts, plan: SamplingPlan, epoch: int, split: str) -> LedgerEntry:
-    """Compare what was read in an epoch with what was planned.
+    """Return the ledger entry of an epoch, after comparing the samples read with the plan.
 
     Args:
-        counts: What all ranks read, resumes included.
-        plan: What the epoch was to read.
+        counts: Samples that all ranks read, resumes included.
+        plan: Samples that the epoch was to read.
         epoch: Epoch, from 0.
         split: Name of the split.
 
     Raises:
-        RsdlError: If they differ: samples were lost, or read twice.
+        RsdlError: If they differ: samples were lost or read twice.
     """
     balanced = (
         counts.planned == plan.num_planned == counts.delivered + counts.skipped

@@ -1,7 +1,7 @@
-"""All that rsdl touches of Lightning beyond its public interface; its version is bounded for that.
+"""All uses of Lightning's private interface, which bound the supported versions of Lightning.
 
-Lightning's loop counters are not restored from a checkpoint but set from a position, so that it
-does not matter how many devices or accumulation steps the run had.
+Loop counters are set from a position instead of being restored from a checkpoint, so that a run can
+resume with another number of devices or accumulation steps.
 """
 
 import pytorch_lightning as pl
@@ -9,7 +9,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 
 from rsdl.train.position import Position
 
-# Where each lies below a Trainer; a test says which of them a new Lightning has no more.
+# Attribute paths below a Trainer; a test names those that a new Lightning has removed.
 LOOP = "fit_loop.epoch_loop"
 PRIVATE = (
     f"{LOOP}._batches_that_stepped",
@@ -25,7 +25,7 @@ PRIVATE = (
 
 
 def set_progress(trainer: pl.Trainer, position: Position) -> None:
-    """Tell Lightning's loops where the run is."""
+    """Set the counters of Lightning's loops to a position."""
     fit = trainer.fit_loop
     for progress in (fit.epoch_progress.total, fit.epoch_progress.current):
         for name in ("ready", "started", "processed", "completed"):
@@ -37,15 +37,15 @@ def set_progress(trainer: pl.Trainer, position: Position) -> None:
 
 
 def ignore_sigterm(trainer: pl.Trainer) -> None:
-    """Keep Lightning from asking the first rank before every batch whether it got SIGTERM.
+    """Disable the broadcast by which Lightning checks rank 0 for SIGTERM before every batch.
 
-    All ranks would wait for the device to hear the answer.
+    The broadcast makes all ranks synchronize with the device.
     """
     trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = _do_nothing  # type: ignore[method-assign]
 
 
 def flush(logger: TensorBoardLogger) -> None:
-    """Write what a logger has, without opening a file for one that has nothing."""
+    """Flush a logger; do not create an event file for one without events."""
     if logger._experiment is not None:
         logger._experiment.flush()
 

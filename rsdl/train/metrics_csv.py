@@ -1,7 +1,7 @@
-"""The rows of ``metrics.csv``, and what follows from them: the last and the best validation.
+"""The rows of ``metrics.csv``, and the last and the best validation derived from them.
 
-Everything that a run knows of its past validations is read off these rows, so that a resumed run
-and one that never stopped cannot disagree about the best epoch or about when to stop.
+These rows are the only record of past validations, so that a resumed run and an uninterrupted one
+agree on the best epoch and on when to stop.
 """
 
 import csv
@@ -20,7 +20,7 @@ PREFIX = "val_"
 
 
 def format_rows(rows: Sequence[Row]) -> str:
-    """Return rows as CSV with a header; every number reads back exactly."""
+    """Return rows as CSV with a header; every number is parsed back exactly."""
     stream = io.StringIO()
     writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n", extrasaction="ignore")
     writer.writeheader()
@@ -37,17 +37,17 @@ def parse_rows(text: str) -> list[Row]:
 
 
 def is_validation(row: Row) -> bool:
-    """Return whether a row is about a validation, and not about training steps."""
+    """Return whether a row is of a validation rather than of training steps."""
     return row.get("train_loss") is None
 
 
 def rows_before(rows: Sequence[Row], step: int, *, validated: bool) -> list[Row]:
-    """Return the rows that lie behind an optimizer step.
+    """Return the rows up to an optimizer step.
 
     Args:
         rows: All rows.
         step: Optimizer steps made.
-        validated: Whether a validation at this very step is behind, too.
+        validated: Whether to include a validation at this same step.
     """
 
     def is_behind(row: Row) -> bool:
@@ -62,7 +62,7 @@ def summarize_validations(rows: Sequence[Row], monitor: str) -> dict[str, Summar
 
     Args:
         rows: All rows.
-        monitor: Metric that is to be high; the first of equals is the best.
+        monitor: Metric to maximize; the first of equal values is the best.
     """
     found = [row for row in rows if is_validation(row)]
     if not found:
@@ -72,7 +72,7 @@ def summarize_validations(rows: Sequence[Row], monitor: str) -> dict[str, Summar
 
 
 def has_stalled(rows: Sequence[Row], monitor: str, patience: int | None) -> bool:
-    """Return whether no validation of the last ``patience`` was better than those before."""
+    """Return whether none of the last ``patience`` validations beat the ones before."""
     scores = [row.get(PREFIX + monitor) or 0.0 for row in rows if is_validation(row)]
     if patience is None or len(scores) <= patience:
         return False

@@ -1,7 +1,7 @@
 """The LightningModule: one shared step for training, validation and test.
 
-Nothing in the training step waits for the device: losses and counts are added up there, and what a
-log row needs of them is read a step later.
+The training step never waits for the device: losses and counts are summed on the device, and a log
+row reads the sums one step later.
 """
 
 import math
@@ -25,13 +25,13 @@ from rsdl.train.seeding import seed_generators
 
 
 class TrainingModule(pl.LightningModule):
-    """A network, its task and how it is fitted.
+    """A network with its task, augmentation and optimizer.
 
     Args:
         network: Images ``[B, C, H, W]`` -> outputs.
         task: Loss and metrics.
-        augment: Stored pixels -> what the network sees.
-        optim: How weights are updated.
+        augment: Stored pixels -> network input.
+        optim: Config of the optimizer and its schedule.
         seed: Seed of the run.
     """
 
@@ -54,25 +54,25 @@ class TrainingModule(pl.LightningModule):
         self.steps_per_epoch = 1
         self.num_steps = 1
         self.tta = False
-        self.replays = False  # whether CUDA graphs stand for the network
-        # Sums over the epoch so far, on the device: loss, rows. Not a buffer: DDP would overwrite
-        # each rank's by the first one's.
+        self.replays = False  # whether the network runs as CUDA graphs
+        # Sums over the epoch so far, on the device: loss, rows. Not a buffer, since DDP broadcasts
+        # rank 0's buffers to all ranks.
         self.train_sums = torch.zeros(2, dtype=torch.float64)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the outputs of the weights that count: the average, where one is kept."""
+        """Return outputs of the averaged weights if an average is kept, else of the network's."""
         network = self.model if self.averaged is None else self.averaged.module
         return network(images)  # type: ignore[no-any-return]
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Return the loss over the rows that count.
+        """Return the loss over the valid rows.
 
-        It is scaled so that the gradients of all ranks and micro-batches add up to the mean over
-        the samples of the global batch that count.
+        The loss is scaled so that the gradients of all ranks and micro-batches add up to the mean
+        over the valid samples of the global batch.
         """
         self._seed_step(batch_idx)
         if self.replays and batch_idx % self._accumulate == 0:
-            # What graphs have left in their memory is done with: gradients of the step before.
+            # Allow CUDA graphs to reuse memory: the previous step's gradients are no longer needed.
             torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
         images, mix = self.augment(batch, training=True)
         outputs = self.model(images)
@@ -85,7 +85,7 @@ class TrainingModule(pl.LightningModule):
         return counted * (self.trainer.world_size * self._accumulate / batch.num_planned)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """Add a batch to the metrics and return what became of each row."""
+        """Add a batch to the metrics and return the prediction of each row."""
         outputs, probabilities = self.predict_batch(batch)
         losses = self.task.loss(outputs, batch.targets, smooth=False)
         self.metrics.update(probabilities, batch.targets, batch.valid, losses)
@@ -103,7 +103,7 @@ class TrainingModule(pl.LightningModule):
     test_step = validation_step
 
     def predict_batch(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return outputs and probabilities, averaged over the 8 symmetries under ``tta``."""
+        """Return outputs and probabilities; with ``tta``, averaged over 8 flips and rotations."""
         images, _ = self.augment(batch, training=False)
         if not self.tta:
             outputs = self(images)
@@ -113,9 +113,9 @@ class TrainingModule(pl.LightningModule):
         return probabilities.clamp_min(1e-12).log(), probabilities
 
     def read_losses(self) -> AsyncScalars:
-        """Return the sum of losses of this epoch so far, and its rows, over all ranks.
+        """Return this epoch's sum of losses and number of rows so far, over all ranks.
 
-        Every rank must ask; none waits for the device.
+        A collective that every rank must call. It does not wait for the device.
         """
         sums = self.train_sums
         if world_size() > 1:
@@ -124,10 +124,10 @@ class TrainingModule(pl.LightningModule):
         return AsyncScalars(sums)
 
     def take_losses(self, reading: AsyncScalars, step: int) -> tuple[float, float]:
-        """Return what was read after ``step`` optimizer steps.
+        """Return the sum of losses and the rows that were read after ``step`` optimizer steps.
 
         Raises:
-            RsdlError: If a loss was not a number, so that the weights are lost.
+            RsdlError: If the loss is not finite, since the weights are then lost.
         """
         loss, rows = reading.take()
         if not math.isfinite(loss):
@@ -139,35 +139,35 @@ class TrainingModule(pl.LightningModule):
         return loss, rows
 
     def on_fit_start(self) -> None:
-        """Count on the device, and average the weights that lie there."""
+        """Move the sums to the device, and look the averaged weights up there."""
         self.train_sums = self.train_sums.to(self.device)
         if self.averaged is not None:
             self.averaged.forget()
 
     def on_fit_end(self) -> None:
-        """Keep no weights on a device that they are going to leave."""
+        """Drop references to weights that are about to leave the device."""
         if self.averaged is not None:
             self.averaged.forget()
 
     def on_validation_start(self) -> None:
-        """Let go of the last step's gradients, which the next would throw away itself.
+        """Free the last step's gradients, which the next step would discard anyway.
 
-        An epoch ends with an optimizer step, so nothing is being accumulated.
+        An epoch ends with an optimizer step, so no gradients are being accumulated.
         """
         self.zero_grad(set_to_none=True)
 
     def on_validation_epoch_start(self) -> None:
-        """Begin counting anew."""
+        """Reset the metrics."""
         self.metrics.reset()
 
     on_test_epoch_start = on_validation_epoch_start
 
     def on_train_epoch_start(self) -> None:
-        """Freeze or thaw the backbone, and put dropout's and batch norm's mode right."""
+        """Freeze or unfreeze the backbone, and set the modes of dropout and batch norm."""
         self._freeze(self.current_epoch < self.optim_config.freeze_epochs)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Leave a frozen backbone alone, whatever gradients other ranks need of it."""
+        """Drop the gradients of a frozen backbone; DDP computes them nevertheless."""
         if self.current_epoch < self.optim_config.freeze_epochs:
             for parameter in self._backbone():
                 parameter.grad = None
@@ -179,7 +179,7 @@ class TrainingModule(pl.LightningModule):
             self.averaged.update(self.model, step=self.global_step)
 
     def configure_optimizers(self) -> dict[str, Any]:  # type: ignore[override]
-        """Return the optimizer and its schedule, both timm's."""
+        """Return timm's optimizer and schedule."""
         fused = may_fuse(self.model, self.trainer.precision)
         optimizer = build_optimizer(self.optim_config, self.model, fused=fused)
         schedule = build_schedule(
@@ -199,10 +199,11 @@ class TrainingModule(pl.LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip the norm of the gradient, on the device.
+        """Clip the norm of the gradient on the device.
 
-        Lightning refuses to where the optimizer is fused: one that is may divide fp16's gradients
-        by their scale itself, after they were clipped. Ours are never scaled where it is.
+        Lightning refuses to clip for a fused optimizer, which may unscale fp16 gradients itself
+        after the clipping. A fused optimizer never gets scaled gradients here; see
+        :func:`may_fuse`.
         """
         if gradient_clip_val and is_fused(optimizer):
             weights = [weight for group in optimizer.param_groups for weight in group["params"]]
@@ -211,14 +212,14 @@ class TrainingModule(pl.LightningModule):
         super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:  # noqa: ANN401
-        """Set the rate of the step to come."""
+        """Set the learning rate of the next step."""
         scheduler.step_update(self.global_step)
 
     def learning_rates(self) -> dict[str, float | None]:
-        """Return the rate of the head as ``lr``, and the range over all weights.
+        """Return the head's learning rate as ``lr``, and the lowest and highest of all weights.
 
-        With layer decay the first group is the lowest layer, whose rate is a small part of the
-        head's.
+        ``lr`` is not that of the first group: with layer decay that is the lowest layer, whose rate
+        is a small fraction of the head's.
         """
         groups = self.trainer.optimizers[0].param_groups
         head = self._head()
@@ -233,7 +234,7 @@ class TrainingModule(pl.LightningModule):
     def _freeze(self, frozen: bool) -> None:
         if not self.optim_config.freeze_epochs:
             return
-        # DDP counts on a gradient from every parameter that it was told of; alone, save the work.
+        # DDP expects a gradient of every parameter; a single process skips computing them.
         if self.trainer.world_size == 1:
             for parameter in self._backbone():
                 parameter.requires_grad_(not frozen)
@@ -251,7 +252,7 @@ class TrainingModule(pl.LightningModule):
         return {id(parameter) for parameter in self.model.get_classifier().parameters()}  # type: ignore[operator]
 
     def _seed_step(self, batch_idx: int) -> None:
-        """Make dropout a function of (seed, step, rank), so that a resume repeats it exactly."""
+        """Seed dropout by (seed, step, micro-batch, rank), so that a resume repeats it exactly."""
         micro = batch_idx % self._accumulate
         key = key_of(self.seed, self.global_step, micro, self.global_rank, "step")
         seed_generators(key & 0x7FFFFFFFFFFFFFFF, self.device)
@@ -262,7 +263,7 @@ class TrainingModule(pl.LightningModule):
 
 
 def turned_views(images: Tensor) -> Iterator[Tensor]:
-    """Yield the 8 symmetries of square images ``[B, C, H, W]``; one at a time is in memory."""
+    """Yield the 8 flips and rotations of square images ``[B, C, H, W]``, one at a time."""
     for turned in (images, images.transpose(2, 3)):
         yield turned
         yield turned.flip(2)
@@ -271,7 +272,7 @@ def turned_views(images: Tensor) -> Iterator[Tensor]:
 
 
 def average_weights(network: nn.Module, decay: float | None) -> Any:  # noqa: ANN401 - timm's type
-    """Return an exponential moving average of a network's weights, or ``None``."""
+    """Return an exponential moving average of the weights, or ``None`` without a ``decay``."""
     if decay is None:
         return None
     from rsdl.train.ema import WeightEma

@@ -12,10 +12,10 @@ from rsdl.core.errors import ConfigError
 
 
 def check_optimizer(config: OptimConfig) -> None:
-    """Refuse an optimizer that timm does not have.
+    """Check that timm has the optimizer.
 
     Raises:
-        ConfigError: Naming those that it has.
+        ConfigError: If not; the message lists timm's optimizers.
     """
     from timm.optim._optim_factory import list_optimizers
 
@@ -32,14 +32,14 @@ def build_optimizer(
     """Return the optimizer over a network's weights.
 
     Args:
-        config: Which, and its rates.
-        network: Its weights, on the device that they are trained on.
-        fused: Whether to update all weights in one kernel, where the optimizer has one; it rounds
-            otherwise than the loop over weights does.
+        config: Name and hyperparameters of the optimizer.
+        network: Network, on the device that it is trained on.
+        fused: Whether to update all weights in one kernel if the optimizer has one. Its rounding
+            differs from that of the loop over weights.
     """
     from timm.optim._optim_factory import create_optimizer_v2
 
-    # timm's "sgd" is Nesterov's, which needs a momentum.
+    # timm's "sgd" uses Nesterov momentum, which must not be 0.
     name = "momentum" if config.name == "sgd" and not config.momentum else config.name
     able = has_fused(name)
     kind: dict[str, Any] = {"fused": True} if fused and able else {}
@@ -58,7 +58,7 @@ def build_optimizer(
 
 
 def has_fused(name: str) -> bool:
-    """Return whether an optimizer of timm's can update all weights in one kernel."""
+    """Return whether a timm optimizer can update all weights in one kernel."""
     from timm.optim._optim_factory import get_optimizer_class
 
     if "_" in name:  # such as lookahead_adamw, which wraps another
@@ -68,14 +68,14 @@ def has_fused(name: str) -> bool:
 
 
 def may_fuse(network: nn.Module, precision: str | int | None) -> bool:
-    """Return whether a network's weights may all be updated in one kernel.
+    """Return whether a fused optimizer may update a network's weights.
 
-    Not on the CPU, where it would round otherwise than runs before it did and gain nothing; not of
-    shards; and not in fp16, whose gradients have to be unscaled before they are clipped.
+    Not on the CPU, where a fused update would round differently from earlier runs and gain nothing;
+    not for sharded weights; and not in fp16, whose gradients must be unscaled before clipping.
 
     Args:
-        network: On the device that it is trained on.
-        precision: As Lightning names it.
+        network: Network, on the device that it is trained on.
+        precision: Lightning's name of the precision.
     """
     weights = list(network.parameters())
     on_gpu = all(weight.is_cuda and weight.is_floating_point() for weight in weights)
@@ -89,7 +89,10 @@ def is_fused(optimizer: torch.optim.Optimizer) -> bool:
 
 
 def _keep_kind(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:
-    """Have a state loaded without the kernel that it was made by: that is the device's affair."""
+    """Return a state dict with this optimizer's own ``fused`` and ``foreach``.
+
+    The choice of kernel depends on the device, not on the checkpoint.
+    """
     own = optimizer.param_groups
     groups = [
         {**theirs, **{key: ours[key] for key in ("fused", "foreach") if key in ours}}
@@ -104,15 +107,15 @@ def build_schedule(
     """Return a timm schedule that is a function of the optimizer step alone.
 
     Args:
-        config: What the rate does.
-        optimizer: Whose rate it is.
+        config: Config of the schedule.
+        optimizer: Optimizer whose learning rate is scheduled.
         steps_per_epoch: Optimizer steps in an epoch.
         num_steps: Optimizer steps in the run.
     """
     from timm.scheduler.scheduler_factory import create_scheduler_v2
 
     warmup = min(round(config.warmup_epochs * steps_per_epoch), max(num_steps - 1, 0))
-    # Counted in steps throughout, so that "epochs" may be fractions and a run may be cut short.
+    # All lengths are in steps, so that "epochs" may be fractions and a run may be cut short.
     schedule, _ = create_scheduler_v2(
         optimizer,
         sched="step" if config.schedule == "constant" else config.schedule,

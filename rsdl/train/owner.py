@@ -1,8 +1,9 @@
-"""The owner of a run's folder: one process at a time, without a clock that hosts share.
+"""Lock of a run's folder: one owning process at a time, without synchronized clocks.
 
-A process takes the folder by writing the next number below ``.owner/``, which the store lets only
-one process do; the highest number owns. The owner rewrites its file as a heartbeat. A dead owner on
-the same host is detected at once; of another host's a newcomer waits for a heartbeat.
+A process acquires the folder by creating the file with the next number below ``.owner/``; the store
+lets only one process create it. The highest number is the owner. The owner rewrites its file as a
+heartbeat. A dead owner on the same host is detected at once; for an owner on another host, a new
+process waits to see whether the heartbeat advances.
 """
 
 import json
@@ -31,12 +32,13 @@ class OwnedError(InputError):
 
 
 class Owner:
-    """This process's claim on a run's folder.
+    """This process's lock on a run's folder.
 
     Args:
         store: The run's folder.
-        number: What this process has written below ``.owner/``.
-        beat_s: Seconds between two beats.
+        number: Number of this process's file below ``.owner/``.
+        page: Content of that file.
+        beat_s: Seconds between two heartbeats.
     """
 
     def __init__(self, store: Store, number: int, page: dict[str, Any], beat_s: float) -> None:
@@ -46,10 +48,10 @@ class Owner:
         self._thread.start()
 
     def check(self) -> None:
-        """Raise if another has taken the folder, as while this process was suspended.
+        """Raise if another process has acquired the folder, for example during a suspension.
 
         Raises:
-            OwnedError: Naming who.
+            OwnedError: If so; the message names the process.
         """
         newest = _newest(self._store)
         if newest > self._number:
@@ -57,7 +59,7 @@ class Owner:
             raise OwnedError(self._store.url, f"was taken over by {who}", "leave it to that one")
 
     def release(self) -> None:
-        """Let another have the folder; the number stays, so that none is given twice."""
+        """Release the folder; the file stays, so that no number is used twice."""
         self._closing.set()
         self._thread.join(BEAT_S)
         with suppress(RsdlError):
@@ -67,7 +69,7 @@ class Owner:
     def _beat(self, beat_s: float) -> None:
         while not self._closing.wait(beat_s):
             self._page = {**self._page, "beat": self._page["beat"] + 1}
-            with suppress(RsdlError):  # the next checkpoint says what ails the store
+            with suppress(RsdlError):  # the next checkpoint reports a failing store
                 if _newest(self._store) == self._number:
                     self._write(self._page)
 
@@ -76,15 +78,15 @@ class Owner:
 
 
 def own(store: Store, *, beat_s: float = BEAT_S, patience_s: float = PATIENCE_S) -> Owner:
-    """Take a run's folder, after waiting for a sign of its owner where none can be asked.
+    """Acquire a run's folder; wait for the heartbeat of an owner on another host.
 
     Args:
         store: The run's folder.
-        beat_s: Seconds between two beats of ours.
-        patience_s: Seconds without a beat after which an owner on another host is held for dead.
+        beat_s: Seconds between two heartbeats of this process.
+        patience_s: Seconds without a heartbeat after which an owner on another host counts as dead.
 
     Raises:
-        OwnedError: If another process trains there.
+        OwnedError: If another process trains in the folder.
     """
     newest = _newest(store)
     if newest:
@@ -93,7 +95,7 @@ def own(store: Store, *, beat_s: float = BEAT_S, patience_s: float = PATIENCE_S)
     page["since"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     if not store.write_once(_file(newest + 1), json.dumps(page).encode()):
         raise _owned(store, _read(store, newest + 1))
-    if (now := _newest(store)) != newest + 1:  # others have come and gone since we looked
+    if (now := _newest(store)) != newest + 1:  # another process acquired it since the first look
         raise _owned(store, _read(store, now))
     owner = Owner(store, newest + 1, page, beat_s)
     for entry in list(store.list(FOLDER)):
@@ -103,10 +105,10 @@ def own(store: Store, *, beat_s: float = BEAT_S, patience_s: float = PATIENCE_S)
 
 
 def _wait_for(store: Store, number: int, patience_s: float) -> None:
-    """Return once an owner is gone.
+    """Return once an owner is known to be dead or has released the folder.
 
     Raises:
-        OwnedError: If it lives.
+        OwnedError: If the owner is alive.
     """
     first = _read(store, number)
     if first is None or first.get("released"):
@@ -129,7 +131,8 @@ def _wait_for(store: Store, number: int, patience_s: float) -> None:
         moved = page != first
     if moved:
         error = _owned(store, first)
-        error.exit_code = UNAVAILABLE  # it may be a pod that saves and goes: a retry can help
+        # A retry can help: the owner may be a pod that is saving before it terminates.
+        error.exit_code = UNAVAILABLE
         raise error
 
 
@@ -143,10 +146,10 @@ def _owned(store: Store, page: dict[str, Any] | None) -> OwnedError:
 
 
 def _describe(pid: int) -> dict[str, Any]:
-    """Return what tells a process of this host from every other; ``started`` is that of a living.
+    """Return what identifies a process; ``started`` is ``None`` unless the process is alive.
 
-    A place is a host since it was booted, and the container in it: elsewhere a number means another
-    process.
+    ``place`` is the host, its boot id and the PID namespace (the container): a PID is valid only
+    within one place.
     """
     started: str | None = None
     with suppress(OSError, IndexError):
@@ -172,8 +175,8 @@ def _read(store: Store, number: int) -> dict[str, Any] | None:
     except StorageError:
         if store.size(_file(number)) is not None:
             raise
-        return None  # a newer owner has just swept it away
-    except ValueError:  # no owner has written that
+        return None  # a newer owner has just deleted it
+    except ValueError:  # not written by an owner
         return None
     return page
 

@@ -1,17 +1,17 @@
-"""Where a run is: (epoch, samples consumed), between two optimizer steps."""
+"""The position of a run between two optimizer steps: (epoch, samples consumed)."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where a run is.
+    """The position of a run.
 
     Attributes:
         epoch: Epoch, from 0.
-        consumed: Samples of its global order that are behind us.
-        step: Optimizer steps made in all.
-        validate: Whether the epoch before has still to be validated.
+        consumed: Samples consumed of the epoch's global order.
+        step: Optimizer steps since the start of the run.
+        validate: Whether the previous epoch is not validated yet.
     """
 
     epoch: int = 0

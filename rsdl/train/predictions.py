@@ -1,4 +1,4 @@
-"""What became of every sample of an evaluation, for reports."""
+"""Predictions of all samples of an evaluation, for reports."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +19,7 @@ NAMES = (
 
 @dataclass(frozen=True, slots=True)
 class Predictions:
-    """Columns over the samples that count, ``[N]`` each, in the order of the index.
+    """Columns over the valid samples, ``[N]`` each, in the order of the index.
 
     Attributes:
         samples: Sample numbers.
@@ -38,12 +38,12 @@ class Predictions:
     runner_up_probability: NDArray[Any]
 
     def worst_mistakes(self, count: int) -> NDArray[np.int64]:
-        """Return the rows of wrong predictions, the most confident first."""
+        """Return the row numbers of wrong predictions, the most confident first."""
         wrong = np.flatnonzero(self.predicted != self.targets)
         return wrong[np.argsort(-self.confidence[wrong], kind="stable")][:count]
 
     def least_certain(self, count: int) -> NDArray[np.int64]:
-        """Return the rows with the smallest margin to the runner-up."""
+        """Return the row numbers with the smallest margin to the runner-up, smallest first."""
         margin = self.confidence - self.runner_up_probability
         return np.argsort(margin, kind="stable")[:count]
 
@@ -61,15 +61,15 @@ class PredictionCollector(pl.Callback):
         outputs: Any,  # noqa: ANN401 - Lightning's signature
         *args: Any,  # noqa: ANN401
     ) -> None:
-        """Keep a batch's rows; 40 bytes each."""
-        # Nothing waits here: the device would have nothing to do until the next batch is launched.
+        """Copy a batch's rows to the host; 40 bytes each."""
+        # Do not wait for the copy: the device would idle until the next batch is launched.
         part = {name: value.to("cpu", non_blocking=True) for name, value in outputs.items()}
         self._parts.append(part)
 
     def collect(self) -> Predictions:
-        """Return all ranks' rows that count; every rank must ask."""
+        """Return the valid rows of all ranks; a collective that every rank must call."""
         if torch.cuda.is_available():
-            torch.cuda.synchronize()  # copies may still be on their way
+            torch.cuda.synchronize()  # copies may still be in flight
         columns = {
             name: np.concatenate([part[name][part["valid"]].numpy() for part in self._parts])
             for name in NAMES

@@ -1,4 +1,4 @@
-"""What a person at the terminal sees: a bar that moves, or plain lines where nobody looks."""
+"""Progress of training: a bar on a terminal, plain lines where the output is redirected."""
 
 import sys
 import time
@@ -14,13 +14,13 @@ SECONDS_BETWEEN_LINES = 30.0
 
 
 class ProgressBar(pl.Callback):
-    """Shows epoch, images/s, share of time waiting for data, loss, and when the run will end.
+    """Shows epoch, loss, images/s, share of time waiting for data, and the time left.
 
     Args:
-        recorder: Who counts.
+        recorder: Source of the numbers.
         steps_per_epoch: Optimizer steps in an epoch.
         num_steps: Optimizer steps in the run.
-        console: Where to show it.
+        console: Console to print to.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class ProgressBar(pl.Callback):
         batch: Any,  # noqa: ANN401
         batch_idx: int,
     ) -> None:
-        """Move the bar."""
+        """Update the bar, or print a line every ``SECONDS_BETWEEN_LINES``."""
         if not trainer.is_global_zero:
             return
         now = time.monotonic()
@@ -98,13 +98,13 @@ class ProgressBar(pl.Callback):
         )
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         self._stop()
 
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         self._stop()
 
     def _stop(self) -> None:

@@ -1,4 +1,4 @@
-"""The callback that watches a run and writes its account."""
+"""The callback that counts samples and time of a run and writes its record."""
 
 import math
 import time
@@ -26,16 +26,16 @@ SECONDS_BETWEEN_WRITES = 20.0
 
 
 class Recorder(pl.Callback):
-    """Keeps position, ledger, history and record, and the best checkpoint.
+    """Keeps position, ledger, history, run record and the best checkpoint.
 
-    Stands before the checkpoint callback in the list: a checkpoint holds what it has counted.
+    It must precede the checkpoint callback, since checkpoints contain its counts.
 
     Args:
         folder: The run's files.
         record: The run's record.
         history: Rows of ``metrics.csv`` so far.
         log_every_steps: Optimizer steps between two rows.
-        patience: Epochs without a better validation after which to stop; ``None`` goes on.
+        patience: Epochs without a better validation after which to stop; ``None`` never stops.
     """
 
     def __init__(
@@ -55,23 +55,23 @@ class Recorder(pl.Callback):
         self.last_loss: float | None = None
         self._log_every_steps = log_every_steps
         self._patience = patience
-        self._counts = SampleCounts()  # this rank's, since the epoch's start or the resume
-        self._before = SampleCounts()  # all ranks', of this epoch, before the resume
-        self._used = record.work  # all ranks', before the epoch's start or the resume
-        self._counted = SampleCounts()  # all ranks', from there to when they last added up
-        self._since = SampleCounts()  # this rank's, since then: what others read is not guessed
-        self._paced = 0  # samples, as if every rank read as many as this one
+        self._counts = SampleCounts()  # this rank, since the epoch's start or the resume
+        self._before = SampleCounts()  # all ranks, this epoch, before the resume
+        self._used = record.work  # all ranks, whole run, before the epoch's start or the resume
+        self._counted = SampleCounts()  # all ranks, from there to the last sum over ranks
+        self._since = SampleCounts()  # this rank, since that sum; other ranks are not estimated
+        self._paced = 0  # samples, assuming that every rank reads as many as this one
         self._logged = (0.0, 0.0)  # loss and rows of the epoch at the last row
-        self._pending: tuple[Row, AsyncScalars] | None = None  # a row that waits for its loss
+        self._pending: tuple[Row, AsyncScalars] | None = None  # a row whose loss is not here yet
         self._resumed: dict[str, Any] | None = None
         self._written = time.monotonic()
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Add where the run is and what it has counted in this epoch.
+        """Add the position and the sample counts of this epoch to the checkpoint.
 
-        Write the record first: earlier rows are not logged again.
+        Write the record first: a resumed run does not log earlier rows again.
         """
         assert isinstance(pl_module, TrainingModule)
         self._finish_row(trainer, pl_module)
@@ -88,7 +88,7 @@ class Recorder(pl.Callback):
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Take up the run where the checkpoint left it."""
+        """Resume the run at the position of the checkpoint."""
         self._resumed = state_of(checkpoint, "checkpoint")
         self.position = Position(**self._resumed["position"])
         set_progress(trainer, self.position)
@@ -99,11 +99,11 @@ class Recorder(pl.Callback):
         return self.position.epoch - 1 if self.position.validate else self.position.epoch
 
     def take(self, position: Position, monitor: str) -> None:
-        """Stand where a checkpoint stands; what came after it is going to happen again.
+        """Reset history and record to a checkpoint, since later steps will be repeated.
 
         Args:
-            position: Where the run goes on.
-            monitor: Metric that tells the best validation.
+            position: Position that the run resumes from.
+            monitor: Metric that selects the best validation.
         """
         self.position = position
         self.history = rows_before(self.history, position.step, validated=not position.validate)
@@ -113,13 +113,13 @@ class Recorder(pl.Callback):
         self.record.optimizer_steps = position.step
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Do not go on with a run that early stopping has ended."""
+        """Stop at once if early stopping has ended the run before."""
         self._tick(trainer)
         self.pace.restart()
         trainer.should_stop = self._has_stalled(pl_module)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Open a ledger, unless a resumed epoch goes on with its own."""
+        """Start the counts of an epoch, or continue those of a resumed epoch."""
         assert isinstance(pl_module, TrainingModule)
         self._counts, self._before, self._logged = SampleCounts(), SampleCounts(), (0.0, 0.0)
         self._used, self._counted, self._since = self.record.work, SampleCounts(), SampleCounts()
@@ -128,7 +128,8 @@ class Recorder(pl.Callback):
         if state is not None and self.position.consumed:
             self._before = SampleCounts(**state["tally"])
             self._logged = (state["logged"][0], state["logged"][1])
-            # Sums go on where they were, not beside it: floats add up in one order only.
+            # Continue the restored sums instead of adding them later: the sum of floats depends
+            # on the order.
             if trainer.is_global_zero:
                 sums = torch.tensor(state["train_sums"], dtype=torch.float64)
                 pl_module.train_sums.copy_(sums)
@@ -141,7 +142,7 @@ class Recorder(pl.Callback):
         batch: Batch,
         batch_idx: int,
     ) -> None:
-        """Count the batch; move the position at the end of an optimizer step."""
+        """Count the batch; advance the position at the end of an optimizer step."""
         assert isinstance(pl_module, TrainingModule)
         self._counts = self._counts + batch.counts
         self._since = self._since + batch.counts
@@ -221,7 +222,7 @@ class Recorder(pl.Callback):
         self.record.optimizer_steps = self.position.step
 
     def _begin_row(self, trainer: pl.Trainer, module: TrainingModule) -> None:
-        """Begin the row of this step; on a GPU its loss comes a step later."""
+        """Begin the row of this step; on a GPU its loss is read one step later."""
         row: Row = {
             "epoch": trainer.current_epoch,
             "step": trainer.global_step,
@@ -238,7 +239,7 @@ class Recorder(pl.Callback):
             self._finish_row(trainer, module)
 
     def _finish_row(self, trainer: pl.Trainer, module: TrainingModule) -> None:
-        """Log the row that was begun, if there is one."""
+        """Log the pending row, if there is one."""
         if self._pending is None:
             return
         (row, reading), self._pending = self._pending, None

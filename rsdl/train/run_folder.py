@@ -1,6 +1,6 @@
-"""The files of a run: ``run.json``, ``metrics.csv`` and what lies beside them.
+"""The files of a run: ``run.json``, ``metrics.csv`` and the others in its folder.
 
-Everything is rewritten atomically as the run goes, so whoever looks finds a whole file.
+Each file is rewritten atomically during the run, so a reader always sees a complete file.
 """
 
 from functools import partial
@@ -18,7 +18,7 @@ from rsdl.train.upload_queue import UploadQueue
 
 
 class RunFolder:
-    """The files of one run; what changes as it goes leaves through its uploads.
+    """The files of one run; files that change during the run go through its upload queue.
 
     Args:
         store: The run's folder.
@@ -30,7 +30,7 @@ class RunFolder:
         self._owner: Owner | None = None
 
     def own(self) -> None:
-        """Take the folder for this process; nothing more is written once another has taken it.
+        """Acquire the folder for this process; later writes fail once another process has it.
 
         Raises:
             OwnedError: If another process trains in it.
@@ -39,12 +39,12 @@ class RunFolder:
         self.uploads.check_owner = self._owner.check
 
     def release(self) -> None:
-        """Let another have the folder, if it is ours."""
+        """Release the folder if this process owns it."""
         if self._owner is not None:
             self._owner.release()
 
     def read_record(self) -> RunRecord | None:
-        """Return the record, or ``None`` where there is no run yet."""
+        """Return the record, or ``None`` if there is no run yet."""
         if self.store.size(RECORD) is None:
             return None
         try:
@@ -60,7 +60,7 @@ class RunFolder:
             ) from error
 
     def write_record(self, record: RunRecord) -> None:
-        """Send the record off as it is now; it is written all or nothing."""
+        """Submit the current record for an atomic write."""
         record.updated_at = now()
         page = (record.model_dump_json(indent=2) + "\n").encode()
         self.uploads.submit(RECORD, partial(self.store.write, RECORD, page))
@@ -79,12 +79,12 @@ class RunFolder:
             ) from error
 
     def write_history(self, rows: list[Row]) -> None:
-        """Send ``metrics.csv`` off; it is written all or nothing."""
+        """Submit ``metrics.csv`` for an atomic write."""
         page = format_rows(rows).encode()
         self.uploads.submit(HISTORY, partial(self.store.write, HISTORY, page))
 
     def clear(self) -> None:
-        """Remove what a run has left, and nothing else."""
+        """Delete the files of a run and nothing else."""
         ours = (RECORD, HISTORY, CONFIG, REPORT, "checkpoints/", "report", "events.out.")
         for entry in list(self.store.list()):
             if entry.name.startswith(ours):

@@ -1,4 +1,4 @@
-"""Seeds of the random numbers that PyTorch itself draws in a step, such as dropout's."""
+"""Seeds of PyTorch's own random numbers in a step, such as dropout's."""
 
 import torch
 
@@ -6,12 +6,12 @@ import torch
 def seed_generators(seed: int, device: torch.device) -> None:
     """Seed the generators of the host and of one device, as ``torch.manual_seed`` would.
 
-    That one asks for every kind of device that there may be, and where one is not in use it formats
-    a stack trace: 0.3 ms a step.
+    ``torch.manual_seed`` checks every type of device, and formats a stack trace for those not in
+    use: 0.3 ms a step.
 
     Args:
         seed: At least 0, below 2^63.
-        device: What this process trains on.
+        device: Device of this process.
     """
     if device.type not in ("cpu", "cuda"):
         torch.manual_seed(seed)

@@ -1,7 +1,7 @@
-"""Being asked to stop: a signal only sets a flag, the training loop acts on it between steps.
+"""Signal handling: a signal only sets a flag, and the training loop acts on it between steps.
 
-Before the first step set-up looks at the flag where it can. Where it cannot, as in C++ that waits
-for another rank, a thread ends the process after some seconds: there is no state to save yet.
+Before the first step, set-up checks the flag where it can. Where it cannot, as in C++ code that
+waits for another rank, a thread ends the process after some seconds: there is no state to save yet.
 """
 
 import os
@@ -13,25 +13,25 @@ from rsdl.core.errors import PreemptedError, StoppedEarlyError
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
-# For set-up to come to where it looks at the flag.
+# Time for set-up to reach a check of the flag.
 SECONDS_TO_LOOK = 5.0
 
 
 class StopRequest:
     """Whether this process was asked to stop, and by which signal.
 
-    The handler does nothing but remember, so it is safe at any moment. A second Ctrl-C gives the
-    user the usual KeyboardInterrupt. Of several processes on a node one ``says_so``.
+    The handler only stores the signal, so it is safe at any time. A second Ctrl-C raises the usual
+    KeyboardInterrupt. Of several processes on a node, only one prints a message (``says_so``).
     """
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
         self.says_so = True
-        self._looked = threading.Event()  # set-up is over, or has seen the flag
+        self._looked = threading.Event()  # set once set-up is over or has seen the flag
         self._wakeup: int | None = None
 
     def __bool__(self) -> bool:
-        """Return whether a signal came."""
+        """Return whether a signal was received."""
         return self.signal is not None
 
     @property
@@ -46,21 +46,21 @@ class StopRequest:
                 signal.signal(number, self._remember)
 
     def guard_setup(self) -> None:
-        """End the process with 75 if a signal comes and set-up does not look at it in time.
+        """Exit with code 75 if set-up does not check the flag within some seconds of a signal.
 
-        For the command alone, from its very start until :meth:`begin`.
+        Only the command calls this; it is active from the start of the command to :meth:`begin`.
         """
         reader, self._wakeup = os.pipe()
         os.set_blocking(self._wakeup, False)
-        # Handlers of Python run between its bytecodes; C++ that waits has none.
+        # Python runs its handlers between bytecodes, so not while C++ code waits.
         signal.set_wakeup_fd(self._wakeup, warn_on_full_buffer=False)
         threading.Thread(target=self._wait, args=(reader,), name="stop", daemon=True).start()
 
     def check(self) -> None:
-        """Raise if a signal came; for set-up, where nothing is to be saved.
+        """Raise if a signal was received; for set-up, where there is no state to save.
 
         Raises:
-            StoppedEarlyError: If so.
+            StoppedEarlyError: If a signal was received.
         """
         if self:
             self._looked.set()

@@ -1,4 +1,4 @@
-"""A copy of a run's state on the host, which the next optimizer step does not change."""
+"""Copy of a run's state on the host, which later optimizer steps do not change."""
 
 import copy
 from typing import Any
@@ -11,8 +11,8 @@ from torch.nn import Parameter
 def stage_to_cpu(tree: Any) -> Any:  # noqa: ANN401 - a tree of containers, tensors and values
     """Return a copy of a tree of dicts, lists, tuples, tensors and plain values, on the CPU.
 
-    Copies from a device all run at once, into page-locked memory, and are waited for together.
-    Tensors that are one tensor under two names (tied weights) are one in the copy.
+    All copies from a device run asynchronously, into page-locked memory, with one wait at the end.
+    Tied weights (one tensor under two names) stay one tensor in the copy.
     """
     devices: set[torch.device] = set()
     copied = _copy(tree, {}, devices)
@@ -30,7 +30,7 @@ def _copy(node: Any, seen: dict[Any, Tensor], devices: set[torch.device]) -> Any
             seen[key] = _copy_tensor(node.detach(), devices)
         return seen[key]
     if isinstance(node, dict):
-        # The same class with the same attributes: a state dict carries the versions of modules.
+        # Keep the class and its attributes: a state dict carries the versions of modules.
         twin = copy.copy(node)
         twin.update((key, _copy(value, seen, devices)) for key, value in node.items())
         return twin

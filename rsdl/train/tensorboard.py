@@ -1,7 +1,7 @@
-"""TensorBoard's events of a run whose folder is a bucket, which is only ever given whole files.
+"""Uploads of TensorBoard events for a run whose folder is a bucket, which takes only whole files.
 
-The event file grows on the local disk; what it holds goes up with each checkpoint and after each
-validation. Every start of a run has a file of its own, so the earlier ones stay.
+The event file grows on the local disk. Its current content is uploaded with each checkpoint and
+after each validation. Every start of a run has its own file, so earlier files stay.
 """
 
 import atexit
@@ -22,7 +22,7 @@ EVENTS = "events.out.*"
 
 
 def event_folder(store: Store) -> str:
-    """Return a local folder for TensorBoard's events: the run's own where it is local."""
+    """Return a local folder for event files: the run's folder if local, else a temporary one."""
     if isinstance(store, LocalStore):
         return store.url
     folder = mkdtemp(prefix="rsdl-events-")
@@ -31,7 +31,7 @@ def event_folder(store: Store) -> str:
 
 
 def upload_events(trainer: pl.Trainer, uploads: UploadQueue) -> None:
-    """Write out the events so far, and send them to the run's folder if they are not there."""
+    """Flush the events so far, and upload them if the run's folder is not local."""
     for logger in trainer.loggers:
         if not isinstance(logger, EventLogger):
             continue
@@ -39,24 +39,24 @@ def upload_events(trainer: pl.Trainer, uploads: UploadQueue) -> None:
         if isinstance(uploads.store, LocalStore):
             continue
         for path in Path(logger.log_dir).glob(EVENTS):
-            # As far as it goes now: nothing is logged meanwhile, so no event is cut in two.
+            # Upload the current length only. Nothing is being logged now, so no event is cut.
             copy = partial(copy_beginning, path, path.stat().st_size, uploads.store)
             uploads.submit(path.name, copy)
 
 
 def copy_beginning(path: Path, length: int, store: Store) -> None:
-    """Put the first ``length`` bytes of a file into a store, under its own name."""
+    """Write the first ``length`` bytes of a file to a store, under the file's name."""
     with store.create(path.name) as part, path.open("rb") as stream, part.open("wb") as copy:
         copy.write(stream.read(length))
 
 
 class TensorBoardUploader(pl.Callback):
-    """Sends the events along with checkpoints and validations.
+    """Uploads the events with each checkpoint and validation.
 
-    Stands behind the recorder in the list of callbacks: what it logs is sent.
+    It must follow the recorder in the list of callbacks, to upload what the recorder logs.
 
     Args:
-        uploads: Brings files to the run's folder.
+        uploads: Queue that writes to the run's folder.
     """
 
     def __init__(self, uploads: UploadQueue) -> None:
@@ -65,9 +65,9 @@ class TensorBoardUploader(pl.Callback):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Send them ahead of the checkpoint, which leaves them behind."""
+        """Upload the events before the checkpoint: a resumed run does not log them again."""
         upload_events(trainer, self._uploads)
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Send them with what the recorder has just logged."""
+        """Upload the events, including what the recorder has just logged."""
         upload_events(trainer, self._uploads)

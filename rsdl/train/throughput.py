@@ -1,4 +1,4 @@
-"""How fast a run goes and what it waits for, over the last moments."""
+"""Throughput and data wait of a run over the last steps."""
 
 import time
 from collections import deque
@@ -8,7 +8,7 @@ class ThroughputMeter:
     """A sliding window over (time, samples, seconds waited for data).
 
     Args:
-        length: Steps that the window spans.
+        length: Length of the window in steps.
     """
 
     def __init__(self, length: int = 100) -> None:
@@ -16,15 +16,15 @@ class ThroughputMeter:
         self._clock = time.monotonic()
 
     def restart(self) -> None:
-        """Forget the window, after something that was not training."""
+        """Clear the window, after a pause in training such as validation."""
         self._marks.clear()
 
     def tick(self, samples: int, waited_s: float) -> tuple[float, float]:
-        """Note where the run is.
+        """Add a step to the window.
 
         Args:
             samples: Samples read so far.
-            waited_s: Seconds that the current loader has waited so far; a new loader begins at 0.
+            waited_s: Seconds waited for the current loader so far; a new loader starts at 0.
 
         Returns:
             Seconds passed and seconds waited since the last call.
@@ -39,7 +39,7 @@ class ThroughputMeter:
 
     @property
     def images_per_s(self) -> float:
-        """Samples in a second; 0 before the second step."""
+        """Samples per second; 0 before the second step."""
         if len(self._marks) < 2:
             return 0.0
         (begin, first, _), (end, last, _) = self._marks[0], self._marks[-1]

@@ -1,4 +1,4 @@
-"""The Lightning Trainer, set up the way rsdl runs it."""
+"""The Lightning Trainer as rsdl configures it."""
 
 import logging
 import warnings
@@ -28,22 +28,22 @@ PRECISIONS = {"fp32": "32-true", "bf16-mixed": "bf16-mixed", "16-mixed": "16-mix
 
 
 class EventLogger(TensorBoardLogger):
-    """TensorBoard's events and nothing else."""
+    """A TensorBoardLogger that writes event files only."""
 
     def save(self) -> None:
-        """Write events, but no hparams.yaml: config.yaml says it all."""
+        """Write events, but no hparams.yaml, since config.yaml holds the hyperparameters."""
         flush(self)
 
 
 def fit_to_ranks(config: TrainerConfig, place: RankInfo | None) -> TrainerConfig:
-    """Return the config with the devices and nodes that this process is one of.
+    """Return the config with the numbers of devices and nodes of the started processes.
 
     Args:
-        config: What the user asked for.
-        place: Where torchrun, or our launcher, has put this process; ``None`` where it is alone.
+        config: Config of the user.
+        place: This process's rank, from torchrun or our launcher; ``None`` for a single process.
 
     Raises:
-        ConfigError: If the two contradict each other, or do not go together.
+        ConfigError: If the config contradicts the processes, or its options exclude each other.
     """
     place = place or RankInfo()
     if place.world_size % place.local_world_size:
@@ -91,19 +91,19 @@ def build_trainer(
     """Return the trainer.
 
     Args:
-        config: As :func:`fit_to_ranks` gives it.
-        uploads: Brings files to the run's folder.
+        config: Result of :func:`fit_to_ranks`.
+        uploads: Queue that writes to the run's folder.
         clip_grad: Largest norm of the gradient.
-        callbacks: Ours.
-        loggers: Where to log.
+        callbacks: rsdl's callbacks.
+        loggers: Loggers of the run.
 
     Raises:
-        ConfigError: If what is asked for is not on this machine.
+        ConfigError: If this machine lacks the requested devices.
     """
     _quieten()
     precision = choose_precision(config)
     set_tensor_cores(precision)
-    # Left alone, Lightning takes a script of sbatch for one of several tasks.
+    # Lightning's own detection takes an sbatch script for one of several Slurm tasks.
     environment = [] if is_initialized() else [LightningEnvironment()]
     try:
         trainer = pl.Trainer(
@@ -121,10 +121,10 @@ def build_trainer(
             logger=loggers,
             plugins=[StoreCheckpointIO(uploads), *environment],
             deterministic=config.deterministic,
-            # Batches have one size: cuDNN may try once what is fastest. What it finds may differ
-            # from one start to the next, and so may roundings.
+            # All batches have one size, so cuDNN can benchmark its algorithms once. The choice,
+            # and so the rounding, may differ between starts.
             benchmark=not config.deterministic,
-            # Loaders know the epoch and the position; each epoch gets its own.
+            # A loader is bound to an epoch and a position, so each epoch needs a new one.
             reload_dataloaders_every_n_epochs=1,
             use_distributed_sampler=False,
             num_sanity_val_steps=0,
@@ -136,7 +136,7 @@ def build_trainer(
     except (MisconfigurationException, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise ConfigError("trainer", reason, 'see what is here with "rsdl doctor"') from error
-    # Lightning's handler of SIGTERM talks to the other ranks, who may be talking of something else.
+    # Lightning's SIGTERM handler runs a collective, which could mismatch one of another rank.
     trainer._signal_connector.register_signal_handlers = _leave_signals  # type: ignore[method-assign]
     if trainer.strategy.root_device.type == "cpu":
         keep_freed_memory()
@@ -144,11 +144,11 @@ def build_trainer(
 
 
 def _leave_signals() -> None:
-    """Leave signals to those who handle them already."""
+    """Register no signal handlers: rsdl has its own."""
 
 
 def choose_strategy(config: TrainerConfig) -> Strategy | str:
-    """Return how devices share the work; several processes have met before they come here."""
+    """Return the strategy; several ranks must have initialized the process group before."""
     if not is_initialized():
         return "auto"
     kind = ShardedStrategy if config.strategy == "fsdp" else GradientStrategy
@@ -159,7 +159,7 @@ def choose_strategy(config: TrainerConfig) -> Strategy | str:
 
 
 class GradientStrategy(DDPStrategy):
-    """DDP that sends gradients as they are, or as bf16: half the bytes, and updates in fp32."""
+    """DDP with optional bf16 compression: half the bytes to all-reduce, updates in fp32."""
 
     compress = False
 
@@ -171,7 +171,7 @@ class GradientStrategy(DDPStrategy):
 
 
 def choose_precision(config: TrainerConfig) -> str:
-    """Return the precision that ``auto`` stands for on this machine."""
+    """Return the precision; resolve ``auto`` for this machine."""
     if config.precision != "auto":
         return config.precision
     if config.accelerator == "cpu" or not torch.cuda.is_available():
@@ -183,20 +183,20 @@ def choose_precision(config: TrainerConfig) -> str:
 
 
 def set_tensor_cores(precision: str) -> None:
-    """Let what mixed precision leaves in fp32 use tensor cores, where there are some.
+    """Allow tensor cores, if there are any, for what mixed precision keeps in fp32.
 
     Args:
-        precision: One of ``PRECISIONS``; fp32 is left what it says.
+        precision: One of ``PRECISIONS``; ``fp32`` stays full fp32.
     """
     if torch.cuda.is_available():
         torch.set_float32_matmul_precision("highest" if precision == "fp32" else "high")
 
 
 def build_loggers(config: LoggingConfig, folder: str, name: str) -> list[Logger]:
-    """Return the loggers of a run; TensorBoard always.
+    """Return the loggers of a run, always including TensorBoard.
 
     Args:
-        config: Which others.
+        config: Selects further loggers.
         folder: Local folder for TensorBoard's event files.
         name: Name of the run.
     """
@@ -219,7 +219,7 @@ def build_loggers(config: LoggingConfig, folder: str, name: str) -> list[Logger]
 
 
 def _quieten() -> None:
-    """Keep Lightning's chatter and what does not concern our loaders off the terminal."""
+    """Silence Lightning's log messages and its warnings that do not apply to rsdl's loaders."""
     for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch"):
         logging.getLogger(name).setLevel(logging.WARNING)
     quiet = (

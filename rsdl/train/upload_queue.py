@@ -1,12 +1,11 @@
 """Background uploads of a run's files, in order; the training step does not wait for them.
 
-A bucket takes seconds for a checkpoint, and minutes when its gateway restarts. One thread uploads
-in the order of submission, so that a reader who sees a checkpoint sees all files that it refers to.
-A local folder is written to at once, by the caller: the page cache takes a checkpoint about as fast
-as a copy in memory, which a thread would need.
+Uploading a checkpoint to a bucket takes seconds, and minutes while its gateway restarts. One thread
+uploads in the order of submission, so that a reader who sees a checkpoint sees all files that it
+refers to. A local folder is written synchronously: the page cache takes a checkpoint about as fast
+as the copy in memory that a thread would need.
 
-A killed process loses the tasks that still wait, and only those; the run resumes from what was
-uploaded.
+A killed process loses only the tasks that still wait; the run resumes from the uploaded files.
 """
 
 import threading
@@ -19,13 +18,13 @@ from rsdl.storage.store import Store
 
 @dataclass(frozen=True, slots=True)
 class UploadTask:
-    """One thing to deliver.
+    """One upload.
 
     Attributes:
-        name: What it is; a newer task of the same name may take its place.
-        deliver: Brings it where it belongs, as a whole or not at all.
-        ordered: Whether nothing may change places with it, as with a checkpoint. Between two
-            ordered tasks only the newest of a name is delivered.
+        name: Name of the file; a newer task of the same name may replace this one.
+        deliver: Writes the file atomically.
+        ordered: Whether no other task may be reordered across this one, as for a checkpoint.
+            Between two ordered tasks, only the newest task of each name is uploaded.
     """
 
     name: str
@@ -34,10 +33,10 @@ class UploadTask:
 
 
 def coalesce(waiting: Sequence[UploadTask]) -> list[UploadTask]:
-    """Return what is left to deliver, without what newer tasks of the same name make needless.
+    """Return the waiting tasks without those that a newer task of the same name replaces.
 
-    An ordered task is never left out, and none that stands before one moves behind it: it would be
-    missing for whoever sees the ordered one.
+    An ordered task is never dropped, and no task moves from before an ordered task to after it: a
+    reader who sees the ordered file would miss the other.
     """
     kept: list[UploadTask] = []
     newer: set[str] = set()
@@ -53,14 +52,14 @@ def coalesce(waiting: Sequence[UploadTask]) -> list[UploadTask]:
 
 
 class UploadQueue:
-    """Delivers tasks one after the other. One thread hands over, another may deliver.
+    """Uploads tasks one after the other, in the caller's thread or in a background thread.
 
-    The first failure ends all: what stands behind it may build upon it. It is raised by whatever
-    is asked for next, again and again, until :meth:`abandon`.
+    Only one thread may submit. The first failure drops all waiting tasks, since they may depend on
+    the failed one. Every later call raises that failure again, until :meth:`abandon`.
 
     Args:
-        store: Where the tasks go; they know it themselves.
-        background: Whether a thread delivers; ``None`` takes one for what is not a local folder.
+        store: Target of the tasks, for information: each task holds its own store.
+        background: Whether to upload in a thread; ``None``: yes, unless ``store`` is local.
     """
 
     def __init__(self, store: Store, *, background: bool | None = None) -> None:
@@ -71,18 +70,18 @@ class UploadQueue:
         self._thread: threading.Thread | None = None
         self._error: Exception | None = None
         self._changed = threading.Condition()
-        self.check_owner: Callable[[], object] = lambda: None  # before each delivery
+        self.check_owner: Callable[[], object] = lambda: None  # called before each upload
 
     @property
     def is_busy(self) -> bool:
-        """Whether something is on its way."""
+        """Whether an upload is running or waiting."""
         return self._thread is not None
 
     def submit(self, name: str, deliver: Callable[[], object], *, ordered: bool = False) -> None:
-        """Hand over a task; see :class:`UploadTask`.
+        """Submit a task; see :class:`UploadTask`.
 
         Raises:
-            Exception: What an earlier delivery failed with, or this one where no thread delivers.
+            Exception: The error of an earlier upload, or of this one without a background thread.
         """
         if not self.background:
             self.check_owner()
@@ -92,18 +91,18 @@ class UploadQueue:
             self._check()
             self._waiting = coalesce([*self._waiting, UploadTask(name, deliver, ordered)])
             if self._thread is None:
-                # It ends with the last task. A daemon, since nobody waits for it who quits.
+                # The thread ends with the last task. Daemon: an exit does not wait for it.
                 self._thread = threading.Thread(target=self._work, name="uploads", daemon=True)
                 self._thread.start()
 
     def make_room(self, name: str) -> None:
-        """Wait until no ordered task waits: so one copy of the state waits in memory at most.
+        """Wait until no ordered task waits, so that at most one copy of the state waits in memory.
 
-        One of the same ``name`` that waits with no other ordered one behind it is dropped instead:
-        what takes its place is newer, and would have to wait for it.
+        If the last waiting ordered task has the same ``name``, drop it instead of waiting for it:
+        its replacement is newer.
 
         Raises:
-            Exception: What an earlier delivery failed with.
+            Exception: The error of an earlier upload.
         """
         with self._changed:
             while True:
@@ -118,10 +117,10 @@ class UploadQueue:
                     self._changed.wait()
 
     def drain(self) -> None:
-        """Wait until all is delivered.
+        """Wait until all tasks are uploaded.
 
         Raises:
-            Exception: What a delivery failed with.
+            Exception: The error of an upload.
         """
         with self._changed:
             while self._thread is not None:
@@ -129,7 +128,7 @@ class UploadQueue:
             self._check()
 
     def abandon(self) -> None:
-        """Forget what waits and what failed; what comes now is delivered at once, by the caller."""
+        """Drop waiting tasks and the failure; upload later tasks in the caller's thread."""
         with self._changed:
             self._waiting, self._error, self.background = [], None, False
 
@@ -152,4 +151,4 @@ class UploadQueue:
             except Exception as error:
                 with self._changed:
                     self._waiting, self._error = [], error
-            del task  # and the copy of the state that it holds
+            del task  # frees the copy of the state that it holds

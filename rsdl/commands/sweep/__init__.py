@@ -1,1 +1,1 @@
-"""``rsdl sweep``: a study on a cluster, from its manifests to its models."""
+"""``rsdl sweep``: run a study on a cluster or one machine, from its manifests to its models."""

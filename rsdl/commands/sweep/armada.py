@@ -1,4 +1,4 @@
-"""``rsdl sweep armada``: the runs that are not completed, as a job set for Armada."""
+"""``rsdl sweep armada``: write the runs that are not completed as a job set for Armada."""
 
 import sys
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ from rsdl.storage.local import translate
 
 @dataclass(frozen=True, slots=True)
 class JobSetOptions:
-    """How a job set is written.
+    """Options of writing a job set.
 
     Attributes:
         out: File to write.
-        preemptible: Whether Armada may take GPUs of it for others.
-        dry_run: Whether to apply and to write nothing.
+        preemptible: Whether Armada may preempt its pods.
+        dry_run: Whether to apply and write nothing.
     """
 
     out: str
@@ -29,12 +29,12 @@ class JobSetOptions:
 
 
 def write_job_set(selector: JobSelector, runs: str, options: JobSetOptions) -> int:
-    """Apply what the Jobs need, and write those whose runs are not completed as a job set.
+    """Apply the other objects of the manifests, and write Jobs of incomplete runs as a job set.
 
     Args:
-        selector: The manifests.
-        runs: Where the runs lie.
-        options: What to write, and where.
+        selector: Selects the manifests.
+        runs: Folder or URL of the runs.
+        options: Output file and mode.
 
     Raises:
         InputError: If manifests, records or the cluster cannot be read, or the file not written.

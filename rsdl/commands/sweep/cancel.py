@@ -1,4 +1,4 @@
-"""``rsdl sweep cancel``: Jobs go, their pods save first."""
+"""``rsdl sweep cancel``: delete Jobs, whose pods save a checkpoint before they terminate."""
 
 import sys
 import time
@@ -16,14 +16,14 @@ from rsdl.core.errors import ConfigError
 
 @dataclass(frozen=True, slots=True)
 class CancelOptions:
-    """How Jobs are cancelled.
+    """Options of cancelling Jobs.
 
     Attributes:
-        everything: Whether all of the study that have not finished are meant.
-        yes: Whether not to ask.
-        dry_run: Whether to change nothing and say what would be done.
-        wait: Whether to stay until the last pod has saved and gone.
-        every_s: Seconds between two looks at the cluster.
+        everything: Whether to cancel all Jobs of the study that have not finished.
+        yes: Whether to skip the confirmation.
+        dry_run: Whether to change nothing and print what would be done.
+        wait: Whether to wait until the last pod has saved and terminated.
+        every_s: Seconds between two requests to the cluster.
     """
 
     everything: bool = False
@@ -34,18 +34,18 @@ class CancelOptions:
 
 
 def cancel(names: Sequence[str], selector: JobSelector, options: CancelOptions) -> int:
-    """Delete Jobs that have not finished; their pods are asked to stop and have time to save.
+    """Delete Jobs that have not finished; their pods get SIGTERM and time to save.
 
     Args:
         names: Jobs or configs.
-        selector: Where the Jobs are.
-        options: Which, and whether to ask.
+        selector: Selects namespace and study.
+        options: Scope of the deletion, and confirmation.
 
     Returns:
-        0; 1 if the user, being asked, says no; 130 if interrupted while waiting.
+        0; 1 if the user does not confirm; 130 if interrupted while waiting.
 
     Raises:
-        InputError: If there is no such Job, or the cluster refuses.
+        InputError: If there is no such Job, or the cluster rejects the request.
     """
     if bool(names) == options.everything:
         problem = "is given with --all" if names else "names no Job"
@@ -70,7 +70,7 @@ def cancel(names: Sequence[str], selector: JobSelector, options: CancelOptions) 
     if not options.yes and not _ask(len(going)):
         print("nothing was cancelled")
         return 1
-    # All of a study takes an Indexed Job with it, though some of its indexes may have finished.
+    # --all deletes a whole Indexed Job, even if some of its indexes have finished.
     doomed = [name.partition("[")[0] if options.everything else name for name in going]
     cluster.delete([name for name in dict.fromkeys(doomed) if name in snapshot.jobs or "[" in name])
     if not options.wait:
@@ -80,10 +80,10 @@ def cancel(names: Sequence[str], selector: JobSelector, options: CancelOptions) 
 
 
 def _ask(count: int) -> bool:
-    """Ask the user.
+    """Return whether the user confirms.
 
     Raises:
-        ConfigError: If there is no terminal to ask at.
+        ConfigError: If stdin is no terminal.
     """
     if not sys.stdin.isatty():
         raise ConfigError("--yes", "is missing, and there is no terminal to ask at", "pass --yes")
@@ -91,7 +91,7 @@ def _ask(count: int) -> bool:
 
 
 def _wait(cluster: Cluster, names: Sequence[str], every_s: float) -> int:
-    """Stay until Jobs and their pods are gone."""
+    """Wait until Jobs and their pods are deleted; return the exit code."""
     console = Console(stderr=True)
     left = list(names)
     try:

@@ -1,8 +1,8 @@
-"""``rsdl sweep collect``: the models and records of a study, gathered in one folder and checked.
+"""``rsdl sweep collect``: download the models and records of a study to one folder and verify them.
 
-Whether a model is still the one that was gathered before is decided by its run's record, which is
-written after it, and not by its size, which is the same in every epoch. Everything else is small,
-and simply fetched again.
+A model is downloaded again if its run's record, which is written after it, has changed. Its size is
+no sign of a change, since it is the same in every epoch. All other files are small and are always
+downloaded again.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ from rsdl.storage.store import Store
 from rsdl.train.checkpoint import BEST
 
 REPORTS = ("report.", "report-")
-# In the order in which they are fetched: a record is here when what it tells of is.
+# In the order of download: the record is last, so that the files it refers to are there.
 NEEDED = (BEST, CONFIG, HISTORY, RECORD)
 BLOCK_BYTES = 8 << 20
 
@@ -45,18 +45,18 @@ class Item:
 
     @property
     def path(self) -> str:
-        """Its name below the study's place."""
+        """Name of the file relative to the folder of the study."""
         return f"{self.run}/{self.name}"
 
 
 @dataclass(frozen=True, slots=True)
 class CollectOptions:
-    """What is gathered.
+    """Options of collecting.
 
     Attributes:
-        partial: Whether runs that are not completed are gathered too, as they are.
-        dry_run: Whether to say what would be gathered, and gather nothing.
-        manifests: Manifests whose Jobs name the runs that there must be; ``None``: those there are.
+        partial: Whether to also collect runs that are not completed, as they are.
+        dry_run: Whether to download nothing and print what would be downloaded.
+        manifests: Manifests whose Jobs name the required runs; ``None`` requires no others.
     """
 
     partial: bool = False
@@ -65,18 +65,18 @@ class CollectOptions:
 
 
 def collect(url: str, out: str, order: CollectOptions) -> int:
-    """Gather models and records of all runs; what is there already and unchanged stays.
+    """Download models and records of all runs; keep models that are there and unchanged.
 
     Args:
-        url: Where the runs lie.
-        out: Local folder to gather them in.
-        order: Which.
+        url: Folder or URL of the runs.
+        out: Local folder to download to.
+        order: Options.
 
     Returns:
-        0; 1 if something is incomplete and that was not allowed.
+        0; 1 if a run is incomplete and ``partial`` is not set.
 
     Raises:
-        InputError: If a place cannot be used, or a file is not what was written.
+        InputError: If a folder cannot be used, or a file differs from what was written.
     """
     if "://" in out:
         raise ConfigError("--out", f"is {out}, which is no local folder", "name one")
@@ -106,13 +106,13 @@ def collect(url: str, out: str, order: CollectOptions) -> int:
 def choose(
     source: Store, runs: Runs, expected: Sequence[str], *, partial: bool
 ) -> tuple[list[Item], list[str]]:
-    """Return the files to have of each run, and what is incomplete.
+    """Return the files to collect, and the problems of incomplete runs.
 
     Args:
-        source: The study's place.
-        runs: Its records.
-        expected: Runs that there must be.
-        partial: Whether to have what there is of incomplete runs, too.
+        source: Folder of the study.
+        runs: Records of the study.
+        expected: Names of the required runs.
+        partial: Whether to also collect the existing files of incomplete runs.
     """
     sizes = {entry.name: entry.size for entry in source.list()}
     items: list[Item] = []
@@ -134,11 +134,11 @@ def choose(
 
 
 def fetch(source: Store, target: Store, item: Item, progress: Callable[[int], None]) -> Kept:
-    """Copy a file, all or nothing, and return what was copied.
+    """Copy a file atomically, and return its size and checksum.
 
     Raises:
-        DataError: If it is shorter than it is said to be.
-        StorageError: If it is not what its writer wrote, where that is known.
+        DataError: If a model does not have the listed size.
+        StorageError: If the checksum differs from the writer's, where the store has it.
     """
     digest, count = hashlib.sha256(), 0
     blob = source.open(item.path)
@@ -154,7 +154,7 @@ def fetch(source: Store, target: Store, item: Item, progress: Callable[[int], No
                     join(source.url, item.path), f"holds {count:,} bytes, not {item.size:,}",
                     "it is being replaced: try again",
                 )  # fmt: skip
-            # A bucket knows what its writer meant to write, and refuses to open anything else.
+            # A bucket has the writer's checksum, and opening with another one raises.
             source.open(item.path, digest.hexdigest()).close()
     finally:
         blob.close()
@@ -174,12 +174,12 @@ def _fetch_all(
             kept = fetch(source, target, item, lambda count: bar.advance(task, count))
             index.add(item.run, item.name, kept, digest_record(runs.records[item.run]))
             if item.name == BEST:
-                # As it goes: who starts again knows which models are good already.
+                # After every model, so that a restarted command skips the finished models.
                 index.write(target)
 
 
 def _is_there(item: Item, runs: Runs, target: Store, index: Index) -> bool:
-    """Return whether a model was gathered before, is the one of the record, and is undamaged."""
+    """Return whether a model is collected, belongs to the current record, and is undamaged."""
     kept = index.find(item.run, item.name, digest_record(runs.records[item.run]))
     if item.name != BEST or kept is None or kept.size != item.size:
         return False

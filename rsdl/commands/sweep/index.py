@@ -1,4 +1,4 @@
-"""``models.csv`` and ``models.json``: what was gathered of a study, with checksums."""
+"""``models.csv`` and ``models.json``: the collected files of a study, with checksums."""
 
 import csv
 import hashlib
@@ -22,7 +22,7 @@ COLUMNS = ("run", "architecture", "timm_model", "dataset", "num_classes", "param
 
 
 class Kept(BaseModel):
-    """A file that was gathered: its bytes, and their SHA-256."""
+    """A collected file: its size in bytes, and its SHA-256."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -34,10 +34,10 @@ class Kept(BaseModel):
 
 
 class Gathered(BaseModel):
-    """What was gathered of a run.
+    """The collected files of a run.
 
     Attributes:
-        record: Digest of the record that its model belongs to.
+        record: Digest of the record that the model belongs to.
         files: Files by name.
     """
 
@@ -46,11 +46,11 @@ class Gathered(BaseModel):
 
 
 class Index(BaseModel):
-    """What was gathered of a study.
+    """The collected files of a study.
 
     Attributes:
-        source: Where it is from.
-        runs: What there is of each run.
+        source: URL that they were downloaded from.
+        runs: Collected files by run.
     """
 
     format: int = 1
@@ -59,10 +59,10 @@ class Index(BaseModel):
 
     @classmethod
     def read(cls, target: Store, source: str) -> "Index":
-        """Return what was gathered before; nothing if that was from elsewhere.
+        """Return the index of a folder; a new one if there is none.
 
         Raises:
-            DataError: If the index is none of ours.
+            DataError: If rsdl did not write the index, or it is of another source.
         """
         if target.size(INDEX) is None:
             return cls(source=source)
@@ -80,28 +80,28 @@ class Index(BaseModel):
         return found
 
     def find(self, run: str, name: str, record: str) -> Kept | None:
-        """Return a file that was gathered when the run's record was this one."""
+        """Return a file that was collected under this digest of the record, or ``None``."""
         found = self.runs.get(run)
         return found.files.get(name) if found is not None and found.record == record else None
 
     def add(self, run: str, name: str, kept: Kept, record: str) -> None:
-        """Note a file."""
+        """Add a file; drop the run's other files if they belong to another record."""
         found = self.runs.setdefault(run, Gathered(record=record))
         if found.record != record:
             found = self.runs[run] = Gathered(record=record)
         found.files[name] = kept
 
     def write(self, target: Store) -> None:
-        """Write it, all or nothing."""
+        """Write ``models.json`` atomically."""
         target.write(INDEX, (self.model_dump_json(indent=1) + "\n").encode())
 
     def close(self, target: Store, runs: Runs, paths: Sequence[str]) -> None:
-        """Write it, and the table of models, without what is there no more.
+        """Write ``models.json`` and ``models.csv``, without files that no longer exist.
 
         Args:
-            target: Where to.
-            runs: The records.
-            paths: All files that were to be gathered.
+            target: Folder to write to.
+            runs: Records of the study.
+            paths: All files to collect.
         """
         for run, found in list(self.runs.items()):
             found.files = {n: k for n, k in sorted(found.files.items()) if f"{run}/{n}" in paths}

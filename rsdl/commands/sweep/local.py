@@ -1,8 +1,8 @@
-"""``rsdl sweep local``: a study on one machine, a queue over its devices.
+"""``rsdl sweep local``: run a study on one machine, with a queue over its devices.
 
-Each run is ``rsdl train`` in a process of its own, so one that crashes takes no other along, and
-every run is resumed, recorded and stopped as if it had been started by hand. The sweep itself keeps
-nothing: what is done is in the runs' records, so it can be killed at any time and started again.
+Each run is a separate ``rsdl train`` process, so that a crash does not affect other runs, and every
+run is resumed, recorded and stopped as if it had been started by hand. The sweep itself stores
+nothing: progress is in the runs' records, so it can be killed at any time and started again.
 """
 
 import signal
@@ -39,20 +39,20 @@ PAUSE_S = 0.1
 def sweep_local(
     arguments: Sequence[str], *, devices: int, dry_run: bool = False, retry: bool = False
 ) -> int:
-    """Train every run of a study that is not completed, and write the study's numbers.
+    """Train every run of a study that is not completed, and write the report of the study.
 
     Args:
-        arguments: Config files, and ``key=value`` for all of them.
-        devices: Runs at a time: one on each GPU, or on a share of the cores.
-        dry_run: Whether only to say what would be done.
-        retry: Whether to try runs again that an earlier sweep has given up.
+        arguments: Config files, and ``key=value`` overrides for all of them.
+        devices: Concurrent runs: one on each GPU, or on a share of the cores.
+        dry_run: Whether to only print what would be done.
+        retry: Whether to retry runs that failed in an earlier sweep.
 
     Returns:
         0 if every run is completed, 2 if the input of one is wrong, 1 if one has failed.
 
     Raises:
-        ConfigErrors: If any config is wrong; nothing has been begun then.
-        PreemptedError: If it was asked to stop, and all runs have saved.
+        ConfigErrors: If any config is wrong; no run was started then.
+        PreemptedError: If it was asked to stop and all runs have saved.
     """
     paths, overrides = split_arguments(arguments)
     runs = plan_study(paths, overrides)
@@ -77,14 +77,14 @@ def sweep_local(
 
 
 class Sweep:
-    """The processes of a study, until all have ended.
+    """Runs the processes of a study on device slots until all have ended.
 
     Args:
-        runs: The study.
-        overrides: ``key=value`` for all of them.
-        slots: Where they can be.
-        view: Tells the user.
-        retry: Whether to try runs again that have failed before.
+        runs: Runs of the study.
+        overrides: ``key=value`` overrides for all of them.
+        slots: Device slots, each for one process.
+        view: Prints progress.
+        retry: Whether to retry runs that have failed before.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class Sweep:
         self._handled = 0
 
     def run(self) -> None:
-        """Begin runs as slots become free, until all have ended; pass signals on."""
+        """Start runs as slots become free, until all have ended; forward signals."""
         before = {
             number: signal.signal(number, lambda number, frame: self.received.append(number))
             for number in SIGNALS
@@ -130,7 +130,7 @@ class Sweep:
                 signal.signal(number, handler)
 
     def settle(self) -> int:
-        """Say what is not completed and why, and return the exit code of the command."""
+        """Print which runs are not completed and why, and return the command's exit code."""
         verdicts = dict(self.queue.verdicts)
         for run in self._left:
             verdicts[run.name] = "completed" if run.is_completed else "failed"
@@ -142,7 +142,7 @@ class Sweep:
         return 2 if wanting else 0
 
     def _pass_signals(self) -> None:
-        """Ask all runs to save and end; at the second Ctrl-C to end at once."""
+        """Send SIGTERM to all runs, so that they save; SIGINT at the second Ctrl-C."""
         for number in self.received[self._handled :]:
             self._handled += 1
             again = self.queue.stopping and number == signal.SIGINT
@@ -167,7 +167,7 @@ class Sweep:
                 self._begin_next(slot)
 
     def _begin_next(self, slot: DeviceSlot) -> None:
-        """Begin the first run at a slot that no other process trains now."""
+        """Start the first waiting run that no other process is training, on a slot."""
         for name in self.queue.waiting:
             run = self.runs[name]
             lock = lock_run(self._state, name)
@@ -190,7 +190,7 @@ class Sweep:
         return record is not None and record.status == "completed"
 
     def _at_work(self) -> dict[str, str]:
-        """Return where each run is that runs."""
+        """Return the slot names of the running runs, by run."""
         return {name: slot.name for slot, (name, _) in self._processes.items()}
 
     def _outcome(self, name: str, verdict: Outcome) -> str:
@@ -199,7 +199,7 @@ class Sweep:
         return ""
 
     def _reason(self, name: str) -> str:
-        """Return why a run is not completed: by what it said, else by its record."""
+        """Return why a run is not completed: its last log line, else the reason in its record."""
         if words := last_log_line(log_of(self._state, name)):
             return words
         with suppress(RsdlError):

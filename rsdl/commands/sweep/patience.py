@@ -1,7 +1,7 @@
-"""Asking a cluster until it answers: who waits for Jobs does not give up when its server restarts.
+"""Retry requests to a cluster until it answers, so that waiting survives an API server restart.
 
-A server that has just come back answers before it knows who may do what, and refuses everybody
-for a second or so; only a refusal that stays is one.
+A restarted API server answers before it has loaded its permissions, and forbids all requests for a
+second or so. So a "forbidden" after an outage counts only if it persists.
 """
 
 import time
@@ -16,7 +16,7 @@ from rsdl.core.errors import (
 )
 
 PASSING = (UnreachableClusterError, UnreachableError)
-SETTLE_S = 30.0  # for so long after an outage a refusal is not believed
+SETTLE_S = 30.0  # time after an outage in which "forbidden" is retried
 
 Answer = TypeVar("Answer")
 
@@ -24,17 +24,17 @@ Answer = TypeVar("Answer")
 def retry_until_answered(
     look: Callable[[], Answer], every_s: float, say: Callable[[str], None]
 ) -> Answer:
-    """Return what there is to see, as soon as the cluster and the bucket answer.
+    """Return the result of a request, retried until cluster and bucket answer.
 
     Args:
-        look: Asks.
-        every_s: Seconds between two times.
-        say: Is told what was wrong, a line each time.
+        look: Makes the request.
+        every_s: Seconds between two tries.
+        say: Prints one line for each failed try.
 
     Raises:
-        RsdlError: Whatever will not pass by itself.
+        RsdlError: If a retry cannot help.
     """
-    back_at: float | None = None  # the server answers again, after it did not
+    back_at: float | None = None  # time of the first answer after an outage
     away = False
     while True:
         try:
@@ -48,7 +48,7 @@ def retry_until_answered(
                 raise
             line = str(error)
         except RsdlError as error:
-            # A crash of ours, such as a record that is being written, may be none the next time.
+            # Another error may be gone at the next try, as for a record that is being written.
             if error.exit_code == 2:
                 raise
             line = str(error)

@@ -1,4 +1,4 @@
-"""What there is to do of a study: its configs, checked together, and what is done already."""
+"""Plan of a local study: its configs, checked together, and the existing state of its runs."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from rsdl.train.run_folder import RunFolder
 
 Todo = Literal["begin", "resume", "leave"]
 
-# How a run ends that a person stopped twice: that is no reason to leave it.
+# Reason of a run that the user stopped by a second Ctrl-C; it is resumed, unlike a failed run.
 INTERRUPTED = "interrupted"
 
 
@@ -24,9 +24,9 @@ class PlannedRun:
     """One run of a study.
 
     Attributes:
-        path: Its config file.
-        folder: Where it lies.
-        record: What is there of it; ``None`` where nothing is.
+        path: Config file.
+        folder: Folder of the run.
+        record: Existing record; ``None`` for a new run.
     """
 
     path: str
@@ -36,16 +36,16 @@ class PlannedRun:
 
     @property
     def name(self) -> str:
-        """Its name, which no other run of the study has."""
+        """Name of the run, unique in the study."""
         return self.config.name
 
     @property
     def is_completed(self) -> bool:
-        """Whether nothing is left to do."""
+        """Whether the run is completed."""
         return self.record is not None and self.record.status == "completed"
 
     def todo(self, *, retry: bool) -> Todo:
-        """Return what to do about it; a run that failed is left, unless it is to be retried."""
+        """Return the action for the run; a failed run is left alone unless ``retry``."""
         if self.record is None:
             return "begin"
         if self.is_completed:
@@ -55,7 +55,7 @@ class PlannedRun:
 
 
 def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return config files and overrides, which have a ``=``.
+    """Return config files and overrides; an override contains ``=``.
 
     Raises:
         ConfigError: If there is no config file.
@@ -68,10 +68,10 @@ def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def plan_study(paths: Sequence[str], overrides: Sequence[str]) -> list[PlannedRun]:
-    """Return the runs that configs describe, and what is there of them.
+    """Return the runs of configs, with their existing records.
 
     Raises:
-        ConfigErrors: With all that is wrong in any of them; nothing has been begun then.
+        ConfigErrors: With the errors of all configs; no run was started then.
     """
     errors: list[tuple[str, ConfigError]] = []
     configs: dict[str, RunConfig] = {}
@@ -102,7 +102,7 @@ def plan_study(paths: Sequence[str], overrides: Sequence[str]) -> list[PlannedRu
 
 
 def _check(config: RunConfig, configs: dict[str, RunConfig]) -> list[ConfigError]:
-    """Return what keeps a config from being one of a study on one machine."""
+    """Return the errors that exclude a config from a study on one machine."""
     errors = []
     if Counter(c.name for c in configs.values())[config.name] > 1:
         remedy = "give each run a name of its own"
@@ -117,7 +117,7 @@ def _check(config: RunConfig, configs: dict[str, RunConfig]) -> list[ConfigError
 
 
 def _raise_all(errors: Sequence[tuple[str, ConfigError]], num_paths: int) -> None:
-    """Raise errors with the files that they are in; what is wrong in all of them is said once."""
+    """Raise errors with their config files; an error of all files is raised once."""
     paths: dict[tuple[str, str, str | None], list[str]] = {}
     for path, error in errors:
         paths.setdefault((error.where, error.problem, error.remedy), []).append(path)

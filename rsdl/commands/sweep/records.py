@@ -17,11 +17,11 @@ READERS = 8
 
 @dataclass(frozen=True, slots=True)
 class Runs:
-    """What a place holds of a study's runs.
+    """The records of a study's runs.
 
     Attributes:
         records: Records by the name of the run's folder.
-        broken: What is wrong with those that cannot be read, by the same.
+        broken: Problems of unreadable records by the name of the run's folder.
     """
 
     records: Mapping[str, RunRecord] = field(default_factory=dict)
@@ -29,15 +29,15 @@ class Runs:
 
 
 def runs_url(given: str | None) -> str | None:
-    """Return where the runs lie: as given, else as ``$RSDL_RUNS`` says, else ``None``."""
+    """Return the URL of the runs: as given, else ``$RSDL_RUNS``, else ``None``."""
     return given or os.environ.get(VARIABLE) or None
 
 
 def demand_runs(given: str | None) -> str:
-    """Return where the runs lie.
+    """Return the URL of the runs: as given, else ``$RSDL_RUNS``.
 
     Raises:
-        ConfigError: If nobody says.
+        ConfigError: If neither is set.
     """
     url = runs_url(given)
     if url is None:
@@ -46,7 +46,7 @@ def demand_runs(given: str | None) -> str:
 
 
 def read_runs(url: str) -> Runs:
-    """Return the records of all runs directly below a place; there may be none yet."""
+    """Return the records of all runs directly below a folder; there may be none yet."""
     names = [entry.name for entry in connect(url, cache=None).list()]
     folders = [name.removesuffix(f"/{RECORD}") for name in names if name.endswith(f"/{RECORD}")]
     folders = [folder for folder in folders if "/" not in folder]
@@ -60,14 +60,14 @@ def read_runs(url: str) -> Runs:
 
 
 def read_facts(url: str | None, configs: Mapping[str, str]) -> dict[str, RunFacts]:
-    """Return what the records say, by the names of Jobs.
+    """Return status and reason from the records, by the names of Jobs.
 
     Args:
-        url: Where the runs lie; ``None`` knows of none.
-        configs: Configs, which the folders of runs are named by, by the names of Jobs.
+        url: URL of the runs; ``None`` gives no facts.
+        configs: Configs, after which the folders of runs are named, by the names of Jobs.
 
     Raises:
-        DataError: If a record of these cannot be read: whether its run is completed is unknown.
+        DataError: If one of these records is unreadable, so that the run's status is unknown.
     """
     if url is None:
         return {}
@@ -83,7 +83,7 @@ def read_facts(url: str | None, configs: Mapping[str, str]) -> dict[str, RunFact
 
 
 def is_completed(url: str | None, config: str) -> bool:
-    """Return whether a run is completed by now."""
+    """Return whether a run is completed now."""
     if url is None:
         return False
     record = RunFolder(connect(join(url, config), cache=None)).read_record()

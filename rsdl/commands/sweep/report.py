@@ -1,4 +1,4 @@
-"""``rsdl sweep report``: a study by the numbers, from the records of its runs."""
+"""``rsdl sweep report``: write the report of a study from the records of its runs."""
 
 import sys
 from collections.abc import Sequence
@@ -15,13 +15,13 @@ from rsdl.train.run_folder import RunFolder
 def report_study(
     url: str, *, out: str = "study.html", latex: str | None = None, csv: str | None = None
 ) -> int:
-    """Write the page of a study, and its tables beside it.
+    """Write the HTML page of a study and its tables.
 
     Args:
-        url: Folder or ``s3://`` that holds the runs.
-        out: The page.
-        latex: Where the LaTeX goes; ``None`` puts it beside the page.
-        csv: Where the CSV goes; ``None`` puts it beside the page.
+        url: Folder or ``s3://`` URL of the runs.
+        out: File of the page.
+        latex: File of the LaTeX tables; ``None`` writes them beside the page.
+        csv: File of the CSV; ``None`` writes it beside the page.
 
     Raises:
         DataError: If there are no runs, or a record is damaged.
@@ -33,7 +33,7 @@ def report_study(
 
 
 def read_study(folders: Sequence[RunFolder]) -> Study:
-    """Return the study that runs make up."""
+    """Return the study of runs."""
     return study_of([read_entry(folder) for folder in folders])
 
 
@@ -58,7 +58,7 @@ def write_study(
 
 
 def say(study: Study, out: str) -> None:
-    """Say the numbers that matter most, and where the rest lies."""
+    """Print the main totals and the path of the page."""
     numbers = study.numbers
     spent = (
         (numbers["epochs"].shown, "epochs"),

@@ -1,4 +1,4 @@
-"""The table of a study as values: what the cluster says and what the records say, run by run."""
+"""The status table of a study as values: Job status and run record of each run."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -12,9 +12,9 @@ from rsdl.cluster.states import JobState, Phase
 from rsdl.commands.sweep.records import Runs
 from rsdl.records.run_record import RunRecord
 
-# A run writes its record every 20 s or so; a validation or an upload may keep it from that a while.
+# A run writes its record about every 20 s; a validation or an upload may delay that for a while.
 STALE_AFTER_S = 900.0
-UNKNOWN = "unknown"  # of a cluster that nobody asked
+UNKNOWN = "unknown"  # the cluster was not queried
 NONE = "none"  # no run yet
 
 
@@ -23,20 +23,21 @@ class Row:
     """One run of the study.
 
     Attributes:
-        run: Name of its config and its folder.
-        job: Name of its Job.
-        cluster: Where its Job stands, or ``unknown`` if no cluster was asked.
-        status: What its record says, ``stale`` if it says running and is not, ``none`` without one.
-        note: Why, for people.
+        run: Name of the config and of the run's folder.
+        job: Name of the Job.
+        cluster: Phase of the Job; ``unknown`` if no cluster was queried.
+        status: Status in the record; ``stale`` if it is running there but not in fact; ``none``
+            without a record.
+        note: Explanation for the user.
         epochs: Epochs completed.
         epochs_planned: Epochs to complete; ``None`` without a record.
-        eta_s: Seconds of training that are left; ``None`` where nothing tells.
+        eta_s: Estimated seconds of training left; ``None`` if unknown.
         oa: Best overall accuracy so far, 0 to 1.
-        preemptions: How often it was preempted.
-        gpu: Share of the time that the GPU was busy, 0 to 1, by its record.
-        gpu_by_cluster: The same by the cluster's Prometheus; ``None`` where that was not asked.
-        device_s: Seconds of all its devices so far.
-        age_s: Seconds since the record was written; ``None`` where it does not say.
+        preemptions: Number of preemptions.
+        gpu: GPU utilization from the record, 0 to 1.
+        gpu_by_cluster: GPU utilization from the cluster's Prometheus; ``None`` if not queried.
+        device_s: Device seconds so far.
+        age_s: Seconds since the record was written; ``None`` if the record has no valid time.
     """
 
     run: str
@@ -55,28 +56,28 @@ class Row:
     age_s: float | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as plain values."""
+        """Return the row as plain values."""
         return asdict(self)
 
 
 def make_rows(
     configs: Mapping[str, str], snapshot: Snapshot | None, runs: Runs | None, now: datetime
 ) -> list[Row]:
-    """Return a row for every run that anybody knows of, sorted by name.
+    """Return a row for every run in the manifests, on the cluster or with a record, by name.
 
     Args:
-        configs: Configs of the manifests at hand, by the names of their Jobs.
-        snapshot: What the cluster holds; ``None`` if none was asked.
-        runs: What the records say; ``None`` if none were.
-        now: The time, with its zone.
+        configs: Configs of the local manifests, by the names of their Jobs.
+        snapshot: State of the cluster; ``None`` if it was not queried.
+        runs: Records; ``None`` if none were read.
+        now: Current time, with its time zone.
     """
     folders = [] if runs is None else [*runs.records, *runs.broken]
     known = {config: job for job, config in configs.items()}
     states = {} if snapshot is None else snapshot.states
     for name, state in states.items():
-        # A pod whose Job is gone need not say what it trains.
+        # A pod whose Job is deleted may have no config annotation.
         run = state.config or configs.get(name) or _name_run(name, folders)
-        # The manifests' Job, or where there is none such, the index of a Job that trains the same.
+        # Prefer the manifests' Job; else take the index of an Indexed Job with the same config.
         if run not in known or known[run] not in states:
             known[run] = name
     for run in folders:
@@ -85,7 +86,7 @@ def make_rows(
 
 
 def _name_run(job: str, runs: Iterable[str]) -> str:
-    """Return the run that a Job is called after, behind its study; the Job where there is none."""
+    """Return the run whose name the Job's name ends with, after its study; else the Job's name."""
     found = [run for run in runs if f"-{job}".endswith(f"-{plain(run)}")]
     return max(found, key=len, default=job)
 
@@ -129,12 +130,12 @@ def _make_row(
 
 
 def is_stale(status: str, age_s: float | None, state: JobState | None) -> bool:
-    """Return whether a run that says it runs does not.
+    """Return whether a run has the status "running" in its record but does not run.
 
     Args:
-        status: What its record says.
-        age_s: Seconds since that was written; ``None`` if it does not say.
-        state: Where its Job stands; ``None`` if no cluster was asked.
+        status: Status in the record.
+        age_s: Seconds since the record was written; ``None`` if unknown.
+        state: State of the Job; ``None`` if no cluster was queried.
     """
     if status != "running" or (age_s is not None and age_s < STALE_AFTER_S):
         return False
@@ -142,15 +143,15 @@ def is_stale(status: str, age_s: float | None, state: JobState | None) -> bool:
 
 
 def remaining_s(record: RunRecord) -> float | None:
-    """Return seconds of training that are left, at the pace so far; 0 for a completed run.
+    """Return the seconds of training left, from the mean speed so far; 0 for a completed run.
 
-    What was trained twice, after a preemption, counts as time but not as progress.
+    Steps that were repeated after a preemption count as time but not as progress.
     """
     if record.status == "completed":
         return 0.0
     done = float(record.epochs_completed)
     if record.ledger:
-        # The steps of an epoch under way count: the last one that closed tells how many it has.
+        # Count steps of the current epoch; the last completed epoch gives the steps per epoch.
         steps = math.ceil(record.ledger[-1].planned / max(record.global_batch, 1))
         done = max(done, min(record.optimizer_steps / max(steps, 1), done + 1))
     if done <= 0 or record.wall_s <= 0:
@@ -159,7 +160,7 @@ def remaining_s(record: RunRecord) -> float | None:
 
 
 def ago(seconds: float) -> str:
-    """Return seconds in the largest unit that they fill: ``3 h``."""
+    """Return seconds in the largest unit of which there is at least one: ``3 h``."""
     for unit, length in (("d", 86_400), ("h", 3600), ("min", 60)):
         if seconds >= length:
             return f"{seconds / length:.0f} {unit}"
@@ -167,7 +168,7 @@ def ago(seconds: float) -> str:
 
 
 def _age(record: RunRecord, now: datetime) -> float | None:
-    """Return seconds since a record was written; ``None`` where it does not say when."""
+    """Return seconds since a record was written; ``None`` if its time is not valid."""
     try:
         written = datetime.fromisoformat(record.updated_at)
     except ValueError:

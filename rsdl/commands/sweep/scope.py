@@ -1,4 +1,4 @@
-"""Which Jobs a command is about: namespace, study, and what the manifests here say of both."""
+"""The Jobs of a command: namespace and study, from options and local manifests."""
 
 import shutil
 from collections.abc import Mapping, Sequence
@@ -12,18 +12,18 @@ from rsdl.cluster.load import KUSTOMIZATIONS, Manifest, load_manifests
 from rsdl.cluster.policy.objects import ManifestSet
 from rsdl.core.errors import ConfigError
 
-HERE = "k8s"  # the study's manifests, where a command is run in a checkout of it
+HERE = "k8s"  # folder of the study's manifests in a checkout
 RUNS = "RSDL_RUNS"
 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What a command is about.
+    """The Jobs that a command works on.
 
     Attributes:
         cluster: The study's Jobs on the cluster.
-        jobs: The study's Jobs as manifests; empty where there are none here.
-        others: What the Jobs need besides, as manifests.
+        jobs: Manifests of the study's Jobs; empty without local manifests.
+        others: Manifests of the other objects that the Jobs need.
     """
 
     cluster: Cluster
@@ -37,12 +37,12 @@ class Scope:
 
 @dataclass(frozen=True, slots=True)
 class JobSelector:
-    """What a user has said of the scope; ``None`` where nothing.
+    """Options of a command that select its Jobs; ``None`` if not given.
 
     Attributes:
         manifests: File or folder of manifests.
         namespace: Namespace of the Jobs.
-        study: Their study.
+        study: Study of the Jobs.
     """
 
     manifests: str | None = None
@@ -51,16 +51,16 @@ class JobSelector:
 
 
 def find_scope(selector: JobSelector, runs: str | None = None) -> Scope:
-    """Return what a command is about, taking what the user left open from the manifests.
+    """Return the Jobs of a command; take options that are not given from the manifests.
 
     Args:
-        selector: What the user has said; where that is no manifests, those of ``k8s/`` here are
-            taken, if there are any and they are of the same study.
-        runs: Where the user says that the runs lie: manifests that write elsewhere are of another
-            study.
+        selector: Options of the user. Without manifests, those of ``k8s/`` in the current folder
+            are taken if they exist and are of the same study.
+        runs: URL of the runs as given by the user; manifests that write to another one are of
+            another study.
 
     Raises:
-        ConfigError: If the manifests are none of a study, or contradict what the user has said.
+        ConfigError: If the manifests are not of a study, or contradict the options.
     """
     target = selector.manifests if selector.manifests is not None else _target_here()
     if target is None:
@@ -84,10 +84,10 @@ def find_scope(selector: JobSelector, runs: str | None = None) -> Scope:
 
 
 def one_study(snapshot: Snapshot, study: str | None) -> None:
-    """Refuse to go on with Jobs of several studies.
+    """Check that the Jobs are of one study.
 
     Raises:
-        ConfigError: If there are several, and the user has named none.
+        ConfigError: If they are of several, and the user has named none.
     """
     if study is None and len(snapshot.studies) > 1:
         names = ", ".join(snapshot.studies)
@@ -95,10 +95,10 @@ def one_study(snapshot: Snapshot, study: str | None) -> None:
 
 
 def choose_names(names: Sequence[str], known: Mapping[str, str]) -> list[str]:
-    """Return the Jobs that a user names, by their own names or by their configs.
+    """Return the names of Jobs that a user selects by Job name or config.
 
     Args:
-        names: What the user has typed.
+        names: Names given by the user.
         known: Configs by the names of Jobs.
 
     Raises:
@@ -120,10 +120,10 @@ def choose_names(names: Sequence[str], known: Mapping[str, str]) -> list[str]:
 
 
 def runs_of(manifests: Sequence[Manifest]) -> str | None:
-    """Return where the first Job writes its run, as its environment says; ``None`` if it does not.
+    """Return ``RSDL_RUNS`` of the first container that sets it, or ``None``.
 
     Args:
-        manifests: Jobs of one study, which write to one place, and what they need besides.
+        manifests: Jobs of one study, which all write to one URL, and the objects that they need.
     """
     for pod in ManifestSet(manifests).pods:
         for container in pod.containers:
@@ -137,6 +137,6 @@ def _writes_to(manifests: Sequence[Manifest], runs: str | None) -> bool:
 
 
 def _target_here() -> str | None:
-    """Return the study's manifests where the command is run, if they can be built here."""
+    """Return ``k8s`` if the current folder has it and kubectl or kustomize can build it."""
     here = any((Path(HERE) / name).is_file() for name in KUSTOMIZATIONS)
     return HERE if here and (shutil.which("kubectl") or shutil.which("kustomize")) else None

@@ -1,4 +1,4 @@
-"""``rsdl sweep status``: where a study stands, from the cluster, from its records, or from both."""
+"""``rsdl sweep status``: show the status of a study, from the cluster, its records or both."""
 
 import json
 import sys
@@ -23,13 +23,13 @@ OVER = {"completed", "failed", "broken"}
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """How a study is shown.
+    """Display options.
 
     Attributes:
-        watch: Whether to show it again and again, until nothing is under way.
-        every_s: Seconds between two times.
-        as_json: Whether to print JSON and no table.
-        prometheus: Address of the cluster's Prometheus, for its word on GPU use; ``None`` without.
+        watch: Whether to refresh the table until all runs have ended.
+        every_s: Seconds between two refreshes.
+        as_json: Whether to print JSON instead of a table.
+        prometheus: URL of the cluster's Prometheus, to query GPU utilization; ``None`` for none.
     """
 
     watch: bool = False
@@ -39,14 +39,14 @@ class View:
 
 
 def status(runs: str | None, selector: JobSelector, view: View) -> int:
-    """Show where every run of a study stands.
+    """Print the status of every run of a study.
 
     Args:
-        runs: Where the runs lie; by default what ``$RSDL_RUNS`` says. ``None`` and no variable:
-            the cluster alone is asked.
-        selector: Where the Jobs are. If nothing of this is said and no cluster can be asked, the
-            records alone are shown.
-        view: How to show it.
+        runs: URL of the runs; ``None`` takes ``$RSDL_RUNS``. Without either, only the cluster is
+            queried.
+        selector: Selects the Jobs. Without namespace and study, and if no cluster can be queried,
+            only the records are shown.
+        view: Display options.
 
     Raises:
         InputError: If neither cluster nor records can be read, or one that was named cannot.
@@ -60,7 +60,7 @@ def status(runs: str | None, selector: JobSelector, view: View) -> int:
         page = {"runs": [row.to_json() for row in rows], "totals": count_states(rows)}
         print(json.dumps(page, indent=2))
         return 0
-    # Redirected, a table is to be read by programs: it keeps its width.
+    # soft_wrap: programs that read the redirected table need its full width.
     console = Console(file=sys.stdout, soft_wrap=True, highlight=False)
     print_table(rows, console)
     while view.watch and not _is_over(rows):
@@ -73,12 +73,12 @@ def status(runs: str | None, selector: JobSelector, view: View) -> int:
 
 
 class _Look:
-    """Reads cluster and records, each time anew.
+    """Reads cluster and records at every call.
 
     Args:
-        url: Where the runs lie, if anywhere.
-        selector: Where the Jobs are.
-        prometheus: Address of the cluster's Prometheus, if it is to be asked.
+        url: URL of the runs, if any.
+        selector: Selects the Jobs.
+        prometheus: URL of the cluster's Prometheus, if it is to be queried.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class _Look:
         return rows if self._prometheus is None else self._with_gpu_use(rows, self._prometheus)
 
     def _with_gpu_use(self, rows: list[Row], url: str) -> list[Row]:
-        """Return the rows with what Prometheus says of their Jobs' GPUs."""
+        """Return the rows with the GPU utilization of their Jobs from Prometheus."""
         if self._scope is None:
             raise ConfigError("--prometheus", "no namespace is known", "name it with --namespace")
         namespace = self._scope.cluster.kubectl.namespace

@@ -1,7 +1,7 @@
-"""Jobs go to the cluster as others make room; what is known is read off the cluster each time.
+"""Submit Jobs up to a limit of active ones; all state is read from the cluster each time.
 
-Two such commands at once never submit the same Job twice, since its name is taken. But each counts
-before the other has submitted, so that together they may go over the limit: run one.
+Two such commands at once never submit the same Job twice, since Job names are unique. But each may
+count before the other has submitted, so that together they can exceed the limit: run only one.
 """
 
 import sys
@@ -25,13 +25,13 @@ TOLD = (Phase.SUCCEEDED, Phase.FAILED, Phase.RESTARTING)
 
 @dataclass(frozen=True, slots=True)
 class SubmitOptions:
-    """How Jobs are submitted.
+    """Options of submitting Jobs.
 
     Attributes:
         max_running: Jobs of the study that may be active at once.
-        every_s: Seconds between two looks at the cluster.
-        wait: Whether to stay until all are submitted.
-        dry_run: Whether to change nothing and say what would be done.
+        every_s: Seconds between two requests to the cluster.
+        wait: Whether to wait until all are submitted.
+        dry_run: Whether to change nothing and print what would be done.
     """
 
     max_running: int = 9
@@ -41,13 +41,13 @@ class SubmitOptions:
 
 
 class Submission:
-    """Submits Jobs, none twice.
+    """Submits Jobs, each at most once.
 
     Args:
-        scope: What is to be submitted, and where to.
-        options: How many, how often.
-        runs: Where the runs lie; ``None`` if nobody says.
-        retried: Names of Jobs that are submitted although they have failed.
+        scope: Jobs to submit, and their cluster.
+        options: Limit and interval.
+        runs: URL of the runs; ``None`` if unknown.
+        retried: Names of failed Jobs to submit again.
     """
 
     def __init__(
@@ -64,16 +64,16 @@ class Submission:
         self._retried = retried
         self._configs = scope.configs()
         self._out = Console(file=sys.stdout, soft_wrap=True, highlight=False, markup=False)
-        # It only ever shrinks: a Job that was seen on the cluster is not made again by this
-        # command, even if someone deletes it meanwhile.
+        # Jobs are only removed from the queue: this command does not create a Job again that it
+        # has seen on the cluster, even if someone deletes it meanwhile.
         self._queue = {job.name: job for job in scope.jobs}
         self._failed: set[str] = set()
 
     def run(self) -> int:
-        """Submit until nothing waits, or once if nobody wants to wait.
+        """Submit until no Job waits, or once if ``options.wait`` is not set.
 
         Returns:
-            0; 1 if some have failed, or run from another template; 130 if it was interrupted.
+            0; 1 if a Job has failed or runs from another template; 130 if interrupted.
         """
         snapshot = self._cluster.read()
         facts = read_facts(self._runs, self._configs)
@@ -106,7 +106,7 @@ class Submission:
                 try:
                     self._admit(snapshot)
                 except PASSING as error:
-                    # The API server is being restarted, or others use up a quota of all.
+                    # The API server is restarting, or others have used up a shared quota.
                     if not self._options.wait:
                         raise
                     console.print(f"{error}; trying again", highlight=False, markup=False)
@@ -119,7 +119,7 @@ class Submission:
                 snapshot = self._look_again(snapshot, console)
 
     def _look_again(self, before: Snapshot, console: Console) -> Snapshot:
-        """Return what the cluster holds after a while, as soon as it answers."""
+        """Return the state of the cluster after the interval, once it answers."""
         time.sleep(self._options.every_s)
         after = retry_until_answered(
             self._cluster.read,
@@ -134,7 +134,7 @@ class Submission:
         return sort_out(list(self._queue.values()), snapshot, {}, self._retried)
 
     def _settle(self, decisions: Sequence[Decision]) -> None:
-        """Take what needs no submitting out of the queue, and say why."""
+        """Remove Jobs that need no submission from the queue, and print why."""
         for decision in decisions:
             if decision.action is JobAction.WAITING:
                 continue
@@ -143,7 +143,7 @@ class Submission:
                 self._say(line)
 
     def _admit(self, snapshot: Snapshot) -> None:
-        """Submit what there is room for."""
+        """Submit waiting Jobs up to the limit."""
         for decision in admit(self._sort(snapshot), snapshot, self._options.max_running):
             if snapshot.state(decision.name).phase is Phase.FAILED:
                 self._cluster.delete([decision.name])
@@ -169,7 +169,7 @@ class Submission:
         return made
 
     def _rehearse(self, decisions: Sequence[Decision], snapshot: Snapshot) -> None:
-        """Say what would be done now, and what later."""
+        """Print which Jobs would be submitted now, and which later."""
         if self._queue:
             for other in self._scope.others:
                 self._say(f"{other.title}: would be applied")
@@ -214,7 +214,7 @@ class Submission:
 
 
 def _explain(decision: Decision) -> str | None:
-    """Return what a user is to know of a Job that is not submitted; ``None`` where nothing."""
+    """Return a message about a Job that is not submitted, or ``None`` if none is needed."""
     title, name = decision.manifest.title, decision.name
     if decision.action is JobAction.FAILED:
         return f"{title}: failed: {decision.why}; to submit it anew: rsdl sweep retry {name}"

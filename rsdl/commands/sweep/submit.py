@@ -1,4 +1,4 @@
-"""``rsdl sweep submit`` and ``rsdl sweep retry``."""
+"""``rsdl sweep submit`` and ``rsdl sweep retry``: submit Jobs, and submit failed Jobs again."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -20,15 +20,15 @@ from rsdl.commands.sweep.submission import Submission, SubmitOptions
 
 
 def submit(selector: JobSelector, options: SubmitOptions, *, runs: str | None = None) -> int:
-    """Submit what of a study is not completed, never more at once than asked.
+    """Submit the Jobs of a study whose runs are not completed, up to a limit of active Jobs.
 
     Args:
-        selector: The manifests, and where they go.
-        options: How many, how often.
-        runs: Where the runs lie; by default what ``$RSDL_RUNS`` says.
+        selector: Selects the manifests and the namespace.
+        options: Limit and interval.
+        runs: URL of the runs; ``None`` takes ``$RSDL_RUNS``.
 
     Returns:
-        0, or 1 if some have failed or run from other manifests: they want to be looked at.
+        0, or 1 if Jobs have failed or run from other manifests, which the user should check.
 
     Raises:
         InputError: If manifests, cluster or records cannot be used.
@@ -44,17 +44,17 @@ def submit(selector: JobSelector, options: SubmitOptions, *, runs: str | None = 
 def retry(
     names: Sequence[str], selector: JobSelector, options: SubmitOptions, *, runs: str | None = None
 ) -> int:
-    """Delete Jobs that have failed and submit them anew; their runs go on from their checkpoints.
+    """Delete failed Jobs and submit them again; their runs resume from their checkpoints.
 
     Args:
-        names: Jobs or configs; none for all that have failed.
-        selector: Where the Jobs are, and manifests for them. By default those of ``k8s/`` here, or
-            what they were submitted as.
-        options: How many, how often.
-        runs: Where the runs lie; by default what ``$RSDL_RUNS`` says.
+        names: Jobs or configs; empty for all failed Jobs.
+        selector: Selects the Jobs and their manifests. By default the manifests are those of
+            ``k8s/`` in the current folder, or those that the Jobs were submitted with.
+        options: Limit and interval.
+        runs: URL of the runs; ``None`` takes ``$RSDL_RUNS``.
 
     Returns:
-        0, or 1 if one that was named has not failed.
+        0, or 1 if a named Job has not failed.
 
     Raises:
         InputError: If there is no such Job, or cluster or records cannot be used.
@@ -82,6 +82,6 @@ def retry(
 
 
 def _known_jobs(scope: Scope, snapshot: Snapshot) -> Mapping[str, Manifest]:
-    """Return the manifests of all Jobs by name: those at hand, else what the cluster has kept."""
+    """Return the manifests of all Jobs by name: the local ones, else those on the cluster."""
     held = {name: Manifest("the cluster", as_submitted(job)) for name, job in snapshot.jobs.items()}
     return held | {job.name: job for job in scope.jobs}

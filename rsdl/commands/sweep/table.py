@@ -1,4 +1,4 @@
-"""The table of a study as text: coloured in a terminal, plain aligned columns where it is piped."""
+"""The status table of a study as text: coloured on a terminal, plain aligned columns if piped."""
 
 from collections.abc import Iterator, Sequence
 
@@ -11,7 +11,7 @@ from rsdl.commands.sweep.rows import NONE, UNKNOWN, Row
 
 DASH = "-"
 HEADINGS = ("run", "cluster", "record", "epoch", "left", "OA(val)", "preempted", "GPU")
-LEFT_ALIGNED = 3  # the first columns are words, the others numbers
+LEFT_ALIGNED = 3  # number of text columns, which come first; the others are numbers
 COLOURS = {
     "running": "green", "succeeded": "cyan", "completed": "cyan", "failed": "bold red",
     "broken": "bold red", "stale": "yellow", "pending": "yellow", "restarting": "yellow",
@@ -20,7 +20,7 @@ COLOURS = {
 
 
 def print_table(rows: Sequence[Row], console: Console) -> None:
-    """Print the study, its totals, and what there is to say about single runs."""
+    """Print the table of a study, its totals, and the notes of single runs."""
     cells = [to_cells(row) for row in rows]
     totals = ("all", *sum_cells(rows))
     if console.is_terminal:
@@ -43,7 +43,7 @@ def print_table(rows: Sequence[Row], console: Console) -> None:
 
 
 def to_cells(row: Row) -> tuple[str, ...]:
-    """Return a row as text, a cell for each heading."""
+    """Return a row as text, one cell for each heading."""
     planned = row.epochs_planned
     return (
         row.run,
@@ -58,13 +58,13 @@ def to_cells(row: Row) -> tuple[str, ...]:
 
 
 def _name_use(row: Row) -> str:
-    """Return how busy the GPU was, by the record and, in brackets, by the cluster."""
+    """Return the GPU utilization from the record and, in brackets, from the cluster."""
     record = DASH if row.gpu is None else f"{100 * row.gpu:.0f}%"
     return record if row.gpu_by_cluster is None else f"{record} ({100 * row.gpu_by_cluster:.0f}%)"
 
 
 def sum_cells(rows: Sequence[Row]) -> tuple[str, ...]:
-    """Return the last line: sums of epochs, time left and preemptions, means of OA and GPU use."""
+    """Return the totals: sums of epochs, time left and preemptions; means of OA and GPU use."""
     planned = sum(row.epochs_planned or 0 for row in rows)
     left = [row.eta_s for row in rows if row.eta_s is not None]
     scores = [row.oa for row in rows if row.oa is not None]
@@ -82,7 +82,7 @@ def sum_cells(rows: Sequence[Row]) -> tuple[str, ...]:
 
 
 def count_states(rows: Sequence[Row]) -> dict[str, int]:
-    """Return how many runs stand where: every run is counted once."""
+    """Return the number of runs by overall state; every run is counted once."""
     counts: dict[str, int] = {}
     for row in rows:
         state = overall(row)
@@ -91,7 +91,7 @@ def count_states(rows: Sequence[Row]) -> dict[str, int]:
 
 
 def overall(row: Row) -> str:
-    """Return where a run stands, all in all: a completed run is one, whatever its Job."""
+    """Return the overall state of a run; a completed run is completed whatever its Job's phase."""
     if row.status == "completed" or row.cluster == "succeeded":
         return "completed"
     if row.cluster in ("absent", UNKNOWN):
@@ -100,7 +100,7 @@ def overall(row: Row) -> str:
 
 
 def sum_up(rows: Sequence[Row]) -> str:
-    """Return the study in one line."""
+    """Return a one-line summary of the study."""
     counts = count_states(rows)
     states = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
     hours = sum(row.device_s for row in rows) / 3600
@@ -120,7 +120,7 @@ def span(seconds: float) -> str:
 
 
 def plain_lines(lines: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Yield lines of aligned columns, two spaces between them."""
+    """Yield lines with aligned columns, separated by two spaces."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
         cells = [

@@ -1,4 +1,4 @@
-"""What a person sees of a local sweep: a line for each event, and what runs now."""
+"""Terminal output of a local sweep: a line for each event, and a table of the running runs."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -29,11 +29,11 @@ WORDS: Mapping[Outcome, str] = {
 
 
 class SweepView:
-    """Tells about a sweep: plain lines, and a table that moves on a terminal.
+    """Prints the progress of a sweep: plain lines and, on a terminal, a live table.
 
     Args:
-        console: Where.
-        runs: The study.
+        console: Console to print to.
+        runs: Runs of the study.
     """
 
     def __init__(self, console: Console, runs: Sequence[PlannedRun]) -> None:
@@ -45,7 +45,7 @@ class SweepView:
         self._live = Live(console=console, auto_refresh=False, transient=True)
 
     def __enter__(self) -> "SweepView":
-        """Show the table, on a terminal."""
+        """Show the live table, on a terminal."""
         if self._console.is_terminal:
             self._live.start()
         return self
@@ -56,11 +56,11 @@ class SweepView:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Take it away."""
+        """Remove the live table."""
         self._live.stop()
 
     def announce(self, slots: Sequence[DeviceSlot], *, retry: bool) -> None:
-        """Say what is going to be done."""
+        """Print what the sweep will do."""
         todo = {name: run.todo(retry=retry) for name, run in self._runs.items()}
         given_up = [n for n, r in self._runs.items() if todo[n] == "leave" and not r.is_completed]
         counts = {
@@ -82,18 +82,18 @@ class SweepView:
                 self._say(f"  left    {name}: {reason}; --retry tries it again")
 
     def note_begin(self, name: str, slot: DeviceSlot) -> None:
-        """Say that a run has begun."""
+        """Print that a run has started."""
         self._say(f"{self._count()} {name}: on {slot.name}")
 
     def note_end(self, name: str, verdict: Outcome, outcome: str) -> None:
-        """Say how a run has ended."""
+        """Print the outcome of a run."""
         self._num_done += verdict == "completed"
         if verdict == "completed" and not outcome:
             outcome = _result(self._read(name))
         self._say(f"{self._count()} {name}: {WORDS[verdict]}{f' ({outcome})' if outcome else ''}")
 
     def note_wait(self, name: str) -> None:
-        """Say, once, that another process trains a run."""
+        """Print once that another process trains a run."""
         if name not in self._waited:
             self._waited.add(name)
             self._say(f"{self._count()} {name}: another process trains it; waiting until it ends")
@@ -103,16 +103,16 @@ class SweepView:
         return name in self._waited
 
     def note_stop(self, reason: str, num_running: int) -> None:
-        """Say that nothing more is begun."""
+        """Print that the sweep is stopping and starts no more runs."""
         runs = f"{num_running} run{'' if num_running == 1 else 's'}"
         self._say(f"{reason}: {runs} finishing the step, then saving; Ctrl-C again to quit now")
 
     def explain(self, name: str, reason: str, log: Path) -> None:
-        """Say why a run is not completed."""
+        """Print why a run is not completed."""
         self._say(f"{name}: not completed: {reason or 'see its log'}\n  log: {log}")
 
     def show(self, at_work: Mapping[str, str]) -> None:
-        """Show how far the runs are that run, now and then."""
+        """Refresh the progress of the running runs at an interval."""
         now = time.monotonic()
         if self._live.is_started and now - self._looked > SECONDS_BETWEEN_LOOKS:
             self._looked = now
@@ -133,7 +133,7 @@ class SweepView:
         return table
 
     def _read(self, name: str) -> RunRecord | None:
-        with suppress(RsdlError):  # it will be looked at again
+        with suppress(RsdlError):  # the next refresh reads it again
             return self._runs[name].folder.read_record()
         return None
 
@@ -154,7 +154,7 @@ def _progress(record: RunRecord | None) -> str:
 
 
 def _result(record: RunRecord | None) -> str:
-    """Return what a completed run has come to, on the split that it was evaluated on last."""
+    """Return the accuracy of a completed run on the split of its last evaluation."""
     if record is None:
         return ""
     splits = [name for name in record.metrics if name not in ("best", "final")]
