@@ -12,7 +12,7 @@ from pathlib import Path
 
 ROOT = Path("/")
 
-# Set by a launcher that divides the machine's cores among its child processes.
+# Set by the job queue (rsdl/cluster/device_slots.py) to the share of cores of each child process.
 CORES_VARIABLE = "RSDL_CORES"
 
 
