@@ -2,7 +2,7 @@
 
 Only plain files and folders are extracted, and only below the target folder: an archive with a path
 that escapes, a link or a device is rejected as a whole, as no dataset needs one. Sizes are checked
-before bytes are written, so a zip bomb uses no disk. The target is renamed into place when complete.
+before bytes are written, so a zip bomb uses no disk. The complete folder is renamed to the target.
 """
 
 import os
