@@ -22,7 +22,7 @@ class ShardRequest:
     """A shard and the range in which a rank reads it. Positions are in the global order.
 
     Attributes:
-        first: Position from which it is read, at the latest: where its window starts.
+        first: Position from which it may be read: the start of its window.
         stop: Position from which it is no longer read.
         early: Position from which it may be fetched: where the previous window starts.
         shard: Number of the shard in the index.
