@@ -21,7 +21,7 @@ VARIABLES = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_MMAP_MA
 
 
 def keep_freed_memory() -> bool:
-    """Have this process reuse what it frees instead of returning it to the kernel.
+    """Make this process reuse freed memory instead of returning it to the kernel.
 
     Returns:
         Whether the setting was applied: not on a C library other than glibc, nor where environment

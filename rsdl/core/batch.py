@@ -11,7 +11,7 @@ class SampleCounts:
     """Outcomes of the planned samples; the sum over all batches is the epoch's ledger.
 
     Attributes:
-        planned: Rows that the plan wants counted.
+        planned: Rows that count by the plan, so without padding.
         delivered: Rows that reached the step.
         padded: Rows that only fill up a batch.
         skipped: Rows whose sample could not be decoded.
@@ -54,7 +54,7 @@ class Batch:
         samples: Number of the sample within its split, ``[B]`` int64.
         uniforms: Numbers in ``[0, 1)`` for augmentation, ``[B, K]`` float32; a pure function of
             (seed, epoch, sample).
-        num_planned: Rows of the whole global batch that the plan wants counted, over all ranks and
+        num_planned: Rows of the whole global batch that count by the plan, over all ranks and
             accumulation steps; losses are divided by it.
         counts: Outcomes of this rank's rows; stay on the host.
     """

@@ -58,7 +58,7 @@ class ConfigErrors(InputError):
 
 
 class DataError(InputError):
-    """A data set, a shard or a source file is wrong."""
+    """A dataset, a shard or a source file is invalid."""
 
 
 class CorruptSampleError(DataError):
@@ -66,7 +66,7 @@ class CorruptSampleError(DataError):
 
 
 class StorageError(InputError):
-    """A store cannot be reached, read or written as asked."""
+    """A store cannot be reached, read or written."""
 
 
 class DeniedError(StorageError):
@@ -126,7 +126,7 @@ class PreemptedError(RsdlError):
 
 
 class StoppedEarlyError(PreemptedError):
-    """The run was asked to stop before its first step; other ranks are not informed yet."""
+    """The run was asked to stop before its first step; other ranks have not been notified."""
 
 
 class NoGpuError(RsdlError):

@@ -10,7 +10,7 @@ MAX_OPEN = 32
 
 
 class ShardReader:
-    """Reads byte ranges of shards. Not thread-safe: each thread has its own.
+    """Reads byte ranges of shards. Not thread-safe: use one per thread.
 
     Args:
         store: The store of the shards.

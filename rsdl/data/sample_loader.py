@@ -29,7 +29,7 @@ Int64s = NDArray[np.int64]
 
 
 class SampleLoader:
-    """Fills rows of batches. Not thread-safe: each thread has its own.
+    """Fills rows of batches. Not thread-safe: use one per thread.
 
     Args:
         data: The split to read.
@@ -179,7 +179,7 @@ class SampleLoader:
     def _keep(
         self, file: DecodedFile, sample: int, pixels: Pixels, fate: tuple[list[int], list[int]]
     ) -> None:
-        """Write a sample's pixels to the cache, and append it to ``fate[stored]``."""
+        """Cache a sample's pixels, and append it to one list of ``fate``: (no space, stored)."""
         try:
             fate[file.put(sample, pixels)].append(sample)
         except OSError as error:

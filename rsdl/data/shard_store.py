@@ -72,7 +72,7 @@ def check_shards(shards: Store, split: Split, dataset: str) -> None:
     names = [shard.name for shard in wanted]
     try:
         try:
-            prefix = os.path.commonprefix(names)  # noqa: RUF071 - of letters, as listings want it
+            prefix = os.path.commonprefix(names)  # noqa: RUF071 - a prefix of characters, as for listings
             sizes = {each.name: each.size for each in shards.list(prefix)}
         except DeniedError:
             wanted = wanted[:1]

@@ -27,7 +27,7 @@ class DatasetPool:
         self._limit = limit
         self._local = threading.local()
 
-    def get(self, key: Hashable, open_one: Callable[[ExitStack], Any]) -> Any:  # noqa: ANN401 - data set or VRT
+    def get(self, key: Hashable, open_one: Callable[[ExitStack], Any]) -> Any:  # noqa: ANN401 - dataset or VRT
         """Return this thread's dataset for ``key``; open it if needed.
 
         Args:

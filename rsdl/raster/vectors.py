@@ -78,7 +78,7 @@ def read_polygons(path: Path, column: str, layer: str | None = None) -> Polygons
     Args:
         path: The file.
         column: Field that names the class.
-        layer: Layer of the file, where it has several.
+        layer: Layer of the file, needed if it has several.
 
     Raises:
         DataError: If it cannot be read, or a feature has no class or is not an area.
@@ -247,7 +247,7 @@ def _repair(
     return _explode(parts, owners)
 
 
-def _name(value: Any, where: str, column: str) -> str:  # noqa: ANN401 - whatever GDAL has read
+def _name(value: Any, where: str, column: str) -> str:  # noqa: ANN401 - any value that GDAL reads
     """Return a class value as text: 1, 1.0 and "1" are one class.
 
     Raises:

@@ -262,7 +262,7 @@ def _describe(where: str, size: int, wanted: tuple[str, ...] | None, rules: Pict
 def _settle_alpha(
     data: bytes, kind: str, where: str, rules: PictureRules, count: int
 ) -> PictureRules:
-    """Return rules that treat a band tagged as alpha as imagery, if it is in the first image."""
+    """Return rules that treat alpha as imagery if the first image's alpha band is imagery."""
     if rules.alpha != "auto" or kind in ("jpg", "npy") or rules.bands is not None:
         return rules
     masked = read_picture(data, kind, where, replace(rules, alpha="mask"))

@@ -126,7 +126,7 @@ def _unwrap(root: Path, left_out: Counter[str]) -> tuple[Path, list[str]]:
 
 
 def is_litter(name: str) -> bool:
-    """Return whether a file or folder of this name is hidden or left by an archive tool."""
+    """Return whether a file or folder of this name is hidden or in ``LITTER``."""
     return name.startswith(".") or name in LITTER
 
 

@@ -98,7 +98,7 @@ def prepare_source(
 
 
 def find_class_tree(folder: Path, dataset: PublishedDataset) -> Path:
-    """Return the folder at or below ``folder`` that holds most of the data set's class folders.
+    """Return the folder at or below ``folder`` that holds most of the dataset's class folders.
 
     Raises:
         DataError: If no class folder is found.
