@@ -12,7 +12,7 @@ from pathlib import Path
 
 ROOT = Path("/")
 
-# Set by the job queue (rsdl/cluster/device_slots.py) to the share of cores of each child process.
+# Set for child processes that share this machine, such as the runs of a local sweep.
 CORES_VARIABLE = "RSDL_CORES"
 
 

@@ -303,7 +303,7 @@ def _unwarped(source: Any) -> tuple[str, str] | None:  # noqa: ANN401 - rasterio
 
 
 def fingerprint(path: Path, *, whole: bool = False) -> dict[str, Any]:
-    """Return size and SHA-256: of the whole file, or of its two ends since it may be huge."""
+    """Return size and SHA-256: of the whole file, or only of its two ends if it may be huge."""
     size = path.stat().st_size
     with path.open("rb") as file:
         if whole:

@@ -39,7 +39,7 @@ def assemble(
     check_table(source.classes, store.url)
     names = shard_names(plans)
     statistics = merge_statistics([packed[name].statistics for name in names], len(source.bands))
-    # The gate admits only finite pixels, and a manifest with null values cannot be loaded.
+    # rsdl/raster/gate.py makes all pixels finite; a manifest with null values cannot be loaded.
     assert np.isfinite([*statistics.mean, *statistics.std]).all()
     splits = {}
     for split in dict.fromkeys(plan.split for plan in plans):
