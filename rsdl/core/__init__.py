@@ -1,1 +1,1 @@
-"""What every room may use: errors, the processes, and the batch that travels."""
+"""Code that every package may import: errors, machine resources, random numbers, the batch."""

@@ -1,4 +1,4 @@
-"""The batch that travels from the loader to the device."""
+"""The batch that the loader yields and the training step moves to the device."""
 
 from dataclasses import dataclass, fields, replace
 
@@ -8,17 +8,17 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class SampleCounts:
-    """What became of the planned samples; tallies add up to an epoch's ledger.
+    """Outcomes of the planned samples; the sum over all batches is the epoch's ledger.
 
     Attributes:
-        planned: Rows that the plan wants counted.
+        planned: Rows that count by the plan, so without padding.
         delivered: Rows that reached the step.
         padded: Rows that only fill up a batch.
         skipped: Rows whose sample could not be decoded.
         encoded_bytes: Bytes read from shards.
         decoded_bytes: Bytes of full-size pixels decoded from them.
         fingerprint: Sum of hashes of the planned draws, modulo 2^64: equal multisets of draws have
-            equal fingerprints, in whatever order and by whatever ranks they were read.
+            equal fingerprints, independent of read order and of ranks.
     """
 
     planned: int = 0
@@ -39,24 +39,24 @@ class SampleCounts:
         return SampleCounts(**sums)
 
 
-# The fields of a batch that travel to the device.
+# The fields of a batch that are moved to the device.
 TENSORS = ("images", "targets", "valid", "samples", "uniforms")
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What one rank sees of one (micro-)batch.
+    """One rank's rows of one (micro-)batch.
 
     Attributes:
         images: Pixels as stored, ``[B, H, W, C]``, uint8, uint16 or float32.
-        targets: What the task makes of the label, ``[B, ...]``.
+        targets: Targets that the task derives from the labels, ``[B, ...]``.
         valid: Which rows count, ``[B]`` bool; padding and corrupt samples do not.
         samples: Number of the sample within its split, ``[B]`` int64.
         uniforms: Numbers in ``[0, 1)`` for augmentation, ``[B, K]`` float32; a pure function of
             (seed, epoch, sample).
-        num_planned: Rows of the whole global batch that the plan wants counted, over all ranks and
+        num_planned: Rows of the whole global batch that count by the plan, over all ranks and
             accumulation steps; losses are divided by it.
-        counts: What became of this rank's rows; stays on the host.
+        counts: Outcomes of this rank's rows; stay on the host.
     """
 
     images: Tensor
@@ -75,7 +75,7 @@ class Batch:
         """Return the batch with every tensor on ``device``."""
 
         def move(tensor: Tensor) -> Tensor:
-            # From pageable memory a copy to a GPU is not asynchronous, whatever it is asked for.
+            # A copy from pageable memory to a GPU is synchronous even with `non_blocking`.
             if device.type == "cuda" and tensor.device.type == "cpu" and not tensor.is_pinned():
                 tensor = tensor.pin_memory()
             return tensor.to(device, non_blocking=non_blocking)

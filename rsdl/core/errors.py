@@ -1,14 +1,14 @@
-"""One error tree for the whole project.
+"""The exception hierarchy of the whole project.
 
 Each error says where (a config field or a file), which rule was broken with which value, and what
-to do about it, in one line. The command line turns the class into an exit code: 2 for a user's
-input, 69 for what this machine or a store does not have now and may have later, 75 for a preempted
-run that wants to be started again, 1 for the rest.
+to do about it, in one line. The command line maps the class to an exit code: 2 for wrong user
+input, 69 for a resource of this machine or a store that is unavailable now, 75 for a preempted run
+to be restarted, 1 for the rest.
 """
 
 from collections.abc import Sequence
 
-# EX_UNAVAILABLE of sysexits.h. Kubernetes starts such a pod again, and counts it as no failure.
+# EX_UNAVAILABLE of sysexits.h. Kubernetes restarts such a pod and does not count a failure.
 UNAVAILABLE = 69
 
 
@@ -18,7 +18,7 @@ class RsdlError(Exception):
     Args:
         where: Config field path, file or URL that the error is about.
         problem: The rule that was broken and the value that broke it.
-        remedy: What the user can do, as an imperative; ``None`` where nothing can be advised.
+        remedy: Advice to the user, in the imperative; ``None`` if there is none.
     """
 
     exit_code = 1
@@ -36,7 +36,7 @@ class RsdlError(Exception):
 
 
 class InputError(RsdlError):
-    """The user's input is wrong; trying again cannot help."""
+    """The user's input is wrong; a retry cannot succeed."""
 
     exit_code = 2
 
@@ -46,7 +46,7 @@ class ConfigError(InputError):
 
 
 class ConfigErrors(InputError):
-    """Several config fields are wrong; all are reported together, a line each."""
+    """Several config fields are wrong; all are reported together, one line each."""
 
     def __init__(self, errors: Sequence[ConfigError]) -> None:
         self.errors = tuple(errors)
@@ -58,51 +58,51 @@ class ConfigErrors(InputError):
 
 
 class DataError(InputError):
-    """A data set, a shard or a source file is wrong."""
+    """A dataset, a shard or a source file is invalid."""
 
 
 class CorruptSampleError(DataError):
-    """One sample cannot be read or decoded; the ``skip`` policy passes over it."""
+    """One sample cannot be read or decoded; the ``skip`` policy skips it."""
 
 
 class StorageError(InputError):
-    """A store cannot be reached, read or written as asked."""
+    """A store cannot be reached, read or written."""
 
 
 class DeniedError(StorageError):
-    """A store does not let this user do what was asked."""
+    """A store denies this user the request (no permission)."""
 
 
 class ChangedError(StorageError):
-    """What is stored under a name is not what was written there."""
+    """A stored file or object differs from what was written under its name."""
 
 
 class UnreachableError(StorageError):
-    """A store did not answer for as long as we were ready to wait; later it may."""
+    """A store did not answer within the timeout; a later attempt may succeed."""
 
     exit_code = UNAVAILABLE
 
 
 class FullDiskError(StorageError):
-    """A disk or a quota is full; elsewhere, or later, there may be room."""
+    """A disk or a quota is full; another node, or a later attempt, may have space."""
 
     exit_code = UNAVAILABLE
 
 
 class ClusterError(InputError):
-    """A cluster cannot be asked, or refuses what it is asked for."""
+    """A cluster cannot be reached, or rejects a request."""
 
 
 class ForbiddenClusterError(ClusterError):
-    """A cluster knows the user, and does not let them do what was asked."""
+    """A cluster has authenticated the user but does not authorize the request."""
 
 
 class OldClusterError(ClusterError):
-    """A cluster's Kubernetes is too old for what it is given.
+    """A cluster's Kubernetes is too old for a manifest.
 
     Args:
-        where: What was done.
-        fields: Fields that it does not know, and would drop in silence.
+        where: The operation that failed.
+        fields: Fields that it does not know and would drop silently.
         minor: The first Kubernetes 1.N that knows all of them.
     """
 
@@ -114,41 +114,41 @@ class OldClusterError(ClusterError):
 
 
 class UnreachableClusterError(ClusterError):
-    """A cluster did not answer, or was too busy to; later it may."""
+    """A cluster did not answer or was overloaded; a later attempt may succeed."""
 
     exit_code = UNAVAILABLE
 
 
 class PreemptedError(RsdlError):
-    """The run was asked to stop, has saved its state and wants to be started again."""
+    """The run stopped on request, has saved a checkpoint and is to be restarted."""
 
     exit_code = 75
 
 
 class StoppedEarlyError(PreemptedError):
-    """The run was asked to stop before its first step; other ranks do not know of it yet."""
+    """The run was asked to stop before its first step; other ranks have not been notified."""
 
 
 class NoGpuError(RsdlError):
-    """The GPU that was asked for is not here, or cannot be used; elsewhere one may be."""
+    """The requested GPU is missing or unusable here; another node may have one."""
 
     exit_code = UNAVAILABLE
 
 
 class AbsentPeerError(RsdlError):
-    """Other processes of the run have not come; this one gives its device up, and tries later."""
+    """Other processes did not join the run; this one releases its device and retries later."""
 
     exit_code = 75
 
 
 class PeerError(RsdlError):
-    """Another process of the run has failed or is gone, so this one cannot go on either.
+    """Another process of the run has failed or disappeared, so this one must exit too.
 
     Args:
         where: The process that failed.
-        problem: What became of it.
-        exit_code: How all processes are to end: as the one that failed.
-        quiet: Whether a process beside this one says the same to the user.
+        problem: How it failed.
+        exit_code: Exit code of the failed process, which all processes take over.
+        quiet: Whether another process on this machine reports the same error to the user.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What pixels are: arrays of few types, of a bounded size."""
+"""Types of pixel arrays, and the limit on the size of a decoded image."""
 
 from typing import Any, Literal
 
@@ -7,12 +7,12 @@ from numpy.typing import NDArray
 Pixels = NDArray[Any]  # [H, W, C], or [H, W] of a single band
 Dtype = Literal["uint8", "uint16", "float32"]
 
-# Of one decoded image; larger ones are scenes, to be cut into tiles.
+# Limit for one decoded image; larger ones are scenes, to be cut into tiles.
 MAX_BYTES = 768 << 20
 
 
 def check_size(height: int, width: int, pixel_bytes: int) -> None:
-    """Refuse an image that claims more than fits, before memory is taken for it.
+    """Reject an image whose header claims too many pixels, before memory is allocated.
 
     Raises:
         ValueError: If it would decode to more than ``MAX_BYTES``.

@@ -1,8 +1,8 @@
-"""What this process may use of the machine: cores and memory, as a container limits them.
+"""The CPU cores and memory that this process may use, with its container's limits.
 
-A pod with 4 cores on a node of 128 sees all 128 in ``os.cpu_count()``; a thread for each of them
-would be throttled to a crawl. So affinity and control groups (version 2, and 1 where it lives on)
-are asked too. What cannot be read limits nothing.
+A pod with 4 cores on a node of 128 sees all 128 in ``os.cpu_count()``, and one thread for each
+would be heavily throttled. So this module also reads the CPU affinity and control groups (version
+2, and version 1 on older systems). A limit that cannot be read is ignored.
 """
 
 import math
@@ -12,12 +12,12 @@ from pathlib import Path
 
 ROOT = Path("/")
 
-# What a process that shares the machine out among others grants to this one.
+# Set for child processes that share this machine, such as the runs of a local sweep.
 CORES_VARIABLE = "RSDL_CORES"
 
 
 def usable_cores(root: Path = ROOT) -> int:
-    """Return the number of cores that this process may keep busy, at least 1.
+    """Return the number of cores that this process may use, at least 1.
 
     Args:
         root: Where ``proc`` and ``sys`` are mounted; another one for tests.
@@ -30,7 +30,7 @@ def usable_cores(root: Path = ROOT) -> int:
 
 
 def usable_memory(root: Path = ROOT) -> int:
-    """Return the bytes of memory that this process and its neighbours in the container may use.
+    """Return the bytes of memory that all processes of this container may use together.
 
     Args:
         root: Where ``proc`` and ``sys`` are mounted; another one for tests.
@@ -42,7 +42,7 @@ def usable_memory(root: Path = ROOT) -> int:
 
 
 def _groups(controller: str, root: Path) -> Iterator[Path]:
-    """Yield the folders of this process's control group and of all groups around it."""
+    """Yield the folders of this process's control group and of its parent groups."""
     mount = root / "sys/fs/cgroup"
     for line in _read(root / "proc/self/cgroup").splitlines():
         _, controllers, path = line.split(":", 2)
@@ -54,7 +54,7 @@ def _groups(controller: str, root: Path) -> Iterator[Path]:
 
 
 def _cpu_quota(folder: Path) -> float | None:
-    """Return how many cores' time a group gets, or ``None`` where it is not limited."""
+    """Return the CPU quota of a group in cores, or ``None`` if it is not limited."""
     quota, _, period = _read(folder / "cpu.max").partition(" ")
     if not quota:
         quota, period = (_read(folder / f"cpu.cfs_{part}_us") for part in ("quota", "period"))
@@ -63,7 +63,7 @@ def _cpu_quota(folder: Path) -> float | None:
 
 
 def _number(text: str) -> int | None:
-    """Return a limit; ``max``, ``-1`` and an empty text are none."""
+    """Return a limit as a number; ``max``, ``-1`` and an empty text give ``None``."""
     return int(text) if text.strip().isdigit() else None
 
 

@@ -1,7 +1,7 @@
-"""Random numbers as pure functions of what they are for.
+"""Stateless random numbers, each a pure function of a key.
 
-Nothing here has a state: a number depends on the key alone (seed, epoch, sample, purpose), so that
-it is the same on every machine, rank, worker and after every resume. Orders are built from raw
+Nothing here has a state: a number depends on the key alone (seed, epoch, sample, purpose), so it is
+the same on every machine, rank and worker and after every resume. Permutations are built from raw
 Philox bits, which NumPy promises never to change, unlike ``Generator.permutation``.
 """
 
@@ -15,25 +15,25 @@ UInt64s = NDArray[np.uint64]
 
 
 def key_of(*parts: int | str) -> int:
-    """Return a 128-bit key for ``parts``; equal parts give the equal key on every machine."""
+    """Return a 128-bit key for ``parts``; equal parts give an equal key on every machine."""
     return int.from_bytes(blake2b(_join(parts).encode(), digest_size=16).digest(), "little")
 
 
 def text_keys(texts: Iterable[str], *parts: int | str) -> Iterator[bytes]:
-    """Yield for each text bytes that sort as ``key_of(*parts, text)``, in a third of the time."""
+    """Yield bytes for each text that sort like ``key_of(*parts, text)``, in a third of the time."""
     head = _join((*parts, ""))
     for text in texts:
         yield blake2b((head + text).encode(), digest_size=16).digest()[::-1]
 
 
 def _join(parts: tuple[int | str, ...]) -> str:
-    # A NumPy integer is the number that it holds.
+    # A NumPy integer must give the same key as the equal Python int.
     plain = (part if isinstance(part, str) else int(part) for part in parts)
     return "\x1f".join(f"{type(part).__name__}:{part}" for part in plain)
 
 
 def permutation(size: int, *parts: int | str) -> NDArray[np.int64]:
-    """Return a random order of ``range(size)`` that is a function of ``parts``."""
+    """Return a random permutation of ``range(size)`` that is a function of ``parts``."""
     bits = np.random.Philox(key=key_of(*parts)).random_raw(size)
     return np.argsort(bits, kind="stable")
 
@@ -50,9 +50,9 @@ def uniforms(key: int, draws: NDArray[np.integer], count: int) -> NDArray[np.flo
     """Return ``count`` independent numbers for every draw.
 
     Args:
-        key: What the numbers are for, from :func:`key_of`.
-        draws: Numbers that name the draws, ``[N]``.
-        count: Numbers wanted for each draw.
+        key: Key of the random stream, from :func:`key_of`.
+        draws: Numbers that identify the draws, ``[N]``.
+        count: Number of values for each draw.
 
     Returns:
         Numbers in ``[0, 1)``, ``[N, count]``.
@@ -67,7 +67,7 @@ def uniforms(key: int, draws: NDArray[np.integer], count: int) -> NDArray[np.flo
 
 
 def to_float32(numbers: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Return numbers in ``[0, 1)`` in single precision, where rounding would reach 1."""
+    """Return numbers in ``[0, 1)`` in single precision, clipped where rounding would give 1."""
     below_one = np.nextafter(np.float32(1), np.float32(0))
     return np.minimum(numbers.astype(np.float32), below_one)
 

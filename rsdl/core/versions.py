@@ -1,4 +1,4 @@
-"""What a newer release has written: named as such, never read in part."""
+"""Errors for files that a newer release has written; they are never read in part."""
 
 from collections.abc import Iterable
 
@@ -10,12 +10,12 @@ UPDATE = "update rsdl"
 
 
 def newer_error(error: ValidationError, where: str, *, reads: int) -> DataError | None:
-    """Return the refusal of a page that a newer release has written; ``None`` where none has.
+    """Return the error for a document that a newer release wrote, or ``None`` if none did.
 
     Args:
-        error: What reading the page has led to.
-        where: What to call the page.
-        reads: The format that this release reads.
+        error: The validation error of the document.
+        where: The document's name, for the error.
+        reads: The format version that this release reads.
     """
     found = error.errors(include_url=False)
     for one in found:
@@ -27,11 +27,11 @@ def newer_error(error: ValidationError, where: str, *, reads: int) -> DataError 
 
 
 def newer_format(where: str, given: int, *, reads: int) -> DataError:
-    """Return the refusal of a later format."""
+    """Return the error for a newer format version."""
     return DataError(where, f"made by a newer rsdl: format {given}, this one reads {reads}", UPDATE)
 
 
 def unknown_names(where: str, kind: str, names: Iterable[str]) -> DataError:
-    """Return the refusal of fields or columns that this release does not know."""
+    """Return the error for fields or columns that this release does not know."""
     listed = ", ".join(names)
     return DataError(where, f"made by a newer rsdl: unknown {kind} {listed}", UPDATE)

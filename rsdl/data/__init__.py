@@ -1,4 +1,4 @@
-"""From raw imagery to batches: packing, manifest, sampling plan, reading, augmentation."""
+"""Datasets: packing, manifest, sampling plan, loading of batches, augmentation."""
 
 from typing import Any
 

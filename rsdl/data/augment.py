@@ -1,8 +1,8 @@
 """Augmentation and normalisation, batched on the training device in one pass.
 
-Nothing is drawn here: every parameter is a function of the numbers that came with the sample, so
-the result is the same whatever the device count, the workers or a resume. Nothing waits for the
-device: there is no ``if`` on a tensor, choices are made with ``torch.where``.
+No random numbers are drawn here: every parameter is a function of the sample's own numbers, so the
+result does not depend on the number of devices or workers or on a resume. There is no ``if`` on a
+tensor, which would synchronize with the device; choices are made with ``torch.where``.
 """
 
 from collections.abc import Sequence
@@ -29,11 +29,11 @@ MIX_CHOICE, MIX_WEIGHT, CUT_X, CUT_Y = range(7, 11)
 
 @dataclass(frozen=True, slots=True)
 class Mix:
-    """Who is mixed with whom, for the task to mix targets alike.
+    """The pairs and weights of a mix, so that the task can mix targets in the same way.
 
     Attributes:
         partner: Row of the partner, ``[B]``.
-        weight: Share of a row's own image, ``[B]``; the partner has the rest.
+        weight: Share of a row's own image, ``[B]``; the rest is the partner's.
     """
 
     partner: Tensor
@@ -41,14 +41,14 @@ class Mix:
 
 
 class Augment(nn.Module):
-    """From stored pixels to what the network sees.
+    """Augment and normalise stored pixels into the network's input.
 
     Args:
-        config: What to do in training.
+        config: Augmentation settings for training.
         mean: Mean of each band in stored units, ``[C]``.
-        std: Standard deviation of each band, ``[C]``; 0 counts as 1.
-        dtype: Type of the stored pixels, for the range of colours; float32 has no known range, so
-            its colours are not jittered.
+        std: Standard deviation of each band, ``[C]``; 0 is treated as 1.
+        dtype: Type of the stored pixels, which gives the range of colours; float32 has no known
+            range, so its colours are not jittered.
     """
 
     mean: Tensor
@@ -62,7 +62,7 @@ class Augment(nn.Module):
         self.num_bands = len(mean)
         self.top = {"uint8": 255.0, "uint16": 65535.0, "float32": None}[dtype]
         scale = 1.0 / np.where(np.asarray(std) > 0, std, 1.0)
-        # Not in the checkpoint: the manifest says it, and a run is bound to its manifest.
+        # Not in the checkpoint: they are in the manifest, and a run is bound to its manifest.
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32), persistent=False)
         self.register_buffer("scale", torch.tensor(scale, dtype=torch.float32), persistent=False)
         for name, alpha in (("mixup", config.mixup), ("cutmix", config.cutmix)):
@@ -70,7 +70,7 @@ class Augment(nn.Module):
             self.register_buffer(f"{name}_quantiles", table, persistent=False)
 
     def forward(self, batch: Batch, *, training: bool) -> tuple[Tensor, Mix | None]:
-        """Return normalised images and, where images were mixed, how.
+        """Return normalised images and, if images were mixed, the mix.
 
         Args:
             batch: Images ``[B, H, W, C]`` as stored.
@@ -79,7 +79,7 @@ class Augment(nn.Module):
         Returns:
             Images ``[B, C, H, W]`` float32 in channels-last memory, and the mix or ``None``.
         """
-        # [B, H, W, C] -> [B, C, H, W], the same memory
+        # [B, H, W, C] -> [B, C, H, W], a view
         if not training:
             return self.normalize(batch.images.permute(0, 3, 1, 2)), None
         config, numbers = self.config, batch.uniforms
@@ -93,15 +93,15 @@ class Augment(nn.Module):
 
     def normalize(self, images: Tensor) -> Tensor:
         """Return ``(images - mean) / std`` by band, ``[B, C, H, W]`` float32."""
-        # [B, C, H, W] -> [B, H, W, C], how they lie in memory
+        # [B, C, H, W] -> [B, H, W, C], the memory order
         pixels = images.permute(0, 2, 3, 1)
         shape = pixels.shape
         mean, scale = self.mean, self.scale
         if pixels.device.type == "cpu" and pixels.is_contiguous():
-            # A processor's loops run over the last axis: whole rows instead of a few bands.
+            # On the CPU, loops run over the last axis: make it a whole row and not a few bands.
             pixels = pixels.flatten(2)
             mean, scale = mean.repeat(shape[2]), scale.repeat(shape[2])
-        if pixels.dtype == torch.float32:  # the caller's own
+        if pixels.dtype == torch.float32:  # the caller's tensor: not modified in place
             normal = (pixels - mean).mul_(scale)
         else:
             normal = pixels.to(torch.float32).sub_(mean).mul_(scale)
@@ -110,8 +110,8 @@ class Augment(nn.Module):
     def mix(self, images: Tensor, batch: Batch) -> tuple[Tensor, Mix]:
         """Mix rows 2j and 2j + 1 with each other by mixup or CutMix.
 
-        Neighbours in the global order stay on one rank wherever its part is even, so the partner is
-        a function of the plan. A row that does not count is not mixed in.
+        Neighbours in the global order stay on one rank if its part is even, so the partner is a
+        function of the plan. Padding and corrupt rows are not mixed in.
 
         Raises:
             ConfigError: If the number of rows is odd.
@@ -153,12 +153,12 @@ class Augment(nn.Module):
 
 
 def jitter_colours(images: Tensor, numbers: Tensor, config: AugmentConfig) -> Tensor:
-    """Change brightness, contrast, saturation and hue, in this order, as torchvision does each.
+    """Change brightness, contrast, saturation and hue, in this order, each as in torchvision.
 
     Args:
         images: ``[B, 3, H, W]`` in ``[0, 1]``.
         numbers: ``[B, K]`` in ``[0, 1)``.
-        config: Strengths; 0 leaves a step out.
+        config: Strengths; 0 skips a step.
     """
 
     def factor(column: int, strength: float) -> Tensor:

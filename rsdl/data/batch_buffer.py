@@ -1,7 +1,7 @@
-"""A batch while several threads fill it: who is still at work, and what has been read.
+"""A batch that several threads fill: its memory, unfinished parts and byte counts.
 
-The memory is allocated once, at full size, in the type that is stored; threads write into disjoint
-rows and meet only when they report a part as done.
+The memory is allocated once, at full size, in the stored type. Threads write into disjoint rows and
+take the lock only to report a part as done.
 """
 
 import threading
@@ -28,13 +28,13 @@ class LoadRule:
     """How samples become rows of a batch.
 
     Attributes:
-        image_size: Side of the square image that travels, in pixels.
-        crop: Which part of the image; random or central.
+        image_size: Side of the square image in a batch, in pixels.
+        crop: Rule for the crop; random or central.
         on_corrupt: ``error`` or ``skip``.
         num_workers: Threads, at least 1.
         prefetch: Batches in flight, at least 1.
-        pin_memory: Whether batches lie in page-locked memory, for copies that overlap compute.
-        scaled: Whether a JPEG is decoded at a fraction of its size where the crop allows it.
+        pin_memory: Whether batches use page-locked memory, so that copies overlap compute.
+        scaled: Whether a JPEG is decoded at a fraction of its size if the crop allows it.
     """
 
     image_size: int
@@ -51,19 +51,19 @@ class BatchBuffer:
     """A batch being filled by several threads.
 
     Attributes:
-        planned: Which samples its rows hold.
+        planned: The samples of its rows.
         images: Pixels, ``[B, H, W, C]``.
-        pixels: The same memory for NumPy.
+        pixels: The same memory as a NumPy array.
         targets: Class indices, ``[B]``.
-        valid: Rows that count, ``[B]``; corrupt ones are taken out.
+        valid: Rows that count, ``[B]``; False for corrupt ones.
         crop_uniforms: Numbers for each row's crop, ``[B, K]``.
-        parts_left: Parts that threads still work on.
+        parts_left: Parts that are not finished.
         encoded_bytes: Bytes read so far.
         decoded_bytes: Bytes of pixels decoded so far.
-        error: What went wrong first.
+        error: The first error.
         ready: Set when no part is left.
-        encoded: The JPEG of each row that is left to a device, ``[B]``; ``None`` leaves none.
-        landed: Tells when a device has made the images; ``None`` where nobody need wait.
+        encoded: The JPEGs that a device will decode, by row, ``[B]``; ``None`` if the host decodes.
+        landed: CUDA event after the device has produced the images; ``None`` if no wait is needed.
     """
 
     planned: PlannedBatch
@@ -82,7 +82,7 @@ class BatchBuffer:
     landed: "torch.cuda.Event | None" = None
 
     def finish_part(self, encoded: int, decoded: int, error: BaseException | None) -> int:
-        """Report one part as done, with the bytes read and decoded for it; return what is left."""
+        """Report one part as done, with its bytes read and decoded; return the parts left."""
         with self.lock:
             self.encoded_bytes += encoded
             self.decoded_bytes += decoded
@@ -93,7 +93,7 @@ class BatchBuffer:
             return self.parts_left
 
     def to_batch(self, numbers: NDArray[np.float64]) -> Batch:
-        """Return the filled batch; ``numbers`` ``[B, K]`` are for augmentation."""
+        """Return the filled batch, with ``numbers`` ``[B, K]`` for augmentation."""
         planned = self.planned
         num_planned, num_valid = int(planned.valid.sum()), int(self.valid.sum())
         return Batch(

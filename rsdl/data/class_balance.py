@@ -11,9 +11,9 @@ Int64s = NDArray[np.int64]
 def class_balanced_counts(labels: NDArray[np.integer], *, seed: int, epoch: int) -> Int64s:
     """Return how often to draw each sample so that every class is drawn equally often.
 
-    An epoch stays as long as the split. Each class present gets the same number of draws (they
-    differ by one where it does not divide), spread over its samples as evenly as possible; which
-    samples get one draw more changes with the epoch.
+    An epoch keeps the length of the split. Each class present gets the same number of draws (counts
+    differ by one if it does not divide), spread over its samples as evenly as possible; the samples
+    with one extra draw change with the epoch.
 
     Args:
         labels: Class index of each sample, ``[N]``.

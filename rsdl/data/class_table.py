@@ -1,6 +1,6 @@
-"""What names a data set's classes may have: a table that breaks a rule is refused.
+"""Validate the class names of a dataset.
 
-Only names are looked at. Names that differ in Unicode form alone are one name, in NFC.
+Only names are checked. Names that differ only in Unicode form are the same name, stored in NFC.
 """
 
 import logging
@@ -25,7 +25,7 @@ def plain_name(name: str) -> str:
 
 
 def check_names(names: Sequence[str], where: str) -> None:
-    """Raise a ``DataError`` if a class has no real name, a split's, or nearly that of another."""
+    """Raise a ``DataError`` if a class name is empty, a split's, or nearly equal to another."""
     seen: dict[str, str] = {}
     for name in names:
         folded = " ".join(plain_name(name).casefold().split())
@@ -48,7 +48,7 @@ def check_names(names: Sequence[str], where: str) -> None:
 
 
 def check_table(names: Sequence[str], where: str) -> None:
-    """Raise a ``DataError`` if names are no table of classes: see :func:`check_names`, or one."""
+    """Raise a ``DataError`` if :func:`check_names` does, or there are fewer than two classes."""
     check_names(names, where)
     if len(names) < 2:
         raise DataError(
@@ -59,7 +59,7 @@ def check_table(names: Sequence[str], where: str) -> None:
 
 
 def warn_of_absent(names: Sequence[str], splits: Mapping[str, Split], where: str) -> None:
-    """Say in a line for each split which classes have no sample in it."""
+    """Log a warning for each split with the classes that have no sample in it."""
     if "train" not in splits:
         log.warning("%s: has no train split: nothing can be trained on it", where)
     for split, held in splits.items():

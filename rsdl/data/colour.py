@@ -1,9 +1,9 @@
-"""Colours of RGB images in ``[0, 1]``, batched, with torchvision's arithmetic."""
+"""Colour operations on batched RGB images in ``[0, 1]``, with torchvision's arithmetic."""
 
 import torch
 from torch import Tensor
 
-GREY = (0.2989, 0.587, 0.114)  # ITU-R BT.601, as torchvision weighs them
+GREY = (0.2989, 0.587, 0.114)  # ITU-R BT.601, as rounded by torchvision
 
 
 def grey(images: Tensor) -> Tensor:
@@ -13,7 +13,7 @@ def grey(images: Tensor) -> Tensor:
 
 
 def blend(images: Tensor, others: Tensor, factor: Tensor) -> Tensor:
-    """Return ``factor * images + (1 - factor) * others``, kept in ``[0, 1]``."""
+    """Return ``factor * images + (1 - factor) * others``, clamped to ``[0, 1]``."""
     return (factor * images + (1 - factor) * others).clamp(0, 1)
 
 

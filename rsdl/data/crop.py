@@ -1,4 +1,4 @@
-"""Which part of an image travels: a box, from the image's size and the sample's own numbers."""
+"""Compute the crop box of an image from its size and the sample's own random numbers."""
 
 import math
 from collections.abc import Sequence
@@ -18,10 +18,10 @@ class CropRule:
     """Random resized crop for training, central square for evaluation.
 
     Attributes:
-        random: Whether the box is drawn.
-        scale: Smallest and largest share of the image's area, when drawn.
-        ratio: Smallest and largest width over height, when drawn.
-        central: Side of the central square as a share of the image's shorter side, when not.
+        random: Whether the box is random.
+        scale: Smallest and largest share of the image's area, if random.
+        ratio: Smallest and largest width over height, if random.
+        central: Side of the central square as a share of the image's shorter side, if not random.
     """
 
     random: bool = False
@@ -31,7 +31,7 @@ class CropRule:
 
     @property
     def num_uniforms(self) -> int:
-        """Numbers that one sample's box needs."""
+        """Random numbers needed for one sample's box."""
         return 2 * NUM_TRIES + 2 if self.random else 0
 
 
@@ -42,7 +42,7 @@ def crop_box(rule: CropRule, height: int, width: int, numbers: Sequence[float]) 
     """Return the box (top, left, height, width) of an image in pixels.
 
     Args:
-        rule: Which kind of box.
+        rule: The kind of box.
         height: Height of the image in pixels.
         width: Width of the image in pixels.
         numbers: ``rule.num_uniforms`` numbers in ``[0, 1)``.
@@ -89,7 +89,7 @@ def crop_boxes(
     """Return the boxes of many images at once, each equal to that of :func:`crop_box`.
 
     Args:
-        rule: Which kind of box.
+        rule: The kind of box.
         heights: Heights of the images in pixels, ``[N]``.
         widths: Widths of the images in pixels, ``[N]``.
         numbers: ``rule.num_uniforms`` numbers in ``[0, 1)`` for each, ``[N, K]``.
@@ -108,11 +108,11 @@ def _random_boxes(
 ) -> Int64s:
     low, high = math.log(rule.ratio[0]), math.log(rule.ratio[1])
     boxes = np.empty((len(heights), 4), dtype=np.int64)
-    rows = np.arange(len(heights))  # those without a box yet
+    rows = np.arange(len(heights))  # rows without a box yet
     for attempt in range(NUM_TRIES):
         mine, height, width = numbers[rows], heights[rows], widths[rows]
         share = rule.scale[0] + mine[:, 2 * attempt] * (rule.scale[1] - rule.scale[0])
-        # Not np.exp: its last bit depends on the processor, and the box must not.
+        # Not np.exp: its last bit depends on the CPU, and the box must not.
         powers = (low + mine[:, 2 * attempt + 1] * (high - low)).tolist()
         ratio = np.array([math.exp(power) for power in powers])
         area = height * width * share

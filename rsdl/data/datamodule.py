@@ -1,4 +1,4 @@
-"""The Lightning data module: config in, loaders at the right place of the right epoch out."""
+"""The Lightning data module: loaders for each epoch from the config, with resume in mid-epoch."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -21,17 +21,17 @@ from rsdl.data.gpu.transfer import Transfer
 from rsdl.data.loader import BatchLoader, LoadRule
 from rsdl.data.plan import SamplingPlan, Share, check_share
 
-# Micro-batches of training in a batch of evaluation. Nothing is kept for gradients: four took less
-# memory than a training step of one, by 30% to 70%, of the five networks that were measured.
+# Training micro-batches in one evaluation batch. Evaluation keeps nothing for gradients: on the
+# five networks measured, four took 30% to 70% less memory than a training step of one.
 EVAL_BATCHES = 4
 
 
 def load_rule(config: DataConfig, *, training: bool, pin_memory: bool, processes: int) -> LoadRule:
-    """Return how samples become rows.
+    """Return the rule by which samples become rows.
 
     Args:
-        config: What the user asked for.
-        training: Whether crops are drawn.
+        config: The user's data config.
+        training: Whether crops are random.
         pin_memory: Whether to load into page-locked memory.
         processes: Processes that share this machine's cores.
     """
@@ -47,10 +47,10 @@ def load_rule(config: DataConfig, *, training: bool, pin_memory: bool, processes
 
 
 class DataModule(pl.LightningDataModule):
-    """Loaders for Lightning, fresh for every epoch.
+    """Loaders for Lightning, created anew for every epoch.
 
     Args:
-        data: The opened data set.
+        data: The opened dataset.
         seed: Seed of the run.
         accumulate: Micro-batches in an optimizer step.
     """
@@ -65,13 +65,13 @@ class DataModule(pl.LightningDataModule):
         self.evaluation_split = data.config.test_split
         self._train = data.split(data.config.train_split, "data.train_split")
         self._starts: Mapping[int, int] = {}
-        self._placed = False  # whether the split's place is decided: on the device, or in files
+        self._placed = False  # whether it is decided if the split is kept on the device
         self._resident: ResidentSplit | None = None
         self._transfer: Transfer | None = None
         self._decoder: DeviceDecoder | None = None
 
     def resume(self, epoch: int, consumed: int) -> None:
-        """Begin ``epoch`` at position ``consumed`` of its global order, in samples."""
+        """Start ``epoch`` at position ``consumed`` of its global order, in samples."""
         self._starts = {epoch: consumed}
 
     def plan(self, epoch: int) -> SamplingPlan:
@@ -79,7 +79,7 @@ class DataModule(pl.LightningDataModule):
         return train_plan(self.data.config, self._train, seed=self.seed, epoch=epoch)
 
     def check(self, world_size: int) -> None:
-        """Refuse a split of one class, and a batch that fits not it or the number of devices."""
+        """Reject a split of one class, and a batch size unfit for the split or the devices."""
         size, split = self.data.config.batch_size, self.data.config.train_split
         manifest = self.data.manifest
         counts = zip(manifest.classes, manifest.splits[split].class_counts, strict=True)
@@ -98,11 +98,11 @@ class DataModule(pl.LightningDataModule):
             )
         check_share(size, Share(0, world_size, self.accumulate))
         eval_size = self.data.config.eval_batch_size
-        if eval_size is not None:  # now, and not after the first epoch
+        if eval_size is not None:  # fail before the first epoch and not after it
             check_share(eval_size, Share(0, world_size), where="data.eval_batch_size")
 
     def train_dataloader(self) -> BatchLoader | ResidentLoader:
-        """Return what is left of the current epoch, from the device's memory or from files."""
+        """Return a loader for the rest of the current epoch, from device memory or from files."""
         assert self.trainer is not None
         epoch = self.trainer.current_epoch
         rule = self._rule(training=True)
@@ -135,7 +135,7 @@ class DataModule(pl.LightningDataModule):
     def transfer_batch_to_device(
         self, batch: Batch, device: torch.device, dataloader_idx: int
     ) -> Batch:
-        """Return the batch on the device; to a GPU it goes while the step before is computed."""
+        """Return the batch on the device; a copy to a GPU overlaps the previous step."""
         if device.type != "cuda":
             return batch.to(device)
         if self._transfer is None or self._transfer.device != device:
@@ -143,11 +143,11 @@ class DataModule(pl.LightningDataModule):
         return self._transfer.send(batch)
 
     def val_dataloader(self) -> BatchLoader:
-        """Return the whole validation split."""
+        """Return a loader for the whole validation split."""
         return self.evaluation_loader(self.data.config.val_split, "data.val_split")
 
     def test_dataloader(self) -> BatchLoader:
-        """Return the whole of the split to evaluate."""
+        """Return a loader for the whole split to evaluate."""
         return self.evaluation_loader(self.evaluation_split, "data.test_split")
 
     def evaluation_loader(self, split: str, where: str) -> BatchLoader:
@@ -158,11 +158,11 @@ class DataModule(pl.LightningDataModule):
         return self.eval_loader
 
     def _eval_batch(self) -> int:
-        """Return the samples of a validation batch where the config names none."""
+        """Return the default size of an evaluation batch, if the config sets none."""
         assert self.trainer is not None
         size = self.data.config.batch_size
         if self.trainer.strategy.root_device.type != "cuda":
-            return size  # of five networks four took longer an image with 16 than with 8
+            return size  # four of five networks took longer per image with 16 than with 8
         return EVAL_BATCHES * max(1, size // self.accumulate)
 
     def _share(self, accumulate: int) -> Share:

@@ -1,4 +1,4 @@
-"""An opened data set: the config that says where it is, its splits, and their sampling plans."""
+"""An opened dataset: its splits and their sampling plans."""
 
 from dataclasses import dataclass
 
@@ -21,15 +21,15 @@ from rsdl.storage.store import Store
 
 @dataclass(frozen=True, slots=True)
 class SplitData:
-    """One split, ready to be read.
+    """One split, ready to read.
 
     Attributes:
-        store: Where the shards lie.
-        manifest: What the data set is.
-        index: Where each sample of the split lies.
-        decoded_cache: Pixels that are kept; ``None`` keeps none.
-        decode_size: Shrink the shorter side of an image to so many pixels; ``None`` does not.
-        dataset: URL of the data set, where its shards lie elsewhere.
+        store: The store of the shards.
+        manifest: The dataset's manifest.
+        index: Position of each sample of the split in its shard.
+        decoded_cache: Cache of decoded pixels; ``None`` disables it.
+        decode_size: Pixels to shrink an image's shorter side to; ``None`` does not shrink.
+        dataset: URL of the dataset, if its shards are in another store.
     """
 
     store: Store
@@ -41,30 +41,30 @@ class SplitData:
 
     @property
     def url(self) -> str:
-        """Root of the data set, as the user would type it."""
+        """Root URL of the dataset, as the user types it."""
         return self.dataset or self.store.url
 
     def open_reader(self) -> ShardReader:
-        """Return what reads the shards, for one thread."""
+        """Return a reader of the shards for one thread."""
         index = self.index
         return ShardReader(self.store, index.shard_names, index.shard_sha256s, self.dataset)
 
     @property
     def decode(self) -> DecodeRule:
-        """How images become pixels, wherever they go then."""
+        """Rule by which images are decoded."""
         return DecodeRule(len(self.manifest.bands), self.manifest.dtype, self.decode_size)
 
 
 class DataSet:
-    """An opened data set.
+    """An opened dataset.
 
     Attributes:
-        store: Where its manifest and its indexes lie.
-        shards: Where its shards lie.
+        store: The store of its manifest and indexes.
+        shards: The store of its shards.
 
     Args:
-        config: Where it lies and how it is fed.
-        storage: Where the service is, if it lies in a bucket.
+        config: The data config.
+        storage: The S3 endpoint, if the dataset is in a bucket.
     """
 
     def __init__(self, config: DataConfig, storage: StorageConfig = AWS) -> None:
@@ -77,7 +77,7 @@ class DataSet:
         self._tiers: dict[str, DecodedCache | None] = {}
 
     def split(self, name: str, where: str) -> SplitData:
-        """Open one split; ``where`` is the config field to name in an error."""
+        """Open one split; ``where`` is the config field for errors."""
         split = self.manifest.split(name, where=where)
         url = join(self.store.url, split.index.name)
         index = open_index(self.store.local(split.index.name), split, url)
@@ -92,7 +92,7 @@ class DataSet:
     def _decoded_cache(self, name: str, index: Index) -> DecodedCache | None:
         config, manifest = self.config, self.manifest
         wanted = config.decoded_cache
-        # Each crop of a scaled decode has pixels of its own.
+        # With scaled decoding, each crop has different pixels, so there is nothing to cache.
         if wanted == "off" or config.scaled_decode:
             return None
         if wanted == "auto" and config.cache == "none":
@@ -102,11 +102,11 @@ class DataSet:
             cache=CacheConfig() if config.cache == "none" else config.cache,
             budget=None if wanted == "auto" else int(wanted),
             shard_bytes=sum(s.bytes for s in manifest.splits[name].shards) if remote else 0,
-            # What is there is read; who decodes on a device has nothing to keep.
+            # An existing file is always read. Decoding on a device yields no pixels to store.
             makes=config.decode == "host" or name != config.train_split,
         )
         decode = DecodeRule(len(manifest.bands), manifest.dtype, config.decode_size)
-        # By range: a look at a few images is not worth the copy of their shards.
+        # No cache, so reads are by range: probing a few images does not justify copying shards.
         store = connect(self.shards.url, None, self._storage)
         return DecodedCache(rule, decode, index, (manifest.digest, name), store)
 
@@ -126,9 +126,9 @@ def eval_plan(config: DataConfig, data: SplitData, default: int | None = None) -
     """Return the plan that reads every sample once, in the order of the index.
 
     Args:
-        config: How the data is fed.
+        config: The data config.
         data: The split.
-        default: Samples in a batch where the config names none; ``None`` takes those of training.
+        default: Batch size if the config sets none; ``None`` takes that of training.
     """
     order = GlobalOrder(data.index.shard_samples, OrderRule(0, 0, shuffle=False))
     size = config.eval_batch_size or default or config.batch_size

@@ -1,10 +1,10 @@
-"""From the encoded image to pixels.
+"""Decode images to pixels.
 
-Every decoder used here releases the interpreter lock while it works, so threads decode in parallel.
-JPEG goes through TurboJPEG, PNG through OpenCV, TIFF through rasterio, ``npy`` through NumPy.
+Every decoder used here releases the GIL while it works, so threads decode in parallel. TurboJPEG
+decodes JPEG, OpenCV PNG, rasterio TIFF, NumPy ``npy``.
 
-A JPEG can also be decoded at a half, a quarter or an eighth of its size, which leaves out most of
-the work. A pixel is then the mean of those that it stands for, up to rounding.
+A JPEG can also be decoded at a half, a quarter or an eighth of its size, which saves most of the
+work. Each pixel is then the mean of the full-size pixels that it replaces, up to rounding.
 """
 
 import io
@@ -23,22 +23,22 @@ from rsdl.core.pixels import Pixels, check_size
 from rsdl.data.kinds import NAMES, check_kind, sniff
 from rsdl.data.resize import resize_into
 
-# A tile needs no georeference to be decoded. Once for the process: filters are not for threads.
+# A tile needs no georeference to be decoded. Set once: warning filters are not thread-safe.
 warnings.filterwarnings("ignore", category=rasterio.errors.NotGeoreferencedWarning)
 
-SPACES = {"GRAY": 1, "YCBCR": 3, "RGB": 3}  # of JPEGs that are read, and their bands
-# Fractions of a JPEG's size that cost less than the whole, the smallest first.
+SPACES = {"GRAY": 1, "YCBCR": 3, "RGB": 3}  # supported colour spaces of JPEGs, and their bands
+# Reduction factors that cost less than full size, the strongest first.
 FACTORS = (8, 4, 2)
 
 
 @dataclass(frozen=True, slots=True)
 class DecodeRule:
-    """How images of one data set become pixels.
+    """How images of one dataset are decoded.
 
     Attributes:
         bands: Bands that each must have.
         dtype: Type that each must have.
-        shorter: Shrink the shorter side to so many pixels; ``None`` leaves images as they are.
+        shorter: Pixels to shrink the shorter side to; ``None`` keeps the size.
     """
 
     bands: int
@@ -53,12 +53,12 @@ def decode_sample(
     buffer: Pixels | None = None,
     factor: int = 1,
 ) -> Pixels:
-    """Decode one image as a data set wants it.
+    """Decode one image by the rule of a dataset.
 
     Args:
         data: The encoded image.
-        extension: What it is: ``jpg``, ``png``, ``tif`` or ``npy``.
-        rule: What is wanted.
+        extension: Format: ``jpg``, ``png``, ``tif`` or ``npy``.
+        rule: The dataset's rule.
         buffer: Memory that may be used for the pixels, ``[N]`` uint8; it may be too small.
         factor: Decode a JPEG at this fraction of its size: 1, 2, 4 or 8.
 
@@ -66,7 +66,7 @@ def decode_sample(
         Pixels, ``[H, W, C]``, C-contiguous, RGB order.
 
     Raises:
-        CorruptSampleError: Without a name, if it cannot be decoded or is of another kind.
+        CorruptSampleError: If it cannot be decoded or is of another format; names no sample.
     """
     pixels = decode_image(data, extension, "", rule.bands, buffer, factor)
     if pixels.dtype != rule.dtype:
@@ -80,23 +80,23 @@ def decode_sample(
 
 
 def scale_factor(height: int, width: int, side: int) -> int:
-    """Return the fraction of its size at which a JPEG may be decoded for a box of it.
+    """Return the reduction factor at which a JPEG can be decoded for a crop box.
 
-    The box still has as many pixels as are wanted of it: what is decoded is never enlarged.
+    The reduced box still has at least ``side`` pixels on each side, so it is never enlarged.
 
     Args:
         height: Height of the box at full size, in pixels.
         width: Width of the box at full size, in pixels.
-        side: Side of the square that it becomes, in pixels.
+        side: Side of the square that the box is resized to, in pixels.
     """
     return next((factor for factor in FACTORS if min(height, width) >= factor * side), 1)
 
 
 def image_size(data: bytes, extension: str, rule: DecodeRule) -> tuple[int, int]:
-    """Return height and width that :func:`decode_sample` gives, from the header where it can.
+    """Return height and width of :func:`decode_sample`'s result, from the header if possible.
 
     Raises:
-        CorruptSampleError: If it cannot be told.
+        CorruptSampleError: If the size cannot be determined.
     """
     if extension == "jpg":
         height, width = jpeg_size(data)
@@ -109,7 +109,7 @@ def jpeg_size(data: bytes) -> tuple[int, int]:
     """Return height and width of a JPEG from its header.
 
     Raises:
-        CorruptSampleError: If it has none.
+        CorruptSampleError: If it has no valid header.
     """
     try:
         height, width = simplejpeg.decode_jpeg_header(data)[:2]
@@ -120,7 +120,7 @@ def jpeg_size(data: bytes) -> tuple[int, int]:
 
 
 def jpeg_bands(data: bytes) -> int:
-    """Return the bands of a JPEG from its header: 1, 3, or 0 where it is neither or none."""
+    """Return the bands of a JPEG from its header: 1, 3, or 0 if unsupported or no JPEG."""
     try:
         return SPACES.get(jpeg_space(data, ""), 0)
     except CorruptSampleError:
@@ -128,7 +128,7 @@ def jpeg_bands(data: bytes) -> int:
 
 
 def jpeg_space(data: bytes, where: str) -> str:
-    """Return the colour space that a JPEG's header says: a key of ``SPACES``, ``CMYK``, ...
+    """Return the colour space in a JPEG's header: a key of ``SPACES``, ``CMYK``, ...
 
     Raises:
         CorruptSampleError: If it has no header.
@@ -160,10 +160,10 @@ def decode_image(
 
     Args:
         data: The encoded image.
-        extension: What it is: ``jpg``, ``png``, ``tif`` or ``npy``.
+        extension: Format: ``jpg``, ``png``, ``tif`` or ``npy``.
         where: Name of the sample or file for errors.
-        bands: Bands wanted; a grey JPEG or PNG is repeated to make three. ``None`` takes what the
-            file has.
+        bands: Bands required; a grey JPEG or PNG is repeated to make three. ``None`` takes those of
+            the file.
         buffer: Memory that may be used for the pixels, ``[N]`` uint8; it may be too small.
         factor: Decode a JPEG at this fraction of its size: 1, 2, 4 or 8.
 
@@ -171,7 +171,7 @@ def decode_image(
         Pixels, ``[H, W, C]``, C-contiguous, RGB order.
 
     Raises:
-        CorruptSampleError: If it cannot be decoded or has other bands.
+        CorruptSampleError: If it cannot be decoded or has another number of bands.
     """
     try:
         if extension == "jpg":
@@ -190,9 +190,9 @@ def decode_image(
 
 
 def decode_padded(data: bytes, where: str, buffer: Pixels) -> Pixels:
-    """Decode a colour or grey JPEG to four bands: red, green, blue and one that means nothing.
+    """Decode a colour or grey JPEG to four bands: red, green, blue and an unused one.
 
-    That takes as long as three bands do, and OpenCV sums four in a sixth of the time.
+    Decoding four bands takes as long as three, and OpenCV sums four in a sixth of the time.
 
     Args:
         data: The encoded image.
@@ -212,13 +212,13 @@ def decode_padded(data: bytes, where: str, buffer: Pixels) -> Pixels:
 
 
 def unreadable(error: Exception, data: bytes, extension: str, where: str) -> CorruptSampleError:
-    """Return what to say of an image that a decoder refuses.
+    """Return the error for an image that a decoder rejects.
 
-    Not a context manager around the decoder: that would cost every image a microsecond, under the
-    lock that all threads share.
+    This is not a context manager around the decoder: that would cost every image a microsecond
+    under the GIL.
 
     Raises:
-        CorruptSampleError: If it is another kind of image than its name says.
+        CorruptSampleError: If the content does not match ``extension``.
     """
     check_kind(data, extension, where)
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -229,12 +229,12 @@ def unreadable(error: Exception, data: bytes, extension: str, where: str) -> Cor
 
 def _decode_jpeg(data: bytes, bands: int | None, buffer: Pixels | None, factor: int) -> Pixels:
     # simplejpeg is strict by default: a truncated stream is an error, not a half-grey picture.
-    # TurboJPEG makes RGB of grey; it would make grey of colour too, which nobody has asked for.
+    # TurboJPEG converts grey to RGB, which is wanted, but also colour to grey, which is not.
     is_grey = bands != 3 and simplejpeg.decode_jpeg_header(data)[2].upper() == "GRAY"
     wanted: dict[str, Any] = {"colorspace": "GRAY" if is_grey else "RGB"}
     if factor > 1:
         height, width = simplejpeg.decode_jpeg_header(data)[:2]
-        # Exactly this factor: TurboJPEG knows others, but has no fast transform for them.
+        # Exactly this factor: TurboJPEG supports others, but without a fast transform.
         wanted |= {
             "min_height": -(-height // factor),
             "min_width": -(-width // factor),
@@ -258,11 +258,11 @@ def _decode_into(data: bytes, buffer: Pixels | None, wanted: dict[str, Any]) -> 
 
 
 def _decode_png(data: bytes, bands: int | None) -> Pixels:
-    if sniff(data) != "png":  # OpenCV would decode whatever it is
+    if sniff(data) != "png":  # OpenCV would decode any format
         raise ValueError("not a PNG")
-    if b"IEND" not in data[-64:]:  # OpenCV would complain on stderr too
+    if b"IEND" not in data[-64:]:  # OpenCV would also write to stderr
         raise ValueError("truncated")
-    # Width and height, then bits: what is claimed here is allocated before a pixel is read.
+    # Check the claimed size: OpenCV allocates it before it reads pixels.
     check_size(int.from_bytes(data[20:24]), int.from_bytes(data[16:20]), 4)
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None:
@@ -287,7 +287,7 @@ def _decode_tiff(data: bytes, bands: int | None) -> Pixels:
 
 
 def _decode_npy(data: bytes, bands: int | None) -> Pixels:
-    # read_array on a buffer, not np.load: nothing that could be a pickle is ever opened.
+    # Parse the header and not np.load, so that a pickle is never opened.
     stream = io.BytesIO(data)
     version = np.lib.format.read_magic(stream)
     read_header = (

@@ -1,8 +1,8 @@
-"""Where each sample lies: one row a sample, so that reading one is one ``pread`` or one ranged GET.
+"""The index: one row per sample, so that reading a sample is one ``pread`` or one ranged GET.
 
 An index is one ``.npy`` file of fixed-size records for each split, in the order of the manifest's
-shards. It is mapped into memory, not loaded, and a range of it is a range of bytes. The trade-off
-against a compressed table: larger on disk (about 60 bytes a sample), but nothing to parse.
+shards. It is memory-mapped and not loaded, and a range of rows is a range of bytes. The trade-off
+against a compressed table: it is larger on disk (about 60 bytes per sample), but needs no parsing.
 """
 
 import io
@@ -23,15 +23,15 @@ Rows = NDArray[np.void]
 
 
 class Row(NamedTuple):
-    """One sample's place in its shard.
+    """Position of one sample in its shard.
 
     Attributes:
         key: Name of the sample.
-        extension: What the image is, one of ``EXTENSIONS``.
+        extension: Image format, one of ``EXTENSIONS``.
         offset: First byte of the image within the shard.
         length: Bytes of the image.
         meta_offset: First byte of the ``json`` member.
-        meta_length: Bytes of the ``json`` member; 0 where there is none.
+        meta_length: Bytes of the ``json`` member; 0 if there is none.
         label: Class index.
     """
 
@@ -63,7 +63,7 @@ def pack_rows(rows: Sequence[Row]) -> Rows:
 
 
 def record_type(key_bytes: int) -> np.dtype[Any]:
-    """Return the record of one sample, for keys of at most ``key_bytes`` bytes."""
+    """Return the dtype of one record, for keys of at most ``key_bytes`` bytes."""
     return np.dtype(
         [
             ("key", f"S{key_bytes}"),
@@ -78,7 +78,7 @@ def record_type(key_bytes: int) -> np.dtype[Any]:
 
 
 def join_rows(parts: Sequence[Rows]) -> Rows:
-    """Return the rows of several shards as one table with keys of one width."""
+    """Return the rows of several shards as one table, with keys of equal width."""
     width = max((part.dtype["key"].itemsize for part in parts), default=1)
     return np.concatenate([part.astype(record_type(width)) for part in parts])
 
@@ -91,13 +91,13 @@ def rows_to_bytes(rows: Rows) -> bytes:
 
 
 class Index:
-    """The rows of one split and the shard that each lies in.
+    """The rows of one split and the shard of each.
 
     Args:
         rows: Records of all samples, ``[N]``; may be a memory map.
         shard_samples: Samples in each shard, in order, ``[S]``.
         shard_names: Names of the shards, ``[S]``.
-        shard_sha256s: SHA-256 of each shard, ``[S]``; ``None`` where it is not known.
+        shard_sha256s: SHA-256 of each shard, ``[S]``; ``None`` if unknown.
     """
 
     def __init__(
@@ -119,7 +119,7 @@ class Index:
 
     @property
     def labels(self) -> NDArray[np.int32]:
-        """Class index of every sample, ``[N]``; read from the map when asked for."""
+        """Class index of every sample, ``[N]``; read from the memory map at each access."""
         return np.asarray(self.rows["label"])
 
     def keys(self, samples: NDArray[np.int64]) -> list[str]:
@@ -127,19 +127,19 @@ class Index:
         return [key.decode(errors="replace") for key in self.rows["key"][samples]]
 
     def shards_of(self, samples: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the number of the shard that each sample lies in."""
+        """Return the shard number of each sample."""
         return np.searchsorted(self._ends, samples, side="right")
 
     def checked_rows(self, samples: NDArray[np.int64], *, num_classes: int, url: str) -> Rows:
-        """Return the rows of samples; all of them are looked at at once.
+        """Return the rows of samples after checking them, vectorized.
 
         Args:
             samples: Sample numbers, ``[B]``.
-            num_classes: Labels must lie below.
-            url: What to call the data set in errors.
+            num_classes: Labels must be below this number.
+            url: Name of the dataset for errors.
 
         Raises:
-            DataError: If nothing can be made of a row: a label out of range, an unknown kind.
+            DataError: If a row has a label out of range or an unknown image format.
         """
         rows = self.rows[samples]
         labels, kinds = rows["label"], rows["extension"]
@@ -168,19 +168,19 @@ class Index:
 
 
 def open_index(path: Path, split: Split, where: str) -> Index:
-    """Map the index of a split.
+    """Memory-map the index of a split.
 
     Args:
         path: The ``.npy`` file.
-        split: What the manifest says of the split.
-        where: What to call the file in errors.
+        split: The split's manifest entry.
+        where: Name of the file for errors.
 
     Raises:
         DataError: If it is not an index, or disagrees with the manifest.
     """
     try:
         rows = np.load(path, mmap_mode="r", allow_pickle=False)
-    # NumPy reads the header as Python: one that is damaged may not even be made of its tokens.
+    # NumPy parses the header as Python source, so a damaged one can fail in the tokenizer.
     except (ValueError, EOFError, OSError, SyntaxError, TokenError) as error:
         raise DataError(where, "is not a readable index", "pack or index the data again") from error
     remedy = 'run "rsdl data verify", then pack or index the data again'
@@ -197,7 +197,7 @@ def open_index(path: Path, split: Split, where: str) -> Index:
 
 
 def _unknown_columns(dtype: np.dtype[Any]) -> list[str]:
-    """Return what a newer release has added to an index; nothing where it is no index."""
+    """Return the columns that a newer release has added; empty if this is not an index."""
     given, known = dtype.names or (), record_type(1).names or ()
     return [name for name in given if name not in known] if {*known} <= {*given} else []
 

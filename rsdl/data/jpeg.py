@@ -1,11 +1,11 @@
-"""Which JPEGs a device may decode, told from their structure alone, in some 30 us for each 100 kB.
+"""Select the JPEGs that a device may decode, by their markers, in about 30 us per 100 kB.
 
-Decoders on devices are made for plain JPEGs (8 bits, baseline, one scan), fall back to something
-slow for others, and may make a half-grey picture of a truncated stream without a word. So whatever
-is not plain, or does not end where it should, is left to the decoder of the host, which is strict.
-What this cannot see is damage inside of the compressed data that leaves the markers alone, of which
-the host's decoder notices a part: ``rsdl data verify`` has it decode every sample, and compares the
-SHA-256 of every shard.
+Decoders on devices support plain JPEGs (8 bits, baseline, one scan), use a slow fallback for
+others, and may silently return a half-grey picture for a truncated stream. So a JPEG that is not
+plain, or does not end with its end marker, is left to the host's decoder, which is strict. Damage
+within the compressed data that leaves the markers intact is not detected here, and the host's
+decoder detects only a part of it: ``rsdl data verify`` decodes every sample on the host and
+compares the SHA-256 of every shard.
 """
 
 import re
@@ -14,13 +14,13 @@ from dataclasses import dataclass
 
 SOI, EOI = b"\xff\xd8", b"\xff\xd9"
 SOF0, DHT, JPG, DAC, SOS, APP0, APP14 = 0xC0, 0xC4, 0xC8, 0xCC, 0xDA, 0xE0, 0xEE
-OTHER_FRAMES = frozenset(range(0xC1, 0xD0)) - {DHT}  # JPG and DAC are no frames, but no better
+OTHER_FRAMES = frozenset(range(0xC1, 0xD0)) - {DHT}  # also JPG and DAC: no frames, but unsupported
 WITHOUT_LENGTH = frozenset({0x00, 0x01, *range(0xD0, 0xDA), 0xFF})
 
-# Luminance at 1 or 2 pixels a chroma sample along each axis: 4:4:4, 4:2:2, 4:4:0, 4:2:0.
+# Luminance sampling of 1 or 2 along each axis: 4:4:4, 4:2:2, 4:4:0, 4:2:0.
 SAMPLINGS = {0x11, 0x21, 0x12, 0x22}
 
-# What ends compressed data: a marker that is neither a stuffed 0xff nor a restart.
+# The end of compressed data: a marker that is neither a stuffed 0xff nor a restart.
 END = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 
 
@@ -42,19 +42,19 @@ class Jpeg:
 
     @property
     def num_bytes(self) -> int:
-        """Bytes of its pixels."""
+        """Bytes of the decoded pixels."""
         return self.height * self.width * self.bands
 
 
 def read_jpeg(data: bytes) -> Jpeg | None:
-    """Return what the header says of a plain JPEG; ``None`` where the host is to decode it.
+    """Return a plain JPEG with its header fields, or ``None`` if the host must decode it.
 
     Args:
-        data: The encoded image, whatever it is.
+        data: The encoded image, of any format.
     """
     try:
         return _read(data)
-    except (struct.error, IndexError):  # it ends within the header
+    except (struct.error, IndexError):  # the data ends within the header
         return None
 
 
@@ -77,7 +77,7 @@ def _read(data: bytes) -> Jpeg | None:
             return None
         elif code == SOS:
             break
-    # One scan of all bands, and nothing behind it.
+    # Require one scan of all bands, and no data after it.
     if jpeg is None or data[body] != jpeg.bands:
         return None
     end = END.search(data, at)
@@ -95,11 +95,11 @@ def _read_frame(data: bytes, body: int, is_jfif: bool) -> Jpeg | None:
         plain = samplings == (0x11,)
     else:
         plain = samplings[0] in SAMPLINGS and samplings[1:] == (0x11, 0x11)
-        # Without either, the bands may be called R, G, B, and be that.
+        # Without JFIF and the usual component ids, the bands may be R, G, B.
         plain = plain and (is_jfif or names == (1, 2, 3))
     return Jpeg(data, height, width, bands) if plain else None
 
 
 def _says_ycbcr(data: bytes, body: int) -> bool:
-    """Return whether Adobe's segment, if it is one, speaks of YCbCr and not of RGB or CMYK."""
+    """Return whether an Adobe segment, if it is one, declares YCbCr and not RGB or CMYK."""
     return not data.startswith(b"Adobe", body) or data[body + 11] == 1

@@ -1,4 +1,4 @@
-"""Which kinds of images there are: by the first bytes, and by the suffix of a name."""
+"""Image formats, recognized by the first bytes and by the suffix of a name."""
 
 from rsdl.core.errors import CorruptSampleError
 
@@ -18,7 +18,7 @@ SUFFIXES = {
     ".jpg": "jpg", ".jpeg": "jpg", ".jfif": "jpg", ".png": "png", ".tif": "tif", ".tiff": "tif",
     ".npy": "npy",
 }  # fmt: skip
-# Shards hold none of these: packing stores them as PNG or TIFF.
+# Packing stores these as PNG or TIFF, so shards do not contain them.
 CONVERTED = {".bmp": "bmp", ".webp": "webp", ".jp2": "jp2"}
 READABLE = SUFFIXES | CONVERTED
 NAMES = {
@@ -28,7 +28,7 @@ NAMES = {
 
 
 def sniff(data: bytes) -> str | None:
-    """Return what ``data`` really holds, a key of ``NAMES``, or ``None``."""
+    """Return the format of ``data`` by its first bytes, a key of ``NAMES``, or ``None``."""
     for mark, kind in SIGNATURES:
         if data.startswith(mark) and (kind != "webp" or data[8:12] == b"WEBP"):
             return kind
@@ -36,7 +36,7 @@ def sniff(data: bytes) -> str | None:
 
 
 def check_kind(data: bytes, extension: str, where: str) -> None:
-    """Refuse an image whose bytes are not what its name says.
+    """Reject an image whose bytes do not match its extension.
 
     Raises:
         CorruptSampleError: If ``data`` is empty or of another kind than ``extension``.

@@ -1,12 +1,12 @@
-"""Threads -> batches, in plan order.
+"""Load batches with worker threads, in plan order.
 
-Decoding and resizing release the interpreter lock, so threads of the training process do what
-others start worker processes for: no fork, no shared memory, no copies between processes, no start
-up. Each thread owns a queue, its open files, and one contiguous part of every batch,
-which it writes straight into the batch's tensor. A bounded number of batches is in flight.
+Decoding and resizing release the GIL, so threads of the training process replace worker processes:
+no fork, no shared memory, no copies between processes, no startup time. Each thread owns a queue,
+its open files, and one contiguous part of every batch, which it writes directly into the batch's
+tensor. The number of batches in flight is bounded.
 
-The trade-off: the few microseconds of Python that each sample costs are shared by all threads, so a
-thread is handed a whole part of a batch at a time and works through plain lists.
+The trade-off: the few microseconds of Python for each sample are serialized by the GIL, so a thread
+gets a whole part of a batch at a time and iterates over plain lists.
 """
 
 import queue
@@ -32,18 +32,18 @@ NUM_UNIFORMS = 12
 class BatchLoader:
     """The batches of one rank for the rest of one epoch.
 
-    Iterating starts the threads; leaving the iteration, in whatever way, stops them.
+    Iterating starts the threads; ending the iteration in any way stops them.
 
     Args:
         data: The split to read.
-        plan: Which samples, in which order.
+        plan: The sampling plan of the epoch.
         share: This rank's part.
         rule: How samples become rows.
-        start: Position in the global order to begin at, in samples.
+        start: Position in the global order to start at, in samples.
 
     Attributes:
-        waited_s: Seconds in which a batch was asked for that was not ready.
-        following: Makes the next epoch's plan, whose first shards are fetched in the end.
+        waited_s: Seconds that the consumer has waited for batches.
+        following: Returns the next epoch's plan; its first shards are prefetched at the end.
     """
 
     def __init__(
@@ -73,14 +73,14 @@ class BatchLoader:
 
     @property
     def cpu_s(self) -> float:
-        """Processor time that the threads have taken so far, in seconds."""
+        """CPU time that the threads have used so far, in seconds."""
         return sum(self._threads_cpu_s)
 
     def __iter__(self) -> Iterator[Batch]:
-        """Yield batches in plan order; an error in a thread is raised here."""
+        """Yield batches in plan order; re-raise an error of a thread."""
         with closing(self._batches()) as batches:
             if self._data.decoded_cache is not None and self._data.decoded_cache.is_complete:
-                yield from batches  # no shard is opened again
+                yield from batches  # no shard needs to be opened
                 return
             size, done = self.plan.global_batch, 0
             ahead = fetch_ahead(
@@ -92,7 +92,7 @@ class BatchLoader:
                     done += 1
                     tell(self.start + done // self._share.accumulate * size)
                     yield batch
-                    del batch  # or its memory would be kept while the next is waited for
+                    del batch  # free its memory while waiting for the next
 
     def _batches(self) -> Generator[Batch, None, None]:
         queues: list[queue.SimpleQueue[tuple[BatchBuffer, int, int] | None]] = [
@@ -148,14 +148,14 @@ class BatchLoader:
             while (task := tasks.get()) is not None:
                 self._fill_part(*task, sample_loader)
                 self._threads_cpu_s[number] = time.thread_time()
-                del task  # or an idle thread would keep the memory of a batch
+                del task  # an idle thread must not keep a batch in memory
         finally:
             sample_loader.close()
 
     def _fill_part(
         self, buffer: BatchBuffer, first: int, last: int, sample_loader: SampleLoader
     ) -> int:
-        """Fill rows, and return how many parts of the batch are left."""
+        """Fill rows, and return the number of unfinished parts of the batch."""
         error: BaseException | None = None
         encoded = decoded = 0
         try:

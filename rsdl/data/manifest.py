@@ -1,7 +1,7 @@
-"""What a data set is: the page at its root that everything else is checked against.
+"""The manifest: the JSON file at a dataset's root that all other files are checked against.
 
-``manifest.json`` is written last. Until it is there the data set does not exist, so whoever finds
-it may trust that every shard and index it names is complete.
+``manifest.json`` is written last and a dataset without it does not exist, so if it exists, every
+shard and index that it names is complete.
 """
 
 import hashlib
@@ -33,7 +33,7 @@ class _Page(BaseModel):
 
 
 class File(_Page):
-    """One file of the data set, by name relative to the root, size and SHA-256."""
+    """One file of the dataset: name relative to the root, size and SHA-256."""
 
     name: str
     bytes: int = Field(ge=0)
@@ -47,7 +47,7 @@ class Shard(File):
 
 
 class Split(_Page):
-    """One split: its shards in order, its index, and how many samples each class has.
+    """One split: its shards in order, its index, and the number of samples of each class.
 
     Rows of the index are in the order of ``shards``; sample ``i`` of the split is row ``i``.
     """
@@ -65,11 +65,11 @@ class Split(_Page):
 
 
 class Manifest(_Page):
-    """The data set: what it shows, how it is stored and where it came from.
+    """A dataset: its classes and bands, its files and its provenance.
 
     Attributes:
-        mean: Mean of each band over the train split, in stored units, nodata left out, ``[C]``.
-        std: Standard deviation likewise, ``[C]``.
+        mean: Mean of each band over the train split, in stored units, without nodata, ``[C]``.
+        std: Standard deviation of the same pixels, ``[C]``.
         provenance: Source, checksum, split rule and seed, rsdl version.
     """
 
@@ -87,13 +87,13 @@ class Manifest(_Page):
     _digest: str = PrivateAttr("")
 
     def model_post_init(self, context: object) -> None:
-        """Name a page that is going to be written by what will be stored."""
+        """Set the digest of a new manifest to that of its stored bytes."""
         self._digest = hashlib.sha256(self.to_json()).hexdigest()
 
     def model_copy(
         self, *, update: Mapping[str, Any] | None = None, deep: bool = False
     ) -> "Manifest":
-        """Return a copy, which is another data set where a field is."""
+        """Return a copy with its own digest, which differs if a field does."""
         copied = super().model_copy(update=update, deep=deep)
         copied.model_post_init(None)
         return copied
@@ -107,12 +107,12 @@ class Manifest(_Page):
         return self
 
     def to_json(self) -> bytes:
-        """Return the page as it is stored: indented, a final newline, the same bytes every time."""
+        """Return the stored bytes: indented JSON with a final newline, deterministic."""
         return (self.model_dump_json(indent=2) + "\n").encode()
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the stored bytes: names this very data set, whichever release reads it."""
+        """SHA-256 of the stored bytes: identifies the dataset, whichever release reads it."""
         return self._digest
 
     def split(self, name: str, *, where: str = "split") -> Split:
@@ -131,15 +131,16 @@ class Manifest(_Page):
 
 
 def load_manifest(store: Store, *, where: str = "URL") -> Manifest:
-    """Read the manifest of the data set at a store's root.
+    """Read the manifest of the dataset at a store's root.
 
     Args:
-        store: The store whose root is the data set.
-        where: Config field or argument to name in an error.
+        store: The store whose root is the dataset.
+        where: Config field or argument for errors.
 
     Raises:
-        DataError: If there is none, or it is not one that this version reads.
-        DeniedError: If it may not be read; who may not list is not told whether it is there.
+        DataError: If it does not exist, or this release cannot read it.
+        DeniedError: If reading is denied; without permission to list, the store does not tell
+            whether it exists.
     """
     try:
         size = store.size(MANIFEST)
@@ -157,7 +158,7 @@ def load_manifest(store: Store, *, where: str = "URL") -> Manifest:
 
 
 def parse_manifest(data: bytes, where: str) -> Manifest:
-    """Return the manifest in ``data``; ``where`` names it in errors."""
+    """Parse the manifest in ``data``; ``where`` is its name for errors."""
     try:
         manifest = Manifest.model_validate_json(data)
     except ValidationError as error:

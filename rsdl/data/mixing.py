@@ -1,4 +1,4 @@
-"""How much of two images is mixed, and where: Beta quantiles and CutMix boxes."""
+"""Weights and regions for mixup and CutMix: Beta quantiles and CutMix boxes."""
 
 import math
 
@@ -10,8 +10,8 @@ from torch import Tensor
 def beta_quantiles(alpha: float, size: int = 1025) -> Tensor:
     """Return quantiles of Beta(alpha, alpha) at ``size`` equally spaced levels, 0 and 1 included.
 
-    The lower half of the density is integrated over ``u``, where ``x = sin^2 u^(1 / 2 alpha)``:
-    that removes its pole at 0, however small ``alpha`` is. The upper half mirrors it.
+    The lower half of the density is integrated over ``u``, where ``x = sin^2 u^(1 / 2 alpha)``.
+    This substitution removes the pole at 0 for any ``alpha``. The upper half mirrors it.
     """
     steps = 1 << 14
     power = 1 / (2 * alpha)
@@ -27,19 +27,19 @@ def beta_quantiles(alpha: float, size: int = 1025) -> Tensor:
 
 
 def interpolate(table: Tensor, levels: Tensor) -> Tensor:
-    """Return the table's value at ``levels`` in ``[0, 1)``, between entries linearly."""
+    """Return the table's values at ``levels`` in ``[0, 1)``, interpolated linearly."""
     place = levels * (len(table) - 1)
     below = place.long().clamp_max(len(table) - 2)
     return torch.lerp(table[below], table[below + 1], place - below)
 
 
 def cut_box(weight: Tensor, x: Tensor, y: Tensor, height: int, width: int) -> Tensor:
-    """Return which pixels come from the partner, ``[B, H, W]`` bool.
+    """Return a mask of the pixels that come from the partner, ``[B, H, W]`` bool.
 
     Args:
-        weight: Share that a row keeps before the box is clipped at the border, ``[B]``.
-        x: Centre in ``[0, 1)`` of the width, ``[B]``.
-        y: Centre in ``[0, 1)`` of the height, ``[B]``.
+        weight: Share of a row's own pixels before the box is clipped at the border, ``[B]``.
+        x: Centre as a fraction in ``[0, 1)`` of the width, ``[B]``.
+        y: Centre as a fraction in ``[0, 1)`` of the height, ``[B]``.
         height: Height in pixels.
         width: Width in pixels.
     """

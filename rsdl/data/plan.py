@@ -1,8 +1,8 @@
-"""Which samples, in which order: the sampling contract as pure arithmetic.
+"""The sampling plan: which samples in which order, as pure arithmetic.
 
 The global order (:mod:`rsdl.data.shuffle`) is cut into global batches, and each of them into equal
-parts for ranks and accumulation steps. Global batch k is the same set of samples however many ranks
-share it, and any batch is found by a seek.
+parts for ranks and accumulation steps. Global batch k is the same set of samples for any number of
+ranks, and any batch can be computed directly (random access).
 """
 
 import math
@@ -19,12 +19,12 @@ from rsdl.data.shuffle import GlobalOrder, Int64s
 
 @dataclass(frozen=True, slots=True)
 class PlannedBatch:
-    """What one rank reads for one (micro-)batch.
+    """The samples that one rank reads for one (micro-)batch.
 
     Attributes:
         number: Number of the global batch within the epoch.
-        draws: Name of each draw within the epoch, ``[B]``: random choices are functions of it. The
-            sample number itself, unless samples are drawn repeatedly.
+        draws: Number of each draw within the epoch, ``[B]``; random choices are functions of it. It
+            equals the sample number unless samples are drawn repeatedly.
         samples: Sample numbers, ``[B]``.
         valid: Which rows count, ``[B]``; the others are padding.
         num_planned: Rows of the whole global batch that count.
@@ -42,9 +42,9 @@ class Share:
     """The part of every global batch that one process reads.
 
     Attributes:
-        rank: Number of the process among all.
+        rank: Rank of the process.
         world_size: Number of processes.
-        accumulate: Micro-batches that one rank makes of its part.
+        accumulate: Micro-batches that one rank's part is divided into.
     """
 
     rank: int = 0
@@ -53,7 +53,7 @@ class Share:
 
     @property
     def parts(self) -> int:
-        """Equal parts that a global batch is cut into."""
+        """Number of equal parts of a global batch."""
         return self.world_size * self.accumulate
 
 
@@ -61,11 +61,11 @@ class SamplingPlan:
     """Global batches of one epoch of one split, and each rank's part of them.
 
     Args:
-        order: The global order, of draws.
+        order: The global order of draws.
         global_batch: Samples in a batch over all ranks and accumulation steps.
-        tail: What becomes of the last, incomplete batch: ``drop`` it, ``pad`` it with samples that
-            do not count, or ``shrink`` it to the least that all ranks can share (evaluation).
-        repeats: How often each sample is drawn in this epoch, ``[N]``; ``None`` draws each once.
+        tail: Handling of the last, incomplete batch: ``drop`` it, ``pad`` it with samples that do
+            not count, or ``shrink`` it to the smallest size that divides equally (evaluation).
+        repeats: Draws of each sample in this epoch, ``[N]``; ``None`` draws each once.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class SamplingPlan:
         return self.num_samples
 
     def num_batches(self, start: int = 0) -> int:
-        """Return how many global batches remain from position ``start``."""
+        """Return the number of global batches from position ``start`` on."""
         left = max(self.num_samples - start, 0)
         return left // self.global_batch if self.tail == "drop" else -(-left // self.global_batch)
 
@@ -117,19 +117,20 @@ class SamplingPlan:
             yield from self._cut(done + number, start + number * self.global_batch, share)
 
     def partitions_of(self, share: Share) -> range:
-        """Return the partitions that a rank's part of every whole batch is taken from."""
+        """Return the partitions that a rank's part of every complete batch is taken from."""
         if not self.order.rule.shuffle:
-            return range(1)  # the order of the index is not dealt out
+            return range(1)  # the index order has no partitions
         each = self.global_batch // self.order.rule.partitions
         length = self.global_batch // share.world_size
         first = share.rank * length
         return range(first // each, (first + length - 1) // each + 1)
 
     def fingerprint(self) -> int:
-        """Return the fingerprint of the draws that the epoch delivers, counted independently.
+        """Return the fingerprint of the draws that the epoch delivers, computed independently.
 
-        It is the sum over all draws less the dropped tail, so it does not walk the order: what
-        ranks and resumes really delivered must add up to the same. Takes about 10 ns a sample.
+        It is the sum over all draws minus the dropped tail, so it does not iterate over the order;
+        the draws delivered by all ranks and resumes must have the same sum. Takes about 10 ns per
+        sample.
         """
         block = 1 << 20
         total = sum(
@@ -140,7 +141,7 @@ class SamplingPlan:
         return (total - fingerprint(dropped)) % (1 << 64)
 
     def samples_of(self, draws: Int64s) -> Int64s:
-        """Return the sample that each draw means."""
+        """Return the sample number of each draw."""
         if self._draw_edges is None:
             return draws
         return np.searchsorted(self._draw_edges, draws, side="right") - 1
@@ -151,7 +152,7 @@ class SamplingPlan:
         if left < size and self.tail == "shrink":
             size = math.ceil(left / share.parts) * share.parts
         positions = np.arange(first, first + size)
-        # Partition by partition: neighbouring ranks, that is one node, share few partitions.
+        # Sort by partition, so that neighbouring ranks, which share a node, read few partitions.
         positions = positions[np.argsort(positions % self.order.rule.partitions, kind="stable")]
         length = size // share.parts
         for micro in range(share.accumulate):
@@ -168,7 +169,7 @@ class SamplingPlan:
 
 
 def check_share(global_batch: int, share: Share, *, where: str = "data.batch_size") -> None:
-    """Refuse a global batch that ranks and accumulation steps cannot share equally."""
+    """Reject a global batch that does not divide equally by ranks and accumulation steps."""
     if global_batch % share.parts:
         near = max(global_batch // share.parts, 1) * share.parts
         raise ConfigError(
@@ -180,7 +181,7 @@ def check_share(global_batch: int, share: Share, *, where: str = "data.batch_siz
 
 
 def deal_parts(planned: PlannedBatch, num_workers: int) -> list[tuple[int, int, int]]:
-    """Return which worker reads which rows of a batch, as ``(worker, start, stop)``."""
+    """Return the rows of a batch for each worker thread, as ``(worker, start, stop)``."""
     size = len(planned.samples)
     num_parts = min(num_workers, size)
     edges = [size * part // num_parts for part in range(num_parts + 1)]

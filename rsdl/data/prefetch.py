@@ -1,12 +1,13 @@
-"""Shards on their way to this node before the plan asks for them.
+"""Prefetch shards to this node's cache before the plan needs them.
 
-Threads walk what the rank needs next and have each shard fetched that nobody fetches already. What
-the loader reads now is held, so that nothing evicts it; the next window follows as far as there is
-room that nobody is short of; what lies behind is let go. Where not even one window fits, what fits
-is held until it has been read, and the loader reads the rest by range: nothing is fetched twice.
+Threads iterate over the rank's next shard requests and fetch each shard that no other process is
+fetching. Shards of the current window are held, so they are not evicted. Shards of the next window
+are fetched as long as no process on the node is short of space; shards already read are released.
+If the cache cannot hold even one window, the shards that fit are held until they have been read,
+and the loader reads the others by range, so no shard is fetched twice.
 
-Nothing waits for a prefetcher and it fails silently: whoever needs a shard that did not come
-fetches it, and meets the error. So it may be stopped, or do nothing, at any time.
+Nothing waits for the prefetcher, and it fails silently: the loader fetches a missing shard itself
+and raises the error. So the prefetcher can be stopped, or do nothing, at any time.
 """
 
 import logging
@@ -28,11 +29,11 @@ logger = logging.getLogger(__name__)
 
 NUM_THREADS = 4
 
-# A shard that another fetches, or that had no room, is asked for again after so long.
+# Seconds before retrying a shard that another process fetches, or that did not fit.
 BUSY_S = 0.05
 FULL_S = 1.0
 
-# Each copy that is held is an open file, of which a process may have about a thousand.
+# Each held copy is an open file, and a process may have about a thousand open files.
 MAX_HELD = 256
 
 
@@ -40,10 +41,10 @@ class Prefetcher:
     """Fetches the shards of one rank for the rest of one epoch.
 
     Args:
-        shard_cache: Where they go.
+        shard_cache: The node's cache of shards.
         index: Names and checksums of the shards.
-        requests: Which are needed when, in order.
-        lead: Samples that the loader reads ahead of the position that it tells.
+        requests: Shard requests in order.
+        lead: Samples that the loader reads ahead of the position that it reports.
     """
 
     def __init__(
@@ -55,23 +56,23 @@ class Prefetcher:
         self._lead = lead
         self._position = 0
         self._next: ShardRequest | None = None
-        self._waiting: dict[ShardRequest, float] = {}  # when each is to be asked for
+        self._waiting: dict[ShardRequest, float] = {}  # monotonic time of the next attempt
         self._held: dict[
             ShardRequest, Held | None
-        ] = {}  # nothing while it is fetched, or where it failed
-        self._flying: set[ShardRequest] = set()  # being fetched by a thread of ours
+        ] = {}  # None while it is fetched, or if that failed
+        self._flying: set[ShardRequest] = set()  # being fetched by a thread of this object
         self._stopped = False
         self._turn = threading.Condition()
-        self._source = threading.Lock()  # of the walk, which may take its time
+        self._source = threading.Lock()  # guards the request iterator, which may be slow
 
     def start(self, position: int) -> None:
-        """Begin, with the shards that are needed from a position on."""
+        """Start the threads, with the shards needed from ``position`` on."""
         self._position = position
         for number in range(NUM_THREADS):
             threading.Thread(target=self._work, name=f"ahead-{number}", daemon=True).start()
 
     def tell(self, position: int) -> None:
-        """Say that everything before a position has been read."""
+        """Report that all samples before ``position`` have been read."""
         with self._turn:
             self._position = position
             behind = [
@@ -89,7 +90,7 @@ class Prefetcher:
             self._shard_cache.release(self._index.shard_names[shard])
 
     def stop(self) -> None:
-        """Let everything go; what is being fetched at the moment is fetched to its end."""
+        """Release all shards and stop the threads; fetches in progress are completed."""
         with self._turn:
             self._stopped = True
             held = list(self._held.values())
@@ -117,7 +118,7 @@ class Prefetcher:
             self._settle(request, held, urgent=urgent)
 
     def _choose(self) -> ShardRequest | None:
-        """Wait for a need that is to be seen to now; ``None`` when there will be none."""
+        """Wait for a request to fetch now and return it; ``None`` after :meth:`stop`."""
         while True:
             self._draw()
             with self._turn:
@@ -125,7 +126,7 @@ class Prefetcher:
                     return None
                 self._make_way()
                 now = time.monotonic()
-                # What can wait does so until everything else has its room.
+                # Fetch shards of later windows only once all urgent shards have space.
                 urgent = [n for n in (*self._waiting, *self._flying) if self._is_urgent(n)]
                 due = [request for request, at in self._waiting.items() if at <= now]
                 request = min(due, key=_urgency, default=None)
@@ -139,7 +140,7 @@ class Prefetcher:
                     self._turn.wait(min(times, default=now + FULL_S) - now)
 
     def _draw(self) -> None:
-        """Take in the needs that may be fetched by now."""
+        """Move the requests that are due from the iterator to the waiting ones."""
         with self._source:
             self._next = self._next or next(self._needs, None)
             while (request := self._next) is not None and self._is_due(request):
@@ -149,7 +150,7 @@ class Prefetcher:
                 self._next = next(self._needs, None)
 
     def _make_way(self) -> None:
-        """Let go of what can wait, where anybody on the node is short of room for what cannot."""
+        """Release non-urgent shards if any process on the node lacks space for urgent ones."""
         early = [
             request for request, held in self._held.items() if held and not self._is_urgent(request)
         ]
@@ -163,7 +164,7 @@ class Prefetcher:
     def _settle(
         self, request: ShardRequest, held: Held | FetchStatus | None, *, urgent: bool
     ) -> None:
-        """Note what has become of a need."""
+        """Record the outcome of a fetch."""
         with self._turn:
             self._flying.discard(request)
             self._turn.notify_all()
@@ -180,12 +181,12 @@ class Prefetcher:
     def _wait_longer(self, request: ShardRequest, refusal: FetchStatus, *, urgent: bool) -> None:
         half = (max(request.first, 0) + request.stop) / 2
         if refusal is FetchStatus.FULL and urgent and self._position > half:
-            return  # stays known, to be let go; by now it is cheaper to read the rest by range
+            return  # keep it, to be released later; reading the rest by range is cheaper now
         del self._held[request]
         now = time.monotonic()
         self._waiting[request] = now + (BUSY_S if refusal is FetchStatus.BUSY else FULL_S)
         if refusal is FetchStatus.FULL and not urgent:
-            for other in self._waiting:  # they would hear the same
+            for other in self._waiting:  # these would be refused too
                 if not self._is_urgent(other):
                     self._waiting[other] = now + FULL_S
 
@@ -216,18 +217,18 @@ def fetch_ahead(
         data: The split.
         plan: The epoch's plan.
         share: The rank's part of each batch.
-        start: Position in the global order to begin at, in samples.
-        lead: Samples that the loader reads ahead of the position that it tells.
-        following: Makes the next epoch's plan, if there is a next one.
+        start: Position in the global order to start at, in samples.
+        lead: Samples that the loader reads ahead of the position that it reports.
+        following: Returns the next epoch's plan, if there is a next epoch.
 
     Yields:
-        What to tell the position to before which everything has been read.
+        A callback for the position before which all samples have been read.
     """
     shard_cache = data.store.shard_cache()
-    if shard_cache is None:  # what is opened is not copied
+    if shard_cache is None:  # the store does not copy the shards it opens
         yield lambda _: None
         return
-    if plan.order.rule.shuffle:  # else one shard after the other is read
+    if plan.order.rule.shuffle:  # otherwise shards are read one after another
         sizes = {
             shard.name: shard.bytes
             for split in data.manifest.splits.values()

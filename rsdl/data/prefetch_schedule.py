@@ -1,7 +1,7 @@
-"""Which shards a rank reads, from when and until when: the plan as a prefetcher sees it.
+"""The prefetch schedule: the shards that a rank reads, with start and end positions.
 
-Windows are walked, not samples, so that a split of a billion samples costs no more than one of a
-thousand: what is in memory is a window for each partition that the rank reads.
+It iterates over windows and not over samples, so a split of a billion samples costs no more than
+one of a thousand: memory holds one window for each partition that the rank reads.
 """
 
 from collections import deque
@@ -19,12 +19,12 @@ from rsdl.data.shuffle import Window
 
 @dataclass(frozen=True, slots=True)
 class ShardRequest:
-    """A shard that a rank reads for a while. Positions are of the global order.
+    """A shard and the range in which a rank reads it. Positions are in the global order.
 
     Attributes:
-        first: Position from which on it is read, at the latest when its window begins.
-        stop: Position from which on it is not read any more.
-        early: Position from which on it may be fetched: where the window before begins.
+        first: Position from which it may be read: the start of its window.
+        stop: Position from which it is no longer read.
+        early: Position from which it may be fetched: where the previous window starts.
         shard: Number of the shard in the index.
     """
 
@@ -42,14 +42,14 @@ def walk_requests(
 ) -> Iterator[ShardRequest]:
     """Yield the shards that one rank needs from a position on, the most urgent first.
 
-    All shards of a window are needed when it begins, since its samples mix. The few samples that
-    pad the last batch come from the epoch's beginning and are not foreseen.
+    All shards of a window are needed when it starts, since its samples are shuffled together. The
+    few samples that pad the last batch are from the start of the epoch and not included.
 
     Args:
         plan: The epoch's plan.
         share: The rank's part of each batch.
-        start: Position in the global order to begin at, in samples.
-        following: Makes the next epoch's plan, of which the first windows are needed in the end.
+        start: Position in the global order to start at, in samples.
+        following: Returns the next epoch's plan, whose first windows are requested last.
     """
     end = start + plan.num_batches(start) * plan.global_batch
     parts = plan.partitions_of(share)
@@ -68,14 +68,15 @@ def walk_requests(
 
 
 def window_bytes(plan: SamplingPlan, share: Share, shard_bytes: NDArray[np.int64]) -> int:
-    """Return the most bytes of shards that a rank reads side by side, in any epoch.
+    """Return the most bytes of shards that a rank reads concurrently, in any epoch.
 
     Args:
         plan: Any epoch's plan.
         share: The rank's part of each batch.
         shard_bytes: Size of each shard, ``[S]``.
     """
-    # Wherever they are dealt to; and a cut between partitions may pass through one more.
+    # The worst case over all shuffles: the largest shards, and in each partition one more, since
+    # partition borders cut shards.
     count = (plan.order.rule.window + (plan.order.rule.partitions > 1)) * len(
         plan.partitions_of(share)
     )
@@ -90,7 +91,7 @@ def _walk_partition(
     plan: SamplingPlan, share: Share, partition: int, start: int, end: int
 ) -> Iterator[ShardRequest]:
     rule = plan.order.rule
-    # Without a shuffle each shard is a window, and as many are fetched ahead as one would hold.
+    # Without a shuffle each shard is a window; prefetch as many as a shuffled window has.
     before = deque([start], maxlen=1 if rule.shuffle else rule.window)
     for window in plan.order.windows(partition, start):
         if window.first >= end:
@@ -102,7 +103,7 @@ def _walk_partition(
 
 
 def _is_touched(plan: SamplingPlan, share: Share, start: int, window: Window) -> bool:
-    """Return whether any batch's part for a rank lies in a stretch of an order not shuffled."""
+    """Return whether a rank reads any sample of a window, for an unshuffled order."""
     size = plan.global_batch
     first = (max(window.first, start) - start) // size
     last = (window.stop - 1 - start) // size

@@ -1,4 +1,4 @@
-"""Imagery for people's eyes: any bands, any type -> small RGB pictures."""
+"""Preview imagery: convert any bands and type to small RGB pictures."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,7 +17,7 @@ GAP = 6
 
 
 def rgb_bands(bands: Sequence[str]) -> tuple[int, int, int]:
-    """Return the bands to show as red, green and blue: by name where known, else the first ones."""
+    """Return the bands to show as red, green and blue: by name if known, else the first ones."""
     names = [name.lower() for name in bands]
     for wanted in RGB_NAMES:
         if all(name in names for name in wanted):
@@ -28,8 +28,8 @@ def rgb_bands(bands: Sequence[str]) -> tuple[int, int, int]:
 def to_rgb(pixels: NDArray[Any], manifest: Manifest) -> NDArray[np.uint8]:
     """Return pixels as RGB, ``[H, W, C] -> [H, W, 3]``.
 
-    8-bit colours are shown as they are; anything else is stretched over two standard deviations
-    around the data set's mean.
+    8-bit colours are unchanged; other types are stretched from two standard deviations below the
+    dataset's mean to two above.
     """
     chosen = list(rgb_bands(manifest.bands))
     picture = pixels[:, :, chosen]
@@ -44,7 +44,7 @@ def to_rgb(pixels: NDArray[Any], manifest: Manifest) -> NDArray[np.uint8]:
 def read_pictures(
     data: SplitData, samples: Sequence[int], side: int
 ) -> list[NDArray[np.uint8] | None]:
-    """Return samples as RGB pictures of at most ``side`` pixels, ``None`` for what is corrupt."""
+    """Return samples as RGB pictures of at most ``side`` pixels, ``None`` for corrupt ones."""
     reader = data.open_reader()
     pictures: list[NDArray[np.uint8] | None] = []
     shards = data.index.shards_of(np.asarray(samples, dtype=np.int64))
@@ -55,7 +55,7 @@ def read_pictures(
                 content = reader.read(int(shard), int(row["offset"]), int(row["length"]))
                 kind = EXTENSIONS[int(row["extension"])]
                 pixels = decode_image(content, kind, "", len(data.manifest.bands))
-            except Exception:  # a report is made of what can be shown
+            except Exception:  # a report shows the samples that can be read
                 pictures.append(None)
                 continue
             pictures.append(shrink(to_rgb(pixels, data.manifest), side))
@@ -86,7 +86,7 @@ def encode_png(picture: NDArray[np.uint8]) -> bytes:
 
 
 def contact_sheet(data: SplitData, *, columns: int = 8, side: int = 96) -> NDArray[np.uint8]:
-    """Return one sheet with samples of every class, a labelled row each.
+    """Return one sheet with samples of every class, one labelled row per class.
 
     Args:
         data: The split to show.

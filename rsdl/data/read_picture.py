@@ -1,8 +1,7 @@
-"""From an encoded image to what it shows: pixels, where they hold data, and what the bands mean.
+"""Read an encoded image strictly for packing: pixels, nodata mask and band metadata.
 
-This is the strict reading for the way into a data set; what is in a data set is read by
-``decode.py``, as it lies there and fast. Nothing is guessed: a layout that may mean two things is
-refused with the option that says which.
+``decode.py`` reads the samples of a packed dataset, unchanged and fast. Nothing is guessed here: an
+ambiguous layout is an error that names the option to resolve it.
 """
 
 import os
@@ -43,14 +42,14 @@ def read_picture(
 
     Args:
         data: The encoded image.
-        kind: What it is: ``jpg``, ``png``, ``tif``, ``npy``, ``bmp``, ``webp`` or ``jp2``.
+        kind: Format: ``jpg``, ``png``, ``tif``, ``npy``, ``bmp``, ``webp`` or ``jp2``.
         where: Name of the file, for errors.
-        rules: What the user says about it.
-        path: The file, where others beside it may say more (``.msk``, ``.aux.xml``).
+        rules: The user's options for images.
+        path: Path of the file, to find its sidecar files (``.msk``, ``.aux.xml``).
 
     Raises:
-        CorruptSampleError: If it cannot be read, or may mean several things.
-        ConfigError: If a band that is wanted is not there.
+        CorruptSampleError: If it cannot be read, or is ambiguous.
+        ConfigError: If a requested band is missing.
     """
     try:
         if (
@@ -70,19 +69,19 @@ def read_picture(
         if not marked.all():
             both = marked if picture.present is None else marked & picture.present
             picture = picture._replace(present=both)
-    if rules.unscale and picture.table is not None:  # one that is not scaled becomes a float too
+    if rules.unscale and picture.table is not None:  # an unscaled image becomes float32 too
         pixels = unscale(picture.pixels, picture.table)
         picture = picture._replace(pixels=pixels, changed=True)
     return picture
 
 
 def check_jpeg(data: bytes, where: str, space: str) -> None:
-    """Refuse a JPEG that decoders show in other colours than were meant, or not at all.
+    """Reject a JPEG that decoders return with wrong colours, or cannot decode.
 
     Args:
-        data: The file.
-        where: Its name, for errors.
-        space: Colour space that its header says.
+        data: The file's bytes.
+        where: The file's name, for errors.
+        space: Colour space in the file's header.
     """
     if space not in SPACES:
         problem = f"has {space} colours, made for print"
@@ -95,7 +94,7 @@ def check_jpeg(data: bytes, where: str, space: str) -> None:
 
 
 def upright(pixels: Pixels, orientation: int) -> Pixels:
-    """Return an image ``[H, W, C]`` as Exif's orientation (1 to 8) says that it is seen."""
+    """Return an image ``[H, W, C]`` turned upright by its Exif orientation (1 to 8)."""
     if orientation in (5, 6, 7, 8):
         pixels = pixels.transpose(1, 0, 2)
     if orientation in (2, 3, 6, 7):
@@ -142,9 +141,9 @@ def _read_coded(data: bytes, kind: str, where: str, rules: PictureRules) -> Pict
         pixels, changed = upright(pixels, turned), True
     if pixels.shape[2] != 4:
         return pick_bands(Picture(pixels, changed=changed), rules, where)
-    if grey:  # the decoder has made three equal bands of one, and would when it is read again
+    if grey:  # the decoder has repeated the grey band three times, and would in training too
         pixels, changed = np.ascontiguousarray(pixels[:, :, [0, 3]]), True
-    # The format itself says that its last band is alpha.
+    # In these formats, the last of four bands is alpha.
     if rules.alpha == "band" or (
         rules.alpha == "auto" and not grey and not is_mask(pixels[:, :, -1])
     ):
@@ -157,14 +156,14 @@ def _read_coded(data: bytes, kind: str, where: str, rules: PictureRules) -> Pict
 
 def _read_npy(data: bytes, kind: str, where: str, rules: PictureRules) -> Picture:
     pixels = decode_image(data, "npy", where)
-    if not pixels.flags.writeable:  # a view of the file: what holds no data is filled in place
+    if not pixels.flags.writeable:  # a view of the file, but nodata is filled in place
         pixels = pixels.copy()
     if rules.axes == "CHW":
         return pick_bands(
             Picture(np.ascontiguousarray(np.moveaxis(pixels, 0, 2)), changed=True), rules, where
         )
     first, _, last = pixels.shape
-    # Bands last are few, and fewer than rows: anything else may mean two things.
+    # In a bands-last array, bands are few, and fewer than rows; any other shape is ambiguous.
     few = last <= FEW_BANDS and 4 * first > last
     if rules.axes is None and first < last and not few:
         raise CorruptSampleError(

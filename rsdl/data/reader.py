@@ -1,4 +1,4 @@
-"""Planned samples -> bytes: one read each, at the place that the index says."""
+"""Read the bytes of planned samples from shards: one read each, at the offset in the index."""
 
 from collections import OrderedDict
 
@@ -10,13 +10,13 @@ MAX_OPEN = 32
 
 
 class ShardReader:
-    """Reads parts of shards. Not for several threads: each has its own.
+    """Reads byte ranges of shards. Not thread-safe: use one per thread.
 
     Args:
-        store: Where the shards lie.
+        store: The store of the shards.
         shard_names: Names of the shards, in the order of the index.
-        sha256s: What each must hash to, for a store that copies them; ``None`` trusts it.
-        dataset: URL of the data set, where its shards lie elsewhere.
+        sha256s: SHA-256 of each shard, checked by a store that copies it; ``None`` skips the check.
+        dataset: URL of the dataset, if its shards are in another store.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class ShardReader:
         Args:
             shard: Number of the shard in the index.
             offset: First byte.
-            length: Bytes wanted.
+            length: Number of bytes.
 
         Raises:
             CorruptSampleError: If the shard ends before.
@@ -47,12 +47,12 @@ class ShardReader:
         try:
             data = self._open(shard).read(offset, length)
         except OverflowError:
-            data = b""  # no file is that long: the index is damaged
+            data = b""  # the offset is too large for any file: the index is damaged
         except StorageError as error:
             if self._dataset is not None and isinstance(error, ChangedError):
                 error.problem += f" (a shard of {self._dataset})"
                 error.remedy = again(self._store, self._dataset)
-            # Whoever refuses knows best what to do: keys that have expired are not verified.
+            # Keep the store's own remedy: for expired keys, "verify" would be useless.
             error.remedy = error.remedy or f'run "{self._verify}"'
             raise
         if len(data) < length:

@@ -1,10 +1,10 @@
-"""Pixels to the size that is wanted of them, on the host.
+"""Resize pixels on the host.
 
-Resizing averages whole cells of pixels, as many as fit, and interpolates what is left (a factor
-below two) linearly, straight into the caller's batch. That costs a fifth of averaging areas with
-broken edges, as OpenCV's own does, and no pixel is passed over; what is lost is some of the
-smoothing: on photographs of 150 px it differs from torchvision's antialiased resize by 1 to 4 grey
-levels on average, where areas differ by 1 to 3.
+Resizing averages whole cells of pixels, as many as fit, and interpolates the remaining factor
+(below two) linearly, directly into the caller's batch. That costs a fifth of averaging areas with
+fractional edges, as in OpenCV's INTER_AREA, and uses every pixel. The trade-off is less smoothing:
+on photographs of 150 px it differs from torchvision's antialiased resize by 1 to 4 grey levels on
+average, where area averaging differs by 1 to 3.
 """
 
 import cv2
@@ -12,7 +12,7 @@ import numpy as np
 
 from rsdl.core.pixels import Pixels
 
-# The loader's own threads are the parallelism; a pool inside OpenCV would only fight them.
+# The loader's threads provide the parallelism; OpenCV's thread pool would compete with them.
 cv2.setNumThreads(1)
 
 
@@ -37,7 +37,7 @@ def _resize(pixels: Pixels, out: Pixels) -> None:
     high, wide = pixels.shape[:2]
     height, width = out.shape[:2]
     if high >= 2 * height or wide >= 2 * width:
-        # Pixels of a cell, along each axis; what is too little for one is left out at both ends.
+        # Pixels in a cell, along each axis; a remainder smaller than a cell is cut at both ends.
         tall, broad = max(high // height, 1), max(wide // width, 1)
         rows, columns = high // tall, wide // broad
         top, left = (high - rows * tall) // 2, (wide - columns * broad) // 2

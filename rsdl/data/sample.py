@@ -1,8 +1,8 @@
-"""What a source hands to the packer: samples, already planned into shards.
+"""The interface between sources and the packer: samples, planned into shards.
 
-A source knows one data set or one layout. It lists its items for every split, in an order that is a
-function of its options alone, and reads one item at a time; the packer does the rest (tars, index,
-checksums, statistics, resuming). Items must be cheap: a billion of them may be listed.
+A source implements one dataset or one layout. It lists its items for every split, in an order that
+depends on its options alone, and reads one item at a time; the packer does the rest (tars, index,
+checksums, statistics, resuming). Items must be small: a source may list a billion of them.
 """
 
 from collections.abc import Sequence
@@ -19,19 +19,19 @@ EXTENSIONS = ("jpg", "png", "tif", "npy")
 
 
 class Sample(NamedTuple):
-    """One image with its label, as it goes into a shard.
+    """One image with its label, as stored in a shard.
 
     Attributes:
-        key: Name of the sample, unique in the data set; no dot, no slash.
-        extension: One of ``EXTENSIONS``; what ``image`` holds.
-        image: The encoded image, as it came wherever possible.
+        key: Name of the sample, unique in the dataset; no dot, no slash.
+        extension: Format of ``image``, one of ``EXTENSIONS``.
+        image: The encoded image, unchanged if possible.
         label: Class index.
-        meta: What the ``json`` member says: class name, source file, and for georeferenced imagery
+        meta: Content of the ``json`` member: class name, source file, and for georeferenced imagery
             ``crs``, ``transform`` (six numbers, as in rasterio's Affine) and ``bounds``.
-        pixels: The decoded image, ``[H, W, C]``, perhaps with bands behind the data set's that mean
-            nothing, and until the same thread reads the next item; ``None`` where the source was
-            told not to decode every image. Statistics are those of the others.
-        valid: Which pixels hold data, ``[H, W]`` bool; ``None`` where all do.
+        pixels: The decoded image, ``[H, W, C]``, possibly with unused bands after the dataset's;
+            valid until the same thread reads the next item. ``None`` if the source does not decode
+            every image; statistics then use the other images.
+        valid: Which pixels have data, ``[H, W]`` bool; ``None`` if all do.
     """
 
     key: str
@@ -48,10 +48,10 @@ class ShardPlan:
     """Items that go into one shard, in order.
 
     Attributes:
-        split: Its split.
-        items: What is read for it.
-        stamp: Changes when a file that the items are read from is written to, though its size may
-            stay. It decides whether a shard is packed again, and goes into no byte of the result.
+        split: The shard's split.
+        items: The items to read.
+        stamp: Changes when a source file of the items is modified, even with the same size. It
+            determines whether a shard is packed again, and is not part of the result.
     """
 
     split: str
@@ -60,16 +60,16 @@ class ShardPlan:
 
 
 class Source(Protocol):
-    """A data set or a layout that can be packed.
+    """A dataset or a layout that can be packed.
 
     Attributes:
         dataset: Short name for the manifest.
         classes: Class names; a label is an index into them.
         bands: Band names, in stored order.
         dtype: Type of the stored pixels.
-        provenance: What the manifest says about the origin. With ``options`` of the same run it
-            names the result: equal provenance gives equal bytes.
-        left_out: Files that were passed over before reading, by reason.
+        provenance: The manifest's entries about the origin. With the packing options it identifies
+            the result: equal provenance gives equal bytes.
+        left_out: Number of files skipped before reading, by reason.
     """
 
     dataset: str
@@ -80,14 +80,14 @@ class Source(Protocol):
     left_out: dict[str, int]
 
     def shards(self, shard_bytes: int) -> list[ShardPlan]:
-        """Deal the items of all splits into shards of about ``shard_bytes`` each."""
+        """Return plans that divide the items of all splits into shards of about ``shard_bytes``."""
         ...
 
     def read(self, item: Any) -> Sample | str:  # noqa: ANN401 - each source has its own items
-        """Read one item, or return why it is left out. Called from several threads.
+        """Return the sample of an item, or the reason to leave it out; must be thread-safe.
 
         Raises:
-            CorruptSampleError: If the item cannot be read or decoded; it names the file.
+            CorruptSampleError: If the item cannot be read or decoded; the error names the file.
         """
         ...
 

@@ -1,9 +1,9 @@
-"""Rows of a batch from samples: read, decode, crop and resize, or take the pixels that are kept.
+"""Fill rows of a batch: read, decode, crop and resize samples, or take their cached pixels.
 
-Where a device is to decode, rows that it can decode stay encoded.
+If a device decodes, rows that it can decode stay encoded.
 
-What a thread does with its part of a batch. Whatever can be done for all rows at once is: the
-interpreter's time for each sample is what threads cannot share.
+A worker thread runs this for its part of a batch. Operations are vectorized over rows if possible:
+the GIL serializes the Python code that runs for each sample.
 """
 
 import logging
@@ -29,12 +29,12 @@ Int64s = NDArray[np.int64]
 
 
 class SampleLoader:
-    """Fills rows of batches. Not for several threads: each has its own.
+    """Fills rows of batches. Not thread-safe: use one per thread.
 
     Args:
         data: The split to read.
         rule: How samples become rows.
-        skipped: Gets a line for each sample that is left out.
+        skipped: List to which one line is appended for each skipped sample.
     """
 
     def __init__(self, data: SplitData, rule: LoadRule, skipped: list[str]) -> None:
@@ -47,7 +47,7 @@ class SampleLoader:
         self._buffer = np.empty(0, np.uint8)
 
     def close(self) -> None:
-        """Close every shard, and leave the kept pixels in order."""
+        """Close every shard, and seal the decoded cache if it is complete."""
         self._reader.close()
         if self._data.decoded_cache is not None:
             self._data.decoded_cache.settle()
@@ -56,7 +56,7 @@ class SampleLoader:
         """Fill rows ``first`` to ``last``.
 
         Returns:
-            Bytes read from shards, and bytes of the whole images that the rows were cut from.
+            Bytes read from shards, and bytes of the full decoded images.
         """
         samples = buffer.planned.samples[first:last]
         rows = self._data.index.checked_rows(
@@ -75,13 +75,14 @@ class SampleLoader:
         return encoded, decoded + more
 
     def decode(self, buffer: BatchBuffer, row: int, jpeg: Jpeg) -> bool:
-        """Fill a row from a JPEG that a device was to decode and could not.
+        """Fill a row from a JPEG that the device could not decode.
 
         Returns:
-            Whether it is filled; otherwise the sample was passed over.
+            Whether the row is filled; otherwise the sample was skipped.
 
         Raises:
-            CorruptSampleError: If it cannot be decoded here either, and is not to be passed over.
+            CorruptSampleError: If the host cannot decode it either, and ``on_corrupt`` is
+                ``error``.
         """
         try:
             self._cut(jpeg.data, "jpg", buffer.crop_uniforms[row].tolist(), buffer.pixels[row])
@@ -93,7 +94,7 @@ class SampleLoader:
     def _fill_kept(
         self, file: DecodedFile, buffer: BatchBuffer, first: int, found: KeptSamples
     ) -> int:
-        """Cut rows from the pixels that are kept, and return the bytes of the whole images."""
+        """Crop rows from cached pixels, and return the bytes of the full images."""
         places = np.flatnonzero(found.here)
         heights, widths = found.heights[places], found.widths[places]
         boxes = crop_boxes(self._rule.crop, heights, widths, buffer.crop_uniforms[first + places])
@@ -108,7 +109,7 @@ class SampleLoader:
     def _fill_decoded(
         self, file: DecodedFile | None, buffer: BatchBuffer, places: Int64s, rows: Rows
     ) -> tuple[int, int]:
-        """Read, decode, crop and resize rows ``places``; return bytes in and out."""
+        """Read, decode, crop and resize rows ``places``; return bytes read and decoded."""
         index, samples = self._data.index, buffer.planned.samples[places]
         encoded = decoded = 0
         here: list[int] = []
@@ -146,7 +147,7 @@ class SampleLoader:
         return encoded, decoded
 
     def _leave_encoded(self, buffer: BatchBuffer, row: int, data: bytes, kind: str) -> Jpeg | None:
-        """Note what a device is to decode, and return it; ``None`` where that is for us."""
+        """Leave a JPEG to the device and return it, or return ``None`` if the host decodes it."""
         rule = self._decode
         if buffer.encoded is None or kind != "jpg" or rule.dtype != "uint8":
             return None
@@ -157,7 +158,7 @@ class SampleLoader:
         return jpeg
 
     def _cut(self, data: bytes, kind: str, numbers: list[float], out: Pixels) -> Pixels:
-        """Decode an image, put the part that its numbers say into ``out``, and return the whole."""
+        """Decode an image, crop and resize it into ``out``, and return the decoded image."""
         crop, side = self._rule.crop, self._rule.image_size
         factor = 1
         if self._rule.scaled and kind == "jpg":
@@ -178,7 +179,7 @@ class SampleLoader:
     def _keep(
         self, file: DecodedFile, sample: int, pixels: Pixels, fate: tuple[list[int], list[int]]
     ) -> None:
-        """Write the pixels of a sample, and add it to those without room or with."""
+        """Cache a sample's pixels, and append it to one list of ``fate``: (no space, stored)."""
         try:
             fate[file.put(sample, pixels)].append(sample)
         except OSError as error:
@@ -186,15 +187,15 @@ class SampleLoader:
             logger.warning("data.decoded_cache: nothing more is kept: %s", error)
 
     def _pass_over(self, buffer: BatchBuffer, row: int, error: CorruptSampleError) -> None:
-        """Take a sample that cannot be read out of the count, or raise the error with its name."""
+        """Skip an unreadable sample: mark its row invalid, or raise the error with its name."""
         error.where = self._data.index.name(int(buffer.planned.samples[row]))
         if self._rule.on_corrupt == "error":
             skip = "pass data.on_corrupt=skip to leave such samples out"
             error.remedy = f"{error.remedy}, or {skip}" if error.remedy else skip
             raise error
-        # The mean of each band: after normalisation, nothing.
+        # Fill with the mean of each band, which normalisation maps to 0.
         mean = self._data.manifest.mean
         buffer.pixels[row] = np.asarray(mean).astype(buffer.pixels.dtype)
-        if buffer.valid[row]:  # padding was not to be counted anyway
+        if buffer.valid[row]:  # padding does not count anyway
             buffer.valid[row] = False
             self._skipped.append(str(error))

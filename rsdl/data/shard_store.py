@@ -1,7 +1,8 @@
-"""Where the shards of a data set lie: beside its manifest, or elsewhere.
+"""Locate the shards of a dataset: beside its manifest, or in another store.
 
-An index of shards in a place that is read-only is written to another one, and the manifest's
-provenance says in ``shards_url`` where the shards are. All that reads shards asks here.
+The index of shards in a read-only store is written to another one, and ``shards_url`` in the
+manifest's provenance points to the shards. All code that reads shards opens them through this
+module.
 """
 
 import os
@@ -23,16 +24,16 @@ def open_shards(
     cache: CacheConfig | None = DEFAULT_CACHE,
     storage: StorageConfig = AWS,
 ) -> Store:
-    """Return the store that a data set's shards lie in: its own, or the one its manifest names.
+    """Return the store of a dataset's shards: its own, or the one named in its manifest.
 
     Args:
-        store: Where the manifest and the indexes lie.
+        store: The store of the manifest and the indexes.
         manifest: The manifest.
-        cache: Where copies of remote shards lie; ``None`` keeps none.
-        storage: Where the service is, if the shards lie in a bucket.
+        cache: Cache for copies of remote shards; ``None`` disables it.
+        storage: The S3 endpoint, if the shards are in a bucket.
 
     Raises:
-        DataError: If the manifest names no place that could be one on every machine.
+        DataError: If the manifest's ``shards_url`` is neither an absolute path nor ``s3://``.
     """
     url = manifest.provenance.get(SHARDS_URL)
     if url is None:
@@ -52,25 +53,26 @@ def open_shards(
 
 
 def check_shards(shards: Store, split: Split, dataset: str) -> None:
-    """Refuse a split whose shards, lying elsewhere, are gone or have another size by now.
+    """Reject a split whose shards in another store are missing or have changed in size.
 
-    One listing, or a look at the first where nobody may list. Their bytes are checked as ever:
-    copies when they are fetched, all of them by ``rsdl data verify``.
+    This takes one listing, or one size request for the first shard if listing is denied. Checksums
+    are verified as usual: of cached copies when they are fetched, of all shards by ``rsdl data
+    verify``.
 
     Args:
-        shards: Where they lie.
-        split: What the manifest says of them.
+        shards: The store of the shards.
+        split: The split's manifest entry.
         dataset: URL of the manifest's folder.
 
     Raises:
-        DataError: If a shard is missing or of another size.
-        StorageError: If the place cannot be asked.
+        DataError: If a shard is missing or has another size.
+        StorageError: If the store cannot be reached.
     """
     wanted = split.shards
     names = [shard.name for shard in wanted]
     try:
         try:
-            prefix = os.path.commonprefix(names)  # noqa: RUF071 - of letters, as listings want it
+            prefix = os.path.commonprefix(names)  # noqa: RUF071 - a prefix of characters, as for listings
             sizes = {each.name: each.size for each in shards.list(prefix)}
         except DeniedError:
             wanted = wanted[:1]
@@ -90,22 +92,22 @@ def check_shards(shards: Store, split: Split, dataset: str) -> None:
 
 
 def again(shards: Store, dataset: str) -> str:
-    """Return the remedy for shards that are not what was indexed."""
+    """Return the remedy for shards that differ from those indexed."""
     return f'restore it, or run "rsdl data index {shards.url} --out {dataset} --overwrite"'
 
 
 def absolute_url(store: Store) -> str:
-    """Return the URL of a store that means the same from every folder."""
+    """Return the URL of a store as an absolute one, valid from every working directory."""
     if not isinstance(store, LocalStore):
         return store.url
     path = os.path.abspath(store.url)
-    # As it was typed, but where ".." goes through a link.
+    # Keep the path as typed, unless ".." goes through a symbolic link.
     real = os.path.realpath(store.url)
     return path if os.path.realpath(path) == real else real
 
 
 def is_same_place(one: Store, other: Store) -> bool:
-    """Return whether two stores have one root."""
+    """Return whether two stores have the same root."""
     if isinstance(one, LocalStore) and isinstance(other, LocalStore):
         return os.path.realpath(one.url) == os.path.realpath(other.url)
     return one.url == other.url

@@ -1,13 +1,13 @@
-"""The one global order of a split in an epoch, whatever the number of ranks, workers and resumes.
+"""The global order of a split in an epoch, independent of ranks, workers and resumes.
 
-Shards are shuffled and laid end to end into a stream; the stream is cut into equally long
-partitions; each partition is shuffled inside windows of consecutive shards; and position ``g`` of
-the global order is the next sample of partition ``g % partitions``. So every global batch takes the
-same number of samples from each partition, a node that owns a partition reads only its share, and
-any position is found by a seek: memory is one window for each partition, never the data set.
+Shards are shuffled and concatenated into a stream; the stream is cut into partitions of equal
+length; each partition is shuffled within windows of consecutive shards; and position ``g`` of the
+global order is the next sample of partition ``g % partitions``. So every global batch takes the
+same number of samples from each partition, a node that owns a partition reads only its shards, and
+any position can be computed directly: memory holds one window per partition, never the dataset.
 
-The trade-off: samples of one window mix fully, samples of different windows never do. Shards are
-dealt anew into windows every epoch, which is what makes that enough.
+The trade-off: samples of one window mix fully, samples of different windows never do. This is
+enough because shards are assigned to windows anew in every epoch.
 """
 
 from collections import OrderedDict
@@ -24,14 +24,14 @@ Int64s = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class OrderRule:
-    """What a global order is a function of, beside the sizes of the shards.
+    """The parameters of a global order, besides the sizes of the shards.
 
     Attributes:
         seed: Seed of the run.
         epoch: Epoch, from 0.
         window: Consecutive shards that are shuffled together, at least 1.
-        partitions: Equal parts that the stream is cut into, at least 1. Belongs to the run.
-        shuffle: Whether to shuffle at all; without it the order is that of the index.
+        partitions: Equal parts that the stream is cut into, at least 1; constant during a run.
+        shuffle: Whether to shuffle; otherwise the order is that of the index.
     """
 
     seed: int
@@ -43,12 +43,12 @@ class OrderRule:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Shards of one partition that are read side by side.
+    """Shards of one partition that are read concurrently.
 
     Attributes:
-        first: Position in the global order at which the first sample of them is read.
-        stop: Position behind the last one.
-        shards: Numbers of the shards in the index, none of them empty, in the order of the stream.
+        first: Position in the global order of the first sample of these shards.
+        stop: Position after the last one.
+        shards: Numbers of the shards in the index, none of them empty, in stream order.
     """
 
     first: int
@@ -57,11 +57,11 @@ class Window:
 
 
 class GlobalOrder:
-    """The order of one split in one epoch, computed where it is asked for.
+    """The order of one split in one epoch, computed on demand.
 
     Args:
         shard_samples: Samples in each shard, in the order of the index, ``[S]``, each at least 0.
-        rule: What the order depends on.
+        rule: Parameters of the order.
     """
 
     def __init__(self, shard_samples: Int64s, rule: OrderRule) -> None:
@@ -96,17 +96,17 @@ class GlobalOrder:
         return self._shard_start[place] + stream - self._edges[place]
 
     def shards_of(self, partition: int) -> Int64s:
-        """Return the shards that a partition reads, as places in the stream, in order."""
+        """Return the shards of a partition, as positions in the shuffled list of shards."""
         low, high = self._part_edges[partition], self._part_edges[partition + 1]
         first = np.searchsorted(self._edges, low, side="right") - 1
         last = np.searchsorted(self._edges, high, side="left")
         return np.arange(first, last)
 
     def windows(self, partition: int, start: int = 0) -> Iterator[Window]:
-        """Yield the windows of a partition that reach beyond position ``start``, in order.
+        """Yield the windows of a partition that end after position ``start``, in order.
 
-        Nothing is computed that grows with the samples. An order that is not shuffled has one
-        partition, and every shard is a window.
+        The cost does not grow with the number of samples. An unshuffled order has one partition,
+        and every shard is a window.
         """
         shuffle = self.rule.shuffle
         step = self.rule.partitions if shuffle else 1
@@ -149,7 +149,7 @@ class GlobalOrder:
     def _order_of(self, partition: int, window: int, size: int) -> Int64s:
         key = (partition, window)
         if key not in self._shuffled:
-            # A batch may straddle two windows of each partition; older ones are never asked again.
+            # A batch may span two windows of each partition; older ones are not needed again.
             while len(self._shuffled) >= 2 * self.rule.partitions:
                 self._shuffled.popitem(last=False)
             rule = self.rule

@@ -1,8 +1,8 @@
-"""Our shards for whoever trains with the stock ``webdataset`` library.
+"""Read rsdl shards with the stock ``webdataset`` library.
 
-Shards are WebDataset's own format, so nothing is converted: a shard list, split over nodes and
-workers as the library does it, and each shard opened through the store. What the library does not
-have is not here either: no exactly-once order, no resuming. That is :class:`rsdl.data.loader`.
+Shards are in WebDataset's own format, so nothing is converted: the library splits the shard list
+over nodes and workers, and each shard is opened through the store. As in the library, there is no
+exactly-once order and no resuming; :mod:`rsdl.data.loader` has both.
 """
 
 from collections.abc import Iterable, Iterator
@@ -18,15 +18,15 @@ from rsdl.storage.connect import connect
 
 
 class Pipeline(webdataset.DataPipeline, webdataset.FluidInterface):  # type: ignore[misc]
-    """A pipeline with ``.shuffle``, ``.decode``, ``.to_tuple`` and the like."""
+    """A pipeline with the fluid interface: ``.shuffle``, ``.decode``, ``.to_tuple`` etc."""
 
 
 class OpenShards:
-    """Opens shards by their names; picklable, so that worker processes can have it.
+    """Opens shards by name; picklable for worker processes.
 
     Args:
-        url: Where the shards lie.
-        cache: Where copies of remote ones are kept.
+        url: Root URL of the shards.
+        cache: Cache for copies of remote shards.
     """
 
     def __init__(self, url: str, cache: CacheConfig) -> None:
@@ -34,7 +34,7 @@ class OpenShards:
         self._cache = cache
 
     def __call__(self, shards: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-        """Yield each shard with a stream of it."""
+        """Yield each shard with an open stream."""
         store = connect(self._url, cache=self._cache)
         for shard in shards:
             with store.local(shard["url"]).open("rb") as stream:
@@ -45,16 +45,16 @@ def as_webdataset(url: str, split: str = "train", *, seed: int | None = None) ->
     """Return the stock pipeline over the shards of a split: dicts of bytes by extension.
 
     Each sample has ``__key__``, ``__url__``, its image (``jpg``, ``png``, ``tif`` or ``npy``),
-    ``cls`` with the class index and ``json``. Go on as with any other:
+    ``cls`` with the class index and ``json``. Use it like any other pipeline:
     ``as_webdataset(url).shuffle(1000).decode("rgb8").to_tuple("jpg", "cls")``.
 
     Args:
-        url: A packed data set, or the manifest of indexed shards: a folder or ``s3://``.
+        url: A packed dataset, or the manifest of indexed shards: a folder or ``s3://``.
         split: Name of the split.
-        seed: Shuffles the shards, otherwise in each epoch; ``None`` keeps their order.
+        seed: Seed to shuffle the shards, differently in each epoch; ``None`` keeps their order.
 
     Raises:
-        InputError: If there is no data set, or it has no such split.
+        InputError: If there is no dataset, or it has no such split.
         StorageError: If a shard cannot be read.
     """
     data = DataSet(DataConfig(url=url))

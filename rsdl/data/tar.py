@@ -1,6 +1,6 @@
-"""Tars with every member's place known: written the same every time, or read from anyone's hand.
+"""Write tars deterministically with the offset of every member, and scan tars of any origin.
 
-Headers carry no time, user or host, so equal samples give equal bytes.
+Headers contain no time, user or host, so equal samples give equal bytes.
 """
 
 import hashlib
@@ -16,11 +16,11 @@ from rsdl.core.errors import DataError
 
 BLOCK = 512
 ZEROS = bytes(BLOCK)
-# Hashed and written at a time: few calls, and still in the processor's cache for both.
+# Bytes hashed and written at a time: few calls, and small enough for the CPU cache.
 CHUNK_BYTES = 1 << 20
 LONGEST = 100
-MAX_HEADER_BYTES = 16 << 20  # long names and the like
-CUT_OFF = ("unexpected end of data", "truncated header", "empty header")  # as tarfile says it
+MAX_HEADER_BYTES = 16 << 20  # limit for extended headers, such as long names
+CUT_OFF = ("unexpected end of data", "truncated header", "empty header")  # tarfile's messages
 
 
 class Member(NamedTuple):
@@ -38,25 +38,26 @@ class Member(NamedTuple):
 
     @property
     def key(self) -> str:
-        """What members of one sample share: the name up to the first dot of its last part."""
+        """Sample key: the name up to the first dot of its last path component."""
         folder, slash, base = self.name.rpartition("/")
         return folder + slash + base.split(".", 1)[0]
 
     @property
     def extension(self) -> str:
-        """What follows that dot, in lower case; empty where there is none."""
+        """The rest after that dot, in lower case; empty if there is no dot."""
         return self.name.rpartition("/")[2].partition(".")[2].lower()
 
 
 class TarWriter:
-    """Write members one after another, hashing what is written.
+    """Write members one after another, and hash the written bytes.
 
-    Small members are gathered first, so that thousands of them take few calls and as few times of
-    giving up the interpreter lock.
+    Small members are collected first, so that thousands of them need few calls, each of which
+    releases the GIL.
 
     Args:
-        stream: Open for binary writing, at its start.
-        pool: Hashes while the next members are made; ``None`` hashes here. It may be shared.
+        stream: A stream open for binary writing, at its start.
+        pool: Executor that hashes while the next members are prepared, may be shared; ``None``
+            hashes in this thread.
     """
 
     def __init__(self, stream: BinaryIO, pool: Executor | None = None) -> None:
@@ -69,7 +70,7 @@ class TarWriter:
         self.bytes = 0
 
     def add(self, name: str, content: bytes) -> Member:
-        """Append one member and return where it lies."""
+        """Append one member and return its position."""
         return Member(name, self._gather(name, content), len(content))
 
     def add_group(self, key: str, members: Iterable[tuple[str, bytes]]) -> list[int]:
@@ -95,7 +96,7 @@ class TarWriter:
         return offset
 
     def _write(self) -> None:
-        # What is large by itself is not copied together with the rest.
+        # Do not copy large members to join them with the rest.
         large = self.bytes - self._written >= 4 * CHUNK_BYTES
         for part in self._gathered if large else (b"".join(self._gathered),):
             self._update(part)
@@ -107,7 +108,7 @@ class TarWriter:
         if self._pool is None:
             self._hash.update(part)
             return
-        self._settle()  # parts are hashed in their order, and few of them are kept in memory
+        self._settle()  # hash parts in order, and keep few of them in memory
         self._hashing = self._pool.submit(self._hash.update, part)
 
     def _settle(self) -> None:
@@ -117,9 +118,9 @@ class TarWriter:
 
 
 def make_header(name: str, size: int) -> bytes:
-    """Return the header of one member, byte by byte that of ``tarfile``.
+    """Return the header of one member, identical to that of ``tarfile``.
 
-    Nearly all names are short and plain: for those it is a filled-in form, ten times as fast.
+    Nearly all names are short and ASCII: for these a template is filled in, ten times as fast.
 
     Args:
         name: Name in the tar.
@@ -140,17 +141,17 @@ def _tarfile_header(name: str, size: int) -> bytes:
 
 
 FORM = _tarfile_header("", 0)
-# What no name or size changes: between the name, the size and the checksum, and behind them.
+# The constant parts: between name and size, between size and checksum, and after the checksum.
 BEFORE_SIZE, BEFORE_SUM, AFTER_SUM = FORM[100:124], FORM[135:148], FORM[154:]
 # The checksum counts its own eight bytes as spaces.
 SUM_OF_REST = 8 * ord(" ") + sum(BEFORE_SIZE + BEFORE_SUM + FORM[156:])
 
 
 class _Headers(io.BufferedReader):
-    """A tar of which headers are read: none is as long as a damaged one may claim."""
+    """A tar stream for reading headers, with a limit on the length that a damaged one claims."""
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """Return the next bytes; what is too long is refused before memory is taken for it."""
+        """Return the next bytes; reject a too large size before memory is allocated."""
         if size is None or not 0 <= size <= MAX_HEADER_BYTES:
             raise tarfile.ReadError(f"a header claims {size} bytes")
         return super().read(size)
@@ -159,16 +160,16 @@ class _Headers(io.BufferedReader):
 def scan_tar(path: Path, where: str, left_out: Counter[str] | None = None) -> Iterator[Member]:
     """Yield every regular member of an uncompressed tar, reading headers only.
 
-    ``tarfile`` takes a damaged header, or a file cut between two members, for the end of the
-    archive; here the end mark must be where the members end.
+    ``tarfile`` treats a damaged header, or a file truncated between two members, as the end of the
+    archive; this function requires the end-of-archive block after the last member.
 
     Args:
         path: The tar.
-        where: What to call it in errors.
+        where: Name of the tar for errors.
         left_out: Counts members that are neither files nor folders.
 
     Raises:
-        DataError: If it is not a tar, holds nothing, is damaged or cut off.
+        DataError: If it is not a tar, is empty, damaged or truncated.
     """
     size = path.stat().st_size
     try:
@@ -209,7 +210,7 @@ def _truncated(where: str, size: int) -> DataError:
 
 
 def _printable(name: str) -> str:
-    """Return a member's name with bytes that are not UTF-8 spelt out."""
+    """Return a member's name with non-UTF-8 bytes as backslash escapes."""
     return name.encode(errors="surrogateescape").decode(errors="backslashreplace")
 
 
@@ -223,7 +224,7 @@ def hash_file(path: Path, block_bytes: int = 1 << 20) -> str:
 
 
 def tar_bytes(members: dict[str, bytes]) -> bytes:
-    """Return a whole tar as bytes; for small ones."""
+    """Return a complete tar as bytes; for small tars."""
     stream = io.BytesIO()
     writer = TarWriter(stream)
     for name, content in members.items():

@@ -1,4 +1,4 @@
-"""What the members of a tar say as samples: which belong together, the image and the label.
+"""Group the members of a tar into samples, and find the image and label of each.
 
 The rules are those of the stock ``webdataset`` library, so that both read the same samples.
 """
@@ -12,7 +12,8 @@ from rsdl.core.errors import CorruptSampleError, DataError
 from rsdl.data.kinds import SUFFIXES
 from rsdl.data.tar import Member
 
-# More is taken for a mistake: every class costs a name, a weight and a row of the matrix.
+# A larger number is treated as an error: every class needs a name, a weight and a row of the
+# confusion matrix.
 MAX_CLASSES = 1_000_000
 _UNTOLD = object()
 WHOLE = re.compile(r"(?<=\d)\.0+$")  # 1.0 is 1
@@ -27,11 +28,11 @@ def group_members(
 
     Args:
         members: The members of a tar.
-        where: What to call it in errors.
-        left_out: Counts those that belong to no sample.
+        where: Name of the tar for errors.
+        left_out: Counts members that belong to no sample.
 
     Raises:
-        DataError: If a sample has two members of one extension.
+        DataError: If a sample has two members with the same extension.
     """
     samples: dict[str, dict[str, Member]] = {}
     for member in members:
@@ -57,13 +58,13 @@ def _belongs(member: Member) -> bool:
 
 
 def kind_of(extension: str) -> str | None:
-    """Return what an image with this extension is (``jpg``, ...), or ``None`` if it is none."""
+    """Return the image format for an extension (``jpg``, ...), or ``None`` if it is no image."""
     return SUFFIXES.get("." + extension.rpartition(".")[2])
 
 
 def find_image(members: dict[str, Member], where: str) -> tuple[Member, str]:
-    """Return the image of a sample and what it is."""
-    # "x.jpg" before "x.mask.png".
+    """Return the image member of a sample and its format."""
+    # Fewest dots first: "x.jpg" before "x.mask.png".
     for extension, member in sorted(members.items(), key=lambda item: item[0].count(".")):
         kind = kind_of(extension)
         if kind is not None:
@@ -77,7 +78,7 @@ def find_image(members: dict[str, Member], where: str) -> tuple[Member, str]:
 def find_label(
     members: dict[str, Member], content: Callable[[Member], bytes], where: str
 ) -> tuple[int, str | None]:
-    """Return the class index of a sample, and the class's name where its ``json`` tells."""
+    """Return the class index of a sample, and the class name if its ``json`` has one."""
     page: object = {}
     if "json" in members:
         try:
@@ -101,5 +102,5 @@ def find_label(
         ) from error
     if told is _UNTOLD:
         return label, None
-    # null and NaN in words, which no class may have for a name.
+    # null and NaN become text, which the check of class names rejects.
     return label, told if isinstance(told, str) else json.dumps(told)

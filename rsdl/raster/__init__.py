@@ -1,1 +1,1 @@
-"""Scenes: opened, checked, cut into tiles, labelled and split; everybody sees the same pixels."""
+"""Scenes: open, check, cut into tiles, label and split; the same pixels on every machine."""

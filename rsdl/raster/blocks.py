@@ -1,10 +1,10 @@
-"""Splits in space: neighbours on the ground never end in different splits.
+"""Spatial splits: tiles that touch on the ground never go to different splits.
 
-Two rules. By scene, scenes that overlap or touch form one group and a group goes into one split.
-By block, the ground is cut into square blocks, a block goes into one split, and tiles near a block
-of a split that matters more (test before val before train) are left out. Blocks are anchored at the
-origin of the CRS, so the same ground seen in another year falls into the same block. By scene costs
-no tiles but needs many scenes apart from each other; by block works for one scene but pays with the
+Two rules. By scene: scenes that overlap or touch form one group, and a group goes into one split.
+By block: the ground is cut into square blocks, a block goes into one split, and tiles near a block
+of a split with higher priority (test before val before train) are left out. Blocks are anchored at
+the origin of the CRS, so the same ground in another year falls into the same block. By scene loses
+no tiles but needs many scenes apart from each other; by block works for one scene but loses the
 tiles along the borders.
 """
 
@@ -40,8 +40,8 @@ class Blocks:
     Attributes:
         tile_size: Width and height of the largest tile on the ground.
         block: Side of a block in tiles.
-        gap: How near a tile may come to a block of a split that matters more, in tiles, at least 1.
-        keys: Blocks that hold the centre of a tile, sorted, ``[B]``.
+        gap: Least distance in tiles, at least 1, to a block of a split with higher priority.
+        keys: Keys of the blocks that hold the centre of a tile, sorted, ``[B]``.
         splits: Split of each, ``[B]``.
     """
 
@@ -52,10 +52,10 @@ class Blocks:
     splits: Splits
 
     def assign(self, boxes: Floats) -> tuple[Splits, NDArray[np.bool_]]:
-        """Return the split of each tile, and which tiles are far enough from the others.
+        """Return the split of each tile, and which tiles are far enough from other splits.
 
-        Two kept tiles of different splits never touch: a tile reaches at most half a tile out of
-        the block of its centre, and the one that matters less keeps ``gap >= 1`` tiles away.
+        Two kept tiles of different splits never touch: a tile extends at most half a tile beyond
+        the block of its centre, and the tile of lower priority is ``gap >= 1`` tiles away.
 
         Args:
             boxes: Tiles on the ground, ``[N, 4]``.
@@ -92,11 +92,11 @@ def deal_blocks(
     fractions: Sequence[float],
     seed: int,
 ) -> Blocks:
-    """Deal blocks of ground to splits, as a function of the seed, their place and their classes.
+    """Assign blocks of ground to splits, as a function of the seed, their position and classes.
 
     Args:
-        tiles: For each scene its tiles on the ground ``[N, 4]`` and the class of each ``[N]``,
-            from 0.
+        tiles: For each scene, the boxes of its tiles on the ground ``[N, 4]`` and the class of each
+            ``[N]``, from 0.
         tile_size: Width and height of the largest tile on the ground.
         block: Side of a block in tiles.
         gap: Tiles between splits, at least 1.

@@ -1,11 +1,14 @@
 """Labels from rasters that hold a class number for each pixel, in any CRS and resolution.
 
 A tile's labels are read by window through a warped view in the scene's own grid, nearest neighbour,
-so a label map of a whole country costs no more than a tile. What a value means: the raster's nodata
-is no label; with ``classes`` given as ``VALUE=NAME`` exactly these values are classes (0 too where
-it is named; several values may share a name); given as plain names they are the values 1, 2, 3 ...;
-without, every value but 0 that occurs is the class ``class_<value>``, and 255 in 8 bits is no label
-unless it is named. Floating-point rasters must hold whole numbers; NaN is no label.
+so a label map of a whole country costs no more than one of a tile. The raster's nodata is no label.
+``classes`` decides about the other values:
+
+- ``VALUE=NAME``: exactly these values are classes (0 too if named; several may share a name).
+- Plain names: they stand for the values 1, 2, 3 ...
+- Not given: every value but 0 that occurs is ``class_<value>``; 255 in 8 bits is no label.
+
+Floating-point rasters must hold whole numbers; NaN is no label.
 """
 
 import logging
@@ -30,7 +33,7 @@ from rsdl.raster.scenes import Scene, open_raster
 
 Floats = NDArray[np.float64]
 MAX_CLASSES = 1000
-MAX_VALUE = 2**53  # up to here floating point counts in steps of 1
+MAX_VALUE = 2**53  # float64 represents every integer up to here
 IGNORED_BYTE = 255
 log = logging.getLogger(__name__)
 
@@ -40,10 +43,10 @@ class RasterLabels:
 
     Args:
         path: A raster, or a folder of them.
-        rules: Classes as ``VALUE=NAME`` or names, ``None`` for the values that occur; and values
-            that are no label.
+        rules: Classes as ``VALUE=NAME`` or names, ``None`` for the values that occur; and the
+            values to ignore.
         scenes: The scenes to label.
-        pool: Open files of each thread.
+        pool: Pool of open files for each thread.
 
     Raises:
         DataError: If a raster is missing, has no CRS, several bands or no whole numbers.
@@ -93,7 +96,7 @@ class RasterLabels:
 
     @property
     def extent(self) -> tuple[Floats, rasterio.CRS]:
-        """What the first raster covers, in its CRS."""
+        """Bounding box of the first raster, and its CRS."""
         return self._extent
 
     def boxes(self, scene: int) -> Floats:
@@ -113,7 +116,7 @@ class RasterLabels:
         return painted
 
     def sample(self, scene: int, pixels: NDArray[np.integer]) -> LabelMap:
-        """Return class index + 1 of pixels (row, column) ``[N, 2]``, 0 where none is known."""
+        """Return class index + 1 of pixels (row, column) ``[N, 2]``, 0 where it is unknown."""
         found = np.zeros(len(pixels), np.int32)
         for place, (row, col) in enumerate(pixels.tolist()):
             with suppress(CorruptSampleError):
@@ -148,7 +151,7 @@ def parse_values(classes: Sequence[str]) -> dict[int, str]:
         classes: All ``VALUE=NAME``, or all plain names for the values 1, 2, 3 ...
 
     Raises:
-        ConfigError: If they are mixed, or a value is no number or comes twice.
+        ConfigError: If both forms are mixed, or a value is not a number or occurs twice.
     """
     if not any("=" in entry for entry in classes):
         return {value: name for value, name in enumerate(classes, start=1)}
@@ -162,10 +165,10 @@ def parse_values(classes: Sequence[str]) -> dict[int, str]:
 
 
 def parse_ignored(values: Sequence[str]) -> set[int]:
-    """Return values of a raster that are no label.
+    """Return the raster values to ignore.
 
     Raises:
-        ConfigError: If one is no whole number.
+        ConfigError: If one is not a whole number.
     """
     for text in values:
         if not text.strip().lstrip("-").isdecimal():
@@ -206,7 +209,7 @@ def _open_view(file: Path, scene: Scene, stack: ExitStack) -> Any:  # noqa: ANN4
             width=scene.width,
             height=scene.height,
             resampling=Resampling.nearest,
-            # Without a nodata value only an alpha band tells 0 from what lies outside.
+            # Without a nodata value, only an alpha band tells the value 0 from outside the raster.
             add_alpha=source.nodata is None,
         )
     )
@@ -218,7 +221,7 @@ def _place(
     numbers, boxes = [], []
     for number, (points, source) in enumerate(zip(outlines, crs, strict=True)):
         moved = project(points, source, scene.crs)
-        if moved is None:  # no place in the scene's CRS: far away
+        if moved is None:  # cannot be projected to the scene's CRS, so it is far away
             continue
         box = pixel_boxes(bounding_box(moved)[None], scene)
         if boxes_meet(box, 0, 0, scene.height, scene.width)[0]:
@@ -243,10 +246,10 @@ def _check(file: Path, source: Any) -> None:  # noqa: ANN401 - rasterio has no t
 
 
 def _survey(files: Sequence[Path], ignored: set[int]) -> list[int]:
-    """Return the values that occur and may be labels, sorted.
+    """Return the values that occur and can be labels, sorted.
 
     Raises:
-        DataError: If there are none, or too many.
+        DataError: If there are none, or more than ``MAX_CLASSES``.
     """
     values: set[int] = set()
     bytes_only = True

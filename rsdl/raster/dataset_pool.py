@@ -1,8 +1,8 @@
-"""Open files for many threads, a few for each.
+"""A pool of open GDAL datasets, a few for each thread.
 
-A GDAL data set must not be read by two threads at once, and opening one for every tile costs more
-than reading it. So each thread keeps its own, and closes the one it used longest ago when it holds
-too many: the number of open files is bounded by threads x limit however many scenes there are.
+A GDAL dataset must not be read by two threads at once, and opening one for every tile costs more
+than reading it. So each thread keeps its own and closes the least recently used one when it exceeds
+its limit: the number of open files is at most threads x limit, whatever the number of scenes.
 """
 
 import threading
@@ -11,28 +11,28 @@ from collections.abc import Callable, Hashable
 from contextlib import ExitStack
 from typing import Any
 
-# Python's warning filters belong to the process. rasterio swaps them while it opens or rasterizes,
-# and two threads at once would undo each other's: whoever makes it do so holds this lock.
+# Python's warning filters are global to the process. rasterio replaces them while it opens or
+# rasterizes, and two threads would overwrite each other's: hold this lock around such calls.
 WARNINGS = threading.RLock()
 
 
 class DatasetPool:
-    """Things that are opened once for each thread and closed when others push them out.
+    """Datasets opened once for each thread, with LRU eviction.
 
     Args:
-        limit: How many stay open in one thread, at least 1.
+        limit: Datasets kept open in each thread, at least 1.
     """
 
     def __init__(self, limit: int = 8) -> None:
         self._limit = limit
         self._local = threading.local()
 
-    def get(self, key: Hashable, open_one: Callable[[ExitStack], Any]) -> Any:  # noqa: ANN401 - data set or VRT
-        """Return what ``open_one`` opened under ``key`` in this thread, opening it if needed.
+    def get(self, key: Hashable, open_one: Callable[[ExitStack], Any]) -> Any:  # noqa: ANN401 - dataset or VRT
+        """Return this thread's dataset for ``key``; open it if needed.
 
         Args:
-            key: Names the thing.
-            open_one: Opens it; what must be closed with it is entered into the given stack.
+            key: Identifies the dataset.
+            open_one: Opens it, and enters everything to be closed with it into the given stack.
         """
         held: OrderedDict[Hashable, tuple[Any, ExitStack]] = self._held()
         if key not in held:
@@ -45,7 +45,7 @@ class DatasetPool:
         return held[key][0]
 
     def close(self) -> None:
-        """Close everything that this thread holds."""
+        """Close all datasets of this thread."""
         held = self._held()
         while held:
             held.popitem()[1][1].close()

@@ -1,8 +1,8 @@
-"""Polygons in the CRS of a scene, with edges that follow the ground.
+"""Project polygons to the CRS of a scene, with edges densified so that they stay exact.
 
-An edge that is straight in one CRS is bent in another: between two corners alone a long edge would
-miss the ground by many pixels. So edges are divided before they are projected, and only near the
-scene: what lies far away may have no place in its CRS.
+An edge that is straight in one CRS is curved in another: projecting only its two corners would
+misplace a long edge by many pixels. So edges are divided before they are projected, and only near
+the scene: points far away may not be representable in its CRS.
 """
 
 import numpy as np
@@ -15,7 +15,7 @@ from rsdl.raster.scenes import Scene
 
 Objects = NDArray[np.object_]
 GRID = 16
-# Pixels that the middle of an edge may lie beside its place.
+# Largest error of an edge's midpoint, in pixels.
 MAX_BEND = 0.25
 HALVINGS = 30
 DIRECTIONS = np.array([[1, 0], [0, 1], [1, 1], [1, -1]])
@@ -27,17 +27,17 @@ def move_polygons(
     source: rasterio.CRS,
     scene: Scene,
 ) -> tuple[Objects, NDArray[np.int64]]:
-    """Return the polygons near a scene in its CRS, and their numbers.
+    """Return the polygons near a scene in its CRS, and their indices in ``shapes``.
 
     Args:
         shapes: Valid polygons, ``[N]``.
-        tree: An index of them.
-        source: Their CRS.
-        scene: Where they are wanted.
+        tree: Spatial index of the polygons.
+        source: CRS of the polygons.
+        scene: The scene whose CRS they are projected to.
     """
     grid = _grid(scene, source)
     low, high = grid.min(axis=0), grid.max(axis=0)
-    margin = (high - low) / 4  # far more than the ground bends between two points of the grid
+    margin = (high - low) / 4  # far more than an edge curves between two points of the grid
     area = shapely.box(*(low - margin), *(high + margin))
     numbers = np.sort(tree.query(area, predicate="intersects"))
     if not len(numbers):
@@ -52,7 +52,7 @@ def move_polygons(
     points = project(shapely.get_coordinates(near), source, scene.crs)
     if points is not None:
         return shapely.set_coordinates(near, points), numbers
-    # Some point has no place in the scene's CRS: it is far away, and so is its polygon.
+    # Some point cannot be projected to the scene's CRS: its polygon is far away, so drop it.
     moved = [project(shapely.get_coordinates(shape), source, scene.crs) for shape in near]
     there = np.array([points is not None for points in moved])
     placed = [
@@ -64,7 +64,7 @@ def move_polygons(
 
 
 def _grid(scene: Scene, target: rasterio.CRS) -> Floats:
-    """Return points all over a scene in another CRS, without those that have no place there."""
+    """Return a grid of points over a scene in another CRS, without those that do not project."""
     rows, cols = np.meshgrid(
         np.linspace(-1, scene.height + 1, GRID), np.linspace(-1, scene.width + 1, GRID)
     )
@@ -79,7 +79,7 @@ def _grid(scene: Scene, target: rasterio.CRS) -> Floats:
 
 
 def _longest_edge(grid: Floats, source: rasterio.CRS, scene: Scene) -> float:
-    """Return how long edges may be in ``source`` so that they stay on their place in a scene."""
+    """Return the longest edge in ``source`` whose midpoint error in the scene is small enough."""
     length = float(np.ptp(grid, axis=0).max()) or 1.0
     for _ in range(HALVINGS):
         starts = np.repeat(grid, len(DIRECTIONS), axis=0)

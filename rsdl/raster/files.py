@@ -1,4 +1,4 @@
-"""Finding the files of scenes and rasters, and naming them."""
+"""Find the files of scenes and rasters, and name them."""
 
 import glob
 import os
@@ -15,15 +15,15 @@ SUFFIXES = (".tif", ".tiff")
 def find_rasters(
     paths: Sequence[str | Path], *, what: str = "scenes", leave_out: Path | None = None
 ) -> list[Path]:
-    """Return the files that ``paths`` mean, each once, sorted.
+    """Return the files that ``paths`` refer to, each once, sorted.
 
     Args:
-        paths: Files, folders (searched for ``.tif`` and ``.tiff`` all the way down) and globs.
-        what: What they are, for errors.
-        leave_out: A file or folder that is not taken (labels that lie among the scenes).
+        paths: Files, folders (searched recursively for ``.tif`` and ``.tiff``) and globs.
+        what: Kind of files, for errors.
+        leave_out: A file or folder to exclude (labels stored among the scenes).
 
     Raises:
-        DataError: If a path means no file.
+        DataError: If a path matches no file.
     """
     found: dict[Path, Path] = {}
     for path in paths:
@@ -53,13 +53,13 @@ def _expand(path: Path) -> Iterable[Path]:
 
 
 def relative_names(paths: Sequence[Path]) -> list[str]:
-    """Return each path relative to the folder that all share: the same on every machine."""
+    """Return each path relative to the common folder, so that names agree on every machine."""
     folder = os.path.commonpath([path.parent for path in paths])
     return [path.relative_to(folder).as_posix() for path in paths]
 
 
 def make_slugs(names: Sequence[str]) -> list[str]:
-    """Return a unique name for each file without dots and slashes: its stem where that will do."""
+    """Return a unique name without dots and slashes for each file: its stem if that is unique."""
     stems = [re.sub(r"[^A-Za-z0-9_-]", "_", Path(name).stem) for name in names]
     count = Counter(stems)
     slugs: dict[str, None] = {}

@@ -1,12 +1,12 @@
-"""The gate that every sample passes on its way into a data set and into its statistics.
+"""Validate and fill the pixels of every sample before it is packed and counted in statistics.
 
-Each source reads pixels in its own way; what must hold for all of them is done here, so that no
-path can miss it: what holds no data is filled and left out of the statistics, nothing that is not
-finite passes, and a band means the same in every file.
+Each source reads pixels in its own way; this module enforces the rules common to all of them, so
+that no code path skips them: pixels without data are filled and left out of the statistics, all
+values are finite, and a band means the same in every file.
 
-What holds no data is filled with the mean of the image's own data, band by band. That is near the
-neutral zero after normalisation, makes no outlier as -9999 would and no dark edge as 0 would; the
-price is that a network sees a flat patch and cannot know that it is a hole.
+Pixels without data are filled with the mean of the image's valid pixels, band by band. The mean is
+near zero after normalisation, makes no outlier as -9999 would and no dark edge as 0 would; the
+trade-off is that a network sees a flat patch and cannot know that data is missing.
 """
 
 import logging
@@ -20,21 +20,21 @@ from numpy.typing import NDArray
 from rsdl.core.errors import ConfigError, CorruptSampleError, DataError
 
 log = logging.getLogger(__name__)
-# Part of what names a packed data set: raised whenever the gate gives other pixels than before.
+# Part of a packed dataset's name: increase it whenever this module's pixel output changes.
 GATE_VERSION = 3
-# Colour interpretations that say what a band shows; "gray" and "undefined" say nothing.
+# Colour interpretations that identify a band; "gray" and "undefined" do not.
 COLOURS = ("red", "green", "blue", "nir", "swir", "coastal", "rededge", "pan", "alpha")
 
 
 @dataclass(frozen=True, slots=True)
 class BandTable:
-    """What the bands of one file mean, as far as the file says; one entry a band.
+    """Metadata of the bands of one file, one entry for each band.
 
     Attributes:
         names: Descriptions, ``None`` where there is none.
-        colours: Colour interpretation where it says what a band shows, else ``None``.
-        scales: What stored numbers are multiplied with to give ``units``.
-        offsets: What is then added.
+        colours: Colour interpretation if it identifies the band, else ``None``.
+        scales: Factors from stored numbers to ``units``.
+        offsets: Values added after scaling.
         units: Units of the scaled numbers, ``None`` where the file names none.
     """
 
@@ -55,7 +55,7 @@ class BandTable:
         return self.scales, self.offsets
 
     def pick(self, indexes: tuple[int, ...]) -> "BandTable":
-        """Return the table of some bands, numbered from 1."""
+        """Return the table of the selected bands, numbered from 1."""
         return BandTable(
             tuple(self.names[i - 1] for i in indexes),
             tuple(self.colours[i - 1] for i in indexes),
@@ -67,14 +67,14 @@ class BandTable:
     def conflict(
         self, other: "BandTable", *, scaling: bool = True, names: bool = True
     ) -> str | None:
-        """Return in which way this file contradicts another one, ``None`` where it does not.
+        """Return how this file contradicts another one, or ``None`` if it does not.
 
-        What only one of them says is no contradiction.
+        Metadata that only one of them has is no contradiction.
 
         Args:
-            other: The table of the other file, of as many bands.
+            other: The other file's table, with the same number of bands.
             scaling: Whether scale and offset must be equal too.
-            names: Whether descriptions and colours must.
+            names: Whether descriptions and colours must be equal.
         """
         shown = (("band", self.names, other.names), ("band", self.colours, other.colours))
         units = ("the unit of band", self.units, other.units)
@@ -87,7 +87,7 @@ class BandTable:
         return None
 
     def fill(self, other: "BandTable") -> "BandTable":
-        """Return this table with what only the other says."""
+        """Return this table with missing metadata taken from the other."""
         return BandTable(
             tuple(a or b for a, b in zip(self.names, other.names, strict=True)),
             tuple(a or b for a, b in zip(self.colours, other.colours, strict=True)),
@@ -104,7 +104,7 @@ class BandTable:
             where: The file, for errors.
 
         Raises:
-            ConfigError: If there is no such band, or several.
+            ConfigError: If no band or several bands match.
         """
         return tuple(self._find_one(name, where) for name in wanted)
 
@@ -127,11 +127,11 @@ class BandTable:
 
 
 class BandAgreement:
-    """What all files so far say of their bands; any number of threads may ask.
+    """Check that all files agree in their bands; thread-safe.
 
     Args:
         scaling: Whether scale and offset must be equal too.
-        names: Whether descriptions and colours must.
+        names: Whether descriptions and colours must be equal.
     """
 
     def __init__(self, *, scaling: bool = True, names: bool = True) -> None:
@@ -142,14 +142,14 @@ class BandAgreement:
         self._lock = threading.Lock()
 
     def check(self, table: BandTable | None, where: str) -> None:
-        """Refuse a file whose bands mean something else than those of a file before.
+        """Reject a file whose band metadata contradicts that of an earlier file.
 
         Args:
-            table: What the file says, of as many bands as the others; ``None`` says nothing.
+            table: The file's bands, as many as in the others; ``None`` if the format has no table.
             where: The file, for errors.
 
         Raises:
-            DataError: If it contradicts another file; it is never just left out.
+            DataError: If it contradicts another file; such a file is never silently skipped.
         """
         if table is None:
             return
@@ -188,14 +188,14 @@ def _scaling(table: BandTable) -> str:
 
 
 def mark_value(pixels: NDArray[Any], value: float) -> NDArray[np.bool_]:
-    """Return where an image has data if ``value`` marks what has none.
+    """Return where an image has data, given the ``value`` that marks nodata.
 
-    In whole numbers a value may also be a dark or a bright band: only a pixel that has it in all
-    bands holds no data.
+    In integers the value can also be a valid dark or bright measurement in one band, so only a
+    pixel with the value in all bands is nodata.
 
     Args:
         pixels: ``[H, W, C]``.
-        value: What stands where no data is.
+        value: The nodata value.
 
     Returns:
         ``[H, W, C]``.
@@ -210,11 +210,11 @@ def mark_value(pixels: NDArray[Any], value: float) -> NDArray[np.bool_]:
 def admit(
     pixels: NDArray[Any], present: NDArray[np.bool_] | None, where: str, *, dark_zero: bool = False
 ) -> NDArray[np.bool_] | None:
-    """Fill in place what holds no data in an image, and return where there is data.
+    """Fill the nodata pixels of an image in place, and return where there is data.
 
     Args:
         pixels: ``[H, W, C]``.
-        present: Where each band has data, ``[H, W, C]``; ``None`` has it wherever it is finite.
+        present: Where each band has data, ``[H, W, C]``; ``None``: wherever it is finite.
         where: The file, for errors.
         dark_zero: Whether nodata is 0 in integers; see :func:`fill_missing`.
 
@@ -235,14 +235,14 @@ def admit(
 def fill_missing(
     pixels: NDArray[Any], present: NDArray[np.bool_] | None, *, dark_zero: bool
 ) -> NDArray[np.bool_] | None:
-    """Fill in place what holds no data, and return where there is data.
+    """Fill nodata pixels in place, and return where there is data.
 
-    A pixel has data where all of its bands do. Only where nodata is 0 in integers one band is
-    enough, because 0 is also what near infrared reads over water: there a lone 0 is kept as it is.
+    A pixel has data if all of its bands do. The exception is a nodata value of 0 in integers, where
+    one band suffices: near infrared also reads 0 over water, so a 0 in some bands only is kept.
 
     Args:
-        pixels: Pixels, ``[C, H, W]``; NaN and infinities are no data.
-        present: Where each band has data, ``[C, H, W]``; ``None`` has it wherever it is finite.
+        pixels: Pixels, ``[C, H, W]``; NaN and infinities are nodata.
+        present: Where each band has data, ``[C, H, W]``; ``None``: wherever it is finite.
         dark_zero: Whether nodata is 0 in integers.
 
     Returns:
@@ -262,16 +262,16 @@ def fill_missing(
 
 
 def unscale(pixels: NDArray[Any], table: BandTable) -> NDArray[np.float32]:
-    """Return stored numbers ``[H, W, C]`` in the units that a file's scales and offsets give."""
+    """Return stored numbers ``[H, W, C]`` with a file's scales and offsets applied."""
     scaled = pixels * np.array(table.scales) + np.array(table.offsets)
     return np.asarray(scaled, np.float32)
 
 
 def is_mask(alpha: NDArray[Any]) -> bool:
-    """Return whether a band that is tagged as alpha says where data is, and is no imagery.
+    """Return whether a band tagged as alpha is a data mask and not imagery.
 
-    Some writers tag near infrared as alpha. A mask knows two values: 0 and the type's highest (1
-    for fractions); anything else is imagery.
+    Some writers tag near infrared as alpha. A mask has two values: 0 and the type's highest (1 for
+    floating point); a band with any other value is imagery.
     """
     top = np.iinfo(alpha.dtype).max if alpha.dtype.kind in "ui" else 1
     return bool(((alpha == 0) | (alpha == top)).all())

@@ -1,4 +1,4 @@
-"""What GDAL passes over in a GeoJSON file: looked for by parsing it where needed."""
+"""Find what GDAL silently skips in a GeoJSON file, by parsing the file where needed."""
 
 import json
 import re
@@ -15,10 +15,10 @@ REMEDY = "export it as GeoJSON again"
 
 
 def explain(path: Path) -> None:
-    """Refuse a file that GDAL does not read, if it is plain why.
+    """Raise the specific error for a file that GDAL cannot read, if the reason is known.
 
     Raises:
-        DataError: If it is no JSON, or no GeoJSON.
+        DataError: If it is not JSON, or not GeoJSON.
     """
     page = _load(path)
     if not isinstance(page, dict) or not isinstance(page.get("features"), list):
@@ -26,17 +26,17 @@ def explain(path: Path) -> None:
 
 
 def check(path: Path, found: list[bool]) -> rasterio.CRS | None:
-    """Check that GDAL has read all that a file holds.
+    """Check that GDAL has read everything in a file.
 
     Args:
         path: The file.
-        found: Which of the features that GDAL has read have a geometry.
+        found: For each feature that GDAL has read, whether it has a geometry.
 
     Returns:
         The CRS that an old-style ``crs`` member names, ``None`` without one.
 
     Raises:
-        DataError: If a feature, its coordinates or the CRS were passed over.
+        DataError: If GDAL skipped a feature, its coordinates or the CRS.
     """
     data = path.read_bytes()
     lines = [line for line in data.removeprefix(b"\xef\xbb\xbf").split(b"\n") if line.strip()]

@@ -1,8 +1,8 @@
-"""Where scenes and tiles lie on the ground, in one coordinate reference system for all of them.
+"""Positions of scenes and tiles on the ground, in one coordinate reference system for all.
 
 Scenes that share a CRS are compared in it; others in EPSG:6933 (cylindrical equal area, metres, the
-whole world but the poles). A box in another CRS is taken around its projected corners: wider than
-the truth, never by more than the gap that the splits keep between them.
+whole world but the poles). A box in another CRS is the bounding box of its projected corners: it is
+larger than the true area, but never by more than the gap between splits.
 """
 
 from collections.abc import Sequence
@@ -22,24 +22,24 @@ HALF_WORLD_M = 17_000_000.0
 
 
 def common_crs(scenes: Sequence[Scene]) -> rasterio.CRS:
-    """Return the CRS of all scenes, or one of the whole world where they differ."""
+    """Return the CRS of all scenes, or ``WORLD`` if they differ."""
     first = scenes[0].crs
     return first if all(s.crs == first for s in scenes) else rasterio.CRS.from_string(WORLD)
 
 
 def project(points: Floats, source: rasterio.CRS, target: rasterio.CRS) -> Floats | None:
-    """Return points (x, y) ``[N, 2]`` in another CRS, or ``None`` where one has no place there."""
+    """Return points (x, y) ``[N, 2]`` in another CRS, or ``None`` if one cannot be projected."""
     if source == target or not len(points):
         return points
     try:
         moved = np.array(transform(source, target, points[:, 0].tolist(), points[:, 1].tolist()))
-    except CPLE_BaseError:  # rasterio lets PROJ's own error through, all points or none
+    except CPLE_BaseError:  # rasterio passes on PROJ's error; it converts all points or none
         return None
     return moved.T if np.isfinite(moved).all() else None
 
 
 def apply(affine: rasterio.Affine, points: Floats) -> Floats:
-    """Return points ``[..., 2]`` through an affine transform."""
+    """Return points ``[..., 2]`` transformed by an affine transform."""
     x, y = points[..., 0], points[..., 1]
     return np.stack(
         [affine.a * x + affine.b * y + affine.c, affine.d * x + affine.e * y + affine.f], axis=-1
@@ -74,7 +74,7 @@ def outline(height: int, width: int, steps: int = 16) -> Floats:
 
 def bounds_of(place: rasterio.Affine, tile: int) -> tuple[float, float, float, float]:
     """Return the box (x0, y0, x1, y1) around a tile with transform ``place``."""
-    # In plain numbers: for one tile NumPy takes ten times as long.
+    # Python floats: for one tile NumPy takes ten times as long.
     corners = ((0, 0), (tile, 0), (tile, tile), (0, tile))
     x = [place.a * col + place.b * row + place.c for col, row in corners]
     y = [place.d * col + place.e * row + place.f for col, row in corners]
@@ -85,7 +85,7 @@ def footprint(scene: Scene, crs: rasterio.CRS) -> Floats:
     """Return the box of a scene in ``crs``, one pixel wider so that adjoining scenes touch.
 
     Raises:
-        DataError: If the scene has no place in ``crs``.
+        DataError: If the scene cannot be projected to ``crs``.
     """
     pixels = outline(scene.height, scene.width)
     grown = pixels + np.sign(pixels - [scene.width / 2, scene.height / 2])
@@ -100,16 +100,16 @@ def tile_boxes(
     """Return the boxes of tiles on the ground.
 
     Args:
-        scene: The scene that they are cut from.
+        scene: The scene that contains the tiles.
         corners: (row, column) of each tile, ``[N, 2]``.
         tile: Side of a tile in pixels.
-        crs: What to express the boxes in.
+        crs: CRS of the returned boxes.
 
     Returns:
         (x0, y0, x1, y1), ``[N, 4]``.
 
     Raises:
-        DataError: If the scene has no place in ``crs``.
+        DataError: If the scene cannot be projected to ``crs``.
     """
     square = np.array([[0, 0], [tile, 0], [tile, tile], [0, tile]], float)
     pixels = corners[:, None, ::-1].astype(float) + square  # [N, 4, 2] as (column, row)

@@ -1,11 +1,11 @@
-"""Whole groups of samples dealt to splits, so that each class comes near its share in each.
+"""Assign whole groups of samples to splits, so that each split gets its share of each class.
 
-What belongs together (tiles of one scene, of one block of ground) goes to one split, so classes are
-split as evenly as groups allow. As in iterative stratification (Sechidis et al. 2011), a group goes
-to the split that lacks the most of its classes, measured by the split's share, so that a class of
-three groups has one in each; as in scikit-learn's ``StratifiedGroupKFold``, the groups that are
-hardest to place come first. Two rules stand above: train gets a group of every class, and
-no split that is wanted stays empty.
+Samples that belong together (tiles of one scene or of one block of ground) go to one split, so
+classes are split as evenly as the groups allow. As in iterative stratification (Sechidis et al.
+2011), a group goes to the split that lacks the most of its classes relative to the split's share,
+so that a class of three groups has one in each. As in scikit-learn's ``StratifiedGroupKFold``, the
+groups that are hardest to place are assigned first. Two rules take precedence: train gets a group
+of every class, and no requested split stays empty.
 """
 
 import math
@@ -20,19 +20,19 @@ GROUPED_RULE = "groups, stratified by class"
 def deal_groups(
     counts: NDArray[np.integer], keys: Sequence[int], fractions: Sequence[float]
 ) -> NDArray[np.int8]:
-    """Deal groups to splits, as a function of their counts and keys, whatever their order.
+    """Assign groups to splits, as a function of their counts and keys and not of their order.
 
     Args:
         counts: Samples of each class in each group, ``[G, C]``.
-        keys: Random numbers that name the groups, ``[G]``: they order groups of about one size.
-        fractions: Share of each of ``SPLITS``; with a share there are no more than groups.
+        keys: Random number of each group, ``[G]``; orders groups of similar size.
+        fractions: Share of each of ``SPLITS``; at most ``G`` of them are above 0.
 
     Returns:
         Number of each group's split, as in ``fractions``, ``[G]``.
     """
     wanted = [split for split in range(len(fractions)) if fractions[split] > 0]
     assert len(counts) >= len(wanted), "more splits than groups"
-    # Of shares, rare classes count like common ones; exact sums are the same on every machine.
+    # With shares, rare classes weigh as much as common ones; fsum is exact on every machine.
     shares = (counts / np.maximum(counts.sum(axis=0), 1)).tolist()
     sizes = [math.frexp(math.fsum(group))[1] for group in shares]  # powers of two
     order = sorted(range(len(counts)), key=lambda group: (-sizes[group], keys[group]))
@@ -62,11 +62,11 @@ def deal_groups(
 
 
 def _cover(holds: NDArray[np.bool_], order: Sequence[int]) -> list[int]:
-    """Return few groups that together hold every class, those of the rarest classes first.
+    """Return a small set of groups that covers every class, those of the rarest classes first.
 
     Args:
         holds: Whether a group holds a class, ``[G, C]``.
-        order: Groups, those to be preferred first.
+        order: Groups by decreasing preference.
     """
     chosen: list[int] = []
     missing = set(np.flatnonzero(holds.any(axis=0)).tolist())

@@ -1,8 +1,8 @@
-"""What an image's header says that decoders pass over: how it is turned, pages, transparency.
+"""Read the header fields that decoders ignore: orientation, pages, transparency.
 
-Decoders take the first page of a TIFF, leave a photograph as the camera held it, and make four
-bands of a grey picture with transparency, all without a word. Only the first bytes are looked at,
-so that an ordinary image costs microseconds.
+Decoders silently take only the first page of a TIFF, ignore a photograph's orientation, and return
+four bands for a grey picture with transparency. Only the first bytes are read, so an ordinary image
+costs microseconds.
 """
 
 import mmap
@@ -16,15 +16,15 @@ ORIENTATION = 274
 UPRIGHT = 1
 REDUCED, MASK = 1, 4  # bits of a TIFF's NewSubfileType
 MAX_PAGES = 10_000
-SIZES = {1: 1, 3: 2, 4: 4, 13: 4, 16: 8, 18: 8}  # bytes of the TIFF types that count something
+SIZES = {1: 1, 3: 2, 4: 4, 13: 4, 16: 8, 18: 8}  # bytes of the unsigned integer types of TIFF
 WIDTH, HEIGHT, SUBFILE = 256, 257, 254
-# Frames of a JPEG, which say its size and the bits of a sample.
+# Start-of-frame markers of JPEG; such a segment holds the size and the bits of a sample.
 FRAMES = frozenset({0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF})
-SEGMENTS = frozenset([*range(0xE0, 0xF0), 0xFE])  # of a JPEG: APP0 to APP15, and comments
+SEGMENTS = frozenset([*range(0xE0, 0xF0), 0xFE])  # JPEG markers APP0 to APP15, and comments
 
 
 class Page(NamedTuple):
-    """One directory of a TIFF: its size in pixels, what it is, and how the picture is turned."""
+    """One directory of a TIFF: its size in pixels, subfile type and orientation."""
 
     height: int
     width: int
@@ -33,19 +33,19 @@ class Page(NamedTuple):
 
     @property
     def is_picture(self) -> bool:
-        """Whether it is a picture at full size: no overview, no mask."""
+        """Whether it is a picture at full size and not an overview or a mask."""
         return not self.subfile & (REDUCED | MASK)
 
 
 @dataclass(frozen=True, slots=True)
 class PngHeader:
-    """What a PNG says before its pixels.
+    """Header fields of a PNG.
 
     Attributes:
         colour: 0 grey, 2 RGB, 3 palette, 4 grey with alpha, 6 RGB with alpha.
         palette: Colours of the palette, ``None`` where there is none.
         transparent: Whether single colours are marked as transparent (``tRNS``).
-        orientation: How the picture is turned, as in Exif; 1 is upright.
+        orientation: Exif orientation; 1 is upright.
     """
 
     colour: int
@@ -55,9 +55,9 @@ class PngHeader:
 
 
 def jpeg_orientation(data: bytes) -> int:
-    """Return how a JPEG is turned (Exif: 1 is upright, 2 to 8 are not)."""
+    """Return the Exif orientation of a JPEG (1 is upright, 2 to 8 are not)."""
     at = 2
-    # Exif lies in one of the first segments: those of applications (APPn) and comments.
+    # Exif is stored in one of the first segments: those of applications (APPn) and comments.
     while at + 4 <= len(data) and data[at] == 0xFF and data[at + 1] in SEGMENTS:
         length = (data[at + 2] << 8) | data[at + 3]
         if data[at + 1] == 0xE1 and data[at + 4 : at + 10] == b"Exif\0\0":
@@ -67,7 +67,7 @@ def jpeg_orientation(data: bytes) -> int:
 
 
 def jpeg_precision(data: bytes) -> int:
-    """Return the bits of a JPEG's samples; 8 where its header does not come to that."""
+    """Return the bits of a JPEG's samples, or 8 if no frame header is found."""
     at = 2
     while at + 5 <= len(data) and data[at] == 0xFF:
         if data[at + 1] in FRAMES:
@@ -77,7 +77,7 @@ def jpeg_precision(data: bytes) -> int:
 
 
 def coded_size(data: bytes, kind: str) -> tuple[int, int]:
-    """Return height and width that a BMP says; a WebP is never larger than 16,383 pixels."""
+    """Return height and width from a BMP header, else 0, 0: a WebP has at most 16,383 pixels."""
     if kind != "bmp":
         return 0, 0
     width, height = struct.unpack_from("<ii", data, 18)
@@ -85,7 +85,7 @@ def coded_size(data: bytes, kind: str) -> tuple[int, int]:
 
 
 def webp_orientation(data: bytes) -> int:
-    """Return how a WebP is turned, as :func:`jpeg_orientation`."""
+    """Return the Exif orientation of a WebP, like :func:`jpeg_orientation`."""
     at = 12
     while at + 8 <= len(data):
         kind, (length,) = data[at : at + 4], struct.unpack_from("<I", data, at + 4)
@@ -96,7 +96,7 @@ def webp_orientation(data: bytes) -> int:
 
 
 def png_header(data: bytes) -> PngHeader:
-    """Return what a PNG says before its pixels; damaged parts say nothing."""
+    """Return the header fields of a PNG; damaged chunks are ignored."""
     colour, palette, transparent, orientation = 2, None, False, UPRIGHT
     for kind, content in _png_chunks(data):
         if kind == b"IHDR" and len(content) >= 13:
@@ -111,10 +111,10 @@ def png_header(data: bytes) -> PngHeader:
 
 
 def tiff_pages(data: Bytes) -> list[Page]:
-    """Return the directories of a TIFF in their order, as far as they can be read.
+    """Return the directories of a TIFF in file order, as far as they can be read.
 
     Args:
-        data: The file, or a map of it.
+        data: The file's bytes, or a memory map of it.
     """
     order = "<" if data[:2] == b"II" else ">"
     big = len(data) > 3 and 43 in (data[2], data[3])
@@ -127,7 +127,7 @@ def tiff_pages(data: Bytes) -> list[Page]:
             page, at = _read_page(data, order, at, big=big)
             pages.append(page)
     except (struct.error, IndexError, OverflowError):
-        pass  # the decoder finds what is damaged
+        pass  # the decoder reports the damage
     return pages
 
 
@@ -148,13 +148,13 @@ def _read_page(data: Bytes, order: str, at: int, *, big: bool) -> tuple[Page, in
 
 
 def exif_orientation(exif: bytes) -> int:
-    """Return the orientation, 1 to 8, that a block of Exif says; 1 where it says none."""
+    """Return the orientation, 1 to 8, from a block of Exif; 1 if it has none."""
     pages = tiff_pages(exif)
     return pages[0].orientation if pages and 1 <= pages[0].orientation <= 8 else UPRIGHT
 
 
 def _png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Yield type and content of each chunk; that of pixels is left out."""
+    """Yield type and content of each chunk; pixel data (``IDAT``) is left empty."""
     at = 8
     while at + 8 <= len(data):
         (length,), kind = struct.unpack_from(">I", data, at), data[at + 4 : at + 8]

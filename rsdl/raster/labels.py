@@ -1,4 +1,4 @@
-"""From the path that a user gives as labels to labels that lie on the scenes."""
+"""Open the labels at a path that the user gives, and check that they overlap the scenes."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,14 +22,14 @@ def open_labels(
     """Return the labels at a path.
 
     Args:
-        path: A vector file of polygons; anything else: a class raster, or a folder of them.
-        rules: What the user says about them.
+        path: A vector file of polygons, or else a class raster or a folder of them.
+        rules: The user's options for the labels.
         scenes: The scenes to label.
-        pool: Open files of each thread.
+        pool: Pool of open files for each thread.
 
     Raises:
-        DataError: If the labels cannot be read or lie on no scene.
-        ConfigError: If the rules do not fit them.
+        DataError: If the labels cannot be read or overlap no scene.
+        ConfigError: If the options do not fit the labels.
     """
     labels: Labels
     if path.suffix.lower() in SUFFIXES:
@@ -52,7 +52,7 @@ def open_labels(
 
 
 def _extent(scenes: Sequence[Scene], crs: rasterio.CRS) -> NDArray[np.float64] | None:
-    """Return the box around all scenes in ``crs``, ``None`` where they have no place in it."""
+    """Return the box around all scenes in ``crs``, ``None`` if they cannot be projected to it."""
     edges = (
         project(apply(scene.transform, outline(scene.height, scene.width)), scene.crs, crs)
         for scene in scenes

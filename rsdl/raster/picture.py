@@ -1,4 +1,4 @@
-"""What an encoded image shows, and what a user says about it that it does not say itself."""
+"""The content of an encoded image, and the user's options that complete its metadata."""
 
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -11,20 +11,20 @@ from rsdl.core.pixels import Pixels
 from rsdl.raster.gate import BandTable
 
 Axes = Literal["HWC", "CHW", "PAGES"]
-# A table of classes has few colours; a picture with a palette has been given nearly 256.
+# A class map has few colours; a picture quantized to a palette has nearly 256.
 MAX_CLASS_COLOURS = 32
 
 
 @dataclass(frozen=True, slots=True)
 class PictureRules:
-    """What the user says about images that the images do not say themselves.
+    """The user's options for images, for metadata that the files lack.
 
     Attributes:
         axes: Order of the axes of ``.npy`` arrays, or ``PAGES``: the pages of a TIFF are its bands.
-        nodata: Value that marks what holds no data, besides what the file says.
-        alpha: What a band tagged as alpha is; ``auto``: a mask where it holds 0 and the highest
-            value alone.
-        bands: Bands wanted, in order; ``None`` takes all.
+        nodata: Nodata value, in addition to the file's own.
+        alpha: Role of a band tagged as alpha; ``auto``: a mask if it holds only 0 and the highest
+            value.
+        bands: Bands to read, in order; ``None`` reads all.
         unscale: Whether scale and offset are applied.
     """
 
@@ -36,15 +36,15 @@ class PictureRules:
 
 
 class Picture(NamedTuple):
-    """What an encoded image shows.
+    """The decoded content of an image.
 
     Attributes:
         pixels: ``[H, W, C]``.
-        present: Where each band holds data, ``[H, W, C]``; ``None`` where nothing says otherwise.
-        table: What the bands mean; ``None`` where the format cannot say.
-        changed: Whether the pixels are others than a plain decoder gives.
+        present: Where each band has data, ``[H, W, C]``; ``None`` if no pixel is marked as nodata.
+        table: Metadata of the bands; ``None`` if the format has none.
+        changed: Whether the pixels differ from the output of a plain decoder.
         dark_zero: Whether nodata is 0 in integers; see ``gate.fill_missing``.
-        profile: CRS and transform, where there are any.
+        profile: CRS and transform, if any.
     """
 
     pixels: Pixels
@@ -59,7 +59,7 @@ PLAIN = PictureRules()
 
 
 def class_table_error(where: str, num_colours: int) -> CorruptSampleError:
-    """Return what to say of a file whose palette is that of a map of classes."""
+    """Return the error for a file whose palette looks like that of a class map."""
     return CorruptSampleError(
         where,
         f"has a palette of {num_colours} colours, as a map of classes has and no picture",
@@ -68,7 +68,7 @@ def class_table_error(where: str, num_colours: int) -> CorruptSampleError:
 
 
 def pick_bands(picture: Picture, rules: PictureRules, where: str) -> Picture:
-    """Return the bands that are wanted of an image whose format does not name them."""
+    """Return the requested bands of an image whose format does not name bands."""
     if rules.bands is None:
         return picture
     count = picture.pixels.shape[2]

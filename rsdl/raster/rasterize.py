@@ -1,9 +1,9 @@
-"""Labels on the ground, painted onto a tile's own pixels; the class that covers most of it wins.
+"""Rasterize labels onto the pixels of a tile; the class that covers most of the tile wins.
 
 Counting pixels instead of intersecting polygons treats polygons and class rasters alike; it is
-exact to a pixel. Only pixels that hold data are counted, so a class that lies under the nodata
-border of a scene labels nothing. A tile that no edge comes near is not painted: one number stands
-for all of its pixels.
+exact to a pixel. Only pixels with data are counted, so a class under the nodata border of a scene
+labels nothing. A tile with no polygon edge nearby is not rasterized: one number stands for all of
+its pixels.
 """
 
 import threading
@@ -36,12 +36,12 @@ LabelMap = NDArray[np.int32]
 
 
 class Labels(Protocol):
-    """What is known about the ground.
+    """Label source: polygons or class rasters.
 
     Attributes:
         classes: Class names.
-        files: The files that the labels come from.
-        extent: What they cover, for errors: a box and its CRS.
+        files: The label files.
+        extent: Bounding box of the labels and its CRS, for errors.
         left_out: Reason -> number of features that label nothing.
     """
 
@@ -51,7 +51,7 @@ class Labels(Protocol):
 
     @property
     def extent(self) -> tuple[Floats, rasterio.CRS]:
-        """What they cover: (x0, y0, x1, y1) and its CRS."""
+        """Bounding box (x0, y0, x1, y1) of the labels, and its CRS."""
         ...
 
     def boxes(self, scene: int) -> Floats:
@@ -61,14 +61,15 @@ class Labels(Protocol):
     def paint(self, scene: int, row: int, col: int, tile: int) -> LabelMap | int:
         """Return class index + 1 for each pixel of a tile ``[tile, tile]``; 0 has no label.
 
-        One number where all pixels are known to have the same.
+        Returns a single number if all pixels are known to have the same.
         """
         ...
 
     def sample(self, scene: int, pixels: NDArray[np.integer]) -> LabelMap:
-        """Return class index + 1 of pixels (row, column) ``[N, 2]``, 0 where none is known.
+        """Return class index + 1 of pixels (row, column) ``[N, 2]``, 0 where it is unknown.
 
-        Splits are drawn by it before a tile is read; what cannot be read is for that to say.
+        Splits are drawn from it before tiles are read; a read error is left to the reading of the
+        tile.
         """
         ...
 
@@ -76,13 +77,13 @@ class Labels(Protocol):
 def majority(
     painted: LabelMap | int, valid: NDArray[np.bool_] | None, num_classes: int, min_cover: float
 ) -> int | None:
-    """Return the class that covers most of a tile, the first of equals.
+    """Return the class that covers most of a tile; ties go to the lowest index.
 
     Args:
         painted: Class index + 1, 0 where there is no label, ``[H, W]``, or one for all pixels.
-        valid: Where the tile has data, ``[H, W]``; ``None`` has it everywhere.
+        valid: Where the tile has data, ``[H, W]``; ``None`` means everywhere.
         num_classes: Number of classes.
-        min_cover: Share of the pixels with data that the class must cover at least.
+        min_cover: Least share of the pixels with data that the class must cover.
 
     Returns:
         The class index, or ``None`` where no class covers enough.
@@ -116,7 +117,7 @@ def boxes_meet(boxes: Floats, top: int, left: int, bottom: int, right: int) -> N
 
 @dataclass(frozen=True, slots=True)
 class LabelRules:
-    """What the user says about labels; the fields are those of ``GeotiffOptions``."""
+    """The user's options for labels; same fields as in ``GeotiffOptions``."""
 
     field: str = "class"
     layer: str | None = None
@@ -126,13 +127,13 @@ class LabelRules:
 
 @dataclass(frozen=True, slots=True)
 class _Cover:
-    """The polygons that meet a scene, in its CRS, from the lowest to the topmost.
+    """The polygons that overlap a scene, in its CRS, from bottom to top.
 
     Attributes:
-        shapes: They, ``[N]``, prepared.
-        codes: What each paints: class index + 1, 0 for no label.
-        boxes: Their boxes in pixels, ``[N, 4]``.
-        tree: An index of them.
+        shapes: Prepared polygons, ``[N]``.
+        codes: Value of each polygon: class index + 1, 0 for no label.
+        boxes: Boxes of the polygons in pixels, ``[N, 4]``.
+        tree: Spatial index of the polygons.
     """
 
     shapes: Objects
@@ -146,18 +147,18 @@ class PolygonLabels:
 
     Args:
         path: The file.
-        rules: Field that names the class, layer, classes wanted, and those that are no label.
+        rules: Field with the class name, layer, classes to use, and classes to ignore.
         scenes: The scenes to label.
 
     Raises:
         DataError: If it cannot be read, or a feature has no class or is not a polygon.
-        ConfigError: If a class that is wanted or ignored does not occur.
+        ConfigError: If a class to use or to ignore does not occur.
     """
 
     def __init__(self, path: Path, rules: LabelRules, scenes: Sequence[Scene]) -> None:
         self.files = files_of(path)
         self._scenes = scenes
-        # GEOS builds what it has prepared when it is first asked, and not for two threads at once.
+        # GEOS builds prepared geometries lazily at the first query, which is not thread-safe.
         self._lock = threading.Lock()
         found = read_polygons(path, rules.field, rules.layer)
         self._crs, self.left_out = found.crs, found.left_out
@@ -172,7 +173,7 @@ class PolygonLabels:
 
     @property
     def extent(self) -> tuple[Floats, rasterio.CRS]:
-        """What all polygons cover, in the file's CRS."""
+        """Bounding box of all polygons, in the file's CRS."""
         return self._extent, self._crs
 
     def boxes(self, scene: int) -> Floats:
@@ -183,7 +184,7 @@ class PolygonLabels:
     def paint(self, scene: int, row: int, col: int, tile: int) -> LabelMap | int:
         """Return class index + 1 for each pixel whose centre a polygon covers, 0 elsewhere.
 
-        One number where no edge comes near the tile.
+        Returns a single number if no polygon edge is near the tile.
         """
         place = shift(self._scenes[scene].transform, row, col)
         ground, edges = self._uncover(self._covers[scene], place, tile)
@@ -207,7 +208,7 @@ class PolygonLabels:
     def _uncover(
         self, cover: _Cover, place: rasterio.Affine, tile: int
     ) -> tuple[int, list[tuple[dict[str, Any], int]]]:
-        """Return what lies under all edges in a tile, and what must be painted above it, in order.
+        """Return the code under all edges in a tile, and the polygons to paint above it, in order.
 
         Args:
             cover: The polygons.
@@ -215,10 +216,10 @@ class PolygonLabels:
             tile: Side of the tile in pixels.
 
         Returns:
-            The code of the topmost polygon that covers the whole tile, 0 where there is none, and
-            those above it whose edges come near, with their codes.
+            The code of the topmost polygon that covers the whole tile, 0 if there is none, and the
+            polygons above it with edges near the tile, with their codes.
         """
-        # A pixel more on each side: GDAL's rounding must not find an edge where none is seen here.
+        # One pixel more on each side, so that GDAL's rounding cannot reach an edge missed here.
         box = shapely.box(*bounds_of(shift(place, -1, -1), tile + 2))
         near = np.sort(cover.tree.query(box))
         if not len(near):
@@ -233,7 +234,7 @@ class PolygonLabels:
 
 
 def _outlines(shapes: Objects, codes: NDArray[np.int32]) -> Iterator[tuple[dict[str, Any], int]]:
-    """Yield polygons as GeoJSON with their codes: faster than shapely's own mapping."""
+    """Yield polygons as GeoJSON with their codes; faster than ``shapely.geometry.mapping``."""
     for shape, code in zip(shapes, codes.tolist(), strict=True):
         rings = shapely.get_rings(shape)
         positions = [shapely.get_coordinates(ring).tolist() for ring in rings]

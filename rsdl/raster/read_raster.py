@@ -1,4 +1,4 @@
-"""The strict reading of TIFF and JPEG 2000, for the way into a data set."""
+"""Read TIFF and JPEG 2000 strictly, for packing a dataset."""
 
 from typing import Any
 
@@ -32,22 +32,23 @@ def read_raster(data: bytes, kind: str, where: str, rules: PictureRules) -> Pict
 
 
 def read_beside(data: bytes, path: str, rules: PictureRules) -> Picture:
-    """Read a TIFF together with what lies beside it, which only its path tells."""
+    """Read a TIFF by its path, so that GDAL finds its sidecar files."""
     check_pages(data, path)
     with rasterio.open(path) as source:
         return read_source(source, path, rules)
 
 
 def check_pages(data: Bytes, where: str, *, stacked: bool = False) -> None:
-    """Refuse a TIFF whose first page is not all that it shows, or that is turned.
+    """Reject a TIFF whose first page is not its only picture, or that is not upright.
 
     Args:
-        data: The file, or a map of it.
-        where: Its name, for errors.
-        stacked: Whether pages are meant to be bands.
+        data: The file's bytes, or a memory map of it.
+        where: The file's name, for errors.
+        stacked: Whether the pages are bands.
 
     Raises:
-        CorruptSampleError: If the first page is none or a thumbnail, or there are several.
+        CorruptSampleError: If the first page is a thumbnail or a mask, there are several pictures,
+            or the orientation is not upright.
     """
     pages = tiff_pages(data)
     pictures = [page for page in pages if page.is_picture]
@@ -78,7 +79,7 @@ def check_pages(data: Bytes, where: str, *, stacked: bool = False) -> None:
 
 
 def read_source(source: Any, where: str, rules: PictureRules, *, changed: bool = False) -> Picture:  # noqa: ANN401 - rasterio has no types
-    """Read an opened raster whole; arguments and errors as of :func:`read_picture`."""
+    """Read all pixels of an open raster; arguments and errors as in :func:`read_picture`."""
     table = table_of(source)
     interpretation = list(source.colorinterp)
     if interpretation == [ColorInterp.palette]:
@@ -99,7 +100,7 @@ def read_source(source: Any, where: str, rules: PictureRules, *, changed: bool =
     pixels = source.read(list(indexes))
     present = None
     flags = [set(source.mask_flag_enums[i - 1]) for i in indexes]
-    # Alpha that is imagery is no mask, though GDAL takes it for one.
+    # GDAL reports every alpha band as a mask; skip it where the band is imagery.
     if any(
         flag - {MaskFlags.all_valid, MaskFlags.per_dataset, MaskFlags.alpha} for flag in flags
     ) or any(MaskFlags.per_dataset in flag and MaskFlags.alpha not in flag for flag in flags):
@@ -119,7 +120,7 @@ def read_source(source: Any, where: str, rules: PictureRules, *, changed: bool =
 
 
 def table_of(source: Any) -> BandTable:  # noqa: ANN401 - rasterio has no types
-    """Return what the bands of an opened raster mean, as far as it says."""
+    """Return the band metadata of an open raster."""
     colours = (found.name.lower() for found in source.colorinterp)
     return BandTable(
         tuple(text or None for text in source.descriptions),

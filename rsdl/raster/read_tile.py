@@ -1,7 +1,7 @@
-"""The pixels of one tile: read, and freed of what holds no data.
+"""Read the pixels of one tile, with nodata filled.
 
-What holds no data is filled by the gate (``rsdl/raster/gate.py``). A tile keeps at most
-``max_nodata`` of it, and the statistics leave it out by ``Sample.valid``.
+Nodata is filled by ``rsdl/raster/gate.py``. At most ``max_nodata`` of a tile may be nodata, and
+the statistics exclude it by ``Sample.valid``.
 """
 
 from typing import Any
@@ -17,21 +17,21 @@ from rsdl.raster.dataset_pool import DatasetPool
 from rsdl.raster.gate import fill_missing, is_mask, mark_value, unscale
 from rsdl.raster.scenes import Scene, open_raster
 
-OPENCV_BANDS = 512  # in one of its images
+OPENCV_BANDS = 512  # OpenCV's limit for one image
 
 
 def read_tile(
     scene: Scene, row: int, col: int, tile: int, pool: DatasetPool, *, judged: bool = False
 ) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
-    """Read one tile of a scene, with what holds no data filled.
+    """Read one tile of a scene, with nodata filled.
 
     Args:
         scene: The scene.
         row: Top of the tile in pixels.
         col: Left of the tile in pixels.
         tile: Side of the tile in pixels.
-        pool: Open files of this thread.
-        judged: Whether alpha was taken for a mask by its looks, and must keep to them.
+        pool: Pool of open files for each thread.
+        judged: Whether alpha was classified as a mask by its values, so this tile is checked too.
 
     Returns:
         Pixels ``[H, W, C]`` without NaN, and where there is data ``[H, W]``, ``None`` for
@@ -39,7 +39,7 @@ def read_tile(
 
     Raises:
         CorruptSampleError: If the file cannot be read there.
-        DataError: If alpha turns out to be imagery after all.
+        DataError: If the alpha band is imagery in this tile.
     """
     window = Window(col, row, tile, tile)
     present = None
@@ -81,4 +81,4 @@ def interleave(pixels: NDArray[Any]) -> NDArray[Any]:
     if bands > OPENCV_BANDS:
         return np.ascontiguousarray(np.moveaxis(pixels, 0, 2))
     merged: NDArray[Any] = cv2.merge(list(pixels))
-    return merged.reshape(height, width, bands)  # of one band OpenCV drops the last axis
+    return merged.reshape(height, width, bands)  # OpenCV drops the last axis of a single band

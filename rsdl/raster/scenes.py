@@ -1,7 +1,7 @@
-"""Scenes: finding them, naming them, and checking that they go together.
+"""Find, name and check scenes, and verify that all agree in bands and type.
 
-Nothing here reads a pixel: a folder of thousands of scenes is checked, and the odd one named, long
-before hours of packing end.
+Only metadata is read, plus small windows of alpha bands: a folder of thousands of scenes is
+checked, and an inconsistent scene reported, before hours of packing.
 """
 
 import hashlib
@@ -31,14 +31,14 @@ from rsdl.raster.files import make_slugs, relative_names
 from rsdl.raster.gate import BandAgreement, BandTable, is_mask
 from rsdl.raster.read_raster import check_pages, table_of
 
-# GDAL would take 5% of the machine's memory for its block cache, on a large node tens of GiB. The
-# cache belongs to the process: an Env around each read would have threads undo each other's limit,
-# and takes as long as the read.
+# By default GDAL uses 5% of the machine's memory for its block cache, tens of GiB on a large node.
+# The cache is global to the process: with an Env around each read, threads would overwrite each
+# other's limit, and an Env takes as long as the read.
 GDAL_CACHE_BYTES = 256 << 20
 FINGERPRINT_BYTES = 1 << 20
-# A file that is one huge block must be read whole for a single tile.
+# A file stored as one huge block must be read whole for a single tile.
 MAX_BLOCK_BYTES = 256 << 20
-# Where alpha is looked at before a scene is read: 8 x 8 windows of this side.
+# Alpha is classified from 8 x 8 windows of this side before a scene is read.
 ALPHA_WINDOWS, ALPHA_SIDE = 8, 64
 log = logging.getLogger(__name__)
 REMEDIES = {
@@ -49,7 +49,7 @@ REMEDIES = {
 
 @dataclass(frozen=True, slots=True)
 class SceneRules:
-    """What the user says about scenes; the fields are those of ``GeotiffOptions``."""
+    """The user's options for scenes; same fields as in ``GeotiffOptions``."""
 
     alpha: Literal["auto", "mask", "band"] = "auto"
     bands: tuple[str, ...] | None = None
@@ -59,22 +59,22 @@ class SceneRules:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What is known of a scene without reading its pixels.
+    """Metadata of a scene, known without reading its pixels.
 
     Attributes:
         path: The file.
-        name: Path relative to the folder that all scenes share.
+        name: Path relative to the common folder of all scenes.
         slug: Unique name for keys; letters, digits, ``_`` and ``-`` only.
         height: In pixels.
         width: In pixels.
         bands: Names of the stored bands.
-        indexes: Their numbers in the file, from 1.
-        alpha: Number of the band that says where there is data, if there is one.
-        table: What the bands mean.
+        indexes: Numbers of the stored bands in the file, from 1.
+        alpha: Number of the mask band, if there is one.
+        table: Metadata of the stored bands.
         unscale: Whether scale and offset are applied.
-        nodata: Value that marks what holds no data, besides what the file says.
+        nodata: Nodata value, in addition to the file's own.
         masked: Whether the file marks pixels without data.
-        dark_zero: Whether nodata is 0 in integers, which is also what one dark band reads.
+        dark_zero: Whether nodata is 0 in integers, a value that a dark band also has.
         dtype: Type of the pixels.
         crs: Coordinate reference system.
         transform: From (column, row) to the CRS.
@@ -99,10 +99,10 @@ class Scene:
 
 
 def open_raster(path: Path, stack: ExitStack) -> Any:  # noqa: ANN401 - rasterio has no types
-    """Open a raster for reading, within a bounded block cache; ``stack`` closes it.
+    """Open a raster for reading, with a bounded block cache; ``stack`` closes it.
 
     Raises:
-        DataError: If GDAL cannot.
+        DataError: If GDAL cannot open it.
     """
     set_gdal_config("GDAL_CACHEMAX", GDAL_CACHE_BYTES)
     try:
@@ -121,15 +121,15 @@ def open_raster(path: Path, stack: ExitStack) -> Any:  # noqa: ANN401 - rasterio
 
 
 def describe_scenes(paths: Sequence[Path], rules: SceneRules) -> tuple[Scene, ...]:
-    """Return what is known of the scenes at ``paths``, which all agree in bands and type.
+    """Return the metadata of the scenes at ``paths``, checked to agree in bands and type.
 
     Args:
         paths: The files.
-        rules: What the user says about them.
+        rules: The user's options for the scenes.
 
     Raises:
         DataError: If one is not a raster, is not georeferenced, or differs from the rest.
-        ConfigError: If a band that is wanted is not there.
+        ConfigError: If a requested band is missing.
     """
     names = relative_names(paths)
     alpha = rules.alpha if rules.alpha != "auto" else _judge_alpha(paths)
@@ -158,10 +158,10 @@ def describe_scenes(paths: Sequence[Path], rules: SceneRules) -> tuple[Scene, ..
 
 
 def _judge_alpha(paths: Sequence[Path]) -> Literal["mask", "band"]:
-    """Return what bands tagged as alpha are: imagery where any of them looks so.
+    """Return whether bands tagged as alpha are masks, or imagery if any of them looks like it.
 
-    Windows all over each scene are looked at; that a mask has no other values than 0 and the
-    highest is checked again for every tile that is read.
+    Windows spread over each scene are read; every tile is checked again when it is read, as a mask
+    holds only 0 and the highest value.
     """
     for path in paths:
         with ExitStack() as stack:
@@ -288,9 +288,9 @@ def _check(path: Path, source: Any) -> Dtype:  # noqa: ANN401 - rasterio has no 
 
 
 def _unwarped(source: Any) -> tuple[str, str] | None:  # noqa: ANN401 - rasterio has no types
-    """Return what places a raster that has no transform, and gdalwarp's options for it."""
+    """Return how a raster without a transform is georeferenced, and gdalwarp's options for it."""
     points, crs = source.gcps
-    # What lies beside the scene once it is turned must not become data.
+    # Pixels outside the scene after warping must be nodata.
     collar = "" if source.nodata is not None else " -dstnodata 0"
     if collar and source.dtypes[0].startswith("float"):
         collar = " -dstnodata nan"
@@ -303,7 +303,7 @@ def _unwarped(source: Any) -> tuple[str, str] | None:  # noqa: ANN401 - rasterio
 
 
 def fingerprint(path: Path, *, whole: bool = False) -> dict[str, Any]:
-    """Return size and SHA-256: of the whole file, or of its two ends where it may be huge."""
+    """Return size and SHA-256: of the whole file, or only of its two ends if it may be huge."""
     size = path.stat().st_size
     with path.open("rb") as file:
         if whole:

@@ -1,4 +1,4 @@
-"""From scenes and the corners of their tiles to splits, by the rule that the user chose."""
+"""Assign the tiles of all scenes to splits by the rule that the user chose."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from rsdl.raster.georef import common_crs, footprint, tile_boxes
 from rsdl.raster.grouped_split import deal_groups
 from rsdl.raster.scenes import Scene
 
-# With fewer groups a split by scene misses the fractions by too much to be chosen unasked.
+# With fewer groups, a split by scene misses the fractions by too much to be the default.
 MIN_GROUPS = 5
 Corners = NDArray[np.int32]
 Classes = NDArray[np.int32]
@@ -24,7 +24,7 @@ Part = tuple[int, Splits, Corners]
 
 @dataclass(frozen=True, slots=True)
 class SplitRule:
-    """How tiles are split; the fields are those of ``GeotiffOptions``."""
+    """How tiles are split; same fields as in ``GeotiffOptions``."""
 
     split_by: Literal["auto", "scene", "block"]
     fractions: tuple[float, float, float]
@@ -42,18 +42,19 @@ def split_tiles(
 ) -> Iterator[Part]:
     """Split tiles so that no two of different splits overlap or touch on the ground.
 
-    Within that, each class comes as near to its share in each split as may be.
+    Under this constraint, the share of each class in each split is as close to its fraction as
+    possible.
 
     Args:
         scenes: The scenes.
-        corners: (row, column) of the tiles of each scene, ``[N, 2]``; some scene has one.
-        classes: The class of each tile, from 0, as far as it is known before it is read, ``[N]``.
+        corners: (row, column) of the tiles of each scene, ``[N, 2]``; at least one scene has tiles.
+        classes: Class of each tile, from 0, as far as it is known before the tile is read, ``[N]``.
         tile: Side of a tile in pixels.
         rule: How to split.
 
     Yields:
-        For each scene with tiles its number, the split of each kept tile ``[M]``, and their corners
-        ``[M, 2]``, in the order given.
+        For each scene with tiles: its number, the split of each kept tile ``[M]``, and the corners
+        of these tiles ``[M, 2]``, in the given order.
 
     Raises:
         ConfigError: If there are fewer groups of scenes, or blocks, than splits.
@@ -89,7 +90,7 @@ def split_tiles(
 def _deal_scenes(
     groups: NDArray[np.integer], names: Sequence[str], classes: Sequence[Classes], rule: SplitRule
 ) -> Splits:
-    """Return the split of each scene ``[N]``, of which all of a group ``[N]`` have one."""
+    """Return the split of each scene ``[N]``; all scenes of a group get the same."""
     num_groups = int(groups.max()) + 1
     counts = np.zeros((num_groups, 1 + max(int(each.max()) for each in classes)), np.int64)
     members: list[list[str]] = [[] for _ in range(num_groups)]
@@ -106,7 +107,7 @@ def _split_by_block(
     crs: rasterio.CRS,
     rule: SplitRule,
 ) -> Iterator[Part]:
-    # Boxes are made anew for each pass: all of them at once would be the largest thing in memory.
+    # Recompute the boxes in each pass: all of them at once would dominate memory.
     largest = np.zeros(2)
     for _, scene, corners, _ in placed:
         boxes = tile_boxes(scene, corners, tile, crs)

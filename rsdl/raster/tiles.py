@@ -1,7 +1,7 @@
 """The grid of tiles over a scene, as pure functions of sizes.
 
 Tiles are always full-size: where the grid does not fit, the last row and column are pulled back and
-share more pixels with their neighbours than asked, so that no pixel is lost and none is made up.
+overlap their neighbours more than requested, so that no pixel is lost or padded.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ def tile_starts(length: int, *, tile: int, overlap: int) -> NDArray[np.int64]:
         overlap: Pixels two neighbours share, ``0 <= overlap < tile``.
 
     Returns:
-        Starts in pixels, strictly increasing; the last tile ends with the side.
+        Starts in pixels, strictly increasing; the last tile ends at the end of the side.
 
     Raises:
         ConfigError: If a tile exceeds the side or never advances.
@@ -36,8 +36,8 @@ def tile_starts(length: int, *, tile: int, overlap: int) -> NDArray[np.int64]:
             "tile", f"is {tile} pixels, the scene only {length}", f"use {length} or less"
         )
     last = length - tile
-    # Pull the last tile back instead of padding it: the model must never see pixels that no sensor
-    # recorded.
+    # Pull the last tile back instead of padding it: padding would feed the model pixels that no
+    # sensor recorded.
     return np.append(np.arange(0, last, tile - overlap, dtype=np.int64), last)
 
 
@@ -69,7 +69,7 @@ def corners_hit(
     """Return the corners of those tiles that at least one box overlaps, row by row.
 
     Args:
-        boxes: Boxes in pixels as (top, left, bottom, right), ``[N, 4]``; they may leave the scene.
+        boxes: Boxes in pixels as (top, left, bottom, right), ``[N, 4]``; may exceed the scene.
         height: Scene height in pixels, at least ``tile``.
         width: Scene width in pixels, at least ``tile``.
         tile: Side of the square tile in pixels.
@@ -92,7 +92,7 @@ def corners_hit(
 
 
 class Tile(NamedTuple):
-    """One tile to be read: number of the scene, top row and left column in pixels."""
+    """One tile to read: number of the scene, top row and left column in pixels."""
 
     scene: int
     row: int

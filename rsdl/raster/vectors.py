@@ -1,8 +1,8 @@
-"""Polygons with a class out of a vector file: GeoJSON, Shapefile, GeoPackage, FlatGeobuf.
+"""Read polygons with a class from a vector file: GeoJSON, Shapefile, GeoPackage, FlatGeobuf.
 
-GDAL reads them, by pyogrio. What GDAL passes over in silence (a line that is no JSON, coordinates
-that are no numbers, a CRS that nobody knows) is looked for and refused with the number of its
-feature, counted from 0: a label that is silently lost looks like background.
+GDAL reads them through pyogrio. Input that GDAL skips silently (a line that is not JSON,
+coordinates that are not numbers, an unknown CRS) is detected and rejected with the number of its
+feature, counted from 0: a silently lost label looks like background.
 """
 
 import logging
@@ -23,19 +23,19 @@ from rsdl.core.errors import ConfigError, DataError
 from rsdl.raster import geojson
 from rsdl.raster.dataset_pool import WARNINGS
 
-# Names of classes that stand for no class.
+# Class names that mean "no class".
 EMPTY = frozenset({"", "nan", "none", "null"})
 SUFFIXES = (*geojson.SUFFIXES, ".shp", ".zip", ".gpkg", ".fgb")
 # Files that belong to a Shapefile.
 SIDECARS = (".shp", ".shx", ".dbf", ".prj", ".cpg")
 AREAS = (3, 6, 7)  # GEOS' numbers of Polygon, MultiPolygon and GeometryCollection
 COLLECTION = 7
-FARTHEST = 1e12  # of a coordinate in any unit; what is damaged may be near the largest number
-# What pyogrio raises: names that are no text, too, and a CRS that GDAL cannot write down (a local
-# variable of its own that it has not set).
+FARTHEST = 1e12  # limit of a coordinate in any unit; damaged ones can be near the largest float
+# Errors of pyogrio. UnicodeError: names that are not valid text. UnboundLocalError: a CRS that GDAL
+# cannot export leaves a local variable of pyogrio unset.
 UNREADABLE = (DataSourceError, DataLayerError, UnicodeError, UnboundLocalError)
 WHOLE = re.compile(r"([+-]?\d+)\.0*")
-# Heights mean nothing here, and with them a CRS has three axes.
+# Heights are unused here, and they would give the CRS three axes.
 FLAT = {"EPSG:4979": "EPSG:4326"}
 
 Objects = NDArray[np.object_]
@@ -68,7 +68,7 @@ def files_of(path: Path) -> tuple[Path, ...]:
 
 
 def glob_safe(text: str) -> str:
-    """Return text with what glob would expand taken literally."""
+    """Return text with glob's special characters escaped."""
     return re.sub(r"([*?[])", r"[\1]", text)
 
 
@@ -78,11 +78,11 @@ def read_polygons(path: Path, column: str, layer: str | None = None) -> Polygons
     Args:
         path: The file.
         column: Field that names the class.
-        layer: Layer of the file, where it has several.
+        layer: Layer of the file, needed if it has several.
 
     Raises:
         DataError: If it cannot be read, or a feature has no class or is not an area.
-        ConfigError: If ``layer`` is not there, or is needed.
+        ConfigError: If ``layer`` does not exist, or is missing where the file has several.
     """
     if not path.is_file():
         raise DataError(str(path), "no such file", "give a vector file or a class raster")
@@ -127,7 +127,7 @@ def _choose_layer(path: Path, layer: str | None) -> str | None:
         return None
     try:
         with WARNINGS, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # reading says them again
+            warnings.simplefilter("ignore")  # reading repeats these warnings
             listed = pyogrio.list_layers(path)
     except UNREADABLE as error:
         raise _unreadable(path, error) from error
@@ -157,7 +157,7 @@ def _read(path: Path, layer: str | None) -> tuple[dict[str, Any], Objects, list[
             geojson.explain(path)
         raise _unreadable(path, error) from error
     for text in sorted({" ".join(str(warning.message).split()) for warning in caught}):
-        if not text.startswith("Non closed ring"):  # it does not say where; `_parse` does
+        if not text.startswith("Non closed ring"):  # names no feature; `_parse` reports it
             log.warning("%s: %s", path, text)
     if blobs is None:
         raise DataError(str(path), "has no polygons", "give a layer of polygons")
@@ -165,10 +165,10 @@ def _read(path: Path, layer: str | None) -> tuple[dict[str, Any], Objects, list[
 
 
 def _parse(blobs: Objects, given: NDArray[np.bool_], path: Path) -> Objects:
-    """Return geometries without heights, their rings closed.
+    """Return geometries without heights, with their rings closed.
 
     Raises:
-        DataError: If a ring has too few positions to be one.
+        DataError: If a ring has too few positions.
     """
     shapes = shapely.from_wkb(blobs, on_invalid="ignore")
     unread = np.flatnonzero(shapely.is_missing(shapes) & given)
@@ -192,7 +192,7 @@ def _unreadable(path: Path, error: Exception) -> DataError:
 
 
 def _check_geometry(shapes: Objects, given: NDArray[np.bool_], path: Path) -> None:
-    """Refuse what is no area or has broken coordinates, by the number of its feature."""
+    """Reject a feature that is not an area or has broken coordinates, and name its number."""
     broken = given & shapely.is_missing(shapes)
     points, owners = shapely.get_coordinates(shapes, return_index=True)
     broken[owners[~(np.abs(points) < FARTHEST).all(axis=1)]] = True
@@ -212,7 +212,7 @@ def _is_area(shapes: Objects) -> NDArray[np.bool_]:
 
 
 def _leaves(shapes: Objects, owners: NDArray[np.int64]) -> tuple[Objects, NDArray[np.int64]]:
-    """Return what collections hold, all the way down, and whose it is."""
+    """Return the members of collections, recursively, and the owner of each."""
     while (shapely.get_type_id(shapes) == COLLECTION).any():
         shapes, index = shapely.get_parts(shapes, return_index=True)
         owners = owners[index]
@@ -220,7 +220,7 @@ def _leaves(shapes: Objects, owners: NDArray[np.int64]) -> tuple[Objects, NDArra
 
 
 def _explode(shapes: Objects, owners: NDArray[np.int64]) -> tuple[Objects, NDArray[np.int64]]:
-    """Return the single polygons in areas, and whose they are."""
+    """Return the single polygons in areas, and the owner of each."""
     leaves, owners = _leaves(shapes, owners)
     parts, index = shapely.get_parts(leaves, return_index=True)
     areas = (shapely.get_type_id(parts) == AREAS[0]) & (shapely.area(parts) > 0)
@@ -232,7 +232,7 @@ def _explode(shapes: Objects, owners: NDArray[np.int64]) -> tuple[Objects, NDArr
 def _repair(
     parts: Objects, owners: NDArray[np.int64], path: Path
 ) -> tuple[Objects, NDArray[np.int64]]:
-    """Return valid polygons for those that cross themselves, saying so."""
+    """Repair polygons that cross themselves, and log a warning."""
     invalid = np.flatnonzero(~shapely.is_valid(parts))
     if not len(invalid):
         return parts, owners
@@ -247,11 +247,11 @@ def _repair(
     return _explode(parts, owners)
 
 
-def _name(value: Any, where: str, column: str) -> str:  # noqa: ANN401 - whatever GDAL has read
+def _name(value: Any, where: str, column: str) -> str:  # noqa: ANN401 - any value that GDAL reads
     """Return a class value as text: 1, 1.0 and "1" are one class.
 
     Raises:
-        DataError: If it says nothing.
+        DataError: If it is empty or stands for no class.
     """
     text = "" if value is None else str(value)
     if text.casefold().strip() in EMPTY:

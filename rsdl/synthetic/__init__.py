@@ -1,1 +1,1 @@
-"""Parts of the synthetic source: relief, colours and the painters of each land use."""
+"""Procedural scenes of the synthetic source: relief, colours and one painter per land use."""

@@ -1,4 +1,4 @@
-"""Painters of built-up land: roofs, streets, cars and panels, all from lattices of few numbers."""
+"""Painters of built-up land: roofs, streets, cars and panels, all drawn from lattices."""
 
 import numpy as np
 
@@ -137,7 +137,7 @@ def _park(
     where: Mask,
     share: float,
 ) -> None:
-    """Put cars of ``2 * half_m`` metres, along and across, on a share of the places."""
+    """Paint cars of ``2 * half_m`` metres (along, across) on a share of the parking places."""
     albedo, height = painting
     taken, colour, shift = places.draw(site.rng, 3)
     along = places.along + 0.3 * (shift - 0.5)

@@ -1,8 +1,8 @@
 """Painters of land use: each takes a site and returns its albedo and its height in metres.
 
-The classes are drawn so that shape tells them apart and colour does not: sand is the desert's and
-the beach's, green the forest's, the orchard's and the farmland's, grey the car park's, the street's
-and the roof's, and season, soil and paint vary within each.
+The classes differ in shape and not in colour: desert and beach share sand; forest, orchard and
+farmland share green; car parks, streets and roofs share grey; and season, soil and paint vary
+within each class.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from rsdl.synthetic.relief import Painting, Site, crowns, lattice, lay, mix
 
 
 def forest(site: Site) -> Painting:
-    """Irregular crowns that touch, dark between them."""
+    """Irregular tree crowns that touch, with dark gaps."""
     pitch = site.between(4.5, 7.0)
     dome, number = crowns(site, pitch, (0.55 * pitch, 0.95 * pitch))
     albedo = site.plain((0.13, 0.15, 0.08))
@@ -89,7 +89,7 @@ def river(site: Site) -> Painting:
 
 
 def beach(site: Site) -> Painting:
-    """Sand with sunshades, a wet edge, and sea with line upon line of surf."""
+    """Sand with sunshades, a wet edge, and sea with parallel lines of surf."""
     shore = site.v + 2.5 * site.noise(25, 2) + site.between(-4, 4)
     albedo = site.plain(mix(SAND, (0.86, 0.81, 0.70), site.between(0, 1)), 0.07, 4.0)
     height = (0.08 * site.noise(1.5, 2)).astype(np.float32)
@@ -118,7 +118,7 @@ def beach(site: Site) -> Painting:
 
 
 def desert(site: Site) -> Painting:
-    """Ranks of dunes with ripples between, and hardly a shrub."""
+    """Parallel dunes with ripples between, and few shrubs."""
     colour = mix(SAND, (0.78, 0.52, 0.33), site.between(0, 1))
     albedo = site.plain(colour, 0.05, 20.0)
     length = site.between(11, 17)

@@ -1,4 +1,4 @@
-"""The colours of procedural scenes: soils, leaves through the year, roofs, cars and cloth."""
+"""The colours of procedural scenes: soils, leaves of all seasons, roofs, cars and cloth."""
 
 import numpy as np
 
@@ -30,7 +30,7 @@ CROPS: tuple[Colour, ...] = (
 
 
 def leaves(site: Site, number: Field) -> Field:
-    """Return the albedo of leaves, a tone for each number in ``[0, 1)``, ``[h, w, 3]``."""
+    """Return the albedo of leaves, with one tone for each number in ``[0, 1)``, ``[h, w, 3]``."""
     dark, bright = np.array([0.13, 0.24, 0.10]), np.array([0.32, 0.43, 0.17])
     rust, straw = np.array([0.55, 0.29, 0.11]), np.array([0.66, 0.52, 0.18])
     tone = number[..., None]

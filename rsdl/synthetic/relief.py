@@ -1,8 +1,8 @@
-"""The ground that procedural scenes are painted on: noise, lattices and sunlight.
+"""Building blocks of procedural scenes: noise, lattices and sunlight.
 
-A scene is an albedo and a height. What makes it look like an aerial picture, the lit and the dark
-side of every crown and roof and the shadow beside it, follows from the height and one sun for the
-whole scene, so that a painter only says what stands where.
+A scene is an albedo and a height. Shading and cast shadows, which make it look like an aerial
+picture, are computed from the height and one sun for the whole scene, so a painter only places
+objects.
 """
 
 from dataclasses import dataclass
@@ -18,17 +18,17 @@ Mask = NDArray[np.bool_]
 Colour = tuple[float, float, float]
 Painting = tuple[Field, Field]
 
-# Random values of lattice cells repeat after this many cells, further than any scene reaches.
+# Random values of lattice cells repeat after this many cells, more than any scene has.
 TABLE = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """One parcel to be painted.
+    """One parcel to paint.
 
     Attributes:
-        u: Metres along the parcel's own direction from its centre, ``[h, w]``.
-        v: Metres across it, ``[h, w]``.
+        u: Metres from the parcel's centre along its own direction, ``[h, w]``.
+        v: Metres from the centre across this direction, ``[h, w]``.
         pixel_m: Side of a pixel in metres.
         dryness: From 0, lush, to 1, the end of a dry summer; the same over a scene.
         autumn: From 0, green leaves, to 1, all turned; the same over a scene.
@@ -47,7 +47,7 @@ class Site:
         return noise(self.u.shape, scale_m / self.pixel_m, octaves, self.rng)
 
     def between(self, low: float, high: float) -> float:
-        """Return a random number of the range."""
+        """Return a uniform random number of the range."""
         return float(self.rng.uniform(low, high))
 
     def plain(self, colour: Colour, texture: float = 0.06, scale_m: float = 12.0) -> Field:
@@ -58,7 +58,7 @@ class Site:
         return mottled[..., None] * tint
 
     def grass(self) -> Field:
-        """Return an albedo of grass as the season has it, ``[h, w, 3]``."""
+        """Return an albedo of grass for the site's dryness, ``[h, w, 3]``."""
         return self.plain(mix((0.27, 0.40, 0.16), (0.55, 0.49, 0.29), self.dryness), 0.09)
 
 
@@ -96,17 +96,17 @@ def lattice(u: Metres, v: Metres, pitch_u: float, pitch_v: float) -> Lattice:
 def crowns(
     site: Site, pitch_m: float, radius_m: tuple[float, float], share: float = 1.0
 ) -> tuple[Field, Field]:
-    """Return domes scattered over the site: how far inside the highest one, and its random number.
+    """Return domes scattered over the site: height of the highest one, and its random number.
 
     Args:
-        site: Where they stand.
+        site: The site.
         pitch_m: Mean distance in metres.
         radius_m: Smallest and largest radius in metres.
-        share: Share of the places that are taken.
+        share: Share of the lattice cells with a dome.
 
     Returns:
-        Height of the dome in parts of its own (0 between domes), ``[h, w]``, and a number in
-        ``[0, 1)`` that tells the domes apart, ``[h, w]``.
+        Height relative to the dome's own maximum (0 between domes), ``[h, w]``, and a random number
+        in ``[0, 1)`` for each dome, ``[h, w]``.
     """
     grid = lattice(site.u, site.v, pitch_m, pitch_m)
     table = site.rng.random((4, TABLE, TABLE), dtype=np.float32)
@@ -145,7 +145,7 @@ def noise(shape: tuple[int, ...], scale_px: float, octaves: int, rng: np.random.
 
 
 def mix(first: Colour, second: Colour, share: float) -> Colour:
-    """Return the colour between two, at ``share`` of the way."""
+    """Return the colour at ``share`` of the way from ``first`` to ``second``."""
     red, green, blue = (a + (b - a) * share for a, b in zip(first, second, strict=True))
     return red, green, blue
 
@@ -157,13 +157,13 @@ def lay(albedo: Field, where: Mask, colour: Field | Colour) -> None:
 
 
 def light(albedo: Field, height: Field, pixel_m: float, rng: np.random.Generator) -> Field:
-    """Return the scene under a random sun: slopes lit or dark, shadows cast, haze and hue.
+    """Return the scene lit by a random sun: shaded slopes, cast shadows, haze and hue.
 
     Args:
         albedo: ``[h, w, 3]``, around ``[0, 1]``.
         height: Metres above ground, ``[h, w]``.
         pixel_m: Side of a pixel in metres.
-        rng: Source of the sun's place and the air's colour.
+        rng: Source of the sun's position and the haze and hue.
 
     Returns:
         Radiance around ``[0, 1]``, ``[h, w, 3]``.
@@ -175,7 +175,7 @@ def light(albedo: Field, height: Field, pixel_m: float, rng: np.random.Generator
     facing = -(slope_x * to_sun[0] + slope_y * to_sun[1])
     lit = 1 + 0.42 * np.tanh(facing)
     shade = cv2.GaussianBlur(_shadow(height, to_sun, elevation, pixel_m), (0, 0), 0.8)
-    # In the shade only the blue sky gives light.
+    # In the shade, only the blue sky gives light.
     sky = np.array([0.36, 0.42, 0.52], np.float32)
     light_here = lit[..., None] * (1 - shade[..., None]) + sky * shade[..., None]
     hue = 1 + rng.normal(0, 0.045, 3).astype(np.float32)
@@ -185,7 +185,7 @@ def light(albedo: Field, height: Field, pixel_m: float, rng: np.random.Generator
 
 
 def _shadow(height: Field, to_sun: NDArray[np.float64], elevation: float, pixel_m: float) -> Field:
-    """Return 1 where something towards the sun stands above the ray, else 0, ``[h, w]``."""
+    """Return 1 where something blocks the ray towards the sun, else 0, ``[h, w]``."""
     step_px = 2
     drop = np.float32(step_px * pixel_m * np.tan(elevation))
     steps = int(float(height.max()) / drop) + 1

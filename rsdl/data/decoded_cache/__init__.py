@@ -1,1 +1,1 @@
-"""Decoded pixels kept on the node: which file, and what is in it."""
+"""Cache of decoded pixels on the node: policy, file access and file layout."""

@@ -1,23 +1,22 @@
-"""Decoded pixels of one split in one memory-mapped file, for every process and run of a node.
+"""Decoded pixels of one split in one memory-mapped file, shared by all processes of a node.
 
 Decoding costs more than any other step of loading a small image, and gives the same pixels in every
-epoch. The first process to decode a sample writes its pixels here; all others read them from the
-map. The file is preallocated: on a full disk a sparse map raises SIGBUS. Pixels are written with
-``pwrite``, whose errors can be caught, and read through a read-only map, whose pages all processes
-share.
+epoch. The first process to decode a sample writes its pixels here; all others, also of later runs,
+read them from the map. The file is preallocated: on a full disk a sparse map raises SIGBUS. Pixels
+are written with ``pwrite``, whose errors can be caught, and read through a read-only map, whose
+pages all processes share.
 
-A sample's flag is set after its pixels. A killed process therefore leaves samples that are whole or
-not there at all, since the kernel keeps what was written. A machine that crashes may lose any of
-it, so a file counts only under the boot that it was filled under, until nothing is left to be
-written and it has been synced and sealed.
+A sample's flag is set after its pixels. If a process is killed, the kernel keeps the data written,
+so each sample is either complete or missing. A crash of the machine can lose any of it, so a file
+is valid only during the boot in which it was filled, until it is complete, synced and sealed.
 
-Each sample has a CRC-32 of its number, size and pixels. It is checked when a process first reads
-the sample, and the process remembers what was right. A check at each read would cost nearly as much
-as all else that is done for a kept image, so damage that comes later is for the next process to
-find. A sample that does not match counts as unknown: it is decoded and written again.
+Each sample has a CRC-32 of its number, size and pixels. A process checks it when it first reads the
+sample, and remembers the result. A check at each read would cost nearly as much as all other work
+on a cached image, so later damage is only detected by the next process. A sample that does not
+match is marked unknown: it is decoded and written again.
 
-Images of about one size have slots, found by multiplication. Otherwise room is reserved image by
-image under a record lock that ends with its holder.
+Images of similar size have fixed slots, located by multiplication. Otherwise space is reserved
+image by image under a record lock that the kernel releases when its holder dies.
 """
 
 import fcntl
@@ -44,19 +43,19 @@ logger = logging.getLogger(__name__)
 
 Int64s = NDArray[np.int64]
 
-# What the table knows of a sample: nothing yet; its pixels are here; they never will be.
+# State of a sample in the table: not tried yet; pixels stored; pixels will never be stored.
 UNKNOWN, HERE, ABSENT = 0, 1, 2
 
-# Bytes to check at a time; most images are smaller.
+# Bytes checked at a time; most images are smaller.
 CHUNK = 1 << 22
 
 
 @dataclass(frozen=True, slots=True)
 class KeptSamples:
-    """What the file knows of some samples.
+    """Positions of samples in the file.
 
     Attributes:
-        here: Which have their pixels here, unharmed, ``[N]``.
+        here: Which samples have undamaged pixels in the file, ``[N]``.
         offsets: First byte of each, ``[N]``.
         heights: Height of each in pixels, ``[N]``.
         widths: Width of each in pixels, ``[N]``.
@@ -69,16 +68,16 @@ class KeptSamples:
 
 
 class DecodedFile:
-    """An open file of pixels. For any number of threads and processes.
+    """An open file of pixels; safe for any number of threads and processes.
 
     Args:
-        pin: Holds the file against eviction; closed with this object.
-        samples: Samples that the split has.
+        pin: Shared lock that prevents eviction of the file; closed with this object.
+        samples: Number of samples of the split.
         bands: Bands of each image.
         dtype: Type of each value.
 
     Raises:
-        StaleError: If the file is not one to be trusted.
+        StaleError: If the file is not valid.
         OSError: If it cannot be opened for writing or mapped.
     """
 
@@ -102,35 +101,35 @@ class DecodedFile:
         self._widths = np.frombuffer(self._table, "<u4", samples, PAGE + 12 * samples)
         self._checksums = np.frombuffer(self._table, "<u4", samples, PAGE + 16 * samples)
         self._flags = np.frombuffer(self._table, "u1", samples, PAGE + 20 * samples)
-        # What this process has checked; memory is taken as it is filled.
+        # Samples that this process has checked; zero pages are allocated when first written.
         numbers = (np.zeros(samples, np.int64) for _ in range(3))
         self._checked = KeptSamples(np.zeros(samples, np.bool_), *numbers)
 
     @property
     def path(self) -> Path:
-        """Where the file lies."""
+        """Path of the file."""
         return self._pin.path
 
     @property
     def is_complete(self) -> bool:
-        """Whether every sample has been tried: nobody will write any more."""
+        """Whether every sample has been tried, so no process will write any more."""
         return bool(self._header["sealed"][0] == 1 or self._flags.all())
 
     @property
     def wants_seal(self) -> bool:
-        """Whether the file is complete and would still not outlive a crash of the machine."""
+        """Whether the file is complete but not sealed, so not valid after a machine crash."""
         return self._header["sealed"][0] != 1 and self.is_complete
 
     @property
     def num_here(self) -> int:
-        """Samples whose pixels are here."""
+        """Number of samples whose pixels are in the file."""
         return int(np.count_nonzero(self._flags == HERE))
 
     def find(self, samples: Int64s) -> KeptSamples:
-        """Return what is known of samples; those that are damaged are not here."""
+        """Return the positions of samples; damaged ones count as missing."""
         checked = self._checked
-        here = self._flags[samples] == HERE  # before the rest, which was written before it
-        # One that was written again elsewhere in the file is new to us.
+        here = self._flags[samples] == HERE  # read the flag first: it was written last
+        # A sample that was rewritten at another offset must be checked again.
         known = checked.here[samples] & (checked.offsets[samples] == self._offsets[samples])
         for place in np.flatnonzero(here & ~known).tolist():
             here[place] = self._check(int(samples[place]))
@@ -139,7 +138,7 @@ class DecodedFile:
         )
 
     def take_num_damaged(self) -> int:
-        """Return how many samples were found damaged since this was last asked."""
+        """Return the number of samples found damaged since the last call."""
         with self._lock:
             count, self._num_damaged = self._num_damaged, 0
         return count
@@ -163,10 +162,10 @@ class DecodedFile:
         )
 
     def put(self, sample: int, pixels: Pixels) -> bool:
-        """Write the pixels of a sample; nobody sees them before :meth:`publish`.
+        """Write the pixels of a sample, which are not visible before :meth:`publish`.
 
         Returns:
-            Whether there was room.
+            Whether there was space.
 
         Raises:
             OSError: If they cannot be written.
@@ -182,19 +181,19 @@ class DecodedFile:
         return True
 
     def publish(self, here: list[int], absent: list[int]) -> None:
-        """Show samples to all: those that were put, and those that will never be."""
+        """Set the flags of samples: those that were put, and those that never will be."""
         self._flags[here] = HERE
         self._flags[absent] = ABSENT
 
     def seal(self) -> None:
-        """Make the file outlive a crash of the machine, if nothing is left to be written.
+        """Sync a complete file and mark it as sealed, so that it stays valid after a crash.
 
-        Waits for the disk; a disk that refuses leaves the file as it is.
+        Blocks on the disk; if the disk fails, the file is left unsealed.
         """
         with self._lock:
             if self._fd is None or not self.wants_seal:
                 return
-            fd = os.dup(self._fd)  # the file may be closed meanwhile
+            fd = os.dup(self._fd)  # another thread may close the file meanwhile
         try:
             self._table.flush()
             os.fdatasync(fd)
@@ -208,7 +207,7 @@ class DecodedFile:
             os.close(fd)
 
     def close(self) -> None:
-        """Let the file go; the map goes with the last view of it."""
+        """Close the file; the map is freed with its last view."""
         with self._lock:
             fd, self._fd = self._fd, None
         if fd is not None:
@@ -227,18 +226,18 @@ class DecodedFile:
             int(column[sample]) for column in (self._offsets, self._heights, self._widths)
         )
         if not self._matches(sample, offset, height, width):
-            # Before it is written again: a process that is killed meanwhile leaves it unknown.
+            # Reset it before it is rewritten: if this process is killed, the sample stays unknown.
             self._flags[sample] = UNKNOWN
             with self._lock:
                 self._num_damaged += 1
             return False
         known = self._checked
         known.offsets[sample], known.heights[sample], known.widths[sample] = offset, height, width
-        known.here[sample] = True  # after the rest, for other threads
+        known.here[sample] = True  # set last, for other threads
         return True
 
     def _matches(self, sample: int, offset: int, height: int, width: int) -> bool:
-        """Return whether a sample's size and pixels are those of its checksum."""
+        """Return whether a sample's size and pixels match its checksum."""
         assert self._fd is not None, "find after close"
         end = offset + height * width * self._bands * self._dtype.itemsize
         if offset < self._start or end > self._size:
@@ -246,8 +245,8 @@ class DecodedFile:
         checksum = _seed(sample, height, width)
         for first in range(offset, end, CHUNK):
             try:
-                # Where the map would end the process, as on a bad block, this is an error. It is
-                # faster, too. Neither call holds the interpreter's lock.
+                # On a bad block pread raises an error, where the map would kill the process. pread
+                # is also faster. Neither call holds the GIL.
                 part = os.pread(self._fd, min(CHUNK, end - first), first)
             except OSError:
                 return False
@@ -269,14 +268,14 @@ class DecodedFile:
 
 
 def _seed(sample: int, height: int, width: int) -> int:
-    """Return what the checksum of a sample's pixels begins with."""
+    """Return the initial value of the checksum of a sample's pixels."""
     return zlib.crc32(struct.pack("<qII", sample, height, width))
 
 
 @contextmanager
 def _record_lock(fd: int) -> Iterator[None]:
-    """Exclude every other open file from reserving room; the kernel lets go for the dead."""
-    # The lock of an open file, not of a process: a process may have the file open twice.
+    """Lock out other open files from reserving space; the kernel unlocks for a dead process."""
+    # An open-file lock and not a process lock: a process may have the file open twice.
     where = (os.SEEK_SET, 0, HEADER.itemsize, 0)
     fcntl.fcntl(fd, fcntl.F_OFD_SETLKW, struct.pack("hhqqi4x", fcntl.F_WRLCK, *where))
     try:

@@ -1,9 +1,9 @@
-"""How a file of decoded pixels is divided: a header, a table with a line a sample, the pixels.
+"""Layout of a file of decoded pixels: a header, a table with one line per sample, the pixels.
 
-The fields of the header that never change come first and have a checksum. The others do without:
-``sealed`` only lets a file of an earlier boot be read, whose pixels are checked all the same, and
-``used`` is there twice, of which the larger never leads to room that is taken, neither after a kill
-between the two writes nor after damage to one.
+The constant fields of the header come first and have a checksum. The others need none: ``sealed``
+only allows a file of an earlier boot to be read, whose pixels are checked anyway. ``used`` is
+stored twice, and the larger value never leads to occupied space, neither after a kill between the
+two writes nor after damage to one of them.
 """
 
 import os
@@ -29,24 +29,24 @@ HEADER = np.dtype(
         ("used", "<i8", 2),
     ]
 )
-# Bytes of the header that never change: magic to size.
+# Bytes of the constant header fields: magic to size.
 FIXED = 8 + 8 + 40 + 3 * 8
 PAGE = 4096
-# Bytes of the table for a sample: offset, height, width, checksum, flag.
+# Bytes of a table line: offset, height, width, checksum, flag.
 LINE = 8 + 4 + 4 + 4 + 1
 
 
 class StaleError(Exception):
-    """A file that cannot be trusted, and why."""
+    """A file is not valid; the message is the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How a file is divided.
+    """Sizes of the parts of a file.
 
     Attributes:
-        samples: Samples of the split.
-        slot: Bytes that every sample has to itself; ``None`` reserves room image by image.
+        samples: Number of samples of the split.
+        slot: Bytes of each sample's fixed slot; ``None`` reserves space image by image.
         pixel_bytes: Bytes for all pixels.
     """
 
@@ -56,7 +56,7 @@ class Layout:
 
     @property
     def start(self) -> int:
-        """First byte of the pixels: behind the header and the table."""
+        """First byte of the pixels, after the header and the table."""
         return PAGE + -(-LINE * self.samples // PAGE) * PAGE
 
     @property
@@ -66,20 +66,20 @@ class Layout:
 
 
 def write_header(fd: int, layout: Layout) -> None:
-    """Begin an empty file that has its full size."""
+    """Write header and table of an empty file that has its full size."""
     header = np.zeros((), HEADER)
     header["magic"], header["format"], header["boot"] = MAGIC, FORMAT, boot_id()
     header["samples"], header["slot"] = layout.samples, layout.slot or 0
     header["size"], header["used"] = layout.size, layout.start
     header["checksum"] = _checksum(header.tobytes())
     os.pwrite(fd, header.tobytes().ljust(PAGE, b"\0"), 0)
-    # The table lies in pages that have been written: its map can then never miss a block.
+    # Write every page of the table, so that its map cannot hit an unallocated block.
     for first in range(PAGE, layout.start, 1 << 20):
         os.pwrite(fd, bytes(min(1 << 20, layout.start - first)), first)
 
 
 def boot_id() -> bytes:
-    """Return what names this run of the machine's kernel; empty where it has no name."""
+    """Return the kernel's boot id; empty if there is none."""
     try:
         return BOOT_ID.read_bytes().strip()
     except OSError:
@@ -91,10 +91,10 @@ def check_header(fd: int, samples: int) -> tuple[int, int, int]:
 
     Args:
         fd: The file.
-        samples: Samples that the split has.
+        samples: Number of samples of the split.
 
     Raises:
-        StaleError: If the file is not one to be trusted.
+        StaleError: If the file is not valid.
     """
     raw = os.pread(fd, HEADER.itemsize, 0)
     if len(raw) < HEADER.itemsize:

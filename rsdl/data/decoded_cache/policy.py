@@ -1,9 +1,9 @@
-"""The decoded cache: which file of pixels a split has on this node, and whether it may have one.
+"""The decoded cache: choose the file of decoded pixels of a split on this node, if it may have one.
 
-Every process of a node comes to the same file, since its name is a digest of all that its pixels
-depend on; the cache of the node sees to it that one of them makes it, that it fits, and that it
-goes when it has not been used for longest. Where there is no file, samples are decoded as ever: the
-cache is never needed, so nothing about it stops a run.
+All processes of a node use the same file, since its name is a digest of everything that its pixels
+depend on. The node's cache ensures that one process creates it and that it fits, and evicts it when
+it is the least recently used. Without a file, samples are decoded as usual: the cache is optional,
+so its errors never stop a run.
 """
 
 import hashlib
@@ -40,34 +40,34 @@ logger = logging.getLogger(__name__)
 
 FIELD = "data.decoded_cache"
 
-# A file that was pushed out of memory is read from a disk, which can be slower than decoding.
+# Pixels evicted from the page cache are read from disk, which can be slower than decoding.
 MEMORY_SHARE = 0.5
 
-# Shards, and images of each, whose headers tell how large the images of a split are.
+# Number of shards, and of images in each, that are probed for the size of a split's images.
 PROBED_SHARDS = 4
 PROBED_IMAGES = 8
 
-# Images that differ in size by less have slots of the largest's size.
+# Images get slots of the largest's size if that is at most this factor above the mean.
 SLOT_WASTE = 1.1
 
 ALIGN = 64
 
-# Another version of these may decode the same bytes to other pixels.
+# Another version of these libraries may decode the same bytes to different pixels.
 LIBRARIES = (version("simplejpeg"), cv2.__version__, rasterio.__version__)
 
-# How long to try to remove a stale file that others may be about to remove, too.
+# Seconds to try to remove a stale file that other processes may be removing too.
 STALE_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class DecodedCacheRule:
-    """What decides whether and where a split's pixels are kept.
+    """Whether and where a split's pixels are cached.
 
     Attributes:
         cache: The node's cache.
-        budget: Bytes for pixels beside the cache; ``None`` takes what the cache has left.
-        shard_bytes: What the split's own shards take of the cache, where they are remote.
-        makes: Whether the file is made where it is missing.
+        budget: Bytes for pixels in addition to the cache; ``None`` uses the cache's free space.
+        shard_bytes: Bytes of the cache that the split's own shards take, if they are remote.
+        makes: Whether to create the file if it is missing.
     """
 
     cache: CacheConfig
@@ -77,22 +77,22 @@ class DecodedCacheRule:
 
     @property
     def place(self) -> CacheConfig:
-        """The folder and the room of the file."""
+        """Folder and size limit for the file."""
         if self.budget is None:
             return self.cache
         return CacheConfig(folder=str(self.cache.root / "decoded"), size=ByteSize(self.budget))
 
 
 class DecodedCache:
-    """The file of one split, opened when it is first asked for. For any number of threads.
+    """The file of one split, opened at first use; thread-safe.
 
     Args:
-        rule: Whether and where.
-        decode: How images become pixels.
+        rule: Whether and where pixels are cached.
+        decode: Rule by which images are decoded.
         index: The samples.
-        identity: Names the split: manifest digest, split.
-        store: Where to read some images to learn their size; by range, since it is not worth the
-            copy of a shard.
+        identity: Identifies the split: manifest digest, split.
+        store: Store to probe image sizes from; it reads by range, since probing does not justify
+            copying a shard.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class DecodedCache:
         self._file: DecodedFile | None = None
 
     def file(self) -> DecodedFile | None:
-        """Return the file; ``None`` where there is none, for which the reason is logged once."""
+        """Return the file, or ``None`` if there is none; the reason is logged once."""
         with self._lock:
             if not self._opened:
                 self._opened = True
@@ -120,12 +120,12 @@ class DecodedCache:
 
     @property
     def is_complete(self) -> bool:
-        """Whether every sample's pixels are kept, or known to have no room."""
+        """Whether every sample's pixels are cached, or known not to fit."""
         file = self.file()
         return file is not None and file.is_complete
 
     def settle(self) -> None:
-        """Seal the file in the background once nothing is left to be written."""
+        """Seal the file in a background thread if it is complete."""
         with self._lock:
             file = self._file
             if file is None or self._sealed or not file.wants_seal:
@@ -134,7 +134,7 @@ class DecodedCache:
         threading.Thread(target=file.seal, name="seal", daemon=True).start()
 
     def tell_damage(self) -> None:
-        """Say in one line how many samples were damaged since this was last called, if any."""
+        """Log a warning with the number of samples found damaged since the last call, if any."""
         file = self._file
         if file is not None and (count := file.take_num_damaged()):
             logger.warning(
@@ -164,7 +164,7 @@ class DecodedCache:
         return None
 
     def _hold(self, cache: NodeCache) -> SharedLock | None:
-        """Return a pin of our own on the file, which is made where it is missing and fits."""
+        """Return a separate shared lock on the file; create the file if it is missing and fits."""
         try:
             pin = cache.hold(self._name, 0, _refuse)
         except _MissingError:
@@ -178,13 +178,13 @@ class DecodedCache:
             pin = cache.hold(self._name, layout.size, lambda fd: write_header(fd, layout))
         if pin is None:
             return None
-        # The cache closes its pins when they have not been read for a while; a map is never read.
+        # The cache closes locks of files not read for a while, and does not see reads by a map.
         mine = SharedLock.take(pin.path)
         pin.close()
         return mine
 
     def _fits(self, cache: NodeCache, layout: Layout) -> bool:
-        """Return whether there is room for the file, and say so where there is none."""
+        """Return whether there is space for the file, and log a message if there is not."""
         disk = shutil.disk_usage(cache.root)
         free = disk.free - int(disk.total * SPARE_SHARE) + cache.usage()[1]
         limits = [(free, f"free on the disk of {cache.root}")]
@@ -211,17 +211,17 @@ class DecodedCache:
 
 
 def cache_name(decode: DecodeRule, identity: tuple[str, ...]) -> str:
-    """Return a name that differs wherever pixels could differ."""
+    """Return a name that differs whenever pixels could differ."""
     parts = [FORMAT, sys.byteorder, identity, asdict(decode), LIBRARIES]
     return "decoded:" + hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def lay_out(sizes: list[tuple[int, int]], samples: int, pixel_bytes: int) -> Layout | None:
-    """Return how to divide a file for images of such sizes; ``None`` where none is known.
+    """Return the layout of a file for images of these sizes; ``None`` if no size is known.
 
     Args:
         sizes: Heights and widths of some images of the split, in pixels.
-        samples: Images of the split.
+        samples: Number of images of the split.
         pixel_bytes: Bytes of one pixel.
     """
     if not sizes:
@@ -230,7 +230,7 @@ def lay_out(sizes: list[tuple[int, int]], samples: int, pixel_bytes: int) -> Lay
     slot = -(-int(areas.max()) // ALIGN) * ALIGN
     if slot <= areas.mean() * SLOT_WASTE:
         return Layout(samples, slot, slot * samples)
-    # Three standard errors above the mean: what does not fit all the same is decoded as ever.
+    # Three standard errors above the mean; images that still do not fit are decoded as usual.
     mean = areas.mean() + 3 * areas.std() / math.sqrt(len(areas)) + ALIGN
     return Layout(samples, None, int(mean * samples))
 
@@ -248,7 +248,7 @@ def probe_sizes(store: Store, index: Index, decode: DecodeRule) -> list[tuple[in
         try:
             for place in _spread(count, PROBED_IMAGES):
                 row = index.rows[first + place]
-                # One that cannot be read is the loader's to complain of.
+                # Skip an unreadable image: the loader reports it.
                 with suppress(CorruptSampleError, IndexError, OverflowError):
                     content = blob.read(int(row["offset"]), int(row["length"]))
                     sizes.append(image_size(content, EXTENSIONS[row["extension"]], decode))
@@ -258,12 +258,12 @@ def probe_sizes(store: Store, index: Index, decode: DecodeRule) -> list[tuple[in
 
 
 def _spread(count: int, most: int) -> list[int]:
-    """Return at most ``most`` numbers below ``count``, the first and the last among them."""
+    """Return at most ``most`` evenly spaced numbers below ``count``, with first and last."""
     return sorted({round(place) for place in np.linspace(0, count - 1, min(count, most)).tolist()})
 
 
 def _remove(pin: SharedLock) -> None:
-    """Remove a stale file, unless others hold it; they will come to the same end, or are done."""
+    """Remove a stale file unless other processes hold it; they remove it too, or finish."""
     pin.close()
     fd = lock_file(pin.path, create=False, wait=False)
     if fd is None:
@@ -280,7 +280,7 @@ def _refuse(fd: int) -> None:
 
 
 class _MissingError(Exception):
-    """There is no such file yet."""
+    """The file does not exist yet."""
 
 
 def _megabytes(size: int) -> str:

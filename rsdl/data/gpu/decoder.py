@@ -1,13 +1,13 @@
-"""JPEGs -> pixels on the device that trains, by torchvision: nvJPEG on CUDA.
+"""Decode JPEGs on the training device with torchvision: nvJPEG on CUDA.
 
-Every image is decoded by the device, or by the host where the device refuses it, whatever it comes
-together with: so a row of a batch is a function of its sample, as everywhere. On a processor
-torchvision's pixels are TurboJPEG's, bit by bit. Those of a GPU differ by rounding and, unless
-chroma has full resolution, in how it is enlarged: torchvision has nvJPEG repeat samples where
-libjpeg interpolates. Where TurboJPEG repeats them too, crops of painted scenes at 4:2:0, resized to
-224 px, differ by about one grey level on average (``benchmarks/loader/pixels.py``), at edges of
-colours by up to 68; torchvision's own tests allow two on average before the crop. No GPU has been
-asked yet.
+The device decodes each image, or the host if the device rejects it, independent of the other images
+of the batch: so a row of a batch is a function of its sample alone. On a CPU torchvision's pixels
+are bit-identical to TurboJPEG's. Those of a GPU differ by rounding and, unless chroma has full
+resolution, in chroma upsampling: torchvision has nvJPEG repeat samples where libjpeg interpolates.
+If TurboJPEG repeats them too, crops of synthetic scenes at 4:2:0, resized to 224 px, differ by
+about one grey level on average (``benchmarks/loader/pixels.py``), at colour edges by up to 68;
+torchvision's own tests allow two on average before the crop. This has not been measured on a GPU
+yet.
 """
 
 import warnings
@@ -27,27 +27,27 @@ from rsdl.data.jpeg import Jpeg, read_jpeg
 FIELD = "data.decode"
 REMEDY = "pass data.decode=host"
 
-# torchvision says that TorchCodec will replace it. Once for the process: filters are not for
-# threads.
+# torchvision announces that TorchCodec will replace it. Set once: warning filters are not
+# thread-safe.
 warnings.filterwarnings(
     "ignore", message="The image decoding and encoding capabilities", category=DeprecationWarning
 )
 
-# What is no fault of an image; torchvision passes on the text of such errors, not their type.
+# Errors not caused by an image; torchvision preserves their text but not their type.
 FATAL = ("CUDA error", "out of memory")
 
-# How far apart the decoders may be on the picture that they are tried with, on average.
+# Largest mean difference of the decoders on the probe picture, in grey levels.
 PROBE_LEVELS = 2.0
 
 
 class DeviceDecoder:
-    """Decodes JPEGs on one device. For one thread; others take the results over.
+    """Decodes JPEGs on one device. One thread decodes; other threads use the results.
 
     Args:
-        device: A CUDA device, or the processor.
+        device: A CUDA device, or the CPU.
 
     Raises:
-        ConfigError: If it cannot decode there.
+        ConfigError: If JPEGs cannot be decoded on the device.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -64,9 +64,9 @@ class DeviceDecoder:
 
     @contextmanager
     def work(self) -> Iterator[None]:
-        """Have this thread's work on the device done beside the training, in a stream of its own.
+        """Run this thread's device work on a separate CUDA stream, concurrently with training.
 
-        No gradient is recorded.
+        Gradients are disabled.
         """
         with torch.no_grad():
             if self._stream is None:
@@ -76,19 +76,19 @@ class DeviceDecoder:
                     yield
 
     def decode(self, jpegs: Sequence[Jpeg]) -> list[Tensor | None]:
-        """Return the pixels of each, ``[C, H, W]`` uint8; ``None`` for what the device refuses.
+        """Return the pixels of each, ``[C, H, W]`` uint8; ``None`` for images the device rejects.
 
-        Waits for the device. To be called within :meth:`work`.
+        Synchronizes with the device. Call it within :meth:`work`.
 
         Args:
-            jpegs: At least one; all of as many bands.
+            jpegs: At least one, all with the same number of bands.
 
         Raises:
-            RuntimeError: If the device has no memory left, or fails.
+            RuntimeError: If the device is out of memory, or fails.
         """
         if self._stream is not None:
-            # torchvision decodes in a stream of its own into memory that ours may still read, since
-            # it waits for ours at no time (pytorch/vision#9606).
+            # torchvision decodes on its own stream, without waiting for this one, into memory that
+            # this stream may still read (pytorch/vision#9606).
             self._stream.synchronize()
         images = [torch.frombuffer(bytearray(jpeg.data), dtype=torch.uint8) for jpeg in jpegs]
         found = self._decode(images, self._modes[jpegs[0].bands])
@@ -104,24 +104,24 @@ class DeviceDecoder:
             if any(mark in str(error) for mark in FATAL):
                 raise
             if self._stream is not None:
-                # Others of the batch may still be written, into memory that is free by now.
+                # Other images of the batch may still be written, to memory that is already freed.
                 torch.cuda.synchronize(self.device)
             if len(images) == 1:
                 return [None]
-        # It does not say which one it refuses.
+        # The error does not identify the rejected image: bisect.
         half = len(images) // 2
         return self._decode(images[:half], mode) + self._decode(images[half:], mode)
 
     def mark(self) -> "torch.cuda.Event | None":
-        """Return what :meth:`hand_over` waits for: all that was asked of the device so far."""
+        """Return an event after all device work submitted so far, for :meth:`hand_over`."""
         return None if self._stream is None else self._stream.record_event()
 
     def hand_over(self, images: Tensor, done: "torch.cuda.Event | None") -> None:
-        """Let the current stream of this thread use images; the host waits for nothing.
+        """Make the current stream of this thread wait for images, without blocking the host.
 
         Args:
-            images: Made within :meth:`work`.
-            done: From :meth:`mark`, after they were made.
+            images: Tensor created within :meth:`work`.
+            done: Event from :meth:`mark`, recorded after the images were created.
         """
         if done is None:
             return
@@ -130,10 +130,10 @@ class DeviceDecoder:
         images.record_stream(stream)
 
     def _try_out(self) -> None:
-        """Decode a picture.
+        """Decode a probe picture and compare it with the host's result.
 
         Raises:
-            ConfigError: If that is impossible, or gives another picture.
+            ConfigError: If decoding fails, or the pixels differ too much.
         """
         where = f"is device, but JPEGs cannot be decoded on {self.device}"
         if self.device.type not in ("cpu", "cuda"):
@@ -159,12 +159,12 @@ class DeviceDecoder:
 
 
 def lay_out(images: Sequence[Tensor]) -> PackedPixels:
-    """Return decoded images as a store to cut from, whatever their sizes.
+    """Return decoded images of any sizes, packed for cropping.
 
     Args:
         images: ``[C, H, W]`` each, on one device.
     """
-    # All at once, and not image by image: [C, H, W] each -> [C, P] -> [P, C].
+    # All at once and not image by image: [C, H, W] each -> [C, P] -> [P, C].
     pixels = torch.cat([image.flatten(1) for image in images], dim=1).t().contiguous()
     return open_store(pixels, np.array([image.shape[1:] for image in images], dtype=np.int64))
 

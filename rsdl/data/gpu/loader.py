@@ -1,11 +1,12 @@
-"""Batches whose JPEGs are decoded by the device that trains, for machines with few cores.
+"""Load batches whose JPEGs the training device decodes, for machines with few cores.
 
-Threads read the samples as ever and leave JPEGs encoded; one more thread has the device decode a
-whole batch of them, crops and resizes it there with the code of the resident pixels, and hands it
-over with an event: the training step waits for the device at no time. What the device cannot
-decode (other formats, progressive or damaged JPEGs) is decoded on the host, whose decoder alone
-says what is corrupt. Samples, order, crops and ledger are those of :mod:`rsdl.data.loader`; pixels
-are, but for what :mod:`rsdl.data.gpu.decoder` and :mod:`rsdl.data.gpu.resample` say.
+Worker threads read the samples as usual and leave JPEGs encoded. One more thread decodes a whole
+batch of them on the device, crops and resizes it there with the code for resident pixels, and
+passes it on with a CUDA event, so the training step never blocks on the device. Images that the
+device cannot decode (other formats, progressive or damaged JPEGs) are decoded on the host, whose
+decoder alone decides which samples are corrupt. Samples, order, crops and ledger are those of
+:mod:`rsdl.data.loader`; pixels are too, except for the differences stated in
+:mod:`rsdl.data.gpu.decoder` and :mod:`rsdl.data.gpu.resample`.
 """
 
 import logging
@@ -31,20 +32,20 @@ from rsdl.distributed.rank import is_main
 
 logger = logging.getLogger(__name__)
 
-# Pixels that are decoded at once: some hundred MB on the device, whatever the size of images.
+# Pixels decoded at once: a few hundred MB on the device, for any size of images.
 CHUNK_PIXELS = 64 << 20
 
 
 class DeviceLoader(BatchLoader):
-    """The batches of one rank for the rest of one epoch; images lie on the device.
+    """The batches of one rank for the rest of one epoch; images are on the device.
 
     Args:
-        data: The split to read; no pixels of it are kept.
-        plan: Which samples, in which order.
+        data: The split to read, without a decoded cache.
+        plan: The sampling plan of the epoch.
         share: This rank's part.
         rule: How samples become rows.
-        start: Position in the global order to begin at, in samples.
-        decoder: What decodes.
+        start: Position in the global order to start at, in samples.
+        decoder: The device's decoder.
     """
 
     def __init__(
@@ -68,14 +69,14 @@ class DeviceLoader(BatchLoader):
         thread.start()
         try:
             yield from super()._batches()
-        finally:  # those who read have stopped by now
+        finally:  # the reading threads have stopped
             self._read.put(None)
             thread.join()
 
     def _open_buffer(self, planned: PlannedBatch) -> BatchBuffer:
         buffer = super()._open_buffer(planned)
         buffer.encoded = [None] * len(planned.samples)
-        buffer.parts_left += 1  # to land it is a part
+        buffer.parts_left += 1  # decoding on the device counts as a part
         return buffer
 
     def _close_buffer(self, buffer: BatchBuffer) -> Batch:
@@ -102,10 +103,10 @@ class DeviceLoader(BatchLoader):
                 except BaseException as caught:  # raised again in the training loop
                     error = caught
                 buffer.finish_part(0, 0, error)
-                del buffer  # or an idle thread would keep the memory of a batch
+                del buffer  # an idle thread must not keep a batch in memory
 
     def _decode(self, buffer: BatchBuffer, sample_loader: SampleLoader) -> None:
-        """Put a batch that has been read onto the device."""
+        """Decode a batch that has been read, and move all its rows to the device."""
         assert buffer.encoded is not None
         waiting = [(row, jpeg) for row, jpeg in enumerate(buffer.encoded) if jpeg is not None]
         buffer.encoded = None
@@ -129,7 +130,7 @@ class DeviceLoader(BatchLoader):
     def _decode_here(
         self, buffer: BatchBuffer, row: int, jpeg: Jpeg, sample_loader: SampleLoader
     ) -> None:
-        """Decode what the device has refused: it is corrupt, or the device knows less."""
+        """Decode an image on the host that the device rejected: corrupt, or unsupported there."""
         if not sample_loader.decode(buffer, row, jpeg):
             buffer.encoded_bytes -= len(jpeg.data)
             buffer.decoded_bytes -= jpeg.num_bytes
@@ -141,14 +142,14 @@ class DeviceLoader(BatchLoader):
             )  # fmt: skip
 
     def _cut(self, buffer: BatchBuffer, rows: list[int], images: list[Tensor]) -> Tensor:
-        """Return the rows of decoded images, ``[R, S, S, C]``."""
+        """Crop and resize decoded images to their rows, ``[R, S, S, C]``."""
         store = lay_out(images)
         numbers = buffer.crop_uniforms[rows]
         boxes = crop_boxes(self._rule.crop, store.heights, store.widths, numbers)
         return resample(store, np.arange(len(rows)), boxes, self._rule.image_size)
 
     def _merge(self, buffer: BatchBuffer, rows: list[int], parts: list[Tensor]) -> Tensor:
-        """Return all rows on the device: those that were made there, and those of the host."""
+        """Return all rows on the device: those decoded there, and those from the host."""
         device, num = self._decoder.device, len(buffer.images)
         if not rows:
             return buffer.images.to(device, non_blocking=True)
@@ -163,7 +164,7 @@ class DeviceLoader(BatchLoader):
 
 
 def choose_decoder(data: SplitData, device: torch.device) -> DeviceDecoder | None:
-    """Return what decodes a split on a device; ``None`` where its pixels are already on this node.
+    """Return a decoder on the device; ``None`` if the decoded cache of the split is complete.
 
     Raises:
         ConfigError: If the device cannot decode.
@@ -181,7 +182,7 @@ def choose_decoder(data: SplitData, device: torch.device) -> DeviceDecoder | Non
 def cut_chunks(
     waiting: list[tuple[int, Jpeg]], num_pixels: int
 ) -> Iterator[list[tuple[int, Jpeg]]]:
-    """Yield consecutive parts of at most so many pixels, or of one image that has more."""
+    """Yield consecutive parts of at most ``num_pixels``, or of one image with more pixels."""
     chunk: list[tuple[int, Jpeg]] = []
     total = 0
     for row, jpeg in waiting:

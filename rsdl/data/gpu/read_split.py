@@ -1,9 +1,9 @@
-"""A whole split -> decoded pixels on a device, read once.
+"""Read a whole split once, as decoded pixels on a device.
 
-Threads read and decode blocks of consecutive samples; each block is copied to the device as soon
-as all before it are there, so the host holds a few blocks and never the split. How much room is
-needed is estimated from a few images: exactly where all are of one size. Otherwise the memory on
-the device grows when the estimate was short, for which it lies there twice for a moment.
+Threads read and decode blocks of consecutive samples; each block is copied to the device as soon as
+all previous ones are there, so the host holds a few blocks and never the split. The memory needed
+is estimated from a few images, which is exact if all have the same size. Otherwise, if the estimate
+is too low, the device memory grows, and for a moment the pixels are there twice.
 """
 
 import threading
@@ -26,21 +26,21 @@ from rsdl.data.manifest import Manifest
 from rsdl.data.reader import ShardReader
 from rsdl.data.sample import EXTENSIONS
 
-# Shards are dear to open where they must be fetched first: few of them, several images of each.
+# Opening a shard is expensive if it must be fetched first: few shards, several images of each.
 PROBED_SHARDS, PROBED_SAMPLES = 4, 16
-HEADROOM = 1.05  # over the mean of images that are not of one size
+HEADROOM = 1.05  # factor on the mean size if images differ in size
 GROWTH = 1.25
 BLOCK_BYTES, BLOCK_SAMPLES = 32 << 20, 256
 
-# PyTorch hardly computes with uint16: its bits are kept as int16.
+# PyTorch supports few operations on uint16, so its bits are stored as int16.
 KEPT_TYPES = {"uint8": torch.uint8, "uint16": torch.int16, "float32": torch.float32}
 
 
 class DoesNotFitError(Exception):
-    """There are more pixels than there is room for.
+    """There are more pixels than fit on the device.
 
     Args:
-        num_pixels: Pixels that need room, at least.
+        num_pixels: Number of pixels needed, at least.
     """
 
     def __init__(self, num_pixels: int) -> None:
@@ -55,10 +55,10 @@ class ResidentSplit:
     Attributes:
         store: The pixels.
         labels: Class index of each sample, ``[N]``, on the host.
-        corrupt: What is wrong with the samples that cannot be read, by number.
-        manifest: What the data set is.
-        encoded_bytes: Bytes read for it that no batch has been charged with.
-        decoded_bytes: Bytes of pixels decoded that no batch has been charged with.
+        corrupt: Errors of the samples that cannot be read, by sample number.
+        manifest: The dataset's manifest.
+        encoded_bytes: Bytes read that are not yet counted in a batch.
+        decoded_bytes: Bytes of decoded pixels that are not yet counted in a batch.
     """
 
     store: PackedPixels
@@ -69,7 +69,7 @@ class ResidentSplit:
     decoded_bytes: int
 
     def charge(self) -> tuple[int, int]:
-        """Return the bytes read and decoded, once; 0 afterwards."""
+        """Return the bytes read and decoded at the first call; 0 afterwards."""
         charged = self.encoded_bytes, self.decoded_bytes
         self.encoded_bytes = self.decoded_bytes = 0
         return charged
@@ -81,8 +81,8 @@ class Block:
 
     Attributes:
         first: Number of the first sample.
-        images: Pixels ``[H, W, C]`` of each, or why there are none.
-        encoded_bytes: Bytes read for those that could be decoded.
+        images: Pixels ``[H, W, C]`` of each, or the error.
+        encoded_bytes: Bytes read of the samples that could be decoded.
     """
 
     first: int
@@ -91,13 +91,13 @@ class Block:
 
 
 class PixelBuffer:
-    """Pixels on a device, appended to.
+    """A growing buffer of pixels on a device.
 
     Args:
-        manifest: Says bands and type.
-        device: Where.
-        capacity: Pixels to make room for at first.
-        limit: Pixels that there may be.
+        manifest: The manifest, for bands and dtype.
+        device: The device.
+        capacity: Initial capacity in pixels.
+        limit: Largest capacity in pixels.
     """
 
     def __init__(
@@ -112,14 +112,14 @@ class PixelBuffer:
 
     @property
     def pixels(self) -> Tensor:
-        """What was appended, ``[P, C]``; at least one pixel."""
+        """The appended pixels, ``[P, C]``; at least one pixel."""
         return self._pixels[: max(self._used, 1)]
 
     def append(self, pixels: Pixels) -> None:
         """Add pixels ``[p, C]``.
 
         Raises:
-            DoesNotFitError: If there are too many then.
+            DoesNotFitError: If this exceeds the limit or the memory.
         """
         end = self._used + len(pixels)
         if end > len(self._pixels):
@@ -145,9 +145,9 @@ def pixel_bytes(manifest: Manifest) -> int:
 
 
 def estimate_pixels(data: SplitData) -> int:
-    """Return about how many pixels a split has; exact where all images are of one size.
+    """Return an estimate of a split's number of pixels; exact if all images have the same size.
 
-    A sample that cannot be decoded counts for nothing here.
+    Samples that cannot be decoded are ignored.
     """
     index = data.index
     ends = np.cumsum(index.shard_samples)
@@ -175,14 +175,14 @@ def read_split(
 
     Args:
         data: The split.
-        device: Where its pixels are to lie.
-        expected: Pixels to expect, from :func:`estimate_pixels`.
-        limit: Pixels that may be kept.
+        device: The device for the pixels.
+        expected: Expected pixels, from :func:`estimate_pixels`.
+        limit: Largest number of pixels.
         num_workers: Threads.
 
     Raises:
         DoesNotFitError: If there are more pixels than ``limit``.
-        DataError: If the index holds what no sample can have.
+        DataError: If the index has invalid rows.
         StorageError: If a shard cannot be read.
     """
     num, manifest = len(data.index), data.manifest
@@ -214,7 +214,7 @@ def read_split(
 
 
 def _read_blocks(data: SplitData, step: int, num_workers: int) -> Iterator[Block]:
-    """Yield all blocks of ``step`` samples in order; a few are read ahead by threads."""
+    """Yield all blocks of ``step`` samples in order; threads read a few blocks ahead."""
     local = threading.local()
     readers: list[ShardReader] = []
 
@@ -244,7 +244,7 @@ def _read_blocks(data: SplitData, step: int, num_workers: int) -> Iterator[Block
 def _read_samples(
     data: SplitData, samples: Int64s, reader: ShardReader
 ) -> tuple[list[Pixels | CorruptSampleError], int]:
-    """Return the pixels of samples, or why there are none, and the bytes read for pixels."""
+    """Return the pixels or error of each sample, and the bytes read for decoded ones."""
     index, manifest = data.index, data.manifest
     rows = index.checked_rows(samples, num_classes=len(manifest.classes), url=data.url)
     shards = index.shards_of(samples).tolist()
@@ -256,7 +256,7 @@ def _read_samples(
             images.append(decode_sample(content, EXTENSIONS[row["extension"]], data.decode))
             encoded += len(content)
         except CorruptSampleError as error:
-            images.append(error.with_traceback(None))  # which would keep the content
+            images.append(error.with_traceback(None))  # a traceback would keep `content` alive
         except Exception as error:
             error.add_note(f"while reading {index.name(sample)}")
             raise

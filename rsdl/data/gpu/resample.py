@@ -1,16 +1,17 @@
 """Crop and resize many stored images at once, on the device that holds them.
 
-What :func:`rsdl.data.resize.resize_into` does to one image on the host, for a whole batch: whole
-cells of pixels are averaged, and neighbouring cells interpolated linearly, each axis on its own.
-Every output pixel is a weighted sum of a few pixels of a column, and then of a row. These
-sums are taken tap by tap, as gathers of whole rows and plain multiplications and additions in
-float32, not as products with weight matrices. So a row of the result depends on its own image and
-box alone, to the last bit: not on the rest of the batch, the world size, TF32 or autocast.
+This does for a whole batch what :func:`rsdl.data.resize.resize_into` does for one image on the
+host: it averages whole cells of pixels and interpolates neighbouring cells linearly, each axis
+separately. Every output pixel is a weighted sum of a few pixels of a column, and then of a row.
+These sums are computed tap by tap, as gathers of whole rows and plain multiplications and additions
+in float32, not as products with weight matrices. So a row of the result depends bit for bit on its
+own image and box alone, and not on the rest of the batch, the world size, TF32 or autocast.
 
-Against the host's result an integer pixel differs by at most one grey level, where OpenCV rounds
-in between (cells, and 8-bit linear weights to 11 bits); float32 differs by 1e-5 of the range.
+An integer pixel differs from the host's result by at most one grey level, because OpenCV rounds
+intermediate values (cells, and 8-bit linear weights to 11 bits); float32 differs by 1e-5 of the
+range.
 
-Nothing waits for the device: what decides on shapes (taps, widths) comes from boxes on the host.
+Nothing synchronizes with the device: shapes (taps, widths) are computed from boxes on the host.
 """
 
 from dataclasses import dataclass
@@ -23,24 +24,24 @@ from torch import Tensor
 
 from rsdl.data.crop import Int64s
 
-# Of float32 rows in between; three such are alive at a time. A GPU wants few, large pieces of work,
-# a processor what its cache holds.
+# Bytes of intermediate float32 rows, of which three exist at a time. A GPU is efficient with few
+# large chunks, a CPU with chunks that fit its cache.
 CHUNK_BYTES = 128 << 20
 CPU_CHUNK_BYTES = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class PackedPixels:
-    """Images on a device, one behind the other.
+    """Images on a device, concatenated.
 
     Attributes:
         pixels: All pixels, ``[P, C]``: uint8, float32, or the bits of uint16 as int16, since
-            PyTorch hardly computes with uint16.
+            PyTorch supports few operations on uint16.
         starts: First pixel of each image, ``[N]``, on the device.
         heights: Heights in pixels, ``[N]``, on the host.
         widths: Widths in pixels, ``[N]``, on the host.
         device_widths: The same on the device.
-        width: The width of all images where they are of one size, else ``None``.
+        width: The width of all images if they have the same size, else ``None``.
     """
 
     pixels: Tensor
@@ -52,15 +53,15 @@ class PackedPixels:
 
 
 def open_store(pixels: Tensor, sizes: Int64s) -> PackedPixels:
-    """Return images that lie one behind the other as a store to cut from.
+    """Return concatenated images, packed for cropping.
 
     Args:
         pixels: All pixels, ``[P, C]``.
-        sizes: Heights and widths, ``[N, 2]``; (0, 0) for what is not there.
+        sizes: Heights and widths, ``[N, 2]``; (0, 0) for missing images.
     """
     here = sizes[:, 0] > 0
     counts = sizes.prod(axis=1)
-    # What is not there may be cut like the first image; nobody looks at the result.
+    # A missing image is cropped like the first one; the result is not used.
     first = sizes[here][0] if here.any() else np.ones(2, dtype=np.int64)
     starts = np.where(here, np.cumsum(counts) - counts, 0)
     sizes = np.where(here[:, None], sizes, first)
@@ -78,12 +79,12 @@ def open_store(pixels: Tensor, sizes: Int64s) -> PackedPixels:
 
 @dataclass(frozen=True, slots=True)
 class Taps:
-    """Which pixels of a box make up each pixel of the result, along one axis.
+    """Source pixels and weights of each output pixel, along one axis.
 
     Attributes:
-        places: Pixels counted from the box's first, ``[K, B, S]``; where a sum needs fewer than K,
-            the last one again.
-        weights: Their weights, ``[K, B, S]`` float32; 0 for what is not needed.
+        places: Source pixels relative to the start of the box, ``[K, B, S]``; if a sum needs fewer
+            than K, the last one is repeated.
+        weights: Weights, ``[K, B, S]`` float32; 0 for unused taps.
     """
 
     places: Tensor
@@ -93,9 +94,9 @@ class Taps:
 def resample(store: PackedPixels, samples: Int64s, boxes: Int64s, size: int) -> Tensor:
     """Return boxes of stored images, resized to squares.
 
-    Costs, per image, about ``size * width * C * taps`` multiplications and as many for the other
-    axis (``taps`` is 2 up to half the size, 4 up to a third, and so on), and
-    ``CHUNK_BYTES`` of memory three times over, however large the batch.
+    Each image costs about ``size * width * C * taps`` multiplications, and as many for the other
+    axis (``taps`` is 2 up to half the size, 4 up to a third, and so on). Memory is three times
+    ``CHUNK_BYTES`` for any size of the batch.
 
     Args:
         store: The images.
@@ -104,7 +105,7 @@ def resample(store: PackedPixels, samples: Int64s, boxes: Int64s, size: int) -> 
         size: Side of the result in pixels.
 
     Returns:
-        Pixels on the store's device, ``[B, size, size, C]``, in the stored bits.
+        Pixels on the store's device, ``[B, size, size, C]``, in the stored dtype.
     """
     width = store.width or int(boxes[:, 3].max())
     row_bytes = size * width * store.pixels.shape[1] * 4
@@ -118,7 +119,7 @@ def resample(store: PackedPixels, samples: Int64s, boxes: Int64s, size: int) -> 
 
 
 def send(array: NDArray[Any], device: torch.device) -> Tensor:
-    """Return a small array on ``device``, without waiting for it."""
+    """Return a small array on ``device``, without synchronizing."""
     tensor = torch.from_numpy(np.ascontiguousarray(array))
     if device.type == "cuda":
         tensor = tensor.pin_memory()
@@ -126,7 +127,7 @@ def send(array: NDArray[Any], device: torch.device) -> Tensor:
 
 
 def count_taps(lengths: Int64s, size: int) -> int:
-    """Return the most pixels that any sum along an axis needs.
+    """Return the number of taps along an axis: the most that any sum needs.
 
     Args:
         lengths: Sides of boxes along the axis, ``[B]``.
@@ -138,20 +139,21 @@ def count_taps(lengths: Int64s, size: int) -> int:
 def find_taps(lengths: Tensor, size: int, num: int) -> Taps:
     """Return the taps of one axis.
 
-    All is whole numbers up to the one division for each weight, so it is exact on every device.
+    The computation uses integers except for one division per weight, so it is exact on every
+    device.
 
     Args:
         lengths: Sides of the boxes along the axis in pixels, ``[B]``.
         size: Side of the result.
-        num: Taps wanted, from :func:`count_taps`.
+        num: Number of taps, from :func:`count_taps`.
     """
     length = lengths[:, None]
     cell = (length // size).clamp(min=1)
     cells = length // cell
     margin = (length - cells * cell) // 2
     number = torch.arange(size, device=lengths.device)
-    # In units of 1/(2 size) cell: where the output pixel's center lies between the centers of
-    # cells, held inside the first and the last.
+    # Position of the output pixel's center between the centers of cells, in units of 1/(2 size)
+    # cell, clamped to the first and the last.
     unit = 2 * size
     center = torch.minimum(((2 * number + 1) * cells - size).clamp(min=0), unit * (cells - 1))
     # [B, S] -> [K, B, S]
@@ -174,7 +176,7 @@ def _resample(store: PackedPixels, samples: Int64s, boxes: Int64s, size: int) ->
         part = _to_float(take(top[:, None] + places)).mul_(weights[:, :, None, None])
         total = part if total is None else total.add_(part)
     assert total is not None
-    # Columns become rows: gathering whole rows is what devices do fast.
+    # Transpose columns to rows, because devices gather whole rows fast.
     # [B, S, W, C] -> [B, W, S, C]
     total = total.transpose(1, 2).contiguous()
     num, span, _, bands = total.shape
@@ -193,10 +195,10 @@ def _resample(store: PackedPixels, samples: Int64s, boxes: Int64s, size: int) ->
 def _row_taker(
     store: PackedPixels, image: Tensor, left: Tensor, width: Tensor, widest: int
 ) -> tuple[Any, Tensor]:
-    """Return what takes rows ``[B, S]`` of images as ``[B, S, W, C]``, and where boxes begin there.
+    """Return a function that gathers rows ``[B, S]`` as ``[B, S, W, C]``, and the boxes' left ends.
 
-    Rows of images of one size are taken whole, which copies long pieces of memory; of others, only
-    what lies in the box, padded with its last pixel to the widest.
+    If all images have the same size, whole rows are gathered, which copies long pieces of memory;
+    otherwise only the pixels of the box, padded with the last one to the widest box.
     """
     bands = store.pixels.shape[1]
     start = store.starts.index_select(0, image)[:, None]
@@ -225,12 +227,12 @@ def _row_taker(
 def _to_float(stored: Tensor) -> Tensor:
     if stored.dtype == torch.int16:  # uint16
         return stored.to(torch.int32).bitwise_and_(0xFFFF).to(torch.float32)
-    # A copy in any case: sums are taken in place.
+    # float32 is not copied again: `stored` is a gathered copy, which callers modify in place.
     return stored.to(torch.float32)
 
 
 def _to_stored(values: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return values in the stored type, halves rounded up; int16 gets the bits of uint16."""
+    """Return values in the stored type, with halves rounded up; int16 gets the bits of uint16."""
     if dtype == torch.float32:
         return values
     whole = values.add_(0.5).floor_()

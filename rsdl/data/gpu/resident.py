@@ -1,14 +1,13 @@
-"""The train split, decoded, in the memory of the device that trains on it.
+"""Keep the decoded train split in the memory of the training device.
 
-Decoding the same small data set 300 times is waste where the device could hold all of it: then a
-batch is a gather, and crop, resize and augmentation run there; the host draws the boxes. Every rank
-holds the whole split, since the global order mixes all of it. Samples, order, crops, and ledger are
-those of :mod:`rsdl.data.loader`; pixels are too, but for the rounding that
-:mod:`rsdl.data.gpu.resample` states. Evaluation stays with the files: its scores depend on no
-device.
+Decoding the same small dataset 300 times is wasteful if the device can hold all of it: then a batch
+is a gather, and crop, resize and augmentation run on the device; the host computes the boxes. Every
+rank holds the whole split, since the global order mixes all of it. Samples, order, crops and ledger
+are those of :mod:`rsdl.data.loader`; pixels are too, except for the rounding that
+:mod:`rsdl.data.gpu.resample` states. Evaluation reads files, so its scores depend on no device.
 
-A split that does not fit is left in its files, or is an error where ``on`` demands it; all ranks
-decide alike.
+A split that does not fit is read from its files, or is an error with ``data.resident=on``; all
+ranks make the same decision.
 """
 
 import logging
@@ -41,36 +40,36 @@ from rsdl.distributed.rank import any_rank, is_main
 
 logger = logging.getLogger(__name__)
 
-# Of the free memory: what training itself needs is not known yet. ``on`` says that it is little.
+# Share of the free memory: the need of training is not known yet. ``on`` declares it to be small.
 SHARES = {"auto": 0.3, "on": 0.7}
 
 
 def open_resident(
     wanted: str, data: SplitData, device: torch.device, *, num_workers: int, processes: int
 ) -> ResidentSplit | None:
-    """Load a split onto a device, if it is wanted there and fits.
+    """Load a split onto a device, if it is enabled and fits.
 
-    Every rank must call it at the same place.
+    This is a collective call: every rank must call it at the same point.
 
     Args:
-        wanted: ``off``; ``auto``, which is for a GPU alone, since a processor is better served from
-            decoded files; or ``on``.
+        wanted: ``off``; ``auto``: only on a GPU, since the decoded cache is faster on a CPU; or
+            ``on``.
         data: The split.
-        device: What trains.
-        num_workers: Threads to load with.
+        device: The training device.
+        num_workers: Threads for loading.
         processes: Processes that share this machine's memory.
 
     Returns:
-        The split, or ``None`` where it stays in its files.
+        The split, or ``None`` if it is read from its files.
 
     Raises:
-        ConfigError: If it is demanded and does not fit.
+        ConfigError: If ``wanted`` is ``on`` and it does not fit.
     """
     if wanted == "off" or (wanted == "auto" and device.type != "cuda"):
         return None
     free, share, each = free_bytes(device, processes), SHARES[wanted], pixel_bytes(data.manifest)
     limit = int(free * share) // each
-    # Tars of four times that hold more than fits: no shard is fetched to count it.
+    # If the tars exceed four times the limit, the pixels do not fit: no shard is fetched to count.
     expected = shard_bytes(data) // 4 // each
     if expected <= limit:
         expected = estimate_pixels(data)
@@ -96,7 +95,7 @@ def open_resident(
 
 
 def free_bytes(device: torch.device, processes: int) -> int:
-    """Return the bytes of memory that one process may still use on ``device``."""
+    """Return the bytes of free memory on ``device`` for one process."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     return usable_memory() // processes
@@ -110,28 +109,28 @@ def shard_bytes(data: SplitData) -> int:
 
 
 def gigabytes(num: int) -> str:
-    """Return bytes for people."""
+    """Return bytes as text in GB."""
     return f"{num / 1e9:.2f} GB"
 
 
 def say(line: str) -> None:
-    """Say something to the user, once however many ranks there are."""
+    """Log a line on the main rank only."""
     if is_main():
         logger.info(line)
 
 
 class ResidentLoader:
-    """The batches of one rank for the rest of one epoch, from the device's own memory.
+    """The batches of one rank for the rest of one epoch, from device memory.
 
-    Stands in for :class:`rsdl.data.loader.BatchLoader`. What was read for the split is charged to
-    the first batch after it was read.
+    Replaces :class:`rsdl.data.loader.BatchLoader`. The bytes read for the split are counted in the
+    first batch after it was read.
 
     Args:
         resident: The split on the device.
-        plan: Which samples, in which order.
+        plan: The sampling plan of the epoch.
         share: This rank's part.
         rule: How samples become rows.
-        start: Position in the global order to begin at, in samples.
+        start: Position in the global order to start at, in samples.
     """
 
     def __init__(
@@ -144,7 +143,7 @@ class ResidentLoader:
     ) -> None:
         self.plan = plan
         self.start = start
-        self.waited_s = 0.0  # loading is over before training begins
+        self.waited_s = 0.0  # the split is loaded before training starts
         self.skipped: list[str] = []
         self._resident = resident
         self._share = share
@@ -160,7 +159,7 @@ class ResidentLoader:
         return self.plan.num_batches(self.start) * self._share.accumulate
 
     def __iter__(self) -> Iterator[Batch]:
-        """Yield batches in plan order; images lie on the device, the rest on the host."""
+        """Yield batches in plan order; images are on the device, the rest on the host."""
         for planned in self.plan.batches(self._share, self.start):
             yield self._make(planned)
 
@@ -189,7 +188,7 @@ class ResidentLoader:
         return filled.to_batch(uniforms(self._augment_key, planned.draws, NUM_UNIFORMS))
 
     def _pass_over(self, error: CorruptSampleError, *, counts: bool) -> None:
-        """Leave out a sample that could not be read, or raise the error."""
+        """Skip a sample that could not be read, or raise the error."""
         if self._rule.on_corrupt == "error":
             skip = "pass data.on_corrupt=skip to leave such samples out"
             remedy = f"{error.remedy}, or {skip}" if error.remedy else skip
@@ -198,7 +197,7 @@ class ResidentLoader:
             self.skipped.append(str(error))
 
     def _mean(self, images: Tensor) -> Tensor:
-        """Return the mean of each band, ``[C]``, in the bits of ``images``."""
+        """Return the mean of each band, ``[C]``, in the dtype of ``images``."""
         manifest = self._resident.manifest
         mean = np.asarray(manifest.mean).astype(manifest.dtype)
         bits = mean.view(np.int16) if images.dtype == torch.int16 else mean

@@ -1,4 +1,4 @@
-"""Batches on their way to a GPU, copied while the step before them still computes."""
+"""Copy batches to a GPU while the previous step still computes."""
 
 import torch
 
@@ -6,10 +6,10 @@ from rsdl.core.batch import TENSORS, Batch
 
 
 class Transfer:
-    """Copies batches to a GPU on a stream of its own.
+    """Copies batches to a GPU on a separate CUDA stream.
 
-    The host runs ahead of the device, so a copy that is asked for at the start of a step begins
-    while the device is at the step before it. On the stream that computes it would wait its turn.
+    The host runs ahead of the device, so a copy issued at the start of a step begins while the
+    device computes the previous step. On the compute stream it would wait for that step.
 
     Args:
         device: The GPU.
@@ -20,9 +20,9 @@ class Transfer:
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
     def send(self, batch: Batch) -> Batch:
-        """Return the batch on the device, ready for what the current stream does next.
+        """Return the batch on the device, ready for further work on the current stream.
 
-        Tensors that lie there already stay as they are.
+        Tensors already on the device are returned unchanged.
         """
         current = torch.cuda.current_stream(self.device)
         with torch.cuda.stream(self._stream):
@@ -31,6 +31,6 @@ class Transfer:
         for name in TENSORS:
             tensor = getattr(sent, name)
             if tensor is not getattr(batch, name):
-                # Its memory belongs to the copying stream, which must not take it back too early.
+                # The memory belongs to the copy stream, which must not reuse it too early.
                 tensor.record_stream(current)
         return sent

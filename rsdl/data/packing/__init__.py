@@ -1,1 +1,1 @@
-"""From sources to shards: pack, index what others packed, statistics, verify."""
+"""Pack sources into shards, index WebDataset shards, measure statistics, verify datasets."""

@@ -1,4 +1,4 @@
-"""From packed shards to the indexes and the manifest of a data set."""
+"""Build the indexes and the manifest of a dataset from its packed shards."""
 
 import hashlib
 from collections import Counter
@@ -24,14 +24,14 @@ def assemble(
     packed: dict[str, PackedShard],
     digest: str,
 ) -> Manifest:
-    """Write the index of each split and return the manifest, which is not written yet.
+    """Write the index of each split and return the manifest, without writing the manifest.
 
     Args:
-        source: What was packed.
-        store: Where the shards lie.
-        plans: The shards that were planned.
-        packed: What is in each, by name.
-        digest: Names the result.
+        source: The source that was packed.
+        store: The store of the shards.
+        plans: The planned shards.
+        packed: The packed shards by name.
+        digest: Identifies the result.
 
     Raises:
         DataError: If no sample is left.
@@ -39,7 +39,7 @@ def assemble(
     check_table(source.classes, store.url)
     names = shard_names(plans)
     statistics = merge_statistics([packed[name].statistics for name in names], len(source.bands))
-    # The gate lets nothing else pass, and a manifest with null in it could never be read.
+    # rsdl/raster/gate.py makes all pixels finite; a manifest with null values cannot be loaded.
     assert np.isfinite([*statistics.mean, *statistics.std]).all()
     splits = {}
     for split in dict.fromkeys(plan.split for plan in plans):
@@ -89,7 +89,7 @@ def assemble(
 def write_split(
     store: Store, name: str, shards: list[Shard], rows: Rows, *, num_classes: int
 ) -> Split:
-    """Write the index of a split and return what the manifest says of it."""
+    """Write the index of a split and return its manifest entry."""
     index = f"index-{name}.npy"
     data = rows_to_bytes(rows)
     store.write(index, data)

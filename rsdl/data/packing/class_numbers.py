@@ -1,4 +1,4 @@
-"""From the numbers and names in foreign shards to a table of classes."""
+"""Build the class table from the numbers and names in WebDataset shards."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -10,23 +10,23 @@ from rsdl.core.errors import DataError
 
 
 class Named(NamedTuple):
-    """What a class is called, and by which sample first."""
+    """The name of a class, and the first sample that uses it."""
 
     name: str
     where: str
 
 
 def note_name(names: dict[int, Named], label: int, name: str, where: str) -> None:
-    """Note the name of a number.
+    """Record the name of a class number in ``names``.
 
     Args:
-        names: Those that are known.
-        label: The number.
-        name: What it is called.
-        where: The sample that calls it so.
+        names: Known names by number.
+        label: The class number.
+        name: The class name.
+        where: The sample with this number and name.
 
     Raises:
-        DataError: If the number has another name already, or the name another number.
+        DataError: If the number already has another name, or the name another number.
     """
     remedy = "mend the labels, or name all classes with --classes"
     known = names.setdefault(label, Named(name, where))
@@ -48,7 +48,7 @@ def class_names(
     given: tuple[str, ...] | None,
     where: str,
 ) -> tuple[str, ...]:
-    """Return the class names: as given, as the samples say, or numbered."""
+    """Return the class names: the given ones, else those in the samples, else numbered ones."""
     highest = max(int(labels.max()) for labels, _ in scanned.values())
     if given is not None:
         if highest >= len(given):

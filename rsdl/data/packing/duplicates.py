@@ -1,8 +1,8 @@
-"""Images that are in a data set twice, byte for byte.
+"""Find byte-identical images in a dataset.
 
-One that is in train and in test makes the test easier than it is, and one that lies in two classes
-has a wrong label. Hashing every image whole would cost packing JPEGs up to a fifth of its speed, so
-each gets a sketch when it is stored, and what shares one is compared by SHA-256 in the end.
+A copy in both train and test inflates the test score, and a copy in two classes has a wrong label.
+Hashing every image completely would slow down packing JPEGs by up to a fifth, so each image gets a
+cheap sketch when it is stored, and images with equal sketches are compared by SHA-256 at the end.
 """
 
 import hashlib
@@ -20,13 +20,13 @@ from rsdl.data.index import Rows
 from rsdl.storage.store import Store
 
 SKETCH_BYTES = 256
-MAX_NAMED = 100  # groups of copies
-MAX_COPIES = 10  # of one group
+MAX_NAMED = 100  # groups of copies listed in the manifest
+MAX_COPIES = 10  # copies listed of one group
 Sketches = NDArray[np.uint64]
 
 
 def sketch(image: bytes) -> int:
-    """Return 64 bits that equal images share: the length, and a CRC of bytes spread over all."""
+    """Return a 64-bit sketch of an image: its length, and a CRC of evenly spaced bytes."""
     return len(image) << 32 | zlib.crc32(image[:: len(image) // SKETCH_BYTES + 1])
 
 
@@ -35,8 +35,8 @@ class Duplicates:
     """Groups of equal images, each image as ``split/key``.
 
     Attributes:
-        over_splits: Those whose images lie in more than one split.
-        over_classes: Those whose images have more than one class.
+        over_splits: Groups whose images are in more than one split.
+        over_classes: Groups whose images have more than one class.
     """
 
     over_splits: tuple[tuple[str, ...], ...]
@@ -44,13 +44,13 @@ class Duplicates:
 
 
 class Part(NamedTuple):
-    """One shard of a data set.
+    """One shard of a dataset.
 
     Attributes:
-        split: Its split.
-        name: Its name in the store.
-        rows: Its samples, ``[N]``.
-        sketches: Those of their images, ``[N]``.
+        split: The shard's split.
+        name: The shard's name in the store.
+        rows: Index rows of its samples, ``[N]``.
+        sketches: Sketches of their images, ``[N]``.
     """
 
     split: str
@@ -60,15 +60,15 @@ class Part(NamedTuple):
 
 
 def describe_duplicates(store: Store, parts: Sequence[Part]) -> dict[str, Any]:
-    """Return what the provenance says of equal images.
+    """Return the provenance entry about equal images.
 
     Args:
-        store: Where the shards lie.
-        parts: All shards, one at least.
+        store: The store of the shards.
+        parts: All shards, at least one.
 
     Returns:
-        ``duplicates`` with the number of groups and of their images, and the first of them by name;
-        nothing where there are none.
+        ``duplicates`` with the number of groups and of their images, and the names of the first;
+        an empty dict if there are none.
     """
     found = find_duplicates(store, parts)
     said = {
@@ -90,7 +90,7 @@ def say_duplicates(provenance: Mapping[str, Any]) -> Iterator[str]:
             found = provenance["duplicates"][f"over_{places}"]
             count, copies, (one, other, *_) = found["groups"], found["copies"], found["first"][0]
         except (KeyError, TypeError, ValueError, IndexError):
-            continue  # there are none, or it was written by hand
+            continue  # no duplicates, or the manifest was edited by hand
         yield (
             f"in several {places}, byte for byte: {count} image{'' if count == 1 else 's'} in "
             f"{copies} copies, the first {one} and {other}; remove them, unless they are tiles of "
@@ -99,11 +99,11 @@ def say_duplicates(provenance: Mapping[str, Any]) -> Iterator[str]:
 
 
 def find_duplicates(store: Store, parts: Sequence[Part]) -> Duplicates:
-    """Return the equal images that lie in several splits or classes.
+    """Return the equal images that are in several splits or classes.
 
     Args:
-        store: Where the shards lie; only images that share the sketch of another are read.
-        parts: All shards, one at least.
+        store: The store of the shards; only images that share a sketch with another are read.
+        parts: All shards, at least one.
     """
     numbers = {split: number for number, split in enumerate(dict.fromkeys(p.split for p in parts))}
     suspects = _find_suspects(
@@ -125,7 +125,7 @@ def find_duplicates(store: Store, parts: Sequence[Part]) -> Duplicates:
 def _name_those_that_differ(
     groups: Iterable[list[tuple[str, int, str]]], place: int
 ) -> tuple[tuple[str, ...], ...]:
-    """Return the names of those groups that differ in something, two that do in front."""
+    """Return the names of groups whose members differ at ``place``, two differing ones first."""
     named = []
     for group in groups:
         other = next((member for member in group if member[place] != group[0][place]), None)
@@ -138,7 +138,7 @@ def _name_those_that_differ(
 def _find_suspects(
     sketches: Sketches, splits: NDArray[np.int64], labels: NDArray[np.int32]
 ) -> NDArray[np.int64]:
-    """Return, ascending, which samples share a sketch with one of another split or class."""
+    """Return the samples, ascending, that share a sketch with one of another split or class."""
     order = np.argsort(sketches, kind="stable")
     sketches, splits, labels = sketches[order], splits[order], labels[order]
     starts = np.flatnonzero(np.r_[True, sketches[1:] != sketches[:-1]])[: len(sketches)]
@@ -152,7 +152,7 @@ def _find_suspects(
 
 
 def _hash(store: Store, part: Part, samples: NDArray[np.int64]) -> Iterator[tuple[np.void, bytes]]:
-    """Yield the rows of samples, and the SHA-256 of their images."""
+    """Yield the row of each sample and the SHA-256 of its image."""
     if not len(samples):
         return
     with closing(store.open(part.name)) as blob:

@@ -1,4 +1,4 @@
-"""From pixels to an encoded image, without loss."""
+"""Encode pixels as images, losslessly."""
 
 import io
 from collections.abc import Sequence
@@ -14,12 +14,12 @@ from rsdl.raster.picture import Picture
 
 
 def encode_picture(picture: Picture, kind: str) -> tuple[str, bytes]:
-    """Return extension and bytes of an image that no longer is what its file held.
+    """Return extension and bytes of an image whose pixels differ from its file.
 
     Args:
-        picture: What to encode.
-        kind: What the file was. An array stays one and a raster a TIFF, with its place; the others
-            become a PNG, or a TIFF where that cannot hold their bands.
+        picture: The image to encode.
+        kind: Format of the original file. An array stays an array; a raster becomes a TIFF with its
+            georeferencing; others become a PNG, or a TIFF if PNG cannot hold their bands.
     """
     pixels = picture.pixels
     if kind == "npy":
@@ -44,7 +44,7 @@ def _npy_header(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bytes:
 
 
 def encode_png(pixels: NDArray[Any]) -> bytes:
-    """Return pixels ``[H, W, 1 | 3 | 4]`` of whole numbers as a PNG."""
+    """Return integer pixels ``[H, W, 1 | 3 | 4]`` as a PNG."""
     order = {3: [2, 1, 0], 4: [2, 1, 0, 3]}.get(pixels.shape[2], [0])
     done, data = cv2.imencode(".png", np.ascontiguousarray(pixels[:, :, order]))
     assert done
@@ -55,9 +55,9 @@ def encode_tif(pixels: NDArray[Any], names: Sequence[str | None], profile: dict[
     """Return pixels ``[H, W, C]`` as a deflated GeoTIFF.
 
     Args:
-        pixels: What to encode.
+        pixels: The pixels to encode.
         names: Description of each band.
-        profile: ``crs`` and ``transform``, where it has a place.
+        profile: ``crs`` and ``transform``, if it is georeferenced.
     """
     height, width, bands = pixels.shape
     with rasterio.MemoryFile() as memory:
@@ -70,7 +70,7 @@ def encode_tif(pixels: NDArray[Any], names: Sequence[str | None], profile: dict[
             compress="deflate",
             predictor=3 if pixels.dtype.kind == "f" else 2,
             interleave="pixel",
-            # Said outright, or GDAL takes the fourth of four 8-bit bands for alpha.
+            # Set explicitly: by default GDAL tags the fourth of four 8-bit bands as alpha.
             photometric="RGB" if bands == 3 and pixels.dtype == np.uint8 else "MINISBLACK",
             **profile,
         ) as target:

@@ -1,9 +1,9 @@
-"""Index WebDataset shards that someone else wrote.
+"""Index WebDataset shards that rsdl did not write.
 
-The tars stay where and as they are; an index for each split and a manifest are put beside them, or
-elsewhere, where nobody may write beside them. A sample needs an image member and a class: ``cls``
-in ASCII, or ``json`` with ``label`` or ``cls``. An image that packing would have to change (nodata,
-a turned photograph) is refused, or left out.
+The tars are not moved or changed; an index for each split and a manifest are written beside them,
+or to another store if theirs is read-only. A sample needs an image member and a class: ``cls`` in
+ASCII, or ``json`` with ``label`` or ``cls``. An image that packing would have to change (nodata, a
+rotated photograph) is an error, or is skipped.
 """
 
 from collections import Counter
@@ -45,16 +45,16 @@ def index_shards(
     """Write indexes and a manifest for the tars in a store.
 
     Args:
-        store: Where the tars lie; nothing is written there if ``out`` is another place.
-        out: Where indexes and manifest go; ``None`` puts them beside the tars.
+        store: The store of the tars; nothing is written to it if ``out`` is another store.
+        out: The store for indexes and manifest; ``None`` writes them beside the tars.
         globs: ``SPLIT=GLOB`` for tars whose names do not tell their split.
         classes: Class names in order; ``None`` takes them from the samples' ``json``, or numbers.
-        on_corrupt: ``error`` stops at a sample that cannot be taken, ``skip`` leaves it out.
-        overwrite: Whether to replace a manifest that is there.
-        progress: Called with shards done and shards in all.
+        on_corrupt: ``error`` stops at a sample that cannot be used, ``skip`` leaves it out.
+        overwrite: Whether to replace an existing manifest.
+        progress: Called with the shards done and the total of shards.
 
     Raises:
-        DataError: If there are no tars, or one holds what rsdl cannot train on.
+        DataError: If there are no tars, or one holds samples that rsdl cannot train on.
     """
     if out is None or is_same_place(store, out):
         out = store

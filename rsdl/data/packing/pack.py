@@ -1,11 +1,11 @@
-"""From a source to a data set: shards, indexes and, last of all, the manifest.
+"""Pack a source into a dataset: shards, indexes and, last, the manifest.
 
-Shards are packed in parallel by threads: decoding, hashing and file I/O release the interpreter
-lock, and what is left of Python is a sixth of the time. While a shard goes to the disk or the
-object store, the next is filled; cores that fill none hash. Each has a small record beside it in
-``.packing/``. A run that was killed at any moment goes on with the first shard that has no record,
-and since nothing in a shard depends on time, host or the number of threads, the bytes are those of
-an uninterrupted run.
+Shards are packed in parallel by threads: decoding, hashing and file I/O release the GIL, and the
+remaining Python code takes a sixth of the time. While a shard is written to the disk or the object
+store, the next is filled; spare cores compute hashes. Each finished shard has a small record in
+``.packing/``. A run killed at any moment resumes with the first shard without a record. Since a
+shard depends on neither time, host nor number of threads, the bytes equal those of an uninterrupted
+run.
 """
 
 import hashlib
@@ -51,20 +51,19 @@ def pack(
 ) -> Manifest:
     """Pack a source into a store and return the manifest.
 
-    Packing again what is already packed returns at once; packing what was interrupted goes on. A
-    file that was written to since, though its size is the same, has its shard packed again: the
-    times of the files are kept beside the records, and ``source-stamp.json`` keeps them of a
-    data set that is finished. They go into neither shards nor manifest, so equal images give equal
-    bytes wherever they lie.
+    If the dataset is already packed, this returns at once; an interrupted packing is resumed. If a
+    source file was modified since, even with the same size, its shard is packed again: the records
+    hold the files' modification times, and ``source-stamp.json`` holds them for a finished dataset.
+    Times are part of neither shards nor manifest, so equal images give equal bytes everywhere.
 
     Args:
-        source: What to pack.
-        store: Where to; its root becomes the data set.
-        options: How to.
-        progress: Called with samples done and samples in all, from several threads, one at a time.
+        source: The source to pack.
+        store: The destination; its root becomes the dataset.
+        options: How to pack.
+        progress: Called with samples done and total, from several threads, one at a time.
 
     Raises:
-        DataError: If another data set lies there, no sample is left, or one is corrupt.
+        DataError: If the store holds another dataset, no sample is left, or one is corrupt.
         StorageError: If the store cannot be written.
     """
     check_table(source.classes, store.url)
@@ -76,7 +75,7 @@ def pack(
     try:
         return _pack_as(claimed, source, store, plans, options, progress)
     except TakenOverError:
-        # Another that packs the same may have finished, and swept up.
+        # Another process packing the same dataset may have finished and removed the records.
         if store.size(MANIFEST) is None or not _is_packed(load_manifest(store), digest):
             raise
         return load_manifest(store)
@@ -90,7 +89,7 @@ def _pack_as(
     options: PackOptions,
     progress: Progress | None,
 ) -> Manifest:
-    """Pack what is not packed yet, and write the manifest."""
+    """Pack the shards that have no record, and write the manifest."""
     shards = dict(zip(shard_names(plans), plans, strict=True))
     packed = _pack_all(source, store, shards, options, progress, attempt)
     attempt.check(store)
@@ -114,7 +113,7 @@ def _pack_as(
 
 
 def _stamp(plans: list[ShardPlan]) -> bytes:
-    """Return what changes when a file of the source is written to; nothing where none can be."""
+    """Return a digest of the files' modification times; empty if the source has no stamps."""
     stamps = [plan.stamp for plan in plans]
     if not any(stamps):
         return b""
@@ -126,13 +125,13 @@ def _is_packed(manifest: Manifest, digest: str) -> bool:
 
 
 def _sweep(store: Store) -> None:
-    """Remove the records; one killed while doing so leaves the rest to the next run."""
+    """Remove the records; if interrupted, the next run removes the rest."""
     for entry in list(store.list(WORK)):
         store.delete(entry.name)
 
 
 def _digest(source: Source, options: PackOptions) -> str:
-    """Name the result: what the source is and every option that changes the bytes."""
+    """Return an identifier of the result: the source and every option that changes the bytes."""
     parts = [
         __version__,
         GATE_VERSION,
@@ -148,7 +147,7 @@ def _digest(source: Source, options: PackOptions) -> str:
 
 
 def _claim(store: Store, digest: str, stamp: bytes, options: PackOptions) -> Manifest | Attempt:
-    """Make the store ours, or return the manifest if this very data set is there already."""
+    """Claim the store for this attempt, or return the manifest if the dataset is complete."""
     attempt, known = Attempt(digest, secrets.token_hex(8)), None
     if store.size(MANIFEST) is not None:
         manifest = _find_manifest(store, digest, options)
@@ -161,7 +160,7 @@ def _claim(store: Store, digest: str, stamp: bytes, options: PackOptions) -> Man
     elif store.size(PLAN) is not None:
         known = json.loads(store.read(PLAN))
         if known.get("digest") == digest and not options.overwrite:
-            if "token" not in known:  # of an earlier version
+            if "token" not in known:  # written by an earlier version
                 store.write(PLAN, attempt.to_json())
             return Attempt(digest, known.get("token", attempt.token))
         if not options.overwrite:
@@ -175,17 +174,17 @@ def _claim(store: Store, digest: str, stamp: bytes, options: PackOptions) -> Man
 
 
 def _clear(store: Store, attempt: Attempt, *, takes_over: bool) -> None:
-    """Put the attempt's plan there, and remove what was packed before."""
-    if takes_over:  # whoever writes here hears of it before its files go
+    """Write the attempt's plan, and remove what was packed before."""
+    if takes_over:  # a process still packing here must see the new plan before its files go
         store.write(PLAN, attempt.to_json())
     store.delete(MANIFEST)
-    # Only what goes by a name of ours: other files in the folder, tars too, are somebody's.
+    # Delete only names that rsdl writes: other files in the folder, tars too, belong to the user.
     for entry in list(store.list()):
         mine = takes_over and entry.name == PLAN
         if not mine and (entry.name.startswith(WORK) or OURS.fullmatch(entry.name)):
             store.delete(entry.name)
     if not takes_over and not store.write_once(PLAN, attempt.to_json()):
-        raise _unfinished(store)  # someone else has begun since we looked
+        raise _unfinished(store)  # another process started packing after the check
 
 
 def _holds(store: Store, name: str, data: bytes) -> bool:
@@ -201,7 +200,7 @@ def _unfinished(store: Store) -> DataError:
 
 
 def _find_manifest(store: Store, digest: str, options: PackOptions) -> Manifest | None:
-    """Return the manifest that is there if it is this data set's; refuse to replace another."""
+    """Return the store's manifest if it is this dataset's; raise if it is another's."""
     try:
         manifest = load_manifest(store)
     except DataError:
@@ -230,11 +229,11 @@ def _pack_all(
     packed = {}
     num_workers = options.num_workers or usable_cores()
     total = sum(len(plan.items) for plan in plans.values())
-    # Cores that fill no shard hash what the others fill.
+    # Cores that fill no shard compute the hashes of those being filled.
     spare = min(usable_cores() - num_workers, num_workers)
     with (
         ThreadPoolExecutor(spare, "hash") if spare > 0 else nullcontext() as hashing,
-        # Twice as many as fill shards: the others see theirs to the disk or the object store.
+        # Twice as many threads as fill shards: the others write to the disk or the object store.
         ThreadPoolExecutor(2 * num_workers, "pack") as pool,
     ):
         shared = SharedState(total, progress, threading.Semaphore(num_workers), hashing, attempt)
@@ -244,7 +243,7 @@ def _pack_all(
         ]
         try:
             for future in as_completed(futures):
-                # Why packing was stopped is for another thread to say.
+                # The thread that failed raises the actual error.
                 with suppress(StoppedError):
                     name, done = future.result()
                     packed[name] = done

@@ -1,4 +1,4 @@
-"""What one foreign tar holds: rows of an index, and what its samples say of classes and bands."""
+"""Scan one WebDataset tar: index rows, and the classes and bands of its samples."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ from rsdl.storage.connect import join
 from rsdl.storage.store import Store
 
 NUM_PROBED = 16
-READ = ("cls", "json")  # beside the image
+READ = ("cls", "json")  # members that are read besides the image
 Layout = tuple[int, str]
 RGB: Layout = (3, "uint8")
 GREY: Layout = (1, "uint8")
@@ -35,7 +35,7 @@ GREY: Layout = (1, "uint8")
 
 @dataclass(frozen=True, slots=True)
 class ScannedShard:
-    """What one foreign tar holds."""
+    """The scan result of one WebDataset tar."""
 
     shard: Shard
     rows: Rows
@@ -49,7 +49,7 @@ class ScannedShard:
 def probe_layout(store: Store, names: Sequence[str]) -> Layout:
     """Return bands and dtype of the images, from the first ones of each tar.
 
-    Grey JPEGs are common among colour ones, so the first image that is not grey decides.
+    Grey JPEGs are common among colour ones, so the first image that is not grey determines it.
     """
     layout: Layout | None = None
     first_error: CorruptSampleError | None = None
@@ -75,13 +75,13 @@ def probe_layout(store: Store, names: Sequence[str]) -> Layout:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """Which images are taken.
+    """Rules for the images to accept.
 
     Attributes:
         layout: Bands and dtype that each must have.
-        agreement: What their bands mean.
-        on_corrupt: ``error`` stops at an image that cannot be taken, ``skip`` leaves it out.
-        named: Whether the user has named the classes, so that the samples' names do not count.
+        agreement: Checks that all images agree in their bands.
+        on_corrupt: ``error`` stops at an image that cannot be used, ``skip`` leaves it out.
+        named: Whether the user has named the classes; the samples' names are then ignored.
     """
 
     layout: Layout
@@ -94,10 +94,10 @@ def scan_shard(store: Store, name: str, taken: Taken, *, measure: bool) -> Scann
     """Return the index rows of one tar.
 
     Args:
-        store: Where it lies.
-        name: Its name.
-        taken: Which images are taken.
-        measure: Whether statistics are wanted, which need every pixel.
+        store: The store of the tar.
+        name: The tar's name.
+        taken: Rules for the images to accept.
+        measure: Whether to compute statistics, which needs every pixel.
     """
     path, where = store.local(name), join(store.url, name)
     rows: list[Row] = []
@@ -149,7 +149,7 @@ def scan_shard(store: Store, name: str, taken: Taken, *, measure: bool) -> Scann
 
 
 def _admit(data: bytes, kind: str, place: str, taken: Taken, *, measure: bool) -> Pixels | None:
-    """Return the pixels of an image that is taken as it lies; of a JPEG only if they are wanted.
+    """Check an image and return its pixels, or ``None`` for a JPEG that needs no decoding.
 
     Raises:
         CorruptSampleError: If it cannot be decoded, or would have to be changed.
@@ -171,7 +171,7 @@ def _decode(
     check_kind(data, kind, place)
     picture = read_picture(data, kind, place)
     valid = admit(picture.pixels, picture.present, place, dark_zero=picture.dark_zero)
-    # A palette is expanded by every reader; what else differs from the plain pixels is in no shard.
+    # Every reader expands palettes; any other change to the plain pixels cannot be stored here.
     if picture.changed or valid is not None:
         raise CorruptSampleError(
             place,

@@ -1,7 +1,7 @@
-"""One shard: from the items of a source to a tar and a record of what is in it.
+"""Pack the items of a source into one shard: a tar, and a record of its content.
 
-The record lies beside the shard in ``.packing/`` and is written after it, so a shard with a record
-is complete and need not be packed again.
+The record is written to ``.packing/`` after the shard, so a shard with a record is complete and
+need not be packed again.
 """
 
 import base64
@@ -38,11 +38,11 @@ class PackOptions:
     """How to pack.
 
     Attributes:
-        shard_bytes: Size to aim at for one shard.
+        shard_bytes: Target size of one shard.
         on_corrupt: ``error`` stops at a sample that cannot be decoded, ``skip`` leaves it out.
-        overwrite: Whether to replace another data set that lies there.
-        num_workers: Shards that are filled at a time, each by a thread; ``None`` takes one for each
-            core that this process may use. As many more may be on their way to the store.
+        overwrite: Whether to replace another dataset in the store.
+        num_workers: Shards filled at a time, each by a thread; ``None`` takes one for each core
+            that this process may use. As many more may be in transfer to the store.
     """
 
     shard_bytes: int = 64 << 20
@@ -53,7 +53,7 @@ class PackOptions:
 
 @dataclass(frozen=True, slots=True)
 class PackedShard:
-    """What is known of a finished shard."""
+    """The record of a finished shard."""
 
     shard: Shard | None
     rows: Rows
@@ -65,24 +65,24 @@ class PackedShard:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """Whose packing a store belongs to: the one whose token its plan holds.
+    """Ownership of a store while it is packed: the owner is the attempt whose token is in its plan.
 
-    Several that pack the same share a token, since what they write is the same. One that was told
-    to overwrite puts its own there, and all others end before they write again.
+    Processes that pack the same dataset share a token, since they write the same bytes. A process
+    with ``overwrite`` writes its own token, and all others stop before their next write.
 
     Attributes:
-        digest: Names the result.
-        token: Drawn by the one who began.
+        digest: Identifies the result.
+        token: Random token of the process that started the attempt.
     """
 
     digest: str
     token: str
 
     def check(self, store: Store) -> None:
-        """Raise if the store is another's by now.
+        """Raise if another attempt has taken over the store.
 
         Raises:
-            TakenOverError: If so, or if another has finished.
+            TakenOverError: If the plan has another token, or another attempt has finished.
         """
         plan = json.loads(store.read(PLAN)) if store.size(PLAN) is not None else {}
         if plan.get("token") != self.token:
@@ -93,25 +93,25 @@ class Attempt:
             )
 
     def to_json(self) -> bytes:
-        """Return the plan that makes a store this attempt's."""
+        """Return the plan that claims a store for this attempt."""
         return json.dumps({"digest": self.digest, "token": self.token}).encode()
 
 
 class TakenOverError(DataError):
-    """Another packing writes to the store, or has finished there."""
+    """Another process packs into the store, or has finished there."""
 
 
 @dataclass(slots=True)
 class SharedState:
-    """What the threads of a packing share.
+    """State shared by the packing threads.
 
     Attributes:
-        total: Samples in all.
-        report: Called with samples done and in all, by one thread at a time.
-        slots: One is held while a shard is filled, and released while it is stored, so that as many
-            shards are filled at once as there are cores.
-        hashing: Hashes what is written to shards; ``None`` has that done by those who fill them.
-        attempt: Whose packing this is.
+        total: Total number of samples.
+        report: Called with samples done and total, by one thread at a time.
+        slots: Semaphore held while a shard is filled and released while it is stored, so that as
+            many shards are filled at once as there are cores.
+        hashing: Executor that hashes the written bytes; ``None``: the filling threads hash them.
+        attempt: The attempt that owns the store.
         done: Samples done.
         stop: Set when a shard has failed.
     """
@@ -134,7 +134,7 @@ class SharedState:
 
 
 class StoppedError(Exception):
-    """Packing was stopped, since another shard failed."""
+    """Packing was stopped because another shard failed."""
 
 
 def pack_shard(
@@ -144,20 +144,20 @@ def pack_shard(
     options: PackOptions,
     shared: SharedState,
 ) -> tuple[str, PackedShard]:
-    """Pack the next shard, or load its record where it is packed already.
+    """Pack the next shard, or load its record if it is already packed.
 
     Args:
-        source: What to read the items from.
-        store: Where to write.
-        jobs: Names and items of shards, shared by all threads; one is taken in turn.
+        source: The source of the items.
+        store: The destination.
+        jobs: Names and plans of shards, shared by all threads; the next one is taken.
         options: How to pack.
-        shared: What the threads of this packing share.
+        shared: State shared by the packing threads.
 
     Returns:
-        Name of the shard, and what is in it.
+        Name and record of the shard.
 
     Raises:
-        CorruptSampleError: If an item is corrupt and ``options`` do not say to skip it.
+        CorruptSampleError: If an item is corrupt and ``options.on_corrupt`` is not ``skip``.
         StoppedError: If another shard failed.
     """
     # Release the slot before storing the shard.
@@ -206,7 +206,7 @@ def _fill(
                 shared.add(1)
             sha256 = writer.close()
     except BaseException:
-        shared.stop.set()  # before the slot is another's
+        shared.stop.set()  # before another thread gets the slot
         raise
     shard = Shard(name=name, bytes=writer.bytes, sha256=sha256, samples=len(rows)) if rows else None
     return PackedShard(
@@ -245,7 +245,7 @@ def _add(writer: TarWriter, sample: Sample) -> Row:
 
 
 def save_record(store: Store, name: str, done: PackedShard, digest: str, stamp: str) -> None:
-    """Write the record of a shard that is complete."""
+    """Write the record of a complete shard."""
     record = {
         "digest": digest,
         "stamp": stamp,
@@ -260,10 +260,10 @@ def save_record(store: Store, name: str, done: PackedShard, digest: str, stamp: 
 
 
 def load_record(store: Store, name: str, digest: str, stamp: str) -> PackedShard | None:
-    """Return the record of a shard, or ``None`` where it has none or is not what it says.
+    """Return the record of a shard, or ``None`` if there is no valid one.
 
-    One of another data set, of files that were written to since, or of a release that noted less,
-    is none.
+    A record is invalid if it is of another dataset or an older release with fewer fields, if source
+    files were modified since, or if the shard's size differs.
     """
     if store.size(_record_name(name)) is None:
         return None

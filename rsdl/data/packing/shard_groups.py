@@ -1,4 +1,4 @@
-"""Which foreign tars are which split."""
+"""Assign WebDataset tars to splits."""
 
 import fnmatch
 import re
@@ -25,12 +25,13 @@ def group_shards(
     """Return the tars of each split, sorted; by ``SPLIT=GLOB``, by name, or all as train.
 
     Args:
-        store: Where the tars lie.
-        globs: Which are which; none: their names say.
-        left_out: Counts tars that are passed over.
+        store: The store of the tars.
+        globs: ``SPLIT=GLOB`` patterns; if empty, splits are inferred from the names.
+        left_out: Counts files that are not used.
 
     Raises:
-        DataError: If there are no tars, one is compressed, or ``globs`` fit none or one twice.
+        DataError: If there are no tars, one is compressed, or a glob matches none, or two splits
+            match the same tar.
     """
     tars = _list_tars(store, left_out)
     if not tars:
@@ -60,7 +61,7 @@ def group_shards(
 
 
 def _match(tars: Sequence[str], pattern: str) -> list[str]:
-    """Return the tars of a pattern, of which ``{000..099}`` and ``{a,b}`` name every one."""
+    """Return the tars of a pattern; each expansion of ``{000..099}`` or ``{a,b}`` must match."""
     found = []
     for each in braceexpand(pattern):
         matches = fnmatch.filter(tars, each)
@@ -72,7 +73,7 @@ def _match(tars: Sequence[str], pattern: str) -> list[str]:
 
 
 def _list_tars(store: Store, left_out: Counter[str]) -> list[str]:
-    """Return the names of the tars, of which none may be compressed; hidden ones are no tars."""
+    """Return the names of the tars; raise for a compressed one, and ignore hidden files."""
     tars = []
     for entry in store.list():
         base = entry.name.rpartition("/")[2]

@@ -1,4 +1,4 @@
-"""Mean and standard deviation of each band, gathered image by image.
+"""Mean and standard deviation of each band, accumulated image by image.
 
 Partial sums are merged with the pairwise update of Chan et al. (1979), so that a billion pixels
 lose no precision and the order of merging is fixed by the order of the shards.
@@ -55,7 +55,7 @@ class BandStatistics:
         )
 
     def to_lists(self) -> dict[str, list[float]]:
-        """Return what :meth:`from_lists` reads; exact, through JSON too."""
+        """Return lists for :meth:`from_lists`; the round trip is exact, also through JSON."""
         return {
             "count": self.count.tolist(),
             "mean": self.mean.tolist(),
@@ -69,13 +69,13 @@ class BandStatistics:
 
 
 class RunningStatistics:
-    """The statistics of images that come one after another.
+    """Statistics updated one image at a time.
 
-    The update is :meth:`BandStatistics.merge` on plain numbers: for the few bands of an image,
-    arrays cost several times as much as what is done with them.
+    The update is :meth:`BandStatistics.merge` on Python floats: for the few bands of an image,
+    array overhead is several times the cost of the arithmetic.
 
     Args:
-        bands: Bands that are measured.
+        bands: Number of bands to measure.
     """
 
     def __init__(self, bands: int) -> None:
@@ -83,10 +83,10 @@ class RunningStatistics:
         self._bands = [(0.0, 0.0)] * bands  # mean and sum of squared deviations of each
 
     def add(self, pixels: NDArray[Any], valid: NDArray[np.bool_] | None = None) -> None:
-        """Take one more image in.
+        """Add one image.
 
         Args:
-            pixels: ``[H, W, C]``; bands behind those that are measured are passed over.
+            pixels: ``[H, W, C]``; bands after the measured ones are ignored.
             valid: Pixels to count, ``[H, W]``; ``None`` counts all.
         """
         num = pixels.shape[0] * pixels.shape[1] if valid is None else int(np.count_nonzero(valid))

@@ -1,4 +1,4 @@
-"""Is a data set what its manifest says? Every file, every row, every sample."""
+"""Verify a dataset against its manifest: every file, every index row, every sample."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -27,12 +27,12 @@ Samples = dict[str, dict[str, Member]]
 
 @dataclass(slots=True)
 class CheckReport:
-    """What a check found.
+    """Result of a verification.
 
     Attributes:
-        num_shards: Shards looked at.
-        num_samples: Samples looked at.
-        problems: One line for each thing that is wrong, naming shard or sample.
+        num_shards: Shards checked.
+        num_samples: Samples checked.
+        problems: One line for each problem, with its shard or sample.
     """
 
     num_shards: int = 0
@@ -44,11 +44,11 @@ def check_dataset(store: Store, progress: Progress | None = None) -> CheckReport
     """Check every checksum, that the index agrees with the tars, and that every sample decodes.
 
     Args:
-        store: Where the data set lies.
-        progress: Called with samples done and samples in all.
+        store: The dataset's store.
+        progress: Called with samples done and total.
 
     Raises:
-        DataError: If there is no manifest to check against.
+        DataError: If there is no readable manifest.
     """
     manifest = load_manifest(store)
     shards = open_shards(store, manifest)
@@ -83,7 +83,7 @@ def _check_index(store: Store, name: str, split: Split, report: CheckReport) -> 
         report.problems += problems or [str(error)]
         return None
     report.problems += problems
-    # Damaged labels may be anything: what is out of range is counted at either end.
+    # Damaged labels can have any value: clip out-of-range ones into two extra bins.
     num_classes = len(split.class_counts)
     counts = np.bincount(np.clip(index.labels, -1, num_classes) + 1, minlength=num_classes + 2)
     if counts.tolist() != [0, *split.class_counts, 0]:
@@ -103,7 +103,7 @@ def _check_file(store: Store, file: File) -> list[str]:
     except UnreachableError:
         raise
     except StorageError as error:
-        return [str(error)]  # a copy that is not what its writer said is not handed out
+        return [str(error)]  # the store rejects a copy whose checksum is wrong
     if sha256 != file.sha256:
         return [f"{where}: its SHA-256 is not the manifest's: the content has changed"]
     return []
@@ -140,7 +140,7 @@ def _check_shard(
 
 
 def _count_left_out(manifest: Manifest, shard: str) -> int:
-    """Return how many samples of a tar indexing has left out: they are in it all the same."""
+    """Return how many samples of a tar were skipped by indexing; the tar still contains them."""
     lines = manifest.provenance.get("skipped")
     return sum(f"{shard}:" in str(line) for line in lines) if isinstance(lines, list) else 0
 
@@ -148,7 +148,7 @@ def _count_left_out(manifest: Manifest, shard: str) -> int:
 def _check_sample(
     manifest: Manifest, row: np.void, members: dict[str, Member] | None, read: Read
 ) -> str | None:
-    """Return what is wrong with a sample; ``members`` is ``None`` where the tar is unreadable."""
+    """Return the problem of a sample, if any; ``members`` is ``None`` if the tar is unreadable."""
     offset, length, label = int(row["offset"]), int(row["length"]), int(row["label"])
     if not 0 <= label < len(manifest.classes):
         return f"label {label} is out of range"
@@ -167,7 +167,7 @@ def _check_sample(
 
 
 def _compare(row: np.void, members: dict[str, Member], read: Read) -> str | None:
-    """Return where the index and the tar disagree."""
+    """Return how the index and the tar disagree, or ``None``."""
     if not members:
         return "is in the index, but not in the tar"
     image, _ = find_image(members, "")

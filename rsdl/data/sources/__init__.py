@@ -1,1 +1,1 @@
-"""Data sets and layouts that can be packed, one file each; every one is a ``Source``."""
+"""Datasets and layouts that can be packed, one file each; each implements ``Source``."""

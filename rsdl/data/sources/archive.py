@@ -1,8 +1,8 @@
-"""Unpacking a zip or tar that nobody here has made.
+"""Unpack an untrusted zip or tar safely.
 
-Only plain files and folders come out, and only below the folder asked for: an archive with a path
-that escapes, a link or a device is refused as a whole, as no data set needs one. Sizes are checked
-before bytes are written, so a bomb costs no disk. The result appears under its name when complete.
+Only plain files and folders are extracted, and only below the target folder: an archive with a path
+that escapes, a link or a device is rejected as a whole, as no dataset needs one. Sizes are checked
+before bytes are written, so a zip bomb uses no disk. The complete folder is renamed to the target.
 """
 
 import os
@@ -23,7 +23,8 @@ from rsdl.core.errors import DataError, StorageError
 from rsdl.data.sources.listing import is_litter
 from rsdl.storage.local import translate
 
-# Imagery hardly shrinks; what grows more than this, and past any small archive, is a bomb.
+# Imagery hardly compresses: an archive that grows by more than this factor, and past SMALL_BYTES,
+# is treated as a zip bomb.
 MAX_GROWTH = 100
 SMALL_BYTES = 1 << 30
 CHUNK_BYTES = 1 << 20
@@ -49,13 +50,13 @@ def unpack(archive: Path, target: Path) -> Path:
 
     Args:
         archive: The archive.
-        target: The folder to make; where it exists already, it is complete and nothing is done.
+        target: The folder to create; if it exists, it is complete and nothing is done.
 
     Returns:
         ``target``.
 
     Raises:
-        DataError: If the archive is damaged, or holds what a data set has no use for.
+        DataError: If the archive is damaged, or holds entries other than plain files and folders.
         StorageError: If ``target`` cannot be written.
     """
     if target.is_dir():
@@ -124,7 +125,7 @@ def _zip_members(archive: Path) -> Iterator[_Member]:
     with zipfile.ZipFile(archive) as pack:
         for info in pack.infolist():
             kind = stat.S_IFMT(info.external_attr >> 16)
-            # Many tools write no kind at all; a name that ends in "/" is a folder then.
+            # Many tools write no file type; then a name that ends in "/" is a folder.
             if info.is_dir() or kind == stat.S_IFDIR:
                 _safe_parts(info.filename, str(archive))
                 continue
@@ -150,14 +151,14 @@ def _tar_members(archive: Path) -> Iterator[_Member]:
 
 
 def _check_end(pack: tarfile.TarFile) -> None:
-    # tarfile takes the first block that makes no sense for the end, so a cut archive would pass.
+    # tarfile treats the first invalid block as the end, so a truncated archive would pass.
     stream = pack.fileobj
     assert stream is not None
     stream.seek(pack.offset)
     if stream.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
         raise EOFError("it has no end mark")
     while stream.read(CHUNK_BYTES):
-        pass  # The checksum of a compressed tar comes last.
+        pass  # Read to the end: the checksum of a compressed tar comes last.
 
 
 def _tar_file(pack: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
@@ -167,7 +168,7 @@ def _tar_file(pack: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
 
 
 def _safe_parts(name: str, where: str) -> tuple[str, ...]:
-    # Backslashes and drive letters are roots and separators on Windows, NUL ends a name in C.
+    # Reject separators and drive letters of Windows, and NUL, which ends a name in C.
     parts = PurePosixPath(name).parts
     if (
         not parts

@@ -1,4 +1,4 @@
-"""The published data sets by the name that the command line knows them by."""
+"""The published datasets by their names on the command line."""
 
 from rsdl.data.sources.aid import AID
 from rsdl.data.sources.eurosat import EUROSAT

@@ -1,8 +1,8 @@
-"""Fetching one large file over an unreliable line.
+"""Download one large file over an unreliable connection, with resume.
 
-Bytes go to a part file beside the target. When the line breaks, the next attempt, or the next run,
-asks for the rest, unless the server's file has changed meanwhile. The target appears only with the
-right checksum. Proxies and certificates are taken from the environment, as urllib does.
+Bytes go to a part file beside the target. If the connection breaks, the next attempt, or the next
+run, requests the rest, unless the server's file has changed. The part file is renamed to the target
+only if its checksum is right. urllib takes proxies and certificates from the environment.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ TRANSIENT_STATUS = (408, 425, 429, 500, 502, 503, 504)
 
 
 class _Interrupted(Exception):
-    """The line broke; another attempt may help."""
+    """The connection broke; a retry may succeed."""
 
 
 def download(
@@ -38,22 +38,22 @@ def download(
     attempts: int = 4,
     pause_s: float = 1.0,
 ) -> Path:
-    """Fetch ``url`` to ``target``, going on with what an earlier try has left.
+    """Download ``url`` to ``target``, resuming an earlier partial download.
 
     Args:
         url: An http or https URL.
-        target: The file to make; where it exists already, nothing is fetched.
-        md5: Checksum in hex; ``None`` takes what comes.
-        progress: Called with the bytes that are here and the total, ``None`` where unknown.
-        attempts: Tries in a row without a single new byte before giving up.
-        pause_s: Pause after the first failed try in seconds, doubled after each further one.
+        target: The file to create; if it exists, nothing is downloaded.
+        md5: Checksum in hex; ``None`` skips the check.
+        progress: Called with the bytes received and the total, ``None`` if unknown.
+        attempts: Consecutive attempts without a new byte before giving up.
+        pause_s: Pause in seconds after the first failed attempt, doubled after each further one.
 
     Returns:
         ``target``.
 
     Raises:
-        DataError: If the file is not there, or its checksum is wrong.
-        UnreachableError: If the server cannot be reached, or the line breaks again and again.
+        DataError: If the file does not exist, or its checksum is wrong.
+        UnreachableError: If the server cannot be reached, or the connection breaks repeatedly.
         StorageError: If ``target`` cannot be written.
     """
     if target.exists():
@@ -82,7 +82,7 @@ def download(
 
 
 def md5_of(path: Path) -> str:
-    """Return the MD5 of a file in hex: what data sets are published with, no safeguard."""
+    """Return the MD5 of a file in hex, as published with datasets; not a security measure."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
@@ -123,7 +123,7 @@ def _request(url: str, start: int, tag: str) -> HTTPResponse:
     headers = {"User-Agent": f"rsdl/{__version__}", "Accept-Encoding": "identity"}
     if start:
         headers["Range"] = f"bytes={start}-"
-        # A weak tag may not stand in If-Range; _continues compares it instead.
+        # If-Range does not allow a weak ETag; _continues compares it instead.
         if tag and not tag.startswith("W/"):
             headers["If-Range"] = tag
     request = urllib.request.Request(url, headers=headers)
@@ -158,7 +158,7 @@ def _append(
 
 def _handle_status(url: str, error: urllib.error.HTTPError, part: Path, tag: Path) -> None:
     if error.code == 416:
-        # Nothing lies beyond the part: either it is the whole file, or the file has changed.
+        # No bytes follow the part: either it is the whole file, or the file has changed.
         if error.headers.get("Content-Range") == f"bytes */{_size(part)}":
             return
         _start_anew(part, tag)

@@ -1,6 +1,6 @@
-"""Reading an encoded image from a file, in as few calls as it takes.
+"""Read an encoded image from a file, with as few system calls as possible.
 
-There are millions of small files, and what Python adds to each costs as much as the file system.
+There are millions of small files, and Python's overhead per file costs as much as the file system.
 """
 
 import os
@@ -10,19 +10,19 @@ from rsdl.data.kinds import READABLE, check_kind
 
 
 def read_image(where: str, size: int) -> tuple[bytes, str]:
-    """Return what a file holds, whole, and which of ``READABLE`` it is.
+    """Return all bytes of a file, and its kind as in ``READABLE``.
 
     Args:
         where: The file.
-        size: Its size in bytes as it was listed; it may have changed since.
+        size: The file's size in bytes when it was listed; it may have changed since.
 
     Raises:
-        CorruptSampleError: If it cannot be read, is empty or holds another kind than its name says.
+        CorruptSampleError: If it cannot be read, is empty or its content does not match its suffix.
     """
     try:
         fd = os.open(where, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            # One byte more than there should be: had it grown, it would be there.
+            # Request one byte more than listed, to detect a file that has grown.
             data = os.read(fd, size + 1)
             while len(data) != size and (more := os.read(fd, max(size, 1 << 20))):
                 data += more
@@ -33,6 +33,6 @@ def read_image(where: str, size: int) -> tuple[bytes, str]:
             where, f"cannot be read: {error.strerror}", "check the file and its permissions"
         ) from error
     extension = READABLE["." + where.rpartition(".")[2].lower()]
-    # Before decoding: OpenCV would gladly decode a JPEG that is named as a PNG.
+    # Check before decoding: OpenCV would decode a JPEG named .png without an error.
     check_kind(data, extension, where)
     return data, extension

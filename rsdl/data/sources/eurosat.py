@@ -14,7 +14,7 @@ EUROSAT = PublishedDataset(
         "PermanentCrop", "Residential", "River", "SeaLake",
     ),
     num_images=27_000,
-    # The order that the files have; B8A really comes last.
+    # The order in the files; B8A is indeed last.
     bands=(
         "B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B09", "B10", "B11", "B12", "B8A",
     ),

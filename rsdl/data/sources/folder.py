@@ -1,8 +1,8 @@
-"""Class-per-folder data sets: the layout that most published scene classification comes in.
+"""Class-per-folder datasets: the layout of most published scene classification datasets.
 
-Images are stored as they came, so their sizes may differ; they must agree in type and bands. The
-split is drawn inside each class, and both it and the order hang on nothing but the seed and the
-relative paths: a file added to one class moves no sample of another.
+Images are stored unchanged, so their sizes may differ; they must agree in type and bands. The split
+is drawn within each class. Split and order depend only on the seed and the relative paths: a file
+added to one class moves no sample of another.
 """
 
 import hashlib
@@ -34,20 +34,20 @@ from rsdl.raster.picture import PLAIN, Picture, PictureRules
 
 FRACTIONS = (0.8, 0.1, 0.1)
 RGB = ("red", "green", "blue")
-# Images that "sample" decodes at most, of each class its share: their mean is off by a 16th of the
-# spread between images of a class.
+# Most images that "sample" decodes, each class by its share. The error of their mean is a 16th of
+# the spread between images of a class.
 SAMPLE = 256
 JPEG_END = b"\xff\xd9"
 
-# An image without a place is no mistake here. Once for all, and not around each reading:
-# catch_warnings swaps a list that all threads share.
+# Images without georeferencing are normal here. The filter is set once and not around each read,
+# because catch_warnings replaces a list that all threads share.
 warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
 
 log = logging.getLogger(__name__)
 
 
 class _Memory(threading.local):
-    """What a thread decodes into: memory that is fresh each time costs a tenth of the decoding."""
+    """Decode buffer of each thread; a new allocation per image costs a tenth of the decoding."""
 
     def __init__(self) -> None:
         self.buffer: Pixels = np.empty(0, np.uint8)
@@ -58,22 +58,22 @@ class FolderSource:
 
     Args:
         root: The folder; see :func:`rsdl.data.sources.listing.list_tree`.
-        fractions: Shares of train, val and test, used where the tree has no split folders.
+        fractions: Shares of train, val and test, used if the tree has no split folders.
         seed: Seed of the split and of the order within each split.
-        name: Name of the data set; ``None`` takes the folder's.
+        name: Name of the dataset; ``None`` takes the folder's.
         bands: Band names, which every image must then have; ``None`` reads them from the first
             image that decodes.
-        provenance: What to say about the origin besides.
-        decode: ``all`` decodes every image, so that none is packed that cannot be, and statistics
-            are exact. ``sample`` decodes at most 256 JPEGs of train, of each class its share; of
-            the others only the two ends are looked at.
-        rules: What the user says about the images that they do not say themselves.
+        provenance: Additional provenance entries.
+        decode: ``all`` decodes every image, so no undecodable image is packed, and statistics are
+            exact. ``sample`` decodes at most 256 JPEGs of train, each class by its share; of the
+            other JPEGs only header and end are checked.
+        rules: The user's options for the images.
         group_by: See :func:`rsdl.data.sources.splits.assign_splits`.
 
     Raises:
         ConfigError: If ``fractions`` are not three shares that add up to 1, or ``group_by`` does
-            not find a scene in every path.
-        DataError: If the tree is not such a layout or no image decodes.
+            not match every path.
+        DataError: If the tree has another layout or no image decodes.
     """
 
     def __init__(
@@ -99,11 +99,11 @@ class FolderSource:
         self.left_out = tree.left_out
         self.num_images = len(tree.files)
         self.dtype, self.bands, self._rules = _probe(tree.root, tree.files, bands, rules)
-        # Grey JPEGs and PNGs are common among colour ones and lose nothing as three bands; colour
-        # would lose everything as one, so a grey data set takes no conversion.
+        # Grey JPEGs and PNGs are common in colour datasets and lose nothing as three bands. A grey
+        # dataset converts nothing, because a colour image would lose its colour.
         self._convert_to = 3 if self.dtype == "uint8" and len(self.bands) == 3 else None
         self._type = np.dtype(self.dtype)
-        # Nothing is asked of a JPEG that is upright: it is stored as it came.
+        # With default rules, an upright JPEG is stored unchanged.
         self._plain = rules == PLAIN
         self._agreement = BandAgreement(scaling=not rules.unscale, names=rules.bands is None)
         self._memory = _Memory()
@@ -119,7 +119,7 @@ class FolderSource:
         self._decoded = _choose(files) if decode == "sample" else None
 
     def shards(self, shard_bytes: int) -> list[ShardPlan]:
-        """Deal the images of all splits into shards of about ``shard_bytes`` each, evenly."""
+        """Return plans that divide each split evenly into shards of about ``shard_bytes``."""
         return [
             ShardPlan(split, items, _stamp(items))
             for split, files in self._splits.items()
@@ -127,11 +127,11 @@ class FolderSource:
         ]
 
     def read(self, item: ImageFile) -> Sample:
-        """Read one image, and have it pass the gate.
+        """Read one image, validate it and fill its nodata.
 
         Raises:
-            CorruptSampleError: If it cannot be read or decoded, holds no data, or has another type
-                or other bands than the data set.
+            CorruptSampleError: If it cannot be read or decoded, has only nodata, or its type or
+                bands differ from the dataset's.
         """
         where = self._prefix + item.path
         data, kind = read_image(where, item.size)
@@ -148,7 +148,7 @@ class FolderSource:
         return Sample(item.key, kind, data, item.label, meta, picture.pixels, valid)
 
     def _may_pass(self, item: ImageFile, data: bytes, extension: str) -> bool:
-        """Return whether an image need not be decoded: a JPEG whose two ends are as they must."""
+        """Return whether an image need not be decoded: a JPEG with a valid header and end."""
         if self._decoded is None or item.path in self._decoded or extension != "jpg":
             return False
         bands = jpeg_bands(data)
@@ -157,9 +157,9 @@ class FolderSource:
         return agrees and plain and jpeg_orientation(data) == UPRIGHT and jpeg_precision(data) == 8
 
     def _decode_plain(self, data: bytes, where: str) -> Pixels | None:
-        """Return the pixels of an upright JPEG of a colour data set; ``None`` where it is none.
+        """Return the pixels of an upright JPEG of a colour dataset, or ``None`` for other images.
 
-        Such a JPEG is stored as it came, and has no pixel without data.
+        Such a JPEG is stored unchanged, and has no nodata pixels.
         """
         if self._convert_to != 3 or not self._plain or jpeg_orientation(data) != UPRIGHT:
             return None
@@ -170,7 +170,7 @@ class FolderSource:
         return pixels
 
     def _fit(self, picture: Picture, kind: str, where: str) -> Picture:
-        """Return an image with the bands of the data set, grey ones repeated; refuse others."""
+        """Return an image with the bands of the dataset, repeating a grey band; reject others."""
         if self._convert_to == 3 and picture.pixels.shape[2] == 1 and kind not in ("tif", "npy"):
             picture = picture._replace(
                 pixels=np.repeat(picture.pixels, 3, axis=2),
@@ -203,10 +203,10 @@ def _probe(
     wanted: tuple[str, ...] | None,
     rules: PictureRules,
 ) -> Found:
-    """Return type, bands and how to read, of the first image that decodes.
+    """Return type, bands and rules from the first image that decodes.
 
-    A grey JPEG or PNG says little about the others, so one image of each class is asked until
-    one is not grey.
+    A grey JPEG or PNG does not represent the others, so one image of each class is tried until one
+    is not grey.
     """
     first_error: CorruptSampleError | None = None
     grey: Found | None = None
@@ -262,7 +262,7 @@ def _describe(where: str, size: int, wanted: tuple[str, ...] | None, rules: Pict
 def _settle_alpha(
     data: bytes, kind: str, where: str, rules: PictureRules, count: int
 ) -> PictureRules:
-    """Return rules that take a band tagged as alpha for imagery, if the first image has it so."""
+    """Return rules that treat alpha as imagery if the first image's alpha band is imagery."""
     if rules.alpha != "auto" or kind in ("jpg", "npy") or rules.bands is not None:
         return rules
     masked = read_picture(data, kind, where, replace(rules, alpha="mask"))
@@ -278,7 +278,7 @@ def _settle_alpha(
 
 
 def _describe_rules(rules: PictureRules) -> dict[str, Any]:
-    """Return for the provenance what the user has said about the images."""
+    """Return the user's non-default options for images, for the provenance."""
     said = {name: value for name, value in asdict(rules).items() if value != getattr(PLAIN, name)}
     if rules.bands is not None:
         said["bands"] = list(rules.bands)
@@ -302,7 +302,7 @@ def _bands(count: int) -> str:
 
 
 def _choose(files: Iterable[ImageFile]) -> frozenset[str]:
-    """Return the paths of some images of train, of each class its share."""
+    """Return the paths of a subset of the train images, each class by its share."""
     train = [file.path for file in files if file.split == "train"]
     return frozenset(train[:: -(-len(train) // SAMPLE) or 1])
 

@@ -1,10 +1,9 @@
 """Georeferenced scenes, cut into labelled tiles that keep their CRS, transform and bounds.
 
-Which tiles there are and in which split is decided by sizes, footprints and the bounds of labels,
-before a pixel is read. Pixels and labels are read by window, tile by tile in
-the order of the scene, so memory does not grow with it; shuffling is left to training, which
-shuffles inside windows of shards. Whether a tile is mostly nodata or unlabelled is only known once
-it is read, so shards come out somewhat smaller than planned.
+Tiles and their splits are determined from sizes, footprints and label bounds, before pixels are
+read. Pixels and labels are read by window, tile by tile in scene order, so memory does not grow
+with the scene; training shuffles within windows of shards. Whether a tile is mostly nodata or
+unlabelled is only known once it is read, so shards are somewhat smaller than planned.
 """
 
 from dataclasses import asdict, dataclass
@@ -32,7 +31,7 @@ from rsdl.raster.tiles import Tile, Tiles, corners_hit
 UNLABELLED, NODATA = "tiles without a label", "tiles mostly without data"
 MIXED = "tiles of which no class covers enough (--min-cover)"
 BETWEEN = "tiles between splits (--gap)"
-# Headers, padding, label and page of one sample.
+# Tar overhead of one sample: headers, padding, label and metadata.
 TAR_BYTES = 4096
 CHOICES = {
     "alpha": ("auto", "mask", "band"),
@@ -47,25 +46,27 @@ class GeotiffOptions:
     """How scenes are cut, labelled and split.
 
     Attributes:
-        scenes: Files, folders (searched all the way down) and globs.
-        labels: A vector file of polygons, a class raster, or a folder of them.
-        name: Name of the data set.
+        scenes: Files, folders (searched recursively) and globs.
+        labels: A vector file of polygons, a class raster, or a folder of class rasters.
+        name: Name of the dataset.
         tile: Side of a tile in pixels.
         overlap: Pixels two neighbours share, below ``tile``.
         label_field: Property of a polygon that names its class.
         label_layer: Layer of a vector file that has several.
-        classes: Class names in order; for rasters also ``VALUE=NAME``. ``None`` takes what occurs.
-        ignore: Values of a class raster, or classes of polygons, that are no label.
-        min_cover: Share of a tile's pixels with data that its class must cover, 0 to 1.
-        max_nodata: Share of pixels without data up to which a tile is kept, 0 to 1.
-        alpha: ``mask`` takes a band tagged as alpha for the mask, ``band`` for imagery (GDAL tags
-            the fourth band of 8-bit files so unless told otherwise, near infrared included);
-            ``auto``: a mask where it holds 0 and the highest value alone.
-        bands: Bands wanted, in order: descriptions, colours or numbers; ``None`` takes all.
+        classes: Class names in order; for rasters also ``VALUE=NAME``. ``None`` takes all classes
+            that occur.
+        ignore: Values of a class raster, or classes of polygons, to treat as unlabelled.
+        min_cover: Least share of a tile's pixels with data that its class must cover, 0 to 1.
+        max_nodata: Largest share of nodata pixels of a kept tile, 0 to 1.
+        alpha: ``mask`` treats a band tagged as alpha as the mask, ``band`` as imagery (by default
+            GDAL tags the fourth band of 8-bit files as alpha, near infrared included); ``auto``: a
+            mask if it holds only 0 and the highest value.
+        bands: Bands to use, in order: descriptions, colours or numbers; ``None`` takes all.
         unscale: Whether scale and offset of the files are applied, which gives float32; ``auto``:
-            where they differ.
-        nodata: Value that marks what holds no data, besides what the files say.
-        split_by: ``scene``, ``block``, or ``auto``: by scene where at least 5 lie apart.
+            if they differ.
+        nodata: Nodata value, in addition to the files' own.
+        split_by: ``scene``, ``block``, or ``auto``: by scene if at least 5 groups of scenes are
+            apart.
         fractions: Shares of train, val and test.
         seed: Seed of the split.
         block: Side of a block of ground in tiles.
@@ -134,10 +135,10 @@ class GeotiffSource:
     """Labelled scenes as a source of tiles.
 
     Args:
-        options: What to cut and how.
+        options: How scenes are cut, labelled and split.
 
     Raises:
-        DataError: If there are no scenes, they do not go together, or the labels hit none of them.
+        DataError: If there are no scenes, they are inconsistent, or the labels overlap none.
         ConfigError: If an option does not fit the scenes.
     """
 
@@ -169,7 +170,7 @@ class GeotiffSource:
             )
             for number, scene in enumerate(self.scenes)
         ]
-        # Of a scene only the two ends are hashed: a change between them shows in its time alone.
+        # Only the two ends of a scene are hashed: its mtime detects a change between them.
         self._stamp = " ".join(str(scene.path.stat().st_mtime_ns) for scene in self.scenes)
         self.provenance: dict[str, Any] = {
             "source": "geotiff",
@@ -192,17 +193,17 @@ class GeotiffSource:
         }
 
     def shards(self, shard_bytes: int) -> list[ShardPlan]:
-        """Deal the tiles that labels may hit into shards, split by split, in the scenes' order.
+        """Return plans for the tiles that labels may overlap, split by split, in scene order.
 
         Raises:
-            ConfigError: If a split that is wanted gets no tile.
+            ConfigError: If a requested split gets no tile.
         """
         parts: list[list[NDArray[np.int32]]] = [[] for _ in SPLITS]
         options = self._options
         rule = SplitRule(
             options.split_by, options.fractions, options.seed, options.block, options.gap
         )
-        # What lies at the centre of a tile is its class, as far as splitting is concerned.
+        # For splitting, the label at the centre of a tile is used as its class.
         classes = [
             self._labels.sample(number, corners + options.tile // 2)
             for number, corners in enumerate(self._corners)
@@ -233,7 +234,7 @@ class GeotiffSource:
         return plans
 
     def read(self, item: Tile) -> Sample | str:
-        """Read one tile, unless it is mostly nodata or no class covers enough of it."""
+        """Return one tile, or the reason to leave it out: unlabelled, nodata or mixed classes."""
         scene, tile = self.scenes[item.scene], self._options.tile
         painted = self._labels.paint(item.scene, item.row, item.col, tile)
         if not (painted if isinstance(painted, int) else painted.any()):

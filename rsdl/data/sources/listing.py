@@ -1,8 +1,8 @@
-"""Which images lie in a class-per-folder tree, of which class and, where the tree says so, split.
+"""List the images of a class-per-folder tree, with their class and, if given, their split.
 
-Only names and sizes are read, so a tree of millions of files is listed in seconds; whether a file
-really holds what its name says turns out when it is read. Hidden files and the litter of archive
-tools are passed over. Links are followed, loops are not.
+Only names and sizes are read, so a tree of millions of files is listed in seconds; a file's content
+is checked when it is read. Hidden files and files left by archive tools are skipped. Links are
+followed, except loops.
 """
 
 import logging
@@ -27,7 +27,7 @@ SPLIT_NAMES = {
     "test": "test", "testing": "test",
 }  # fmt: skip
 LITTER = ("__MACOSX", "@eaDir", "Thumbs.db", "desktop.ini")
-UNPLAIN = re.compile(r"[^\w-]")  # what stands in no key
+UNPLAIN = re.compile(r"[^\w-]")  # characters not allowed in keys
 
 
 class ImageFile(NamedTuple):
@@ -38,8 +38,8 @@ class ImageFile(NamedTuple):
         size: Size in bytes.
         label: Class index.
         key: Name of the sample, unique in the tree.
-        split: The split whose folder it lies in, ``None`` where the tree has no split folders.
-        modified_ns: When it was last written to, in nanoseconds.
+        split: The split of its folder, ``None`` if the tree has no split folders.
+        modified_ns: Modification time in nanoseconds.
     """
 
     path: str
@@ -51,14 +51,14 @@ class ImageFile(NamedTuple):
 
 
 class Tree(NamedTuple):
-    """What a class-per-folder tree holds.
+    """The content of a class-per-folder tree.
 
     Attributes:
         root: The folder that holds the class or split folders.
         classes: Names of the classes, in NFC, sorted.
         files: The images, sorted by path.
-        has_splits: Whether the tree says which image is in which split.
-        left_out: Files that were passed over, by reason.
+        has_splits: Whether the tree has split folders.
+        left_out: Number of skipped files, by reason.
     """
 
     root: Path
@@ -71,13 +71,13 @@ class Tree(NamedTuple):
 def list_tree(root: Path) -> Tree:
     """List the images of a tree ``CLASS/**/image`` or ``SPLIT/CLASS/**/image``.
 
-    Top-level folders named after splits are splits, and what lies beside them without folders of
-    its own (previews) is left out; any others are classes. One folder around all of them, as in
-    many archives, is gone into.
+    Top-level folders named after splits are splits, and folders beside them without subfolders
+    (previews) are left out; otherwise all folders are classes. A single outer folder, as in many
+    archives, is descended into.
 
     Raises:
         DataError: If the folder is missing, has no class folders, or a class has no images, or if
-            a folder may be a split or a class.
+            it is ambiguous whether a folder is a split or a class.
         StorageError: If a folder cannot be read.
     """
     if not root.is_dir():
@@ -126,7 +126,7 @@ def _unwrap(root: Path, left_out: Counter[str]) -> tuple[Path, list[str]]:
 
 
 def is_litter(name: str) -> bool:
-    """Return whether a file or folder of this name is none of the data set's."""
+    """Return whether a file or folder of this name is hidden or in ``LITTER``."""
     return name.startswith(".") or name in LITTER
 
 
@@ -172,7 +172,7 @@ def _class_folders(folder: Path, left_out: Counter[str]) -> list[str]:
 
 
 def _split_folders(root: Path, folders: list[str], left_out: Counter[str]) -> list[str]:
-    """Return the folders that are splits, none where all are classes."""
+    """Return the split folders, or an empty list if all folders are classes."""
     splits = [name for name in folders if name.casefold() in SPLIT_NAMES]
     counts = Counter(SPLIT_NAMES[name.casefold()] for name in splits)
     others = [name for name in folders if name not in splits]
@@ -197,7 +197,7 @@ def _split_folders(root: Path, folders: list[str], left_out: Counter[str]) -> li
 def _walk(
     folder: Path, above: tuple[tuple[int, int], ...], left_out: Counter[str]
 ) -> Iterator[tuple[str, int, int]]:
-    """Yield path relative to ``folder``, size and time of every image in it, however deep."""
+    """Yield relative path, size and modification time of every image below ``folder``."""
     try:
         status = folder.stat()
         identity = (status.st_dev, status.st_ino)
@@ -225,7 +225,7 @@ def _walk(
 
 
 def _reason(name: str) -> str:
-    """Return why a file that is no image is passed over."""
+    """Return the reason for skipping a file that is not an image: its suffix."""
     _, dot, suffix = name.rpartition(".")
     return f"*.{suffix.lower()}" if dot else "without a suffix"
 
@@ -236,7 +236,7 @@ def _is_image(name: str) -> bool:
 
 
 def _scan(folder: Path, left_out: Counter[str]) -> list[os.DirEntry[str]]:
-    """Return what lies in a folder; litter is counted."""
+    """Return the entries of a folder; hidden and litter files are only counted."""
     try:
         with os.scandir(folder) as entries:
             found = list(entries)
@@ -247,7 +247,7 @@ def _scan(folder: Path, left_out: Counter[str]) -> list[os.DirEntry[str]]:
     except OSError as error:
         raise translate(error, folder) from error
     for entry in kept:
-        # Names become keys in a tar and lines in a manifest, and both are UTF-8.
+        # Names become tar member names and manifest entries, and both must be UTF-8.
         if not entry.name.isascii() and any("\ud800" <= part <= "\udfff" for part in entry.name):
             shown = os.fsencode(entry.name).decode(errors="backslashreplace")
             raise DataError(str(folder), f'"{shown}" is not a UTF-8 name', "rename it")
@@ -264,7 +264,7 @@ def _unique_keys(paths: list[str], *, has_splits: bool) -> list[str]:
     """Return a key for every path: its class, folders and stem, joined by ``_``."""
     keys = [_plain_key(path.partition("/")[2] if has_splits else path) for path in paths]
     counts = Counter(keys)
-    # "~" stands in no plain key, so what marks a duplicate can never make a new one.
+    # No plain key contains "~", so the suffix of a duplicate cannot cause a new collision.
     return [
         key if counts[key] == 1 else f"{key}~{key_of('key', path) % 16**12:012x}"
         for key, path in zip(keys, paths, strict=True)

@@ -1,7 +1,7 @@
-"""Published class-per-folder data sets: where they are, what is in them, and how to get at it.
+"""Published class-per-folder datasets: location, expected content, download and unpacking.
 
-A data set is found by its class names, not by its path: archives are repacked, unpacked by hand and
-moved about, and users keep subsets. What differs from the publication is said, not refused.
+A dataset is recognized by its class names, not by its path: archives are repacked, unpacked by hand
+and moved, and users keep subsets. A difference from the publication is a warning, not an error.
 """
 
 import logging
@@ -24,17 +24,17 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class PublishedDataset:
-    """One published data set.
+    """One published dataset.
 
     Attributes:
         name: Short name, as on the command line.
-        title: Its full name with the paper that it comes from.
+        title: Full name with its paper.
         archive: File name of the published archive.
-        url: Where the archive is, ``None`` where it is only given out by hand.
-        md5: Checksum of the archive in hex, ``None`` where none is published.
-        homepage: The page to get the data from by hand.
+        url: URL of the archive, ``None`` if it must be obtained by hand.
+        md5: Checksum of the archive in hex, ``None`` if none is published.
+        homepage: Web page for a manual download.
         classes: Names of the class folders.
-        num_images: Images in all.
+        num_images: Total number of images.
         bands: Band names, in stored order.
     """
 
@@ -58,13 +58,13 @@ def prepare_source(
     fractions: tuple[float, float, float] = FRACTIONS,
     seed: int = 0,
 ) -> FolderSource:
-    """Return the data set as a source, after downloading and unpacking what is needed.
+    """Return the dataset as a source, after downloading and unpacking it if needed.
 
     Args:
-        dataset: What to prepare.
+        dataset: The dataset to prepare.
         origin: An archive, or a folder that holds the class folders at any depth; ``None``
             downloads the published archive.
-        work: Folder for the archive and what it unpacks to; used again by the next run.
+        work: Folder for the archive and its unpacked files; the next run reuses it.
         progress: Called while downloading; see :func:`rsdl.data.sources.download.download`.
         fractions: Shares of train, val and test.
         seed: Seed of the split and the order.
@@ -98,7 +98,7 @@ def prepare_source(
 
 
 def find_class_tree(folder: Path, dataset: PublishedDataset) -> Path:
-    """Return the folder at or below ``folder`` that holds most of the data set's class folders.
+    """Return the folder at or below ``folder`` that holds most of the dataset's class folders.
 
     Raises:
         DataError: If no class folder is found.
@@ -119,7 +119,7 @@ def find_class_tree(folder: Path, dataset: PublishedDataset) -> Path:
             f"holds no class folder of {dataset.name} ({', '.join(dataset.classes[:3])}, ...)",
             'name the right archive or folder, or use "rsdl data pack folder" for other classes',
         )
-    # SPLIT/CLASS: the splits that come with the data are the ones to use.
+    # SPLIT/CLASS layout: use the splits that come with the data.
     in_split = best != folder and best.name.casefold() in SPLIT_NAMES
     return best.parent if in_split else best
 

@@ -1,7 +1,7 @@
-"""Drawing train, val and test from listed images, and dealing each split into shards.
+"""Draw train, val and test from listed images, and divide each split into shards.
 
-Everything here is a pure function of the seed and the relative paths, so that two machines with the
-same tree agree on every sample without a word between them.
+Everything here is a pure function of the seed and the relative paths, so two machines with the same
+tree agree on every sample without communication.
 """
 
 import logging
@@ -24,7 +24,7 @@ from rsdl.raster.grouped_split import GROUPED_RULE, deal_groups
 log = logging.getLogger(__name__)
 Fractions = tuple[float, float, float]
 
-# What a tar adds to an image: three headers, two small members, and padding to whole blocks.
+# Tar overhead of one sample: three headers, two small members, and padding to whole blocks.
 TAR_BYTES = 2816
 
 
@@ -41,8 +41,8 @@ def check_fractions(fractions: tuple[float, ...]) -> None:
 def split_counts(num: int, fractions: Fractions) -> tuple[int, int, int]:
     """Return how many of ``num`` samples go to train, val and test.
 
-    Val and test are rounded and train takes the rest; where there are enough samples, every split
-    with a share gets one.
+    Val and test are rounded and train takes the rest; if there are enough samples, every split with
+    a share gets at least one.
     """
     shares = sum(fraction > 0 for fraction in fractions)
     counts = [math.floor(num * fraction + 0.5) for fraction in fractions]
@@ -57,7 +57,7 @@ def split_counts(num: int, fractions: Fractions) -> tuple[int, int, int]:
 
 
 def draw_splits(files: Iterable[ImageFile], fractions: Fractions, seed: int) -> list[ImageFile]:
-    """Return ``files`` with a split for each, drawn class by class as a function of their paths."""
+    """Return ``files`` with a split for each, drawn per class as a function of their paths."""
     by_class: dict[int, list[ImageFile]] = defaultdict(list)
     for file in files:
         by_class[file.label].append(file)
@@ -73,17 +73,17 @@ def draw_splits(files: Iterable[ImageFile], fractions: Fractions, seed: int) -> 
 def assign_splits(
     tree: Tree, fractions: Fractions, seed: int, group_by: str | None
 ) -> tuple[Sequence[ImageFile], dict[str, Any]]:
-    """Return the images with a split for each, class by class, and the rule that gave it.
+    """Return the images with a split for each, class by class, and the rule used.
 
     Args:
         tree: The images.
-        fractions: Shares of train, val and test, used where the tree has no split folders.
+        fractions: Shares of train, val and test, used if the tree has no split folders.
         seed: Seed of the draw.
-        group_by: A regular expression that finds the scene of an image in its path below the class
-            folder; all of a scene go to one split. ``None`` draws image by image.
+        group_by: A regular expression for the scene of an image in its path below the class folder;
+            all images of a scene go to one split. ``None`` draws image by image.
 
     Raises:
-        ConfigError: If ``group_by`` does not find a scene in every path, or too few.
+        ConfigError: If ``group_by`` does not match every path, or finds too few scenes.
         DataError: If split folders hold images of one scene.
     """
     rule: dict[str, Any] = {"seed": seed}
@@ -109,9 +109,9 @@ def assign_splits(
 
 
 def _find_groups(tree: Tree, pattern: str) -> list[str]:
-    """Return of each image what a regular expression finds in its path below the class folder.
+    """Return the group of each image: the match of ``pattern`` in its path below the class folder.
 
-    The class is left out, since tiles of one scene may be of several classes.
+    The class folder is excluded, since tiles of one scene may be of several classes.
     """
     try:
         compiled = re.compile(pattern)
@@ -132,7 +132,7 @@ def _find_groups(tree: Tree, pattern: str) -> list[str]:
 
 
 def _check_groups(files: Sequence[ImageFile], groups: Sequence[str]) -> None:
-    """Refuse split folders that tear a group apart."""
+    """Raise if split folders divide a group."""
     first_of: dict[str, ImageFile] = {}
     for file, group in zip(files, groups, strict=True):
         if (first := first_of.setdefault(group, file)).split != file.split:
@@ -162,7 +162,7 @@ def _draw_grouped(
 
 
 def order_splits(files: Iterable[ImageFile], seed: int) -> dict[str, list[ImageFile]]:
-    """Return the files of each split in an order that mixes the classes."""
+    """Return the files of each split, shuffled across classes."""
     splits: dict[str, list[ImageFile]] = {split: [] for split in SPLITS}
     for file in files:
         splits[str(file.split)].append(file)
@@ -176,7 +176,7 @@ def _mix(files: list[ImageFile], purpose: str, seed: int) -> list[ImageFile]:
 
 
 def deal(files: list[ImageFile], shard_bytes: int) -> Iterator[list[ImageFile]]:
-    """Yield runs of files of about ``shard_bytes`` each, as even as their sizes allow."""
+    """Yield consecutive files of about ``shard_bytes`` in total, as evenly as sizes allow."""
     total = sum(file.size + TAR_BYTES for file in files)
     num_shards = max(1, round(total / shard_bytes))
     offset = 0
@@ -191,7 +191,7 @@ def deal(files: list[ImageFile], shard_bytes: int) -> Iterator[list[ImageFile]]:
 def split_groups(
     counts: Mapping[str, Mapping[int, int]], fractions: Sequence[float], seed: int
 ) -> dict[str, str]:
-    """Return the split of each group, by its name.
+    """Return the split of each group by name.
 
     Args:
         counts: Samples of each class in each group, by name and class index.

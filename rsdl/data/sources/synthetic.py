@@ -1,10 +1,9 @@
 """Procedural high-resolution scenes with labelled land use: data that needs no download.
 
-Each scene is a mosaic of parcels, one land use each, under its own sun, season, soil and air, so
-that a network has to learn shapes and not the colours of one day. Scenes are written as anyone's
-would be, as georeferenced GeoTIFFs beside one GeoJSON of labelled polygons, and go through the same
-code. A scene is a function of (seed, number): asking for more scenes leaves the first ones as they
-were.
+Each scene is a mosaic of parcels, one land use each. Sun, season, soil and haze vary per scene, so
+a network has to learn shapes and not the colours of one day. Scenes are written like a user's, as
+georeferenced GeoTIFFs beside one GeoJSON of labelled polygons, and are packed by the same code. A
+scene is a function of (seed, number): generating more scenes does not change the first ones.
 """
 
 import json
@@ -28,14 +27,14 @@ from rsdl.synthetic.relief import Field, Site, light, noise
 LABELS = "labels.geojson"
 CRS_NAME = "EPSG:32633"
 CLASSES = tuple(sorted(PAINTERS))
-# Four parcels a side hold every class once and some twice.
+# Four parcels on each side hold every class once and some twice.
 MIN_PARCELS = 4
 PARCEL_PX = 128
 MIN_SIZE_PX = 256
 PIXEL_M = (0.5, 0.7)
 ORIGIN_M = (390_000.0, 5_700_000.0)
 SCENES_PER_ROW = 20
-# Rendered finer than it is stored, as a sensor averages over its pixels.
+# Render at a finer resolution than stored, as a sensor averages over its pixels.
 FINER = 2
 
 
@@ -43,16 +42,16 @@ def write_scenes(folder: Path, *, num_scenes: int, size: int, seed: int) -> Path
     """Write scenes ``scene_000.tif``, ... and their labels.
 
     Args:
-        folder: Where to write; it is made where it does not exist.
+        folder: The destination; created if missing.
         num_scenes: Number of scenes, at least 1.
         size: Side of a scene in pixels, at least 256; every scene has every class.
-        seed: Seed of everything.
+        seed: Seed of all random choices.
 
     Returns:
         Path of the GeoJSON: polygons in EPSG:4326 with the properties ``class`` and ``scene``.
 
     Raises:
-        ConfigError: If there would be no scene or too small ones.
+        ConfigError: If ``num_scenes`` or ``size`` is too small.
         StorageError: If the folder cannot be written.
     """
     if num_scenes < 1:
@@ -163,7 +162,7 @@ def _lay_tracks(
 
 
 def _place(number: int, size: int, pixel_m: float) -> Affine:
-    # Half a scene stays free on all sides, so that no two scenes share ground.
+    # Keep half a scene of distance, so that no two scenes share ground.
     pitch = 1.5 * size * PIXEL_M[1]
     row, column = divmod(number, SCENES_PER_ROW)
     west, north = ORIGIN_M[0] + column * pitch, ORIGIN_M[1] - row * pitch
@@ -199,7 +198,7 @@ def _feature(
         (transform.c + transform.a * float(x), transform.f + transform.e * float(y))
         for x, y in corners
     ]
-    # What runs clockwise in pixels, y down, does so on the map; GeoJSON wants the other way round.
+    # Corners run clockwise, in pixels as on the map; GeoJSON requires counterclockwise rings.
     ring = [*ring[::-1], ring[-1]]
     plane = {"type": "Polygon", "coordinates": [ring]}
     sphere = transform_geom(CRS.from_string(CRS_NAME), CRS.from_epsg(4326), plane, precision=9)
