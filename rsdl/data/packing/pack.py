@@ -70,6 +70,10 @@ def pack(
     plans = source.shards(options.shard_bytes)
     digest, stamp = _digest(source, options), _stamp(plans)
     if isinstance(claimed := _claim(store, digest, stamp, options), Manifest):
+        if next(store.list(WORK), None) is not None:
+            # A process was killed after it had linked the manifest, maybe before it had removed the
+            # temporary file; writing the same again changes nothing and removes that.
+            store.write_once(MANIFEST, store.read(MANIFEST))
         _sweep(store)
         return claimed
     try:

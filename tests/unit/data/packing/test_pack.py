@@ -7,6 +7,7 @@ import os
 import re
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import tarfile
@@ -292,6 +293,9 @@ def test_what_is_packed_already_is_not_packed_again(image_tree: Path, tmp_path: 
     before = {path: path.stat().st_mtime_ns for path in out.iterdir()}
     (out / ".packing").mkdir()
     (out / ".packing/plan.json").write_text("{}")  # as a kill during the last sweep leaves it
+    with subprocess.Popen(["true"]) as dead:
+        part = f".{MANIFEST}.part-{socket.gethostname()}-{dead.pid}-0123456789abcdef"
+        os.link(out / MANIFEST, out / part)  # as a kill right after the manifest was linked
 
     pack_tree(image_tree, out)
 
