@@ -43,7 +43,8 @@ PARTS = {
 # What takes its time: widely searched, trained, or measured with real processes.
 THOROUGH = (
     "benchmarks/", "cluster/policy/", "data/test_any_mixture", "data/test_decoded_damage",
-    "data/packing/test_pack", "distributed/test_heartbeat", "fuzz/", "models/",
+    "data/packing/test_pack", "data/test_stock_pipeline", "distributed/test_heartbeat", "fuzz/",
+    "models/", "raster/test_tile_labels", "test_cli",
 )  # fmt: skip
 # One way through the whole.
 TELLING = (
