@@ -15,6 +15,7 @@ from urllib.request import Request, urlopen
 
 from rsdl import __version__
 from rsdl.core.errors import ConfigError, UnreachableError
+from rsdl.core.http_status import is_temporary
 
 TIMEOUT_S = 30
 # A Job's pods are kept for a week after its end. A pod has samples only while it lives.
@@ -65,9 +66,9 @@ def _ask(url: str, query: str) -> dict[str, float]:
         pairs = [(each["metric"]["pod"], float(each["value"][1])) for each in result]
     except HTTPError as error:
         error.close()
-        kind = UnreachableError if error.code >= 500 or error.code == 429 else ConfigError
+        kind = UnreachableError if is_temporary(error.code) else ConfigError
         raise kind(OPTION, f"{url} answers {error.code} {error.reason}", remedy) from error
-    except (ValueError, KeyError, TypeError, LookupError) as error:
+    except (ValueError, TypeError, LookupError) as error:
         raise ConfigError(OPTION, f"{url} is no Prometheus with DCGM's figures", remedy) from error
     except (OSError, HTTPException) as error:
         reason = getattr(error, "reason", None) or error

@@ -18,6 +18,7 @@ import torch
 from huggingface_hub import constants, try_to_load_from_cache
 
 from rsdl.core.errors import ConfigError, RsdlError, UnreachableError
+from rsdl.core.http_status import is_temporary
 from rsdl.storage.local import LocalStore
 
 TIMEOUT_S = 10
@@ -95,6 +96,6 @@ def _check_hub(timm_name: str) -> None:
 
 def _failed(problem: str, error: Exception) -> RsdlError:
     """Return the error for a failed request: only an unreachable server is worth a retry."""
-    refused = isinstance(error, HTTPError) and error.code < 500 and error.code not in (408, 429)
+    refused = isinstance(error, HTTPError) and not is_temporary(error.code)
     is_wrong = refused or (isinstance(error, ValueError) and not isinstance(error, OSError))
     return (ConfigError if is_wrong else UnreachableError)("model.weights", problem, REMEDY)

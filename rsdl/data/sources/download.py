@@ -16,13 +16,13 @@ from pathlib import Path
 
 from rsdl import __version__
 from rsdl.core.errors import DataError, RsdlError, UnreachableError
+from rsdl.core.http_status import is_temporary
 from rsdl.storage.local import translate
 
 Progress = Callable[[int, int | None], None]
 
 CHUNK_BYTES = 1 << 20
 TIMEOUT_S = 30.0
-TRANSIENT_STATUS = (408, 425, 429, 500, 502, 503, 504)
 
 
 class _Interrupted(Exception):
@@ -164,7 +164,7 @@ def _handle_status(url: str, error: urllib.error.HTTPError, part: Path, tag: Pat
         _start_anew(part, tag)
         raise _Interrupted("the file has changed on the server") from error
     reason = f"HTTP {error.code} {error.reason}"
-    if error.code in TRANSIENT_STATUS:
+    if is_temporary(error.code):
         raise _Interrupted(reason) from error
     raise _failed(url, reason) from error
 

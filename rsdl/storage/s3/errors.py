@@ -9,6 +9,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
 from rsdl.core.errors import DeniedError, FullDiskError, StorageError, UnreachableError
+from rsdl.core.http_status import is_temporary
 from rsdl.storage.s3.endpoint import KEYS, VARIABLE
 
 MEANINGS: dict[str, tuple[str, str | None]] = {
@@ -77,7 +78,7 @@ def may_pass(error: Exception) -> bool:
     """Return whether a retry may succeed."""
     if isinstance(error, ClientError):
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        return code_of(error) in PASSING_CODES or status == 429 or status >= 500
+        return code_of(error) in PASSING_CODES or is_temporary(status)
     if isinstance(error, botocore_errors.SSLError):
         return not _is_tls_refused(error)
     return isinstance(error, PASSING)
