@@ -32,27 +32,26 @@ def show_image(out: str, *, name: str | None = None, engine: str | None = None) 
     """
     checkout, named, image = _names(out, name)
     found = find_engine(engine)
-    _say(f"settings       {named}: {_where(found, named)}")
+    pushed = _is_pushed(found, named)
+    _say(f"settings       {named}: {_where(found, named, pushed)}")
     if image == named:
         _say("this checkout  the same")
     else:
-        _say(f"this checkout  {image}: {_where(found, image)}")
-    _say(f"next           {_next(checkout, named, image, found, name)}")
+        pushed = _is_pushed(found, image)
+        _say(f"this checkout  {image}: {_where(found, image, pushed)}")
+    push = "git push, for GitLab to build it" if found is None else _push_command(name)
+    _say(f"next           {_next(checkout, named, image, pushed, push)}")
 
 
-def _next(
-    checkout: Checkout, named: str, image: str, engine: Engine | None, name: str | None
-) -> str:
+def _next(checkout: Checkout, named: str, image: str, pushed: bool | None, push: str) -> str:
     changed = checkout.changed()
     if changed:
         return f"git commit: {_uncommitted(changed)}"
-    pushed = None if engine is None else _is_pushed(engine, image)
     naming = "nothing: pods run this checkout"
     if image != named:
         naming = f"rsdl k8s render --set image={image}"
     if pushed:
         return naming
-    push = "git push, for GitLab to build it" if engine is None else _push_command(name)
     if pushed is False:
         return push
     return f"{push}, unless the registry has it; then {naming}"
@@ -183,11 +182,10 @@ def _uncommitted(paths: Sequence[str]) -> str:
     return f"{paths[0]} and {len(paths) - 1} more go into the image and are not committed"
 
 
-def _where(engine: Engine | None, image: str) -> str:
+def _where(engine: Engine | None, image: str, pushed: bool | None) -> str:
     if engine is None:
         return f"none of {', '.join(ENGINES)} works here, to look for it"
     here = "here" if _succeeds(engine.has(image)) else "not here"
-    pushed = _is_pushed(engine, image)
     if pushed is None:
         return f"{here}; {engine.name} cannot look into the registry"
     return f"{here}, " + (
@@ -195,8 +193,9 @@ def _where(engine: Engine | None, image: str) -> str:
     )
 
 
-def _is_pushed(engine: Engine, image: str) -> bool | None:
-    command = engine.finds(image)
+def _is_pushed(engine: Engine | None, image: str) -> bool | None:
+    """Return whether a registry has an image; ``None`` without a way to ask it."""
+    command = None if engine is None else engine.finds(image)
     return None if command is None else _succeeds(command)
 
 
