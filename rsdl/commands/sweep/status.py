@@ -100,9 +100,7 @@ class _Look:
 
     def _with_gpu_use(self, rows: list[Row], url: str) -> list[Row]:
         """Return the rows with the GPU utilization of their Jobs from Prometheus."""
-        if self._scope is None:
-            raise ConfigError("--prometheus", "no namespace is known", "name it with --namespace")
-        namespace = self._scope.cluster.kubectl.namespace
+        namespace = None if self._scope is None else self._scope.cluster.kubectl.namespace
         if namespace is None:
             raise ConfigError("--prometheus", "no namespace is known", "name it with --namespace")
         use = read_gpu_use(url, namespace, {row.job for row in rows})
