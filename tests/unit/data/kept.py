@@ -1,7 +1,11 @@
 """Splits of noise whose pixels are kept, and what was read of them."""
 
+import threading
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from rsdl.config.data import DataConfig
@@ -12,6 +16,7 @@ from rsdl.data.decoded_cache.file import DecodedFile
 from rsdl.data.loader import BatchLoader, LoadRule
 from rsdl.data.plan import SamplingPlan, Share
 from rsdl.data.shuffle import GlobalOrder, OrderRule
+from tests.unit.data import filler_process
 
 CROP = CropRule(random=True, scale=(0.3, 1.0))
 UNLIKE = [(5, 9), (30, 20), (16, 16), (40, 8), (25, 25), (9, 33), (12, 50)]
@@ -47,3 +52,30 @@ def file_of(data: SplitData) -> DecodedFile:
     file = data.decoded_cache.file()
     assert file is not None
     return file
+
+
+def fill(url: str, **config: Any) -> Path:  # noqa: ANN401
+    """Keep the pixels of all samples, sealed, and return where."""
+    data = open_split(url, **config)
+    read(data)
+    for thread in threading.enumerate():
+        if thread.name == "seal":
+            thread.join()
+    file = file_of(data)
+    assert file.is_complete and not file.wants_seal
+    file.close()
+    return file.path
+
+
+def read_while(
+    filler: Callable[..., int],
+    config: dict[str, Any],
+    data: SplitData,
+    order: list[int],
+) -> np.ndarray:
+    """Return the rows of samples read backwards while another process reads them forwards."""
+    thread = threading.Thread(target=filler, args=(config, order))
+    thread.start()
+    found, _ = filler_process.read_rows(data, order[::-1])
+    thread.join()
+    return found

@@ -1,6 +1,5 @@
 """Damage to a file of decoded pixels: found, said, decoded again, and never read."""
 
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,28 +19,13 @@ from tests.unit.data.kept import (
     assert_same,
     encoded_bytes,
     file_of,
+    fill,
     open_split,
     read,
+    read_while,
 )
 
 KINDS = pytest.mark.parametrize("sizes", [ALIKE, UNLIKE], ids=["slots", "reserved"])
-
-
-def fill(url: str, **config: Any) -> Path:  # noqa: ANN401
-    """Keep the pixels of all samples, and return where."""
-    data = open_split(url, **config)
-    read(data)
-    seal(data)
-    path = file_of(data).path
-    file_of(data).close()
-    return path
-
-
-def seal(data: SplitData) -> None:
-    for thread in threading.enumerate():
-        if thread.name == "seal":
-            thread.join()
-    assert file_of(data).is_complete and not file_of(data).wants_seal
 
 
 def flip(path: Path, byte: int, bit: int = 0) -> None:
@@ -191,10 +175,7 @@ def test_processes_that_share_a_damaged_file_read_no_damage(
     damage_closed(url, *order[::3], cache=cache)
     expected, _ = filler_process.read_rows(open_split(url, "off"), order)
     mine = DataSet(DataConfig(**config)).split("train", "")
-    thread = threading.Thread(target=filler, args=(config, order))
-    thread.start()
-    found, _ = filler_process.read_rows(mine, order[::-1])
-    thread.join()
+    found = read_while(filler, config, mine, order)
 
     assert np.array_equal(found[::-1], expected)
     later, _ = filler_process.read_rows(open_split(url, cache=cache), order)

@@ -1,7 +1,6 @@
 """The decoded cache: the same samples as without it, whatever happens to who fills it."""
 
 import logging
-import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -28,8 +27,10 @@ from tests.unit.data.kept import (
     assert_same,
     encoded_bytes,
     file_of,
+    fill,
     open_split,
     read,
+    read_while,
 )
 
 
@@ -133,10 +134,7 @@ def test_processes_and_this_one_fill_the_same_file(
     order = list(range(28))
     expected, _ = filler_process.read_rows(open_split(url, "off"), order)
     mine = DataSet(DataConfig(**config)).split("train", "")
-    thread = threading.Thread(target=filler, args=(config, order))
-    thread.start()
-    found, _ = filler_process.read_rows(mine, order[::-1])
-    thread.join()
+    found = read_while(filler, config, mine, order)
 
     assert np.array_equal(found[::-1], expected)
     found, encoded = filler_process.read_rows(mine, order)
@@ -164,12 +162,7 @@ def test_a_whole_file_outlives_the_machine(
     pack_sizes: Callable[..., str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
     url = pack_sizes(ALIKE)
-    data = open_split(url)
-    read(data)
-    for thread in threading.enumerate():
-        if thread.name == "seal":
-            thread.join()
-    file_of(data).close()
+    fill(url)
     monkeypatch.setattr(decoded_layout, "BOOT_ID", tmp_path / "boot")
     (tmp_path / "boot").write_text("another\n")
 
