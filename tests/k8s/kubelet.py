@@ -5,8 +5,11 @@ Only what manifests of ours use: values, keys of config maps and secrets, fields
 """
 
 import re
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from rsdl.cluster.load import Manifest
@@ -39,6 +42,39 @@ class Process:
     arguments: list[str]
     environment: dict[str, str]
     files: dict[str, str]
+
+    def run(
+        self,
+        *overrides: str,
+        folder: Path,
+        mounts: Path,
+        log: Path,
+        environment: Mapping[str, str],
+    ) -> "subprocess.Popen[bytes]":
+        """Start the container as a process of this machine.
+
+        Args:
+            overrides: Arguments besides its own.
+            folder: The image's working directory.
+            mounts: Folder in place of ``/`` for what is mounted.
+            log: File to which it says what it says.
+            environment: Variables besides its own, which they replace.
+        """
+        for path, text in self.files.items():
+            file = mounts / path.removeprefix("/")
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text)
+        arguments = [
+            str(mounts / text.removeprefix("/")) if text in self.files else text
+            for text in self.arguments
+        ]
+        command = self.command or [sys.executable, "-m", "rsdl"]  # the image's entry point
+        with log.open("ab") as said:
+            return subprocess.Popen(
+                [*command, *arguments, *overrides],
+                cwd=folder, env={**self.environment, **environment},
+                stdin=subprocess.DEVNULL, stdout=said, stderr=said, start_new_session=True,
+            )  # fmt: skip
 
 
 def start(job: Manifest, cluster: Cluster, index: int | None = None) -> Process:

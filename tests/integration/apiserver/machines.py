@@ -5,7 +5,6 @@ import os
 import signal
 import ssl
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +16,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from rsdl.cluster.load import Manifest
+from tests.integration.apiserver.nodes import repeating
 from tests.integration.apiserver.plane import Object, Plane, Refused, Space
 from tests.k8s.kubelet import Cluster, start
 
@@ -80,23 +80,14 @@ class Machines:
         )
         job = self.space("GET", f"batch/jobs/{owner}")
         process = start(Manifest("the cluster", job), self._objects(), self._index_of(name, owner))
-        mounts = self.folder / name
-        for path, text in process.files.items():
-            file = mounts / path.removeprefix("/")
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(text)
-        words = [
-            str(mounts / word.removeprefix("/")) if word in process.files else word
-            for word in process.arguments
-        ]
-        command = process.command or [sys.executable, "-m", "rsdl"]  # the image's entry point
-        small = self.overrides if words[0] == "train" and "quickstart" not in owner else ()
-        with self.log(name).open("wb") as log:
-            self._running[name] = subprocess.Popen(
-                [*command, *words, *small],
-                cwd=self.folder, env={**process.environment, **self.places},
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-            )  # fmt: skip
+        trains = process.arguments[0] == "train" and "quickstart" not in owner
+        self._running[name] = process.run(
+            *(self.overrides if trains else ()),
+            folder=self.folder,
+            mounts=self.folder / name,
+            log=self.log(name),
+            environment=self.places,
+        )
         ready = [{"type": "Ready", "status": "True"}]
         self._say(pod, {"phase": "Running", "conditions": ready})
 
@@ -153,31 +144,17 @@ def at_work(machines: Machines) -> Iterator[Machines]:
     trust.load_cert_chain(plane.folder / "ca.crt", plane.folder / "ca.key")
     server.socket = trust.wrap_socket(server.socket, server_side=True)
     _register(plane, server.server_port)
-    over = threading.Event()
-    faults: list[Exception] = []
-
-    def work() -> None:
-        while not over.wait(0.2):
-            try:
-                machines.step()
-            except Exception as error:
-                faults.append(error)
-                return
-
-    threads = [threading.Thread(target=server.serve_forever), threading.Thread(target=work)]
-    for thread in threads:
-        thread.start()
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
     try:
-        yield machines
+        with repeating(machines.step, 0.2):
+            yield machines
     finally:
-        over.set()
         server.shutdown()
-        for thread in threads:
-            thread.join()
+        thread.join()
         server.server_close()
         machines.close()
         plane.ask("DELETE", f"/api/v1/nodes/{NAME}")
-    assert not faults, faults
 
 
 def _register(plane: Plane, port: int) -> None:

@@ -95,15 +95,25 @@ def end_of(pod: Object, fate: str) -> Object:
 @contextmanager
 def working(nodes: Nodes) -> Iterator[Nodes]:
     """Let the node work on by itself for as long as the block lasts."""
+
+    def step() -> None:
+        with suppress(OSError):  # the API server is away
+            nodes.step()
+
+    with repeating(step, 0.1):
+        yield nodes
+
+
+@contextmanager
+def repeating(step: Callable[[], None], every_s: float) -> Iterator[None]:
+    """Take a step again and again beside the block; none may have failed at its end."""
     over = threading.Event()
     faults: list[Exception] = []
 
     def work() -> None:
-        while not over.wait(0.1):
+        while not over.wait(every_s):
             try:
-                nodes.step()
-            except OSError:  # the API server is away
-                continue
+                step()
             except Exception as error:
                 faults.append(error)
                 return
@@ -111,7 +121,7 @@ def working(nodes: Nodes) -> Iterator[Nodes]:
     thread = threading.Thread(target=work)
     thread.start()
     try:
-        yield nodes
+        yield
     finally:
         over.set()
         thread.join()

@@ -43,25 +43,15 @@ class Pods:
     ) -> "subprocess.Popen[bytes]":
         """Start a pod; what it says goes to a file."""
         process = start(job, self.cluster, index)
-        # Where a volume is mounted is a folder of this machine.
-        mounts = self.folder / f"mounts-{job.name}"
-        for path, text in process.files.items():
-            file = mounts / path.removeprefix("/")
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(text)
-        arguments = [
-            str(mounts / text.removeprefix("/")) if text in process.files else text
-            for text in process.arguments
-        ]
-        command = process.command or [sys.executable, "-m", "rsdl"]  # the image's entry point
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         own = {"PATH": path, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-        with self._log(index).open("ab") as log:
-            pod = subprocess.Popen(
-                [*command, *arguments, *overrides],
-                cwd=self.folder, env={**process.environment, **self.places, **own},
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-            )  # fmt: skip
+        pod = process.run(
+            *overrides,
+            folder=self.folder,
+            mounts=self.folder / f"mounts-{job.name}",
+            log=self._log(index),
+            environment={**self.places, **own},
+        )
         self.running.append(pod)
         return pod
 
