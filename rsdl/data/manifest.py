@@ -151,7 +151,7 @@ def load_manifest(store: Store, *, where: str = "URL") -> Manifest:
         raise DataError(
             where,
             f"no manifest at {store.url}",
-            f'make one with "rsdl data prepare ucm --out {store.url}", "rsdl data pack folder SRC '
+            f'make one with "rsdl data prepare NAME --out {store.url}", "rsdl data pack folder SRC '
             f'--out {store.url}", or "rsdl data index {store.url}" where foreign shards lie',
         )
     return parse_manifest(store.read(MANIFEST), join(store.url, MANIFEST))
