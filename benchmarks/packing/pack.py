@@ -34,11 +34,6 @@ DECODER = "decoder alone"
 TILER = "rsdl data pack geotiff"
 LOOPS = ("rasterio windows, saved", "rasterio windows, dropped")
 PEAK = "peak RSS MB"
-TITLES = {
-    None: "Packing images, cutting scenes",
-    "folder": "Packing images",
-    "geotiff": "Cutting scenes",
-}
 COUNTS = {"full": 10_000, "quick": 1_000}
 SIDES = {"full": 20_000, "quick": 4_096}
 IMAGE_PX, TILE_PX = 256, 256
