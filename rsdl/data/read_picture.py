@@ -17,8 +17,7 @@ from rsdl.raster.gate import is_mask, mark_value, unscale
 from rsdl.raster.headers import (
     UPRIGHT,
     coded_size,
-    jpeg_orientation,
-    jpeg_precision,
+    jpeg_header,
     png_header,
     webp_orientation,
 )
@@ -85,7 +84,7 @@ def check_jpeg(data: bytes, where: str, space: str) -> None:
     """
     if space not in SPACES:
         problem = f"has {space} colours, made for print"
-    elif (bits := jpeg_precision(data)) != 8:
+    elif (bits := jpeg_header(data).precision) != 8:
         problem = f"has {bits} bits a sample, rsdl reads 8"
     else:
         return
@@ -107,7 +106,7 @@ def upright(pixels: Pixels, orientation: int) -> Pixels:
 def _read_jpeg(data: bytes, kind: str, where: str, rules: PictureRules) -> Picture:
     check_jpeg(data, where, jpeg_space(data, where))
     pixels = decode_image(data, "jpg", where)
-    turned = jpeg_orientation(data)
+    turned = jpeg_header(data).orientation
     picture = Picture(
         pixels if turned == UPRIGHT else upright(pixels, turned), changed=turned != UPRIGHT
     )

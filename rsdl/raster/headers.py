@@ -54,26 +54,38 @@ class PngHeader:
     orientation: int
 
 
-def jpeg_orientation(data: bytes) -> int:
-    """Return the Exif orientation of a JPEG (1 is upright, 2 to 8 are not)."""
-    at = 2
+class JpegHeader(NamedTuple):
+    """Header fields of a JPEG.
+
+    Attributes:
+        orientation: Exif orientation; 1 is upright.
+        precision: Bits of a sample; 8 if no frame header is found.
+        num_bands: Number of bands, 4 for CMYK; 0 if no frame header is found.
+    """
+
+    orientation: int
+    precision: int
+    num_bands: int
+
+
+def jpeg_header(data: bytes) -> JpegHeader:
+    """Return the header fields of a JPEG, in one pass over its first segments."""
+    at, orientation = 2, UPRIGHT
     # Exif is stored in one of the first segments: those of applications (APPn) and comments.
-    while at + 4 <= len(data) and data[at] == 0xFF and data[at + 1] in SEGMENTS:
+    may_be_exif = True
+    while at + 10 <= len(data) and data[at] == 0xFF:
+        marker = data[at + 1]
+        if marker in FRAMES:
+            return JpegHeader(orientation, data[at + 4], data[at + 9])
         length = (data[at + 2] << 8) | data[at + 3]
-        if data[at + 1] == 0xE1 and data[at + 4 : at + 10] == b"Exif\0\0":
-            return exif_orientation(data[at + 10 : at + 2 + length])
+        if may_be_exif:
+            if marker == 0xE1 and data[at + 4 : at + 10] == b"Exif\0\0":
+                orientation = exif_orientation(data[at + 10 : at + 2 + length])
+                may_be_exif = False
+            else:
+                may_be_exif = marker in SEGMENTS
         at += 2 + length
-    return UPRIGHT
-
-
-def jpeg_precision(data: bytes) -> int:
-    """Return the bits of a JPEG's samples, or 8 if no frame header is found."""
-    at = 2
-    while at + 5 <= len(data) and data[at] == 0xFF:
-        if data[at + 1] in FRAMES:
-            return data[at + 4]
-        at += 2 + ((data[at + 2] << 8) | data[at + 3])
-    return 8
+    return JpegHeader(orientation, 8, 0)
 
 
 def coded_size(data: bytes, kind: str) -> tuple[int, int]:
@@ -85,7 +97,7 @@ def coded_size(data: bytes, kind: str) -> tuple[int, int]:
 
 
 def webp_orientation(data: bytes) -> int:
-    """Return the Exif orientation of a WebP, like :func:`jpeg_orientation`."""
+    """Return the Exif orientation of a WebP, like that of a JPEG."""
     at = 12
     while at + 8 <= len(data):
         kind, (length,) = data[at : at + 4], struct.unpack_from("<I", data, at + 4)

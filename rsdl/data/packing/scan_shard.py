@@ -22,7 +22,7 @@ from rsdl.data.read_picture import check_jpeg, read_picture
 from rsdl.data.tar import Member, hash_file, scan_tar
 from rsdl.data.webdataset import find_image, find_label, group_members
 from rsdl.raster.gate import BandAgreement, admit
-from rsdl.raster.headers import UPRIGHT, jpeg_orientation
+from rsdl.raster.headers import UPRIGHT, jpeg_header
 from rsdl.storage.connect import join
 from rsdl.storage.store import Store
 
@@ -154,7 +154,7 @@ def _admit(data: bytes, kind: str, place: str, taken: Taken, *, measure: bool) -
     Raises:
         CorruptSampleError: If it cannot be decoded, or would have to be changed.
     """
-    if kind == "jpg" and not measure and jpeg_orientation(data) == UPRIGHT:
+    if kind == "jpg" and not measure and jpeg_header(data).orientation == UPRIGHT:
         check_kind(data, kind, place)
         check_jpeg(data, place, jpeg_space(data, place))
         return None

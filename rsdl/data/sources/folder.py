@@ -21,15 +21,15 @@ from rasterio.errors import NotGeoreferencedWarning
 
 from rsdl.core.errors import CorruptSampleError, DataError
 from rsdl.core.pixels import Dtype, Pixels
-from rsdl.data.decode import decode_padded, jpeg_bands, jpeg_space
+from rsdl.data.decode import decode_padded, jpeg_bands
 from rsdl.data.packing.encode import encode_picture
-from rsdl.data.read_picture import check_jpeg, read_picture
+from rsdl.data.read_picture import read_picture
 from rsdl.data.sample import Sample, ShardPlan
 from rsdl.data.sources.encoded import read_image
 from rsdl.data.sources.listing import ImageFile, list_tree
 from rsdl.data.sources.splits import assign_splits, check_fractions, deal, order_splits
 from rsdl.raster.gate import BandAgreement, admit
-from rsdl.raster.headers import UPRIGHT, jpeg_orientation, jpeg_precision
+from rsdl.raster.headers import UPRIGHT, JpegHeader, jpeg_header
 from rsdl.raster.picture import PLAIN, Picture, PictureRules
 
 FRACTIONS = (0.8, 0.1, 0.1)
@@ -38,6 +38,7 @@ RGB = ("red", "green", "blue")
 # the spread between images of a class.
 SAMPLE = 256
 JPEG_END = b"\xff\xd9"
+PLAIN_JPEGS = {JpegHeader(UPRIGHT, 8, 1), JpegHeader(UPRIGHT, 8, 3)}
 
 # Images without georeferencing are normal here. The filter is set once and not around each read,
 # because catch_warnings replaces a list that all threads share.
@@ -154,16 +155,16 @@ class FolderSource:
         bands = jpeg_bands(data)
         agrees = bands == len(self.bands) or (bands == 1 and self._convert_to == 3)
         plain = self._plain and self.dtype == "uint8" and data.endswith(JPEG_END)
-        return agrees and plain and jpeg_orientation(data) == UPRIGHT and jpeg_precision(data) == 8
+        return agrees and plain and jpeg_header(data)[:2] == (UPRIGHT, 8)
 
     def _decode_plain(self, data: bytes, where: str) -> Pixels | None:
         """Return the pixels of an upright JPEG of a colour dataset, or ``None`` for other images.
 
-        Such a JPEG is stored unchanged, and has no nodata pixels.
+        Such a JPEG is stored unchanged, and has no nodata pixels. Any other, also one that is to be
+        rejected, goes through ``read_picture``.
         """
-        if self._convert_to != 3 or not self._plain or jpeg_orientation(data) != UPRIGHT:
+        if self._convert_to != 3 or not self._plain or jpeg_header(data) not in PLAIN_JPEGS:
             return None
-        check_jpeg(data, where, jpeg_space(data, where))
         pixels = decode_padded(data, where, self._memory.buffer)
         if pixels.nbytes > self._memory.buffer.nbytes:
             self._memory.buffer = pixels.reshape(-1)

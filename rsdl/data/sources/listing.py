@@ -237,13 +237,14 @@ def _is_image(name: str) -> bool:
 
 def _scan(folder: Path, left_out: Counter[str]) -> list[os.DirEntry[str]]:
     """Return the entries of a folder; hidden and litter files are only counted."""
+    kept = []
     try:
         with os.scandir(folder) as entries:
-            found = list(entries)
-            kept = [entry for entry in found if not is_litter(entry.name)]
-            for entry in found:
+            for entry in entries:
                 if is_litter(entry.name):
                     left_out["hidden or litter"] += _count_files(entry)
+                else:
+                    kept.append(entry)
     except OSError as error:
         raise translate(error, folder) from error
     for entry in kept:

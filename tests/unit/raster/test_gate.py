@@ -26,7 +26,7 @@ from rsdl.data.packing.verify import check_dataset
 from rsdl.data.read_picture import check_jpeg, read_picture, upright
 from rsdl.data.sources.folder import FolderSource
 from rsdl.raster.gate import fill_missing, mark_value
-from rsdl.raster.headers import jpeg_orientation, jpeg_precision
+from rsdl.raster.headers import jpeg_header
 from rsdl.raster.picture import PictureRules
 from rsdl.storage.connect import connect
 
@@ -275,7 +275,7 @@ def test_turned_photographs_are_stored_upright(tmp_path: Path, orientation: int,
     right = np.asarray(ImageOps.exif_transpose(plain))
     np.testing.assert_array_equal(found["x"], right)
     np.testing.assert_array_equal(upright(stored, orientation), right)
-    assert jpeg_orientation(data) == (orientation if kind == "JPEG" else 1)
+    assert jpeg_header(data).orientation == (orientation if kind == "JPEG" else 1)
 
 
 def test_cmyk_is_refused(tmp_path: Path):
@@ -435,9 +435,9 @@ def test_foreign_shards_must_agree_in_what_bands_mean(tmp_path: Path):
 def test_jpegs_of_12_bits_are_refused_without_decoding():
     data = bytearray(jpeg())
     frame = data.index(b"\xff\xc0") if b"\xff\xc0" in data else data.index(b"\xff\xc2")
-    assert jpeg_precision(bytes(data)) == 8
+    assert jpeg_header(bytes(data)).precision == 8
     data[frame + 4] = 12
-    assert jpeg_precision(bytes(data)) == 12
+    assert jpeg_header(bytes(data)).precision == 12
     with pytest.raises(CorruptSampleError, match="has 12 bits a sample"):
         check_jpeg(bytes(data), "x", "YCBCR")
 
