@@ -1,8 +1,29 @@
-"""The learning task and its label smoothing."""
+"""The learning tasks: what every room may know of each, and the config that selects one."""
 
+from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFacts:
+    """What reports, manifests and commands know of a task without loading PyTorch.
+
+    Attributes:
+        target: Kind of target that a data set must have; see ``rsdl/data/targets``.
+        primary_metric: Metric that ranks runs and selects the best checkpoint; higher is better.
+        label: Name of the primary metric in tables, as ``OA``.
+        title: Name of the primary metric in prose, as ``overall accuracy``.
+    """
+
+    target: str
+    primary_metric: str
+    label: str
+    title: str
+
+
+TASKS = {"classification": TaskFacts("class_index", "oa", "OA", "overall accuracy")}
 
 
 class TaskConfig(BaseModel):
@@ -14,3 +35,8 @@ class TaskConfig(BaseModel):
     label_smoothing: float = Field(
         0.0, ge=0, lt=1, description="Share of the target spread over all classes in training."
     )
+
+    @property
+    def facts(self) -> TaskFacts:
+        """The task's entry in ``TASKS``."""
+        return TASKS[self.name]
