@@ -10,7 +10,6 @@ from typer.testing import CliRunner
 
 from rsdl.cli import app
 from rsdl.cluster.load import entry_points
-from rsdl.core.errors import ClusterError, UnreachableClusterError
 from tests.integration.apiserver.conftest import CONFIGS, kubectl
 from tests.integration.apiserver.plane import Space
 from tests.integration.cluster.conftest import job
@@ -87,58 +86,3 @@ def test_a_job_that_is_there_and_otherwise_is_told_of(space: Space, tmp_path: Pa
     (violation,) = [v for v in page["violations"] if v["rule"] == "server"]
     assert violation["field"] == "spec.template" and "immutable" in violation["problem"]
     assert violation["remedy"].startswith("it is there already") and len(violation["problem"]) < 99
-
-
-def test_rules_here_and_there_agree_on_the_field(space: Space, tmp_path: Path):
-    """What is refused there is found here, too, where there are rules for it."""
-    broken = {
-        "spec.template.spec.restartPolicy": lambda b: pod(b).update(restartPolicy="Always"),
-        "spec.template.spec.containers[0].image": lambda b: box(b).pop("image"),
-        "spec.template.spec.containers[0].volumeMounts[0].name": lambda b: box(b).update(
-            volumeMounts=[{"name": "data", "mountPath": "/data"}]
-        ),
-    }
-    for field, spoil in broken.items():
-        body = job("cnn_ucm")
-        spoil(body)
-        path = tmp_path / "job.yaml"
-        path.write_text(yaml.safe_dump(body))
-        code, page = check(path, "--profile", "none")
-        there = {v["field"] for v in page["violations"] if v["rule"] == "server"}
-        here = {v["field"] for v in page["violations"] if v["rule"] != "server"}
-        assert code == 1 and field in there and field in here, page
-
-
-def pod(body: dict[str, Any]) -> dict[str, Any]:
-    inner: dict[str, Any] = body["spec"]["template"]["spec"]
-    return inner
-
-
-def box(body: dict[str, Any]) -> dict[str, Any]:
-    first: dict[str, Any] = pod(body)["containers"][0]
-    return first
-
-
-@pytest.mark.parametrize(
-    ("text", "kind", "code", "words"),
-    [
-        ("server: https://127.0.0.1:9", UnreachableClusterError, 69, "the cluster does not answer"),
-        ("token: nobody", ClusterError, 2, "the cluster does not know you"),
-        ("current-context: other", ClusterError, 2, "no such context"),
-    ],
-)  # fmt: skip
-def test_who_cannot_ask_is_told_once(
-    text: str, kind: type[ClusterError], code: int, words: str, space: Space, tmp_path: Path
-):
-    path = tmp_path / "kubeconfig"
-    key = text.partition(":")[0]
-    lines = path.read_text().splitlines()
-    changed = [line.partition(f"{key}:")[0] + text if f"{key}:" in line else line for line in lines]
-    path.write_text("\n".join(changed))
-    body = tmp_path / "job.yaml"
-    body.write_text(yaml.safe_dump(job("cnn_ucm")))
-    result = CliRunner().invoke(app, ["k8s", "check", str(body), "--server", "--profile", "none"])
-    error = result.exception
-    assert type(error) is kind and error.exit_code == code and words in str(error)
-    # What the rules here say has been said all the same.
-    assert "1 object: 0 errors" in result.stdout and "\n" not in str(error)

@@ -19,7 +19,7 @@ from tests.integration.apiserver.conftest import CONFIGS as CONFIG_FILES
 from tests.integration.apiserver.conftest import kubectl, render_study
 from tests.integration.apiserver.nodes import Nodes, working
 from tests.integration.apiserver.plane import Object, Space, wait_for
-from tests.integration.cluster.conftest import CONFIGS, write_record, write_study
+from tests.integration.cluster.conftest import CONFIGS, write_study
 from tests.integration.cluster.test_collect import write_run
 
 pytestmark = pytest.mark.apiserver
@@ -202,17 +202,3 @@ def test_a_job_that_would_be_another_there_is_refused(space: Space, tmp_path: Pa
     with pytest.raises(OldClusterError, match=r"older than 1\.31 and knows no completionMode"):
         submit(JobSelector(str(tmp_path / "k8s" / "jobs" / "vit_base_ucm")), options(9, wait=False))
     assert space.list("batch/jobs") == []
-
-
-def test_records_and_cluster_are_one_table(
-    space: Space, nodes: Nodes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-):
-    write_study(Path("study"), ("cnn_ucm",))
-    runs = str(tmp_path / "runs")
-    submit(JobSelector("study"), options(9, wait=False))
-    write_record(runs, "cnn_ucm", "running", epochs_completed=150)
-    nodes.fates = {"cnn-ucm": ["hang"]}
-    with working(nodes):
-        wait_for(lambda: states(capsys)["cnn_ucm"]["cluster"] == "running")
-    assert status(runs, ALL, View()) == 0
-    assert "150/300" in capsys.readouterr().out
