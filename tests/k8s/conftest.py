@@ -8,10 +8,8 @@ import pytest
 
 from rsdl.cluster.load import Manifest, load_manifests
 from rsdl.commands.k8s import render
-from tests.k8s.kubelet import Cluster
 
 K8S = Path(__file__).parents[2] / "k8s"
-KEYS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}
 
 Build = Callable[[str], list[Manifest]]
 
@@ -57,9 +55,3 @@ def build(kubectl: None, rendered: Path, built: dict[str, list[Manifest]]) -> Bu
 def jobs(build: Build) -> list[Manifest]:
     """Return the Jobs of the study."""
     return [each for each in build("") if each.kind == "Job"]
-
-
-@pytest.fixture
-def cluster(build: Build) -> Cluster:
-    """Return the objects that pods refer to."""
-    return Cluster.of(build(""), {"rsdl-s3": KEYS})

@@ -8,10 +8,10 @@ import pytest
 import yaml
 
 from rsdl.cluster.load import Manifest, load_manifests
-from rsdl.cluster.nautilus import GPU_COUNTS, GPUS, REGIONS
+from rsdl.cluster.nautilus import GIB, GPU_COUNTS, GPUS, REGIONS
+from rsdl.cluster.policy.quantity import parse_quantity
 from tests.k8s.conftest import K8S
-from tests.k8s.kubelet import Cluster
-from tests.k8s.rules import check_job, expressions, gpus, size
+from tests.k8s.rules import check_jobs, expressions, gpus, pod_of
 
 EXTRAS = ("opportunistic", "multi-node", "nvme-cache", "pvc-data", "pvc-runs")
 
@@ -61,18 +61,19 @@ def test_every_component_is_tried():
 
 
 @pytest.mark.slow
-def test_components_go_together(folder: Path, cluster: Cluster):
+def test_components_go_together(folder: Path):
     choices = list(combinations())
     built, objects = combine(folder, choices, "resnet50_ucm")
     assert len(built) == len(choices)
-    cluster = Cluster.of(objects, cluster.secrets)
+    shared = [each for each in objects if each.kind != "Job"]
+    shared += load_manifests(f"{folder}/base")
     for number, components in enumerate(choices):
-        check_choice(built[str(number)], components, cluster)
+        check_choice([built[str(number)], *shared], components)
 
 
-def check_choice(job: Manifest, components: tuple[str, ...], cluster: Cluster) -> None:
-    process = check_job(job, cluster)
-    pod = job.body["spec"]["template"]["spec"]
+def check_choice(objects: list[Manifest], components: tuple[str, ...]) -> None:
+    ((job, process),) = check_jobs(objects)
+    pod = pod_of(job)
     found = dict(name.split("-", 1) for name in components if name.startswith(("gpu-", "region-")))
     gpu = GPUS[found["gpu"]]
     count = next((int(name[10:]) for name in components if name.startswith("multi-gpu-")), 1)
@@ -81,7 +82,9 @@ def check_choice(job: Manifest, components: tuple[str, ...], cluster: Cluster) -
     region = pod["nodeSelector"]["topology.kubernetes.io/region"]
     assert region == REGIONS[found["region"]].label
     asked = pod["containers"][0]["resources"]["limits"]
-    assert int(asked["cpu"]) >= 4 * count and size(asked["memory"]) >= count * size("8Gi")
+    assert int(asked["cpu"]) >= 4 * count
+    memory = parse_quantity(asked["memory"])
+    assert memory is not None and memory >= count * 8 * GIB
     assert ("priorityClassName" in pod) == ("opportunistic" in components)
     assert (job.body["spec"].get("completions") == 2) == ("multi-node" in components)
     env = process.environment
@@ -101,28 +104,25 @@ def test_a_volume_has_the_storage_class_of_its_region(folder: Path):
         path.write_text(path.read_text().replace(f"region-{name}", "region-west"))
 
 
-def test_a_component_for_the_whole_study_reaches_every_job(folder: Path, cluster: Cluster):
+def test_a_component_for_the_whole_study_reaches_every_job(folder: Path):
     path = folder / "kustomization.yaml"
     names = ("region-east", "gpu-a100", "opportunistic", "multi-node")
     added = {"components": [f"components/{name}" for name in names]}
     path.write_text(path.read_text() + yaml.safe_dump(added))
-    jobs = [each for each in load_manifests(str(folder)) if each.kind == "Job"]
+    jobs = [job for job, _ in check_jobs(load_manifests(str(folder)))]
     assert len(jobs) == 27
     for job in jobs:
-        check_job(job, cluster)
         assert gpus(job) == {"nvidia.com/a100": 1}
         assert job.body["spec"]["completions"] == 2
 
 
-def test_pods_find_each_other_under_any_names(folder: Path, cluster: Cluster):
+def test_pods_find_each_other_under_any_names(folder: Path):
     path = folder / "kustomization.yaml"
     content = {"components": ["components/multi-node"], "namePrefix": "alice-"}
     path.write_text(path.read_text() + yaml.safe_dump(content))
     objects = load_manifests(str(folder))
     (service,) = [each for each in objects if each.kind == "Service"]
-    renamed = Cluster.of(objects, cluster.secrets)
-    for job in (each for each in objects if each.kind == "Job"):
-        process = check_job(job, renamed)
+    for job, process in check_jobs(objects):
         pod = job.body["spec"]["template"]
         assert job.name.startswith("alice-") and pod["spec"]["subdomain"] == service.name
         assert pod["spec"]["serviceAccountName"] == "alice-rsdl"

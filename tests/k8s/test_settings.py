@@ -11,9 +11,9 @@ from rsdl.cluster.nautilus import GPUS
 from rsdl.cluster.settings import load_settings
 from rsdl.commands.k8s import render
 from rsdl.core.errors import ConfigError, ConfigErrors
-from tests.k8s.conftest import K8S, KEYS
-from tests.k8s.kubelet import Cluster
-from tests.k8s.rules import check_job, expressions, gpus
+from tests.k8s.conftest import K8S
+from tests.k8s.kubelet import Process
+from tests.k8s.rules import check_jobs, expressions, gpus
 
 CONFIGS = str(K8S.parent / "configs")
 IMAGE = "registry.example.org/me/rsdl:2.0"
@@ -23,9 +23,8 @@ def set_all(folder: Path, *changes: str, configs: tuple[str, ...] = ()) -> None:
     assert render(configs, out=str(folder), changes=changes, folder=CONFIGS) == 0
 
 
-def jobs_of(folder: Path) -> tuple[list[Manifest], Cluster]:
-    objects = load_manifests(str(folder))
-    return [m for m in objects if m.kind == "Job"], Cluster.of(objects, {"rsdl-s3": KEYS})
+def jobs_of(folder: Path, cuda: str = "13") -> list[tuple[Manifest, Process]]:
+    return list(check_jobs(load_manifests(str(folder)), cuda))
 
 
 def test_settings_reach_every_job(folder: Path):
@@ -34,10 +33,9 @@ def test_settings_reach_every_job(folder: Path):
         folder, f"image={digest}", "namespace=mine", "bucket=my-bucket", "region=east",
         "study=second", "gpu=a40", "gpus=2", "opportunistic=true", "deadline_hours=24",
     )  # fmt: skip
-    jobs, cluster = jobs_of(folder)
+    jobs = jobs_of(folder)
     assert len(jobs) == 27
-    for job in jobs:
-        process = check_job(job, cluster)
+    for job, process in jobs:
         pod = job.body["spec"]["template"]["spec"]
         assert pod["containers"][0]["image"] == digest and job.namespace == "mine"
         assert process.environment["RSDL_RUNS"] == "s3://my-bucket/runs/second"
@@ -54,7 +52,7 @@ def test_settings_reach_every_job(folder: Path):
 def test_no_pod_goes_to_a_node_that_is_to_be_avoided(folder: Path):
     nodes = ["ry-gpu-01.sdsc.optiputer.net", "gpu-7"]
     set_all(folder, f"avoid_nodes=[{', '.join(nodes)}]", "gpu=a40")
-    for job in jobs_of(folder)[0]:
+    for job, _ in jobs_of(folder):
         affinity = job.body["spec"]["template"]["spec"]["affinity"]["nodeAffinity"]
         terms = affinity["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
         wanted = {"key": "kubernetes.io/hostname", "operator": "NotIn", "values": nodes}
@@ -68,9 +66,7 @@ def test_no_pod_goes_to_a_node_that_is_to_be_avoided(folder: Path):
 def test_an_image_with_cuda_12_runs_on_older_drivers(folder: Path, gpu: str):
     set_all(folder, "cuda=12", f"gpu={gpu}")
     assert load_settings(folder).cuda == "12"
-    jobs, cluster = jobs_of(folder)
-    for job in jobs:
-        check_job(job, cluster, cuda="12")
+    assert len(jobs_of(folder, cuda="12")) == 27
     (pod,) = load_manifests(str(folder / "dev"))
     assert expressions(dict(pod.body["spec"]))["nvidia.com/cuda.driver.major"] == ["524"]
     assert "580" not in (folder / "components" / f"gpu-{gpu}" / "kustomization.yaml").read_text()
@@ -87,17 +83,14 @@ def test_nothing_of_the_old_settings_is_left(folder: Path):
 
 def test_one_config_may_have_its_own(folder: Path):
     set_all(folder, "nodes=4", "gpu=a100", configs=("vit_base_aid", f"{CONFIGS}/resnet50_ucm.yaml"))
-    jobs, cluster = jobs_of(folder)
-    for job in jobs:
-        check_job(job, cluster)
+    jobs = jobs_of(folder)
+    for job, _ in jobs:
         is_own = job.name in ("hrrsi-vit-base-aid", "hrrsi-resnet50-ucm")
         assert job.body["spec"].get("completions") == (4 if is_own else None)
         assert gpus(job) == {"nvidia.com/a100" if is_own else "nvidia.com/gpu": 1}
     # Rendering all again keeps it.
     set_all(folder)
-    assert {job.name: dict(job.body) for job in jobs_of(folder)[0]} == {
-        job.name: dict(job.body) for job in jobs
-    }
+    assert jobs_of(folder) == jobs
 
 
 ENTRIES = ("", "base", "base/volumes", "data", "dev", "jobs/quickstart", "jobs/vit_base_aid")
@@ -134,9 +127,8 @@ def test_two_studies_share_nothing_that_is_of_one(folder: Path, tmp_path: Path):
     for path in ("data", "dev"):
         names = [load_manifests(f"{each}/{path}")[0].title for each in (folder, second)]
         assert names[0] != names[1]
-    cluster = Cluster.of(one, {"rsdl-s3": KEYS})
-    for job in (each for each in one if each.kind == "Job"):
-        assert check_job(job, cluster).environment["RSDL_RUNS"] == "s3://rsdl/runs/hrrsi"
+    runs = {process.environment["RSDL_RUNS"] for _, process in check_jobs(one)}
+    assert runs == {"s3://rsdl/runs/hrrsi"}
 
 
 def test_another_config_is_another_config_map(folder: Path):
@@ -157,14 +149,6 @@ def test_a_job_s_name_that_no_pod_could_have_is_refused(tmp_path: Path):
     problem = "resnet50_resisc45.yaml: its job would be called .*: 58 letters, 54 at most"
     with pytest.raises(ConfigError, match=problem):
         render((), out=str(tmp_path), changes=(f"study={'s' * 40}",), folder=CONFIGS)
-
-
-def test_a_tree_is_made_from_nothing(tmp_path: Path, kubectl: None):
-    set_all(tmp_path / "new")
-    jobs, cluster = jobs_of(tmp_path / "new")
-    assert len(jobs) == 27
-    for job in jobs:
-        check_job(job, cluster)
 
 
 def test_check_tells_what_is_stale_and_writes_nothing(
