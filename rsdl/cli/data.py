@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from rsdl.cli import cache, pack
+from rsdl.cli import pack
 from rsdl.cli.options import (
     Corrupt,
     Out,
@@ -21,7 +21,20 @@ from rsdl.core.errors import ConfigError
 
 app = typer.Typer(help="Prepare, pack, index, look at and check data sets.", no_args_is_help=True)
 app.add_typer(pack.app, name="pack")
-app.add_typer(cache.app, name="cache")
+cache = typer.Typer(
+    help="Look after the copies of remote shards on this node.",
+    no_args_is_help=True,
+)
+app.add_typer(cache, name="cache")
+
+CacheFolder = Annotated[
+    str | None,
+    typer.Option("--folder", metavar="DIR", help="The cache; default: $RSDL_CACHE."),
+]
+CacheOf = Annotated[
+    str | None,
+    typer.Option("--config", metavar="CONFIG", help="YAML file: the cache of its data.cache."),
+]
 
 
 @app.command("prepare")
@@ -182,3 +195,32 @@ def data_plan(
         start=start,
     )
     raise typer.Exit(code)
+
+
+@cache.command("show")
+def data_cache_show(folder: CacheFolder = None, config: CacheOf = None) -> None:
+    """Show where this node keeps copies of remote shards, and how much there is.
+
+    What a running command reads now is in use. The copies used longest ago go first when room is
+    needed, so there is nothing to tidy up; data.cache.size says how much room there is.
+    """
+    from rsdl.commands.cache import show
+
+    raise typer.Exit(show(folder=folder, config=config))
+
+
+@cache.command("clear")
+def data_cache_clear(
+    folder: CacheFolder = None,
+    config: CacheOf = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be removed.")
+    ] = False,
+) -> None:
+    """Remove every copy that no running command uses.
+
+    Training that runs is not disturbed; what it reads later is fetched again.
+    """
+    from rsdl.commands.cache import clear
+
+    raise typer.Exit(clear(folder=folder, config=config, dry_run=dry_run))
