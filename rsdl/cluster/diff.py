@@ -1,16 +1,10 @@
 """Differences between a cluster's Job and its manifest: Jobs cannot be changed in place."""
 
 from collections.abc import Iterator, Mapping
-from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from rsdl.cluster.jobs import applied_manifest
-
-SUFFIXES = {
-    "m": Decimal("0.001"), "": Decimal(1), "k": Decimal(10**3), "M": Decimal(10**6),
-    "G": Decimal(10**9), "T": Decimal(10**12), "Ki": Decimal(2**10), "Mi": Decimal(2**20),
-    "Gi": Decimal(2**30), "Ti": Decimal(2**40),
-}  # fmt: skip
+from rsdl.cluster.policy.quantity import parse_quantity
 
 
 def find_differences(manifest: Mapping[str, Any], job: Mapping[str, Any]) -> list[str]:
@@ -46,21 +40,9 @@ def _differences(asked: object, held: object, path: str, *, both: bool) -> Itera
 def _is_same(asked: object, held: object) -> bool:
     if asked == held or (_is_nothing(asked) and _is_nothing(held)):
         return True
-    first, second = _quantity(asked), _quantity(held)
+    first, second = parse_quantity(asked), parse_quantity(held)
     return first is not None and first == second
 
 
 def _is_nothing(value: object) -> bool:
     return value is None or value in ({}, [], "")
-
-
-def _quantity(value: object) -> Decimal | None:
-    """Return a Kubernetes quantity as a number: ``500m`` is ``0.5``."""
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        return None
-    text = str(value)
-    digits = text.rstrip("kKMGTim")
-    try:
-        return Decimal(digits) * SUFFIXES[text[len(digits) :]]
-    except (InvalidOperation, KeyError):
-        return None

@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from rsdl.cluster.objects import annotations_of, labels_of, metadata_of, name_of
 from rsdl.core.errors import ConfigError
 
 KUSTOMIZATIONS = ("kustomization.yaml", "kustomization.yml", "Kustomization")
@@ -40,35 +41,28 @@ class Manifest:
     @property
     def name(self) -> str:
         """Its name; empty where it has none."""
-        return str(self._metadata.get("name") or "")
+        return name_of(self.body)
 
     @property
     def namespace(self) -> str | None:
         """Its namespace; ``None`` for kubectl's current one."""
-        value = self._metadata.get("namespace")
+        value = metadata_of(self.body).get("namespace")
         return None if value is None else str(value)
 
     @property
     def labels(self) -> Mapping[str, str]:
         """Its labels."""
-        found = self._metadata.get("labels")
-        return found if isinstance(found, Mapping) else {}
+        return labels_of(self.body)
 
     @property
     def annotations(self) -> Mapping[str, str]:
         """Its annotations."""
-        found = self._metadata.get("annotations")
-        return found if isinstance(found, Mapping) else {}
+        return annotations_of(self.body)
 
     @property
     def title(self) -> str:
         """Its name in messages: ``Job/resnet50-ucm``."""
         return f"{self.kind or '?'}/{self.name or '?'}"
-
-    @property
-    def _metadata(self) -> Mapping[str, Any]:
-        found = self.body.get("metadata")
-        return found if isinstance(found, Mapping) else {}
 
 
 def load_manifests(target: str) -> list[Manifest]:

@@ -121,45 +121,41 @@ class Gpu:
         return min(card.memory_gb for card in self.cards)
 
 
+def _asked_as(resource: str) -> tuple[Card, ...]:
+    return tuple(card for card in CARDS if card.resource == resource)
+
+
 GPUS: dict[str, Gpu] = {
     "rtx3090": Gpu(
         GPU,
         tuple(card for card in CARDS if card.product.endswith("RTX-3090")),
         "the most numerous type",
     ),
-    "a40": Gpu(
-        "nvidia.com/a40",
-        tuple(card for card in CARDS if card.resource == "nvidia.com/a40"),
-        "has a resource name of its own",
-    ),
+    "a40": Gpu("nvidia.com/a40", _asked_as("nvidia.com/a40"), "has a resource name of its own"),
     "a100": Gpu(
         "nvidia.com/a100",
-        tuple(card for card in CARDS if card.resource == "nvidia.com/a100"),
+        _asked_as("nvidia.com/a100"),
         "has a resource name of its own; the quota is zero unless granted, or opportunistic",
     ),
     "h100": Gpu(
         "nvidia.com/h100",
-        tuple(card for card in CARDS if card.resource == "nvidia.com/h100"),
+        _asked_as("nvidia.com/h100"),
         "has a resource name of its own; its quota is zero, so be opportunistic",
     ),
     "any-24gb": Gpu(
         GPU,
-        tuple(
-            card
-            for card in CARDS
-            if card.resource == GPU and card.memory_gb >= 24 and card.capability >= BF16
-        ),
+        tuple(card for card in _asked_as(GPU) if card.memory_gb >= 24 and card.capability >= BF16),
         "whichever is free first, of those that train in bf16",
     ),
 }
 
 # Resource name -> products that only this resource requests.
 OWN_RESOURCES: dict[str, tuple[str, ...]] = {
-    name: tuple(card.product for card in CARDS if card.resource == name)
+    name: tuple(card.product for card in _asked_as(name))
     for name in dict.fromkeys(card.resource for card in CARDS)
     if name != GPU
 }
-SHARED_PRODUCTS = tuple(card.product for card in CARDS if card.resource == GPU)
+SHARED_PRODUCTS = tuple(card.product for card in _asked_as(GPU))
 
 
 @dataclass(frozen=True, slots=True)

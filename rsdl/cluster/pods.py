@@ -4,8 +4,13 @@ from collections.abc import Sequence
 
 from rsdl.cluster.labels import INSTANCE
 from rsdl.cluster.objects import Object, conditions_of, holds, labels_of, metadata_of, part
+from rsdl.core.errors import UNAVAILABLE, InputError, PreemptedError
 
-WRONG_INPUT, UNAVAILABLE, PREEMPTED = 2, 69, 75  # exit codes of rsdl
+EXIT_CODES = {
+    InputError.exit_code: "wrong input",
+    UNAVAILABLE: "tried again",
+    PreemptedError.exit_code: "preempted after saving",
+}
 DISRUPTED = "DisruptionTarget"
 HINT = "run it again with --debug"  # rsdl prints this after the error line of a crash
 JOB_OF_POD = ("batch.kubernetes.io/job-name", "job-name", INSTANCE)
@@ -23,12 +28,7 @@ def explain_end(pod: Object) -> str:
         return ": ".join(map(str, words)) or "failed without a word"
     end = ends[0]
     code = int(end["exitCode"])
-    meanings = {
-        WRONG_INPUT: "wrong input",
-        UNAVAILABLE: "tried again",
-        PREEMPTED: "preempted after saving",
-    }
-    meaning = meanings.get(code, "")
+    meaning = EXIT_CODES.get(code, "")
     if end.get("reason") == "OOMKilled":
         meaning = "out of memory; raise its memory request and limit"
     elif code == 137:
@@ -84,7 +84,7 @@ def is_disrupted(pod: Object) -> bool:
     """Return whether the cluster preempted or evicted a pod, whether it saved before or not."""
     if holds(conditions_of(pod), DISRUPTED):
         return True
-    return any(_terminated(c).get("exitCode") == PREEMPTED for c in _containers(pod))
+    return any(_terminated(c).get("exitCode") == PreemptedError.exit_code for c in _containers(pod))
 
 
 def newest(pods: Sequence[Object]) -> Object:

@@ -15,29 +15,19 @@ MAX_SUBDOMAIN = 253
 
 def label_fault(name: str) -> str | None:
     """Return why a name is not a DNS label (RFC 1123), or ``None``."""
-    if len(name) > MAX_LABEL:
-        return f"has {len(name)} characters, {MAX_LABEL} are allowed"
-    if not LABEL.fullmatch(name):
-        return f'"{name}" is not of a-z, 0-9 and "-" with a letter or digit at both ends'
-    return None
+    allowed = 'a-z, 0-9 and "-" with a letter or digit at both ends'
+    return _find_fault(name, LABEL, MAX_LABEL, allowed)
 
 
 def service_fault(name: str) -> str | None:
     """Return why a name is not valid for a Service (RFC 1035), or ``None``."""
-    if len(name) > MAX_LABEL:
-        return f"has {len(name)} characters, {MAX_LABEL} are allowed"
-    if not LABEL_1035.fullmatch(name):
-        return f'"{name}" is not of a-z, 0-9 and "-", beginning with a letter'
-    return None
+    return _find_fault(name, LABEL_1035, MAX_LABEL, 'a-z, 0-9 and "-", beginning with a letter')
 
 
 def subdomain_fault(name: str) -> str | None:
     """Return why a name is not a DNS subdomain (RFC 1123), or ``None``."""
-    if len(name) > MAX_SUBDOMAIN:
-        return f"has {len(name)} characters, {MAX_SUBDOMAIN} are allowed"
-    if not SUBDOMAIN.fullmatch(name):
-        return f'"{name}" is not of a-z, 0-9, "-" and "." with a letter or digit at both ends'
-    return None
+    allowed = 'a-z, 0-9, "-" and "." with a letter or digit at both ends'
+    return _find_fault(name, SUBDOMAIN, MAX_SUBDOMAIN, allowed)
 
 
 def key_fault(key: str) -> str | None:
@@ -45,17 +35,16 @@ def key_fault(key: str) -> str | None:
     prefix, slash, name = key.rpartition("/")
     if slash and (fault := subdomain_fault(prefix)):
         return f'has a prefix before "/" that {fault}'
-    return value_fault(name) if name else 'has no name behind "/"' if slash else "is empty"
+    if not name:
+        return 'has no name behind "/"' if slash else "is empty"
+    allowed = 'letters, digits, "-", "_", "." with a letter or digit at both ends'
+    return _find_fault(name, QUALIFIED, MAX_LABEL, allowed)
 
 
-def value_fault(value: str) -> str | None:
-    """Return why a text is not a valid label value, or ``None``."""
-    if len(value) > MAX_LABEL:
-        return f"has {len(value)} characters, {MAX_LABEL} are allowed"
-    if value and not QUALIFIED.fullmatch(value):
-        allowed = 'letters, digits, "-", "_", "." with a letter or digit at both ends'
-        return f'"{value}" is not of {allowed}'
-    return None
+def _find_fault(name: str, pattern: re.Pattern[str], most: int, allowed: str) -> str | None:
+    if len(name) > most:
+        return f"has {len(name)} characters, {most} are allowed"
+    return None if pattern.fullmatch(name) else f'"{name}" is not of {allowed}'
 
 
 def nearest(word: str, known: Iterable[str], cutoff: float = 0.5) -> str | None:

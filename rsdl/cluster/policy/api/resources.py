@@ -18,10 +18,11 @@ def is_extended(resource: str) -> bool:
     return "/" in resource and "kubernetes.io/" not in resource
 
 
-def amounts(container: Field) -> Iterator[tuple[str, Field]]:
-    """Yield each request and limit of a container with its resource name."""
-    for part in ("requests", "limits"):
-        yield from container["resources"][part].members.items()
+def amounts(pod: Pod) -> Iterator[tuple[str, Field]]:
+    """Yield each request and limit of a pod's containers with its resource name."""
+    for container in pod.all_containers:
+        for part in ("requests", "limits"):
+            yield from container["resources"][part].members.items()
 
 
 def claims(owner: Object) -> Iterator[Field]:
@@ -38,9 +39,8 @@ def claims(owner: Object) -> Iterator[Field]:
 
 def check_quantities(pod: Pod) -> Iterator[Finding]:
     """Yield amounts that are invalid or negative."""
-    for container in pod.all_containers:
-        for _, amount in amounts(container):
-            yield from _wrong_amount(amount)
+    for _, amount in amounts(pod):
+        yield from _wrong_amount(amount)
     for volume in pod.spec["volumes"]:
         if volume["emptyDir"]["sizeLimit"]:
             yield from _wrong_amount(volume["emptyDir"]["sizeLimit"])
@@ -48,28 +48,26 @@ def check_quantities(pod: Pod) -> Iterator[Finding]:
 
 def check_fractions(pod: Pod) -> Iterator[Finding]:
     """Yield memory in fractions of a byte: 500m is half a byte."""
-    for container in pod.all_containers:
-        for resource, amount in amounts(container):
-            parsed, text = parse_quantity(amount.value), str(amount.value)
-            if resource not in BYTES or parsed is None:
-                continue
-            if parsed.denominator != 1 or text.endswith("m"):
-                remedy = f"write {text[:-1]}Mi" if text.endswith("m") else "write whole bytes"
-                yield amount.violation(f"is {text}, which is {float(parsed):g} bytes", remedy)
+    for resource, amount in amounts(pod):
+        parsed, text = parse_quantity(amount.value), str(amount.value)
+        if resource not in BYTES or parsed is None:
+            continue
+        if parsed.denominator != 1 or text.endswith("m"):
+            remedy = f"write {text[:-1]}Mi" if text.endswith("m") else "write whole bytes"
+            yield amount.violation(f"is {text}, which is {float(parsed):g} bytes", remedy)
 
 
 def check_resource_names(pod: Pod) -> Iterator[Finding]:
     """Yield resource names that are neither native nor of a vendor."""
-    for container in pod.all_containers:
-        for resource, amount in amounts(container):
-            if resource in NATIVE or resource.startswith("hugepages-"):
-                continue
-            if "/" not in resource:
-                near = "nvidia.com/gpu" if resource == "gpu" else nearest(resource, NATIVE)
-                remedy = f'did you mean "{near}"?' if near else "write vendor/name"
-                yield amount.violation(f'"{resource}" is no resource', remedy)
-            elif fault := key_fault(resource):
-                yield amount.violation(f"the name {fault}", "write vendor/name")
+    for resource, amount in amounts(pod):
+        if resource in NATIVE or resource.startswith("hugepages-"):
+            continue
+        if "/" not in resource:
+            near = "nvidia.com/gpu" if resource == "gpu" else nearest(resource, NATIVE)
+            remedy = f'did you mean "{near}"?' if near else "write vendor/name"
+            yield amount.violation(f'"{resource}" is no resource', remedy)
+        elif fault := key_fault(resource):
+            yield amount.violation(f"the name {fault}", "write vendor/name")
 
 
 def check_order(pod: Pod) -> Iterator[Finding]:
@@ -86,13 +84,11 @@ def check_order(pod: Pod) -> Iterator[Finding]:
 
 def check_device_fractions(pod: Pod) -> Iterator[Finding]:
     """Yield fractions of a device."""
-    for container in pod.all_containers:
-        for resource, amount in amounts(container):
-            parsed = parse_quantity(amount.value)
-            if is_extended(resource) and parsed is not None and parsed.denominator != 1:
-                yield amount.violation(
-                    f"is {amount.value}: a device is not divided", "ask for whole ones"
-                )
+    for resource, amount in amounts(pod):
+        parsed = parse_quantity(amount.value)
+        if is_extended(resource) and parsed is not None and parsed.denominator != 1:
+            problem = f"is {amount.value}: a device is not divided"
+            yield amount.violation(problem, "ask for whole ones")
 
 
 def check_device_limits(pod: Pod) -> Iterator[Finding]:

@@ -44,6 +44,16 @@ def node_terms(pod: Pod) -> Iterator[Field]:
         yield choice["preference"]
 
 
+def selected_values(pod: Pod, label: str) -> Iterator[Field]:
+    """Yield the values of a node label that a pod selects, required or preferred."""
+    if pod.spec["nodeSelector"][label].text:
+        yield pod.spec["nodeSelector"][label]
+    for term in node_terms(pod):
+        for expression in term["matchExpressions"]:
+            if expression["key"].text == label and expression["operator"].text == "In":
+                yield from (value for value in expression["values"] if value.text)
+
+
 PODS: tuple[Rule[Pod], ...] = (
     Rule("runs-nothing", "a Job has pods to run, and time", "warning", check_idle),
     Rule("medium", "an empty volume lies on disk or in memory", "error", check_medium),

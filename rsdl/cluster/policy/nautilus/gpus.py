@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from rsdl.cluster import nautilus
 from rsdl.cluster.policy.api.resources import amounts
-from rsdl.cluster.policy.api.values import node_terms
+from rsdl.cluster.policy.api.values import selected_values
 from rsdl.cluster.policy.field import Field
 from rsdl.cluster.policy.objects import Pod
 from rsdl.cluster.policy.quantity import parse_quantity
@@ -36,29 +36,22 @@ def count_gpus(pod: Pod) -> int:
 
 
 def products(pod: Pod) -> Iterator[Field]:
-    """Yield the GPU types that a pod selects."""
-    if pod.spec["nodeSelector"][nautilus.PRODUCT_LABEL].text:
-        yield pod.spec["nodeSelector"][nautilus.PRODUCT_LABEL]
-    for term in node_terms(pod):
-        for expression in term["matchExpressions"]:
-            chosen = expression["operator"].text == "In"
-            if expression["key"].text == nautilus.PRODUCT_LABEL and chosen:
-                yield from (value for value in expression["values"] if value.text)
+    """Return the GPU types that a pod selects."""
+    return selected_values(pod, nautilus.PRODUCT_LABEL)
 
 
 def check_resource(pod: Pod) -> Iterator[Finding]:
     """Yield GPU resources that the cluster does not have."""
     known = (nautilus.GPU, *nautilus.OWN_RESOURCES)
-    for container in pod.all_containers:
-        for resource, field in amounts(container):
-            if not resource.startswith(VENDOR) or resource in known:
-                continue
-            product = find_product(resource.removeprefix(VENDOR))
-            owner = OWNERS.get(product or "")
-            remedy = f"write {owner or nearest(resource, known, 0.9) or nautilus.GPU}"
-            if product is not None and owner is None:
-                remedy += f", and node affinity of {nautilus.PRODUCT_LABEL} to {product}"
-            yield field.violation(f'"{resource}" is no GPU of the cluster', remedy)
+    for resource, field in amounts(pod):
+        if not resource.startswith(VENDOR) or resource in known:
+            continue
+        product = find_product(resource.removeprefix(VENDOR))
+        owner = OWNERS.get(product or "")
+        remedy = f"write {owner or nearest(resource, known, 0.9) or nautilus.GPU}"
+        if product is not None and owner is None:
+            remedy += f", and node affinity of {nautilus.PRODUCT_LABEL} to {product}"
+        yield field.violation(f'"{resource}" is no GPU of the cluster', remedy)
 
 
 def find_product(word: str) -> str | None:

@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 
 from rsdl.cluster import nautilus
 from rsdl.cluster.policy.api.resources import claims
-from rsdl.cluster.policy.api.values import node_terms
+from rsdl.cluster.policy.api.values import selected_values
 from rsdl.cluster.policy.field import Field
 from rsdl.cluster.policy.objects import Object, Pod
 from rsdl.cluster.policy.syntax import nearest
@@ -55,9 +55,9 @@ def check_volume_region(pod: Pod) -> Iterator[Finding]:
 def check_endpoint_region(pod: Pod) -> Iterator[Finding]:
     """Yield S3 services in another region than the pod."""
     here = compute_regions(pod)
-    for field, host, there in endpoints(pod):
+    for field, url, there in endpoints(pod):
         if here and there and here != {there}:
-            problem = f"{host} is in {there}, the pod runs in {_show(here)}"
+            problem = f"{host_of(url)} is in {there}, the pod runs in {_show(here)}"
             yield field.violation(problem, "name the endpoint of the region, or the region")
 
 
@@ -65,19 +65,19 @@ def check_pinned(pod: Pod) -> Iterator[Finding]:
     """Yield pods that may run in another region than their S3 service."""
     if compute_regions(pod):
         return
-    for _, host, there in endpoints(pod):
+    for _, url, there in endpoints(pod):
         if there:
+            problem = f"no region is chosen, and {host_of(url)} is in {there}"
             yield pod.spec["affinity"].violation(
-                f"no region is chosen, and {host} is in {there}",
-                f"choose nodes by {nautilus.REGION_LABEL}",
+                problem, f"choose nodes by {nautilus.REGION_LABEL}"
             )
             return
 
 
 def check_outside(pod: Pod) -> Iterator[Finding]:
     """Yield S3 services that pods reach by their external endpoint."""
-    for field, host, there in endpoints(pod):
-        if host in nautilus.OUTSIDE:
+    for field, url, there in endpoints(pod):
+        if (host := host_of(url)) in nautilus.OUTSIDE:
             inside = next(name for name, region in nautilus.INSIDE.items() if region == there)
             problem = f"{host} is the way from outside, through a load balancer"
             yield field.violation(problem, f"write http://{inside}")
@@ -85,51 +85,39 @@ def check_outside(pod: Pod) -> Iterator[Finding]:
 
 def check_endpoint(pod: Pod) -> Iterator[Finding]:
     """Yield endpoints that resemble the cluster's but are not, or that use https inside."""
-    for field, host, there in endpoints(pod):
+    for field, url, there in endpoints(pod):
+        host = host_of(url)
         if there is None and (host.startswith("rook-") or host.endswith("nrp-nautilus.io")):
             near = nearest(host, (*nautilus.INSIDE, *nautilus.OUTSIDE))
             remedy = f"did you mean {near}?" if near else f"one of {', '.join(nautilus.INSIDE)}"
             yield field.violation(f"{host} is no S3 service of the cluster", remedy)
-        elif host in nautilus.INSIDE and _variable(pod, field).startswith("https://"):
+        elif host in nautilus.INSIDE and url.startswith("https://"):
             yield field.violation("https is not spoken within the cluster", f"write http://{host}")
 
 
 def endpoints(pod: Pod) -> Iterator[tuple[Field, str, str | None]]:
-    """Yield the S3 service of each container: field, host, and its region if known."""
+    """Yield the S3 service of each container: field, URL, and its region if known."""
     for container in pod.all_containers:
         known = pod.variables(container)
         name = next((name for name in ENDPOINTS if known.get(name)), None)
-        host = _host(known[name]) if name else ""
-        if not host:
+        if name is None or not (host := host_of(known[name])):
             continue
         field = next(
             (variable["value"] or variable["valueFrom"] for variable in container["env"]
              if variable["name"].text == name),
             container["envFrom"],
         )  # fmt: skip
-        yield field, host, nautilus.INSIDE.get(host) or nautilus.OUTSIDE.get(host)
+        yield field, known[name], nautilus.INSIDE.get(host) or nautilus.OUTSIDE.get(host)
 
 
 def compute_regions(pod: Pod) -> set[str]:
     """Return the regions that a pod is restricted to; none where it may run anywhere."""
-    names = [pod.spec["nodeSelector"][nautilus.REGION_LABEL].text]
-    for term in node_terms(pod):
-        for expression in term["matchExpressions"]:
-            chosen = expression["operator"].text == "In"
-            if expression["key"].text == nautilus.REGION_LABEL and chosen:
-                names += expression["values"].texts
-    return {region for name in names if name and (region := nautilus.region_named(name))}
+    labels = selected_values(pod, nautilus.REGION_LABEL)
+    return {region for each in labels if (region := nautilus.region_named(each.text))}
 
 
-def _variable(pod: Pod, field: Field) -> str:
-    for container in pod.all_containers:
-        if field.path.startswith(f"{container.path}."):
-            known = pod.variables(container)
-            return next((known[name] for name in ENDPOINTS if known.get(name)), "")
-    return ""
-
-
-def _host(url: str) -> str:
+def host_of(url: str) -> str:
+    """Return the host of a URL within the cluster; empty if it has none."""
     try:
         host = urlsplit(url).hostname or ""
     except ValueError:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 
 from rsdl.cluster.nautilus import MIN_GPU_USE
+from rsdl.cluster.pods import DISRUPTED
 from rsdl.cluster.policy.field import Field
 from rsdl.cluster.policy.nautilus.gpus import count_gpus, gpu_limits
 from rsdl.cluster.policy.objects import Pod
@@ -12,19 +13,20 @@ from rsdl.cluster.policy.study.command import find_training, named_config
 from rsdl.cluster.policy.study.configs import run_of
 from rsdl.cluster.policy.study.facts import RunFacts
 from rsdl.cluster.policy.violation import Finding, Rule
+from rsdl.core.errors import UNAVAILABLE, InputError, PreemptedError
 
-WRONG_INPUT, KILLED, UNAVAILABLE, PREEMPTED = 2, 137, 69, 75
+KILLED = 137
 DEFAULT_GRACE_S = 30
 # A step, a copy of the state, and its upload: the largest of the nine has 1.05 GB of weights and
 # moments, and a sequential writer gets about 100 MB/s there. This is about five times that.
 MIN_GRACE_S = 60
-DISRUPTED = "DisruptionTarget"
 POLICY = (
     ("a disrupted pod", KILLED, (DISRUPTED,), "Ignore", "onPodConditions DisruptionTarget"),
-    ("exit 75 (preempted after saving)", PREEMPTED, (), "Ignore", "onExitCodes In [75]"),
+    ("exit 75 (preempted after saving)", PreemptedError.exit_code, (), "Ignore",
+     "onExitCodes In [75]"),
     ("exit 69 (storage, disk or GPU is not there)", UNAVAILABLE, (), "Ignore",
      "onExitCodes In [69]"),
-    ("exit 2 (wrong input, trying again cannot help)", WRONG_INPUT, (), "FailJob",
+    ("exit 2 (wrong input, trying again cannot help)", InputError.exit_code, (), "FailJob",
      "onExitCodes In [2]"),
 )  # fmt: skip
 
