@@ -70,18 +70,6 @@ def test_what_is_compiled_trains(image: "Image", cache: Path) -> None:
     assert json.loads((cache / "runs/quickstart/run.json").read_text())["status"] == "completed"
 
 
-def test_its_pytorch_is_that_of_the_table(image: "Image") -> None:
-    code = """
-import torch
-print(torch.__version__.partition("+")[0], torch.version.cuda, torch._C._cuda_getArchFlags())
-"""
-    version, cuda, *flags = image.python(code).split()
-    (wheel,) = (each for each in WHEELS.values() if each.cuda == cuda)
-    assert version == wheel.torch
-    found = {divmod(int(flag.removeprefix("sm_")), 10) for flag in flags}
-    assert found == set(wheel.architectures)
-
-
 def test_a_command_that_asks_for_no_signal_is_ended_by_one(
     start: "Begin", image: "Image", cache: Path
 ) -> None:

@@ -1,6 +1,5 @@
 """Who may do what, and what goes wrong meanwhile: rights, quotas, tokens, a server that is away."""
 
-import json
 import re
 import subprocess
 from collections.abc import Iterator
@@ -11,10 +10,9 @@ import pytest
 from rsdl.commands.sweep.cancel import CancelOptions, cancel
 from rsdl.commands.sweep.scope import JobSelector
 from rsdl.commands.sweep.status import View, status
-from rsdl.commands.sweep.submission import SubmitOptions
 from rsdl.commands.sweep.submit import submit
 from rsdl.core.errors import ClusterError, UnreachableClusterError
-from tests.integration.apiserver.conftest import MEMBER, kubectl, make_space
+from tests.integration.apiserver.conftest import MEMBER, make_space
 from tests.integration.apiserver.nodes import Nodes, working
 from tests.integration.apiserver.plane import Plane, Space, wait_for
 from tests.integration.apiserver.test_sweep import ALL, JOBS, is_complete, options, states
@@ -165,28 +163,3 @@ def test_who_watches_is_not_left_when_the_server_goes(
     beside.communicate(timeout=130)
     assert ended.returncode == 0, ended.stderr
     assert "completed" in ended.stdout.splitlines()[-2] + ended.stdout.splitlines()[-1]
-
-
-def test_what_somebody_else_has_changed_is_not_overwritten_in_silence(
-    space: Space, capsys: pytest.CaptureFixture[str]
-):
-    """A Job cannot be changed in place, so what runs from elsewhere is told of and left alone."""
-    write_study(Path("study"), ("cnn_ucm",))
-    assert submit(JobSelector("study"), options(9, wait=False)) == 0
-    write_study(Path("study"), ("cnn_ucm",), memory="9Gi")
-    before = space("GET", "batch/jobs/cnn-ucm")["metadata"]["uid"]
-    assert submit(JobSelector("study"), options(9, wait=False)) == 1
-    said = capsys.readouterr().out
-    assert "runs from another manifest than this one (spec.template.spec.containers[0]" in said
-    told = kubectl("apply", "-k", "study", fails=True)
-    assert "field is immutable" in told
-    assert space("GET", "batch/jobs/cnn-ucm")["metadata"]["uid"] == before
-    wait_for(lambda: space.list("v1/pods"))
-    # Somebody deletes it, and its pods go on.
-    space("DELETE", "batch/jobs/cnn-ucm", {"propagationPolicy": "Orphan"})
-    wait_for(lambda: space.list("batch/jobs") == [])
-    rows = states(capsys)
-    assert rows["cnn-ucm"]["cluster"] == "ending", rows
-    assert submit(JobSelector("study"), SubmitOptions(9, 0.1, wait=False)) == 0
-    assert space.list("batch/jobs") == [], "two pods would write one run"
-    assert json.loads(kubectl("get", "pods", "-o", "json"))["items"]

@@ -75,32 +75,6 @@ def is_complete(job: Object) -> bool:
     return any(c["type"] == "Complete" and c["status"] == "True" for c in conditions)
 
 
-def test_every_phase_is_told(space: Space, nodes: Nodes, capsys: pytest.CaptureFixture[str]):
-    write_study(Path("k8s"))
-    nodes.fates = {
-        "cnn-aid": ["hang"], "cnn-ucm": ["wrong"], "swin-aid": ["pend"], "swin-ucm": ["succeed"],
-        "vit-aid": ["preempt", "pend"], "vit-ucm": ["oom", "hang"],
-    }  # fmt: skip
-    submit(JobSelector("k8s"), options(9, wait=False))
-    assert {row["cluster"] for row in states(capsys).values()} == {"pending"}
-    with working(nodes):
-        wait_for(lambda: is_complete(space("GET", "batch/jobs/swin-ucm")))
-        wait_for(lambda: pods_of(space, "vit-aid") >= 2 and pods_of(space, "vit-ucm") >= 2)
-        wait_for(lambda: states(capsys)["vit_ucm"]["cluster"] == "running")
-        rows = states(capsys)
-    assert {name: row["cluster"] for name, row in rows.items()} == {
-        "cnn_aid": "running", "cnn_ucm": "restarting", "swin_aid": "pending",
-        "swin_ucm": "succeeded", "vit_aid": "restarting", "vit_ucm": "running",
-    }  # fmt: skip
-    assert "Insufficient nvidia.com/gpu" in rows["swin_aid"]["note"]
-    assert "preempted (PreemptionByScheduler)" in rows["vit_aid"]["note"]
-    assert "exit code 2 (wrong input): data.url: no manifest" in rows["cnn_ucm"]["note"]
-
-
-def pods_of(space: Space, job: str) -> int:
-    return len(space.list(f"v1/pods?labelSelector=job-name={job}"))
-
-
 def test_what_has_failed_is_told_of_and_retried(
     space: Space, nodes: Nodes, capsys: pytest.CaptureFixture[str]
 ):

@@ -3,21 +3,21 @@
 import os
 import random
 import signal
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
 
-from rsdl.commands.sweep.scope import JobSelector
+from rsdl.commands.sweep.scope import JobSelector, find_scope, runs_of
 from rsdl.commands.sweep.submission import SubmitOptions
 from rsdl.commands.sweep.submit import retry, submit
-from rsdl.core.errors import ClusterError, ConfigError, DataError, UnreachableClusterError
+from rsdl.core.errors import ClusterError, ConfigError, DataError
 from tests.integration.cluster.apiserver import ApiServer, failure
 from tests.integration.cluster.conftest import CONFIGS, job, write_record, write_study
 from tests.integration.cluster.world import World
 from tests.integration.conftest import Rsdl
 
+K8S = Path(__file__).parents[3] / "k8s"
 JOBS = {config.replace("_", "-"): config for config in CONFIGS}
 HISTORIES = (
     ["succeed"], ["preempt", "succeed"], ["leave", "preempt", "preempt", "succeed"],
@@ -265,33 +265,6 @@ def test_interrupted_it_says_how_to_go_on(rsdl: Rsdl, api: ApiServer, world: Wor
     assert len(world.created) == 2
 
 
-@pytest.mark.parametrize(
-    ("spoil", "kind", "words"),
-    [
-        (lambda m, p: (401, failure(401, "Unauthorized", "Unauthorized")), ClusterError,
-         "the cluster does not know you"),
-        (lambda m, p: (403, failure(403, "Forbidden", 'jobs.batch is forbidden: User "me" cannot'))
-         if p.endswith("/jobs") else None, ClusterError, "you may not do this: jobs.batch"),
-        (lambda m, p: (500, failure(500, "InternalError", "etcdserver: leader changed"))
-         if p.endswith("/jobs") else None, UnreachableClusterError, "is busy"),
-        (lambda m, p: (403, failure(403, "Forbidden", 'admission webhook "nrp" denied the request:'
-                                    " sleep is not allowed")) if m == "POST" else None,
-         ClusterError, "policy refuses it"),
-    ],
-)  # fmt: skip
-def test_a_refusal_is_one_line(
-    spoil: Callable[[str, str], tuple[int, dict[str, object]] | None],
-    kind: type[Exception],
-    words: str,
-    api: ApiServer,
-    study: Path,
-):
-    api.spoil = spoil
-    with pytest.raises(kind, match=words) as caught:
-        submit(JobSelector(str(study)), options())
-    assert "\n" not in str(caught.value)
-
-
 def test_what_cannot_be_meant_is_refused(api: ApiServer, study: Path, tmp_path: Path):
     with pytest.raises(ClusterError, match='no such namespace: namespaces "nope" not found'):
         submit(JobSelector(str(study), "nope"), options())
@@ -329,3 +302,8 @@ def test_a_job_that_would_not_be_found_again_is_refused(
     (tmp_path / "job.yaml").write_text(yaml.safe_dump(body))
     with pytest.raises(ConfigError, match=f"Job/cnn-ucm: .*{words}"):
         submit(JobSelector(str(tmp_path / "job.yaml")), options())
+
+
+def test_where_the_committed_study_s_runs_lie_is_told_as_a_url():
+    scope = find_scope(JobSelector(str(K8S)))
+    assert runs_of((*scope.jobs, *scope.others)) == "s3://rsdl/runs/hrrsi"
