@@ -22,27 +22,20 @@ BETWEEN_MOVES_S = 0.1
 @contextmanager
 def sample_bar(what: str) -> Iterator["SampleProgress"]:
     """Show a progress bar over samples, on stderr."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with open_bar(*columns) as bar:
+    with _open_counter(MofNCompleteColumn()) as bar:
         yield SampleProgress(bar, what)
 
 
 @contextmanager
 def download_bar(what: str) -> Iterator["SampleProgress"]:
     """Show a progress bar over bytes, on stderr, once a download begins."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TimeRemainingColumn(),
-    )
-    with open_bar(*columns) as bar:
+    with _open_counter(DownloadColumn()) as bar:
         yield SampleProgress(bar, what)
+
+
+def _open_counter(count: ProgressColumn) -> Progress:
+    what = TextColumn("{task.description}")
+    return open_bar(what, BarColumn(), count, TimeRemainingColumn())
 
 
 def open_bar(*columns: ProgressColumn) -> Progress:

@@ -18,15 +18,13 @@ def show(*, folder: str | None = None, config: str | None = None) -> int:
     """Print the cache folder, the size of its copies, and which of them are in use."""
     place = find_cache(folder, config)
     entries = _list(place)
-    console = Console(file=sys.stdout, soft_wrap=True)
     used = sum(entry.size for entry in entries)
-    console.print(
+    print(
         f"{place.root}: {len(entries):,} copies, {used / 1e6:,.1f} MB of "
-        f"{int(place.size) / 1e6:,.0f} MB",
-        highlight=False,
+        f"{int(place.size) / 1e6:,.0f} MB"
     )
     if entries:
-        console.print(_tabulate(entries))
+        Console(file=sys.stdout, soft_wrap=True).print(_tabulate(entries))
     return 0
 
 
@@ -34,22 +32,17 @@ def clear(*, folder: str | None = None, config: str | None = None, dry_run: bool
     """Delete every copy that is not in use; with ``dry_run``, print what that would free."""
     place = find_cache(folder, config)
     entries = _list(place)
-    console = Console(file=sys.stdout, soft_wrap=True)
     if dry_run:
         idle = [entry for entry in entries if not entry.is_in_use()]
         freed = sum(entry.size for entry in idle)
-        console.print(
+        print(
             f"{place.root}: {freed / 1e6:,.1f} MB in {len(idle):,} copies would be freed, "
-            f"{len(entries) - len(idle):,} are in use and stay",
-            highlight=False,
+            f"{len(entries) - len(idle):,} are in use and stay"
         )
         return 0
     freed = clear_cache(place.root) if entries else 0
-    left = _list(place)
-    console.print(
-        f"{place.root}: {freed / 1e6:,.1f} MB freed, {len(left):,} copies are in use and stay",
-        highlight=False,
-    )
+    left = len(_list(place))
+    print(f"{place.root}: {freed / 1e6:,.1f} MB freed, {left:,} copies are in use and stay")
     return 0
 
 

@@ -115,10 +115,9 @@ def pack_source(source: Source, out: str, options: PackOptions) -> int:
 
 def announce(store: Store, manifest: Manifest) -> None:
     """Print a summary of a packed or indexed data set."""
-    console = Console(file=sys.stdout, soft_wrap=True)
-    console.print(f"{store.url}: {describe(manifest)}", highlight=False, markup=False)
+    print(f"{store.url}: {describe(manifest)}")
     for line in describe_findings(manifest):
-        console.print(line, highlight=False, markup=False)
+        print(line)
 
 
 def describe_findings(manifest: Manifest) -> Iterator[str]:
@@ -137,9 +136,7 @@ def describe_findings(manifest: Manifest) -> Iterator[str]:
 def generate_scenes(out: str, *, num_scenes: int, size: int, seed: int) -> int:
     """Write synthetic scenes and their labels."""
     labels = write_scenes(Path(out), num_scenes=num_scenes, size=size, seed=seed)
-    Console(file=sys.stdout, soft_wrap=True).print(
-        f"{num_scenes} scenes of {size} x {size} px: {out}, labels: {labels}", highlight=False
-    )
+    print(f"{num_scenes} scenes of {size} x {size} px: {out}, labels: {labels}")
     return 0
 
 
@@ -174,9 +171,7 @@ def info(url: str, *, sheet: str | None, split: str) -> int:
     console = Console(file=sys.stdout)
     dataset = DataSet(DataConfig(url=url))
     manifest = dataset.manifest
-    console.print(
-        f"{manifest.dataset} at {dataset.store.url}: {describe(manifest)}", soft_wrap=True
-    )
+    print(f"{manifest.dataset} at {dataset.store.url}: {describe(manifest)}")
     table = Table("class", title="samples")
     for name in manifest.splits:
         table.add_column(name, justify="right")
@@ -194,31 +189,28 @@ def info(url: str, *, sheet: str | None, split: str) -> int:
         bands.add_row(name, f"{mean:.4g}", f"{std:.4g}")
     console.print(bands)
     for line in describe_findings(manifest):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        print(line)
     if sheet is not None:
         picture = encode_png(contact_sheet(dataset.split(split, "--split")))
         try:
             Path(sheet).write_bytes(picture)
         except OSError as error:
             raise translate(error, Path(sheet)) from error
-        console.print(f"sheet: {sheet}", highlight=False)
+        print(f"sheet: {sheet}")
     return 0
 
 
 def verify(url: str) -> int:
     """Verify every checksum, index row and sample; return 1 if any is wrong, else 0."""
-    console = Console(file=sys.stdout, soft_wrap=True)
     store = connect(url)
     with sample_bar("verifying") as progress:
         report = check_dataset(store, progress)
     for problem in report.problems:
-        console.print(problem, highlight=False, markup=False)
+        print(problem)
     if report.problems:
-        console.print(f"{len(report.problems)} problems in {report.num_samples} samples")
+        print(f"{len(report.problems)} problems in {report.num_samples} samples")
         return 1
-    console.print(
-        f"ok: {report.num_samples} samples in {report.num_shards} shards", highlight=False
-    )
+    print(f"ok: {report.num_samples} samples in {report.num_shards} shards")
     return 0
 
 

@@ -1,12 +1,10 @@
 """``rsdl k8s render``: render the manifests of a study, or of some Jobs, from the configs."""
 
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from omegaconf import OmegaConf
-from rich.console import Console
 
 from rsdl.cluster.render import (
     PodConfig,
@@ -58,15 +56,14 @@ def render(
             raise ConfigError("--indexed", "is for the whole study", "leave the configs out")
         files |= render_indexed(_load(study_configs(), settings, folder), settings)
     stale = [path for path, text in files.items() if _read(target / path) != text]
-    console = Console(file=sys.stdout, soft_wrap=True, highlight=False)
     if check:
         for path in stale:
-            console.print(f'{target / path}: is not what it should be; run "rsdl k8s render"')
+            print(f'{target / path}: is not what it should be; run "rsdl k8s render"')
         return int(bool(stale))
     for path in stale:
         _write(target / path, files[path])
     num_jobs = len({path.split("/")[1] for path in files if path.startswith("jobs/")})
-    console.print(f"{num_jobs} jobs in {target}: {len(stale)} files written")
+    print(f"{num_jobs} jobs in {target}: {len(stale)} files written")
     return 0
 
 

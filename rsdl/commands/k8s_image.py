@@ -8,8 +8,6 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from rich.console import Console
-
 from rsdl.cluster.image import ENGINES, Checkout, Engine
 from rsdl.cluster.settings import load_settings
 from rsdl.core.errors import ConfigError, RsdlError
@@ -33,14 +31,14 @@ def show_image(out: str, *, name: str | None = None, engine: str | None = None) 
     checkout, named, image = _names(out, name)
     found = find_engine(engine)
     pushed = _is_pushed(found, named)
-    _say(f"settings       {named}: {_where(found, named, pushed)}")
+    print(f"settings       {named}: {_where(found, named, pushed)}")
     if image == named:
-        _say("this checkout  the same")
+        print("this checkout  the same")
     else:
         pushed = _is_pushed(found, image)
-        _say(f"this checkout  {image}: {_where(found, image, pushed)}")
+        print(f"this checkout  {image}: {_where(found, image, pushed)}")
     push = "git push, for GitLab to build it" if found is None else _push_command(name)
-    _say(f"next           {_next(checkout, named, image, pushed, push)}")
+    print(f"next           {_next(checkout, named, image, pushed, push)}")
 
 
 def _next(checkout: Checkout, named: str, image: str, pushed: bool | None, push: str) -> str:
@@ -79,9 +77,9 @@ def print_commands(
     if push:
         _require_commit(checkout)
     if build:
-        _say(shlex.join(found.build(image, checkout.build_arguments(_now()) | dict(extra or {}))))
+        print(shlex.join(found.build(image, checkout.build_arguments(_now()) | dict(extra or {}))))
     if push:
-        _say(shlex.join(found.push(image)))
+        print(shlex.join(found.push(image)))
 
 
 def make_image(
@@ -109,9 +107,9 @@ def make_image(
         raise ConfigError("rsdl k8s image", f"none of {', '.join(ENGINES)} works here", WITHOUT)
     pushed = _is_pushed(found, image) is True
     if pushed:
-        _say(f"{image} is in the registry already: made of the same files")
+        print(f"{image} is in the registry already: made of the same files")
     elif _succeeds(found.has(image)):
-        _say(f"{image} is here already: made of the same files")
+        print(f"{image} is here already: made of the same files")
     else:
         command = found.build(image, checkout.build_arguments(_now()) | dict(extra or {}))
         _run(command, checkout.root, "its last lines say why")
@@ -119,11 +117,11 @@ def make_image(
         remedy = f"may you push there? {shlex.join(found.log_in(image))}"
         _run(found.push(image), checkout.root, remedy)
     if not push and not pushed:
-        _say(f"next: {_push_command(name)}")
+        print(f"next: {_push_command(name)}")
     elif image != named:
-        _say(f"next: rsdl k8s render --set image={image}")
+        print(f"next: rsdl k8s render --set image={image}")
     else:
-        _say("next: nothing, the settings name it")
+        print("next: nothing, the settings name it")
 
 
 def find_engine(name: str | None = None) -> Engine | None:
@@ -209,15 +207,11 @@ def _succeeds(command: Sequence[str]) -> bool:
 
 def _run(command: Sequence[str], folder: Path, remedy: str) -> None:
     """Run a command with its output on the terminal."""
-    _say(shlex.join(command))
+    print(shlex.join(command))
     sys.stdout.flush()
     code = subprocess.run(command, cwd=folder, check=False).returncode
     if code:
         raise RsdlError(f"{command[0]} {command[1]}", f"ended with {code}", remedy)
-
-
-def _say(line: str) -> None:
-    Console(file=sys.stdout, soft_wrap=True, highlight=False, markup=False).print(line)
 
 
 def _now() -> str:
