@@ -69,7 +69,7 @@ def evaluate(
     target: Annotated[str, typer.Argument(help="A run's folder, or one of its checkpoints.")],
     split: Annotated[str | None, typer.Option(help="Split; default: test, else val.")] = None,
     tta: Annotated[
-        bool, typer.Option("--tta", help="WeightEma over the 8 flips and quarter turns.")
+        bool, typer.Option("--tta", help="Average over the 8 flips and quarter turns.")
     ] = False,
     data: Annotated[
         str | None, typer.Option(metavar="URL", help="Where the data lies now, if it moved.")

@@ -24,12 +24,12 @@ class Queue:
         tries: Number of crashes after which a run is given up.
 
     Attributes:
-        verdicts: Outcome of each finished run.
+        outcomes: Outcome of each finished run.
         stopping: Whether to start no more runs.
     """
 
     def __init__(self, names: Iterable[str], tries: int = TRIES) -> None:
-        self.verdicts: dict[str, Outcome] = {}
+        self.outcomes: dict[str, Outcome] = {}
         self.stopping = False
         self._waiting = deque(names)
         self._running: set[str] = set()
@@ -49,7 +49,7 @@ class Queue:
     @property
     def is_cut_short(self) -> bool:
         """Whether it was stopped before every run was finished."""
-        return self.stopping and (bool(self._waiting) or "stopped" in self.verdicts.values())
+        return self.stopping and (bool(self._waiting) or "stopped" in self.outcomes.values())
 
     def begin(self, name: str) -> None:
         """Mark a waiting run as started."""
@@ -59,19 +59,19 @@ class Queue:
     def skip(self, name: str) -> None:
         """Mark a waiting run as completed by another process."""
         self._waiting.remove(name)
-        self.verdicts[name] = "completed"
+        self.outcomes[name] = "completed"
 
-    def settle(self, name: str, code: int) -> Outcome:
+    def finish(self, name: str, code: int) -> Outcome:
         """Return the outcome for an exit code; a run to be retried is queued again."""
         self._running.remove(name)
-        verdict = self._judge(name, code)
-        if verdict == "preempted":
+        outcome = self._judge(name, code)
+        if outcome == "preempted":
             self._waiting.appendleft(name)
-        elif verdict == "crashed":
+        elif outcome == "crashed":
             self._waiting.append(name)
         else:
-            self.verdicts[name] = verdict
-        return verdict
+            self.outcomes[name] = outcome
+        return outcome
 
     def _judge(self, name: str, code: int) -> Outcome:
         if code == 0:

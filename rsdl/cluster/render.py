@@ -25,7 +25,7 @@ from rsdl.cluster.nautilus import (
     REGIONS,
     ZONE_LABEL,
 )
-from rsdl.cluster.resources import Sizes, dataset_of, measure
+from rsdl.cluster.resources import Sizes, dataset_of, estimate_sizes
 from rsdl.cluster.settings import FILE, Settings, to_yaml
 from rsdl.cluster.wheels import WHEELS
 from rsdl.config.run import RunConfig
@@ -126,7 +126,7 @@ def render_job(name: str, config: RunConfig, settings: Settings) -> str:
             "give the study or the file a shorter name",
         )
     on_cpu = config.trainer.accelerator == "cpu"
-    sizes = measure(config, settings.model_copy(update={"gpus": 1}) if on_cpu else settings)
+    sizes = estimate_sizes(config, settings.model_copy(update={"gpus": 1}) if on_cpu else settings)
     return _render(
         "config.yaml",
         settings,
@@ -167,7 +167,7 @@ def render_indexed(configs: Mapping[str, PodConfig], settings: Settings) -> dict
                 "trains on several nodes, or on the CPU: an index is one pod with a GPU",
                 "render it as a Job of its own",
             )
-    sizes = [measure(config.run, settings.of(name)) for name, config in configs.items()]
+    sizes = [estimate_sizes(config.run, settings.of(name)) for name, config in configs.items()]
     largest = Sizes(*(max(getattr(each, f.name) for each in sizes) for f in fields(Sizes)))
     kustomization = _render(
         "indexed.yaml",

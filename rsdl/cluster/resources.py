@@ -111,7 +111,7 @@ class Sizes:
         return self.cache_gib + TMP_GIB + LOGS_GIB
 
 
-def measure(config: RunConfig, settings: Settings) -> Sizes:
+def estimate_sizes(config: RunConfig, settings: Settings) -> Sizes:
     """Return the size of a pod that trains ``config``.
 
     Args:

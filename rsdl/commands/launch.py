@@ -49,7 +49,7 @@ class Node:
 
 
 @dataclass(frozen=True, slots=True)
-class Crew:
+class LaunchPlan:
     """The processes to start on this node.
 
     Attributes:
@@ -69,7 +69,7 @@ class Crew:
     run_id: str = "rsdl"
 
 
-def plan_crew(config: TrainerConfig, node: Node) -> Crew | None:
+def plan_launch(config: TrainerConfig, node: Node) -> LaunchPlan | None:
     """Return the processes to start; ``None`` if this process is enough.
 
     Raises:
@@ -82,7 +82,7 @@ def plan_crew(config: TrainerConfig, node: Node) -> Crew | None:
             raise ConfigError(
                 "--rdzv-endpoint", "is for several nodes", "say how many with --nnodes"
             )
-        return Crew(0, 1, size, "127.0.0.1", 0) if size > 1 else None
+        return LaunchPlan(0, 1, size, "127.0.0.1", 0) if size > 1 else None
     if node.endpoint is None or node.rank is None:
         raise ConfigError(
             "trainer.num_nodes",
@@ -96,14 +96,14 @@ def plan_crew(config: TrainerConfig, node: Node) -> Crew | None:
         host, port = port, str(DEFAULT_PORT)
     if not port.isdigit() or not 0 < int(port) < 1 << 16:
         raise ConfigError("--rdzv-endpoint", f"{node.endpoint!r} is not HOST:PORT", "add the port")
-    return Crew(node.rank, num_nodes, size, host, int(port), node.run_id)
+    return LaunchPlan(node.rank, num_nodes, size, host, int(port), node.run_id)
 
 
-def launch(crew: Crew, arguments: Sequence[str]) -> int:
+def launch(plan: LaunchPlan, arguments: Sequence[str]) -> int:
     """Run ``rsdl ARGUMENTS`` once for each device of this node, and wait for all processes.
 
     Args:
-        crew: Processes to start.
+        plan: Processes to start.
         arguments: Arguments of the command.
 
     Returns:
@@ -119,17 +119,17 @@ def launch(crew: Crew, arguments: Sequence[str]) -> int:
 
     for number in SIGNALS:
         signal.signal(number, remember)
-    store, point = _serve(crew)
+    store, point = _serve(plan)
     ranks = [
         subprocess.Popen(
             [sys.executable, "-m", "rsdl", *arguments],
-            env=os.environ | environment_of(crew, local_rank, point),
+            env=os.environ | environment_of(plan, local_rank, point),
             start_new_session=True,  # the launcher forwards Ctrl-C, so ranks get it once
         )
-        for local_rank in range(crew.size)
+        for local_rank in range(plan.size)
     ]
     try:
-        codes = _wait(crew, ranks, store, received)
+        codes = _wait(plan, ranks, store, received)
     finally:
         for process in ranks:
             process.kill()
@@ -153,15 +153,15 @@ def combine_exit_codes(codes: Sequence[int]) -> int:
     return UNAVAILABLE if UNAVAILABLE in codes else max(codes)
 
 
-def environment_of(crew: Crew, local_rank: int, point: RendezvousPoint) -> dict[str, str]:
+def environment_of(plan: LaunchPlan, local_rank: int, point: RendezvousPoint) -> dict[str, str]:
     """Return the environment variables of a process, named as torchrun's."""
-    threads = os.environ.get("OMP_NUM_THREADS", str(max(1, usable_cores() // crew.size)))
+    threads = os.environ.get("OMP_NUM_THREADS", str(max(1, usable_cores() // plan.size)))
     return {
-        "RANK": str(crew.node * crew.size + local_rank),
-        "WORLD_SIZE": str(crew.num_nodes * crew.size),
+        "RANK": str(plan.node * plan.size + local_rank),
+        "WORLD_SIZE": str(plan.num_nodes * plan.size),
         "LOCAL_RANK": str(local_rank),
-        "LOCAL_WORLD_SIZE": str(crew.size),
-        "GROUP_RANK": str(crew.node),
+        "LOCAL_WORLD_SIZE": str(plan.size),
+        "GROUP_RANK": str(plan.node),
         "MASTER_ADDR": point.host,
         "MASTER_PORT": str(point.port),
         "TORCHELASTIC_USE_AGENT_STORE": "True",
@@ -172,13 +172,13 @@ def environment_of(crew: Crew, local_rank: int, point: RendezvousPoint) -> dict[
     }
 
 
-def _serve(crew: Crew) -> tuple[Store | None, RendezvousPoint]:
+def _serve(plan: LaunchPlan) -> tuple[Store | None, RendezvousPoint]:
     """Serve the store on the first node; return it (else ``None``) and its address."""
-    point = RendezvousPoint(crew.host, crew.port, True, f"{crew.run_id}-0")
-    if crew.node:
+    point = RendezvousPoint(plan.host, plan.port, True, f"{plan.run_id}-0")
+    if plan.node:
         return None, point
     try:
-        server = TCPStore(crew.host, crew.port, is_master=True, wait_for_workers=False)
+        server = TCPStore(plan.host, plan.port, is_master=True, wait_for_workers=False)
     except (dist.DistError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise RsdlError(
@@ -186,12 +186,12 @@ def _serve(crew: Crew) -> tuple[Store | None, RendezvousPoint]:
             f"cannot be served here: {reason}",
             "take a free port and this node's own address, or give this node its --node-rank",
         ) from error
-    point = RendezvousPoint(crew.host, server.port, True, point.attempt)
+    point = RendezvousPoint(plan.host, server.port, True, point.attempt)
     return PrefixStore(f"rsdl/{point.attempt}", server), point
 
 
 def _wait(
-    crew: Crew,
+    plan: LaunchPlan,
     ranks: "Sequence[subprocess.Popen[bytes]]",
     store: Store | None,
     received: list[int],
@@ -208,17 +208,21 @@ def _wait(
             if codes[local_rank] is None and (code := process.poll()) is not None:
                 codes[local_rank] = code
                 if code < 0:
-                    _tell_killed(crew, local_rank, code, store)
+                    _tell_killed(plan, local_rank, code, store)
                 if code not in (0, PreemptedError.exit_code) and end is None:
                     end = time.monotonic() + SECONDS_TO_END
         if end is not None:
-            _end(crew, ranks, store, in_time=time.monotonic() < end)
+            _end(plan, ranks, store, in_time=time.monotonic() < end)
         time.sleep(0.05)
     return [code for code in codes if code is not None]
 
 
 def _end(
-    crew: Crew, ranks: "Sequence[subprocess.Popen[bytes]]", store: Store | None, *, in_time: bool
+    plan: LaunchPlan,
+    ranks: "Sequence[subprocess.Popen[bytes]]",
+    store: Store | None,
+    *,
+    in_time: bool,
 ) -> None:
     """Kill the rank that others declared lost; unless ``in_time``, kill all remaining ranks."""
     lost = None
@@ -226,12 +230,12 @@ def _end(
         failure = Failure.from_json(store.get(FAILURE))
         lost = failure.rank if failure.lost else None
     for local_rank, process in enumerate(ranks):
-        if not in_time or crew.node * crew.size + local_rank == lost:
+        if not in_time or plan.node * plan.size + local_rank == lost:
             process.kill()
 
 
-def _tell_killed(crew: Crew, local_rank: int, code: int, store: Store | None) -> None:
-    place = RankInfo(crew.node * crew.size + local_rank)
+def _tell_killed(plan: LaunchPlan, local_rank: int, code: int, store: Store | None) -> None:
+    place = RankInfo(plan.node * plan.size + local_rank)
     where = name_rank(place.rank, place.host)
     text = f"was killed by {signal.Signals(-code).name}"
     if store is None or local_rank == 0:

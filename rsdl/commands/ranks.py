@@ -58,7 +58,7 @@ def find_ranks(config: TrainerConfig, stop: StopRequest) -> Ranks:
     return Ranks(place, stop, heartbeat, AsyncFlagReduce(None))
 
 
-def meet(ranks: Ranks, config: TrainerConfig) -> None:
+def init_process_group(ranks: Ranks, config: TrainerConfig) -> None:
     """Wait for all ranks and form the process group.
 
     Raises:

@@ -16,8 +16,8 @@ from rsdl.commands.build import (
 )
 from rsdl.commands.ending import close_run, explain_ending, write_ending
 from rsdl.commands.evaluate import evaluate_checkpoint
-from rsdl.commands.launch import Node, launch, plan_crew
-from rsdl.commands.ranks import Ranks, find_ranks, meet
+from rsdl.commands.launch import Node, launch, plan_launch
+from rsdl.commands.ranks import Ranks, find_ranks, init_process_group
 from rsdl.commands.report import write_report
 from rsdl.config.load import load_config, to_yaml
 from rsdl.config.run import RunConfig
@@ -75,18 +75,18 @@ def train(
     # With --rdzv-endpoint and no LOCAL_RANK, this process is the launcher of its node.
     told = node is not None and node.endpoint is not None and "LOCAL_RANK" not in os.environ
     place = None if told else adopt_rank()
-    if place is None and (crew := plan_crew(config.trainer, node or Node())) is not None:
+    if place is None and (plan := plan_launch(config.trainer, node or Node())) is not None:
         stop.check()
         stop.begin()
-        if crew.num_nodes > 1 and not restart and is_completed(config):
+        if plan.num_nodes > 1 and not restart and is_completed(config):
             return 0
-        return launch(crew, ["train", config_path, *overrides, *["--restart"] * restart])
+        return launch(plan, ["train", config_path, *overrides, *["--restart"] * restart])
     trainer = fit_to_ranks(config.trainer, place)
     config = config.model_copy(update={"trainer": trainer})
     console = Console(file=sys.stdout, soft_wrap=True, quiet=not is_main())
     ranks = find_ranks(trainer, stop)
     try:
-        meet(ranks, trainer)
+        init_process_group(ranks, trainer)
         code = train_together(config, ranks, console, restart=restart)
         leave_group()
         return code

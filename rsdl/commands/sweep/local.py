@@ -131,7 +131,7 @@ class Sweep:
 
     def settle(self) -> int:
         """Print which runs are not completed and why, and return the command's exit code."""
-        verdicts = dict(self.queue.verdicts)
+        verdicts = dict(self.queue.outcomes)
         for run in self._left:
             verdicts[run.name] = "completed" if run.is_completed else "failed"
         wanting = {name: verdict for name, verdict in verdicts.items() if verdict != "completed"}
@@ -158,7 +158,7 @@ class Sweep:
             if code is None:
                 continue
             del self._processes[slot]
-            verdict = self.queue.settle(name, code)
+            verdict = self.queue.finish(name, code)
             self._view.note_end(name, verdict, self._outcome(name, verdict))
 
     def _fill(self) -> None:

@@ -22,34 +22,34 @@ def test_a_preempted_run_goes_on_first_and_a_crashed_one_last():
     queue = Queue("abcd")
     queue.begin("a")
     queue.begin("b")
-    assert queue.settle("a", 1) == "crashed"
-    assert queue.settle("b", 75) == "preempted"
+    assert queue.finish("a", 1) == "crashed"
+    assert queue.finish("b", 75) == "preempted"
     assert queue.waiting == ("b", "c", "d", "a")
 
 
 @pytest.mark.parametrize("code", [1, 130, -9, -15, 3])
 def test_a_crash_is_tried_again_a_few_times(code: int):
     queue = Queue("a", tries=3)
-    verdicts = []
+    outcomes = []
     while not queue.is_done:
         queue.begin("a")
-        verdicts.append(queue.settle("a", code))
-    assert verdicts == ["crashed", "crashed", "failed"]
-    assert queue.verdicts == {"a": "failed"}
+        outcomes.append(queue.finish("a", code))
+    assert outcomes == ["crashed", "crashed", "failed"]
+    assert queue.outcomes == {"a": "failed"}
 
 
 def test_preemptions_are_no_crashes():
     queue = Queue("a", tries=2)
     for code in [75] * 10 + [1] + [75] * 10:
         queue.begin("a")
-        queue.settle("a", code)
+        queue.finish("a", code)
     assert queue.waiting == ("a",)
 
 
 def test_wrong_input_is_not_tried_again():
     queue = Queue("a")
     queue.begin("a")
-    assert queue.settle("a", 2) == "wrong"
+    assert queue.finish("a", 2) == "wrong"
     assert queue.is_done
 
 
@@ -59,7 +59,7 @@ def test_once_it_stops_nothing_is_begun_again(code: int):
     queue.begin("a")
     queue.stopping = True
     assert queue.waiting == () and not queue.is_done
-    assert queue.settle("a", code) == "stopped"
+    assert queue.finish("a", code) == "stopped"
     assert queue.is_done and queue.is_cut_short
 
 
@@ -67,7 +67,7 @@ def test_a_queue_that_was_stopped_at_its_end_is_not_cut_short():
     queue = Queue("a")
     queue.begin("a")
     queue.stopping = True
-    assert queue.settle("a", 0) == "completed"
+    assert queue.finish("a", 0) == "completed"
     assert not queue.is_cut_short
 
 
@@ -75,7 +75,7 @@ def test_what_somebody_else_has_completed_is_passed_over():
     queue = Queue("ab")
     queue.skip("a")
     assert queue.waiting == ("b",)
-    assert queue.verdicts == {"a": "completed"}
+    assert queue.outcomes == {"a": "completed"}
 
 
 @given(
@@ -96,8 +96,8 @@ def test_every_run_comes_to_one_end(names: set[str], tries: int, places: int, da
         code = data.draw(st.sampled_from([0, 1, 2, 75, -9] if preempted < 20 else [0, 1, 2, -9]))
         preempted += code == 75
         crashes[name] += code in (1, -9)
-        queue.settle(name, code)
-    assert set(queue.verdicts) == names
+        queue.finish(name, code)
+    assert set(queue.outcomes) == names
     assert max(crashes.values(), default=0) <= tries
-    for name, verdict in queue.verdicts.items():
-        assert (verdict == "failed") == (crashes[name] == tries)
+    for name, outcome in queue.outcomes.items():
+        assert (outcome == "failed") == (crashes[name] == tries)

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rsdl.cluster.resources import NETWORKS, device_gb, measure
+from rsdl.cluster.resources import NETWORKS, device_gb, estimate_sizes
 from rsdl.cluster.settings import Settings
 from rsdl.config.load import validate
 from rsdl.config.run import RunConfig
@@ -57,10 +57,10 @@ def test_what_is_known_of_a_network_is_what_it_takes(name: str):
 
 def test_pixels_that_a_node_keeps_fit_into_half_of_the_memory():
     for data, pixels in [("ucm", 2100 * 256**2 * 3), ("aid", 10000 * 600**2 * 3)]:
-        sizes = measure(config_of(data=data), SETTINGS)
+        sizes = estimate_sizes(config_of(data=data), SETTINGS)
         assert sizes.memory_gib * 2**30 / 2 > 0.8 * pixels
         assert sizes.cache_gb * 1e9 > pixels
-    assert measure(config_of(data="unknown"), SETTINGS).cache_gb == 30
+    assert estimate_sizes(config_of(data="unknown"), SETTINGS).cache_gb == 30
 
 
 @given(
@@ -74,10 +74,10 @@ def test_sizes_grow_with_the_work_and_a_gpu_is_never_too_small(
     config = config_of(model, data, batch_size=batch, image_size=image)
     if device_gb(config, settings) > 40:
         with pytest.raises(ConfigError, match="a100 has 40"):
-            measure(config, settings)
+            estimate_sizes(config, settings)
         return
-    sizes = measure(config, settings)
-    alone = measure(config, settings.model_copy(update={"gpus": 1, "nodes": nodes * gpus}))
+    sizes = estimate_sizes(config, settings)
+    alone = estimate_sizes(config, settings.model_copy(update={"gpus": 1, "nodes": nodes * gpus}))
     assert sizes.cpu == alone.cpu * gpus and sizes.memory_gib >= alone.memory_gib
     assert sizes.cache_gib * 2**30 > sizes.cache_gb * 1e9
     assert sizes.ephemeral_gib > sizes.cache_gib and sizes.shm_gib <= sizes.memory_gib / 2
@@ -89,8 +89,8 @@ def test_accumulation_makes_a_batch_fit():
     with pytest.raises(
         ConfigError, match=r"x: data\.batch_size: 128 images of 224 px .*accumulate=2"
     ):
-        measure(config, SETTINGS)
+        estimate_sizes(config, SETTINGS)
     fitting = config.model_copy(
         update={"trainer": config.trainer.model_copy(update={"accumulate": 2})}
     )
-    assert measure(fitting, SETTINGS).cpu == 4
+    assert estimate_sizes(fitting, SETTINGS).cpu == 4

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rsdl.commands.launch import Crew, Node, combine_exit_codes, environment_of, plan_crew
+from rsdl.commands.launch import LaunchPlan, Node, combine_exit_codes, environment_of, plan_launch
 from rsdl.config.trainer import TrainerConfig
 from rsdl.core.errors import ConfigError
 from rsdl.distributed.rank import RankInfo, find_rank
@@ -34,19 +34,19 @@ def test_the_ranks_exit_codes_become_one(codes: list[int], code: int):
 
 
 def test_one_device_needs_no_other_process():
-    assert plan_crew(TrainerConfig(accelerator="cpu"), Node()) is None
-    assert plan_crew(TrainerConfig(accelerator="cpu", devices=1), Node()) is None
+    assert plan_launch(TrainerConfig(accelerator="cpu"), Node()) is None
+    assert plan_launch(TrainerConfig(accelerator="cpu", devices=1), Node()) is None
 
 
 def test_several_devices_and_nodes_are_started_with_their_places(
     monkeypatch: pytest.MonkeyPatch,
 ):
-    crew = plan_crew(TrainerConfig(devices=2, num_nodes=3), Node(1, "head:4000"))
-    assert crew == Crew(1, 3, 2, "head", 4000)
+    plan = plan_launch(TrainerConfig(devices=2, num_nodes=3), Node(1, "head:4000"))
+    assert plan == LaunchPlan(1, 3, 2, "head", 4000)
     point = RendezvousPoint("head", 4000, True, "rsdl-0")
     places = []
     for local_rank in range(2):
-        for name, value in environment_of(crew, local_rank, point).items():
+        for name, value in environment_of(plan, local_rank, point).items():
             monkeypatch.setenv(name, value)
         places.append(find_rank())
     assert places == [RankInfo(2, 6, 0, 2), RankInfo(3, 6, 1, 2)]
@@ -65,7 +65,7 @@ def test_several_devices_and_nodes_are_started_with_their_places(
 )
 def test_a_node_that_does_not_know_its_place_is_told(node: Node, message: str):
     with pytest.raises(ConfigError, match=message):
-        plan_crew(TrainerConfig(devices=1, num_nodes=2), node)
+        plan_launch(TrainerConfig(devices=1, num_nodes=2), node)
 
 
 def test_devices_and_nodes_come_from_the_launcher():
