@@ -162,17 +162,17 @@ def k8s_image(
     files, such as k8s/, names the same image. --push wants those files committed.
     """
     from rsdl.commands.k8s_image import (
+        ImageOptions,
         make_image,
         parse_build_arguments,
         print_commands,
         show_image,
     )
 
-    extra = parse_build_arguments(build_arg or ())
+    options = ImageOptions(out, name, engine, parse_build_arguments(build_arg or ()))
     if print_:
-        both = build == push
-        print_commands(out, build=True, push=push or both, name=name, engine=engine, extra=extra)
+        print_commands(options, push=push or not build)
     elif build or push:
-        make_image(out, push=push, name=name, engine=engine, extra=extra)
+        make_image(options, push=push)
     else:
-        show_image(out, name=name, engine=engine)
+        show_image(options)

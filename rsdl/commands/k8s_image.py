@@ -5,6 +5,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,19 +18,31 @@ LOOK_S = 60  # timeout of a query to a registry or engine
 WITHOUT = "install one of them, or let GitLab build: docs/nautilus.md, step 3"
 
 
-def show_image(out: str, *, name: str | None = None, engine: str | None = None) -> None:
-    """Print the images of the settings and of this checkout, where they are, and the next step.
+@dataclass(frozen=True, slots=True)
+class ImageOptions:
+    """What image, and what makes it.
 
-    Args:
+    Attributes:
         out: Folder of the manifests and their settings.
         name: Registry and name of the image; ``None`` for those of the settings.
         engine: ``docker``, ``podman`` or ``buildah``; ``None`` for the first that works.
+        extra: Build arguments of the Dockerfile to set.
+    """
+
+    out: str
+    name: str | None
+    engine: str | None
+    extra: Mapping[str, str]
+
+
+def show_image(options: ImageOptions) -> None:
+    """Print the images of the settings and of this checkout, where they are, and the next step.
 
     Raises:
         InputError: If the settings are wrong, or this is no checkout of rsdl.
     """
-    checkout, named, image = _names(out, name)
-    found = find_engine(engine)
+    checkout, named, image = _names(options)
+    found = find_engine(options.engine)
     pushed = _is_pushed(found, named)
     print(f"settings       {named}: {_where(found, named, pushed)}")
     if image == named:
@@ -37,7 +50,7 @@ def show_image(out: str, *, name: str | None = None, engine: str | None = None) 
     else:
         pushed = _is_pushed(found, image)
         print(f"this checkout  {image}: {_where(found, image, pushed)}")
-    push = "git push, for GitLab to build it" if found is None else _push_command(name)
+    push = "git push, for GitLab to build it" if found is None else _push_command(options.name)
     print(f"next           {_next(checkout, named, image, pushed, push)}")
 
 
@@ -55,54 +68,32 @@ def _next(checkout: Checkout, named: str, image: str, pushed: bool | None, push:
     return f"{push}, unless the registry has it; then {naming}"
 
 
-def print_commands(
-    out: str, *, build: bool, push: bool, name: str | None = None, engine: str | None = None,
-    extra: Mapping[str, str] | None = None,
-) -> None:  # fmt: skip
+def print_commands(options: ImageOptions, *, push: bool) -> None:
     """Print the commands that would run, one per line; those of docker if no engine works here.
-
-    Args:
-        out: Folder of the manifests and their settings.
-        build: Whether to print the build command.
-        push: Whether to print the push command.
-        name: Registry and name of the image; ``None`` for those of the settings.
-        engine: As for ``show_image``.
-        extra: Build arguments of the Dockerfile to set.
 
     Raises:
         InputError: If the settings are wrong, or the image may not be pushed.
     """
-    checkout, _, image = _names(out, name)
-    found = find_engine(engine) or ENGINES["docker"]
+    checkout, _, image = _names(options)
+    found = find_engine(options.engine) or ENGINES["docker"]
     if push:
         _require_commit(checkout)
-    if build:
-        print(shlex.join(found.build(image, checkout.build_arguments(_now()) | dict(extra or {}))))
+    print(shlex.join(_build_command(found, image, checkout, options)))
     if push:
         print(shlex.join(found.push(image)))
 
 
-def make_image(
-    out: str, *, push: bool, name: str | None = None, engine: str | None = None,
-    extra: Mapping[str, str] | None = None,
-) -> None:  # fmt: skip
+def make_image(options: ImageOptions, *, push: bool) -> None:
     """Build the image unless it exists, push it if asked to, and print the next step.
-
-    Args:
-        out: Folder of the manifests and their settings.
-        push: Whether to also push it.
-        name: Registry and name of the image; ``None`` for those of the settings.
-        engine: As for ``show_image``.
-        extra: Build arguments of the Dockerfile to set.
 
     Raises:
         InputError: If settings, checkout or engine are not valid.
         RsdlError: If the engine fails.
     """
-    checkout, named, image = _names(out, name)
+    checkout, named, image = _names(options)
     if push:
         _require_commit(checkout)
-    found = find_engine(engine)
+    found = find_engine(options.engine)
     if found is None:
         raise ConfigError("rsdl k8s image", f"none of {', '.join(ENGINES)} works here", WITHOUT)
     pushed = _is_pushed(found, image) is True
@@ -111,13 +102,13 @@ def make_image(
     elif _succeeds(found.has(image)):
         print(f"{image} is here already: made of the same files")
     else:
-        command = found.build(image, checkout.build_arguments(_now()) | dict(extra or {}))
+        command = _build_command(found, image, checkout, options)
         _run(command, checkout.root, "its last lines say why")
     if push and not pushed:
         remedy = f"may you push there? {shlex.join(found.log_in(image))}"
         _run(found.push(image), checkout.root, remedy)
     if not push and not pushed:
-        print(f"next: {_push_command(name)}")
+        print(f"next: {_push_command(options.name)}")
     elif image != named:
         print(f"next: rsdl k8s render --set image={image}")
     else:
@@ -152,15 +143,22 @@ def parse_build_arguments(pairs: Sequence[str]) -> dict[str, str]:
     return dict(pair.split("=", 1) for pair in pairs)
 
 
-def _names(out: str, name: str | None) -> tuple[Checkout, str, str]:
+def _names(options: ImageOptions) -> tuple[Checkout, str, str]:
     """Return the checkout, the image of the settings and the image of the checkout."""
-    settings = load_settings(Path(out))
+    settings, name = load_settings(Path(options.out)), options.name
     if name is not None and not re.fullmatch(NAME, name):
         raise ConfigError("--name", f"must be REGISTRY/IMAGE without a tag, is {name!r}")
     checkout = Checkout(Path.cwd(), settings.cuda)
     # A tag of its own for uncommitted changes: such an image belongs to no commit.
     tag = checkout.tag() + ("-dirty" if checkout.changed() else "")
     return checkout, settings.image, f"{name or settings.image_name}:{tag}"
+
+
+def _build_command(
+    engine: Engine, image: str, checkout: Checkout, options: ImageOptions
+) -> list[str]:
+    created = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return engine.build(image, {**checkout.build_arguments(created), **options.extra})
 
 
 def _push_command(name: str | None) -> str:
@@ -212,7 +210,3 @@ def _run(command: Sequence[str], folder: Path, remedy: str) -> None:
     code = subprocess.run(command, cwd=folder, check=False).returncode
     if code:
         raise RsdlError(f"{command[0]} {command[1]}", f"ended with {code}", remedy)
-
-
-def _now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
