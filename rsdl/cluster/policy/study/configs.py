@@ -5,8 +5,10 @@ from collections.abc import Iterator
 from rsdl.cluster import labels
 from rsdl.cluster.policy.objects import Pod
 from rsdl.cluster.policy.study.command import Training, find_training, named_config
-from rsdl.cluster.policy.study.facts import RunFacts, UnreadableConfig
+from rsdl.cluster.policy.study.facts import UnreadableConfig
 from rsdl.cluster.policy.violation import Finding, Rule
+from rsdl.config.run import RunConfig
+from rsdl.storage.connect import join
 
 RECOMMENDED = (
     labels.NAME,
@@ -19,7 +21,7 @@ RECOMMENDED = (
 OURS = (labels.ARCHITECTURE, labels.DATASET, labels.STUDY)
 
 
-def run_of(pod: Pod) -> RunFacts | UnreadableConfig | None:
+def run_of(pod: Pod) -> RunConfig | UnreadableConfig | None:
     """Return the loaded config of a pod, or why it does not load; ``None`` if it was not loaded."""
     return pod.owner.manifest_set.study.runs.get(pod.owner.manifest.title)
 
@@ -81,15 +83,17 @@ def _check_list(pod: Pod, training: Training) -> Iterator[Finding]:
 def check_once(pod: Pod) -> Iterator[Finding]:
     """Yield Jobs that write to the run folder of another."""
     run = run_of(pod)
-    if not isinstance(run, RunFacts):
+    if not isinstance(run, RunConfig):
         return
-    training = find_training(pod)
+    training, folder = find_training(pod), join(run.output, run.name)
     for other in pod.owner.manifest_set.pods:
         if other.owner is pod.owner:
             return
         before = run_of(other)
-        if isinstance(before, RunFacts) and before.folder == run.folder and training is not None:
-            problem = f"{other.owner.manifest.title} writes to {run.folder} too"
+        if not isinstance(before, RunConfig) or training is None:
+            continue
+        if join(before.output, before.name) == folder:
+            problem = f"{other.owner.manifest.title} writes to {folder} too"
             yield training.place.violation(problem, "give one of them another name=...")
             return
 
@@ -97,7 +101,7 @@ def check_once(pod: Pod) -> Iterator[Finding]:
 def check_run_name(pod: Pod) -> Iterator[Finding]:
     """Yield Jobs whose run name differs from the config in the annotation."""
     run, named = run_of(pod), named_config(pod)
-    if isinstance(run, RunFacts) and named.text and run.name != named.text:
+    if isinstance(run, RunConfig) and named.text and run.name != named.text:
         problem = f'says "{named.text}", the run is called {run.name}'
         yield named.violation(problem, f"write {run.name}, or name={named.text} in the args")
 
@@ -126,11 +130,11 @@ def check_labels(pod: Pod) -> Iterator[Finding]:
             yield place.violation(f"lacks {', '.join(missing)}", "see rsdl k8s render")
         said, training = place[labels.ARCHITECTURE], find_training(pod)
         several = training is not None and len(training.mounted) > 1
-        if not said.text or several or not isinstance(run, RunFacts):
+        if not said.text or several or not isinstance(run, RunConfig):
             continue
-        if labels.plain(said.text) != labels.plain(run.architecture):
-            problem = f'is "{said.text}", the config trains {run.architecture}'
-            yield said.violation(problem, f"write {run.architecture}")
+        if labels.plain(said.text) != labels.plain(run.model.name):
+            problem = f'is "{said.text}", the config trains {run.model.name}'
+            yield said.violation(problem, f"write {run.model.name}")
 
 
 PODS: tuple[Rule[Pod], ...] = (

@@ -11,9 +11,10 @@ from rsdl.cluster.policy.objects import Pod
 from rsdl.cluster.policy.quantity import parse_quantity
 from rsdl.cluster.policy.study.command import find_training, named_config
 from rsdl.cluster.policy.study.configs import run_of
-from rsdl.cluster.policy.study.facts import RunFacts
 from rsdl.cluster.policy.violation import Finding, Rule
+from rsdl.config.run import RunConfig
 from rsdl.core.errors import UNAVAILABLE, InputError, PreemptedError
+from rsdl.storage.cache.config import FOLDER_VARIABLE
 
 KILLED = 137
 DEFAULT_GRACE_S = 30
@@ -81,44 +82,47 @@ def check_grace(pod: Pod) -> Iterator[Finding]:
 def check_devices(pod: Pod) -> Iterator[Finding]:
     """Yield pods whose number of GPUs differs from the config's."""
     run, training = run_of(pod), find_training(pod)
-    if not isinstance(run, RunFacts) or training is None:
+    if not isinstance(run, RunConfig) or training is None:
         return
-    number = count_gpus(pod)
+    trainer, number = run.trainer, count_gpus(pod)
     field = next((field for _, field, _ in gpu_limits(pod)), training.container["resources"])
-    if run.accelerator == "cpu":
+    if trainer.accelerator == "cpu":
         if number:
             problem = f"{number} GPUs stand idle, trainer.accelerator is cpu"
             yield field.violation(problem, "ask for none, or leave trainer.accelerator out")
-    elif run.devices is not None and (number or run.accelerator == "gpu"):
-        if run.devices != number:
-            problem = f"the pod has {number} GPUs, trainer.devices is {run.devices}"
+    elif trainer.devices != "auto" and (number or trainer.accelerator == "gpu"):
+        if trainer.devices != number:
+            problem = f"the pod has {number} GPUs, trainer.devices is {trainer.devices}"
             yield field.violation(problem, "make them equal, or leave trainer.devices out")
-    elif run.accelerator == "gpu" and not number:
+    elif trainer.accelerator == "gpu" and not number:
         yield field.violation("no GPU is asked for, trainer.accelerator is gpu", "ask for one")
 
 
 def check_nodes(pod: Pod) -> Iterator[Finding]:
     """Yield Jobs whose number of pods differs from the config's."""
     run = run_of(pod)
-    if not isinstance(run, RunFacts) or pod.job is None or run.num_nodes in (None, pod.number):
+    if not isinstance(run, RunConfig) or pod.job is None:
         return
-    problem = f"{pod.number} pods run at once, trainer.num_nodes is {run.num_nodes}"
-    yield pod.job["parallelism"].violation(problem, f"write {run.num_nodes}, in completions too")
+    nodes = run.trainer.num_nodes
+    if nodes not in ("auto", pod.number):
+        problem = f"{pod.number} pods run at once, trainer.num_nodes is {nodes}"
+        yield pod.job["parallelism"].violation(problem, f"write {nodes}, in completions too")
 
 
 def check_cache(pod: Pod) -> Iterator[Finding]:
     """Yield pods that would be evicted before their cache is full."""
     run, training = run_of(pod), find_training(pod)
-    if not isinstance(run, RunFacts) or training is None or run.cache is None:
+    if not isinstance(run, RunConfig) or training is None or run.data.cache == "none":
         return
-    folder = PurePosixPath(run.cache)
+    cache = run.data.cache
+    folder = PurePosixPath(cache.folder or training.environment.get(FOLDER_VARIABLE, ""))
     for mount, volume in pod.mounts(training.container):
         size = volume["emptyDir"]["sizeLimit"]
         room = parse_quantity(size.value)
         inside = folder.is_relative_to(mount["mountPath"].text or "/nowhere")
-        if inside and room is not None and run.cache_bytes > room:
+        if inside and room is not None and cache.size > room:
             problem = (
-                f"is {size.value}, data.cache.size is {run.cache_bytes / 1e9:g}GB: the pod is "
+                f"is {size.value}, data.cache.size is {cache.size / 1e9:g}GB: the pod is "
                 "evicted before the cache is full"
             )
             remedy = f"raise it, or train with data.cache.size={int(room * 9 / 10 / 10**9)}GB"
@@ -131,7 +135,7 @@ def check_use(pod: Pod) -> Iterator[Finding]:
     if training is None or not count_gpus(pod):
         return
     run = run_of(pod)
-    name = run.name if isinstance(run, RunFacts) else named_config(pod).text or training.name
+    name = run.name if isinstance(run, RunConfig) else named_config(pod).text or training.name
     use = pod.owner.manifest_set.study.gpu_use.get(name)
     if use is not None and use < MIN_GPU_USE:
         field = next(iter(gpu_limits(pod)))[1]

@@ -1,32 +1,12 @@
-"""Facts about a study beside its manifests: its configs, and measured GPU use."""
+"""Facts about a study beside its manifests: its configs, and measured GPU use.
+
+A config is loaded as its Job will: with the overrides and the environment of the Job.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-
-@dataclass(frozen=True, slots=True)
-class RunFacts:
-    """The config of a Job, with the Job's overrides and environment.
-
-    Attributes:
-        name: Name of the run.
-        folder: Output folder of the run.
-        architecture: Architecture of the network.
-        accelerator: ``auto``, ``cpu`` or ``gpu``.
-        devices: Devices on each node; ``None``: all available.
-        num_nodes: Nodes; ``None``: as many as were started.
-        cache: Folder of the shard cache; ``None``: nothing is cached.
-        cache_bytes: Size limit of the cache.
-    """
-
-    name: str
-    folder: str
-    architecture: str
-    accelerator: str = "auto"
-    devices: int | None = None
-    num_nodes: int | None = None
-    cache: str | None = None
-    cache_bytes: int = 0
+from rsdl.config.run import RunConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,5 +33,5 @@ class Study:
         gpu_use: By name of the run: share of the time that its GPUs were busy, 0 to 1.
     """
 
-    runs: Mapping[str, RunFacts | UnreadableConfig] = field(default_factory=dict)
+    runs: Mapping[str, RunConfig | UnreadableConfig] = field(default_factory=dict)
     gpu_use: Mapping[str, float] = field(default_factory=dict)

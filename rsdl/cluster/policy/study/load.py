@@ -7,13 +7,16 @@ from pathlib import Path
 
 from rsdl.cluster.policy.objects import ManifestSet
 from rsdl.cluster.policy.study.command import FOLDER, Training, find_training
-from rsdl.cluster.policy.study.facts import RunFacts, UnreadableConfig
+from rsdl.cluster.policy.study.facts import UnreadableConfig
+from rsdl.config.load import fill_in, merge_config, parse_config
+from rsdl.config.run import RunConfig
 from rsdl.core.errors import ConfigErrors, RsdlError
+from rsdl.storage.connect import join
 
 
 def load_runs(
     manifest_set: ManifestSet, folder: Path | None
-) -> dict[str, RunFacts | UnreadableConfig]:
+) -> dict[str, RunConfig | UnreadableConfig]:
     """Return the config of each Job, or why it does not load, by title of the Job.
 
     Args:
@@ -32,17 +35,18 @@ def load_runs(
     return found
 
 
-def _load_all(training: Training) -> RunFacts | UnreadableConfig:
+def _load_all(training: Training) -> RunConfig | UnreadableConfig:
     """Return the first of the mounted configs, or why one of them does not load."""
     folders: dict[str, str] = {}
-    first: RunFacts | None = None
+    first: RunConfig | None = None
     for file, text in training.mounted.items():
         run = load_run(training, text)
         if isinstance(run, UnreadableConfig):
             several = len(training.mounted) > 1
             return replace(run, problem=f"{file}: {run.problem}") if several else run
-        if (other := folders.setdefault(run.folder, file)) != file:
-            problem = f"{file} and {other} write to {run.folder}"
+        folder = join(run.output, run.name)
+        if (other := folders.setdefault(folder, file)) != file:
+            problem = f"{file} and {other} write to {folder}"
             return UnreadableConfig(False, problem, "give one of them another name")
         first = first or run
     assert first is not None
@@ -57,7 +61,7 @@ def place(config: str, folder: Path) -> Path | None:
     return folder.joinpath(*parts[parts.index(FOLDER) + 1 :])
 
 
-def load_run(training: Training, source: Path | str) -> RunFacts | UnreadableConfig:
+def load_run(training: Training, source: Path | str) -> RunConfig | UnreadableConfig:
     """Return a loaded config, or why it does not load.
 
     Args:
@@ -69,32 +73,15 @@ def load_run(training: Training, source: Path | str) -> RunFacts | UnreadableCon
         near = difflib.get_close_matches(source.name, names, n=1)
         remedy = f"did you mean {near[0]}?" if near else f"write {source}"
         return UnreadableConfig(True, f"there is no {source}", remedy)
-    # Imported here, since it imports all of training.
-    from rsdl.config.load import fill_in, merge_config, parse_config
-    from rsdl.storage.cache.config import FOLDER_VARIABLE
-    from rsdl.storage.connect import join
-
     try:
         if isinstance(source, Path):
             tree = merge_config(str(source), training.overrides)
         else:
             tree = parse_config(source, training.config, training.overrides)
-        run = fill_in(tree, training.config, training.environment)
+        return fill_in(tree, training.config, training.environment)
     except RsdlError as error:
         errors: Sequence[RsdlError] = error.errors if isinstance(error, ConfigErrors) else [error]
         problem = ", ".join(f"{one.where} {one.problem}" for one in errors)
         return UnreadableConfig(
             False, f"{training.config}: {problem}", errors[0].remedy or "mend it"
         )
-    cache = None if run.data.cache == "none" else run.data.cache
-    trainer = run.trainer
-    return RunFacts(
-        name=run.name,
-        folder=join(run.output, run.name),
-        architecture=run.model.name,
-        accelerator=trainer.accelerator,
-        devices=None if trainer.devices == "auto" else trainer.devices,
-        num_nodes=None if trainer.num_nodes == "auto" else trainer.num_nodes,
-        cache=cache.folder or training.environment.get(FOLDER_VARIABLE) if cache else None,
-        cache_bytes=0 if cache is None else int(cache.size),
-    )
