@@ -1,16 +1,15 @@
 """Every rule has a manifest that breaks it, and is named for it."""
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from rsdl.cluster.load import Manifest
 from rsdl.cluster.policy.rules import PROFILES
-from rsdl.cluster.policy.violation import Violation
+from tests.unit.cluster.policy.manifests import GOOD, examine, read, set_part
 
 RULES = [rule.id for group in PROFILES["nautilus"] for rule in group.rules]
 
@@ -309,16 +308,11 @@ BREAKS = (
 
 
 @pytest.mark.parametrize("case", BREAKS, ids=lambda case: f"{case.rule}:{case.wanted}")
-def test_what_breaks_a_rule_is_named(
-    case: Break,
-    read: Callable[[str], list[Manifest]],
-    edit: Callable[..., list[Manifest]],
-    examine: Callable[..., list[Violation]],
-):
+def test_what_breaks_a_rule_is_named(case: Break):
     manifests = read(case.base)
     for change in case.changes:
         kind, path, value = change if len(change) == 3 else (case.kind, *change)
-        manifests = edit(manifests, kind, path, value)
+        manifests = set_part(manifests, kind, path, value)
     broken = next(m for m in manifests if m.kind == case.kind)
     for number in range(case.copies):
         body = copy.deepcopy(dict(broken.body))
@@ -338,9 +332,7 @@ def test_every_rule_is_broken_by_something():
 
 
 @pytest.mark.parametrize("profile", PROFILES)
-def test_good_manifests_give_no_alarm(
-    profile: str, good: Path, read: Callable[[str], list[Manifest]], examine: Callable[..., Any]
-):
-    for path in good.glob("*.yaml"):
+def test_good_manifests_give_no_alarm(profile: str):
+    for path in GOOD.glob("*.yaml"):
         found = examine(read(path.stem), profile)
         assert [v for v in found if v.rule != "deployment-life"] == []

@@ -1,8 +1,6 @@
 """Whatever shape a manifest has, rules say what they see and none of them falls over."""
 
 import sys
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,10 +13,9 @@ from rsdl.cluster.load import Manifest
 from rsdl.cluster.policy import schema
 from rsdl.cluster.policy.check import check
 from rsdl.cluster.policy.objects import ManifestSet, Object
-from rsdl.cluster.policy.violation import Violation
 from rsdl.core.errors import ConfigError
+from tests.unit.cluster.policy.manifests import GOOD, examine, read, set_part
 
-GOOD = Path(__file__).with_name("good")
 DOCUMENTS = [
     document
     for path in sorted(GOOD.glob("*.yaml"))
@@ -106,12 +103,8 @@ def test_what_a_secret_holds_is_not_told():
     assert "271828" not in str(found) and "314159" not in str(found)
 
 
-def test_without_policies_a_cluster_of_others_has_its_own(
-    read: Callable[[str], list[Manifest]],
-    edit: Callable[..., list[Manifest]],
-    examine: Callable[..., list[Violation]],
-):
+def test_without_policies_a_cluster_of_others_has_its_own():
     path = "spec.template.spec.containers[0].command"
-    manifests = edit(read("training"), "Job", path, ["sleep", "infinity"])
+    manifests = set_part(read("training"), "Job", path, ["sleep", "infinity"])
     assert "job-sleep" in {violation.rule for violation in examine(manifests)}
     assert examine(manifests, "none") == []

@@ -2,12 +2,11 @@
 
 import copy
 import re
-from collections.abc import Callable
+from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 
 from rsdl.cluster.load import Manifest, load_manifests
@@ -21,33 +20,12 @@ GOOD = Path(__file__).with_name("good")
 CONFIGS = Path(__file__).parents[4] / "configs"
 STEP = re.compile(r"\[(\d+)\]|\[([^\]]+)\]|\.?([^.\[\]]+)")
 
-Read = Callable[[str], list[Manifest]]
-Edit = Callable[[list[Manifest], str, str, object], list[Manifest]]
-Examine = Callable[..., list[Violation]]
 
-
-@pytest.fixture(scope="session")
-def good() -> Path:
-    """Return the folder of manifests without a fault."""
-    return GOOD
-
-
-@pytest.fixture
-def read() -> Read:
-    """Return what reads good manifests, to be broken at will."""
-
-    def read_copies(name: str) -> list[Manifest]:
-        found = load_manifests(str(GOOD / f"{name}.yaml"))
-        # An anchor makes two parts one; a manifest of a cluster knows no such thing.
-        return [Manifest(m.source, yaml.safe_load(_plain(m.body))) for m in found]
-
-    return read_copies
-
-
-@pytest.fixture
-def edit() -> Edit:
-    """Return what sets a part of an object, or takes it away."""
-    return set_part
+def read(name: str) -> list[Manifest]:
+    """Return good manifests, to be broken at will."""
+    found = load_manifests(str(GOOD / f"{name}.yaml"))
+    # An anchor makes two parts one; a manifest of a cluster knows no such thing.
+    return [Manifest(m.source, yaml.safe_load(_plain(m.body))) for m in found]
 
 
 def set_part(manifests: list[Manifest], kind: str, path: str, value: object) -> list[Manifest]:
@@ -70,19 +48,14 @@ def set_part(manifests: list[Manifest], kind: str, path: str, value: object) -> 
     return manifests
 
 
-@pytest.fixture
-def examine() -> Examine:
-    """Return what checks manifests, with the configs of this repository."""
-
-    def find(
-        manifests: list[Manifest],
-        profile: str = "nautilus",
-        gpu_use: dict[str, float] | None = None,
-    ) -> list[Violation]:
-        runs = load_runs(ManifestSet(manifests), CONFIGS)
-        return check(ManifestSet(manifests, Study(runs, gpu_use or {})), profile)
-
-    return find
+def examine(
+    manifests: list[Manifest],
+    profile: str = "nautilus",
+    gpu_use: Mapping[str, float] | None = None,
+) -> list[Violation]:
+    """Return what breaks a rule, with the configs of this repository."""
+    runs = load_runs(ManifestSet(manifests), CONFIGS)
+    return check(ManifestSet(manifests, Study(runs, gpu_use or {})), profile)
 
 
 def _plain(body: object) -> str:
