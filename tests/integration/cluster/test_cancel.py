@@ -21,9 +21,7 @@ def running(api: ApiServer, world: World, study: Path) -> World:
     """Return a cluster where five Jobs run and one has succeeded."""
     world.fates = {config.replace("_", "-"): ["hang"] for config in CONFIGS[1:]}
     assert submit(JobSelector(str(study)), SubmitOptions(9, every_s=0, wait=False)) == 0
-    for _ in range(6):
-        with world.lock:
-            world.step()
+    world.go_on(6)
     api.requests.clear()
     return world
 

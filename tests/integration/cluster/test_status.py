@@ -48,9 +48,7 @@ def test_cluster_and_records_are_one_table(
                  metrics={"best": {"oa": 0.9174}})  # fmt: skip
     write_record(runs, "vit_ucm", metrics={"best": {"oa": 0.95}}, wall_s=7200.0, device_s=7200.0,
                  gpu_utilization=0.8)  # fmt: skip
-    for _ in range(8):
-        with world.lock:
-            world.step()
+    world.go_on(8)
     rows = show(capsys, runs, JobSelector())
     states = {name: (row["cluster"], row["status"]) for name, row in rows.items()}
     assert states == {

@@ -47,9 +47,7 @@ def test_never_more_run_than_asked_and_none_is_submitted_twice(
     submit(JobSelector(str(study)), options(max_running), runs=runs)
     assert world.max_active <= max_running
     assert sorted(world.created) == sorted(set(JOBS) - {c.replace("_", "-") for c in done})
-    for _ in range(12):
-        with world.lock:
-            world.step()
+    world.go_on(12)
     first = list(world.created)
     code = submit(JobSelector(str(study)), options(max_running), runs=runs)
     assert world.created == first, "something was submitted twice"
@@ -148,9 +146,7 @@ def test_retry_takes_all_that_have_failed_and_keeps_to_the_limit(
 ):
     world.fates = {name: ["crash"] for name in JOBS if name != "vit-ucm"}
     submit(JobSelector(str(study)), options(9))
-    for _ in range(15):
-        with world.lock:
-            world.step()
+    world.go_on(15)
     before = len(world.created)
     world.fates, world.max_active = {name: ["succeed"] for name in JOBS}, 0
     assert retry([], JobSelector(), options(2, dry_run=True)) == 0
@@ -167,9 +163,7 @@ def test_retry_takes_the_manifest_that_was_mended(api: ApiServer, world: World, 
     study = write_study(tmp_path / "k8s", ("cnn_ucm",))
     world.fates["cnn-ucm"] = ["oom"]
     submit(JobSelector(str(study)), options())
-    for _ in range(20):
-        with world.lock:
-            world.step()
+    world.go_on(20)
     write_study(study, ("cnn_ucm",), memory="16Gi")
     world.fates["cnn-ucm"] = ["hang"]
     assert retry([], JobSelector(), options()) == 0
@@ -223,9 +217,7 @@ def test_pods_of_a_deleted_job_are_waited_for(api: ApiServer, world: World, tmp_
     study = write_study(tmp_path / "one", ("cnn_ucm",))
     world.fates["cnn-ucm"] = ["hang"]
     submit(JobSelector(str(study)), options())
-    for _ in range(3):
-        with world.lock:
-            world.step()
+    world.go_on(3)
     with world.lock:
         world.delete("jobs", "study", "cnn-ucm", "Background")  # as kubectl delete does
     assert submit(JobSelector(str(study)), options(wait=False)) == 0

@@ -103,6 +103,12 @@ class World:
         name, space = job["metadata"]["name"], job["metadata"]["namespace"]
         return [pod for pod in self.listed("pods", space, {}) if owner_of(pod) == name]
 
+    def go_on(self, num_steps: int) -> None:
+        """Let everything move some steps on while requests wait."""
+        for _ in range(num_steps):
+            with self.lock:
+                self.step()
+
     def step(self) -> None:
         """Let everything move one step on."""
         for (kind, _, _), body in list(self.objects.items()):
