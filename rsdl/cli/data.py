@@ -22,7 +22,7 @@ from rsdl.core.errors import ConfigError
 app = typer.Typer(help="Prepare, pack, index, look at and check data sets.", no_args_is_help=True)
 app.add_typer(pack.app, name="pack")
 cache = typer.Typer(
-    help="Look after the copies of remote shards on this node.",
+    help="Show or clear this node's cache of remote shards.",
     no_args_is_help=True,
 )
 app.add_typer(cache, name="cache")

@@ -79,7 +79,8 @@ def k8s_check(
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Warnings fail too.")] = False,
     every: Annotated[
-        bool, typer.Option("--all", help="Show what several objects share for each of them.")
+        bool,
+        typer.Option("--all", help="Print what several objects share for each of them."),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     server: Annotated[
@@ -92,7 +93,7 @@ def k8s_check(
     ] = False,
     rules: Annotated[bool, typer.Option("--rules", help="List all rules, a line each.")] = False,
 ) -> None:
-    """Check manifests, without a cluster: what would be refused, forbidden or regretted there.
+    """Check manifests offline: the schema, the API server's rules and the cluster's policies.
 
     Each line is severity, rule, field, what is wrong and what to do. Folders of Kustomize are built
     with kubectl or kustomize; plain YAML needs neither. Exit code 1 if there is an error.
@@ -140,12 +141,12 @@ def k8s_image(
         str | None,
         typer.Option(
             metavar="REGISTRY/IMAGE",
-            help="What to call it, without a tag; default: as settings do.",
+            help="Name of the image, without a tag; default: that of the settings.",
         ),
     ] = None,
     engine: Annotated[
         Literal["docker", "podman", "buildah"] | None,
-        typer.Option(help="What builds and pushes; default: the first that works."),
+        typer.Option(help="Program that builds and pushes; default: the first that works."),
     ] = None,
     build_arg: Annotated[
         list[str] | None,

@@ -16,7 +16,7 @@ Corrupt = Annotated[
     Literal["error", "skip"],
     typer.Option("--on-corrupt", help="A sample that cannot be decoded: stop, or leave it out."),
 ]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what lies there.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing data set.")]
 Workers = Annotated[
     int | None, typer.Option("--num-workers", min=1, help="Threads; default: one a core.")
 ]

@@ -15,7 +15,7 @@ def train(
     config: Annotated[str, typer.Argument(help="YAML file, such as configs/resnet50_ucm.yaml.")],
     overrides: Overrides = None,
     restart: Annotated[
-        bool, typer.Option("--restart", help="Throw away what was begun, and begin anew.")
+        bool, typer.Option("--restart", help="Discard the existing run and start again.")
     ] = False,
     nnodes: Annotated[
         int | None, typer.Option(min=1, help="Nodes; the same as trainer.num_nodes=N.")
@@ -26,16 +26,16 @@ def train(
     node_rank: Annotated[
         int | None,
         typer.Option(
-            min=0, envvar=["NODE_RANK", "JOB_COMPLETION_INDEX"], help="Number of this node."
+            min=0, envvar=["NODE_RANK", "JOB_COMPLETION_INDEX"], help="Rank of this node."
         ),
     ] = None,
     rdzv_endpoint: Annotated[
         str | None,
-        typer.Option(metavar="HOST:PORT", help="Where the first node is reached by all."),
+        typer.Option(metavar="HOST:PORT", help="Address of the first node."),
     ] = None,
     rdzv_id: Annotated[
         str,
-        typer.Option(metavar="ID", help="What the nodes of one start share, and no others."),
+        typer.Option(metavar="ID", help="Rendezvous id, the same on all nodes of one start."),
     ] = "rsdl",
 ) -> None:
     """Train a network; the same command again resumes a run that is not completed.
@@ -72,7 +72,7 @@ def evaluate(
         bool, typer.Option("--tta", help="Average over the 8 flips and quarter turns.")
     ] = False,
     data: Annotated[
-        str | None, typer.Option(metavar="URL", help="Where the data lies now, if it moved.")
+        str | None, typer.Option(metavar="URL", help="URL of the data set, if it has moved.")
     ] = None,
 ) -> None:
     """Evaluate a trained network and write its report anew."""

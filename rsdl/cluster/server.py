@@ -20,7 +20,7 @@ from rsdl.cluster.kubectl import (
     translate,
 )
 from rsdl.cluster.load import Manifest
-from rsdl.cluster.policy.violation import Finding, Severity, Violation
+from rsdl.cluster.policy.violation import Finding, Severity, Violation, locate
 from rsdl.core.errors import ClusterError, UnreachableClusterError
 
 SENDERS = 4
@@ -63,14 +63,6 @@ def check_on_server(manifests: Sequence[Manifest], kubectl: Kubectl) -> list[Vio
 
 
 def _check(manifest: Manifest, kubectl: Kubectl) -> Iterator[Violation]:
-    for rule, severity, finding in _ask(manifest, kubectl):
-        yield Violation(
-            manifest.source, manifest.title, finding.field, rule, severity, finding.problem,
-            finding.remedy,
-        )  # fmt: skip
-
-
-def _ask(manifest: Manifest, kubectl: Kubectl) -> Iterator[tuple[str, Severity, Finding]]:
     code, said = _dry_run(manifest, kubectl)
     unknown = [field for line in said for field in UNKNOWN_FIELD.findall(line)]
     if code and unknown and set(unknown) <= DISPENSABLE:
@@ -78,19 +70,21 @@ def _ask(manifest: Manifest, kubectl: Kubectl) -> Iterator[tuple[str, Severity, 
         for field in unknown:
             problem = f"is dropped by this cluster, whose Kubernetes is older than 1.{minor}"
             remedy = "preemptions and exit codes 2, 69 and 75 count towards backoffLimit there"
-            yield DROPPED, "warning", Finding(f"spec.{field}", problem, remedy)
+            finding = Finding(f"spec.{field}", problem, remedy)
+            yield locate(manifest, DROPPED, "warning", finding)
         code, said = _dry_run(manifest, kubectl, "--validate=ignore")
     for line in said:
         if line.startswith("Warning: "):
             problem = line.removeprefix("Warning: ")
-            yield WARNED, "warning", Finding("metadata", problem, "mend it, if it is not meant")
+            finding = Finding("metadata", problem, "mend it, if it is not meant")
+            yield locate(manifest, WARNED, "warning", finding)
     if not code:
         return
     error = translate(["apply"], "\n".join(said))
     if _is_about_all(error):
         raise error
     for finding in explain(said, error):
-        yield REFUSED, "error", finding
+        yield locate(manifest, REFUSED, "error", finding)
 
 
 def _dry_run(manifest: Manifest, kubectl: Kubectl, *options: str) -> tuple[int, list[str]]:

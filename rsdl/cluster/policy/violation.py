@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Generic, Literal, TypeVar
 
+from rsdl.cluster.load import Manifest
+
 Severity = Literal["error", "warning", "note"]
 Subject = TypeVar("Subject")
 
@@ -61,3 +63,10 @@ class Violation:
     severity: Severity
     problem: str
     remedy: str
+
+
+def locate(manifest: Manifest, rule: str, severity: Severity, found: Finding) -> Violation:
+    """Return a finding together with the object that it is about."""
+    return Violation(
+        manifest.source, manifest.title, found.field, rule, severity, found.problem, found.remedy
+    )

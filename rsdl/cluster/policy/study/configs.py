@@ -28,15 +28,17 @@ def run_of(pod: Pod) -> RunConfig | UnreadableConfig | None:
 
 def check_exists(pod: Pod) -> Iterator[Finding]:
     """Yield Jobs whose config does not exist."""
-    training, run = find_training(pod), run_of(pod)
-    if training is not None and isinstance(run, UnreadableConfig) and run.missing:
-        yield training.place.violation(run.problem, run.remedy)
+    return _unreadable(pod, missing=True)
 
 
 def check_loads(pod: Pod) -> Iterator[Finding]:
     """Yield Jobs whose config does not load with their overrides and environment."""
+    return _unreadable(pod, missing=False)
+
+
+def _unreadable(pod: Pod, *, missing: bool) -> Iterator[Finding]:
     training, run = find_training(pod), run_of(pod)
-    if training is not None and isinstance(run, UnreadableConfig) and not run.missing:
+    if training is not None and isinstance(run, UnreadableConfig) and run.missing is missing:
         yield training.place.violation(run.problem, run.remedy)
 
 
