@@ -2,6 +2,7 @@
 
 import json
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -112,8 +113,17 @@ def test_a_job_stays_until_its_pod_has_saved_and_gone(
     # Meanwhile nobody makes them anew.
     assert submit(JobSelector("study"), options(9, wait=False)) == 0
     assert "6 Jobs: 1 completed, 5 waiting" in capsys.readouterr().out
-    with working(nodes):
-        assert cancel([], ALL, everything) == 0
+    said: list[str] = []
+
+    def has_seen_all() -> bool:
+        said.append(capsys.readouterr().out)
+        return "".join(said).count("is to be deleted") == 5
+
+    with ThreadPoolExecutor(1) as pool:
+        code = pool.submit(cancel, [], ALL, everything)
+        wait_for(has_seen_all)
+        with working(nodes):
+            assert code.result() == 0
     assert "5 Jobs are gone" in capsys.readouterr().out
     assert space.names("batch/jobs") == {"cnn-aid"} and len(nodes.saved) == 5
 
