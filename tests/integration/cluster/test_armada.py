@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
-import kubernetes_validate
 import pytest
 import yaml
 
 from rsdl.cluster.labels import CONFIG, STUDY
+from rsdl.cluster.load import Manifest
 from rsdl.commands.k8s import render
+from rsdl.commands.k8s_check import check_set
 from rsdl.commands.sweep.armada import JobSetOptions, write_job_set
 from rsdl.commands.sweep.scope import JobSelector
 from rsdl.core.errors import ConfigError
@@ -54,7 +55,8 @@ def test_a_job_set_holds_the_pods_of_the_runs_that_are_left(
         mounted = [each["configMap"]["name"] for each in pod["volumes"] if "configMap" in each]
         assert len(mounted) == 1 and mounted[0] in maps
         body = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": pod}
-        kubernetes_validate.validate(body, "1.32", strict=True)
+        found = check_set([Manifest("armada.yaml", body)], "none")
+        assert {each.severity for each in found} <= {"note"}
         # Every user of the cluster may read a job set: keys stay in their secret.
         keys = [each for each in pod["containers"][0]["env"] if "SECRET" in each["name"]]
         assert len(keys) == 1 and "secretKeyRef" in keys[0]["valueFrom"]

@@ -29,7 +29,7 @@ GONE = None
 
 
 @dataclass(frozen=True)
-class Break:
+class Case:
     """One way to break a rule.
 
     Attributes:
@@ -60,34 +60,34 @@ class Break:
         return self.where or self.changes[-1][-2].replace(".[", "[")
 
 
-def one(rule: str, path: str, value: object, where: str | None = None, says: str = "") -> Break:
-    """Return a break of the training Job by one change."""
-    return Break(rule, "training", ((path, value),), where, says=says)
+def one(rule: str, path: str, value: object, where: str | None = None, says: str = "") -> Case:
+    """Return a case of the training Job by one change."""
+    return Case(rule, "training", ((path, value),), where, says=says)
 
 
-def many(rule: str, *changes: tuple[Any, ...], where: str | None = None, says: str = "") -> Break:
-    """Return a break of the training Job by several changes."""
-    return Break(rule, "training", changes, where, says=says)
+def many(rule: str, *changes: tuple[Any, ...], where: str | None = None, says: str = "") -> Case:
+    """Return a case of the training Job by several changes."""
+    return Case(rule, "training", changes, where, says=says)
 
 
-def dev(rule: str, *changes: tuple[Any, ...], where: str | None = None) -> Break:
-    """Return a break of the bare pod."""
-    return Break(rule, "dev", changes, where, "Pod")
+def dev(rule: str, *changes: tuple[Any, ...], where: str | None = None) -> Case:
+    """Return a case of the bare pod."""
+    return Case(rule, "dev", changes, where, "Pod")
 
 
-def server(rule: str, path: str, value: object, kind: str, where: str | None = None) -> Break:
-    """Return a break of what is no Job."""
-    return Break(rule, "server", ((path, value),), where, kind)
+def server(rule: str, path: str, value: object, kind: str, where: str | None = None) -> Case:
+    """Return a case of what is no Job."""
+    return Case(rule, "server", ((path, value),), where, kind)
 
 
-def data(rule: str, *changes: tuple[Any, ...], where: str | None = None, says: str = "") -> Break:
-    """Return a break of the data Job."""
-    return Break(rule, "data", changes, where, says=says)
+def data(rule: str, *changes: tuple[Any, ...], where: str | None = None, says: str = "") -> Case:
+    """Return a case of the data Job."""
+    return Case(rule, "data", changes, where, says=says)
 
 
-def claim(rule: str, path: str, value: object, says: str = "") -> Break:
-    """Return a break of the volume claim."""
-    return Break(rule, "data", ((path, value),), kind="PersistentVolumeClaim", says=says)
+def claim(rule: str, path: str, value: object, says: str = "") -> Case:
+    """Return a case of the volume claim."""
+    return Case(rule, "data", ((path, value),), kind="PersistentVolumeClaim", says=says)
 
 
 SCHEMA = (
@@ -107,19 +107,19 @@ NAMES = (
     server("object-name", f"{META}.name", "a.b", "Namespace"),
     one("job-name", f"{META}.name", "a" * 64),
     server("job-name", f"{META}.name", "a" * 53, "CronJob"),
-    Break("job-name", "nodes", ((f"{META}.name", "a.b"),)),
-    Break("job-name", "nodes", ((f"{META}.name", "a" * 62),)),
+    Case("job-name", "nodes", ((f"{META}.name", "a.b"),)),
+    Case("job-name", "nodes", ((f"{META}.name", "a" * 62),)),
     server("service-selector", "spec.selector.app", "other", "Service", "spec.selector"),
-    Break(
+    Case(
         "service-selector",
         "nodes",
         (("spec.selector", {"job-name": "vit-base-aid"}),),
         kind="Service",
         says='is "my-vit-base-aid" meant? Kustomize renames no selector',
     ),
-    Break("subdomain", "nodes", ((f"{POD}.subdomain", "other"),)),
-    Break("subdomain", "nodes", (("Service", "spec.clusterIP", GONE),), f"{POD}.subdomain"),
-    Break("duplicate-object", "server", (), f"{META}.name", "Service", copies=1, renamed=False),
+    Case("subdomain", "nodes", ((f"{POD}.subdomain", "other"),)),
+    Case("subdomain", "nodes", (("Service", "spec.clusterIP", GONE),), f"{POD}.subdomain"),
+    Case("duplicate-object", "server", (), f"{META}.name", "Service", copies=1, renamed=False),
 )
 CONTAINERS = (
     one("image", f"{MAIN}.image", GONE),
@@ -179,7 +179,7 @@ JOBS = (
     one("failure-policy-container", f"{POLICY}[1].onExitCodes.containerName", "main"),
     one("replacement-policy", "spec.podReplacementPolicy", "TerminatingOrFailed"),
 )  # fmt: skip
-BALANCE = (
+REQUESTS_LIMITS = (
     one("limits-missing", f"{LIMITS}.memory", GONE),
     one("limits-missing", f"{MAIN}.resources", GONE, f"{LIMITS}.cpu"),
     one("limits-ratio", f"{LIMITS}.memory", "64Gi", says="4.00 times the request 16Gi"),
@@ -188,7 +188,7 @@ BALANCE = (
     data("limits-equal", ("spec.parallelism", 101), ("spec.completions", 101),
          where=f"{LIMITS}.cpu", says="101 pods run at once"),
 )  # fmt: skip
-IDLENESS = (
+IDLE_PODS = (
     one("job-sleep", f"{MAIN}.command", ["sleep", "3600"]),
     one("job-sleep", f"{MAIN}.args", ["bash", "-c", "rsdl train x.yaml; sleep infinity"]),
     data("job-sleep", (f"{MAIN}.args[0]", "rsdl doctor\nwhile true; do date; sleep 60; done\n"),
@@ -207,29 +207,29 @@ GPUS = (
     one("gpu-own-resource", f"{TERM}[0].values[0]", "NVIDIA-A40", says="write nvidia.com/a40"),
     dev("gpu-own-resource", ("spec.nodeSelector.[nvidia.com/gpu.product]", "NVIDIA-L40")),
     one("gpu-product", f"{TERM}[0].values[0]", "RTX-3090", says="NVIDIA-GeForce-RTX-3090"),
-    Break("gpu-quota", "nodes", ((f"{POD}.priorityClassName", GONE),),
+    Case("gpu-quota", "nodes", ((f"{POD}.priorityClassName", GONE),),
           f"{LIMITS}[nvidia.com/a100]"),
     one("gpu-quota", f"{TERM}[0].values", ["NVIDIA-H100-80GB-HBM3"], f"{TERM}[0].values[0]"),
     many("gpus-of-node", (f"{LIMITS}.[nvidia.com/gpu]", 9)),
     many("gpus-at-once", ("spec.completions", 51), ("spec.parallelism", 51),
          where=f"{LIMITS}[nvidia.com/gpu]"),
-    Break("gpus-at-once", "nodes", (), f"{LIMITS}[nvidia.com/a100]", copies=6,
+    Case("gpus-at-once", "nodes", (), f"{LIMITS}[nvidia.com/a100]", copies=6,
           says="holds 56 GPUs at once"),
 )  # fmt: skip
-PLACEMENT = (
+SCHEDULING = (
     one("priority-class", f"{POD}.priorityClassName", "opportunistic3", says='"opportunistic"'),
     one("closed-taint", f"{POD}.tolerations[0].key", "nautilus.io/issue"),
     one("closed-taint", f"{POD}.tolerations[0]", {"operator": "Exists"}),
     one("entitled-taint", f"{POD}.tolerations[0].key", "nautilus.io/reservation"),
     one("entitled-taint", f"{POD}.tolerations[0].key", "example.org/ours"),
-    Break("job-count", "data", (), "kind", copies=400, says="401 Jobs"),
+    Case("job-count", "data", (), "kind", copies=400, says="401 Jobs"),
     one("backoff-zero", "spec.backoffLimit", 0),
 )
 STORAGE = (
     claim("storage-class", "spec.storageClassName", "rook-cephf", says='mean "rook-cephfs"?'),
-    Break("access-mode", "data", (("spec.storageClassName", "rook-ceph-block-east"),),
+    Case("access-mode", "data", (("spec.storageClassName", "rook-ceph-block-east"),),
           "spec.accessModes[0]", "PersistentVolumeClaim"),
-    Break("access-mode", "data", (("spec.storageClassName", GONE),), "spec.accessModes[0]",
+    Case("access-mode", "data", (("spec.storageClassName", GONE),), "spec.accessModes[0]",
           "PersistentVolumeClaim"),
     data("volume-region", ("PersistentVolumeClaim", "spec.storageClassName", "rook-cephfs"),
          where=f"{POD}.volumes[0].persistentVolumeClaim.claimName",
@@ -247,7 +247,7 @@ STORAGE = (
     data("endpoint", (f"{MAIN}.env[1].value", "https://rook-ceph-rgw-easts3.rook-east"),
          says="https is not spoken"),
 )  # fmt: skip
-ROOM = (
+VOLUMES = (
     one("shm", f"{MAIN}.volumeMounts[2]", GONE, f"{MAIN}.volumeMounts"),
     one("shm", f"{POD}.volumes[2].emptyDir.medium", GONE, f"{MAIN}.volumeMounts"),
     data(
@@ -272,7 +272,7 @@ STUDY = (
     one("config-annotation", f"{META}.annotations.[rsdl/config]", GONE),
     one("config-annotation", f"{MAIN}.args[0]", "evaluate",
         f"{META}.annotations[rsdl/config]"),
-    Break("run-twice", "training", (), f"{MAIN}.args", copies=1, says="Job/resnet50-ucm writes"),
+    Case("run-twice", "training", (), f"{MAIN}.args", copies=1, says="Job/resnet50-ucm writes"),
     one("run-name", f"{MAIN}.args[3]", "name=other", f"{META}.annotations[rsdl/config]"),
     one("job-of-config", f"{META}.name", "resnet"),
     one("study-labels", f"{META}.labels.[rsdl/study]", GONE, f"{META}.labels"),
@@ -293,22 +293,22 @@ CONTRACT = (
     one("grace-period", f"{POD}.terminationGracePeriodSeconds", 45),
     one("gpu-devices", f"{MAIN}.args[3]", "trainer.devices=2", f"{LIMITS}[nvidia.com/gpu]"),
     one("gpu-devices", f"{MAIN}.args[3]", "trainer.accelerator=cpu", f"{LIMITS}[nvidia.com/gpu]"),
-    Break("gpu-devices", "nodes", ((f"{MAIN}.args[4]", "8"),), f"{LIMITS}[nvidia.com/a100]"),
-    Break("pod-nodes", "nodes", ((f"{MAIN}.env[0].value", "3"),), "spec.parallelism"),
+    Case("gpu-devices", "nodes", ((f"{MAIN}.args[4]", "8"),), f"{LIMITS}[nvidia.com/a100]"),
+    Case("pod-nodes", "nodes", ((f"{MAIN}.env[0].value", "3"),), "spec.parallelism"),
     one("cache-size", f"{MAIN}.args[2]", "seed=1", f"{POD}.volumes[0].emptyDir.sizeLimit",
         says="data.cache.size=32GB"),
-    Break("gpu-use", "training", (), f"{LIMITS}[nvidia.com/gpu]", gpu_use={"resnet50_ucm": 0.31},
+    Case("gpu-use", "training", (), f"{LIMITS}[nvidia.com/gpu]", gpu_use={"resnet50_ucm": 0.31},
           says="31% busy"),
 )  # fmt: skip
 
-BREAKS = (
-    *SCHEMA, *NAMES, *CONTAINERS, *RESOURCES, *VALUES, *JOBS, *BALANCE, *IDLENESS, *GPUS,
-    *PLACEMENT, *STORAGE, *ROOM, *STUDY, *CONTRACT,
+CASES = (
+    *SCHEMA, *NAMES, *CONTAINERS, *RESOURCES, *VALUES, *JOBS, *REQUESTS_LIMITS, *IDLE_PODS, *GPUS,
+    *SCHEDULING, *STORAGE, *VOLUMES, *STUDY, *CONTRACT,
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("case", BREAKS, ids=lambda case: f"{case.rule}:{case.wanted}")
-def test_what_breaks_a_rule_is_named(case: Break):
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.rule}:{case.wanted}")
+def test_what_breaks_a_rule_is_named(case: Case):
     manifests = read(case.base)
     for change in case.changes:
         kind, path, value = change if len(change) == 3 else (case.kind, *change)
@@ -327,7 +327,7 @@ def test_what_breaks_a_rule_is_named(case: Break):
 
 
 def test_every_rule_is_broken_by_something():
-    assert {case.rule for case in BREAKS} == set(RULES)
+    assert {case.rule for case in CASES} == set(RULES)
     assert len(RULES) == len(set(RULES))
 
 
