@@ -6,8 +6,9 @@ import sys
 from pathlib import Path
 
 from benchmarks.peers.task import SHARD_BYTES, Counter, Feed, Task
-from rsdl.commands.data import pack_folder
+from rsdl.commands.data import pack_source
 from rsdl.data.packing.pack import PackOptions
+from rsdl.data.sources.folder import FolderSource
 
 
 def build(task: Task, *, sampled: bool = False) -> Feed:
@@ -23,10 +24,10 @@ def build(task: Task, *, sampled: bool = False) -> Feed:
     def run_epoch(take: Counter) -> None:
         options = PackOptions(shard_bytes=SHARD_BYTES, num_workers=task.workers)
         with contextlib.redirect_stdout(sys.stderr):
-            pack_folder(
-                task.images, out=str(out), name=None, fractions=(0.8, 0.1, 0.1), seed=task.seed,
-                options=options, decode="sample" if sampled else "all",
-            )  # fmt: skip
+            source = FolderSource(
+                Path(task.images), seed=task.seed, decode="sample" if sampled else "all"
+            )
+            pack_source(source, str(out), options)
         take.count(count)
 
     def reset() -> None:

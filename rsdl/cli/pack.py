@@ -1,5 +1,6 @@
 """``rsdl data pack``: imagery of one's own into shards."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -71,21 +72,21 @@ def data_pack_folder(
     """
     from rsdl.commands import data
     from rsdl.data.packing.pack import PackOptions
+    from rsdl.data.sources.folder import FolderSource
     from rsdl.raster.picture import PictureRules
 
     options = PackOptions(round(shard_mb * 1e6), on_corrupt, overwrite, num_workers)
-    code = data.pack_folder(
-        src,
-        out=out,
+    data.check_local("SRC", src)
+    source = FolderSource(
+        Path(src),
         name=name,
         fractions=parse_shares(split),
         seed=seed,
-        options=options,
         decode=decode,
         rules=PictureRules(axes, nodata, alpha, data.read_names(bands, "--bands"), unscale),
         group_by=group_by,
     )
-    raise typer.Exit(code)
+    raise typer.Exit(data.pack_source(source, out, options))
 
 
 @app.command("geotiff")

@@ -4,7 +4,6 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal
 
 from rich.console import Console
 from rich.table import Table
@@ -23,11 +22,9 @@ from rsdl.data.preview import contact_sheet, encode_png
 from rsdl.data.sample import Source
 from rsdl.data.shard_store import SHARDS_URL
 from rsdl.data.sources.catalog import DATASETS
-from rsdl.data.sources.folder import FolderSource
 from rsdl.data.sources.geotiff import GeotiffOptions, GeotiffSource
 from rsdl.data.sources.published import prepare_source
 from rsdl.data.sources.synthetic import write_scenes
-from rsdl.raster.picture import PLAIN, PictureRules
 from rsdl.storage.connect import connect
 from rsdl.storage.local import translate
 from rsdl.storage.store import Store
@@ -58,32 +55,6 @@ def prepare(
             fractions=fractions,
             seed=seed,
         )
-    return pack_source(source, out, options)
-
-
-def pack_folder(
-    src: str,
-    *,
-    out: str,
-    name: str | None,
-    fractions: Fractions,
-    seed: int,
-    options: PackOptions,
-    decode: Literal["all", "sample"] = "all",
-    rules: PictureRules = PLAIN,
-    group_by: str | None = None,
-) -> int:
-    """Pack a class-per-folder tree."""
-    check_local("SRC", src)
-    source = FolderSource(
-        Path(src),
-        fractions=fractions,
-        seed=seed,
-        name=name,
-        decode=decode,
-        rules=rules,
-        group_by=group_by,
-    )
     return pack_source(source, out, options)
 
 
