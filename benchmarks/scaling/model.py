@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.scaling.cluster import Cluster, Epoch, Imagery, simulate
-from rsdl.cluster.resources import ENCODED_GB, PIXEL_BYTES, TRAIN_SHARE, measure
+from rsdl.cluster.resources import ENCODED_GB, PIXEL_BYTES, TRAIN_SHARE, estimate_sizes
 from rsdl.cluster.settings import Settings
 from rsdl.commands.models import describe_model
 from rsdl.config.load import load_config
@@ -186,7 +186,7 @@ def parts() -> tuple[Part, ...]:
     found = []
     for name in STUDY:
         config = load_config(str(ROOT / "configs" / f"resnet50_{name}.yaml"), environment={})
-        cores = measure(config, Settings()).cpu
+        cores = estimate_sizes(config, Settings()).cpu
         found.append(
             Part(name, DATASETS[name].num_images, config.trainer.max_epochs,
                  config.data.batch_size, cores)
