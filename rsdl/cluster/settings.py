@@ -1,13 +1,14 @@
 """``k8s/settings.yaml``: settings by the user of a cluster, for the whole study or for one job."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
@@ -25,12 +26,25 @@ LABEL = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
 IMAGE = r"^[a-z0-9][a-z0-9._:/-]*(:[A-Za-z0-9_][A-Za-z0-9_.-]*|@sha256:[0-9a-f]{64})$"
 
 
+def _one_of(known: Collection[str]) -> BeforeValidator:
+    def check(value: object) -> str:
+        # YAML reads cuda=12 as a number.
+        if str(value) not in known:
+            raise ValueError(f"must be one of {', '.join(known)}")
+        return str(value)
+
+    return BeforeValidator(check)
+
+
+GpuName = Annotated[str, _one_of(GPUS)]
+
+
 class JobSettings(BaseModel):
     """Settings of one job; absent fields are as for the whole study."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    gpu: str | None = Field(None, description=f"One of {', '.join(GPUS)}.")
+    gpu: GpuName | None = Field(None, description=f"One of {', '.join(GPUS)}.")
     gpus: Literal[1, 2, 4, 8] | None = Field(None, description="GPUs of a pod.")
     nodes: int | None = Field(None, ge=1, le=64, description="Pods that train together.")
     opportunistic: bool | None = Field(None, description="Any pod may preempt it.")
@@ -45,13 +59,6 @@ class JobSettings(BaseModel):
             if "$(" in value:
                 raise ValueError(f"{value}: write ${{oc.env:NAME}} for a variable of the pod")
         return values
-
-    @field_validator("gpu")
-    @classmethod
-    def _is_known(cls, value: str | None) -> str | None:
-        if value is not None and value not in GPUS:
-            raise ValueError(f"must be one of {', '.join(GPUS)}")
-        return value
 
 
 # Its config is written for one machine; pods read and write the bucket.
@@ -76,15 +83,17 @@ class Settings(JobSettings):
         pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$",
         description="S3 bucket of data and runs.",
     )
-    region: str = Field("west", description=f"One of {', '.join(REGIONS)}.")
-    gpu: str = Field("any-24gb", description=f"One of {', '.join(GPUS)}.")
+    region: Annotated[str, _one_of(REGIONS)] = Field(
+        "west", description=f"One of {', '.join(REGIONS)}."
+    )
+    gpu: GpuName = Field("any-24gb", description=f"One of {', '.join(GPUS)}.")
     gpus: Literal[1, 2, 4, 8] = Field(1, description="GPUs of a pod.")
     nodes: int = Field(1, ge=1, le=64, description="Pods that train together.")
     opportunistic: bool = Field(False, description="Any pod may preempt it.")
     avoid_nodes: tuple[str, ...] = Field(
         (), description="Host names of nodes where pods have failed; no pod goes there."
     )
-    cuda: str = Field(
+    cuda: Annotated[str, _one_of(WHEELS)] = Field(
         "13",
         description="CUDA of the image: "
         + ", ".join(f"{name} (drivers from {wheel.driver} on)" for name, wheel in WHEELS.items())
@@ -97,21 +106,6 @@ class Settings(JobSettings):
     jobs: dict[str, JobSettings] = Field(
         {"quickstart": QUICKSTART}, description="What is otherwise for one config."
     )
-
-    @field_validator("region")
-    @classmethod
-    def _is_a_region(cls, value: str) -> str:
-        if value not in REGIONS:
-            raise ValueError(f"must be one of {', '.join(REGIONS)}")
-        return value
-
-    @field_validator("cuda", mode="before")
-    @classmethod
-    def _is_a_wheel(cls, value: object) -> str:
-        # YAML reads cuda=12 as a number.
-        if str(value) not in WHEELS:
-            raise ValueError(f"must be one of {', '.join(WHEELS)}")
-        return str(value)
 
     @model_validator(mode="after")
     def _runs_on_its_cards(self) -> "Settings":
