@@ -3,15 +3,15 @@
 import json
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 import yaml
 from rich.console import Console
 
 from rsdl.config.load import validate
 from rsdl.core.errors import ConfigErrors, DataError
-from rsdl.evaluate.comparison import ComparedRun, render_comparison
+from rsdl.evaluate.compared_run import ComparedRun
 from rsdl.evaluate.report import render_report
+from rsdl.evaluate.study import render_study, study_of
 from rsdl.records.evaluation import REPORT, TTA_REPORT, Evaluation, parse_evaluation
 from rsdl.records.run_record import CONFIG, RunRecord
 from rsdl.records.run_record import REPORT as PAGE
@@ -34,7 +34,7 @@ def report(targets: Sequence[str], *, out: str | None = None) -> int:
     entries = [read_entry(folder) for folder in folders]
     path = out or "comparison.html"
     place, _, name = path.rpartition("/")
-    connect(place or ".").write(name, render_comparison(entries).encode())
+    connect(place or ".").write(name, render_study(study_of(entries)).encode())
     console.print(f"{len(entries)} runs compared: {path}", highlight=False)
     return 0
 
@@ -69,19 +69,22 @@ def write_report(
         name = TTA_REPORT if evaluation.tta else REPORT
         store.write(name, (evaluation.model_dump_json(indent=1) + "\n").encode())
     config = store.read(CONFIG).decode() if store.size(CONFIG) is not None else ""
-    run = read_run(folder) if record is None else record.model_dump(mode="json")
-    page = render_report(
-        evaluation=read_evaluation(folder), tta=read_evaluation(folder, tta=True), run=run,
-        history=folder.read_history(), config_yaml=config,
-    )  # fmt: skip
+    page = render_report(read_entry(folder, record), config_yaml=config)
     store.write(PAGE, page.encode())
     return join(store.url, PAGE)
 
 
-def read_entry(folder: RunFolder) -> ComparedRun:
-    """Return a run's files for a comparison."""
+def read_entry(folder: RunFolder, record: RunRecord | None = None) -> ComparedRun:
+    """Return a run's files for a report; ``None`` for ``record`` reads it.
+
+    Raises:
+        DataError: If there is no run, or a file is damaged.
+    """
+    run = folder.read_record() if record is None else record
+    if run is None:
+        raise DataError(folder.store.url, "is no run: it has no run.json", "name a trained run")
     return ComparedRun(
-        read_run(folder),
+        run,
         read_evaluation(folder),
         folder.read_history(),
         read_evaluation(folder, tta=True),
@@ -100,14 +103,6 @@ def read_recipe(folder: RunFolder) -> str:
     leaves = config.identity()
     del leaves["name"], leaves["seed"]
     return json.dumps(leaves, sort_keys=True)
-
-
-def read_run(folder: RunFolder) -> dict[str, Any]:
-    """Return the run's record as plain values."""
-    record = folder.read_record()
-    if record is None:
-        raise DataError(folder.store.url, "is no run: it has no run.json", "name a trained run")
-    return record.model_dump(mode="json")
 
 
 def read_evaluation(folder: RunFolder, *, tta: bool = False) -> Evaluation | None:

@@ -14,7 +14,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from rsdl import __version__
-from rsdl.core.batch import SampleCounts
+from rsdl.core.sample_counts import SampleCounts
 from rsdl.records.device_use import DeviceReadingSums, DeviceUse, mean_utilization
 
 RECORD = "run.json"
@@ -47,6 +47,7 @@ class RunRecord(BaseModel):
 
     format: Literal[1] = 1
     name: str
+    task: Literal["classification"] = "classification"
     status: Status = "running"
     reason: str = ""
     rsdl_version: str = __version__

@@ -119,8 +119,11 @@ class Index(BaseModel):
 
 
 def digest_record(record: RunRecord) -> str:
-    """Return the SHA-256 of a record's content."""
-    return hashlib.sha256(record.model_dump_json().encode()).hexdigest()
+    """Return the SHA-256 of a record's content.
+
+    Only fields that the file has count, so that a release that adds one keeps what is collected.
+    """
+    return hashlib.sha256(record.model_dump_json(exclude_unset=True).encode()).hexdigest()
 
 
 def _line(run: str, record: RunRecord, kept: Kept) -> list[object]:

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rsdl.evaluate.figures.axes import BOTTOM, LEFT, RIGHT, TOP, Axis, linear_axis
 from rsdl.evaluate.formatting import count, percent
-from rsdl.evaluate.plot import BOTTOM, LEFT, RIGHT, TOP, Axis, linear_axis
 from rsdl.records.evaluation import CalibrationBin
 
 HISTOGRAM_TOP, HISTOGRAM_BOTTOM = 222, 262
