@@ -21,7 +21,7 @@ def sweep_report(
 
     Everything comes from run records. Runs that are not completed are shown; they are no models.
     """
-    from rsdl.commands.sweep.report import report_study
+    from rsdl.commands.report import report_study
 
     raise typer.Exit(report_study(runs_url, out=out, latex=latex, csv=csv))
 

@@ -127,8 +127,8 @@ def sweep_armada(
     For clusters that have Armada beside Jobs. What the pods need (configs, service account) is
     applied by kubectl. Armada tries nothing again: run this once more for what is left.
     """
+    from rsdl.commands.runs import demand_runs
     from rsdl.commands.sweep.armada import JobSetOptions, write_job_set
-    from rsdl.commands.sweep.records import demand_runs
     from rsdl.commands.sweep.scope import JobSelector
 
     options = JobSetOptions(out, preemptible, dry_run)
@@ -155,8 +155,8 @@ def sweep_collect(
     Run it again: models that are here and unchanged are not fetched. Exit code 1 if a run is not
     completed, or lacks a file, unless --partial.
     """
+    from rsdl.commands.runs import demand_runs
     from rsdl.commands.sweep.collect import CollectOptions, collect
-    from rsdl.commands.sweep.records import demand_runs
 
     raise typer.Exit(collect(demand_runs(runs), out, CollectOptions(partial, dry_run, manifests)))
 

@@ -1,4 +1,4 @@
-"""``rsdl report``: HTML reports from the records of runs."""
+"""``rsdl report`` and ``rsdl sweep report``: pages about one run or several, from their records."""
 
 import json
 import sys
@@ -7,15 +7,17 @@ from collections.abc import Sequence
 import yaml
 from rich.console import Console
 
+from rsdl.commands.runs import find_runs
 from rsdl.config.load import validate
 from rsdl.core.errors import ConfigErrors, DataError
 from rsdl.evaluate.compared_run import ComparedRun
 from rsdl.evaluate.report import render_report
-from rsdl.evaluate.study import render_study, study_of
+from rsdl.evaluate.study import Study, render_study, study_of
 from rsdl.records.evaluation import REPORT, TTA_REPORT, Evaluation, parse_evaluation
 from rsdl.records.run_record import CONFIG, RunRecord
 from rsdl.records.run_record import REPORT as PAGE
 from rsdl.storage.connect import connect, join
+from rsdl.storage.s3.endpoint import AWS, StorageConfig
 from rsdl.train.run_folder import RunFolder
 
 
@@ -31,27 +33,77 @@ def report(targets: Sequence[str], *, out: str | None = None) -> int:
     if len(folders) == 1 and out is None:
         console.print(f"report: {write_report(folders[0], None)}", highlight=False)
         return 0
-    entries = [read_entry(folder) for folder in folders]
-    path = out or "comparison.html"
-    place, _, name = path.rpartition("/")
-    connect(place or ".").write(name, render_study(study_of(entries)).encode())
-    console.print(f"{len(entries)} runs compared: {path}", highlight=False)
+    study, page = read_study(folders), out or "comparison.html"
+    _write(page, render_study(study))
+    console.print(f"{len(study.rows)} runs compared: {page}", highlight=False)
     return 0
 
 
-def find_runs(target: str) -> list[RunFolder]:
-    """Return the run at a folder, or those directly below it.
+def report_study(
+    url: str, *, out: str = "study.html", latex: str | None = None, csv: str | None = None
+) -> int:
+    """Write the HTML page of a study and its tables.
+
+    Args:
+        url: Folder or ``s3://`` URL of the runs.
+        out: File of the page.
+        latex: File of the LaTeX tables; ``None`` writes them beside the page.
+        csv: File of the CSV; ``None`` writes it beside the page.
 
     Raises:
-        DataError: If there are none.
+        DataError: If there are no runs, or a record is damaged.
     """
-    store = connect(target)
-    if store.size("run.json") is not None:
-        return [RunFolder(store)]
-    names = [e.name for e in store.list() if e.name.endswith("/run.json")]
-    if not names:
-        raise DataError(target, "holds no run", "name a folder that rsdl train wrote")
-    return [RunFolder(connect(join(target, name.removesuffix("/run.json")))) for name in names]
+    study = read_study(find_runs(url))
+    write_study(study, out, latex=latex, csv=csv)
+    print_totals(study, out)
+    return 0
+
+
+def read_study(folders: Sequence[RunFolder]) -> Study:
+    """Return the study of runs."""
+    return study_of([read_entry(folder) for folder in folders])
+
+
+def write_study(
+    study: Study,
+    out: str,
+    *,
+    latex: str | None = None,
+    csv: str | None = None,
+    storage: StorageConfig = AWS,
+) -> None:
+    """Write the page and both tables."""
+    stem = out.removesuffix(".html")
+    files = {
+        out: render_study(study),
+        latex or f"{stem}.tex": study.latex,
+        csv or f"{stem}.csv": study.csv,
+    }
+    for path, text in files.items():
+        _write(path, text, storage)
+
+
+def _write(path: str, text: str, storage: StorageConfig = AWS) -> None:
+    place, slash, name = path.rpartition("/")
+    connect(place or slash or ".", storage=storage).write(name, text.encode())
+
+
+def print_totals(study: Study, out: str) -> None:
+    """Print the main totals and the path of the page."""
+    numbers = study.numbers
+    spent = (
+        (numbers["epochs"].shown, "epochs"),
+        (numbers["iterations"].shown, "iterations"),
+        (numbers["decoded"].shown, "of imagery read"),
+        (numbers["device"].shown, f"of {'GPU' if numbers['use'].value else 'device'} time"),
+        (numbers["preemptions"].shown, "preemptions"),
+    )
+    Console(file=sys.stdout, soft_wrap=True).print(
+        f"{numbers['models'].shown} models of {len(study.rows)} runs "
+        f"({numbers['architectures'].shown} architectures x {numbers['datasets'].shown} data sets):"
+        f" {', '.join(f'{value} {what}' for value, what in spent)}\nstudy: {out}",
+        highlight=False,
+    )
 
 
 def write_report(

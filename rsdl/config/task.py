@@ -1,5 +1,6 @@
 """The learning tasks: what every room may know of each, and the config that selects one."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -24,6 +25,11 @@ class TaskFacts:
 
 
 TASKS = {"classification": TaskFacts("class_index", "oa", "OA", "overall accuracy")}
+
+
+def metric_label(tasks: Iterable[str]) -> str:
+    """Return the label of the primary metric; those of several tasks are joined by slashes."""
+    return "/".join(dict.fromkeys(TASKS[task].label for task in tasks))
 
 
 class TaskConfig(BaseModel):

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from rsdl.config.task import TASKS, TaskFacts
 from rsdl.evaluate.figures.curves import History
 from rsdl.evaluate.formatting import number
 from rsdl.records.evaluation import Evaluation
@@ -45,29 +44,23 @@ class ComparedRun:
     recipe: str = ""
 
     @property
-    def task(self) -> TaskFacts:
-        """Facts of the run's task, such as its primary metric."""
-        return TASKS[self.run.task]
-
-    @property
     def head(self) -> Headline:
         """The evaluation's metrics, else those of the run's best or last validation."""
         if self.evaluation is not None:
             split = self.evaluation.split
             return Headline(split, f"{split} split", self.evaluation.metrics)
-        best, final = (self.run.metrics.get(name, {}) for name in ("best", "final"))
-        if number(best.get(self.task.primary_metric)) is not None:
-            epoch = number(best.get("epoch"))
-            note = "best validation" + (f", epoch {epoch:.0f}" if epoch is not None else "")
-            return Headline("val", note, best)
-        if number(final.get(self.task.primary_metric)) is not None:
-            return Headline("val", "last validation", final)
+        for kind, note in (("best", "best validation"), ("final", "last validation")):
+            if number(self.run.score(kind)) is not None:
+                metrics = self.run.metrics[kind]
+                epoch = number(metrics.get("epoch")) if kind == "best" else None
+                note += f", epoch {epoch:.0f}" if epoch is not None else ""
+                return Headline("val", note, metrics)
         return Headline(None, "not evaluated yet", {})
 
     @property
     def score(self) -> float | None:
         """The primary metric; ``None`` if unknown."""
-        return number(self.head.metrics.get(self.task.primary_metric))
+        return number(self.head.metrics.get(self.run.facts.primary_metric))
 
     @property
     def is_final(self) -> bool:

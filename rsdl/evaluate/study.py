@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import fsum
 
+from rsdl.config.task import metric_label
 from rsdl.evaluate.compared_run import ComparedRun
 from rsdl.evaluate.figures.costs import cost_plots, curve_plots
 from rsdl.evaluate.html import render_page
@@ -50,13 +51,13 @@ class Study:
 
     @property
     def label(self) -> str:
-        """Short name of the primary metric, as ``OA``; those of several tasks with slashes."""
-        return " / ".join(dict.fromkeys(entry.task.label for entry in self.rows))
+        """Label of the primary metric, as ``OA``."""
+        return metric_label(self._tasks)
 
     @property
     def title(self) -> str:
         """Name of the primary metric for headings; those of several tasks with slashes."""
-        title = " / ".join(dict.fromkeys(entry.task.title for entry in self.rows))
+        title = " / ".join(dict.fromkeys(entry.run.facts.title for entry in self.rows))
         return title[:1].upper() + title[1:]
 
     @property

@@ -40,7 +40,7 @@ def csv_table(rows: Sequence[ComparedRun], metrics: Sequence[str]) -> str:
         metrics: Names of the metrics to show.
     """
     of = {id(entry): result for result in results_of(rows) for entry in result.runs}
-    primary = dict.fromkeys(entry.task.primary_metric for entry in rows)
+    primary = dict.fromkeys(entry.run.facts.primary_metric for entry in rows)
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     spreads = [f"{name}_{what}" for name in primary for what in ("mean", "std")]
@@ -52,7 +52,7 @@ def csv_table(rows: Sequence[ComparedRun], metrics: Sequence[str]) -> str:
         values = [head.metrics.get(name) for name in metrics]
         record = [getattr(run, key) for key in _RECORD]
         seeds = [
-            value if name == entry.task.primary_metric else None
+            value if name == entry.run.facts.primary_metric else None
             for name in primary
             for value in (result.score, result.std)
         ]

@@ -14,6 +14,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from rsdl import __version__
+from rsdl.config.task import TASKS, TaskFacts
 from rsdl.core.sample_counts import SampleCounts
 from rsdl.records.device_use import DeviceReadingSums, DeviceUse, mean_utilization
 
@@ -83,6 +84,15 @@ class RunRecord(BaseModel):
     metrics: dict[str, dict[str, float | int | None]] = Field(default_factory=dict)
     ledger: list[LedgerEntry] = Field(default_factory=list)
     environment: dict[str, str] = Field(default_factory=dict)
+
+    @property
+    def facts(self) -> TaskFacts:
+        """Facts of the task, such as its primary metric."""
+        return TASKS[self.task]
+
+    def score(self, kind: str) -> float | None:
+        """Return the primary metric of ``best``, ``final`` or a split; ``None`` if unknown."""
+        return self.metrics.get(kind, {}).get(self.facts.primary_metric)
 
     @property
     def work(self) -> SampleCounts:

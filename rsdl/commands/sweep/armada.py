@@ -8,7 +8,7 @@ import yaml
 
 from rsdl.cluster.armada import make_job_set
 from rsdl.cluster.labels import STUDY
-from rsdl.commands.sweep.records import read_facts
+from rsdl.commands.runs import read_facts
 from rsdl.commands.sweep.scope import JobSelector, find_scope
 from rsdl.storage.local import translate
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn
 
 from rsdl.commands.bars import open_bar
+from rsdl.commands.runs import Runs, names_of, read_runs
 from rsdl.commands.sweep.index import Index, Kept, digest_record
-from rsdl.commands.sweep.records import Runs, names_of, read_runs
 from rsdl.commands.sweep.scope import JobSelector, find_scope
 from rsdl.core.errors import ConfigError, DataError
 from rsdl.records.run_record import CONFIG, HISTORY, RECORD

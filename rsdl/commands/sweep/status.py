@@ -11,8 +11,8 @@ from rich.console import Console
 
 from rsdl.cluster.jobs import Snapshot
 from rsdl.cluster.prometheus import read_gpu_use
+from rsdl.commands.runs import RUNS_VARIABLE, Runs, read_runs, runs_url
 from rsdl.commands.sweep.patience import retry_until_answered
-from rsdl.commands.sweep.records import VARIABLE, Runs, read_runs, runs_url
 from rsdl.commands.sweep.rows import Row, make_rows
 from rsdl.commands.sweep.scope import JobSelector, Scope, find_scope, one_study
 from rsdl.commands.sweep.table import count_states, overall, print_table
@@ -115,7 +115,7 @@ class _Look:
             if self._selector.namespace is not None or self._selector.study is not None:
                 raise
             if self._url is None:
-                other = f"or name RUNS_URL, or set {VARIABLE}: records need no cluster"
+                other = f"or name RUNS_URL, or set {RUNS_VARIABLE}: records need no cluster"
                 remedy = f"{error.remedy}; {other}" if error.remedy else other
                 raise type(error)(error.where, error.problem, remedy) from error
             if str(error) != self._told:

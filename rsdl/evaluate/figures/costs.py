@@ -119,7 +119,7 @@ def curve_plots(rows: Sequence[ComparedRun], board: Leaderboard) -> list[Plot]:
             (entry.run, label, pairs)
             for entry in rows
             if entry.run.dataset == column.dataset
-            for label, pairs in [curve(entry.history, f"val_{entry.task.primary_metric}")]
+            for label, pairs in [curve(entry.history, f"val_{entry.run.facts.primary_metric}")]
             if pairs
         ]
         # Draw only runs with the most common unit of the x axis: steps and epochs do not mix.

@@ -15,7 +15,6 @@ from rsdl.commands.sweep.scope import JobSelector
 from rsdl.commands.sweep.status import View, status
 from rsdl.commands.sweep.submission import SubmitOptions
 from rsdl.commands.sweep.submit import submit
-from rsdl.commands.sweep.table import HEADINGS
 from rsdl.core.errors import ClusterError, ConfigError, UnreachableClusterError
 from tests.integration.cluster.apiserver import ApiServer
 from tests.integration.cluster.conftest import write_record, write_study
@@ -67,8 +66,9 @@ def test_cluster_and_records_are_one_table(
     assert rows["vit_aid"]["preemptions"] == 1 and "data.url" in rows["cnn_ucm"]["note"]
     assert status(runs, JobSelector(), View()) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split() == list(HEADINGS)
-    first = "cnn_aid running running 150/300 1h30 91.74% 1 50%"
+    headings = "run cluster record epoch left OA(val) preempted GPU"
+    assert lines[0].split() == headings.split()
+    first = "cnn_aid running running 150/300 1h30min 91.74% 1 50%"
     assert lines[1].split() == first.split()
     assert lines[7].split() == ["all", "450/600", "1h30", "93.37%", "2", "67%"]
     assert lines[8] == (
@@ -179,7 +179,7 @@ def test_watching_ends_with_the_study(
 
 
 def test_a_terminal_gets_colours_within_100_columns(tmp_path: Path):
-    from rsdl.commands.sweep.records import read_runs
+    from rsdl.commands.runs import read_runs
     from rsdl.commands.sweep.rows import make_rows
     from rsdl.commands.sweep.table import print_table
 
