@@ -70,7 +70,7 @@ def test_cluster_and_records_are_one_table(
     assert lines[0].split() == headings.split()
     first = "cnn_aid running running 150/300 1h30min 91.74% 1 50%"
     assert lines[1].split() == first.split()
-    assert lines[7].split() == ["all", "450/600", "1h30", "93.37%", "2", "67%"]
+    assert lines[7].split() == ["all", "450/600", "1h30min", "93.37%", "2", "67%"]
     assert lines[8] == (
         "6 runs: 1 completed, 1 failed, 1 pending, 1 restarting, 2 running; 3.5 device-hours so far"
     )
