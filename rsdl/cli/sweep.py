@@ -101,10 +101,13 @@ def sweep_status(
     at it.
     """
     from rsdl.commands.sweep.scope import JobSelector
-    from rsdl.commands.sweep.status import View, status
+    from rsdl.commands.sweep.status import status
 
     selector = JobSelector(manifests, namespace, study)
-    raise typer.Exit(status(runs, selector, View(watch, every, as_json, prometheus)))
+    code = status(
+        runs, selector, watch=watch, every_s=every, as_json=as_json, prometheus=prometheus
+    )
+    raise typer.Exit(code)
 
 
 @app.command("armada")
@@ -128,11 +131,11 @@ def sweep_armada(
     applied by kubectl. Armada tries nothing again: run this once more for what is left.
     """
     from rsdl.commands.runs import demand_runs
-    from rsdl.commands.sweep.armada import JobSetOptions, write_job_set
+    from rsdl.commands.sweep.armada import write_job_set
     from rsdl.commands.sweep.scope import JobSelector
 
-    options = JobSetOptions(out, preemptible, dry_run)
-    raise typer.Exit(write_job_set(JobSelector(target, namespace), demand_runs(runs), options))
+    selector, url = JobSelector(target, namespace), demand_runs(runs)
+    raise typer.Exit(write_job_set(selector, url, out, preemptible=preemptible, dry_run=dry_run))
 
 
 @app.command("collect")
@@ -156,9 +159,10 @@ def sweep_collect(
     completed, or lacks a file, unless --partial.
     """
     from rsdl.commands.runs import demand_runs
-    from rsdl.commands.sweep.collect import CollectOptions, collect
+    from rsdl.commands.sweep.collect import collect
 
-    raise typer.Exit(collect(demand_runs(runs), out, CollectOptions(partial, dry_run, manifests)))
+    url = demand_runs(runs)
+    raise typer.Exit(collect(url, out, partial=partial, dry_run=dry_run, manifests=manifests))
 
 
 @app.command("retry")
