@@ -24,6 +24,7 @@ class TaskFacts:
     title: str
 
 
+TaskName = Literal["classification"]
 TASKS = {"classification": TaskFacts("class_index", "oa", "OA", "overall accuracy")}
 
 
@@ -37,7 +38,7 @@ class TaskConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: Literal["classification"] = Field("classification", description="The task.")
+    name: TaskName = Field("classification", description="The task.")
     label_smoothing: float = Field(
         0.0, ge=0, lt=1, description="Share of the target spread over all classes in training."
     )

@@ -110,7 +110,9 @@ def render_study(study: Study) -> str:
 
 
 def _summaries(rows: Sequence[ComparedRun], board: Leaderboard) -> dict[str, Summary]:
-    means = {name: board.mean(name) for name in board.architectures}
+    # A mean over the metrics of several tasks says nothing.
+    one_task = len({entry.run.task for entry in rows}) == 1
+    means = {name: board.mean(name) if one_task else None for name in board.architectures}
     best = max((mean for mean in means.values() if mean is not None), default=None)
     summaries = {}
     for name, mean in means.items():

@@ -14,7 +14,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from rsdl import __version__
-from rsdl.config.task import TASKS, TaskFacts
+from rsdl.config.task import TASKS, TaskFacts, TaskName
 from rsdl.core.sample_counts import SampleCounts
 from rsdl.records.device_use import DeviceReadingSums, DeviceUse, mean_utilization
 
@@ -48,7 +48,7 @@ class RunRecord(BaseModel):
 
     format: Literal[1] = 1
     name: str
-    task: Literal["classification"] = "classification"
+    task: TaskName = "classification"
     status: Status = "running"
     reason: str = ""
     rsdl_version: str = __version__
