@@ -1,7 +1,7 @@
 """The runs in a folder or a bucket, and their records."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -26,6 +26,11 @@ class Runs:
 
     records: Mapping[str, RunRecord] = field(default_factory=dict)
     broken: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def names(self) -> list[str]:
+        """Names of all runs' folders, sorted."""
+        return sorted({*self.records, *self.broken})
 
 
 def runs_url(given: str | None) -> str | None:
@@ -107,11 +112,6 @@ def is_completed(folder: RunFolder) -> bool:
     """Return whether a run is completed now."""
     record = folder.read_record()
     return record is not None and record.status == "completed"
-
-
-def names_of(runs: Runs) -> Sequence[str]:
-    """Return the names of all runs' folders, sorted."""
-    return sorted({*runs.records, *runs.broken})
 
 
 def _try_read(folder: RunFolder) -> RunRecord | str | None:

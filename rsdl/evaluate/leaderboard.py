@@ -11,6 +11,7 @@ validation score never beats a test score.
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import fsum
 from statistics import fmean, stdev
 
 from rsdl.evaluate import formatting
@@ -115,6 +116,23 @@ class Leaderboard:
         return fmean(known) if known and len(known) == len(self.columns) else None
 
 
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """One architecture over all data sets.
+
+    Attributes:
+        mean: Mean of the primary metric; ``None`` unless every data set has one.
+        best: Whether no other mean is higher.
+        parameters: Parameters of its largest network; heads differ with the number of classes.
+        device_s: Device seconds of all its runs.
+    """
+
+    mean: float | None
+    best: bool
+    parameters: int
+    device_s: float
+
+
 def leaderboard_of(entries: Sequence[ComparedRun]) -> Leaderboard:
     """Return the table of runs, rows and columns in order of appearance."""
     architectures = tuple(dict.fromkeys(entry.run.architecture for entry in entries))
@@ -156,6 +174,24 @@ def column_of(entries: Sequence[ComparedRun], dataset: str) -> Column:
     basis = max(votes, key=lambda name: (votes[name], name == "test"), default=None)
     fit = [r.score or 0.0 for r in results_of(rivals) if r.head.basis == basis]
     return Column(dataset, basis, max(fit, default=None))
+
+
+def summaries_of(rows: Sequence[ComparedRun], board: Leaderboard) -> dict[str, Summary]:
+    """Return a summary of each architecture."""
+    # A mean over the metrics of several tasks says nothing.
+    one_task = len({entry.run.task for entry in rows}) == 1
+    means = {name: board.mean(name) if one_task else None for name in board.architectures}
+    best = max((mean for mean in means.values() if mean is not None), default=None)
+    summaries = {}
+    for name, mean in means.items():
+        mine = [entry.run for entry in rows if entry.run.architecture == name]
+        summaries[name] = Summary(
+            mean=mean,
+            best=mean is not None and mean == best,
+            parameters=max(run.parameters for run in mine),
+            device_s=fsum(run.device_s for run in mine),
+        )
+    return summaries
 
 
 def _cell(

@@ -7,36 +7,18 @@ does not count as a trained model and is never marked as best.
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import fsum
 
 from rsdl.config.task import metric_label
 from rsdl.evaluate.compared_run import ComparedRun
 from rsdl.evaluate.figures.costs import cost_plots, curve_plots
 from rsdl.evaluate.html import render_page
-from rsdl.evaluate.leaderboard import Leaderboard, leaderboard_of
+from rsdl.evaluate.leaderboard import Leaderboard, Summary, leaderboard_of, summaries_of
 from rsdl.evaluate.report import TASK_REPORTS, run_summary
 from rsdl.evaluate.tables import csv_table, latex_table
 from rsdl.evaluate.totals import Machine, Number, machines_of, numbers_of
 
 # Tiles at the top, beside the large first one; the rest is below them.
 QUALITY = 7
-
-
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """One architecture over all data sets.
-
-    Attributes:
-        mean: Mean of the primary metric; ``None`` unless every data set has one.
-        best: Whether no other mean is higher.
-        parameters: Parameters of its largest network; heads differ with the number of classes.
-        device_s: Device seconds of all its runs.
-    """
-
-    mean: float | None
-    best: bool
-    parameters: int
-    device_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +70,7 @@ def study_of(entries: Sequence[ComparedRun]) -> Study:
     rows = sorted(entries, key=lambda e: (e.run.architecture, e.run.dataset, e.run.name))
     runs = [entry.run for entry in rows]
     board = leaderboard_of(rows)
-    return Study(rows, board, numbers_of(runs), machines_of(runs), _summaries(rows, board))
+    return Study(rows, board, numbers_of(runs), machines_of(runs), summaries_of(rows, board))
 
 
 def render_study(study: Study) -> str:
@@ -107,20 +89,3 @@ def render_study(study: Study) -> str:
         epochs=run_summary.epochs,
         device=run_summary.device,
     )
-
-
-def _summaries(rows: Sequence[ComparedRun], board: Leaderboard) -> dict[str, Summary]:
-    # A mean over the metrics of several tasks says nothing.
-    one_task = len({entry.run.task for entry in rows}) == 1
-    means = {name: board.mean(name) if one_task else None for name in board.architectures}
-    best = max((mean for mean in means.values() if mean is not None), default=None)
-    summaries = {}
-    for name, mean in means.items():
-        mine = [entry.run for entry in rows if entry.run.architecture == name]
-        summaries[name] = Summary(
-            mean=mean,
-            best=mean is not None and mean == best,
-            parameters=max(run.parameters for run in mine),
-            device_s=fsum(run.device_s for run in mine),
-        )
-    return summaries

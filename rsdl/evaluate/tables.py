@@ -9,11 +9,10 @@ import csv
 import io
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from rsdl.evaluate import formatting
 from rsdl.evaluate.compared_run import ComparedRun
-from rsdl.evaluate.leaderboard import Leaderboard, Result, results_of
+from rsdl.evaluate.leaderboard import Leaderboard, Result, Summary, results_of
 from rsdl.evaluate.totals import Number, energy_of
 
 _RECORD = (
@@ -63,7 +62,7 @@ def csv_table(rows: Sequence[ComparedRun], metrics: Sequence[str]) -> str:
 
 def latex_table(
     board: Leaderboard,
-    summaries: Mapping[str, Any],
+    summaries: Mapping[str, Summary],
     numbers: Mapping[str, Number],
     *,
     metric: str,
@@ -108,7 +107,7 @@ def escape(text: str) -> str:
     return plain.replace(formatting.DASH, "--").replace("\u2212", "$-$")
 
 
-def _scores(board: Leaderboard, architecture: str, summary: Any) -> list[str]:  # noqa: ANN401
+def _scores(board: Leaderboard, architecture: str, summary: Summary) -> list[str]:
     cells = [escape(architecture)]
     for column in board.columns:
         runs = board.cells[(architecture, column.dataset)]

@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn
 
 from rsdl.commands.bars import open_bar
-from rsdl.commands.runs import Runs, names_of, read_runs
+from rsdl.commands.runs import Runs, read_runs
 from rsdl.commands.sweep.index import Index, Kept, digest_record
 from rsdl.commands.sweep.scope import JobSelector, find_scope
 from rsdl.core.errors import ConfigError, DataError
@@ -111,7 +111,7 @@ def choose(
     sizes = {entry.name: entry.size for entry in source.list()}
     items: list[Item] = []
     problems: list[str] = []
-    for run in sorted({*names_of(runs), *expected}):
+    for run in sorted({*runs.names, *expected}):
         problem = _find_problem(run, runs, sizes)
         if problem is not None:
             problems.append(f"{run}: {problem}")

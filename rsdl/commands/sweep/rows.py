@@ -78,7 +78,7 @@ def make_rows(
         runs: Records; ``None`` if none were read.
         now: Current time, with its time zone.
     """
-    folders = [] if runs is None else [*runs.records, *runs.broken]
+    folders = [] if runs is None else runs.names
     known = {config: job for job, config in configs.items()}
     states = {} if snapshot is None else snapshot.states
     for name, state in states.items():

@@ -8,9 +8,8 @@ from rsdl.evaluate.compared_run import ComparedRun
 from rsdl.evaluate.energy import uses_of
 from rsdl.evaluate.figures.axes import (
     BOTTOM,
-    LEFT,
-    RIGHT,
     TOP,
+    X_SPAN,
     Plot,
     Point,
     log_axis,
@@ -70,7 +69,7 @@ def _scatter(
 ) -> Plot:
     costs = [cost for _, cost in priced]
     scores = [r.score or 0.0 for r, _ in priced]
-    x = log_axis(min(costs), max(costs), (LEFT, RIGHT))
+    x = log_axis(min(costs), max(costs), X_SPAN)
     y = share_axis(min(scores), max(scores), (BOTTOM, TOP + 8), word=_tick_percent)
     points = place_labels(
         [

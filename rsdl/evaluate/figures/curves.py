@@ -4,10 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from rsdl.evaluate.figures.axes import (
-    BOTTOM,
-    LEFT,
-    RIGHT,
-    TOP,
+    X_SPAN,
+    Y_SPAN,
     Plot,
     Wording,
     draw_line,
@@ -108,8 +106,8 @@ def line_plot(
     """
     xs = [x for _, pairs in named for x, _ in pairs]
     ys = [y for _, pairs in named for _, y in pairs] + ([0.0] if from_zero else [])
-    x = tight_axis(min(xs), max(xs), (LEFT, RIGHT))
-    y = linear_axis(min(ys), max(ys), (BOTTOM, TOP), word=word)
+    x = tight_axis(min(xs), max(xs), X_SPAN)
+    y = linear_axis(min(ys), max(ys), Y_SPAN, word=word)
     lines = tuple(
         draw_line(name, pairs, x, y, style=style)
         for style, (name, pairs) in zip(styles or range(len(named)), named, strict=True)
