@@ -54,6 +54,18 @@ def test_models_and_records_come_with_checksums(tmp_path: Path, capsys: pytest.C
     assert "2 models with their records; 12 of 12 files" in capsys.readouterr().out
 
 
+def test_a_record_without_newer_fields_keeps_its_digest(tmp_path: Path):
+    runs, out = tmp_path / "runs", tmp_path / "out"
+    record = write_run(runs, "cnn_ucm") / "run.json"
+    fields = json.loads(record.read_text())
+    del fields["task"]  # as before it was added, so that no model is fetched again for it
+    text = json.dumps(fields, separators=(",", ":"))
+    record.write_text(text)
+    assert collect(str(runs), str(out)) == 0
+    index = json.loads((out / "models.json").read_text())
+    assert index["runs"]["cnn_ucm"]["record"] == hashlib.sha256(text.encode()).hexdigest()
+
+
 def test_what_is_there_and_unchanged_stays_and_what_is_not_is_fetched(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
