@@ -99,10 +99,13 @@ def sweep_status(
     at it.
     """
     from rsdl.commands.sweep.scope import JobSelector
-    from rsdl.commands.sweep.status import View, status
+    from rsdl.commands.sweep.status import status
 
     selector = JobSelector(manifests, namespace, study)
-    raise typer.Exit(status(runs, selector, View(watch, every, as_json, prometheus)))
+    code = status(
+        runs, selector, watch=watch, every_s=every, as_json=as_json, prometheus=prometheus
+    )
+    raise typer.Exit(code)
 
 
 @app.command("armada")
@@ -125,12 +128,12 @@ def sweep_armada(
     For clusters that have Armada beside Jobs. What the pods need (configs, service account) is
     applied by kubectl. Armada tries nothing again: run this once more for what is left.
     """
-    from rsdl.commands.sweep.armada import JobSetOptions, write_job_set
-    from rsdl.commands.sweep.records import demand_runs
+    from rsdl.commands.runs import demand_runs
+    from rsdl.commands.sweep.armada import write_job_set
     from rsdl.commands.sweep.scope import JobSelector
 
-    options = JobSetOptions(out, preemptible, dry_run)
-    raise typer.Exit(write_job_set(JobSelector(target, namespace), demand_runs(runs), options))
+    selector, url = JobSelector(target, namespace), demand_runs(runs)
+    raise typer.Exit(write_job_set(selector, url, out, preemptible=preemptible, dry_run=dry_run))
 
 
 @app.command("collect")
@@ -153,10 +156,11 @@ def sweep_collect(
     Run it again: models that are here and unchanged are not fetched. Exit code 1 if a run is not
     completed, or lacks a file, unless --partial.
     """
-    from rsdl.commands.sweep.collect import CollectOptions, collect
-    from rsdl.commands.sweep.records import demand_runs
+    from rsdl.commands.runs import demand_runs
+    from rsdl.commands.sweep.collect import collect
 
-    raise typer.Exit(collect(demand_runs(runs), out, CollectOptions(partial, dry_run, manifests)))
+    url = demand_runs(runs)
+    raise typer.Exit(collect(url, out, partial=partial, dry_run=dry_run, manifests=manifests))
 
 
 @app.command("retry")
@@ -257,6 +261,6 @@ def sweep_report(
 
     Everything comes from run records. Runs that are not completed are shown; they are no models.
     """
-    from rsdl.commands.sweep.report import report_study
+    from rsdl.commands.report import report_study
 
     raise typer.Exit(report_study(runs_url, out=out, latex=latex, csv=csv))

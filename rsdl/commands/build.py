@@ -230,6 +230,7 @@ def new_record(config: RunConfig, dataset: DataSet, network: nn.Module) -> RunRe
     manifest = dataset.manifest
     return RunRecord(
         name=config.name,
+        task=config.task.name,
         git_revision=git_revision(),
         config_digest=config.digest,
         manifest_digest=manifest.digest,

@@ -25,7 +25,9 @@ from rsdl.cluster.policy.study.facts import Study
 from rsdl.cluster.policy.study.load import load_runs
 from rsdl.cluster.policy.violation import Violation
 from rsdl.cluster.server import RULES, check_on_server
-from rsdl.core.errors import ClusterError, ConfigError, DataError
+from rsdl.commands.runs import find_runs
+from rsdl.core.errors import ClusterError, ConfigError
+from rsdl.records.run_record import RECORD
 
 STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
 STDIN = "-"
@@ -161,23 +163,14 @@ def read_gpu_use(target: str) -> dict[str, float]:
 
     Raises:
         ConfigError: If no record there has a GPU utilization.
-        DataError: If a record cannot be read.
+        DataError: If there is no record, or one cannot be read.
     """
-    path = Path(target)
-    files = (
-        [path]
-        if path.is_file()
-        else sorted(path.glob("run.json")) or sorted(path.glob("*/run.json"))
-    )
-    use = {}
-    for file in files:
-        try:
-            record = json.loads(file.read_text())
-            name, share = record["name"], record["gpu_utilization"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DataError(str(file), "is not a record of a run", "name a run.json") from error
-        if isinstance(share, int | float):
-            use[str(name)] = float(share)
+    records = (folder.read_record() for folder in find_runs(target.removesuffix(RECORD)))
+    use = {
+        record.name: record.gpu_utilization
+        for record in records
+        if record is not None and record.gpu_utilization is not None
+    }
     if not use:
         raise ConfigError(
             "--benchmark", f"no record in {target} says how busy GPUs were", "train on a GPU first"

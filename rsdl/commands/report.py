@@ -1,21 +1,23 @@
-"""``rsdl report``: HTML reports from the records of runs."""
+"""``rsdl report`` and ``rsdl sweep report``: pages about one run or several, from their records."""
 
 import json
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 import yaml
 from rich.console import Console
 
+from rsdl.commands.runs import find_runs
 from rsdl.config.load import validate
 from rsdl.core.errors import ConfigErrors, DataError
-from rsdl.evaluate.comparison import ComparedRun, render_comparison
+from rsdl.evaluate.compared_run import ComparedRun
 from rsdl.evaluate.report import render_report
+from rsdl.evaluate.study import Study, render_study, study_of
 from rsdl.records.evaluation import REPORT, TTA_REPORT, Evaluation, parse_evaluation
 from rsdl.records.run_record import CONFIG, RunRecord
 from rsdl.records.run_record import REPORT as PAGE
 from rsdl.storage.connect import connect, join
+from rsdl.storage.s3.endpoint import AWS, StorageConfig
 from rsdl.train.run_folder import RunFolder
 
 
@@ -31,27 +33,77 @@ def report(targets: Sequence[str], *, out: str | None = None) -> int:
     if len(folders) == 1 and out is None:
         console.print(f"report: {write_report(folders[0], None)}", highlight=False)
         return 0
-    entries = [read_entry(folder) for folder in folders]
-    path = out or "comparison.html"
-    place, _, name = path.rpartition("/")
-    connect(place or ".").write(name, render_comparison(entries).encode())
-    console.print(f"{len(entries)} runs compared: {path}", highlight=False)
+    study, page = read_study(folders), out or "comparison.html"
+    _write(page, render_study(study))
+    console.print(f"{len(study.rows)} runs compared: {page}", highlight=False)
     return 0
 
 
-def find_runs(target: str) -> list[RunFolder]:
-    """Return the run at a folder, or those directly below it.
+def report_study(
+    url: str, *, out: str = "study.html", latex: str | None = None, csv: str | None = None
+) -> int:
+    """Write the HTML page of a study and its tables.
+
+    Args:
+        url: Folder or ``s3://`` URL of the runs.
+        out: File of the page.
+        latex: File of the LaTeX tables; ``None`` writes them beside the page.
+        csv: File of the CSV; ``None`` writes it beside the page.
 
     Raises:
-        DataError: If there are none.
+        DataError: If there are no runs, or a record is damaged.
     """
-    store = connect(target)
-    if store.size("run.json") is not None:
-        return [RunFolder(store)]
-    names = [e.name for e in store.list() if e.name.endswith("/run.json")]
-    if not names:
-        raise DataError(target, "holds no run", "name a folder that rsdl train wrote")
-    return [RunFolder(connect(join(target, name.removesuffix("/run.json")))) for name in names]
+    study = read_study(find_runs(url))
+    write_study(study, out, latex=latex, csv=csv)
+    print_totals(study, out)
+    return 0
+
+
+def read_study(folders: Sequence[RunFolder]) -> Study:
+    """Return the study of runs."""
+    return study_of([read_entry(folder) for folder in folders])
+
+
+def write_study(
+    study: Study,
+    out: str,
+    *,
+    latex: str | None = None,
+    csv: str | None = None,
+    storage: StorageConfig = AWS,
+) -> None:
+    """Write the page and both tables."""
+    stem = out.removesuffix(".html")
+    files = {
+        out: render_study(study),
+        latex or f"{stem}.tex": study.latex,
+        csv or f"{stem}.csv": study.csv,
+    }
+    for path, text in files.items():
+        _write(path, text, storage)
+
+
+def _write(path: str, text: str, storage: StorageConfig = AWS) -> None:
+    place, slash, name = path.rpartition("/")
+    connect(place or slash or ".", storage=storage).write(name, text.encode())
+
+
+def print_totals(study: Study, out: str) -> None:
+    """Print the main totals and the path of the page."""
+    numbers = study.numbers
+    spent = (
+        (numbers["epochs"].shown, "epochs"),
+        (numbers["iterations"].shown, "iterations"),
+        (numbers["decoded"].shown, "of imagery read"),
+        (numbers["device"].shown, f"of {'GPU' if numbers['use'].value else 'device'} time"),
+        (numbers["preemptions"].shown, "preemptions"),
+    )
+    Console(file=sys.stdout, soft_wrap=True).print(
+        f"{numbers['models'].shown} models of {len(study.rows)} runs "
+        f"({numbers['architectures'].shown} architectures x {numbers['datasets'].shown} data sets):"
+        f" {', '.join(f'{value} {what}' for value, what in spent)}\nstudy: {out}",
+        highlight=False,
+    )
 
 
 def write_report(
@@ -69,19 +121,22 @@ def write_report(
         name = TTA_REPORT if evaluation.tta else REPORT
         store.write(name, (evaluation.model_dump_json(indent=1) + "\n").encode())
     config = store.read(CONFIG).decode() if store.size(CONFIG) is not None else ""
-    run = read_run(folder) if record is None else record.model_dump(mode="json")
-    page = render_report(
-        evaluation=read_evaluation(folder), tta=read_evaluation(folder, tta=True), run=run,
-        history=folder.read_history(), config_yaml=config,
-    )  # fmt: skip
+    page = render_report(read_entry(folder, record), config_yaml=config)
     store.write(PAGE, page.encode())
     return join(store.url, PAGE)
 
 
-def read_entry(folder: RunFolder) -> ComparedRun:
-    """Return a run's files for a comparison."""
+def read_entry(folder: RunFolder, record: RunRecord | None = None) -> ComparedRun:
+    """Return a run's files for a report; ``None`` for ``record`` reads it.
+
+    Raises:
+        DataError: If there is no run, or a file is damaged.
+    """
+    run = folder.read_record() if record is None else record
+    if run is None:
+        raise DataError(folder.store.url, "is no run: it has no run.json", "name a trained run")
     return ComparedRun(
-        read_run(folder),
+        run,
         read_evaluation(folder),
         folder.read_history(),
         read_evaluation(folder, tta=True),
@@ -100,14 +155,6 @@ def read_recipe(folder: RunFolder) -> str:
     leaves = config.identity()
     del leaves["name"], leaves["seed"]
     return json.dumps(leaves, sort_keys=True)
-
-
-def read_run(folder: RunFolder) -> dict[str, Any]:
-    """Return the run's record as plain values."""
-    record = folder.read_record()
-    if record is None:
-        raise DataError(folder.store.url, "is no run: it has no run.json", "name a trained run")
-    return record.model_dump(mode="json")
 
 
 def read_evaluation(folder: RunFolder, *, tta: bool = False) -> Evaluation | None:

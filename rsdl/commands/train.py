@@ -238,10 +238,10 @@ def finish(session: Session) -> None:
     path = write_report(folder, evaluation, record)
     session.recorder.write(session.trainer)
     folder.uploads.drain()
-    best = record.metrics["best"]
+    label, epoch = record.facts.label, int(record.metrics["best"]["epoch"] or 0) + 1
     session.console.print(
-        f"best validation OA {best['oa'] or 0:.2%} (epoch {int(best['epoch'] or 0) + 1}), "
-        f"{split} OA {evaluation.metrics['oa'] or 0:.2%} on {evaluation.num_samples} images\n"
+        f"best validation {label} {record.score('best') or 0:.2%} (epoch {epoch}), "
+        f"{split} {label} {record.score(split) or 0:.2%} on {evaluation.num_samples} images\n"
         f"report: {path}",
         highlight=False,
     )

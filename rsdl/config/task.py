@@ -1,5 +1,6 @@
 """The learning tasks: what every room may know of each, and the config that selects one."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,7 +24,13 @@ class TaskFacts:
     title: str
 
 
+TaskName = Literal["classification"]
 TASKS = {"classification": TaskFacts("class_index", "oa", "OA", "overall accuracy")}
+
+
+def metric_label(tasks: Iterable[str]) -> str:
+    """Return the label of the primary metric; those of several tasks are joined by slashes."""
+    return "/".join(dict.fromkeys(TASKS[task].label for task in tasks))
 
 
 class TaskConfig(BaseModel):
@@ -31,7 +38,7 @@ class TaskConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: Literal["classification"] = Field("classification", description="The task.")
+    name: TaskName = Field("classification", description="The task.")
     label_smoothing: float = Field(
         0.0, ge=0, lt=1, description="Share of the target spread over all classes in training."
     )

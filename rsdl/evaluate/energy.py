@@ -7,12 +7,12 @@ one does not. Devices that are not in the table, such as CPUs or MIG slices, hav
 """
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-from rsdl.evaluate.formatting import number, text
-from rsdl.evaluate.run_summary import mapping
+from rsdl.evaluate.formatting import text
+from rsdl.records.device_use import DeviceUse
+from rsdl.records.run_record import RunRecord
 
 Basis = Literal["measured", "rated"]
 
@@ -38,19 +38,13 @@ class Use:
 
     Attributes:
         device: Name of the device type.
-        device_s: Seconds, over all devices of that type.
-        readings: Number of readings that ``utilization`` averages.
-        utilization: Mean share of the time in which the device computed, 0 to 1.
-        memory_bytes: Peak memory in use on one device.
+        meters: Seconds and readings of the record.
         energy_j: Estimated energy; ``None`` if unknown.
         basis: Whether the power is measured or the rated board power.
     """
 
     device: str
-    device_s: float
-    readings: int = 0
-    utilization: float | None = None
-    memory_bytes: int | None = None
+    meters: DeviceUse
     energy_j: float | None = None
     basis: Basis | None = None
 
@@ -69,40 +63,22 @@ def is_gpu(device: str) -> bool:
     return not device.startswith("CPU")
 
 
-def uses_of(run: Mapping[str, Any]) -> list[Use]:
+def uses_of(run: RunRecord) -> list[Use]:
     """Return a run's use by type of device, since a run may resume on another type.
 
     The seconds add up to the record's ``device_s``. A record from before types were distinguished
     assigns all seconds to the device that it names.
     """
-    total, last = number(run.get("device_s")) or 0.0, text(run.get("device_name"))
-    told = {
-        name: found
-        for name, found in mapping(run.get("devices")).items()
-        if number(mapping(found).get("device_s"))
-    }
-    if not told:
-        return [_estimate(last, total, {})] if total > 0 else []
-    uses = [_estimate(name, float(found["device_s"]), found) for name, found in told.items()]
-    rest = total - sum(use.device_s for use in uses)
-    return [*uses, _estimate(last, rest, {})] if rest > 1e-6 * total else uses
+    uses = [_estimate(name, use) for name, use in run.devices.items() if use.device_s]
+    rest = run.device_s - sum(use.meters.device_s for use in uses)
+    if rest > (1e-6 * run.device_s if uses else 0):
+        uses.append(_estimate(text(run.device_name), DeviceUse(device_s=rest)))
+    return uses
 
 
-def _estimate(device: str, device_s: float, found: Mapping[str, Any]) -> Use:
-    energy, metered_s = number(found.get("energy_j")), number(found.get("metered_s"))
-    basis: Basis | None = None
-    if energy is not None and metered_s:
-        energy, basis = energy / metered_s * device_s, "measured"
-    elif (power := rated_power(device)) is not None:
-        energy, basis = power * device_s, "rated"
-    else:
-        energy = None
-    return Use(
-        device=device,
-        device_s=device_s,
-        readings=int(number(found.get("readings")) or 0),
-        utilization=number(found.get("utilization")),
-        memory_bytes=found.get("memory_bytes"),
-        energy_j=energy,
-        basis=basis,
-    )
+def _estimate(device: str, use: DeviceUse) -> Use:
+    if use.metered_s:
+        return Use(device, use, use.energy_j / use.metered_s * use.device_s, "measured")
+    if (power := rated_power(device)) is not None:
+        return Use(device, use, power * use.device_s, "rated")
+    return Use(device, use)

@@ -6,20 +6,18 @@ from datetime import UTC, datetime
 DASH = "–"  # noqa: RUF001 - the typographer's sign for "no value"
 
 
-def number(value: object) -> float | None:
-    """Return ``value`` as a float if it is a finite number and not a bool, else ``None``."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return float(value) if math.isfinite(value) else None
+def number(value: float | None) -> float | None:
+    """Return ``value`` as a float if it is finite, else ``None``."""
+    return None if value is None or not math.isfinite(value) else float(value)
 
 
-def count(value: object) -> str:
+def count(value: float | None) -> str:
     """Return a whole number with thousands separators: ``12,345``."""
     known = number(value)
     return DASH if known is None else f"{round(known):,}"
 
 
-def compact(value: object) -> str:
+def compact(value: float | None) -> str:
     """Return a count in three or four digits: ``23.6 M``."""
     known = number(value)
     if known is None:
@@ -29,25 +27,25 @@ def compact(value: object) -> str:
     return _scaled(known, ("", "k", "M", "B", "T"))
 
 
-def size(value: object) -> str:
+def size(value: float | None) -> str:
     """Return bytes in decimal units: ``124.7 GB``."""
     known = number(value)
     return DASH if known is None else _scaled(known, ("B", "kB", "MB", "GB", "TB", "PB"))
 
 
-def percent(value: object, digits: int = 1) -> str:
+def percent(value: float | None, digits: int = 1) -> str:
     """Return a share as percent: ``0.917`` is ``91.7%``."""
     known = number(value)
     return DASH if known is None else f"{100 * known:.{digits}f}%"
 
 
-def decimal(value: object, digits: int = 3) -> str:
+def decimal(value: float | None, digits: int = 3) -> str:
     """Return a number with a fixed number of decimals."""
     known = number(value)
     return DASH if known is None else f"{known:.{digits}f}".replace("-", "\u2212")
 
 
-def hours(seconds: object) -> str:
+def hours(seconds: float | None) -> str:
     """Return seconds as hours: ``12.3 h``; less than 36 s (0.01 h) in seconds."""
     known = number(seconds)
     if known is None or 0 < known < 36:
@@ -58,13 +56,13 @@ def hours(seconds: object) -> str:
     )
 
 
-def energy(joules: object) -> str:
+def energy(joules: float | None) -> str:
     """Return joules as watt-hours: ``12.3 kWh``."""
     known = number(joules)
     return DASH if known is None else _scaled(known / 3600, ("Wh", "kWh", "MWh", "GWh"))
 
 
-def duration(seconds: object) -> str:
+def duration(seconds: float | None) -> str:
     """Return seconds in their two largest units: ``3 h 12 min``."""
     known = number(seconds)
     if known is None:
@@ -80,10 +78,8 @@ def duration(seconds: object) -> str:
     return " ".join(part for part in parts[:2] if not part.startswith("0 "))
 
 
-def moment(value: object) -> str:
+def moment(value: str) -> str:
     """Return an ISO 8601 time in UTC to the minute; return other text unchanged."""
-    if not isinstance(value, str) or not value:
-        return DASH
     try:
         parsed = datetime.fromisoformat(value)
     except ValueError:
@@ -92,19 +88,9 @@ def moment(value: object) -> str:
     return f"{in_utc:%Y-%m-%d %H:%M}" + (" UTC" if parsed.tzinfo else "")
 
 
-def text(value: object) -> str:
-    """Return any value as text: lists joined, bools as yes or no, ``None`` and "" as a dash."""
-    if value is None or value == "":
-        return DASH
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int):
-        return str(value)
-    if isinstance(value, float):
-        return f"{value:g}" if math.isfinite(value) else DASH
-    if isinstance(value, list | tuple):
-        return ", ".join(map(text, value)) or DASH
-    return str(value)
+def text(value: str | None) -> str:
+    """Return a text, or a dash if there is none."""
+    return value or DASH
 
 
 def _scaled(value: float, formatting: tuple[str, ...]) -> str:

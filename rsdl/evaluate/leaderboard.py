@@ -1,29 +1,101 @@
 """The leaderboard: results by architecture and data set, with the best of each data set marked.
 
+Runs that differ only by their seed are one result, their mean and standard deviation; the best seed
+is never reported alone. Runs are grouped by their configs; a run that has no known config, or is
+not completed, is a result of its own.
+
 A result is marked as best only among completed runs that were evaluated on the same split, so a
-validation score never beats a test score. Several seeds count by their mean.
+validation score never beats a test score.
 """
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import fsum
+from statistics import fmean, stdev
 
-from rsdl.evaluate.seeds import Result, results_of
-from rsdl.evaluate.study_rows import StudyRow, is_final
+from rsdl.evaluate import formatting
+from rsdl.evaluate.compared_run import ComparedRun, Headline
+from rsdl.records.run_record import RunRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One recipe on one data set: one run, or several with different seeds.
+
+    Attributes:
+        runs: The runs; several only if all are completed and evaluated on the same split.
+    """
+
+    runs: tuple[ComparedRun, ...]
+
+    @property
+    def name(self) -> str:
+        """Names of the runs."""
+        return ", ".join(entry.run.name for entry in self.runs)
+
+    @property
+    def run(self) -> RunRecord:
+        """The record of the first run; all have the same architecture, data set and status."""
+        return self.runs[0].run
+
+    @property
+    def head(self) -> Headline:
+        """The headline of the first run; all runs have the same split."""
+        return self.runs[0].head
+
+    @property
+    def n(self) -> int:
+        """Number of seeds."""
+        return len(self.runs)
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the runs are completed and evaluated."""
+        return self.runs[0].is_final
+
+    @property
+    def score(self) -> float | None:
+        """Mean of the primary metric; ``None`` if no run has one."""
+        known = [entry.score for entry in self.runs if entry.score is not None]
+        return fmean(known) if known else None
+
+    @property
+    def std(self) -> float | None:
+        """Sample standard deviation (``n - 1``) of the primary metric over seeds."""
+        known = [entry.score for entry in self.runs if entry.score is not None]
+        return stdev(known) if len(known) > 1 else None
+
+    @property
+    def spread(self) -> str:
+        """Standard deviation and number of seeds as text; empty for a single run."""
+        return "" if self.std is None else f"± {formatting.percent(self.std, 2)}, n = {self.n}"
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One data set of the table, with the split that runs are compared on and its best accuracy."""
+    """One data set of the table, with the split that runs are compared on and its best score."""
 
     dataset: str
     basis: str | None
     best: float | None
 
+    def has_best(self, result: Result) -> bool:
+        """Return whether a result is the best of this column; ties count as best."""
+        return self.compares(result) and result.score == self.best
+
+    def compares(self, result: Result) -> bool:
+        """Return whether a result is of this data set, final, and measured on this split."""
+        return (
+            result.is_final
+            and result.run.dataset == self.dataset
+            and result.head.basis == self.basis
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Leaderboard:
-    """Accuracy by architecture (rows) and data set (columns).
+    """The primary metric by architecture (rows) and data set (columns).
 
     Attributes:
         cells: Results by (architecture, data set), each with whether it is best; the best first.
@@ -33,12 +105,40 @@ class Leaderboard:
     columns: tuple[Column, ...]
     cells: Mapping[tuple[str, str], Sequence[tuple[Result, bool]]]
 
+    def mean(self, architecture: str) -> float | None:
+        """Return the mean over data sets; ``None`` if one has no result or several recipes."""
+        scores = []
+        for column in self.columns:
+            runs = self.cells[(architecture, column.dataset)]
+            fit = [r.score for r, _ in runs if column.compares(r)]
+            scores += fit if len(fit) == 1 else []
+        known = [score for score in scores if score is not None]
+        return fmean(known) if known and len(known) == len(self.columns) else None
 
-def leaderboard_of(rows: Sequence[StudyRow]) -> Leaderboard:
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """One architecture over all data sets.
+
+    Attributes:
+        mean: Mean of the primary metric; ``None`` unless every data set has one.
+        best: Whether no other mean is higher.
+        parameters: Parameters of its largest network; heads differ with the number of classes.
+        device_s: Device seconds of all its runs.
+    """
+
+    mean: float | None
+    best: bool
+    parameters: int
+    device_s: float
+
+
+def leaderboard_of(entries: Sequence[ComparedRun]) -> Leaderboard:
     """Return the table of runs, rows and columns in order of appearance."""
-    architectures = tuple(dict.fromkeys(s.architecture for s in rows))
-    columns = tuple(column_of(rows, d) for d in dict.fromkeys(s.dataset for s in rows))
-    results = results_of(rows)
+    architectures = tuple(dict.fromkeys(entry.run.architecture for entry in entries))
+    datasets = dict.fromkeys(entry.run.dataset for entry in entries)
+    columns = tuple(column_of(entries, dataset) for dataset in datasets)
+    results = results_of(entries)
     cells = {
         (architecture, column.dataset): _cell(results, architecture, column)
         for architecture in architectures
@@ -47,28 +147,57 @@ def leaderboard_of(rows: Sequence[StudyRow]) -> Leaderboard:
     return Leaderboard(architectures, columns, cells)
 
 
-def column_of(rows: Sequence[StudyRow], dataset: str) -> Column:
-    """Return the split of most completed runs (test wins ties) and the best accuracy on it."""
-    rivals = [s for s in rows if s.dataset == dataset and is_final(s)]
-    votes = Counter(s.head.basis for s in rivals)
+def results_of(entries: Sequence[ComparedRun]) -> list[Result]:
+    """Return runs grouped by everything but the seed, in order of appearance.
+
+    A second run of the same seed goes to a separate result, since it is not a further sample.
+    """
+    groups: dict[tuple[object, ...], list[ComparedRun]] = {}
+    seen: Counter[tuple[object, ...]] = Counter()
+    for index, entry in enumerate(entries):
+        run = entry.run
+        key: tuple[object, ...] = (index,)
+        if entry.recipe and entry.is_final:
+            key = (run.architecture, run.dataset, entry.head.basis, entry.recipe,
+                   run.manifest_digest)  # fmt: skip
+            seed = (*key, run.seed)
+            seen[seed] += 1
+            key = (*key, seen[seed])
+        groups.setdefault(key, []).append(entry)
+    return [Result(tuple(runs)) for runs in groups.values()]
+
+
+def column_of(entries: Sequence[ComparedRun], dataset: str) -> Column:
+    """Return the split of most completed runs (test wins ties) and the best score on it."""
+    rivals = [entry for entry in entries if entry.run.dataset == dataset and entry.is_final]
+    votes = Counter(entry.head.basis for entry in rivals)
     basis = max(votes, key=lambda name: (votes[name], name == "test"), default=None)
-    fit = [r.oa or 0.0 for r in results_of(rivals) if r.head.basis == basis]
+    fit = [r.score or 0.0 for r in results_of(rivals) if r.head.basis == basis]
     return Column(dataset, basis, max(fit, default=None))
 
 
-def is_best(result: Result, column: Column) -> bool:
-    """Return whether a result has the best accuracy of its column; ties count as best."""
-    return (
-        result.final
-        and result.dataset == column.dataset
-        and result.head.basis == column.basis
-        and result.oa == column.best
-    )
+def summaries_of(rows: Sequence[ComparedRun], board: Leaderboard) -> dict[str, Summary]:
+    """Return a summary of each architecture."""
+    # A mean over the metrics of several tasks says nothing.
+    one_task = len({entry.run.task for entry in rows}) == 1
+    means = {name: board.mean(name) if one_task else None for name in board.architectures}
+    best = max((mean for mean in means.values() if mean is not None), default=None)
+    summaries = {}
+    for name, mean in means.items():
+        mine = [entry.run for entry in rows if entry.run.architecture == name]
+        summaries[name] = Summary(
+            mean=mean,
+            best=mean is not None and mean == best,
+            parameters=max(run.parameters for run in mine),
+            device_s=fsum(run.device_s for run in mine),
+        )
+    return summaries
 
 
 def _cell(
     results: Sequence[Result], architecture: str, column: Column
 ) -> list[tuple[Result, bool]]:
-    mine = [r for r in results if (r.architecture, r.dataset) == (architecture, column.dataset)]
-    mine.sort(key=lambda r: (not is_best(r, column), not r.final, -(r.oa or 0.0)))
-    return [(r, is_best(r, column)) for r in mine]
+    place = (architecture, column.dataset)
+    mine = [r for r in results if (r.run.architecture, r.run.dataset) == place]
+    mine.sort(key=lambda r: (not column.has_best(r), not r.is_final, -(r.score or 0.0)))
+    return [(r, column.has_best(r)) for r in mine]

@@ -7,13 +7,13 @@ does not count as a trained model and is never marked as best.
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import fsum
 
-from rsdl.evaluate import formatting as formatting
-from rsdl.evaluate.costs import cost_plots, curve_plots
+from rsdl.config.task import metric_label
+from rsdl.evaluate.compared_run import ComparedRun
+from rsdl.evaluate.figures.costs import cost_plots, curve_plots
 from rsdl.evaluate.html import render_page
-from rsdl.evaluate.leaderboard import Leaderboard, leaderboard_of
-from rsdl.evaluate.study_rows import ComparedRun, StudyRow, row_of
+from rsdl.evaluate.leaderboard import Leaderboard, Summary, leaderboard_of, summaries_of
+from rsdl.evaluate.report import TASK_REPORTS, run_summary
 from rsdl.evaluate.tables import csv_table, latex_table
 from rsdl.evaluate.totals import Machine, Number, machines_of, numbers_of
 
@@ -22,55 +22,55 @@ QUALITY = 7
 
 
 @dataclass(frozen=True, slots=True)
-class Summary:
-    """One architecture over all data sets.
-
-    Attributes:
-        mean: Mean accuracy; ``None`` unless every data set has one.
-        best: Whether no other mean is higher.
-        parameters: Parameters of its largest network; heads differ with the number of classes.
-        device_s: Device seconds of all its runs.
-    """
-
-    mean: float | None
-    best: bool
-    parameters: float | None
-    device_s: float | None
-
-
-@dataclass(frozen=True, slots=True)
 class Study:
     """The content of the page and the tables."""
 
-    rows: Sequence[StudyRow]
+    rows: Sequence[ComparedRun]
     board: Leaderboard
     numbers: dict[str, Number]
     machines: Sequence[Machine]
     summaries: dict[str, Summary]
 
     @property
+    def label(self) -> str:
+        """Label of the primary metric, as ``OA``."""
+        return metric_label(self._tasks)
+
+    @property
+    def title(self) -> str:
+        """Name of the primary metric for headings; those of several tasks with slashes."""
+        title = " / ".join(dict.fromkeys(entry.run.facts.title for entry in self.rows))
+        return title[:1].upper() + title[1:]
+
+    @property
     def csv(self) -> str:
         """CSV with one row for each run."""
-        return csv_table(self.rows)
+        names = [name for task in self._tasks for name in TASK_REPORTS[task].metrics]
+        return csv_table(self.rows, list(dict.fromkeys(names)))
 
     @property
     def latex(self) -> str:
-        """LaTeX tables of accuracies and of totals."""
+        """LaTeX tables of the primary metric and of totals."""
         hours = self.numbers["device"].label
-        return latex_table(self.board, self.summaries, self.numbers, hours=hours)
+        return latex_table(self.board, self.summaries, self.numbers, metric=self.title, hours=hours)
+
+    @property
+    def columns(self) -> list[run_summary.Column]:
+        """Metrics of the table of runs beside the primary one."""
+        found = [column for task in self._tasks for column in TASK_REPORTS[task].columns]
+        return list(dict.fromkeys(found))
+
+    @property
+    def _tasks(self) -> list[str]:
+        return list(dict.fromkeys(entry.run.task for entry in self.rows))
 
 
 def study_of(entries: Sequence[ComparedRun]) -> Study:
     """Return the study of runs, sorted by architecture and data set."""
-    rows = sorted(map(row_of, entries), key=lambda s: (s.architecture, s.dataset, s.name))
+    rows = sorted(entries, key=lambda e: (e.run.architecture, e.run.dataset, e.run.name))
+    runs = [entry.run for entry in rows]
     board = leaderboard_of(rows)
-    return Study(
-        rows,
-        board,
-        numbers_of(rows),
-        machines_of(rows),
-        {name: _summary(rows, board, name) for name in board.architectures},
-    )
+    return Study(rows, board, numbers_of(runs), machines_of(runs), summaries_of(rows, board))
 
 
 def render_study(study: Study) -> str:
@@ -81,35 +81,11 @@ def render_study(study: Study) -> str:
         study=study,
         board=study.board,
         rows=study.rows,
-        statuses=Counter(s.status for s in study.rows).most_common(),
+        statuses=Counter(entry.run.status for entry in study.rows).most_common(),
         quality=numbers[:QUALITY],
         effort=numbers[QUALITY:],
         costs=cost_plots(study.rows, study.board),
         curves=curve_plots(study.rows, study.board),
-    )
-
-
-def mean_accuracy(board: Leaderboard, architecture: str) -> float | None:
-    """Return the mean over all data sets; ``None`` if one has no result or several recipes."""
-    scores = []
-    for column in board.columns:
-        runs = board.cells[(architecture, column.dataset)]
-        fit = [r.oa for r, _ in runs if r.final and r.head.basis == column.basis]
-        scores += fit if len(fit) == 1 else []
-    known = [score for score in scores if score is not None]
-    return fsum(known) / len(known) if known and len(known) == len(board.columns) else None
-
-
-def _summary(rows: Sequence[StudyRow], board: Leaderboard, architecture: str) -> Summary:
-    mine = [s.entry.run for s in rows if s.architecture == architecture]
-    sizes = [v for run in mine if (v := formatting.number(run.get("parameters"))) is not None]
-    times = [v for run in mine if (v := formatting.number(run.get("device_s"))) is not None]
-    mean = mean_accuracy(board, architecture)
-    means = [mean_accuracy(board, name) for name in board.architectures]
-    best = max((m for m in means if m is not None), default=None)
-    return Summary(
-        mean=mean,
-        best=mean is not None and mean == best,
-        parameters=max(sizes, default=None),
-        device_s=fsum(times) if times else None,
+        epochs=run_summary.epochs,
+        device=run_summary.device,
     )

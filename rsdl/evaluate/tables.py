@@ -9,12 +9,10 @@ import csv
 import io
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-from rsdl.evaluate import formatting as formatting
-from rsdl.evaluate.leaderboard import Leaderboard
-from rsdl.evaluate.seeds import Result, results_of
-from rsdl.evaluate.study_rows import StudyRow
+from rsdl.evaluate import formatting
+from rsdl.evaluate.compared_run import ComparedRun
+from rsdl.evaluate.leaderboard import Leaderboard, Result, Summary, results_of
 from rsdl.evaluate.totals import Number, energy_of
 
 _RECORD = (
@@ -24,42 +22,59 @@ _RECORD = (
     "resumes", "started_at", "updated_at", "rsdl_version", "git_revision", "config_digest",
     "manifest_digest",
 )  # fmt: skip
-_METRICS = ("oa", "balanced_accuracy", "kappa", "macro_f1", "top5", "ece")
 _SPECIAL = {
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
     **{sign: f"\\{sign}" for sign in "&%$#_{}"},
 }  # fmt: skip
 
 
-def csv_table(rows: Sequence[StudyRow]) -> str:
+def csv_table(rows: Sequence[ComparedRun], metrics: Sequence[str]) -> str:
     """Return CSV with one row for each run; unknown values are empty.
 
-    ``seeds``, ``oa_mean`` and ``oa_std`` cover the run and all that differ from it only by seed.
+    ``seeds`` and, for each task, mean and standard deviation of the primary metric (``oa_mean`` and
+    ``oa_std``) cover the run and all that differ from it only by seed.
+
+    Args:
+        rows: The runs.
+        metrics: Names of the metrics to show.
     """
-    of = {id(s): r for r in results_of(rows) for s in r.runs}
+    of = {id(entry): result for result in results_of(rows) for entry in result.runs}
+    primary = dict.fromkeys(entry.run.facts.primary_metric for entry in rows)
     stream = io.StringIO()
-    heads = ["run", "architecture", "dataset", "status", "split", *_METRICS, *_RECORD, "energy_j",
-             "energy_basis", "seeds", "oa_mean", "oa_std"]  # fmt: skip
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(heads)
-    for s in rows:
-        metrics = [s.head.metrics.get(name) for name in _METRICS]
-        record = [s.entry.run.get(key) for key in _RECORD]
-        names = [s.name, s.architecture, s.dataset, s.status, s.head.basis]
-        over = [of[id(s)].n, of[id(s)].oa, of[id(s)].std]
-        writer.writerow(map(_inert, [*names, *metrics, *record, *energy_of(s), *over]))
+    spreads = [f"{name}_{what}" for name in primary for what in ("mean", "std")]
+    writer.writerow(["run", "architecture", "dataset", "status", "split", *metrics, *_RECORD,
+                     "energy_j", "energy_basis", "seeds", *spreads])  # fmt: skip
+    for entry in rows:
+        run, head, result = entry.run, entry.head, of[id(entry)]
+        names = [run.name, run.architecture, run.dataset, run.status, head.basis]
+        values = [head.metrics.get(name) for name in metrics]
+        record = [getattr(run, key) for key in _RECORD]
+        seeds = [
+            value if name == entry.run.facts.primary_metric else None
+            for name in primary
+            for value in (result.score, result.std)
+        ]
+        cells = [*names, *values, *record, *energy_of(run), result.n, *seeds]
+        writer.writerow(map(_inert, cells))
     return stream.getvalue()
 
 
 def latex_table(
-    board: Leaderboard, summaries: Mapping[str, Any], numbers: Mapping[str, Number], *, hours: str
+    board: Leaderboard,
+    summaries: Mapping[str, Summary],
+    numbers: Mapping[str, Number],
+    *,
+    metric: str,
+    hours: str,
 ) -> str:
-    """Return two tables: accuracy with the best of each column in bold, and the totals.
+    """Return two tables: scores with the best of each column in bold, and the totals.
 
     Args:
-        board: The accuracies.
+        board: The scores.
         summaries: Mean, parameters and device hours of each architecture.
         numbers: The totals.
+        metric: Name of the primary metric.
         hours: Column heading of the device hours.
     """
     bases = sorted({column.basis for column in board.columns if column.basis})
@@ -69,14 +84,14 @@ def latex_table(
     lines = [
         "% Made by rsdl from run records; needs \\usepackage{booktabs}.",
         *_open(
-            f"Overall accuracy (%) on the {splits} split; the best of each column in bold; "
+            f"{metric} (%) on the {splits} split; the best of each column in bold; "
             "of several seeds the mean, the standard deviation and their number.",
             "tab:rsdl-accuracy",
             "l" + "r" * len(heads),
         ),
         _row(["Architecture", *map(escape, heads)]),
         r"\midrule",
-        *(_row(_accuracies(board, name, summaries[name])) for name in board.architectures),
+        *(_row(_scores(board, name, summaries[name])) for name in board.architectures),
         *_close(),
         "",
         *_open("The study by the numbers.", "tab:rsdl-numbers", "lr"),
@@ -92,22 +107,19 @@ def escape(text: str) -> str:
     return plain.replace(formatting.DASH, "--").replace("\u2212", "$-$")
 
 
-def _accuracies(board: Leaderboard, architecture: str, summary: Any) -> list[str]:  # noqa: ANN401
+def _scores(board: Leaderboard, architecture: str, summary: Summary) -> list[str]:
     cells = [escape(architecture)]
     for column in board.columns:
         runs = board.cells[(architecture, column.dataset)]
-        fit = [_cell(r, best) for r, best in runs if r.final and r.head.basis == column.basis]
+        fit = [_cell(r, best) for r, best in runs if column.compares(r)]
         cells.append(" / ".join(fit) or "--")
     cells.append(_percent(summary.mean, bold=summary.best))
-    parameters, hours = summary.parameters, summary.device_s
-    cells.append("--" if parameters is None else f"{parameters / 1e6:.1f}")
-    cells.append("--" if hours is None else f"{hours / 3600:,.2f}")
-    return cells
+    return [*cells, f"{summary.parameters / 1e6:.1f}", f"{summary.device_s / 3600:,.2f}"]
 
 
 def _cell(result: Result, best: bool) -> str:
-    """Return the accuracy; for several seeds the mean, standard deviation and their number."""
-    mean = _percent(result.oa, bold=best)
+    """Return the score; for several seeds the mean, standard deviation and their number."""
+    mean = _percent(result.score, bold=best)
     return mean if result.std is None else rf"{mean} $\pm$ {100 * result.std:.2f} ({result.n})"
 
 

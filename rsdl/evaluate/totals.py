@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from math import fsum
 
-from rsdl.evaluate import formatting as formatting
+from rsdl.evaluate import formatting
 from rsdl.evaluate.energy import Use, is_gpu, uses_of
-from rsdl.evaluate.study_rows import StudyRow
+from rsdl.records.device_use import mean_utilization
+from rsdl.records.run_record import RunRecord
 
 Exact = int | float
 
@@ -52,36 +53,38 @@ class Machine:
     missing_s: float
 
 
-def numbers_of(rows: Sequence[StudyRow]) -> dict[str, Number]:
+def numbers_of(runs: Sequence[RunRecord]) -> dict[str, Number]:
     """Return the numbers of a study, by key, in the order of the page."""
-    models = [s for s in rows if s.status == "completed"]
-    machines = machines_of(rows)
-    rest = len(rows) - len(models)
+    models = [run for run in runs if run.status == "completed"]
+    machines = machines_of(runs)
+    rest = len(runs) - len(models)
+    count, compact, size = formatting.count, formatting.compact, formatting.size
     found = {
         "models": Number(
-            "Trained models", len(models), formatting.count(len(models)),
+            "Trained models", len(models), count(len(models)),
             f"{_plural(rest, 'more run')} not completed" if rest else "every run is completed",
         ),
-        "architectures": _distinct("Architectures", [s.architecture for s in rows]),
-        "datasets": _distinct("Data sets", [s.dataset for s in rows]),
-        "parameters": _sum("Parameters", models, "parameters", formatting.compact, "of all models"),
-        "epochs": _sum("Epochs", rows, "epochs_completed", formatting.count),
-        "iterations": _sum("Iterations", rows, "optimizer_steps", formatting.compact,
+        "architectures": _distinct("Architectures", [run.architecture for run in runs]),
+        "datasets": _distinct("Data sets", [run.dataset for run in runs]),
+        "parameters": _sum("Parameters", [run.parameters for run in models], compact,
+                           "of all models"),
+        "epochs": _sum("Epochs", [run.epochs_completed for run in runs], count),
+        "iterations": _sum("Iterations", [run.optimizer_steps for run in runs], compact,
                            "optimizer steps"),
-        "images": _sum("Images read", rows, "samples_read", formatting.compact, "for training"),
-        "decoded": _sum("Imagery read", rows, "bytes_decoded", formatting.size, "as pixels"),
-        "encoded": _sum("Imagery, encoded", rows, "bytes_encoded", formatting.size,
+        "images": _sum("Images read", [run.samples_read for run in runs], compact, "for training"),
+        "decoded": _sum("Imagery read", [run.bytes_decoded for run in runs], size, "as pixels"),
+        "encoded": _sum("Imagery, encoded", [run.bytes_encoded for run in runs], size,
                         "from shards; kept pixels are not read again"),
-        "wall": _sum("Wall-clock", rows, "wall_s", formatting.duration, _span(rows)),
+        "wall": _sum("Wall-clock", [run.wall_s for run in runs], formatting.duration, _span(runs)),
     }  # fmt: skip
-    return found | _device_time(machines) | _use(rows) | _energy(machines) | _stops(rows)
+    return found | _device_time(machines) | _use(runs) | _energy(machines) | _stops(runs)
 
 
-def machines_of(rows: Sequence[StudyRow]) -> list[Machine]:
+def machines_of(runs: Sequence[RunRecord]) -> list[Machine]:
     """Return the types of device that runs used, most device seconds first."""
     by_name: dict[str, list[Use]] = {}
-    for row in rows:
-        for use in uses_of(row.entry.run):
+    for run in runs:
+        for use in uses_of(run):
             by_name.setdefault(use.device, []).append(use)
     machines = [_machine(name, uses) for name, uses in by_name.items()]
     return sorted(machines, key=lambda machine: -machine.device_s)
@@ -94,38 +97,25 @@ def sum_exactly(values: Sequence[Exact]) -> Exact:
 
 def _machine(name: str, uses: Sequence[Use]) -> Machine:
     known = [use for use in uses if use.energy_j is not None]
-    peaks = [use.memory_bytes for use in uses if use.memory_bytes is not None]
+    peaks = [use.meters.memory_bytes for use in uses if use.meters.memory_bytes is not None]
     return Machine(
         device=name,
         num_runs=len(uses),
-        device_s=fsum(use.device_s for use in uses),
-        utilization=_mean_use(uses)[0],
+        device_s=fsum(use.meters.device_s for use in uses),
+        utilization=mean_utilization(use.meters for use in uses),
         memory_bytes=max(peaks, default=None),
         energy_j=fsum(use.energy_j or 0.0 for use in known) if known else None,
         basis=" and ".join(sorted({str(use.basis) for use in known})),
-        missing_s=fsum(use.device_s for use in uses if use.energy_j is None),
+        missing_s=fsum(use.meters.device_s for use in uses if use.energy_j is None),
     )
 
 
-def _mean_use(uses: Sequence[Use]) -> tuple[float | None, int]:
-    """Return the mean utilization over all readings, and their number."""
-    read = [(u.utilization, u.readings) for u in uses if u.utilization is not None and u.readings]
-    readings = sum(count for _, count in read)
-    return fsum(share * count for share, count in read) / readings if readings else None, readings
-
-
 def _sum(
-    label: str,
-    rows: Sequence[StudyRow],
-    key: str,
-    word: Callable[[object], str],
-    note: str = "",
+    label: str, values: Sequence[Exact], word: Callable[[Exact], str], note: str = ""
 ) -> Number:
-    values = [s.entry.run.get(key) for s in rows]
-    known = [v for v in values if isinstance(v, int | float) and formatting.number(v) is not None]
-    if not known:
+    if not values:
         return Number(label, None, formatting.DASH, note)
-    total = sum_exactly(known)
+    total = sum_exactly(values)
     return Number(label, total, word(total), note)
 
 
@@ -145,9 +135,11 @@ def _device_time(machines: Sequence[Machine]) -> dict[str, Number]:
     return {"device": Number(label, seconds if counted else None, shown, ", ".join(notes))}
 
 
-def _use(rows: Sequence[StudyRow]) -> dict[str, Number]:
+def _use(runs: Sequence[RunRecord]) -> dict[str, Number]:
     """Return the mean GPU utilization over all readings of all runs."""
-    mean, readings = _mean_use([use for s in rows for use in uses_of(s.entry.run)])
+    meters = [use.meters for run in runs for use in uses_of(run)]
+    mean = mean_utilization(meters)
+    readings = sum(use.readings for use in meters if use.utilization is not None)
     note = f"mean of {readings:,} readings" if readings else "none was sampled"
     return {"use": Number("GPU use", mean, formatting.percent(mean), note)}
 
@@ -166,22 +158,24 @@ def _energy(machines: Sequence[Machine]) -> dict[str, Number]:
     return {"energy": Number("Energy", joules, formatting.energy(joules), note + left_out)}
 
 
-def _stops(rows: Sequence[StudyRow]) -> dict[str, Number]:
-    hit = [s for s in rows if formatting.number(s.entry.run.get("preemptions"))]
-    ended = sum(s.status == "completed" for s in hit)
+def _stops(runs: Sequence[RunRecord]) -> dict[str, Number]:
+    hit = [run for run in runs if run.preemptions]
+    ended = sum(run.status == "completed" for run in hit)
     note = f"in {_plural(len(hit), 'run')}, {ended} of them completed" if hit else ""
-    stops = _sum("Preemptions", rows, "preemptions", formatting.count, note)
-    again = _sum("Resumes", rows, "resumes", formatting.count, "after preemptions and kills")
-    return {"preemptions": stops, "resumes": again}
+    count, again = formatting.count, "after preemptions and kills"
+    return {
+        "preemptions": _sum("Preemptions", [run.preemptions for run in runs], count, note),
+        "resumes": _sum("Resumes", [run.resumes for run in runs], count, again),
+    }
 
 
-def _span(rows: Sequence[StudyRow]) -> str:
+def _span(runs: Sequence[RunRecord]) -> str:
     """Return a note with the time from the first start to the last update of the study's runs."""
     times = []
-    for row in rows:
+    for run in runs:
         try:
-            begin = datetime.fromisoformat(str(row.entry.run.get("started_at")))
-            end = datetime.fromisoformat(str(row.entry.run.get("updated_at")))
+            begin = datetime.fromisoformat(run.started_at)
+            end = datetime.fromisoformat(run.updated_at)
         except ValueError:
             continue
         if begin.tzinfo and end.tzinfo:
@@ -196,15 +190,9 @@ def _plural(count: int, word: str) -> str:
     return f"{count:,} {word}{'' if count == 1 else 's'}"
 
 
-def device_hours(row: StudyRow) -> float | None:
-    """Return the device hours of one run."""
-    seconds = formatting.number(row.entry.run.get("device_s"))
-    return None if seconds is None else seconds / 3600
-
-
-def energy_of(row: StudyRow) -> tuple[float | None, str]:
+def energy_of(run: RunRecord) -> tuple[float | None, str]:
     """Return the joules of one run and their basis; ``None`` if a part is unknown."""
-    uses = uses_of(row.entry.run)
+    uses = uses_of(run)
     if not uses or any(use.energy_j is None for use in uses):
         return None, ""
     basis = " and ".join(sorted({str(use.basis) for use in uses}))

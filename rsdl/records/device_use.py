@@ -5,6 +5,7 @@ A resumed run adds to the same sums, kept separately for each type of device.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import fsum
 
 from pydantic import BaseModel, ConfigDict
 
@@ -84,10 +85,9 @@ class DeviceUse(BaseModel):
 
     def add(self, sums: DeviceReadingSums) -> None:
         """Add sums of further readings."""
-        if sums.readings:
-            total = (self.utilization or 0.0) * self.readings + sums.utilization_sum
-            self.readings += sums.readings
-            self.utilization = total / self.readings
+        pairs = [(self.utilization, self.readings), (sums.utilization, sums.readings)]
+        self.utilization = weighted_mean(pairs)
+        self.readings += sums.readings
         if sums.memory_bytes is not None:
             self.memory_bytes = max(sums.memory_bytes, self.memory_bytes or 0)
         self.energy_j += sums.energy_j
@@ -105,6 +105,11 @@ def energy_between(before: DeviceReading, now: DeviceReading, passed_s: float) -
 
 def mean_utilization(uses: Iterable[DeviceUse]) -> float | None:
     """Return the mean over all readings of all device types; ``None`` without readings."""
-    known = [(use.utilization, use.readings) for use in uses if use.utilization is not None]
-    readings = sum(count for _, count in known)
-    return sum(share * count for share, count in known) / readings if readings else None
+    return weighted_mean((use.utilization, use.readings) for use in uses)
+
+
+def weighted_mean(pairs: Iterable[tuple[float | None, float]]) -> float | None:
+    """Return the mean of (value, weight) pairs that have a value; ``None`` without weight."""
+    known = [(value, weight) for value, weight in pairs if value is not None]
+    total = fsum(weight for _, weight in known)
+    return fsum(value * weight for value, weight in known) / total if total else None

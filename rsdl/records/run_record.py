@@ -14,7 +14,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from rsdl import __version__
-from rsdl.core.batch import SampleCounts
+from rsdl.config.task import TASKS, TaskFacts, TaskName
+from rsdl.core.sample_counts import SampleCounts
 from rsdl.records.device_use import DeviceReadingSums, DeviceUse, mean_utilization
 
 RECORD = "run.json"
@@ -47,6 +48,7 @@ class RunRecord(BaseModel):
 
     format: Literal[1] = 1
     name: str
+    task: TaskName = "classification"
     status: Status = "running"
     reason: str = ""
     rsdl_version: str = __version__
@@ -82,6 +84,15 @@ class RunRecord(BaseModel):
     metrics: dict[str, dict[str, float | int | None]] = Field(default_factory=dict)
     ledger: list[LedgerEntry] = Field(default_factory=list)
     environment: dict[str, str] = Field(default_factory=dict)
+
+    @property
+    def facts(self) -> TaskFacts:
+        """Facts of the task, such as its primary metric."""
+        return TASKS[self.task]
+
+    def score(self, kind: str) -> float | None:
+        """Return the primary metric of ``best``, ``final`` or a split; ``None`` if unknown."""
+        return self.metrics.get(kind, {}).get(self.facts.primary_metric)
 
     @property
     def work(self) -> SampleCounts:

@@ -9,14 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from rsdl.evaluate.comparison import ComparedRun, render_comparison
+from rsdl.evaluate.compared_run import ComparedRun
 from rsdl.evaluate.report import render_report
 from rsdl.evaluate.scores import scores_from_confusion
 from rsdl.evaluate.study import render_study, study_of
 from rsdl.records.evaluation import Evaluation, Picture, RunnerUp
+from rsdl.records.run_record import RunRecord
 
 CLASSES = tuple(f"very_long_land_use_class_name_number_{number}" for number in range(45))
-RUN = {"name": "a_run_with_quite_a_long_name_" * 3, "architecture": "resnet50", "dataset": "ucm"}
+RUN = RunRecord(
+    name="a_run_with_quite_a_long_name_" * 3, config_digest="c", manifest_digest="m", seed=0,
+    architecture="resnet50", timm_model="resnet50", parameters=1, dataset="ucm", num_classes=45,
+    bands=3, image_size=224, global_batch=4, epochs_planned=2,
+)  # fmt: skip
 
 
 def evaluation() -> Evaluation:
@@ -101,12 +106,10 @@ def measure(browser: str, page: Path, width: int, folder: Path) -> tuple[int, in
 
 @pytest.mark.parametrize("width", [390, 1280])
 def test_pages_fit_the_window(browser: str, tmp_path: Path, width: int):
+    entry = ComparedRun(RUN, evaluation(), history())
     pages = {
-        "report": render_report(
-            evaluation=evaluation(), run=RUN, history=history(), config_yaml="a: b\n" * 20
-        ),
-        "comparison": render_comparison([ComparedRun(RUN, evaluation(), history())] * 3),
-        "study": render_study(study_of([ComparedRun(RUN, evaluation(), history())] * 3)),
+        "report": render_report(entry, config_yaml="a: b\n" * 20),
+        "study": render_study(study_of([entry] * 3)),
     }
     for name, text in pages.items():
         page = tmp_path / f"{name}.html"

@@ -13,8 +13,8 @@ from pathlib import Path
 from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn
 
 from rsdl.commands.bars import open_bar
+from rsdl.commands.runs import Runs, read_runs
 from rsdl.commands.sweep.index import Index, Kept, digest_record
-from rsdl.commands.sweep.records import Runs, names_of, read_runs
 from rsdl.commands.sweep.scope import JobSelector, find_scope
 from rsdl.core.errors import ConfigError, DataError
 from rsdl.records.run_record import CONFIG, HISTORY, RECORD
@@ -49,28 +49,22 @@ class Item:
         return f"{self.run}/{self.name}"
 
 
-@dataclass(frozen=True, slots=True)
-class CollectOptions:
-    """Options of collecting.
-
-    Attributes:
-        partial: Whether to also collect runs that are not completed, as they are.
-        dry_run: Whether to download nothing and print what would be downloaded.
-        manifests: Manifests whose Jobs name the required runs; ``None`` requires no others.
-    """
-
-    partial: bool = False
-    dry_run: bool = False
-    manifests: str | None = None
-
-
-def collect(url: str, out: str, order: CollectOptions) -> int:
+def collect(
+    url: str,
+    out: str,
+    *,
+    partial: bool = False,
+    dry_run: bool = False,
+    manifests: str | None = None,
+) -> int:
     """Download models and records of all runs; keep models that are there and unchanged.
 
     Args:
         url: Folder or URL of the runs.
         out: Local folder to download to.
-        order: Options.
+        partial: Whether to also collect runs that are not completed, as they are.
+        dry_run: Whether to download nothing and print what would be downloaded.
+        manifests: Manifests whose Jobs name the required runs; ``None`` requires no others.
 
     Returns:
         0; 1 if a run is incomplete and ``partial`` is not set.
@@ -82,13 +76,13 @@ def collect(url: str, out: str, order: CollectOptions) -> int:
         raise ConfigError("--out", f"is {out}, which is no local folder", "name one")
     source, target = connect(url, cache=None), LocalStore(Path(out).expanduser())
     runs = read_runs(url)
-    items, problems = choose(source, runs, _expected(order.manifests), partial=order.partial)
+    items, problems = choose(source, runs, _expected(manifests), partial=partial)
     index = Index.read(target, source.url)
     wanted = [item for item in items if not _is_there(item, runs, target, index)]
     for problem in problems:
         print(problem)
-    code = 1 if problems and not order.partial else 0
-    if order.dry_run:
+    code = 1 if problems and not partial else 0
+    if dry_run:
         for item in wanted:
             print(f"{join(source.url, item.path)}: {item.size:,} bytes, would be fetched")
     else:
@@ -98,7 +92,7 @@ def collect(url: str, out: str, order: CollectOptions) -> int:
     print(
         f"{join(target.url, 'models.csv')}: {sum(item.name == BEST for item in items)} models with "
         f"their records; {len(wanted)} of {len(items)} files, {size / 1e6:,.1f} MB, "
-        f"{'would be ' if order.dry_run else ''}fetched"
+        f"{'would be ' if dry_run else ''}fetched"
     )
     return code
 
@@ -117,7 +111,7 @@ def choose(
     sizes = {entry.name: entry.size for entry in source.list()}
     items: list[Item] = []
     problems: list[str] = []
-    for run in sorted({*names_of(runs), *expected}):
+    for run in sorted({*runs.names, *expected}):
         problem = _find_problem(run, runs, sizes)
         if problem is not None:
             problems.append(f"{run}: {problem}")

@@ -7,18 +7,19 @@ from collections.abc import Sequence
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from rsdl.commands.sweep.records import Runs
+from rsdl.commands.runs import Runs
 from rsdl.core.errors import DataError
+from rsdl.evaluate.report import TASK_REPORTS
 from rsdl.records.run_record import RunRecord
 from rsdl.storage.connect import join
 from rsdl.storage.store import Store
 from rsdl.train.checkpoint import BEST
 
 TABLE, INDEX = "models.csv", "models.json"
-COLUMNS = ("run", "architecture", "timm_model", "dataset", "num_classes", "parameters", "status",
-           "epochs", "best_epoch", "val_oa", "val_kappa", "val_macro_f1", "seed", "config_digest",
-           "manifest_digest", "rsdl_version", "git_revision", "file", "bytes",
-           "sha256")  # fmt: skip
+FACTS = ("run", "architecture", "timm_model", "dataset", "num_classes", "parameters", "status",
+         "epochs", "best_epoch")  # fmt: skip
+ORIGIN = ("seed", "config_digest", "manifest_digest", "rsdl_version", "git_revision", "file",
+          "bytes", "sha256")  # fmt: skip
 
 
 class Kept(BaseModel):
@@ -109,8 +110,11 @@ class Index(BaseModel):
                 del self.runs[run]
         self.write(target)
         stream = io.StringIO()
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(COLUMNS)
+        records = [runs.records[run] for run in sorted(self.runs)]
+        names = dict.fromkeys(name for record in records for name in _metrics(record))
+        columns = [*FACTS, *(f"val_{name}" for name in names), *ORIGIN]
+        writer = csv.DictWriter(stream, columns, lineterminator="\n", extrasaction="ignore")
+        writer.writeheader()
         for run in sorted(self.runs):
             kept = self.runs[run].files.get(BEST)
             if kept is not None:
@@ -119,19 +123,26 @@ class Index(BaseModel):
 
 
 def digest_record(record: RunRecord) -> str:
-    """Return the SHA-256 of a record's content."""
-    return hashlib.sha256(record.model_dump_json().encode()).hexdigest()
+    """Return the SHA-256 of a record's content.
+
+    Only fields that the file has count, so that a release that adds one keeps what is collected.
+    """
+    return hashlib.sha256(record.model_dump_json(exclude_unset=True).encode()).hexdigest()
 
 
-def _line(run: str, record: RunRecord, kept: Kept) -> list[object]:
+def _metrics(record: RunRecord) -> list[str]:
+    columns = TASK_REPORTS[record.task].columns
+    return [record.facts.primary_metric, *(name for name, _, _ in columns)]
+
+
+def _line(run: str, record: RunRecord, kept: Kept) -> dict[str, object]:
     best = record.metrics.get("best", {})
-    values: dict[str, object] = record.model_dump() | {
+    return record.model_dump() | {
         "run": run,
         "epochs": record.epochs_completed,
         "best_epoch": best.get("epoch"),
-        **{f"val_{name}": best.get(name) for name in ("oa", "kappa", "macro_f1")},
+        **{f"val_{name}": best.get(name) for name in _metrics(record)},
         "file": f"{run}/{BEST}",
         "bytes": kept.size,
         "sha256": kept.sha256,
     }
-    return ["" if values[column] is None else values[column] for column in COLUMNS]

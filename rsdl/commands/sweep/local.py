@@ -25,8 +25,9 @@ from rsdl.cluster.device_slots import (
     state_folder,
 )
 from rsdl.cluster.queue import Outcome, Queue
+from rsdl.commands.report import print_totals, read_study, write_study
+from rsdl.commands.runs import is_completed
 from rsdl.commands.sweep.plan import PlannedRun, plan_study, split_arguments
-from rsdl.commands.sweep.report import read_study, say, write_study
 from rsdl.commands.sweep.view import SweepView
 from rsdl.core.errors import PreemptedError, RsdlError
 from rsdl.storage.connect import connect, join
@@ -72,7 +73,7 @@ def sweep_local(
     page = join(runs[0].config.output, PAGE)
     if study.rows:
         write_study(study, page, storage=runs[0].config.storage)
-        say(study, page)
+        print_totals(study, page)
     return sweep.settle()
 
 
@@ -174,7 +175,7 @@ class Sweep:
             if lock is None:
                 self._view.note_wait(name)
                 continue
-            if self._view.has_waited(name) and self._is_completed(run):
+            if self._view.has_waited(name) and is_completed(run.folder):
                 self.queue.skip(name)
                 self._view.note_end(name, "completed", "by another process")
                 continue
@@ -184,10 +185,6 @@ class Sweep:
             self._processes[slot] = (name, process)
             self._view.note_begin(name, slot)
             return
-
-    def _is_completed(self, run: PlannedRun) -> bool:
-        record = run.folder.read_record()
-        return record is not None and record.status == "completed"
 
     def _at_work(self) -> dict[str, str]:
         """Return the slot names of the running runs, by run."""

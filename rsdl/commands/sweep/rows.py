@@ -9,7 +9,9 @@ from typing import Any
 from rsdl.cluster.jobs import Snapshot
 from rsdl.cluster.labels import plain
 from rsdl.cluster.states import JobState, Phase
-from rsdl.commands.sweep.records import Runs
+from rsdl.commands.runs import Runs
+from rsdl.config.task import TASKS
+from rsdl.evaluate.formatting import duration
 from rsdl.records.run_record import RunRecord
 
 # A run writes its record about every 20 s; a validation or an upload may delay that for a while.
@@ -32,7 +34,8 @@ class Row:
         epochs: Epochs completed.
         epochs_planned: Epochs to complete; ``None`` without a record.
         eta_s: Estimated seconds of training left; ``None`` if unknown.
-        oa: Best overall accuracy so far, 0 to 1.
+        task: Name of the run's task.
+        score: Best value of the task's primary metric so far, 0 to 1.
         preemptions: Number of preemptions.
         gpu: GPU utilization from the record, 0 to 1.
         gpu_by_cluster: GPU utilization from the cluster's Prometheus; ``None`` if not queried.
@@ -48,7 +51,8 @@ class Row:
     epochs: int = 0
     epochs_planned: int | None = None
     eta_s: float | None = None
-    oa: float | None = None
+    task: str = "classification"
+    score: float | None = None
     preemptions: int = 0
     gpu: float | None = None
     gpu_by_cluster: float | None = None
@@ -56,8 +60,11 @@ class Row:
     age_s: float | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return the row as plain values."""
-        return asdict(self)
+        """Return the row as plain values, with the score under the name of its metric."""
+        metric = TASKS[self.task].primary_metric
+        page = asdict(self)
+        del page["task"]
+        return {metric if key == "score" else key: value for key, value in page.items()}
 
 
 def make_rows(
@@ -71,7 +78,7 @@ def make_rows(
         runs: Records; ``None`` if none were read.
         now: Current time, with its time zone.
     """
-    folders = [] if runs is None else [*runs.records, *runs.broken]
+    folders = [] if runs is None else runs.names
     known = {config: job for job, config in configs.items()}
     states = {} if snapshot is None else snapshot.states
     for name, state in states.items():
@@ -107,11 +114,10 @@ def _make_row(
     age_s = _age(record, now)
     stale = is_stale(record.status, age_s, state)
     if stale:
-        heard = "at no time" if age_s is None else f"{ago(age_s)} ago"
+        heard = "at no time" if age_s is None else f"{duration(age_s)} ago"
         note = note or f"its record says running, and was last written {heard}"
     if record.status == "failed":
         note = note or record.reason
-    best = record.metrics.get("best") or record.metrics.get("final") or {}
     return Row(
         run=run,
         job=job,
@@ -121,7 +127,8 @@ def _make_row(
         epochs=record.epochs_completed,
         epochs_planned=record.epochs_planned,
         eta_s=remaining_s(record),
-        oa=best.get("oa"),
+        task=record.task,
+        score=record.score("best" if record.metrics.get("best") else "final"),
         preemptions=record.preemptions,
         gpu=record.gpu_utilization,
         device_s=record.device_s,
@@ -157,14 +164,6 @@ def remaining_s(record: RunRecord) -> float | None:
     if done <= 0 or record.wall_s <= 0:
         return None
     return record.wall_s / done * max(record.epochs_planned - done, 0.0)
-
-
-def ago(seconds: float) -> str:
-    """Return seconds in the largest unit of which there is at least one: ``3 h``."""
-    for unit, length in (("d", 86_400), ("h", 3600), ("min", 60)):
-        if seconds >= length:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{max(seconds, 0):.0f} s"
 
 
 def _age(record: RunRecord, now: datetime) -> float | None:

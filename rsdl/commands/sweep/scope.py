@@ -10,10 +10,10 @@ from rsdl.cluster.kubectl import Kubectl
 from rsdl.cluster.labels import CONFIG, STUDY, plain
 from rsdl.cluster.load import KUSTOMIZATIONS, Manifest, load_manifests
 from rsdl.cluster.policy.objects import ManifestSet
+from rsdl.commands.runs import RUNS_VARIABLE
 from rsdl.core.errors import ConfigError
 
 HERE = "k8s"  # folder of the study's manifests in a checkout
-RUNS = "RSDL_RUNS"
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +127,7 @@ def runs_of(manifests: Sequence[Manifest]) -> str | None:
     """
     for pod in ManifestSet(manifests).pods:
         for container in pod.containers:
-            if place := pod.variables(container).get(RUNS):
+            if place := pod.variables(container).get(RUNS_VARIABLE):
                 return place
     return None
 

@@ -4,15 +4,15 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from rich.console import Console
 
 from rsdl.cluster.jobs import Snapshot
 from rsdl.cluster.prometheus import read_gpu_use
+from rsdl.commands.runs import RUNS_VARIABLE, Runs, read_runs, runs_url
 from rsdl.commands.sweep.patience import retry_until_answered
-from rsdl.commands.sweep.records import VARIABLE, Runs, read_runs, runs_url
 from rsdl.commands.sweep.rows import Row, make_rows
 from rsdl.commands.sweep.scope import JobSelector, Scope, find_scope, one_study
 from rsdl.commands.sweep.table import count_states, overall, print_table
@@ -21,24 +21,15 @@ from rsdl.core.errors import ClusterError, ConfigError
 OVER = {"completed", "failed", "broken"}
 
 
-@dataclass(frozen=True, slots=True)
-class View:
-    """Display options.
-
-    Attributes:
-        watch: Whether to refresh the table until all runs have ended.
-        every_s: Seconds between two refreshes.
-        as_json: Whether to print JSON instead of a table.
-        prometheus: URL of the cluster's Prometheus, to query GPU utilization; ``None`` for none.
-    """
-
-    watch: bool = False
-    every_s: float = 15.0
-    as_json: bool = False
-    prometheus: str | None = None
-
-
-def status(runs: str | None, selector: JobSelector, view: View) -> int:
+def status(
+    runs: str | None,
+    selector: JobSelector,
+    *,
+    watch: bool = False,
+    every_s: float = 15.0,
+    as_json: bool = False,
+    prometheus: str | None = None,
+) -> int:
     """Print the status of every run of a study.
 
     Args:
@@ -46,26 +37,29 @@ def status(runs: str | None, selector: JobSelector, view: View) -> int:
             queried.
         selector: Selects the Jobs. Without namespace and study, and if no cluster can be queried,
             only the records are shown.
-        view: Display options.
+        watch: Whether to refresh the table until all runs have ended.
+        every_s: Seconds between two refreshes.
+        as_json: Whether to print JSON instead of a table.
+        prometheus: URL of the cluster's Prometheus, to query GPU utilization; ``None`` for none.
 
     Raises:
         InputError: If neither cluster nor records can be read, or one that was named cannot.
     """
-    if view.watch and view.as_json:
+    if watch and as_json:
         raise ConfigError("--json", "is given with --watch", "pass one of them")
     url = runs_url(runs)
-    look = _Look(url, selector, view.prometheus)
+    look = _Look(url, selector, prometheus)
     rows = look()
-    if view.as_json:
+    if as_json:
         page = {"runs": [row.to_json() for row in rows], "totals": count_states(rows)}
         print(json.dumps(page, indent=2))
         return 0
     # soft_wrap: programs that read the redirected table need its full width.
     console = Console(file=sys.stdout, soft_wrap=True, highlight=False)
     print_table(rows, console)
-    while view.watch and not _is_over(rows):
-        time.sleep(view.every_s)
-        rows = retry_until_answered(look, view.every_s, lambda line: print(line, file=sys.stderr))
+    while watch and not _is_over(rows):
+        time.sleep(every_s)
+        rows = retry_until_answered(look, every_s, lambda line: print(line, file=sys.stderr))
         console.clear() if console.is_terminal else console.print()
         console.print(f"{datetime.now().astimezone():%Y-%m-%d %H:%M:%S}")
         print_table(rows, console)
@@ -115,7 +109,7 @@ class _Look:
             if self._selector.namespace is not None or self._selector.study is not None:
                 raise
             if self._url is None:
-                other = f"or name RUNS_URL, or set {VARIABLE}: records need no cluster"
+                other = f"or name RUNS_URL, or set {RUNS_VARIABLE}: records need no cluster"
                 remedy = f"{error.remedy}; {other}" if error.remedy else other
                 raise type(error)(error.where, error.problem, remedy) from error
             if str(error) != self._told:

@@ -16,9 +16,11 @@ from rsdl.cluster.job_actions import Decision, JobAction, admit, sort_out
 from rsdl.cluster.jobs import Snapshot
 from rsdl.cluster.load import Manifest
 from rsdl.cluster.states import Phase
+from rsdl.commands.runs import is_completed, read_facts
 from rsdl.commands.sweep.patience import PASSING, retry_until_answered
-from rsdl.commands.sweep.records import is_completed, read_facts
 from rsdl.commands.sweep.scope import Scope
+from rsdl.storage.connect import connect, join
+from rsdl.train.run_folder import RunFolder
 
 TOLD = (Phase.SUCCEEDED, Phase.FAILED, Phase.RESTARTING)
 
@@ -148,7 +150,7 @@ class Submission:
             if snapshot.state(decision.name).phase is Phase.FAILED:
                 self._cluster.delete([decision.name])
                 self._say(f"{decision.manifest.title}: the failed Job is deleted to make it anew")
-            elif is_completed(self._runs, self._configs[decision.name]):
+            elif self._is_completed(decision.name):
                 self._settle([replace(decision, action=JobAction.DONE)])
             else:
                 made = self._create(decision.manifest)
@@ -157,6 +159,11 @@ class Submission:
                     f"{decision.manifest.title}: "
                     + ("submitted" if made else "someone else has submitted it meanwhile")
                 )
+
+    def _is_completed(self, name: str) -> bool:
+        if self._runs is None:
+            return False
+        return is_completed(RunFolder(connect(join(self._runs, self._configs[name]), cache=None)))
 
     def _create(self, job: Manifest) -> bool:
         known = self._cluster.dropped

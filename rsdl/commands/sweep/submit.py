@@ -7,7 +7,7 @@ from dataclasses import replace
 from rsdl.cluster.job_actions import JobAction, sort_out
 from rsdl.cluster.jobs import Snapshot, as_submitted
 from rsdl.cluster.load import Manifest
-from rsdl.commands.sweep.records import read_facts, runs_url
+from rsdl.commands.runs import read_facts, runs_url
 from rsdl.commands.sweep.scope import (
     JobSelector,
     Scope,

@@ -1,5 +1,6 @@
 """The status table of a study as text: coloured on a terminal, plain aligned columns if piped."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from rich import box
@@ -8,9 +9,11 @@ from rich.table import Table
 
 from rsdl.cluster.nautilus import MIN_GPU_USE
 from rsdl.commands.sweep.rows import NONE, UNKNOWN, Row
+from rsdl.config.task import metric_label
+from rsdl.evaluate.formatting import duration
+from rsdl.records.device_use import weighted_mean
 
 DASH = "-"
-HEADINGS = ("run", "cluster", "record", "epoch", "left", "OA(val)", "preempted", "GPU")
 LEFT_ALIGNED = 3  # number of text columns, which come first; the others are numbers
 COLOURS = {
     "running": "green", "succeeded": "cyan", "completed": "cyan", "failed": "bold red",
@@ -24,9 +27,9 @@ def print_table(rows: Sequence[Row], console: Console) -> None:
     cells = [to_cells(row) for row in rows]
     totals = ("all", *sum_cells(rows))
     if console.is_terminal:
-        console.print(_rich_table(cells, totals))
+        console.print(_rich_table(headings(rows), cells, totals))
     else:
-        for line in plain_lines([HEADINGS, *cells, totals]):
+        for line in plain_lines([headings(rows), *cells, totals]):
             console.print(line, markup=False)
     console.print(sum_up(rows), markup=False)
     for row in rows:
@@ -42,6 +45,12 @@ def print_table(rows: Sequence[Row], console: Console) -> None:
         console.print(f"{', '.join(idle)}: {limit}", markup=False)
 
 
+def headings(rows: Sequence[Row]) -> tuple[str, ...]:
+    """Return the headings of the table."""
+    metric = metric_label(row.task for row in rows)
+    return ("run", "cluster", "record", "epoch", "left", f"{metric}(val)", "preempted", "GPU")
+
+
 def to_cells(row: Row) -> tuple[str, ...]:
     """Return a row as text, one cell for each heading."""
     planned = row.epochs_planned
@@ -50,8 +59,8 @@ def to_cells(row: Row) -> tuple[str, ...]:
         DASH if row.cluster == UNKNOWN else row.cluster,
         DASH if row.status == NONE else row.status,
         DASH if planned is None else f"{row.epochs}/{planned}",
-        DASH if row.eta_s is None else span(row.eta_s),
-        DASH if row.oa is None else f"{100 * row.oa:.2f}%",
+        DASH if row.eta_s is None else _span(row.eta_s),
+        DASH if row.score is None else f"{100 * row.score:.2f}%",
         str(row.preemptions) if row.preemptions or planned is not None else DASH,
         _name_use(row),
     )
@@ -64,30 +73,27 @@ def _name_use(row: Row) -> str:
 
 
 def sum_cells(rows: Sequence[Row]) -> tuple[str, ...]:
-    """Return the totals: sums of epochs, time left and preemptions; means of OA and GPU use."""
+    """Return the totals: sums of epochs, time left and preemptions; means of score and GPU use."""
     planned = sum(row.epochs_planned or 0 for row in rows)
     left = [row.eta_s for row in rows if row.eta_s is not None]
-    scores = [row.oa for row in rows if row.oa is not None]
-    busy = [(row.gpu, row.device_s) for row in rows if row.gpu is not None]
-    weight = sum(device_s for _, device_s in busy)
+    scores = [row.score for row in rows if row.score is not None]
+    if len({row.task for row in rows}) > 1:
+        scores = []  # a mean over different metrics means nothing
+    busy = weighted_mean((row.gpu, row.device_s) for row in rows)
     return (
         "",
         "",
         f"{sum(row.epochs for row in rows)}/{planned}" if planned else DASH,
-        span(sum(left)) if left else DASH,
+        _span(sum(left)) if left else DASH,
         f"{100 * sum(scores) / len(scores):.2f}%" if scores else DASH,
         str(sum(row.preemptions for row in rows)),
-        f"{100 * sum(gpu * device_s for gpu, device_s in busy) / weight:.0f}%" if weight else DASH,
+        DASH if busy is None else f"{100 * busy:.0f}%",
     )
 
 
 def count_states(rows: Sequence[Row]) -> dict[str, int]:
     """Return the number of runs by overall state; every run is counted once."""
-    counts: dict[str, int] = {}
-    for row in rows:
-        state = overall(row)
-        counts[state] = counts.get(state, 0) + 1
-    return counts
+    return Counter(map(overall, rows))
 
 
 def overall(row: Row) -> str:
@@ -107,16 +113,9 @@ def sum_up(rows: Sequence[Row]) -> str:
     return f"{len(rows)} runs: {states or 'none yet'}; {hours:,.1f} device-hours so far"
 
 
-def span(seconds: float) -> str:
-    """Return a time in at most 6 characters: ``45s``, ``12min``, ``3h05``, ``12d4h``."""
-    if seconds < 60:
-        return f"{seconds:.0f}s"
-    if seconds < 3600:
-        return f"{seconds / 60:.0f}min"
-    hours, rest = divmod(int(seconds), 3600)
-    if hours < 48:
-        return f"{hours}h{rest // 60:02d}"
-    return f"{hours // 24}d{hours % 24}h"
+def _span(seconds: float) -> str:
+    """Return a time as one word, since programs split the table at blanks: ``3h5min``."""
+    return duration(seconds).replace(" ", "") if seconds else "0s"
 
 
 def plain_lines(lines: Sequence[Sequence[str]]) -> Iterator[str]:
@@ -130,9 +129,11 @@ def plain_lines(lines: Sequence[Sequence[str]]) -> Iterator[str]:
         yield "  ".join(cells).rstrip()
 
 
-def _rich_table(cells: Sequence[Sequence[str]], totals: Sequence[str]) -> Table:
+def _rich_table(
+    heads: Sequence[str], cells: Sequence[Sequence[str]], totals: Sequence[str]
+) -> Table:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
-    for at, heading in enumerate(HEADINGS):
+    for at, heading in enumerate(heads):
         table.add_column(heading, justify="left" if at < LEFT_ALIGNED else "right", no_wrap=True)
     for row in cells:
         table.add_row(*(_paint(cell) for cell in row))

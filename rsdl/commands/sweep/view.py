@@ -13,6 +13,7 @@ from rich.table import Table
 from rsdl.cluster.device_slots import DeviceSlot
 from rsdl.cluster.queue import Outcome
 from rsdl.commands.sweep.plan import PlannedRun
+from rsdl.config.task import metric_label
 from rsdl.core.errors import RsdlError
 from rsdl.records.run_record import RunRecord
 
@@ -124,12 +125,13 @@ class SweepView:
 
     def _table(self, at_work: Mapping[str, str]) -> Table:
         table = Table(box=None, pad_edge=False)
-        for head in ("on", "run", "epoch", "OA(val)"):
+        metric = metric_label(run.config.task.name for run in self._runs.values())
+        for head in ("on", "run", "epoch", f"{metric}(val)"):
             table.add_column(head)
         for name, slot in at_work.items():
             record = self._read(name)
             epoch = f"{record.epochs_completed}/{record.epochs_planned}" if record else "starting"
-            table.add_row(slot, name, epoch, _accuracy(record))
+            table.add_row(slot, name, epoch, _best_score(record))
         return table
 
     def _read(self, name: str) -> RunRecord | None:
@@ -148,22 +150,22 @@ class SweepView:
 def _progress(record: RunRecord | None) -> str:
     if record is None:
         return ""
-    accuracy = _accuracy(record)
+    score = _best_score(record)
     epochs = f" at epoch {record.epochs_completed}/{record.epochs_planned}"
-    return epochs + (f", val OA {accuracy}" if accuracy else "")
+    return epochs + (f", val {record.facts.label} {score}" if score else "")
 
 
 def _result(record: RunRecord | None) -> str:
-    """Return the accuracy of a completed run on the split of its last evaluation."""
+    """Return the score of a completed run on the split of its last evaluation."""
     if record is None:
         return ""
     splits = [name for name in record.metrics if name not in ("best", "final")]
     split = splits[-1] if splits else "best"
-    share = record.metrics.get(split, {}).get("oa")
+    score = record.score(split)
     split = "val" if split == "best" else split
-    return "" if share is None else f"{split} OA {share:.2%}"
+    return "" if score is None else f"{split} {record.facts.label} {score:.2%}"
 
 
-def _accuracy(record: RunRecord | None) -> str:
-    share = record.metrics.get("best", {}).get("oa") if record is not None else None
-    return "" if share is None else f"{share:.2%}"
+def _best_score(record: RunRecord | None) -> str:
+    score = record.score("best") if record is not None else None
+    return "" if score is None else f"{score:.2%}"

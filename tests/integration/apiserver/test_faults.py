@@ -9,7 +9,7 @@ import pytest
 
 from rsdl.commands.sweep.cancel import CancelOptions, cancel
 from rsdl.commands.sweep.scope import JobSelector
-from rsdl.commands.sweep.status import View, status
+from rsdl.commands.sweep.status import status
 from rsdl.commands.sweep.submit import submit
 from rsdl.core.errors import ClusterError, UnreachableClusterError
 from tests.integration.apiserver.conftest import MEMBER, make_space
@@ -52,7 +52,7 @@ def test_who_may_only_look_sees_all_and_changes_nothing(
 def test_the_namespace_of_others_is_closed(space: Space, plane: Plane):
     other = make_space(plane)
     with pytest.raises(ClusterError, match=r"you may not do this: .*--namespace, or ask its admin"):
-        status(None, JobSelector(namespace=other.name), View())
+        status(None, JobSelector(namespace=other.name))
     write_study(Path("study"))
     with pytest.raises(ClusterError, match=r"^kubectl get: you may not do this"):
         submit(JobSelector("study", namespace=other.name), options(9, wait=False))
@@ -104,7 +104,7 @@ def test_a_token_that_expires_is_told_of_and_a_new_one_goes_on(
 
     def is_refused() -> bool:
         try:
-            status(None, ALL, View(as_json=True))
+            status(None, ALL, as_json=True)
         except ClusterError as error:
             told.append(str(error))
         return bool(told)

@@ -10,9 +10,9 @@ import pytest
 from rsdl.cluster.labels import plain
 from rsdl.commands.k8s import render
 from rsdl.commands.sweep.cancel import CancelOptions, cancel
-from rsdl.commands.sweep.collect import CollectOptions, collect
+from rsdl.commands.sweep.collect import collect
 from rsdl.commands.sweep.scope import JobSelector
-from rsdl.commands.sweep.status import View, status
+from rsdl.commands.sweep.status import status
 from rsdl.commands.sweep.submission import SubmitOptions
 from rsdl.commands.sweep.submit import retry, submit
 from rsdl.core.errors import ConfigError, OldClusterError
@@ -32,7 +32,7 @@ ALL = JobSelector()
 def states(capsys: pytest.CaptureFixture[str], selector: JobSelector = ALL) -> dict[str, Object]:
     """Return what ``rsdl sweep status`` says of the cluster, by config."""
     capsys.readouterr()
-    assert status(None, selector, View(as_json=True)) == 0
+    assert status(None, selector, as_json=True) == 0
     return {row["run"]: row for row in json.loads(capsys.readouterr().out)["runs"]}
 
 
@@ -60,9 +60,7 @@ def test_the_whole_study_to_its_end_and_never_more_than_asked(
     rows = states(capsys, JobSelector(str(rendered)))
     assert {row["cluster"] for name, row in rows.items() if name != "resnet50_ucm"} == {"succeeded"}
     assert rows["vit_base_ucm"]["preemptions"] == 1
-    assert (
-        collect(str(runs), str(tmp_path / "models"), CollectOptions(manifests=str(rendered))) == 0
-    )
+    assert collect(str(runs), str(tmp_path / "models"), manifests=str(rendered)) == 0
     assert "27 models with their records" in capsys.readouterr().out
 
 

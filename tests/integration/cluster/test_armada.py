@@ -9,7 +9,7 @@ from rsdl.cluster.labels import CONFIG, STUDY
 from rsdl.cluster.load import Manifest
 from rsdl.commands.k8s import render
 from rsdl.commands.k8s_check import check_set
-from rsdl.commands.sweep.armada import JobSetOptions, write_job_set
+from rsdl.commands.sweep.armada import write_job_set
 from rsdl.commands.sweep.scope import JobSelector
 from rsdl.core.errors import ConfigError
 from tests.integration.cluster.apiserver import ApiServer
@@ -37,7 +37,7 @@ def test_a_job_set_holds_the_pods_of_the_runs_that_are_left(
     runs, out = str(tmp_path / "runs"), tmp_path / "armada.yaml"
     write_record(runs, "resnet50_ucm")
     write_record(runs, "vit_base_aid", "failed")
-    assert write_job_set(JobSelector(rendered), runs, JobSetOptions(str(out))) == 0
+    assert write_job_set(JobSelector(rendered), runs, str(out)) == 0
     assert "1 of 27 runs are completed, 26 are left" in capsys.readouterr().out
     # What the pods mount is there before Armada starts one; no Job is.
     kinds = {resource for resource, _, _ in world.objects}
@@ -68,7 +68,7 @@ def test_a_study_that_is_completed_leaves_nothing_to_submit(
     runs, out = str(tmp_path / "runs"), tmp_path / "armada.yaml"
     for config in CONFIGS:
         write_record(runs, config)
-    assert write_job_set(JobSelector(str(study), "study"), runs, JobSetOptions(str(out))) == 0
+    assert write_job_set(JobSelector(str(study), "study"), runs, str(out)) == 0
     assert "6 of 6 runs are completed, 0 are left" in capsys.readouterr().out
     assert not out.exists() and not world.objects
 
@@ -81,21 +81,21 @@ def test_a_dry_run_changes_nothing(
     capsys: pytest.CaptureFixture[str],
 ):
     out = tmp_path / "armada.yaml"
-    options = JobSetOptions(str(out), preemptible=True, dry_run=True)
-    assert write_job_set(JobSelector(rendered), str(tmp_path), options) == 0
+    options = {"preemptible": True, "dry_run": True}
+    assert write_job_set(JobSelector(rendered), str(tmp_path), str(out), **options) == 0
     assert "Job/hrrsi-vit-base-aid: would be in" in capsys.readouterr().out
     assert not out.exists() and not world.objects
 
 
 def test_what_armada_cannot_run_is_refused(api: ApiServer, world: World, tmp_path: Path):
-    options = JobSetOptions(str(tmp_path / "armada.yaml"))
+    out = str(tmp_path / "armada.yaml")
     study = write_study(tmp_path / "nameless")
     with pytest.raises(ConfigError, match="a queue is one namespace; set it"):
-        write_job_set(JobSelector(str(study)), str(tmp_path), options)
+        write_job_set(JobSelector(str(study)), str(tmp_path), out)
     job = yaml.safe_load((study / "cnn_aid.yaml").read_text())
     job["metadata"]["namespace"] = "study"
     job["spec"] |= {"completions": 2, "parallelism": 2, "completionMode": "Indexed"}
     (tmp_path / "two.yaml").write_text(yaml.safe_dump(job))
     with pytest.raises(ConfigError, match="Job/cnn-aid: runs 2 pods"):
-        write_job_set(JobSelector(str(tmp_path / "two.yaml")), str(tmp_path), options)
+        write_job_set(JobSelector(str(tmp_path / "two.yaml")), str(tmp_path), out)
     assert not world.objects

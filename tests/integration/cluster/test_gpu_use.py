@@ -10,7 +10,7 @@ import pytest
 
 from rsdl.cluster.prometheus import read_gpu_use
 from rsdl.commands.sweep.scope import JobSelector
-from rsdl.commands.sweep.status import View, status
+from rsdl.commands.sweep.status import status
 from rsdl.core.errors import ConfigError, UnreachableError
 from tests.integration.cluster.conftest import write_record, write_study
 from tests.integration.metrics import is_here, serve
@@ -65,13 +65,13 @@ def test_status_shows_it_beside_the_record_and_names_what_counts_against_you(
         path.write_text(path.read_text().replace("metadata:", "metadata:\n  namespace: study", 1))
     write_record(runs, "cnn_aid", "running", gpu_utilization=0.61, device_s=10.0)
     write_record(runs, "vit_ucm", "running", gpu_utilization=0.3, device_s=10.0)
-    assert status(runs, JobSelector(str(study)), View(prometheus=address)) == 0
+    assert status(runs, JobSelector(str(study)), prometheus=address) == 0
     lines = capsys.readouterr().out.splitlines()
     found = {line.split()[0]: line for line in lines}
     assert found["cnn_aid"].endswith("61% (62%)") and found["vit_ucm"].startswith("vit_ucm")
     assert "30% (20%)" in "\n".join(lines)
     assert "vit_ucm: 40% or less busy by the cluster, which counts against you" in lines
-    assert status(runs, JobSelector(str(study)), View(as_json=True, prometheus=address)) == 0
+    assert status(runs, JobSelector(str(study)), as_json=True, prometheus=address) == 0
     rows = {row["run"]: row for row in json.loads(capsys.readouterr().out)["runs"]}
     assert rows["vit_ucm"]["gpu_by_cluster"] == pytest.approx(0.2)
     assert rows["swin_aid"]["gpu_by_cluster"] is None

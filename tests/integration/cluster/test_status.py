@@ -12,10 +12,9 @@ import pytest
 from rich.console import Console
 
 from rsdl.commands.sweep.scope import JobSelector
-from rsdl.commands.sweep.status import View, status
+from rsdl.commands.sweep.status import status
 from rsdl.commands.sweep.submission import SubmitOptions
 from rsdl.commands.sweep.submit import submit
-from rsdl.commands.sweep.table import HEADINGS
 from rsdl.core.errors import ClusterError, ConfigError, UnreachableClusterError
 from tests.integration.cluster.apiserver import ApiServer
 from tests.integration.cluster.conftest import write_record, write_study
@@ -28,7 +27,7 @@ LONG_AGO = (datetime.now(UTC) - timedelta(hours=3)).isoformat(timespec="seconds"
 def show(capsys: pytest.CaptureFixture[str], *arguments: Any, **view: Any) -> dict[str, Any]:  # noqa: ANN401
     """Return the runs of ``--json`` by name."""
     capsys.readouterr()
-    assert status(*arguments, View(as_json=True, **view)) == 0
+    assert status(*arguments, as_json=True, **view) == 0
     page = json.loads(capsys.readouterr().out)
     return {row["run"]: row for row in page["runs"]}
 
@@ -63,12 +62,13 @@ def test_cluster_and_records_are_one_table(
     assert "Insufficient nvidia.com/gpu" in rows["swin_aid"]["note"]
     assert "preempted (PreemptionByScheduler); unschedulable" in rows["vit_aid"]["note"]
     assert rows["vit_aid"]["preemptions"] == 1 and "data.url" in rows["cnn_ucm"]["note"]
-    assert status(runs, JobSelector(), View()) == 0
+    assert status(runs, JobSelector()) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split() == list(HEADINGS)
-    first = "cnn_aid running running 150/300 1h30 91.74% 1 50%"
+    headings = "run cluster record epoch left OA(val) preempted GPU"
+    assert lines[0].split() == headings.split()
+    first = "cnn_aid running running 150/300 1h30min 91.74% 1 50%"
     assert lines[1].split() == first.split()
-    assert lines[7].split() == ["all", "450/600", "1h30", "93.37%", "2", "67%"]
+    assert lines[7].split() == ["all", "450/600", "1h30min", "93.37%", "2", "67%"]
     assert lines[8] == (
         "6 runs: 1 completed, 1 failed, 1 pending, 1 restarting, 2 running; 3.5 device-hours so far"
     )
@@ -103,12 +103,12 @@ def test_records_alone_are_enough_without_kubectl(
     assert rows["swin_ucm"]["note"] == "the loss is not finite"
     assert {row["cluster"] for row in rows.values()} == {"unknown"}
     monkeypatch.setenv("RSDL_RUNS", runs)
-    assert status(None, JobSelector(), View()) == 0
+    assert status(None, JobSelector()) == 0
     said = capsys.readouterr()
     assert "without the cluster: kubectl: is not on PATH; install it" in said.err
     assert "stale" in said.out
     with pytest.raises(ClusterError, match="is not on PATH"):
-        status(runs, JobSelector(namespace="mine"), View())
+        status(runs, JobSelector(namespace="mine"))
 
 
 def test_a_run_whose_pod_is_gone_is_stale(
@@ -123,7 +123,7 @@ def test_a_run_whose_pod_is_gone_is_stale(
 def test_neither_is_too_little(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ClusterError, match=r"is not on PATH; .*or name RUNS_URL, or set RSDL_RUNS"):
-        status(None, JobSelector(), View())
+        status(None, JobSelector())
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_a_cluster_that_cannot_be_asked_is_one_line(
         config = text.replace(f"server: {api.url}", config.replace("HERE", here))
     path.write_text(config)
     with pytest.raises(ClusterError, match=words) as caught:
-        status(None, JobSelector(), View())
+        status(None, JobSelector())
     assert "\n" not in str(caught.value) and "memcache" not in str(caught.value)
     assert type(caught.value) is kind
 
@@ -159,25 +159,25 @@ def test_several_studies_want_to_be_told_apart(
     for folder in (study, other):
         submit(JobSelector(str(folder)), SubmitOptions(1, every_s=0, wait=False))
     with pytest.raises(ConfigError, match="holds the studies hrrsi, second; name one"):
-        status(None, JobSelector(), View())
+        status(None, JobSelector())
     assert list(show(capsys, None, JobSelector(study="second"))) == ["mlp_ucm"]
     with pytest.raises(ConfigError, match=r"--study: is third, .* says second"):
-        status(None, JobSelector(str(other), study="third"), View())
+        status(None, JobSelector(str(other), study="third"))
 
 
 def test_watching_ends_with_the_study(
     api: ApiServer, world: World, study: Path, capsys: pytest.CaptureFixture[str]
 ):
     submit(JobSelector(str(study)), SubmitOptions(9, every_s=0, wait=False))
-    assert status(None, JobSelector(), View(watch=True, every_s=0.01)) == 0
+    assert status(None, JobSelector(), watch=True, every_s=0.01) == 0
     said = capsys.readouterr().out
     assert said.count("6 runs:") > 1 and "6 runs: 6 completed" in said.splitlines()[-1]
     with pytest.raises(ConfigError, match="--json: is given with --watch"):
-        status(None, JobSelector(), View(watch=True, as_json=True))
+        status(None, JobSelector(), watch=True, as_json=True)
 
 
 def test_a_terminal_gets_colours_within_100_columns(tmp_path: Path):
-    from rsdl.commands.sweep.records import read_runs
+    from rsdl.commands.runs import read_runs
     from rsdl.commands.sweep.rows import make_rows
     from rsdl.commands.sweep.table import print_table
 

@@ -18,6 +18,7 @@ from rsdl.cluster.policy.rules import PROFILES
 from rsdl.cluster.server import RULES
 from rsdl.commands.k8s_check import check, load_sets, read_gpu_use
 from rsdl.core.errors import ConfigError, DataError
+from tests.integration.cluster.conftest import write_record
 
 TRAINING = Path(__file__).parents[1] / "cluster" / "policy" / "good" / "training.yaml"
 CONFIGS = Path(__file__).parents[3] / "configs"
@@ -133,9 +134,7 @@ def test_configs_that_are_not_here_are_not_called_missing(
 def test_busy_gpus_are_known_from_records_alone(write: Write, tmp_path: Path):
     path, runs = write("resnet50_ucm", "vit_base_aid"), tmp_path / "runs"
     for name, use in (("resnet50_ucm", 0.31), ("vit_base_aid", 0.93), ("other", None)):
-        (runs / name).mkdir(parents=True)
-        record = {"name": name, "gpu_utilization": use}
-        (runs / name / "run.json").write_text(json.dumps(record))
+        write_record(str(runs), name, gpu_utilization=use)
     code, lines = run(path, "--configs", CONFIGS, "--benchmark", runs)
     assert code == 0 and len(lines) == 3
     assert "warning gpu-use: " in lines[1] and "resnet50_ucm kept its GPUs 31% busy" in lines[1]
@@ -144,7 +143,7 @@ def test_busy_gpus_are_known_from_records_alone(write: Write, tmp_path: Path):
     with pytest.raises(ConfigError, match=r"no record in .* says how busy GPUs were"):
         read_gpu_use(str(runs / "other"))
     (runs / "other" / "run.json").write_text("[]")
-    with pytest.raises(DataError, match=r"run\.json: is not a record of a run"):
+    with pytest.raises(DataError, match=r"run\.json: is not a run record of format 1"):
         read_gpu_use(str(runs))
 
 

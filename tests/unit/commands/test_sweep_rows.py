@@ -7,9 +7,9 @@ import pytest
 
 from rsdl.cluster.jobs import Snapshot
 from rsdl.cluster.states import JobState, Phase
-from rsdl.commands.sweep.records import Runs
+from rsdl.commands.runs import Runs
 from rsdl.commands.sweep.rows import STALE_AFTER_S, Row, make_rows, remaining_s
-from rsdl.commands.sweep.table import plain_lines, span, sum_up, to_cells
+from rsdl.commands.sweep.table import plain_lines, sum_up, to_cells
 from rsdl.records.run_record import LedgerEntry, RunRecord
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
@@ -92,20 +92,11 @@ def test_what_an_index_of_a_job_trains_is_no_other_run():
     assert make_rows(configs, both, None, NOW)[0].job == "hrrsi-cnn-ucm"
 
 
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0, "0s"), (59.4, "59s"), (60, "1min"), (3599, "60min"), (3600, "1h00"), (11_100, "3h05"),
-     (172_799, "47h59"), (172_800, "2d0h"), (1e7, "115d17h")],
-)  # fmt: skip
-def test_a_span_is_short(seconds: float, text: str):
-    assert span(seconds) == text
-
-
 def test_cells_say_what_is_not_known():
     assert to_cells(Row("a", "a", "unknown")) == ("a", "-", "-", "-", "-", "-", "-", "-")
-    cells = to_cells(Row("a", "a", "running", "running", epochs=3, epochs_planned=9, eta_s=61.0,
-                         oa=0.5, gpu=0.934))  # fmt: skip
-    assert cells == ("a", "running", "running", "3/9", "1min", "50.00%", "0", "93%")
+    cells = to_cells(Row("a", "a", "running", "running", epochs=3, epochs_planned=9,
+                         eta_s=11_100.0, score=0.5, gpu=0.934))  # fmt: skip
+    assert cells == ("a", "running", "running", "3/9", "3h5min", "50.00%", "0", "93%")
 
 
 def test_columns_are_aligned():

@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from rsdl.evaluate.compared_run import ComparedRun
 from rsdl.evaluate.scores import scores_from_confusion
-from rsdl.evaluate.study_rows import ComparedRun
 from rsdl.records.evaluation import CalibrationBin, Evaluation, Picture, RunnerUp
+from rsdl.records.run_record import RunRecord
 
 Rows = list[dict[str, float | None]]
 
@@ -59,55 +60,37 @@ def make_evaluation() -> Callable[..., Evaluation]:
 
 
 @pytest.fixture
-def run() -> dict[str, Any]:
+def run() -> RunRecord:
     """Return a complete run record."""
-    return {
-        "format": 1,
-        "name": "resnet50_ucm",
-        "status": "completed",
-        "reason": None,
-        "rsdl_version": "0.1.0",
-        "git_revision": "3f2c1e9a",
-        "seed": 4711,
-        "architecture": "resnet50",
-        "timm_model": "resnet50.a1_in1k",
-        "parameters": 23_551_061,
-        "dataset": "ucm",
-        "num_classes": 3,
-        "bands": ["red", "green", "blue"],
-        "image_size": 224,
-        "epochs_planned": 12,
-        "epochs_completed": 12,
-        "optimizer_steps": 240,
-        "samples_read": 15_360,
-        "bytes_encoded": 1_500_000_000,
-        "bytes_decoded": 3_000_000_000,
-        "wall_s": 3725.0,
-        "device_s": 3725.0,
-        "device_name": "NVIDIA A100",
-        "device_count": 1,
-        "data_wait_s": 37.25,
-        "gpu_utilization": None,
-        "preemptions": 2,
-        "resumes": 2,
-        "started_at": "2026-03-02T08:11:09+00:00",
-        "updated_at": "2026-03-02T12:01:44+00:00",
+    ledger = [
+        {"epoch": epoch, "split": "train", "planned": 1281, "delivered": 1280, "padded": 0,
+         "skipped": 1, "fingerprint": "f", "balanced": epoch != 5}
+        for epoch in range(12)
+    ]  # fmt: skip
+    fields: dict[str, Any] = {
+        "name": "resnet50_ucm", "status": "completed", "git_revision": "3f2c1e9a",
+        "config_digest": "c", "manifest_digest": "m", "seed": 4711, "architecture": "resnet50",
+        "timm_model": "resnet50.a1_in1k", "parameters": 23_551_061, "dataset": "ucm",
+        "num_classes": 3, "bands": 3, "image_size": 224, "global_batch": 64, "epochs_planned": 12,
+        "epochs_completed": 12, "optimizer_steps": 240, "samples_read": 15_360,
+        "bytes_encoded": 1_500_000_000, "bytes_decoded": 3_000_000_000, "wall_s": 3725.0,
+        "device_s": 3725.0, "device_name": "NVIDIA A100", "data_wait_s": 37.25, "preemptions": 2,
+        "resumes": 2, "started_at": "2026-03-02T08:11:09+00:00",
+        "updated_at": "2026-03-02T12:01:44+00:00", "ledger": ledger,
         "metrics": {"final": {"oa": 0.71}, "best": {"epoch": 9, "oa": 0.734, "kappa": 0.72}},
-        "ledger": [
-            {
-                "epoch": epoch,
-                "split": "train",
-                "planned": 1281,
-                "delivered": 1280,
-                "padded": 0,
-                "skipped": 1,
-                "balanced": epoch != 5,
-            }
-            for epoch in range(12)
-        ],
         "environment": {"python": "3.13.1", "torch": "2.9.0"},
-        "mood": "a key from the future",
-    }
+    }  # fmt: skip
+    return RunRecord(**fields)
+
+
+@pytest.fixture
+def begun() -> RunRecord:
+    """Return the record of a run that has just begun."""
+    return RunRecord(
+        name="begun", config_digest="c", manifest_digest="m", seed=0, architecture="vit_base",
+        timm_model="vit_base_patch16_224", parameters=7, dataset="aid", num_classes=3, bands=3,
+        image_size=224, global_batch=64, epochs_planned=12,
+    )  # fmt: skip
 
 
 @pytest.fixture
@@ -123,7 +106,7 @@ def history() -> list[dict[str, float | None]]:
 
 @pytest.fixture
 def entry(
-    make_evaluation: Callable[..., Evaluation], run: dict[str, Any], history: Rows
+    make_evaluation: Callable[..., Evaluation], run: RunRecord, history: Rows
 ) -> Callable[..., ComparedRun]:
     """Return a maker of entries with ``right`` of 100 samples classified correctly."""
 
@@ -131,7 +114,8 @@ def entry(
         architecture: str, dataset: str, right: int | None, *, split: str = "test", **keys: object
     ) -> ComparedRun:
         name = f"{architecture}_{dataset}"
-        record = {**run, "name": name, "architecture": architecture, "dataset": dataset, **keys}
+        names = {"name": name, "architecture": architecture, "dataset": dataset}
+        record = RunRecord(**run.model_dump() | names | keys)
         if right is None:
             return ComparedRun(record, None, history)
         confusion = np.array([[right, 100 - right], [0, 0]])

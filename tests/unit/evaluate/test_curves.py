@@ -1,6 +1,12 @@
-from rsdl.evaluate.curves import run_curves, time_axis
+from rsdl.evaluate.figures.axes import Plot
+from rsdl.evaluate.figures.curves import run_curves, time_axis
+from rsdl.evaluate.report import TASK_REPORTS
 
 Rows = list[dict[str, float | None]]
+
+
+def plots_of(history: Rows) -> list[Plot]:
+    return run_curves(history, TASK_REPORTS["classification"].curves)
 
 
 def test_steps_become_epochs(history: Rows) -> None:
@@ -27,19 +33,19 @@ def test_one_epoch_alone_is_counted_in_steps() -> None:
 
 
 def test_curves_without_values_are_left_out(history: Rows) -> None:
-    plots = {plot.title: plot for plot in run_curves(history)}
+    plots = {plot.title: plot for plot in plots_of(history)}
     assert [line.name for line in plots["Loss"].lines] == ["train", "validation"]
     assert [line.name for line in plots["Validation accuracy"].lines] == ["overall accuracy"]
-    assert run_curves([]) == []
-    assert run_curves([{"epoch": 0, "step": 1, "train_loss": float("nan")}]) == []
+    assert plots_of([]) == []
+    assert plots_of([{"epoch": 0, "step": 1, "train_loss": float("nan")}]) == []
 
 
 def test_the_summary_says_where_a_curve_begins_and_ends(history: Rows) -> None:
-    accuracy = run_curves(history)[1]
+    accuracy = plots_of(history)[1]
     assert "overall accuracy from 50% to 80%" in accuracy.summary
 
 
 def test_a_run_of_many_steps_stays_small() -> None:
     rows: Rows = [{"epoch": k // 100, "step": k, "train_loss": 1 / (k + 1)} for k in range(20_000)]
-    (loss,) = run_curves(rows)
+    (loss,) = plots_of(rows)
     assert len(loss.lines[0].path) < 5_000

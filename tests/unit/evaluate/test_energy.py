@@ -1,10 +1,12 @@
 """What runs took from the plug, by measured or by rated power."""
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rsdl.evaluate.energy import Use, is_gpu, rated_power, uses_of
+from rsdl.records.device_use import DeviceUse
+from rsdl.records.run_record import RunRecord
 
 
 @pytest.mark.parametrize(
@@ -34,41 +36,38 @@ def test_cards_are_known_by_the_names_that_cuda_gives_them(name: str, watts: flo
     assert rated_power(name) == watts
 
 
-def test_measured_power_goes_before_the_rating_and_covers_what_was_not_metered():
+def used(begun: RunRecord, device_s: float, name: str, **devices: dict[str, float]) -> list[Use]:
+    fields = {"device_s": device_s, "device_name": name, "devices": devices}
+    return uses_of(RunRecord(**begun.model_dump() | fields))
+
+
+def test_measured_power_goes_before_the_rating_and_covers_what_was_not_metered(begun: RunRecord):
     metered = {"device_s": 100.0, "energy_j": 16_000.0, "metered_s": 80.0}
-    run = {"device_s": 100.0, "device_name": "NVIDIA A40", "devices": {"NVIDIA A40": metered}}
-    (use,) = uses_of(run)
+    (use,) = used(begun, 100.0, "NVIDIA A40", **{"NVIDIA A40": metered})
     assert (use.energy_j, use.basis) == (20_000.0, "measured")
 
 
-def test_without_a_meter_the_rating_is_taken():
-    (use,) = uses_of({"device_s": 100.0, "device_name": "NVIDIA A40"})
+def test_without_a_meter_the_rating_is_taken(begun: RunRecord):
+    (use,) = used(begun, 100.0, "NVIDIA A40")
     assert (use.energy_j, use.basis) == (30_000.0, "rated")
 
 
-def test_a_processor_has_no_energy():
-    (use,) = uses_of({"device_s": 100.0, "device_name": "CPU (2 threads)"})
-    assert (use.energy_j, use.basis) == (None, None)
+def test_a_processor_has_no_energy(begun: RunRecord):
+    (use,) = used(begun, 100.0, "CPU (2 threads)")
+    assert use == Use("CPU (2 threads)", DeviceUse(device_s=100.0))
     assert not is_gpu(use.device) and is_gpu("NVIDIA A40")
 
 
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.dictionaries(st.sampled_from("abcd"), st.floats(0, 1e6), max_size=4), st.floats(0, 1e6))
-def test_the_seconds_of_all_devices_are_those_of_the_run(devices: dict[str, float], rest: float):
+def test_the_seconds_of_all_devices_are_those_of_the_run(
+    begun: RunRecord, devices: dict[str, float], rest: float
+):
     total = sum(devices.values()) + rest
-    run = {
-        "device_s": total,
-        "device_name": "a",
-        "devices": {name: {"device_s": seconds} for name, seconds in devices.items()},
-    }
-    assert sum(use.device_s for use in uses_of(run)) == pytest.approx(total, rel=2e-6)
+    uses = used(begun, total, "a", **{name: {"device_s": s} for name, s in devices.items()})
+    assert sum(use.meters.device_s for use in uses) == pytest.approx(total, rel=2e-6)
 
 
-@pytest.mark.parametrize(
-    "run", [{}, {"device_s": None}, {"device_s": 0.0, "devices": {"a": {}}}, {"devices": [1]}]
-)
-def test_a_run_that_has_not_begun_has_used_nothing(run: dict[str, object]):
-    assert uses_of(run) == []
-
-
-def test_what_a_use_does_not_know_is_none():
-    assert uses_of({"device_s": 5, "device_name": "x"}) == [Use("x", 5.0)]
+def test_a_run_that_has_not_begun_has_used_nothing(begun: RunRecord):
+    assert uses_of(begun) == []
+    assert used(begun, 0.0, "a", a={}) == []

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rsdl.evaluate import formatting as formatting
+from rsdl.evaluate import formatting
 
 WORDINGS = (
     formatting.count, formatting.compact, formatting.size, formatting.percent, formatting.decimal,
@@ -10,10 +10,8 @@ WORDINGS = (
 )  # fmt: skip
 
 
-@given(
-    st.one_of(st.none(), st.booleans(), st.text(), st.sampled_from([float("nan"), float("inf")]))
-)
-def test_what_is_no_number_is_a_dash(value: object) -> None:
+@pytest.mark.parametrize("value", [None, float("nan"), float("inf")])
+def test_what_is_no_number_is_a_dash(value: float | None) -> None:
     assert {wording(value) for wording in WORDINGS} == {formatting.DASH}
 
 
@@ -41,9 +39,8 @@ def test_every_number_is_written_in_a_few_characters(value: float) -> None:
         (formatting.decimal, -0.25, "\u22120.250"),
         (formatting.moment, "2026-03-02T09:11:09+01:00", "2026-03-02 08:11 UTC"),
         (formatting.moment, "yesterday", "yesterday"),
-        (formatting.moment, None, formatting.DASH),
-        (formatting.text, ["red", "nir"], "red, nir"),
-        (formatting.text, True, "yes"),
+        (formatting.text, None, formatting.DASH),
+        (formatting.text, "", formatting.DASH),
     ],
 )
 def test_numbers_read_as_people_write_them(wording, value, expected) -> None:  # noqa: ANN001

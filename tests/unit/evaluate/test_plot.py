@@ -4,7 +4,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from rsdl.evaluate.plot import (
+from rsdl.evaluate.figures.axes import (
     BOTTOM,
     LEFT,
     WIDTH,

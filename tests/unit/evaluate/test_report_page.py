@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rsdl.evaluate.calibration import reliability
-from rsdl.evaluate.confusion import Cell, confusion_matrix, frequent_confusions
+from rsdl.evaluate.compared_run import ComparedRun
+from rsdl.evaluate.figures.confusion import Cell, confusion_matrix, frequent_confusions
+from rsdl.evaluate.figures.reliability import reliability
 from rsdl.evaluate.report import render_report
 from rsdl.records.evaluation import CalibrationBin, Evaluation
+from rsdl.records.run_record import RunRecord
 
 Make = Callable[..., Evaluation]
 Rows = list[dict[str, float | None]]
@@ -54,10 +56,9 @@ class Page(HTMLParser):
 
 
 @pytest.fixture
-def html(make_evaluation: Make, run: dict[str, Any], history: Rows) -> str:
-    return render_report(
-        evaluation=make_evaluation(), run=run, history=history, config_yaml="name: resnet50_ucm\n"
-    )
+def html(make_evaluation: Make, run: RunRecord, history: Rows) -> str:
+    entry = ComparedRun(run, make_evaluation(), history)
+    return render_report(entry, config_yaml="name: resnet50_ucm\n")
 
 
 def test_every_section_shows_its_values(html: str) -> None:
@@ -80,7 +81,6 @@ def test_every_section_shows_its_values(html: str) -> None:
         "15,372",  # planned, all epochs
         "✗ off",
         "3f2c1e9a",
-        "a key from the future",
         "name: resnet50_ucm",
         "overconfident",
     ):
@@ -123,16 +123,14 @@ def test_the_policy_allows_exactly_our_style_and_script(html: str) -> None:
         assert not [name for name in attributes if name == "style" or name.startswith("on")], tag
 
 
-def test_text_from_outside_is_inert(
-    make_evaluation: Make, run: dict[str, Any], history: Rows
-) -> None:
+def test_text_from_outside_is_inert(make_evaluation: Make, run: RunRecord, history: Rows) -> None:
     evaluation = make_evaluation((EVIL, "harbor", "park"), checkpoint=EVIL, split=EVIL)
-    poisoned = {key: EVIL if isinstance(value, str) else value for key, value in run.items()}
-    poisoned |= {EVIL: EVIL, "reason": EVIL, "environment": {EVIL: EVIL}}
-    poisoned["ledger"] = [{"epoch": EVIL, "split": EVIL}]
-    html = render_report(
-        evaluation=evaluation, run=poisoned, history=history, config_yaml=f"</pre>{EVIL}"
-    )
+    chosen = ("status", "task")
+    texts = {key: EVIL for key, value in run if isinstance(value, str) and key not in chosen}
+    poisoned = RunRecord(**run.model_dump() | texts | {"environment": {EVIL: EVIL}})
+    poisoned.ledger[0] = poisoned.ledger[0].model_copy(update={"split": EVIL})
+    entry = ComparedRun(poisoned, evaluation, history)
+    html = render_report(entry, config_yaml=f"</pre>{EVIL}")
     tags = [tag for tag, _ in Page(html).elements]
     assert tags.count("script") == 1
     assert "b" not in tags
@@ -149,9 +147,9 @@ def test_pictures_have_an_alternative_text_and_missing_ones_say_so(html: str) ->
     assert all(attrs["aria-label"] for attrs in figures)
 
 
-def test_a_run_that_was_not_evaluated_shows_its_best_validation(run: dict[str, Any]) -> None:
-    run |= {"status": "preempted", "reason": "the node was drained", "epochs_completed": 9}
-    page = Page(render_report(evaluation=None, run=run, history=[], config_yaml=""))
+def test_a_run_that_was_not_evaluated_shows_its_best_validation(run: RunRecord) -> None:
+    run.status, run.reason, run.epochs_completed = "preempted", "the node was drained", 9
+    page = Page(render_report(ComparedRun(run), config_yaml=""))
     for words in ("73.4%", "best validation, epoch 9", "9 of 12", "the node was drained"):
         assert words in page.text
     assert "Not evaluated yet" in page.text
@@ -161,49 +159,43 @@ def test_a_run_that_was_not_evaluated_shows_its_best_validation(run: dict[str, A
 
 
 @pytest.mark.parametrize(
-    "record",
-    [
-        {},
-        {"metrics": None, "ledger": None, "environment": None, "status": "dreaming"},
-        {"metrics": {"best": None, "final": []}, "ledger": [None, {}], "wall_s": "long"},
-        {"wall_s": 0, "data_wait_s": 0, "device_count": 0, "parameters": float("nan")},
-    ],
+    "metrics", [{}, {"best": {"oa": None}, "final": {}}, {"best": {"oa": float("nan")}}]
 )
-def test_a_record_with_gaps_still_makes_a_page(record: dict[str, Any]) -> None:
-    page = Page(render_report(evaluation=None, run=record, history=[], config_yaml=""))
+def test_a_run_that_has_just_begun_has_a_page(begun: RunRecord, metrics: dict[str, Any]) -> None:
+    begun.metrics = metrics
+    page = Page(render_report(ComparedRun(begun), config_yaml=""))
+    assert "not evaluated yet" in page.text and "No epoch has closed its ledger" in page.text
     assert "–" in page.text  # noqa: RUF001
     assert "None" not in page.text
     assert "nan" not in page.text
 
 
 def test_an_evaluation_without_samples_or_pictures_still_makes_a_page(
-    make_evaluation: Make, run: dict[str, Any]
+    make_evaluation: Make, run: RunRecord
 ) -> None:
     evaluation = make_evaluation(
         confusion=np.zeros((3, 3), dtype=int), calibration=(), mistakes=(), uncertain=()
     )
-    page = Page(render_report(evaluation=evaluation, run=run, history=[], config_yaml=""))
+    page = Page(render_report(ComparedRun(run, evaluation), config_yaml=""))
     assert "No mistakes" in page.text
     assert "No calibration was measured" in page.text
 
 
 def test_classes_stand_weakest_first_and_undefined_ones_last(
-    make_evaluation: Make, run: dict[str, Any]
+    make_evaluation: Make, run: RunRecord
 ) -> None:
     confusion = [[9, 1, 0, 0], [5, 5, 0, 0], [0, 0, 0, 0], [0, 0, 0, 9]]
     evaluation = make_evaluation(("good", "weak", "absent", "perfect"), confusion=confusion)
-    html = render_report(evaluation=evaluation, run=run, history=[], config_yaml="")
+    html = render_report(ComparedRun(run, evaluation), config_yaml="")
     table = html.split('class="sortable classes"')[1].split("</table>")[0]
     assert re.findall(r'<th scope="row">(\w+)', table) == ["weak", "good", "perfect", "absent"]
 
 
 def test_the_page_does_not_depend_on_when_it_is_made(
-    html: str, make_evaluation: Make, run: dict[str, Any], history: Rows
+    html: str, make_evaluation: Make, run: RunRecord, history: Rows
 ) -> None:
-    again = render_report(
-        evaluation=make_evaluation(), run=run, history=history, config_yaml="name: resnet50_ucm\n"
-    )
-    assert again == html
+    entry = ComparedRun(run, make_evaluation(), history)
+    assert render_report(entry, config_yaml="name: resnet50_ucm\n") == html
 
 
 def test_the_matrix_draws_every_sample_once(make_evaluation: Make) -> None:
@@ -270,7 +262,7 @@ def test_calibration_weighs_bins_by_their_samples() -> None:
 
 def test_the_room_loads_without_torch() -> None:
     code = (
-        "import sys, rsdl.evaluate.report, rsdl.evaluate.comparison;"
+        "import sys, rsdl.evaluate.report, rsdl.evaluate.study;"
         "sys.exit(bool({'torch', 'matplotlib', 'pytorch_lightning'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -11,10 +11,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rsdl.evaluate.costs import find_front
+from rsdl.evaluate.compared_run import ComparedRun
+from rsdl.evaluate.figures.costs import find_front
+from rsdl.evaluate.leaderboard import column_of
 from rsdl.evaluate.study import render_study, study_of
-from rsdl.evaluate.study_rows import ComparedRun
 from rsdl.evaluate.tables import escape
+from rsdl.records.run_record import RunRecord
 
 MakeEntry = Callable[..., ComparedRun]
 SUMS = {
@@ -56,7 +58,7 @@ def test_totals_are_the_sums_of_the_records_exactly(entries: list[ComparedRun]):
     study = study_of(entries)
     tiles = exact(render_study(study))
     for name, key in SUMS.items():
-        values = [entry.run[key] for entry in entries]
+        values = [getattr(entry.run, key) for entry in entries]
         total = fsum(values) if any(isinstance(v, float) for v in values) else sum(values)
         assert study.numbers[name].value == total
         assert tiles[study.numbers[name].label] == str(total)
@@ -199,14 +201,19 @@ def test_names_are_inert_and_the_page_asks_no_network(entry: MakeEntry):
     assert "default-src &#39;none&#39;" in html
 
 
-@pytest.mark.parametrize(
-    "entries", [[], [ComparedRun({})], [ComparedRun({"status": "running"})] * 2]
-)
-def test_empty_records_still_make_a_study(entries: list[ComparedRun]):
-    study = study_of(entries)
-    assert "By the numbers" in render_study(study)
+@pytest.mark.parametrize("num_runs", [0, 1, 2])
+def test_runs_that_have_just_begun_make_a_study(begun: RunRecord, num_runs: int):
+    study = study_of([ComparedRun(begun)] * num_runs)
+    html = render_study(study)
+    assert "By the numbers" in html and "No history recorded yet" in html
+    assert starred(html) == []
     assert study.numbers["models"].value == 0
     assert study.latex and study.csv
+
+
+def rename(entry: ComparedRun, name: str, *, seed: int, recipe: str) -> ComparedRun:
+    run = entry.run.model_copy(update={"name": name, "seed": seed})
+    return replace(entry, run=run, recipe=recipe)
 
 
 @pytest.fixture
@@ -214,9 +221,8 @@ def seeds(entry: MakeEntry) -> list[ComparedRun]:
     """Return three seeds of one recipe, one of them again, and a run of another recipe."""
     rows = [("s0", 90, 0, "a"), ("s1", 92, 1, "a"), ("s2", 97, 2, "a"), ("t0", 94, 0, "b")]
     return [
-        replace(made, run={**made.run, "name": name, "seed": seed}, recipe=recipe)
+        rename(entry("cnn", "ucm", right), name, seed=seed, recipe=recipe)
         for name, right, seed, recipe in rows
-        for made in [entry("cnn", "ucm", right)]
     ]
 
 
@@ -248,6 +254,76 @@ def test_runs_that_differ_in_more_than_the_seed_are_told_apart(seeds: list[Compa
 
 
 def test_a_seed_that_was_run_again_is_no_further_sample(seeds: list[ComparedRun]):
-    again = replace(seeds[2], run={**seeds[2].run, "name": "s2_again"})
+    again = rename(seeds[2], "s2_again", seed=2, recipe="a")
     cell = study_of([*seeds[:3], again]).board.cells[("cnn", "ucm")]
     assert [(r.name, r.n) for r, _ in cell] == [("s2_again", 1), ("s0, s1, s2", 3)]
+
+
+def page_of(entries: list[ComparedRun]) -> str:
+    return render_study(study_of(entries))
+
+
+def best(html: str) -> list[str]:
+    """Return the results that are marked as the best of a data set."""
+    return re.findall(r'class="crown" title="best of [^>]*>([^<]+)<', html)
+
+
+def test_runs_that_tie_are_both_marked(entry: MakeEntry):
+    html = page_of([entry("resnet50", "ucm", 95), entry("vit_base", "ucm", 95)])
+    assert best(html) == ["95.00%", "95.00%"]
+
+
+@pytest.mark.parametrize("status", ["running", "preempted", "failed"])
+def test_only_a_completed_run_can_be_best(entry: MakeEntry, status: str):
+    html = page_of([entry("resnet50", "ucm", 80), entry("vit_base", "ucm", 99, status=status)])
+    assert best(html) == ["80.00%"]
+    assert f'data-status="{status}"' in html.split('id="cost"')[0]
+
+
+def test_a_validation_score_never_wins_over_a_test_score(entry: MakeEntry):
+    best_validation = {"metrics": {"best": {"epoch": 3, "oa": 0.999}}}
+    html = page_of(
+        [entry("resnet50", "ucm", 80), entry("vit_base", "ucm", None, **best_validation)]
+    )
+    assert best(html) == ["80.00%"]
+    assert "99.90%" in html
+    assert '<span class="cell-note">val</span>' in html
+
+
+def test_a_column_is_compared_on_the_split_that_most_runs_were_measured_on(
+    entry: MakeEntry,
+):
+    rows = [
+        entry("a", "ucm", 80, split="val"),
+        entry("b", "ucm", 81, split="val"),
+        entry("c", "ucm", 99, split="test"),
+    ]
+    assert (column_of(rows, "ucm").basis, column_of(rows, "ucm").best) == ("val", 0.81)
+    assert column_of(rows[1:], "ucm").basis == "test"
+
+
+def test_a_data_set_without_a_completed_run_has_no_best(entry: MakeEntry):
+    html = page_of([entry("resnet50", "ucm", None, status="failed", metrics={})])
+    assert best(html) == []
+    assert "failed" in html
+
+
+def test_cost_stands_beside_accuracy_for_every_data_set(entry: MakeEntry):
+    html = page_of([entry("resnet50", "ucm", 80), entry("vit_base", "aid", 90)])
+    for title in ("accuracy by device hours", "accuracy by parameters"):
+        assert f"ucm: {title}" in html
+        assert f"aid: {title}" in html
+    assert "80.00% at 1.03 device hours" in html
+
+
+def test_hours_of_different_cards_are_not_compared(entry: MakeEntry):
+    entries = [
+        entry("resnet50", "ucm", 80, device_name="NVIDIA A10"),
+        entry("swin_base", "ucm", 85, device_name="NVIDIA A10"),
+        entry("vit_base", "ucm", 90, device_name="NVIDIA L40"),
+    ]
+    titles = re.findall(r"ucm: accuracy by ([^:<;]+)(?=<)", page_of(entries))
+    wanted = {"device hours of NVIDIA A10", "device hours of NVIDIA L40", "parameters"}
+    assert set(titles) == wanted
+    alone = page_of(entries[:2])
+    assert "accuracy by device hours" in alone and "hours of NVIDIA" not in alone

@@ -1,7 +1,7 @@
-"""The records of a study's runs, read from a folder or a bucket."""
+"""The runs in a folder or a bucket, and their records."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -11,7 +11,7 @@ from rsdl.records.run_record import RECORD, RunRecord
 from rsdl.storage.connect import connect, join
 from rsdl.train.run_folder import RunFolder
 
-VARIABLE = "RSDL_RUNS"
+RUNS_VARIABLE = "RSDL_RUNS"
 READERS = 8
 
 
@@ -27,10 +27,15 @@ class Runs:
     records: Mapping[str, RunRecord] = field(default_factory=dict)
     broken: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def names(self) -> list[str]:
+        """Names of all runs' folders, sorted."""
+        return sorted({*self.records, *self.broken})
+
 
 def runs_url(given: str | None) -> str | None:
     """Return the URL of the runs: as given, else ``$RSDL_RUNS``, else ``None``."""
-    return given or os.environ.get(VARIABLE) or None
+    return given or os.environ.get(RUNS_VARIABLE) or None
 
 
 def demand_runs(given: str | None) -> str:
@@ -41,21 +46,42 @@ def demand_runs(given: str | None) -> str:
     """
     url = runs_url(given)
     if url is None:
-        raise ConfigError("RUNS_URL", "is missing", f"name a folder or s3://, or set {VARIABLE}")
+        raise ConfigError(
+            "RUNS_URL", "is missing", f"name a folder or s3://, or set {RUNS_VARIABLE}"
+        )
     return url
+
+
+def list_runs(url: str) -> dict[str, RunFolder]:
+    """Return the runs below a folder by their paths; if it is a run itself, it alone as ``""``."""
+    store = connect(url, cache=None)
+    if store.size(RECORD) is not None:
+        return {"": RunFolder(store)}
+    names = [entry.name for entry in store.list() if entry.name.endswith(f"/{RECORD}")]
+    paths = [name.removesuffix(f"/{RECORD}") for name in names]
+    return {path: RunFolder(connect(join(url, path), cache=None)) for path in paths}
+
+
+def find_runs(url: str) -> list[RunFolder]:
+    """Return the run at a folder, or those below it.
+
+    Raises:
+        DataError: If there are none.
+    """
+    found = list(list_runs(url).values())
+    if not found:
+        raise DataError(url, "holds no run", "name a folder that rsdl train wrote")
+    return found
 
 
 def read_runs(url: str) -> Runs:
     """Return the records of all runs directly below a folder; there may be none yet."""
-    names = [entry.name for entry in connect(url, cache=None).list()]
-    folders = [name.removesuffix(f"/{RECORD}") for name in names if name.endswith(f"/{RECORD}")]
-    folders = [folder for folder in folders if "/" not in folder]
+    folders = {name: folder for name, folder in list_runs(url).items() if name and "/" not in name}
     with ThreadPoolExecutor(READERS) as pool:
-        found = list(pool.map(lambda folder: _try_read(url, folder), folders))
-    pairs = list(zip(folders, found, strict=True))
+        pairs = list(zip(folders, pool.map(_try_read, folders.values()), strict=True))
     return Runs(
-        {folder: one for folder, one in pairs if isinstance(one, RunRecord)},
-        {folder: one for folder, one in pairs if isinstance(one, str)},
+        {name: found for name, found in pairs if isinstance(found, RunRecord)},
+        {name: found for name, found in pairs if isinstance(found, str)},
     )
 
 
@@ -82,21 +108,14 @@ def read_facts(url: str | None, configs: Mapping[str, str]) -> dict[str, RunFact
     }
 
 
-def is_completed(url: str | None, config: str) -> bool:
+def is_completed(folder: RunFolder) -> bool:
     """Return whether a run is completed now."""
-    if url is None:
-        return False
-    record = RunFolder(connect(join(url, config), cache=None)).read_record()
+    record = folder.read_record()
     return record is not None and record.status == "completed"
 
 
-def names_of(runs: Runs) -> Sequence[str]:
-    """Return the names of all runs' folders, sorted."""
-    return sorted({*runs.records, *runs.broken})
-
-
-def _try_read(url: str, folder: str) -> RunRecord | str | None:
+def _try_read(folder: RunFolder) -> RunRecord | str | None:
     try:
-        return RunFolder(connect(join(url, folder), cache=None)).read_record()
+        return folder.read_record()
     except DataError as error:
         return error.problem

@@ -1,13 +1,11 @@
 """Curves of a run from the rows of ``metrics.csv``."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-from rsdl.evaluate.formatting import number, percent
-from rsdl.evaluate.plot import (
-    BOTTOM,
-    LEFT,
-    RIGHT,
-    TOP,
+from rsdl.evaluate.figures.axes import (
+    X_SPAN,
+    Y_SPAN,
     Plot,
     Wording,
     draw_line,
@@ -17,41 +15,64 @@ from rsdl.evaluate.plot import (
     thin,
     tight_axis,
 )
+from rsdl.evaluate.formatting import number
 
 History = Sequence[Mapping[str, float | None]]
 Pairs = list[tuple[float, float]]
 Named = Sequence[tuple[str, Pairs]]
 
 
-def run_curves(history: History) -> list[Plot]:
-    """Return plots of loss, accuracy and learning rate over a run; omit curves without values.
+@dataclass(frozen=True, slots=True)
+class Curves:
+    """Columns of ``metrics.csv`` that share a plot.
 
-    Long curves are thinned to means of neighbouring rows, so that a report stays small for any
-    number of steps.
+    Attributes:
+        title: Title of the plot.
+        columns: Column of each curve, by the curve's name.
+        word: Formats a value as a tick label.
+        from_zero: Whether the vertical axis must start at zero.
     """
-    x_label, positions = time_axis(history)
 
-    def curve(column: str) -> Pairs:
-        values = (number(row.get(column)) for row in history)
-        known = zip(positions, values, strict=True)
-        return thin([(x, y) for x, y in known if x is not None and y is not None])
+    title: str
+    columns: Mapping[str, str]
+    word: Wording = plain
+    from_zero: bool = False
 
-    wanted: tuple[tuple[str, dict[str, str], Wording, bool], ...] = (
-        ("Loss", {"train": "train_loss", "validation": "val_loss"}, plain, False),
-        (
-            "Validation accuracy",
-            {"overall accuracy": "val_oa", "macro F1": "val_macro_f1"},
-            lambda value: percent(value, 0),
-            False,
-        ),
-        ("Learning rate", _rates(history), scientific, True),
-    )
+
+def run_curves(history: History, metrics: Sequence[Curves]) -> list[Plot]:
+    """Return plots of loss, metrics and learning rate over a run; omit curves without values.
+
+    Args:
+        history: Rows of ``metrics.csv``.
+        metrics: Plots of validation metrics, which depend on the task.
+    """
     plots = []
-    for title, columns, word, from_zero in wanted:
-        named = [(name, pairs) for name, column in columns.items() if (pairs := curve(column))]
+    for wanted in (
+        Curves("Loss", {"train": "train_loss", "validation": "val_loss"}),
+        *metrics,
+        Curves("Learning rate", _rates(history), scientific, from_zero=True),
+    ):
+        found = {name: curve(history, column) for name, column in wanted.columns.items()}
+        named = [(name, pairs) for name, (_, pairs) in found.items() if pairs]
         if named:
-            plots.append(line_plot(title, named, x_label, word=word, from_zero=from_zero))
+            x_label = next(label for label, _ in found.values())
+            plots.append(
+                line_plot(wanted.title, named, x_label,
+                          word=wanted.word, from_zero=wanted.from_zero)
+            )  # fmt: skip
     return plots
+
+
+def curve(history: History, column: str) -> tuple[str, Pairs]:
+    """Return the unit of the x axis, and the values of a column by position.
+
+    Long curves are thinned to means of neighbouring rows, so that a page stays small for any number
+    of steps.
+    """
+    label, positions = time_axis(history)
+    values = (number(row.get(column)) for row in history)
+    known = zip(positions, values, strict=True)
+    return label, thin([(x, y) for x, y in known if x is not None and y is not None])
 
 
 def _rates(history: History) -> dict[str, str]:
@@ -85,8 +106,8 @@ def line_plot(
     """
     xs = [x for _, pairs in named for x, _ in pairs]
     ys = [y for _, pairs in named for _, y in pairs] + ([0.0] if from_zero else [])
-    x = tight_axis(min(xs), max(xs), (LEFT, RIGHT))
-    y = linear_axis(min(ys), max(ys), (BOTTOM, TOP), word=word)
+    x = tight_axis(min(xs), max(xs), X_SPAN)
+    y = linear_axis(min(ys), max(ys), Y_SPAN, word=word)
     lines = tuple(
         draw_line(name, pairs, x, y, style=style)
         for style, (name, pairs) in zip(styles or range(len(named)), named, strict=True)

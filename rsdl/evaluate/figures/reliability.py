@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rsdl.evaluate.figures.axes import BOTTOM, X_SPAN, Y_SPAN, Axis, linear_axis
 from rsdl.evaluate.formatting import count, percent
-from rsdl.evaluate.plot import BOTTOM, LEFT, RIGHT, TOP, Axis, linear_axis
 from rsdl.records.evaluation import CalibrationBin
 
 HISTOGRAM_TOP, HISTOGRAM_BOTTOM = 222, 262
@@ -39,8 +39,8 @@ def reliability(bins: Sequence[CalibrationBin]) -> Reliability | None:
     filled = [b for b in bins if b.count and b.accuracy is not None and b.confidence is not None]
     if not filled:
         return None
-    axis_x = linear_axis(0, 1, (LEFT, RIGHT), word=lambda value: percent(value, 0))
-    axis_y = linear_axis(0, 1, (BOTTOM, TOP), word=lambda value: percent(value, 0))
+    axis_x = linear_axis(0, 1, X_SPAN, word=lambda value: percent(value, 0))
+    axis_y = linear_axis(0, 1, Y_SPAN, word=lambda value: percent(value, 0))
     most = max(b.count for b in filled)
     height = HISTOGRAM_BOTTOM - HISTOGRAM_TOP
     bars = tuple(

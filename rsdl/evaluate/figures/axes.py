@@ -11,6 +11,7 @@ from statistics import fmean
 
 WIDTH, HEIGHT = 380, 250
 LEFT, RIGHT, TOP, BOTTOM = 48, 362, 12, 212
+X_SPAN, Y_SPAN = (LEFT, RIGHT), (BOTTOM, TOP)
 
 Pairs = Sequence[tuple[float, float]]
 Wording = Callable[[float], str]
