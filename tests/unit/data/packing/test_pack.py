@@ -148,7 +148,7 @@ def test_shards_are_byte_by_byte_what_tarfile_writes(
                 meta = {"class": item.path.partition("/")[0], "source": item.path}
                 for extension, content in {
                     "jpg": (image_tree / item.path).read_bytes(),
-                    "cls": str(item.label).encode(),
+                    "cls": str(item.target).encode(),
                     "json": json.dumps(meta, sort_keys=True).encode(),
                 }.items():
                     info = tarfile.TarInfo(f"{item.key}.{extension}")
@@ -549,7 +549,7 @@ def test_a_sample_of_the_images_gives_the_same_shards_and_nearly_the_same_statis
             if source.read(item).pixels is not None
         ]
         assert len(decoded) == 5, "18 of train, every fourth"
-        assert {item.label for item in decoded} == {0, 1, 2}
+        assert {item.target for item in decoded} == {0, 1, 2}
         outs.append(tmp_path / f"sample-{workers}")
         options = PackOptions(shard_bytes=14000, num_workers=workers)
         sampled = pack(source, connect(str(outs[-1])), options)
