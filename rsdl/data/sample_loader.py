@@ -72,6 +72,7 @@ class SampleLoader:
         return encoded, decoded
 
     def _fill_pixels(self, buffer: BatchBuffer, first: int, rows: Rows) -> tuple[int, int]:
+        """Fill the pixels of consecutive rows; return bytes read and decoded."""
         last = first + len(rows)
         samples = buffer.planned.samples[first:last]
         file = self._data.decoded_cache.file() if self._data.decoded_cache is not None else None

@@ -16,6 +16,8 @@ def make_batch(number: int, size: int = 64) -> Batch:
         valid=torch.ones(size, dtype=torch.bool),
         samples=torch.arange(size),
         uniforms=torch.full((size, 12), float(number)),
+        windows=torch.zeros(size, 4, dtype=torch.int32),
+        sizes=torch.zeros(size, 2, dtype=torch.int32),
         num_planned=size,
         counts=SampleCounts(planned=size),
     )
