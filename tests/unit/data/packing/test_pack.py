@@ -148,7 +148,7 @@ def test_shards_are_byte_by_byte_what_tarfile_writes(
                 meta = {"class": item.path.partition("/")[0], "source": item.path}
                 for extension, content in {
                     "jpg": (image_tree / item.path).read_bytes(),
-                    "cls": str(item.target).encode(),
+                    "cls": str(item.label).encode(),
                     "json": json.dumps(meta, sort_keys=True).encode(),
                 }.items():
                     info = tarfile.TarInfo(f"{item.key}.{extension}")
@@ -428,7 +428,7 @@ def test_a_broken_manifest_can_be_overwritten(image_tree: Path, tmp_path: Path):
     before = digests(out)
     (out / MANIFEST).write_text("{")
 
-    with pytest.raises(DataError, match="not a manifest of format 1"):
+    with pytest.raises(DataError, match="not a manifest of format 2"):
         pack_tree(image_tree, out)
     pack_tree(image_tree, out, overwrite=True)
 
@@ -549,7 +549,7 @@ def test_a_sample_of_the_images_gives_the_same_shards_and_nearly_the_same_statis
             if source.read(item).pixels is not None
         ]
         assert len(decoded) == 5, "18 of train, every fourth"
-        assert {item.target for item in decoded} == {0, 1, 2}
+        assert {item.label for item in decoded} == {0, 1, 2}
         outs.append(tmp_path / f"sample-{workers}")
         options = PackOptions(shard_bytes=14000, num_workers=workers)
         sampled = pack(source, connect(str(outs[-1])), options)
