@@ -48,10 +48,12 @@ def write_crowd(folder: Path, samples: int, seed: int = 0) -> str:
         for number, first in enumerate(range(0, count, SHARD_SAMPLES)):
             name = f"{split}-{number:06d}.tar"
             numbers = np.arange(first, min(first + SHARD_SAMPLES, count))
-            shard, table = write_shard(store, name, numbers, images)
+            shard, part = write_shard(store, name, numbers, images)
             shards.append(shard)
-            rows.append(table)
-        splits[split] = write_split(store, split, shards, join_rows(rows), num_classes=NUM_CLASSES)
+            rows.append(part)
+        table = join_rows(rows)
+        counts = tuple(np.bincount(table["label"], minlength=NUM_CLASSES).tolist())
+        splits[split] = write_split(store, split, shards, table, counts)
     manifest = Manifest(
         dataset="crowd",
         classes=tuple(f"class{number}" for number in range(NUM_CLASSES)),

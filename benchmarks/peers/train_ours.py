@@ -32,6 +32,7 @@ from rsdl.core.rng import key_of, uniforms
 from rsdl.data.batch_buffer import BatchBuffer
 from rsdl.data.loader import NUM_UNIFORMS
 from rsdl.data.plan import SamplingPlan, Share
+from rsdl.data.targets import KINDS
 
 MOST_TURNS = 1000
 
@@ -62,7 +63,10 @@ class HeldLoader:
                 planned=planned,
                 images=images,
                 pixels=np.empty(0, np.uint8),
+                target=KINDS["class_index"],
                 targets=np.zeros(len(planned.samples), np.int64),
+                windows=np.zeros((len(planned.samples), 4), np.int32),
+                sizes=np.zeros((len(planned.samples), 2), np.int32),
                 valid=planned.valid,
                 crop_uniforms=np.empty((0, 0)),
                 parts_left=0,

@@ -17,11 +17,14 @@ class Batch:
 
     Attributes:
         images: Pixels as stored, ``[B, H, W, C]``, uint8, uint16 or float32.
-        targets: Targets that the task derives from the labels, ``[B, ...]``.
+        targets: Targets as the data set's kind of target collates them, ``[B, ...]``.
         valid: Which rows count, ``[B]`` bool; padding and corrupt samples do not.
         samples: Number of the sample within its split, ``[B]`` int64.
         uniforms: Numbers in ``[0, 1)`` for augmentation, ``[B, K]`` float32; a pure function of
             (seed, epoch, sample).
+        windows: Top, left, height and width in pixels of the part of each stored image that
+            became a row, ``[B, 4]`` int32; stays on the host.
+        sizes: Height and width of the stored images, ``[B, 2]`` int32; stay on the host.
         num_planned: Rows of the whole global batch that count by the plan, over all ranks and
             accumulation steps; losses are divided by it.
         counts: Outcomes of this rank's rows; stay on the host.
@@ -32,6 +35,8 @@ class Batch:
     valid: Tensor
     samples: Tensor
     uniforms: Tensor
+    windows: Tensor
+    sizes: Tensor
     num_planned: int
     counts: SampleCounts
 

@@ -17,8 +17,9 @@ from rsdl.config.data import AugmentConfig
 from rsdl.core.batch import Batch
 from rsdl.core.errors import ConfigError
 from rsdl.data.colour import blend, grey, shift_hue
-from rsdl.data.dihedral import dihedral
+from rsdl.data.dihedral import dihedral, draw_dihedral
 from rsdl.data.mixing import beta_quantiles, cut_box, interpolate
+from rsdl.data.targets.base import Dihedral, TargetKind
 
 Share = Field(ge=0, le=1)
 
@@ -90,6 +91,14 @@ class Augment(nn.Module):
             images = jitter_colours(colours, numbers, config) * self.top
         normal = self.normalize(images)
         return self.mix(normal, batch) if config.mixes else (normal, None)
+
+    def turn_targets(self, batch: Batch, kind: TargetKind) -> Tensor:
+        """Return a training batch's targets, flipped and rotated as :meth:`forward` does images."""
+        config = self.config
+        if not (config.flip or config.rotate90):
+            return batch.targets
+        drawn = draw_dihedral(batch.uniforms, flip=config.flip, rotate90=config.rotate90)
+        return kind.turn(batch.targets, Dihedral(*drawn), batch.images.shape[1])
 
     def normalize(self, images: Tensor) -> Tensor:
         """Return ``(images - mean) / std`` by band, ``[B, C, H, W]`` float32."""

@@ -19,6 +19,8 @@ from rsdl.data.crop import CropRule
 from rsdl.data.jpeg import Jpeg
 from rsdl.data.manifest import Manifest
 from rsdl.data.plan import PlannedBatch
+from rsdl.data.targets import KINDS
+from rsdl.data.targets.base import TargetKind
 
 TORCH_DTYPES = {"uint8": torch.uint8, "uint16": torch.uint16, "float32": torch.float32}
 
@@ -54,7 +56,10 @@ class BatchBuffer:
         planned: The samples of its rows.
         images: Pixels, ``[B, H, W, C]``.
         pixels: The same memory as a NumPy array.
-        targets: Class indices, ``[B]``.
+        target: Kind of target.
+        targets: Targets of the rows, as the kind allocates them.
+        windows: Top, left, height and width of each row's crop in its stored image, ``[B, 4]``.
+        sizes: Height and width of the stored images, ``[B, 2]``; 0 for corrupt ones.
         valid: Rows that count, ``[B]``; False for corrupt ones.
         crop_uniforms: Numbers for each row's crop, ``[B, K]``.
         parts_left: Parts that are not finished.
@@ -69,7 +74,10 @@ class BatchBuffer:
     planned: PlannedBatch
     images: Tensor
     pixels: NDArray[Any]
-    targets: NDArray[np.int64]
+    target: TargetKind
+    targets: Any
+    windows: NDArray[np.int32]
+    sizes: NDArray[np.int32]
     valid: NDArray[np.bool_]
     crop_uniforms: NDArray[np.float64]
     parts_left: int
@@ -98,10 +106,12 @@ class BatchBuffer:
         num_planned, num_valid = int(planned.valid.sum()), int(self.valid.sum())
         return Batch(
             images=self.images,
-            targets=torch.from_numpy(self.targets),
+            targets=torch.from_numpy(self.target.collate(self.targets)),
             valid=torch.from_numpy(self.valid),
             samples=torch.from_numpy(planned.samples),
             uniforms=torch.from_numpy(to_float32(numbers)),
+            windows=torch.from_numpy(self.windows),
+            sizes=torch.from_numpy(self.sizes),
             num_planned=planned.num_planned,
             counts=SampleCounts(
                 planned=num_planned,
@@ -125,11 +135,15 @@ def open_buffer(
         dtype=TORCH_DTYPES[manifest.dtype],
         pin_memory=rule.pin_memory,
     )
+    target = KINDS[manifest.target]
     return BatchBuffer(
         planned=planned,
         images=images,
         pixels=images.numpy(),
-        targets=np.zeros(size, dtype=np.int64),
+        target=target,
+        targets=target.allocate(size, side),
+        windows=np.zeros((size, 4), dtype=np.int32),
+        sizes=np.zeros((size, 2), dtype=np.int32),
         valid=planned.valid.copy(),
         crop_uniforms=crop_uniforms,
         parts_left=min(rule.num_workers, size),

@@ -20,6 +20,7 @@ from rsdl.data.gpu.resident import ResidentLoader, open_resident
 from rsdl.data.gpu.transfer import Transfer
 from rsdl.data.loader import BatchLoader, LoadRule
 from rsdl.data.plan import SamplingPlan, Share, check_share
+from rsdl.data.targets import KINDS
 
 # Training micro-batches in one evaluation batch. Evaluation keeps nothing for gradients: on the
 # five networks measured, four took 30% to 70% less memory than a training step of one.
@@ -89,6 +90,12 @@ class DataModule(pl.LightningDataModule):
                 f'all samples of "{split}" are of the class {", ".join(present)}: there is nothing '
                 "to tell apart",
                 "pack the data with other splits",
+            )
+        if self.data.config.sampling == "balanced" and not KINDS[manifest.target].in_index:
+            raise ConfigError(
+                "data.sampling",
+                f"is balanced, but a {manifest.target} is not one class",
+                "pass data.sampling=natural",
             )
         if self.plan(0).num_batches() == 0:
             raise ConfigError(

@@ -32,7 +32,9 @@ class Row(NamedTuple):
         length: Bytes of the image.
         meta_offset: First byte of the ``json`` member.
         meta_length: Bytes of the ``json`` member; 0 if there is none.
-        label: Class index.
+        label: Class index; -1 if the target is not one class.
+        target_offset: First byte of the target's member, if the index does not hold the target.
+        target_length: Bytes of that member.
     """
 
     key: str
@@ -42,11 +44,17 @@ class Row(NamedTuple):
     meta_offset: int
     meta_length: int
     label: int
+    target_offset: int | None = None
+    target_length: int | None = None
 
 
 def pack_rows(rows: Sequence[Row]) -> Rows:
-    """Return the rows as records; keys get the width of the longest."""
+    """Return the rows as records; keys get the width of the longest.
+
+    All rows must tell where the target's member lies, or none.
+    """
     width = max((len(row.key.encode()) for row in rows), default=1)
+    members = any(row.target_offset is not None for row in rows)
     records = [
         (
             row.key.encode(),
@@ -56,14 +64,21 @@ def pack_rows(rows: Sequence[Row]) -> Rows:
             row.meta_offset,
             row.meta_length,
             row.label,
+            *((row.target_offset, row.target_length) if members else ()),
         )
         for row in rows
     ]
-    return np.array(records, dtype=record_type(width))
+    return np.array(records, dtype=record_type(width, members=members))
 
 
-def record_type(key_bytes: int) -> np.dtype[Any]:
-    """Return the dtype of one record, for keys of at most ``key_bytes`` bytes."""
+def record_type(key_bytes: int, *, members: bool = False) -> np.dtype[Any]:
+    """Return the dtype of one record.
+
+    Args:
+        key_bytes: Bytes of the longest key.
+        members: Whether it tells where the target's member lies.
+    """
+    target = [("target_offset", "<u8"), ("target_length", "<u4")] if members else []
     return np.dtype(
         [
             ("key", f"S{key_bytes}"),
@@ -73,6 +88,7 @@ def record_type(key_bytes: int) -> np.dtype[Any]:
             ("meta_offset", "<u8"),
             ("meta_length", "<u4"),
             ("label", "<i4"),
+            *target,
         ]
     )
 
@@ -80,7 +96,8 @@ def record_type(key_bytes: int) -> np.dtype[Any]:
 def join_rows(parts: Sequence[Rows]) -> Rows:
     """Return the rows of several shards as one table, with keys of equal width."""
     width = max((part.dtype["key"].itemsize for part in parts), default=1)
-    return np.concatenate([part.astype(record_type(width)) for part in parts])
+    members = any("target_offset" in (part.dtype.names or ()) for part in parts)
+    return np.concatenate([part.astype(record_type(width, members=members)) for part in parts])
 
 
 def rows_to_bytes(rows: Rows) -> bytes:
@@ -130,12 +147,14 @@ class Index:
         """Return the shard number of each sample."""
         return np.searchsorted(self._ends, samples, side="right")
 
-    def checked_rows(self, samples: NDArray[np.int64], *, num_classes: int, url: str) -> Rows:
+    def checked_rows(
+        self, samples: NDArray[np.int64], *, num_classes: int | None, url: str
+    ) -> Rows:
         """Return the rows of samples after checking them, vectorized.
 
         Args:
             samples: Sample numbers, ``[B]``.
-            num_classes: Labels must be below this number.
+            num_classes: Labels must be below this number; ``None`` if rows have none.
             url: Name of the dataset for errors.
 
         Raises:
@@ -143,7 +162,9 @@ class Index:
         """
         rows = self.rows[samples]
         labels, kinds = rows["label"], rows["extension"]
-        wrong = (labels < 0) | (labels >= num_classes) | (kinds >= len(EXTENSIONS))
+        wrong = kinds >= len(EXTENSIONS)
+        if num_classes is not None:
+            wrong |= (labels < 0) | (labels >= num_classes)
         if not wrong.any():
             return rows
         place = int(np.argmax(wrong))
@@ -157,7 +178,7 @@ class Index:
         raise DataError(
             where,
             f"label {labels[place]} is out of range, the data set has {num_classes} classes "
-            f"(0 to {num_classes - 1})",
+            f"(0 to {(num_classes or 0) - 1})",
             'mend the labels, then run "rsdl data index" or pack again',
         )
 
@@ -198,13 +219,14 @@ def open_index(path: Path, split: Split, where: str) -> Index:
 
 def _unknown_columns(dtype: np.dtype[Any]) -> list[str]:
     """Return the columns that a newer release has added; empty if this is not an index."""
-    given, known = dtype.names or (), record_type(1).names or ()
-    return [name for name in given if name not in known] if {*known} <= {*given} else []
+    given, known = dtype.names or (), record_type(1, members=True).names or ()
+    least = record_type(1).names or ()
+    return [name for name in given if name not in known] if {*least} <= {*given} else []
 
 
 def _is_record(dtype: np.dtype[Any]) -> bool:
     return (
         dtype.names is not None
         and "key" in dtype.names
-        and (dtype == record_type(dtype["key"].itemsize))
+        and dtype in (record_type(dtype["key"].itemsize, members=own) for own in (False, True))
     )

@@ -2,6 +2,9 @@
 
 ``manifest.json`` is written last and a dataset without it does not exist, so if it exists, every
 shard and index that it names is complete.
+
+Format 2 names the kind of target that the data set has; format 1 named a task, and was always of
+class indices. Both are read.
 """
 
 import hashlib
@@ -15,17 +18,19 @@ from pydantic import (
     JsonValue,
     PrivateAttr,
     ValidationError,
+    field_validator,
     model_validator,
 )
 
 from rsdl.core.errors import DataError, DeniedError
 from rsdl.core.pixels import Dtype
 from rsdl.core.versions import newer_error
+from rsdl.data.targets import KINDS
 from rsdl.storage.connect import join
 from rsdl.storage.store import Store
 
 MANIFEST = "manifest.json"
-FORMAT = 1
+FORMAT = 2
 
 
 class _Page(BaseModel):
@@ -47,7 +52,7 @@ class Shard(File):
 
 
 class Split(_Page):
-    """One split: its shards in order, its index, and the number of samples of each class.
+    """One split: its shards in order, its index, and how much of each class its targets hold.
 
     Rows of the index are in the order of ``shards``; sample ``i`` of the split is row ``i``.
     """
@@ -68,14 +73,15 @@ class Manifest(_Page):
     """A dataset: its classes and bands, its files and its provenance.
 
     Attributes:
+        target: Kind of target, a name of ``rsdl/data/targets``.
         mean: Mean of each band over the train split, in stored units, without nodata, ``[C]``.
         std: Standard deviation of the same pixels, ``[C]``.
         provenance: Source, checksum, split rule and seed, rsdl version.
     """
 
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     dataset: str
-    task: Literal["classification"] = "classification"
+    target: str = "class_index"
     classes: tuple[str, ...] = Field(min_length=1)
     bands: tuple[str, ...] = Field(min_length=1)
     dtype: Dtype
@@ -97,6 +103,23 @@ class Manifest(_Page):
         copied = super().model_copy(update=update, deep=deep)
         copied.model_post_init(None)
         return copied
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_format_1(cls, page: Any) -> Any:  # noqa: ANN401 - whatever the file holds
+        if not isinstance(page, dict) or page.get("format") != 1 or "target" in page:
+            return page
+        if page.get("task", "classification") != "classification":
+            return page
+        rest = {key: value for key, value in page.items() if key not in ("format", "task")}
+        return rest | {"format": 2, "target": "class_index"}
+
+    @field_validator("target")
+    @classmethod
+    def _is_known(cls, target: str) -> str:
+        if target not in KINDS:
+            raise ValueError(f"{target!r} is no kind of target that this release reads")
+        return target
 
     @model_validator(mode="after")
     def _lengths_agree(self) -> "Manifest":

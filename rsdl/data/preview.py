@@ -11,6 +11,7 @@ from rsdl.data.dataset import SplitData
 from rsdl.data.decode import decode_image
 from rsdl.data.manifest import Manifest
 from rsdl.data.sample import EXTENSIONS
+from rsdl.data.targets import KINDS
 
 RGB_NAMES = (("red", "green", "blue"), ("b04", "b03", "b02"), ("b4", "b3", "b2"))
 GAP = 6
@@ -88,15 +89,22 @@ def encode_png(picture: NDArray[np.uint8]) -> bytes:
 def contact_sheet(data: SplitData, *, columns: int = 8, side: int = 96) -> NDArray[np.uint8]:
     """Return one sheet with samples of every class, one labelled row per class.
 
+    Where the target is not one class, all samples share one row.
+
     Args:
         data: The split to show.
         columns: Samples of each class.
         side: Side of one picture in pixels.
     """
-    labels = data.index.labels
+    groups = {"samples": np.arange(len(data.index))}
+    if KINDS[data.manifest.target].in_index:
+        labels = data.index.labels
+        groups = {
+            name: np.flatnonzero(labels == number)
+            for number, name in enumerate(data.manifest.classes)
+        }
     rows = []
-    for number, name in enumerate(data.manifest.classes):
-        members = np.flatnonzero(labels == number)
+    for name, members in groups.items():
         if not len(members):
             continue
         chosen = members[np.linspace(0, len(members) - 1, min(columns, len(members))).astype(int)]

@@ -19,13 +19,13 @@ EXTENSIONS = ("jpg", "png", "tif", "npy")
 
 
 class Sample(NamedTuple):
-    """One image with its label, as stored in a shard.
+    """One image with its target, as stored in a shard.
 
     Attributes:
         key: Name of the sample, unique in the dataset; no dot, no slash.
         extension: Format of ``image``, one of ``EXTENSIONS``.
         image: The encoded image, unchanged if possible.
-        label: Class index.
+        target: What the network should answer, of the source's kind of target.
         meta: Content of the ``json`` member: class name, source file, and for georeferenced imagery
             ``crs``, ``transform`` (six numbers, as in rasterio's Affine) and ``bounds``.
         pixels: The decoded image, ``[H, W, C]``, possibly with unused bands after the dataset's;
@@ -37,7 +37,7 @@ class Sample(NamedTuple):
     key: str
     extension: str
     image: bytes
-    label: int
+    target: Any
     meta: dict[str, Any]
     pixels: NDArray[Any] | None
     valid: NDArray[np.bool_] | None = None
@@ -64,7 +64,8 @@ class Source(Protocol):
 
     Attributes:
         dataset: Short name for the manifest.
-        classes: Class names; a label is an index into them.
+        target: Kind of target, a name of ``rsdl/data/targets``.
+        classes: Class names; targets hold indices into them.
         bands: Band names, in stored order.
         dtype: Type of the stored pixels.
         provenance: The manifest's entries about the origin. With the packing options it identifies
@@ -73,6 +74,7 @@ class Source(Protocol):
     """
 
     dataset: str
+    target: str
     classes: tuple[str, ...]
     bands: tuple[str, ...]
     dtype: Dtype

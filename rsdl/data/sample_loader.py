@@ -22,6 +22,7 @@ from rsdl.data.index import Rows
 from rsdl.data.jpeg import Jpeg, read_jpeg
 from rsdl.data.resize import resize_into
 from rsdl.data.sample import EXTENSIONS
+from rsdl.data.targets.base import Window
 
 logger = logging.getLogger(__name__)
 
@@ -58,11 +59,22 @@ class SampleLoader:
         Returns:
             Bytes read from shards, and bytes of the full decoded images.
         """
-        samples = buffer.planned.samples[first:last]
+        samples, manifest = buffer.planned.samples[first:last], self._data.manifest
+        in_index = buffer.target.in_index
         rows = self._data.index.checked_rows(
-            samples, num_classes=len(self._data.manifest.classes), url=self._data.url
+            samples, num_classes=len(manifest.classes) if in_index else None, url=self._data.url
         )
-        buffer.targets[first:last] = rows["label"]
+        encoded, decoded = self._fill_pixels(buffer, first, rows)
+        if in_index:
+            buffer.targets[first:last] = rows["label"]
+        else:
+            encoded += self._fill_targets(buffer, first, rows)
+        return encoded, decoded
+
+    def _fill_pixels(self, buffer: BatchBuffer, first: int, rows: Rows) -> tuple[int, int]:
+        """Fill the pixels of consecutive rows; return bytes read and decoded."""
+        last = first + len(rows)
+        samples = buffer.planned.samples[first:last]
         file = self._data.decoded_cache.file() if self._data.decoded_cache is not None else None
         if file is None:
             return self._fill_decoded(None, buffer, np.arange(first, last), rows)
@@ -85,11 +97,31 @@ class SampleLoader:
                 ``error``.
         """
         try:
-            self._cut(jpeg.data, "jpg", buffer.crop_uniforms[row].tolist(), buffer.pixels[row])
+            self._cut(jpeg.data, "jpg", buffer, row)
         except CorruptSampleError as error:
             self._pass_over(buffer, row, error)
             return False
         return True
+
+    def _fill_targets(self, buffer: BatchBuffer, first: int, rows: Rows) -> int:
+        """Read the targets of filled rows, and crop them as the pixels; return the bytes read."""
+        kind, index, encoded = buffer.target, self._data.index, 0
+        samples = buffer.planned.samples[first : first + len(rows)]
+        shards = index.shards_of(samples).tolist()
+        for row, (shard, entry) in enumerate(zip(shards, rows, strict=True), first):
+            window = Window(*buffer.windows[row].tolist())
+            if not window.height:
+                continue  # a corrupt image
+            offset, length = int(entry["target_offset"]), int(entry["target_length"])
+            try:
+                data = self._reader.read(shard, offset, length)
+                target = kind.decode(data, "")
+            except CorruptSampleError as error:
+                self._pass_over(buffer, row, error)
+                continue
+            buffer.targets[row] = kind.crop(target, window, self._rule.image_size)
+            encoded += length
+        return encoded
 
     def _fill_kept(
         self, file: DecodedFile, buffer: BatchBuffer, first: int, found: KeptSamples
@@ -98,6 +130,8 @@ class SampleLoader:
         places = np.flatnonzero(found.here)
         heights, widths = found.heights[places], found.widths[places]
         boxes = crop_boxes(self._rule.crop, heights, widths, buffer.crop_uniforms[first + places])
+        buffer.windows[first + places] = boxes
+        buffer.sizes[first + places] = np.stack((heights, widths), axis=1)
         rows, offsets = (first + places).tolist(), found.offsets[places].tolist()
         for row, offset, width, box in zip(
             rows, offsets, widths.tolist(), boxes.tolist(), strict=True
@@ -114,14 +148,13 @@ class SampleLoader:
         encoded = decoded = 0
         here: list[int] = []
         absent: list[int] = []
-        for row, sample, shard, offset, length, kind, numbers in zip(
+        for row, sample, shard, offset, length, kind in zip(
             places.tolist(),
             samples.tolist(),
             index.shards_of(samples).tolist(),
             rows["offset"].tolist(),
             rows["length"].tolist(),
             rows["extension"].tolist(),
-            buffer.crop_uniforms[places].tolist(),
             strict=True,
         ):
             try:
@@ -130,7 +163,7 @@ class SampleLoader:
                     encoded += length
                     decoded += jpeg.num_bytes
                     continue
-                pixels = self._cut(data, EXTENSIONS[kind], numbers, buffer.pixels[row])
+                pixels = self._cut(data, EXTENSIONS[kind], buffer, row)
             except CorruptSampleError as error:
                 self._pass_over(buffer, row, error)
                 absent.append(sample)
@@ -155,25 +188,33 @@ class SampleLoader:
         if jpeg is None or jpeg.bands != rule.bands:
             return None
         buffer.encoded[row] = jpeg
+        numbers = buffer.crop_uniforms[row].tolist()
+        buffer.windows[row] = crop_box(self._rule.crop, jpeg.height, jpeg.width, numbers)
+        buffer.sizes[row] = jpeg.height, jpeg.width
         return jpeg
 
-    def _cut(self, data: bytes, kind: str, numbers: list[float], out: Pixels) -> Pixels:
-        """Decode an image, crop and resize it into ``out``, and return the decoded image."""
+    def _cut(self, data: bytes, kind: str, buffer: BatchBuffer, row: int) -> Pixels:
+        """Decode an image, crop and resize it into a row, and return the decoded image."""
         crop, side = self._rule.crop, self._rule.image_size
+        numbers = buffer.crop_uniforms[row].tolist()
         factor = 1
         if self._rule.scaled and kind == "jpg":
-            top, left, height, width = crop_box(crop, *jpeg_size(data), numbers)
-            factor = scale_factor(height, width, side)
+            size = jpeg_size(data)
+            window = crop_box(crop, *size, numbers)
+            factor = scale_factor(window[2], window[3], side)
         pixels = decode_sample(data, kind, self._decode, self._buffer, factor)
         if pixels.nbytes > len(self._buffer):
             self._buffer = np.empty(pixels.nbytes, np.uint8)
         if factor == 1:
-            top, left, height, width = crop_box(crop, pixels.shape[0], pixels.shape[1], numbers)
-        else:
+            size = pixels.shape[0], pixels.shape[1]
+            window = crop_box(crop, *size, numbers)
+        buffer.windows[row], buffer.sizes[row] = window, size
+        top, left, height, width = window
+        if factor > 1:
             height, width = height // factor, width // factor
             top = min(round(top / factor), pixels.shape[0] - height)
             left = min(round(left / factor), pixels.shape[1] - width)
-        resize_into(pixels[top : top + height, left : left + width], out)
+        resize_into(pixels[top : top + height, left : left + width], buffer.pixels[row])
         return pixels
 
     def _keep(

@@ -1,22 +1,14 @@
-"""Group the members of a tar into samples, and find the image and label of each.
+"""Group the members of a tar into samples, and find the image of each.
 
 The rules are those of the stock ``webdataset`` library, so that both read the same samples.
 """
 
-import json
-import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from rsdl.core.errors import CorruptSampleError, DataError
 from rsdl.data.kinds import SUFFIXES
 from rsdl.data.tar import Member
-
-# A larger number is treated as an error: every class needs a name, a weight and a row of the
-# confusion matrix.
-MAX_CLASSES = 1_000_000
-_UNTOLD = object()
-WHOLE = re.compile(r"(?<=\d)\.0+$")  # 1.0 is 1
 
 
 def group_members(
@@ -73,34 +65,3 @@ def find_image(members: dict[str, Member], where: str) -> tuple[Member, str]:
     raise CorruptSampleError(
         where, f"has no image, only {found}", "images are jpg, png, tif or npy"
     )
-
-
-def find_label(
-    members: dict[str, Member], content: Callable[[Member], bytes], where: str
-) -> tuple[int, str | None]:
-    """Return the class index of a sample, and the class name if its ``json`` has one."""
-    page: object = {}
-    if "json" in members:
-        try:
-            page = json.loads(content(members["json"]))
-        except (ValueError, RecursionError) as error:
-            raise DataError(f"{where}.json", "is not JSON") from error
-    facts = page if isinstance(page, dict) else {}
-    told = next((facts[key] for key in ("class", "class_name") if key in facts), _UNTOLD)
-    text: object = facts.get("label", facts.get("cls"))
-    if "cls" in members:
-        text = content(members["cls"]).decode("ascii", "replace").strip()
-    try:
-        label = int(WHOLE.sub("", str(text)))
-        if not 0 <= label < MAX_CLASSES:
-            raise ValueError
-    except ValueError as error:
-        raise CorruptSampleError(
-            f"{where}.cls",
-            f"label {text!r} is not a class index" if text is not None else "has no label",
-            "a sample needs a cls member with a number from 0",
-        ) from error
-    if told is _UNTOLD:
-        return label, None
-    # null and NaN become text, which the check of class names rejects.
-    return label, told if isinstance(told, str) else json.dumps(told)

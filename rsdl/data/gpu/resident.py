@@ -36,6 +36,7 @@ from rsdl.data.gpu.read_split import (
 from rsdl.data.gpu.resample import resample, send
 from rsdl.data.loader import NUM_UNIFORMS
 from rsdl.data.plan import PlannedBatch, SamplingPlan, Share
+from rsdl.data.targets import KINDS
 from rsdl.distributed.rank import any_rank, is_main
 
 logger = logging.getLogger(__name__)
@@ -67,6 +68,14 @@ def open_resident(
     """
     if wanted == "off" or (wanted == "auto" and device.type != "cuda"):
         return None
+    if not KINDS[data.manifest.target].in_index:
+        if wanted == "auto":
+            return None
+        raise ConfigError(
+            "data.resident",
+            f"is on, but targets of the kind {data.manifest.target} are read from the shards",
+            "pass data.resident=off",
+        )
     free, share, each = free_bytes(device, processes), SHARES[wanted], pixel_bytes(data.manifest)
     limit = int(free * share) // each
     # If the tars exceed four times the limit, the pixels do not fit: no shard is fetched to count.
@@ -178,7 +187,10 @@ class ResidentLoader:
             planned=planned,
             images=images.view(TORCH_DTYPES[self._resident.manifest.dtype]),
             pixels=NO_PIXELS,
+            target=KINDS[self._resident.manifest.target],
             targets=self._resident.labels[samples],
+            windows=boxes.astype(np.int32),
+            sizes=np.stack((store.heights[samples], store.widths[samples]), 1).astype(np.int32),
             valid=planned.valid & ~bad,
             crop_uniforms=NO_NUMBERS,
             parts_left=0,

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections import Counter
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -51,7 +52,7 @@ def assemble(
                 split,
                 [part.shard for part in kept if part.shard],
                 join_rows([part.rows for part in kept]),
-                num_classes=len(source.classes),
+                class_counts([part.counts for part in kept], len(source.classes)),
             )
     if not splits:
         raise DataError(store.url, "no sample is left to pack", "check the source and the options")
@@ -68,6 +69,7 @@ def assemble(
     duplicates = describe_duplicates(store, stored)
     return Manifest(
         dataset=source.dataset,
+        target=source.target,
         classes=source.classes,
         bands=source.bands,
         dtype=source.dtype,
@@ -86,17 +88,24 @@ def assemble(
     )
 
 
+def class_counts(counts: Iterable[Counter[int]], num_classes: int) -> tuple[int, ...]:
+    """Return how much of each class the targets of several shards hold, ``[num_classes]``."""
+    total: Counter[int] = Counter()
+    for each in counts:
+        total += each
+    return tuple(total[number] for number in range(num_classes))
+
+
 def write_split(
-    store: Store, name: str, shards: list[Shard], rows: Rows, *, num_classes: int
+    store: Store, name: str, shards: list[Shard], rows: Rows, counts: tuple[int, ...]
 ) -> Split:
     """Write the index of a split and return its manifest entry."""
     index = f"index-{name}.npy"
     data = rows_to_bytes(rows)
     store.write(index, data)
-    counts = np.bincount(rows["label"], minlength=num_classes)
     return Split(
         samples=len(rows),
         shards=tuple(shards),
         index=File(name=index, bytes=len(data), sha256=hashlib.sha256(data).hexdigest()),
-        class_counts=tuple(counts.tolist()),
+        class_counts=counts,
     )

@@ -19,7 +19,7 @@ from rsdl.core.resources import usable_cores
 from rsdl.data.class_table import check_table, warn_of_absent
 from rsdl.data.index import join_rows
 from rsdl.data.manifest import MANIFEST, Manifest
-from rsdl.data.packing.assemble import write_split
+from rsdl.data.packing.assemble import class_counts, write_split
 from rsdl.data.packing.class_numbers import class_names
 from rsdl.data.packing.duplicates import Part, describe_duplicates
 from rsdl.data.packing.scan_shard import ScannedShard, Taken, probe_layout, scan_shard
@@ -72,7 +72,7 @@ def index_shards(
             lambda job: scan_shard(
                 store,
                 job[1],
-                Taken(layout, agreement, on_corrupt, classes is not None),
+                Taken(layout, agreement, on_corrupt, named=classes is not None),
                 measure=job[0] == measured,
             ),
             jobs,
@@ -94,7 +94,7 @@ def index_shards(
                 split,
                 [scanned[name].shard for name in members],
                 join_rows([scanned[name].rows for name in members]),
-                num_classes=len(names),
+                class_counts([scanned[name].counts for name in members], len(names)),
             )
             for split, members in groups.items()
         }

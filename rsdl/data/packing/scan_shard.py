@@ -20,14 +20,15 @@ from rsdl.data.packing.duplicates import Sketches, sketch
 from rsdl.data.packing.statistics import BandStatistics, RunningStatistics
 from rsdl.data.read_picture import check_jpeg, read_picture
 from rsdl.data.tar import Member, hash_file, scan_tar
-from rsdl.data.webdataset import find_image, find_label, group_members
+from rsdl.data.targets import KINDS
+from rsdl.data.targets.base import Target, TargetKind
+from rsdl.data.webdataset import find_image, group_members
 from rsdl.raster.gate import BandAgreement, admit
 from rsdl.raster.headers import UPRIGHT, jpeg_header
 from rsdl.storage.connect import join
 from rsdl.storage.store import Store
 
 NUM_PROBED = 16
-READ = ("cls", "json")  # members that are read besides the image
 Layout = tuple[int, str]
 RGB: Layout = (3, "uint8")
 GREY: Layout = (1, "uint8")
@@ -39,6 +40,7 @@ class ScannedShard:
 
     shard: Shard
     rows: Rows
+    counts: Counter[int]
     names: dict[int, Named]
     statistics: BandStatistics
     skipped: tuple[str, ...]
@@ -81,12 +83,14 @@ class Taken:
         layout: Bands and dtype that each must have.
         agreement: Checks that all images agree in their bands.
         on_corrupt: ``error`` stops at an image that cannot be used, ``skip`` leaves it out.
+        target: Kind of target that each must have.
         named: Whether the user has named the classes; the samples' names are then ignored.
     """
 
     layout: Layout
     agreement: BandAgreement
     on_corrupt: str = "error"
+    target: TargetKind = KINDS["class_index"]
     named: bool = False
 
 
@@ -101,6 +105,7 @@ def scan_shard(store: Store, name: str, taken: Taken, *, measure: bool) -> Scann
     """
     path, where = store.local(name), join(store.url, name)
     rows: list[Row] = []
+    counts: Counter[int] = Counter()
     sketches: list[int] = []
     skipped: list[str] = []
     left_out: Counter[str] = Counter()
@@ -116,7 +121,7 @@ def scan_shard(store: Store, name: str, taken: Taken, *, measure: bool) -> Scann
             place = f"{where}:{key}"
             try:
                 image, kind = find_image(members, place)
-                label, class_name = find_label(members, content, place)
+                target, class_name = taken.target.find(members, content, place)
                 data = content(image)
                 pixels = _admit(data, kind, place, taken, measure=measure or not rows)
             except CorruptSampleError as error:
@@ -126,12 +131,14 @@ def scan_shard(store: Store, name: str, taken: Taken, *, measure: bool) -> Scann
                 skipped.append(str(error))
                 continue
             if class_name is not None and not taken.named:
-                note_name(names, label, class_name, place)
+                note_name(names, taken.target.label(target), class_name, place)
+            counts += taken.target.count(target)
             if measure and pixels is not None:
                 statistics.add(pixels)
-            rows.append(_row(key, kind, image, members.get("json"), label))
+            rows.append(_row(key, kind, image, members, (taken.target, target)))
             sketches.append(sketch(data))
-            unread = (x for x, member in members.items() if x not in READ and member is not image)
+            read = (taken.target.member, "json")
+            unread = (x for x, member in members.items() if x not in read and member is not image)
             left_out.update(f"members .{extension}" for extension in unread)
     if not rows:
         raise DataError(where, "holds no sample", "remove it or write it again")
@@ -140,6 +147,7 @@ def scan_shard(store: Store, name: str, taken: Taken, *, measure: bool) -> Scann
     return ScannedShard(
         shard,
         pack_rows(rows),
+        counts,
         names,
         statistics.total(),
         tuple(skipped),
@@ -204,13 +212,24 @@ def _content(path: Path, member: Member) -> bytes:
         return stream.read(member.length)
 
 
-def _row(key: str, kind: str, image: Member, meta: Member | None, label: int) -> Row:
-    return Row(
+def _row(
+    key: str,
+    kind: str,
+    image: Member,
+    members: dict[str, Member],
+    found: tuple[TargetKind, Target],
+) -> Row:
+    target, meta = found[0], members.get("json")
+    row = Row(
         key=key,
         extension=kind,
         offset=image.offset,
         length=image.length,
         meta_offset=meta.offset if meta else 0,
         meta_length=meta.length if meta else 0,
-        label=label,
+        label=target.label(found[1]),
     )
+    if target.in_index:
+        return row
+    own = members[target.member]
+    return row._replace(target_offset=own.offset, target_length=own.length)

@@ -25,6 +25,8 @@ from rsdl.data.packing.duplicates import Sketches, sketch
 from rsdl.data.packing.statistics import BandStatistics, RunningStatistics
 from rsdl.data.sample import Sample, ShardPlan, Source
 from rsdl.data.tar import TarWriter
+from rsdl.data.targets import KINDS
+from rsdl.data.targets.base import TargetKind
 from rsdl.storage.store import Store
 
 WORK = ".packing/"
@@ -53,10 +55,15 @@ class PackOptions:
 
 @dataclass(frozen=True, slots=True)
 class PackedShard:
-    """The record of a finished shard."""
+    """The record of a finished shard.
+
+    Attributes:
+        counts: How much of each class its targets hold.
+    """
 
     shard: Shard | None
     rows: Rows
+    counts: Counter[int]
     statistics: BandStatistics
     skipped: tuple[str, ...]
     sketches: Sketches
@@ -184,7 +191,9 @@ def _fill(
     options: PackOptions,
     shared: SharedState,
 ) -> PackedShard:
+    kind = KINDS[source.target]
     rows: list[Row] = []
+    counts: Counter[int] = Counter()
     sketches: list[int] = []
     skipped: list[str] = []
     left_out: Counter[str] = Counter()
@@ -199,7 +208,8 @@ def _fill(
                 if isinstance(sample, str):
                     left_out[sample] += 1
                 elif sample is not None:
-                    rows.append(_add(writer, sample))
+                    rows.append(_add(writer, sample, kind))
+                    counts += kind.count(sample.target)
                     sketches.append(sketch(sample.image))
                     if plan.split == "train" and sample.pixels is not None:
                         statistics.add(sample.pixels, sample.valid)
@@ -212,6 +222,7 @@ def _fill(
     return PackedShard(
         shard,
         pack_rows(rows),
+        counts,
         statistics.total(),
         tuple(skipped),
         np.array(sketches, np.uint64),
@@ -235,13 +246,17 @@ def _read(
         return None
 
 
-def _add(writer: TarWriter, sample: Sample) -> Row:
-    key, extension, image, label = sample[:4]
+def _add(writer: TarWriter, sample: Sample, kind: TargetKind) -> Row:
+    key, extension, image, target = sample[:4]
     meta = META.encode(sample.meta).encode(errors="backslashreplace")
-    offset, _, meta_offset = writer.add_group(
-        key, ((extension, image), ("cls", b"%d" % label), ("json", meta))
+    data = kind.encode(target)
+    offset, target_offset, meta_offset = writer.add_group(
+        key, ((extension, image), (kind.member, data), ("json", meta))
     )
-    return Row(key, extension, offset, len(image), meta_offset, len(meta), label)
+    row = Row(key, extension, offset, len(image), meta_offset, len(meta), kind.label(target))
+    if kind.in_index:
+        return row
+    return row._replace(target_offset=target_offset, target_length=len(data))
 
 
 def save_record(store: Store, name: str, done: PackedShard, digest: str, stamp: str) -> None:
@@ -253,6 +268,7 @@ def save_record(store: Store, name: str, done: PackedShard, digest: str, stamp: 
         "statistics": done.statistics.to_lists(),
         "skipped": done.skipped,
         "rows": base64.b64encode(rows_to_bytes(done.rows)).decode(),
+        "counts": sorted(done.counts.items()),
         "sketches": done.sketches.tolist(),
         "left_out": done.left_out,
     }
@@ -268,7 +284,7 @@ def load_record(store: Store, name: str, digest: str, stamp: str) -> PackedShard
     if store.size(_record_name(name)) is None:
         return None
     record: dict[str, Any] = json.loads(store.read(_record_name(name)))
-    if (record.get("digest"), record.get("stamp")) != (digest, stamp) or "left_out" not in record:
+    if (record.get("digest"), record.get("stamp")) != (digest, stamp) or "counts" not in record:
         return None
     shard = Shard.model_validate(record["shard"]) if record["shard"] else None
     if shard is not None and store.size(name) != shard.bytes:
@@ -277,7 +293,10 @@ def load_record(store: Store, name: str, digest: str, stamp: str) -> PackedShard
     statistics = BandStatistics.from_lists(record["statistics"])
     sketches = np.array(record["sketches"], np.uint64)
     left_out = Counter(record["left_out"])
-    return PackedShard(shard, rows, statistics, tuple(record["skipped"]), sketches, left_out)
+    counts = Counter(dict(record["counts"]))
+    return PackedShard(
+        shard, rows, counts, statistics, tuple(record["skipped"]), sketches, left_out
+    )
 
 
 def _record_name(name: str) -> str:

@@ -16,7 +16,9 @@ from rsdl.data.reader import ShardReader
 from rsdl.data.sample import EXTENSIONS
 from rsdl.data.shard_store import open_shards
 from rsdl.data.tar import Member, hash_file, scan_tar
-from rsdl.data.webdataset import find_image, find_label, group_members
+from rsdl.data.targets import KINDS
+from rsdl.data.targets.base import TargetKind
+from rsdl.data.webdataset import find_image, group_members
 from rsdl.storage.connect import join
 from rsdl.storage.store import Store
 
@@ -56,7 +58,7 @@ def check_dataset(store: Store, progress: Progress | None = None) -> CheckReport
     total = sum(split.samples for split in manifest.splits.values())
     with ThreadPoolExecutor(usable_cores(), thread_name_prefix="verify") as pool:
         for name, split in manifest.splits.items():
-            index = _check_index(store, name, split, report)
+            index = _check_index(store, manifest, name, report)
             starts = np.cumsum([0, *(shard.samples for shard in split.shards)])
             found = pool.map(
                 lambda number, start, index=index, split=split: _check_shard(
@@ -74,7 +76,8 @@ def check_dataset(store: Store, progress: Progress | None = None) -> CheckReport
     return report
 
 
-def _check_index(store: Store, name: str, split: Split, report: CheckReport) -> Index | None:
+def _check_index(store: Store, manifest: Manifest, name: str, report: CheckReport) -> Index | None:
+    split = manifest.splits[name]
     where = join(store.url, split.index.name)
     problems = _check_file(store, split.index)
     try:
@@ -83,6 +86,8 @@ def _check_index(store: Store, name: str, split: Split, report: CheckReport) -> 
         report.problems += problems or [str(error)]
         return None
     report.problems += problems
+    if not KINDS[manifest.target].in_index:
+        return index
     # Damaged labels can have any value: clip out-of-range ones into two extra bins.
     num_classes = len(split.class_counts)
     counts = np.bincount(np.clip(index.labels, -1, num_classes) + 1, minlength=num_classes + 2)
@@ -149,15 +154,20 @@ def _check_sample(
     manifest: Manifest, row: np.void, members: dict[str, Member] | None, read: Read
 ) -> str | None:
     """Return the problem of a sample, if any; ``members`` is ``None`` if the tar is unreadable."""
-    offset, length, label = int(row["offset"]), int(row["length"]), int(row["label"])
-    if not 0 <= label < len(manifest.classes):
-        return f"label {label} is out of range"
+    offset, length, target = int(row["offset"]), int(row["length"]), KINDS[manifest.target]
+    num_classes = len(manifest.classes)
+    if target.in_index and (wrong := target.problem(int(row["label"]), num_classes)):
+        return wrong
     if row["extension"] >= len(EXTENSIONS):
         return "the index does not say what kind of image it is"
     kind = EXTENSIONS[int(row["extension"])]
     try:
-        if members is not None and (problem := _compare(row, members, read)) is not None:
+        if members is not None and (problem := _compare(row, members, read, target)) is not None:
             return problem
+        if not target.in_index:
+            content = read(int(row["target_offset"]), int(row["target_length"]))
+            if (wrong := target.problem(target.decode(content, ""), num_classes)) is not None:
+                return wrong
         pixels = decode_image(read(offset, length), kind, "", len(manifest.bands))
     except RsdlError as error:
         return error.problem
@@ -166,14 +176,21 @@ def _check_sample(
     return None
 
 
-def _compare(row: np.void, members: dict[str, Member], read: Read) -> str | None:
+def _compare(
+    row: np.void, members: dict[str, Member], read: Read, target: TargetKind
+) -> str | None:
     """Return how the index and the tar disagree, or ``None``."""
     if not members:
         return "is in the index, but not in the tar"
     image, _ = find_image(members, "")
     if (image.offset, image.length) != (int(row["offset"]), int(row["length"])):
         return "the index and the tar disagree on where it lies"
-    label, _ = find_label(members, lambda member: read(member.offset, member.length), "")
-    if label != int(row["label"]):
+    found, _ = target.find(members, lambda member: read(member.offset, member.length), "")
+    if not target.in_index:
+        own = members[target.member]
+        if (own.offset, own.length) != (int(row["target_offset"]), int(row["target_length"])):
+            return "the index and the tar disagree on where its target lies"
+        return None
+    if (label := target.label(found)) != int(row["label"]):
         return f"has label {row['label']} in the index and {label} in the tar"
     return None

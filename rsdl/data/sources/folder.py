@@ -96,6 +96,7 @@ class FolderSource:
         files, rule = assign_splits(tree, fractions, seed, group_by)
         self._splits = order_splits(files, seed)
         self.dataset = name or root.resolve().name
+        self.target = "class_index"
         self.classes = tree.classes
         self.left_out = tree.left_out
         self.num_images = len(tree.files)

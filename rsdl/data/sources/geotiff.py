@@ -156,6 +156,7 @@ class GeotiffSource:
         self._labels = open_labels(labels_path, wanted, self.scenes, self._pool)
         self.left_out = self._labels.left_out
         self.dataset = options.name
+        self.target = "class_index"
         self.classes = self._labels.classes
         self.bands = self.scenes[0].bands
         self.dtype = self.scenes[0].dtype
@@ -257,7 +258,7 @@ class GeotiffSource:
             key=f"{scene.slug}_r{item.row:05d}_c{item.col:05d}",
             extension=self._options.tile_format,
             image=image,
-            label=label,
+            target=label,
             meta={
                 "class": self.classes[label],
                 "source": scene.name,

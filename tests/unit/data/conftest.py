@@ -25,6 +25,7 @@ class ArraySource:
     """Arrays in memory as a source: sample ``i`` has label ``i % 3`` and key ``s<i>``."""
 
     dataset = "arrays"
+    target = "class_index"
     classes: tuple[str, ...] = ("a", "b", "c")
 
     def __init__(self, images: Sequence[NDArray[Any]], *, per_shard: int, split: str) -> None:

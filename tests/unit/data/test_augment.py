@@ -28,6 +28,8 @@ def batch_of(images: Tensor, seed: int = 0, valid: Tensor | None = None) -> Batc
         valid=torch.ones(size, dtype=torch.bool) if valid is None else valid,
         samples=torch.arange(size),
         uniforms=torch.rand((size, 12), generator=generator),
+        windows=torch.zeros(size, 4, dtype=torch.int32),
+        sizes=torch.zeros(size, 2, dtype=torch.int32),
         num_planned=size,
         counts=SampleCounts(),
     )
@@ -164,6 +166,8 @@ def test_a_row_depends_on_its_own_numbers_and_its_partner_alone(
         whole.valid[order],
         whole.samples[order],
         whole.uniforms[order],
+        whole.windows[order],
+        whole.sizes[order],
         8,
         SampleCounts(),
     )

@@ -37,7 +37,7 @@ def test_the_digest_tells_any_change(packed: str):
 
 @pytest.mark.parametrize(
     ("change", "problem"),
-    [({"mood": "good"}, "unknown field mood"), ({"format": 2}, "format 2, this one reads 1")],
+    [({"mood": "good"}, "unknown field mood"), ({"format": 3}, "format 3, this one reads 2")],
 )
 def test_what_a_newer_release_wrote_is_refused(change: dict[str, Any], problem: str, packed: str):
     page = page_of(packed) | change
@@ -56,7 +56,7 @@ def test_the_digest_is_that_of_the_stored_bytes_however_they_are_laid_out(packed
     [
         ({"format": 0}, "format: "),
         ({"dtype": "int8"}, "dtype: "),
-        ({"task": "detection"}, "task: "),
+        ({"target": "mood"}, "target: "),
         ({"classes": []}, "classes: "),
         ({"mean": [1.0]}, "mean, std and bands differ in length"),
         ({"classes": ["a"]}, "class_counts and classes differ in length"),
@@ -65,7 +65,7 @@ def test_the_digest_is_that_of_the_stored_bytes_however_they_are_laid_out(packed
 )
 def test_a_broken_manifest_is_one_line(change: dict[str, Any], problem: str, packed: str):
     data = json.dumps(page_of(packed) | change).encode()
-    with pytest.raises(DataError, match=r"x/manifest.json: not a manifest of format 1") as caught:
+    with pytest.raises(DataError, match=r"x/manifest.json: not a manifest of format 2") as caught:
         parse_manifest(data, "x/manifest.json")
     assert problem in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -74,7 +74,7 @@ def test_a_broken_manifest_is_one_line(change: dict[str, Any], problem: str, pac
 @pytest.mark.parametrize("data", [b"", b"{", b"[]", b"\xff\xfe", b"null"])
 def test_what_is_no_manifest_at_all_is_one_line(data: bytes, packed: str):
     (Path(packed) / MANIFEST).write_bytes(data)
-    with pytest.raises(DataError, match=r"not a manifest of format 1: JSON: .*; pack again") as err:
+    with pytest.raises(DataError, match=r"not a manifest of format 2: JSON: .*; pack again") as err:
         load_manifest(connect(packed))
     assert "\n" not in str(err.value)
 
@@ -149,3 +149,17 @@ def test_a_broken_index_is_one_line(data: bytes, problem: str, packed: str):
     with pytest.raises(DataError, match=f"where: {problem}") as caught:
         open_index(path, split, "where")
     assert "\n" not in str(caught.value)
+
+
+def test_format_1_is_read_as_class_indices(packed: str):
+    page = {key: value for key, value in page_of(packed).items() if key != "target"}
+    stored = json.dumps(page | {"format": 1, "task": "classification"}).encode()
+    manifest = parse_manifest(stored, "x")
+    assert (manifest.format, manifest.target) == (2, "class_index")
+    assert manifest.digest == hashlib.sha256(stored).hexdigest()
+
+
+def test_format_1_of_another_task_is_refused(packed: str):
+    page = {key: value for key, value in page_of(packed).items() if key != "target"}
+    with pytest.raises(DataError, match="x: "):
+        parse_manifest(json.dumps(page | {"format": 1, "task": "detection"}).encode(), "x")

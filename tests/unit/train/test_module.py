@@ -53,6 +53,8 @@ def make_batch(size: int, *, seed: int = 0) -> Batch:
         valid=torch.ones(size, dtype=torch.bool),
         samples=torch.arange(size),
         uniforms=torch.rand(size, 12, generator=random),
+        windows=torch.zeros(size, 4, dtype=torch.int32),
+        sizes=torch.zeros(size, 2, dtype=torch.int32),
         num_planned=size,
         counts=SampleCounts(),
     )
@@ -66,6 +68,8 @@ def cut(batch: Batch, rows: slice) -> Batch:
         valid=batch.valid[rows],
         samples=batch.samples[rows],
         uniforms=batch.uniforms[rows],
+        windows=batch.windows[rows],
+        sizes=batch.sizes[rows],
         num_planned=batch.num_planned,
         counts=SampleCounts(),
     )

@@ -85,6 +85,7 @@ class EncodedSource:
     bands: tuple[str, ...] = ("r", "g", "b")
     dtype: Dtype = "uint8"
     dataset = "encoded"
+    target = "class_index"
     classes: tuple[str, ...] = ("a", "b", "c")
 
     @property

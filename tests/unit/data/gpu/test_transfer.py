@@ -16,6 +16,8 @@ def make_batch(number: int, size: int = 64) -> Batch:
         valid=torch.ones(size, dtype=torch.bool),
         samples=torch.arange(size),
         uniforms=torch.full((size, 12), float(number)),
+        windows=torch.zeros(size, 4, dtype=torch.int32),
+        sizes=torch.zeros(size, 2, dtype=torch.int32),
         num_planned=size,
         counts=SampleCounts(planned=size),
     )
@@ -26,7 +28,7 @@ def test_on_the_cpu_a_batch_stays_where_it_is():
     same = batch.to(torch.device("cpu"))
     assert all(getattr(same, name) is getattr(batch, name) for name in TENSORS)
     tensors = {name for name in Batch.__slots__ if isinstance(getattr(batch, name), torch.Tensor)}
-    assert set(TENSORS) == tensors
+    assert {*TENSORS, "windows", "sizes"} == tensors  # those two stay on the host
 
 
 @pytest.mark.gpu

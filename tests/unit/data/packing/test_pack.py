@@ -428,7 +428,7 @@ def test_a_broken_manifest_can_be_overwritten(image_tree: Path, tmp_path: Path):
     before = digests(out)
     (out / MANIFEST).write_text("{")
 
-    with pytest.raises(DataError, match="not a manifest of format 1"):
+    with pytest.raises(DataError, match="not a manifest of format 2"):
         pack_tree(image_tree, out)
     pack_tree(image_tree, out, overwrite=True)
 

@@ -67,7 +67,7 @@ def test_every_image_is_dealt_once_and_reads_as_stored(tmp_path: Path):
     assert len({sample.key for sample in samples}) == 32
     for sample in samples:
         assert sample.image == (root / sample.meta["source"]).read_bytes()
-        assert source.classes[sample.label] == sample.meta["class"]
+        assert source.classes[sample.target] == sample.meta["class"]
         assert sample.meta["source"].startswith(f"{sample.meta['class']}/")
         assert sample.pixels.shape == (8, 8, 4), "a fourth band that means nothing"
         assert sample.valid is None

@@ -158,7 +158,7 @@ def test_the_class_that_covers_most_wins_and_too_little_is_left_out(tmp_path: Pa
     assert got == {"a_r00000_c00000": "water", "a_r00000_c00016": "field"}
     assert set(read_all(open_source(path, labels, min_cover=0.7))) == set()
     field = open_source(path, labels, classes=("field",), min_cover=0.3)
-    assert {s.label for s in read_all(field).values()} == {0}
+    assert {s.target for s in read_all(field).values()} == {0}
     assert len(read_all(field)) == 3
 
 

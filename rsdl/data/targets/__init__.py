@@ -1,0 +1,6 @@
+"""The kinds of targets that a data set can have; a manifest names one of them."""
+
+from rsdl.data.targets.base import TargetKind
+from rsdl.data.targets.class_index import ClassIndex
+
+KINDS: dict[str, TargetKind] = {kind.name: kind for kind in (ClassIndex(),)}

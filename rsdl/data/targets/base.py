@@ -1,0 +1,117 @@
+"""What the packer, the index, the loader, verify and previews know of a target.
+
+A target is what the network should answer for one image: a class, a mask, boxes. Everything that
+differs between them is in one class of this room, so that shards are written, indexed, checked,
+read, cropped and turned by code that knows no task.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from numpy.typing import NDArray
+
+from rsdl.data.tar import Member
+
+if TYPE_CHECKING:  # a manifest is read without loading PyTorch
+    from torch import Tensor
+
+Content = Callable[[Member], bytes]
+Target = Any  # each kind has its own type
+
+
+class Window(NamedTuple):
+    """The part of a stored image that becomes a row of a batch, in pixels of that image.
+
+    Attributes:
+        top: First row.
+        left: First column.
+        height: Rows.
+        width: Columns.
+    """
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+
+class Dihedral(NamedTuple):
+    """One of the eight symmetries of the square for each image of a batch.
+
+    An image is transposed first, then flipped; see ``rsdl/data/dihedral.py``.
+
+    Attributes:
+        swap: Which images are transposed, ``[B]`` bool.
+        over_y: Which are flipped top to bottom, ``[B]`` bool.
+        over_x: Which are flipped left to right, ``[B]`` bool.
+    """
+
+    swap: "Tensor"
+    over_y: "Tensor"
+    over_x: "Tensor"
+
+
+class TargetKind(Protocol):
+    """One kind of target.
+
+    Attributes:
+        name: Name of the kind in manifests.
+        member: Extension of the target's member in a shard.
+        in_index: Whether the index holds the whole target as a class index, so that nothing is read
+            from the shard; otherwise it holds where the member lies.
+    """
+
+    name: str
+    member: str
+    in_index: bool
+
+    def encode(self, target: Target) -> bytes:
+        """Return the content of the target's member."""
+        ...
+
+    def decode(self, data: bytes, where: str) -> Target:
+        """Return the target that a member holds.
+
+        Raises:
+            CorruptSampleError: If it holds none.
+        """
+        ...
+
+    def find(
+        self, members: Mapping[str, Member], content: Content, where: str
+    ) -> tuple[Target, str | None]:
+        """Return the target of a sample of any WebDataset, and its class name if one is told.
+
+        Raises:
+            CorruptSampleError: If the sample has no target.
+        """
+        ...
+
+    def label(self, target: Target) -> int:
+        """Return the number that the index holds: the class index, or -1 where there is none."""
+        ...
+
+    def problem(self, target: Target, num_classes: int) -> str | None:
+        """Return why a target does not fit the data set's classes, or ``None`` if it does."""
+        ...
+
+    def count(self, target: Target) -> Counter[int]:
+        """Return how much of each class a target holds (samples, pixels or objects)."""
+        ...
+
+    def allocate(self, rows: int, image_size: int) -> Any:  # noqa: ANN401
+        """Return memory for the targets of a batch: an array ``[B, ...]``, or a list of rows."""
+        ...
+
+    def crop(self, target: Target, window: Window, image_size: int) -> Target:
+        """Return a target after its image was cropped to ``window`` and resized to a square."""
+        ...
+
+    def collate(self, targets: Any) -> NDArray[Any]:  # noqa: ANN401
+        """Return the targets of a batch as one array ``[B, ...]``; ragged ones are padded."""
+        ...
+
+    def turn(self, targets: "Tensor", turned: Dihedral, image_size: int) -> "Tensor":
+        """Return the targets of images that were flipped and transposed."""
+        ...
