@@ -11,14 +11,13 @@ import torch
 from rsdl.core.batch import Batch, SampleCounts
 from rsdl.data.datamodule import DataModule
 from rsdl.distributed.rank import sum_over_ranks
-from rsdl.records.run_record import RunRecord
+from rsdl.records.run_record import BEST, RunRecord
 from rsdl.train.async_scalars import AsyncScalars
-from rsdl.train.checkpoint import BEST, FORMAT, STATE, state_of
+from rsdl.train.checkpoint import FORMAT, STATE, Position, state_of
 from rsdl.train.ledger import close_ledger
 from rsdl.train.lightning_private import set_progress
 from rsdl.train.metrics_csv import Row, has_stalled, rows_before, summarize_validations
 from rsdl.train.module import TrainingModule
-from rsdl.train.position import Position
 from rsdl.train.run_folder import RunFolder
 from rsdl.train.throughput import ThroughputMeter
 
@@ -170,7 +169,9 @@ class Recorder(pl.Callback):
         row: Row = {"epoch": epoch, "step": self.position.step, "time_s": time_s}
         row |= {f"val_{name}": value for name, value in values.items()}
         self._add_row(trainer, row)
-        self.record.metrics = summarize_validations(self.history, pl_module.task.monitor)
+        self.record.metrics = summarize_validations(
+            self.history, pl_module.task.facts.primary_metric
+        )
         if self.record.metrics["best"]["epoch"] == epoch:
             trainer.save_checkpoint(BEST, weights_only=True)
         self._tick(trainer)
@@ -257,7 +258,7 @@ class Recorder(pl.Callback):
 
     def _has_stalled(self, module: pl.LightningModule) -> bool:
         assert isinstance(module, TrainingModule)
-        return has_stalled(self.history, module.task.monitor, self._patience)
+        return has_stalled(self.history, module.task.facts.primary_metric, self._patience)
 
 
 def _data(trainer: pl.Trainer) -> DataModule:

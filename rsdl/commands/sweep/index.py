@@ -9,10 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from rsdl.commands.sweep.records import Runs
 from rsdl.core.errors import DataError
-from rsdl.records.run_record import RunRecord
+from rsdl.records.run_record import BEST, RunRecord
 from rsdl.storage.connect import join
 from rsdl.storage.store import Store
-from rsdl.train.checkpoint import BEST
 
 TABLE, INDEX = "models.csv", "models.json"
 COLUMNS = ("run", "architecture", "timm_model", "dataset", "num_classes", "parameters", "status",

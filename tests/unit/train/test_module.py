@@ -14,10 +14,10 @@ from rsdl.config.task import TaskConfig
 from rsdl.core.batch import Batch, SampleCounts
 from rsdl.data.augment import Augment
 from rsdl.tasks.classification import ClassificationTask
+from rsdl.train.checkpoint import Position
 from rsdl.train.lightning_private import set_progress
 from rsdl.train.module import TrainingModule, average_weights
 from rsdl.train.optim import build_optimizer, is_fused
-from rsdl.train.position import Position
 from rsdl.train.seeding import seed_generators
 
 NUM_CLASSES = 3
@@ -31,7 +31,7 @@ def build(
     sizes = {"img_size": 32} if "vit" in name else {}
     network = timm.create_model(name, num_classes=NUM_CLASSES, **sizes)
     augment = Augment(AugmentConfig(), [100.0] * 3, [50.0] * 3, "uint8")
-    task = ClassificationTask(TaskConfig(label_smoothing=0.1), NUM_CLASSES)
+    task = ClassificationTask(TaskConfig(label_smoothing=0.1), "abc")
     module = TrainingModule(network, task, augment, optim or OptimConfig(), seed=0)
     module.trainer = pl.Trainer(
         accelerator="cpu",
@@ -220,7 +220,7 @@ def test_views_made_one_by_one_give_the_scores_of_all_at_once():
             for turned in (images, images.transpose(2, 3))
             for view in (turned, turned.flip(2), turned.flip(3), turned.flip(2, 3))
         ]
-        each = [module.task.probabilities(module(view)) for view in views]
+        each = [module.task.predict(module(view)) for view in views]
         expected = torch.stack(each).mean(0)
     assert torch.equal(probabilities, expected)
     assert torch.equal(outputs, expected.clamp_min(1e-12).log())
