@@ -248,9 +248,15 @@ class TrainingModule(pl.LightningModule):
         return {id(parameter) for parameter in self.task.head(self.model).parameters()}
 
     def _seed_step(self, batch_idx: int) -> None:
-        """Seed dropout by (seed, step, micro-batch, rank), so that a resume repeats it exactly."""
-        micro = batch_idx % self._accumulate
-        key = key_of(self.seed, self.global_step, micro, self.global_rank, "step")
+        """Seed dropout by (seed, step) and the part of the global batch that is computed.
+
+        A resume repeats it exactly, and the same part has the same masks whether a rank of its own
+        computes it or a micro-batch of fewer ranks. One seed for all parts would give rows of
+        different parts the same masks, whose noise would not average out over the global batch.
+        """
+        # As rsdl/data/plan.py divides a global batch.
+        part = self.global_rank * self._accumulate + batch_idx % self._accumulate
+        key = key_of(self.seed, self.global_step, part, 0, "step")
         seed_generators(key & 0x7FFFFFFFFFFFFFFF, self.device)
 
     @property

@@ -133,6 +133,19 @@ def test_dropout_is_a_function_of_seed_and_step():
     assert not torch.equal(first, module.training_step(batch, 0))
 
 
+@pytest.mark.parametrize(("rank", "micro"), [(0, 0), (0, 1), (1, 0), (1, 1)])
+def test_dropout_of_a_part_does_not_depend_on_who_computes_it(rank: int, micro: int):
+    def draw(rank: int, accumulate: int, micro: int) -> torch.Tensor:
+        module = build(accumulate=accumulate)
+        module.trainer.strategy.global_rank = rank
+        module._seed_step(micro)
+        return torch.rand(4)
+
+    whole = [draw(0, 4, part) for part in range(4)]  # one rank, four micro-batches
+    assert torch.equal(draw(rank, 2, micro), whole[2 * rank + micro])
+    assert len({tuple(part.tolist()) for part in whole}) == 4
+
+
 @pytest.mark.parametrize("name", ["test_efficientnet", "test_vit"])
 def test_a_frozen_backbone_stays_and_thaws(name: str):
     module = build(name, optim=OptimConfig(freeze_epochs=1, warmup_epochs=0, lr=0.1))
