@@ -3,6 +3,10 @@
 Checkpoints are the same as on one device: full tensors under the network's own names, so that a run
 can resume on any number of devices, sharded or not. The cost: rank 0 gathers the full state on its
 host for each checkpoint.
+
+``torch.distributed.checkpoint.state_dict`` names the optimizer's state by weight, where Lightning's
+checkpoints of one device, and those of older runs, number it. It would replace only the half of the
+model, beside the code that the optimizer needs.
 """
 
 from collections.abc import Callable, Mapping

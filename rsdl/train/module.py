@@ -21,7 +21,6 @@ from rsdl.tasks.base import Task, turned_views
 from rsdl.train.async_scalars import AsyncScalars
 from rsdl.train.optim import build_optimizer, build_schedule, is_fused, may_fuse
 from rsdl.train.predictions import PredictionCollector
-from rsdl.train.seeding import seed_generators
 
 
 class TrainingModule(pl.LightningModule):
@@ -262,6 +261,25 @@ class TrainingModule(pl.LightningModule):
     @property
     def _accumulate(self) -> int:
         return int(self.trainer.accumulate_grad_batches)
+
+
+def seed_generators(seed: int, device: torch.device) -> None:
+    """Seed the generators of the host and of one device, as ``torch.manual_seed`` would.
+
+    ``torch.manual_seed`` checks every type of device, and formats a stack trace for those not in
+    use: 0.3 ms a step.
+
+    Args:
+        seed: At least 0, below 2^63.
+        device: Device of this process.
+    """
+    if device.type not in ("cpu", "cuda"):
+        torch.manual_seed(seed)
+        return
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)
 
 
 def average_weights(network: nn.Module, decay: float | None) -> Any:  # noqa: ANN401 - timm's type

@@ -9,12 +9,13 @@ import pytorch_lightning as pl
 import torch
 
 from rsdl.core.batch import Batch, SampleCounts
+from rsdl.core.errors import RsdlError
 from rsdl.data.datamodule import DataModule
+from rsdl.data.plan import SamplingPlan
 from rsdl.distributed.rank import sum_over_ranks
-from rsdl.records.run_record import BEST, RunRecord
+from rsdl.records.run_record import BEST, LedgerEntry, RunRecord
 from rsdl.train.async_scalars import AsyncScalars
 from rsdl.train.checkpoint import FORMAT, STATE, Position, state_of
-from rsdl.train.ledger import close_ledger
 from rsdl.train.lightning_private import set_progress
 from rsdl.train.metrics_csv import Row, has_stalled, rows_before, summarize_validations
 from rsdl.train.module import TrainingModule
@@ -269,3 +270,38 @@ def _data(trainer: pl.Trainer) -> DataModule:
 
 def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
+
+
+def close_ledger(counts: SampleCounts, plan: SamplingPlan, epoch: int, split: str) -> LedgerEntry:
+    """Return the ledger entry of an epoch, after comparing the samples read with the plan.
+
+    Args:
+        counts: Samples that all ranks read, resumes included.
+        plan: Samples that the epoch was to read.
+        epoch: Epoch, from 0.
+        split: Name of the split.
+
+    Raises:
+        RsdlError: If they differ: samples were lost or read twice.
+    """
+    balanced = (
+        counts.planned == plan.num_planned == counts.delivered + counts.skipped
+        and counts.fingerprint == plan.fingerprint()
+    )
+    entry = LedgerEntry(
+        epoch=epoch,
+        split=split,
+        planned=plan.num_planned,
+        delivered=counts.delivered,
+        padded=counts.padded,
+        skipped=counts.skipped,
+        fingerprint=f"{counts.fingerprint:016x}",
+        balanced=balanced,
+    )
+    if not balanced:
+        raise RsdlError(
+            "ledger",
+            f"epoch {epoch} does not balance: {entry}",
+            "this is a bug in rsdl: please report it",
+        )
+    return entry

@@ -16,9 +16,8 @@ from rsdl.data.augment import Augment
 from rsdl.tasks.classification import ClassificationTask
 from rsdl.train.checkpoint import Position
 from rsdl.train.lightning_private import set_progress
-from rsdl.train.module import TrainingModule, average_weights
+from rsdl.train.module import TrainingModule, average_weights, seed_generators
 from rsdl.train.optim import build_optimizer, is_fused
-from rsdl.train.seeding import seed_generators
 
 NUM_CLASSES = 3
 
