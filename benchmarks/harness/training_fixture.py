@@ -11,13 +11,14 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from rsdl.commands.build import ExistingRun, Session, open_session
-from rsdl.commands.ranks import find_ranks
 from rsdl.config.run import RunConfig
 from rsdl.models.catalog import ARCHITECTURES
 from rsdl.storage.connect import connect
+from rsdl.train.build import open_session
 from rsdl.train.checkpoint_callback import CheckpointCallback
-from rsdl.train.run_folder import RunFolder
+from rsdl.train.ranks import find_ranks
+from rsdl.train.run_folder import ExistingRun, RunFolder
+from rsdl.train.session import Session
 from rsdl.train.signals import StopRequest
 from rsdl.train.trainer import fit_to_ranks
 

@@ -28,8 +28,9 @@ import timm
 import torch
 import torch.nn.functional as F
 
+from rsdl.records.run_record import LAST
 from rsdl.storage.connect import connect
-from rsdl.train.checkpoint import LAST, StoreCheckpointIO
+from rsdl.train.checkpoint import StoreCheckpointIO
 from rsdl.train.staging import stage_to_cpu
 from rsdl.train.upload_queue import UploadQueue
 

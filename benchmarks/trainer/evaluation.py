@@ -45,10 +45,10 @@ from benchmarks.harness.training_fixture import (
     trains_on_gpu,
 )
 from benchmarks.trainer.overhead import copy
-from rsdl.commands.build import Session
 from rsdl.config.load import validate
 from rsdl.config.run import RunConfig
 from rsdl.core.batch import Batch
+from rsdl.train.session import Session
 from rsdl.train.trainer import choose_precision
 
 SHARE_OF_BARE = 0.97

@@ -50,7 +50,6 @@ from benchmarks.harness.training_fixture import (
     trains_on_gpu,
 )
 from benchmarks.trainer.overhead import HeldBatches, hold_batches
-from rsdl.commands.build import Session
 from rsdl.config.load import validate
 from rsdl.config.run import RunConfig
 from rsdl.core.batch import Batch
@@ -58,6 +57,7 @@ from rsdl.data.datamodule import DataModule
 from rsdl.data.dataset import DataSet
 from rsdl.data.gpu.resident import ResidentLoader
 from rsdl.data.loader import BatchLoader
+from rsdl.train.session import Session
 
 SHARE_OF_HELD = 0.98
 HELD = "one batch on the device"

@@ -32,7 +32,6 @@ from benchmarks.harness.training_fixture import Spent
 from benchmarks.trainer.first_step import MODEL
 from benchmarks.trainer.plain_loop import take_epochs
 from benchmarks.trainer.startup import measure_start
-from rsdl.commands.build import Session
 from rsdl.config.load import validate
 from rsdl.config.run import RunConfig
 from rsdl.core.batch import TENSORS, Batch
@@ -40,6 +39,7 @@ from rsdl.data.datamodule import load_rule
 from rsdl.data.dataset import DataSet, train_plan
 from rsdl.data.loader import BatchLoader
 from rsdl.data.plan import SamplingPlan, Share
+from rsdl.train.session import Session
 from rsdl.train.trainer import choose_precision
 
 SHARE_OF_PLAIN = 0.97

@@ -22,13 +22,13 @@ from torch import Tensor
 from benchmarks.harness.machine import describe_versions
 from benchmarks.harness.measure import Row, Table, build_result, run_benchmark
 from benchmarks.harness.training_fixture import Clock, Spent, open_bench_session
-from rsdl.commands.build import Session
 from rsdl.config.load import validate
 from rsdl.config.run import RunConfig
 from rsdl.data.crop import CropRule
 from rsdl.data.dataset import DataSet, eval_plan
 from rsdl.data.loader import BatchLoader, LoadRule
 from rsdl.data.plan import Share
+from rsdl.train.session import Session
 
 
 def load_images(dataset: DataSet, image_size: int) -> tuple[Tensor, Tensor]:

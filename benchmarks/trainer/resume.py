@@ -26,7 +26,8 @@ from benchmarks.harness.measure import Aim, Row, Table, build_result, run_benchm
 from benchmarks.harness.tiny_dataset import write_crowd
 from benchmarks.harness.worker_process import ROOT
 from benchmarks.trainer.first_step import MARK, MODEL
-from rsdl.train.checkpoint import LAST, STATE
+from rsdl.records.run_record import LAST
+from rsdl.train.checkpoint import STATE
 
 PLACES = (0.05, 0.95)
 BATCH_SIZE = 64

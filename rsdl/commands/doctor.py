@@ -21,9 +21,9 @@ from typing import Literal
 from rich.console import Console
 from rich.text import Text
 
-from rsdl.commands.compiler import require_compiler
 from rsdl.core.errors import RsdlError
 from rsdl.core.resources import usable_cores, usable_memory
+from rsdl.train.compile import require_compiler
 
 GIB = 1 << 30
 MIN_PYTHON = (3, 11)

@@ -3,36 +3,32 @@
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 
 from rich.console import Console
 
-from rsdl.commands.build import (
-    ExistingRun,
-    Session,
-    check_same_run,
-    find_existing_run,
-    open_session,
-)
-from rsdl.commands.ending import close_run, explain_ending, write_ending
-from rsdl.commands.evaluate import evaluate_checkpoint
 from rsdl.commands.launch import Node, launch, plan_launch
-from rsdl.commands.ranks import Ranks, find_ranks, init_process_group
 from rsdl.commands.report import write_report
-from rsdl.config.load import load_config, to_yaml
+from rsdl.config.load import load_config
 from rsdl.config.run import RunConfig
-from rsdl.core.errors import UNAVAILABLE, PeerError, PreemptedError
-from rsdl.distributed.rank import adopt_rank, is_main, max_over_ranks
+from rsdl.core.errors import UNAVAILABLE, PreemptedError
+from rsdl.distributed.rank import adopt_rank, is_main
 from rsdl.distributed.rendezvous import leave_group
-from rsdl.records.run_record import CONFIG
+from rsdl.evaluate.evaluator import evaluate_checkpoint
+from rsdl.records.run_record import BEST
 from rsdl.storage.connect import connect, join
-from rsdl.storage.local import explain_error
 from rsdl.train.accelerator import check_accelerator
-from rsdl.train.checkpoint import BEST, LAST, load_weights, read_checkpoint, state_of
-from rsdl.train.lightning_private import set_progress
+from rsdl.train.build import open_session
 from rsdl.train.owner import OwnedError
-from rsdl.train.position import Position
-from rsdl.train.run_folder import RunFolder
+from rsdl.train.ranks import Ranks, find_ranks, init_process_group
+from rsdl.train.run_folder import ExistingRun, RunFolder, check_same_run, find_existing_run
+from rsdl.train.session import (
+    Session,
+    close_run,
+    explain_ending,
+    finish_uploads,
+    fit,
+    write_ending,
+)
 from rsdl.train.signals import StopRequest
 from rsdl.train.tensorboard import upload_events
 from rsdl.train.trainer import fit_to_ranks
@@ -170,7 +166,8 @@ def train_in(
     # If another rank is gone, write the status at once and drop unfinished uploads.
     ranks.heartbeat.on_end = lambda failure: write_ending(session, failure.to_error(ranks.place))
     try:
-        run_session(session, begun)
+        announce(session, resumes=begun.has_state)
+        fit(session, begun)
         finish(session)
     except BaseException as error:
         ending = ranks.heartbeat.final_error(explain_ending(error, ranks.stop))
@@ -184,51 +181,15 @@ def train_in(
     return 0
 
 
-def run_session(session: Session, begun: ExistingRun) -> None:
-    """Fit, from the last checkpoint if there is one, and validate an epoch not validated yet."""
-    module, trainer, recorder = session.module, session.trainer, session.recorder
-    store, data = session.folder.store, session.data
-    checkpoint = LAST if begun.has_state else None
-    announce(session, checkpoint)
-    position = Position()
-    if checkpoint is not None:
-        content = read_checkpoint(store.local(LAST), join(store.url, LAST))
-        position = Position(**state_of(content, join(store.url, LAST))["position"])
-        load_weights(module, content, join(store.url, LAST))
-        del content
-        data.resume(position.epoch, position.consumed)
-    if begun.record is not None:
-        recorder.take(position, module.task.monitor)
-    if is_main():
-        store.write(CONFIG, to_yaml(session.config).encode())
-    recorder.write(trainer)
-    session.stop.check()
-    if position.validate:
-        validate(session)
-    trainer.fit(module, datamodule=data, ckpt_path=checkpoint)
-    if recorder.record.metrics.get("final", {}).get("epoch") != recorder.epoch:
-        validate(session)
-
-
-def validate(session: Session) -> None:
-    """Validate outside ``fit``, with the progress set to the epoch that was trained last."""
-    position = replace(session.recorder.position, epoch=session.recorder.epoch)
-    set_progress(session.trainer, position)
-    session.trainer.validate(session.module, datamodule=session.data, verbose=False)
-
-
 def finish(session: Session) -> None:
     """Evaluate the best weights on the test split, if there is one, and write the report."""
     config, folder, record = session.config, session.folder, session.recorder.record
-    bring_up(session)
+    finish_uploads(session)
     manifest = session.data.data.manifest
     split = config.data.test_split
     if split not in manifest.splits or not manifest.splits[split].samples:
         split = config.data.val_split
-    evaluation = evaluate_checkpoint(
-        config, session.module, session.data, session.trainer, split=split, checkpoint=BEST,
-        store=folder.store,
-    )  # fmt: skip
+    evaluation = evaluate_checkpoint(session, BEST, split)
     if not is_main():
         return
     record.metrics = dict(record.metrics) | {split: dict(evaluation.metrics)}
@@ -247,23 +208,7 @@ def finish(session: Session) -> None:
     )
 
 
-def bring_up(session: Session) -> None:
-    """Wait until all uploads of the run are in its folder, where every rank can read them."""
-    lost: Exception | None = None
-    code = 0
-    try:
-        session.folder.uploads.drain()
-    except Exception as error:
-        lost, known = error, explain_error(error)
-        code = known.exit_code if known is not None else 1
-    worst = max_over_ranks(code, session.trainer.strategy.root_device)
-    if lost is not None:
-        raise lost
-    if worst:
-        raise PeerError("run", "another rank could not write its checkpoint", exit_code=worst)
-
-
-def announce(session: Session, checkpoint: str | None) -> None:
+def announce(session: Session, *, resumes: bool) -> None:
     """Print the model, data set, devices and folder of the run."""
     record, manifest = session.recorder.record, session.data.data.manifest
     counts = ", ".join(f"{split.samples:,} {name}" for name, split in manifest.splits.items())
@@ -272,6 +217,6 @@ def announce(session: Session, checkpoint: str | None) -> None:
         f"{manifest.dataset} ({counts}; {len(manifest.classes)} classes, {len(manifest.bands)} "
         f"bands) at {record.image_size} px, batch {record.global_batch}, "
         f"{record.device_count} x {record.device_name}\n"
-        f"{'resuming' if checkpoint else 'writing to'} {session.folder.store.url}",
+        f"{'resuming' if resumes else 'writing to'} {session.folder.store.url}",
         highlight=False,
     )

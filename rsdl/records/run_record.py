@@ -22,6 +22,8 @@ RECORD = "run.json"
 HISTORY = "metrics.csv"
 CONFIG = "config.yaml"
 REPORT = "report.html"
+LAST = "checkpoints/last.ckpt"
+BEST = "checkpoints/best.ckpt"
 Status = Literal["running", "completed", "preempted", "failed"]
 PACKAGES = ("torch", "torchvision", "timm", "pytorch-lightning", "numpy", "rasterio", "simplejpeg")
 

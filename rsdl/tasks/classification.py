@@ -4,6 +4,7 @@ Metrics keep counts instead of predictions: their size does not depend on the sp
 summed over ranks, so that the same samples give the same accuracy on any number of processes.
 """
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,89 +12,169 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torchmetrics import Metric
 
+from rsdl.config.model import ModelConfig
 from rsdl.config.task import TaskConfig
-from rsdl.tasks.scores import score_confusion
+from rsdl.data.augment import Mix
+from rsdl.models.catalog import build_model
+from rsdl.records.evaluation import CalibrationBin, ClassScores, Evaluation, Picture, RunnerUp
+from rsdl.storage.s3.endpoint import StorageConfig
+from rsdl.tasks.base import Columns, Show
+from rsdl.tasks.scores import ConfusionScores, score_confusion
 
 NUM_BINS = 15
 TOP_K = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """The two most probable classes of each row of a batch.
-
-    Attributes:
-        predicted: Most probable class, ``[B]``.
-        confidence: Its probability, ``[B]``.
-        runner_up: Second most probable class, ``[B]``.
-        runner_up_probability: Its probability, ``[B]``.
-    """
-
-    predicted: Tensor
-    confidence: Tensor
-    runner_up: Tensor
-    runner_up_probability: Tensor
+NUM_PICTURES = 12
 
 
 class ClassificationTask:
-    """Targets, loss and metrics of scene classification.
+    """Loss, metrics and evaluation of scene classification; see :class:`rsdl.tasks.base.Task`.
 
     Args:
         config: Config of the task.
-        num_classes: Classes of the data set.
+        classes: Names of the data set's classes.
     """
 
-    monitor = "oa"
-
-    def __init__(self, config: TaskConfig, num_classes: int) -> None:
+    def __init__(self, config: TaskConfig, classes: Sequence[str]) -> None:
         self.config = config
-        self.num_classes = num_classes
+        self.facts = config.facts
+        self.classes = tuple(classes)
+
+    def build_network(
+        self, config: ModelConfig, *, in_chans: int, image_size: int, storage: StorageConfig
+    ) -> nn.Module:
+        """Return a network with timm's own head: images to logits ``[B, num_classes]``."""
+        return build_model(
+            config,
+            num_classes=len(self.classes),
+            in_chans=in_chans,
+            image_size=image_size,
+            storage=storage,
+        )
+
+    def head(self, network: nn.Module) -> nn.Module:
+        """Return the classifier."""
+        classifier: nn.Module = network.get_classifier()  # type: ignore[operator]
+        return classifier
 
     def loss(
-        self,
-        logits: Tensor,
-        targets: Tensor,
-        *,
-        smooth: bool,
-        partner: Tensor | None = None,
-        weight: Tensor | None = None,
+        self, outputs: Tensor, targets: Tensor, *, training: bool, mix: Mix | None = None
     ) -> Tensor:
         """Return the cross-entropy of each row, ``[B]`` float32.
 
         Args:
-            logits: ``[B, num_classes]``.
+            outputs: Logits, ``[B, num_classes]``.
             targets: Class indices, ``[B]``.
-            smooth: Whether to smooth the labels (Szegedy et al. 2016), as in training.
-            partner: Row that each row was mixed with, ``[B]``; ``None`` without mixing.
-            weight: Share of each row's own image, ``[B]``.
+            training: Whether to smooth the labels (Szegedy et al. 2016).
+            mix: How rows were mixed with each other; ``None`` without mixing.
         """
-        smoothing = self.config.label_smoothing if smooth else 0.0
+        smoothing = self.config.label_smoothing if training else 0.0
 
         def entropy(labels: Tensor) -> Tensor:
             return F.cross_entropy(
-                logits.float(), labels, reduction="none", label_smoothing=smoothing
+                outputs.float(), labels, reduction="none", label_smoothing=smoothing
             )
 
         own = entropy(targets)
-        if partner is None or weight is None:
+        if mix is None:
             return own
-        return weight * own + (1 - weight) * entropy(targets[partner])
+        return mix.weight * own + (1 - mix.weight) * entropy(targets[mix.partner])
 
-    def probabilities(self, logits: Tensor) -> Tensor:
+    def predict(self, outputs: Tensor) -> Tensor:
         """Return class probabilities, ``[B, num_classes]`` float32."""
-        return logits.float().softmax(1)
+        return outputs.float().softmax(1)
 
-    def outcome(self, probabilities: Tensor) -> Outcome:
-        """Return the two most probable classes of each row."""
-        top = probabilities.topk(min(2, self.num_classes), dim=1)
-        return Outcome(top.indices[:, 0], top.values[:, 0], top.indices[:, -1], top.values[:, -1])
+    def merge_views(self, views: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
+        """Return the logarithm of the mean probabilities, and the mean probabilities."""
+        mean = torch.stack([self.predict(outputs) for outputs in views]).mean(0)
+        return mean.clamp_min(1e-12).log(), mean
+
+    def columns(self, prediction: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        """Return the true class and the two most probable ones with their probabilities."""
+        top = prediction.topk(min(2, len(self.classes)), dim=1)
+        return {
+            "targets": targets,
+            "predicted": top.indices[:, 0],
+            "confidence": top.values[:, 0],
+            "runner_up": top.indices[:, -1],
+            "runner_up_probability": top.values[:, -1],
+        }
 
     def metrics(self) -> "ClassificationMetrics":
         """Return new, empty metrics."""
-        return ClassificationMetrics(self.num_classes)
+        return ClassificationMetrics(len(self.classes))
+
+    def describe(self, metrics: dict[str, Any]) -> str:
+        """Return overall accuracy and kappa in one line."""
+        return f"OA {metrics['oa'] or 0:.2%}  kappa {metrics['kappa'] or 0:.3f}"
+
+    def evaluation(
+        self,
+        values: "MetricValues",
+        columns: Columns,
+        show: Show,
+        *,
+        planned: int,
+        **about: Any,  # noqa: ANN401 - fields of Evaluation
+    ) -> Evaluation:
+        """Return the content of ``report.json``, with mistakes and uncertain predictions."""
+        scores, total = values.scores, int(values.confusion.sum())
+        rows = zip(
+            self.classes, scores.support, scores.precision, scores.recall, scores.f1, strict=True
+        )
+        metrics = dict(values.metrics)
+        loss = metrics.pop("loss")
+        return Evaluation(
+            **about,
+            classes=self.classes,
+            num_samples=total,
+            num_skipped=planned - total,
+            metrics={**metrics, "loss": loss},
+            per_class=tuple(
+                ClassScores(name=name, support=int(n), precision=float(p), recall=float(r), f1=f)
+                for name, n, p, r, f in rows
+            ),
+            confusion=tuple(map(tuple, values.confusion.tolist())),
+            calibration=tuple(CalibrationBin(**row) for row in values.calibration),
+            mistakes=self._pictures(columns, worst_mistakes(columns, NUM_PICTURES), show),
+            uncertain=self._pictures(columns, least_certain(columns, NUM_PICTURES), show),
+        )
+
+    def _pictures(
+        self, columns: Columns, rows: NDArray[np.int64], show: Show
+    ) -> tuple[Picture, ...]:
+        """Return rows of an evaluation as pictures with their predictions."""
+
+        def name(column: str, row: int) -> str:
+            return self.classes[int(columns[column][row])]
+
+        return tuple(
+            Picture(
+                label=name("targets", row),
+                predicted=name("predicted", row),
+                confidence=min(float(columns["confidence"][row]), 1.0),
+                runner_up=RunnerUp(
+                    name=name("runner_up", row),
+                    probability=min(float(columns["runner_up_probability"][row]), 1.0),
+                ),
+                **shown,
+            )
+            for row, shown in zip(rows, show(columns["samples"][rows].tolist()), strict=True)
+        )
+
+
+def worst_mistakes(columns: Columns, count: int) -> NDArray[np.int64]:
+    """Return the row numbers of wrong predictions, the most confident first."""
+    wrong = np.flatnonzero(columns["predicted"] != columns["targets"])
+    return wrong[np.argsort(-columns["confidence"][wrong], kind="stable")][:count]
+
+
+def least_certain(columns: Columns, count: int) -> NDArray[np.int64]:
+    """Return the row numbers with the smallest margin to the runner-up, smallest first."""
+    margin = columns["confidence"] - columns["runner_up_probability"]
+    return np.argsort(margin, kind="stable")[:count]
 
 
 class ClassificationMetrics(Metric):
@@ -125,27 +206,27 @@ class ClassificationMetrics(Metric):
         sums("bin_correct", NUM_BINS, dtype=torch.int64)
         sums("loss_sum", dtype=torch.float64)
 
-    def update(self, probabilities: Tensor, targets: Tensor, valid: Tensor, loss: Tensor) -> None:
+    def update(self, prediction: Tensor, targets: Tensor, valid: Tensor, losses: Tensor) -> None:
         """Add a batch.
 
         Args:
-            probabilities: ``[B, num_classes]``.
+            prediction: Class probabilities, ``[B, num_classes]``.
             targets: Class indices, ``[B]``.
             valid: Whether each row counts, ``[B]`` bool.
-            loss: Loss of each row, ``[B]``.
+            losses: Loss of each row, ``[B]``.
         """
         counts = valid.long()
-        confidence, predicted = probabilities.max(1)
+        confidence, predicted = prediction.max(1)
         cells = targets * self.num_classes + predicted
         self.confusion.view(-1).scatter_add_(0, cells, counts)
-        top = probabilities.topk(min(TOP_K, self.num_classes), dim=1).indices
+        top = prediction.topk(min(TOP_K, self.num_classes), dim=1).indices
         self.num_top += ((top == targets[:, None]).any(1).long() * counts).sum()
         # Bins are (low, high], as in Guo et al. 2017 and torchmetrics.
         bins = (confidence * NUM_BINS).ceil().long().sub(1).clamp(0, NUM_BINS - 1)
         self.bin_count.scatter_add_(0, bins, counts)
         self.bin_confidence.scatter_add_(0, bins, confidence.double() * counts)
         self.bin_correct.scatter_add_(0, bins, (predicted == targets).long() * counts)
-        self.loss_sum += (loss.double() * counts).sum()
+        self.loss_sum += (losses.double() * counts).sum()
 
     def compute(self) -> dict[str, Tensor]:
         """Return the sums over all ranks."""
@@ -165,12 +246,14 @@ class MetricValues:
         metrics: By name: loss, oa, balanced_accuracy, kappa, macro_f1, top5, ece; shares in
             ``[0, 1]``; NaN if undefined.
         confusion: Counts, true classes in rows, ``[C, C]``.
+        scores: Of the confusion matrix, overall and by class.
         calibration: For each bin of confidence: low, high, count, mean confidence and accuracy
             (both ``None`` if the bin is empty).
     """
 
     metrics: dict[str, float]
     confusion: NDArray[np.int64]
+    scores: ConfusionScores
     calibration: list[dict[str, Any]]
 
 
@@ -200,7 +283,7 @@ def summarize(sums: dict[str, NDArray[Any]]) -> MetricValues:
             zip(sums["bin_count"], sums["bin_confidence"], sums["bin_correct"], strict=True)
         )
     ]
-    return MetricValues(metrics, confusion, calibration)
+    return MetricValues(metrics, confusion, scores, calibration)
 
 
 def _share(part: Any, total: int) -> float:  # noqa: ANN401 - NumPy scalars

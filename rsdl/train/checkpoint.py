@@ -3,7 +3,7 @@
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,18 +17,32 @@ from rsdl.core.errors import DataError, FullDiskError
 from rsdl.core.versions import newer_format, unknown_names
 from rsdl.storage.connect import join
 from rsdl.train.fsdp import shard_state
-from rsdl.train.position import Position
 from rsdl.train.staging import stage_to_cpu
 from rsdl.train.upload_queue import UploadQueue
 
-LAST = "checkpoints/last.ckpt"
-BEST = "checkpoints/best.ckpt"
 STATE = "rsdl"
 FORMAT = 1  # version of the dict at STATE; a checkpoint without one has version 1
 FIELDS = ("format", "position", "tally", "train_sums", "logged")
 
 # Prefixes of a TrainingModule's weights in its state dict.
 NETWORK, AVERAGED = "model.", "averaged.module."
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """The position of a run between two optimizer steps.
+
+    Attributes:
+        epoch: Epoch, from 0.
+        consumed: Samples consumed of the epoch's global order.
+        step: Optimizer steps since the start of the run.
+        validate: Whether the previous epoch is not validated yet.
+    """
+
+    epoch: int = 0
+    consumed: int = 0
+    step: int = 0
+    validate: bool = False
 
 
 def read_checkpoint(path: Path, where: str) -> dict[str, Any]:
@@ -123,7 +137,7 @@ class StoreCheckpointIO(CheckpointIO):
         Raises:
             StorageError: If this checkpoint, or an earlier background upload, could not be written.
         """
-        # On resume, the position sets Lightning's loops; see rsdl/train/position.py.
+        # On resume, the position sets Lightning's loops; see lightning_private.py.
         checkpoint.pop("loops", None)
         if self._uploads.background:
             self._uploads.make_room(str(path))

@@ -10,7 +10,7 @@ import pytorch_lightning as pl
 from rsdl.config.trainer import CheckpointConfig
 from rsdl.core.errors import PreemptedError
 from rsdl.distributed.flag_reduce import AsyncFlagReduce
-from rsdl.train.checkpoint import LAST
+from rsdl.records.run_record import LAST
 from rsdl.train.signals import StopRequest
 from rsdl.train.upload_queue import UploadQueue
 

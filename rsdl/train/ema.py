@@ -2,7 +2,9 @@
 
 timm's :class:`ModelEmaV3` looks all weights up by name at every step and copies each batch norm
 counter separately: 161 kernels a step in densenet161. This class overrides the update: it looks
-weights up once and copies all counters together.
+weights up once and copies all counters together. Lightning's ``WeightAveraging`` is no substitute:
+it swaps the weights for validation, and its checkpoints hold the average as the network's weights,
+so that older runs would not resume.
 """
 
 import torch

@@ -7,7 +7,7 @@ resume with another number of devices or accumulation steps.
 import pytorch_lightning as pl
 from pytorch_lightning.loggers import TensorBoardLogger
 
-from rsdl.train.position import Position
+from rsdl.train.checkpoint import Position
 
 # Attribute paths below a Trainer; a test names those that a new Lightning has removed.
 LOOP = "fit_loop.epoch_loop"

@@ -13,16 +13,17 @@ Summary = dict[str, float | int | None]
 
 COLUMNS = (
     "epoch", "step", "samples", "time_s", "lr", "lr_min", "lr_max", "train_loss", "images_per_s",
-    "data_wait_pct", "val_loss", "val_oa", "val_balanced_accuracy", "val_kappa", "val_macro_f1",
-    "val_top5", "val_ece",
+    "data_wait_pct",
 )  # fmt: skip
-PREFIX = "val_"
+PREFIX = "val_"  # of the task's metrics, which have columns from the first validation on
 
 
 def format_rows(rows: Sequence[Row]) -> str:
     """Return rows as CSV with a header; every number is parsed back exactly."""
+    names = (name for row in rows for name in row if name.startswith(PREFIX))
     stream = io.StringIO()
-    writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n", extrasaction="ignore")
+    writer = csv.DictWriter(stream, [*COLUMNS, *dict.fromkeys(names)], lineterminator="\n",
+                            extrasaction="ignore")  # fmt: skip
     writer.writeheader()
     writer.writerows({key: _cell(value) for key, value in row.items()} for row in rows)
     return stream.getvalue()
@@ -80,7 +81,9 @@ def has_stalled(rows: Sequence[Row], monitor: str, patience: int | None) -> bool
 
 
 def _summary(row: Row) -> Summary:
-    values = {name.removeprefix(PREFIX): row.get(name) for name in COLUMNS if PREFIX in name}
+    values = {
+        name.removeprefix(PREFIX): value for name, value in row.items() if name.startswith(PREFIX)
+    }
     return {"epoch": int(row["epoch"] or 0), **values}
 
 

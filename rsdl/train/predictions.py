@@ -1,83 +1,47 @@
-"""Predictions of all samples of an evaluation, for reports."""
+"""What an evaluation keeps of each sample, gathered over batches and ranks."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor
 
 from rsdl.distributed.rank import world_size
-
-NAMES = (
-    "samples", "targets", "predicted", "confidence", "runner_up", "runner_up_probability",
-)  # fmt: skip
+from rsdl.tasks.base import Columns
 
 
-@dataclass(frozen=True, slots=True)
-class Predictions:
-    """Columns over the valid samples, ``[N]`` each, in the order of the index.
-
-    Attributes:
-        samples: Sample numbers.
-        targets: True classes.
-        predicted: Most probable classes.
-        confidence: Their probabilities.
-        runner_up: Second most probable classes.
-        runner_up_probability: Their probabilities.
-    """
-
-    samples: NDArray[Any]
-    targets: NDArray[Any]
-    predicted: NDArray[Any]
-    confidence: NDArray[Any]
-    runner_up: NDArray[Any]
-    runner_up_probability: NDArray[Any]
-
-    def worst_mistakes(self, count: int) -> NDArray[np.int64]:
-        """Return the row numbers of wrong predictions, the most confident first."""
-        wrong = np.flatnonzero(self.predicted != self.targets)
-        return wrong[np.argsort(-self.confidence[wrong], kind="stable")][:count]
-
-    def least_certain(self, count: int) -> NDArray[np.int64]:
-        """Return the row numbers with the smallest margin to the runner-up, smallest first."""
-        margin = self.confidence - self.runner_up_probability
-        return np.argsort(margin, kind="stable")[:count]
-
-
-class PredictionCollector(pl.Callback):
-    """Gathers what the evaluation steps return."""
+class PredictionCollector:
+    """Collects columns of the valid samples of a split."""
 
     def __init__(self) -> None:
-        self._parts: list[dict[str, Tensor]] = []
+        self._parts: list[tuple[dict[str, Tensor], Tensor]] = []
 
-    def on_test_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,  # noqa: ANN401 - Lightning's signature
-        *args: Any,  # noqa: ANN401
-    ) -> None:
-        """Copy a batch's rows to the host; 40 bytes each."""
+    def add(self, columns: dict[str, Tensor], valid: Tensor) -> None:
+        """Copy a batch's columns to the host.
+
+        Args:
+            columns: ``[B, ...]`` each; ``samples`` holds the numbers of the samples.
+            valid: Which rows count, ``[B]`` bool.
+        """
         # Do not wait for the copy: the device would idle until the next batch is launched.
-        part = {name: value.to("cpu", non_blocking=True) for name, value in outputs.items()}
-        self._parts.append(part)
+        part = {name: value.to("cpu", non_blocking=True) for name, value in columns.items()}
+        self._parts.append((part, valid.to("cpu", non_blocking=True)))
 
-    def collect(self) -> Predictions:
-        """Return the valid rows of all ranks; a collective that every rank must call."""
+    def collect(self) -> Columns:
+        """Return the valid rows of all ranks by sample; a collective that every rank must call."""
         if torch.cuda.is_available():
             torch.cuda.synchronize()  # copies may still be in flight
+        names = self._parts[0][0]
         columns = {
-            name: np.concatenate([part[name][part["valid"]].numpy() for part in self._parts])
-            for name in NAMES
+            name: np.concatenate([part[name][valid].numpy() for part, valid in self._parts])
+            for name in names
         }
         if world_size() > 1:
             every: list[dict[str, NDArray[Any]] | None] = [None] * world_size()
             dist.all_gather_object(every, columns)
             parts = [part for part in every if part is not None]
-            columns = {name: np.concatenate([part[name] for part in parts]) for name in NAMES}
+            columns = {name: np.concatenate([part[name] for part in parts]) for name in names}
         order = np.argsort(columns["samples"], kind="stable")
-        return Predictions(**{name: columns[name][order] for name in NAMES})
+        return {name: column[order] for name, column in columns.items()}

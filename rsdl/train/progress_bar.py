@@ -8,6 +8,7 @@ import pytorch_lightning as pl
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from rsdl.train.module import TrainingModule
 from rsdl.train.recorder import Recorder
 
 SECONDS_BETWEEN_LINES = 30.0
@@ -84,6 +85,7 @@ class ProgressBar(pl.Callback):
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Print one line for the epoch."""
+        assert isinstance(pl_module, TrainingModule)
         if not trainer.is_global_zero or "final" not in self._recorder.record.metrics:
             return
         final, best = (self._recorder.record.metrics[key] for key in ("final", "best"))
@@ -92,8 +94,7 @@ class ProgressBar(pl.Callback):
         self._console.print(
             f"epoch {int(final['epoch'] or 0) + 1:>3}/{trainer.max_epochs}"
             f"  train loss {'-' if loss is None else f'{loss:.3f}'}"
-            f"  val loss {final['loss'] or 0:.3f}  val OA {final['oa'] or 0:.2%}"
-            f"  kappa {final['kappa'] or 0:.3f}{mark}",
+            f"  val loss {final['loss'] or 0:.3f}  val {pl_module.task.describe(final)}{mark}",
             highlight=False,
         )
 

@@ -9,16 +9,16 @@ import pytorch_lightning as pl
 import torch
 
 from rsdl.core.batch import Batch, SampleCounts
+from rsdl.core.errors import RsdlError
 from rsdl.data.datamodule import DataModule
+from rsdl.data.plan import SamplingPlan
 from rsdl.distributed.rank import sum_over_ranks
-from rsdl.records.run_record import RunRecord
+from rsdl.records.run_record import BEST, LedgerEntry, RunRecord
 from rsdl.train.async_scalars import AsyncScalars
-from rsdl.train.checkpoint import BEST, FORMAT, STATE, state_of
-from rsdl.train.ledger import close_ledger
+from rsdl.train.checkpoint import FORMAT, STATE, Position, state_of
 from rsdl.train.lightning_private import set_progress
 from rsdl.train.metrics_csv import Row, has_stalled, rows_before, summarize_validations
 from rsdl.train.module import TrainingModule
-from rsdl.train.position import Position
 from rsdl.train.run_folder import RunFolder
 from rsdl.train.throughput import ThroughputMeter
 
@@ -170,7 +170,9 @@ class Recorder(pl.Callback):
         row: Row = {"epoch": epoch, "step": self.position.step, "time_s": time_s}
         row |= {f"val_{name}": value for name, value in values.items()}
         self._add_row(trainer, row)
-        self.record.metrics = summarize_validations(self.history, pl_module.task.monitor)
+        self.record.metrics = summarize_validations(
+            self.history, pl_module.task.facts.primary_metric
+        )
         if self.record.metrics["best"]["epoch"] == epoch:
             trainer.save_checkpoint(BEST, weights_only=True)
         self._tick(trainer)
@@ -257,7 +259,7 @@ class Recorder(pl.Callback):
 
     def _has_stalled(self, module: pl.LightningModule) -> bool:
         assert isinstance(module, TrainingModule)
-        return has_stalled(self.history, module.task.monitor, self._patience)
+        return has_stalled(self.history, module.task.facts.primary_metric, self._patience)
 
 
 def _data(trainer: pl.Trainer) -> DataModule:
@@ -268,3 +270,38 @@ def _data(trainer: pl.Trainer) -> DataModule:
 
 def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
+
+
+def close_ledger(counts: SampleCounts, plan: SamplingPlan, epoch: int, split: str) -> LedgerEntry:
+    """Return the ledger entry of an epoch, after comparing the samples read with the plan.
+
+    Args:
+        counts: Samples that all ranks read, resumes included.
+        plan: Samples that the epoch was to read.
+        epoch: Epoch, from 0.
+        split: Name of the split.
+
+    Raises:
+        RsdlError: If they differ: samples were lost or read twice.
+    """
+    balanced = (
+        counts.planned == plan.num_planned == counts.delivered + counts.skipped
+        and counts.fingerprint == plan.fingerprint()
+    )
+    entry = LedgerEntry(
+        epoch=epoch,
+        split=split,
+        planned=plan.num_planned,
+        delivered=counts.delivered,
+        padded=counts.padded,
+        skipped=counts.skipped,
+        fingerprint=f"{counts.fingerprint:016x}",
+        balanced=balanced,
+    )
+    if not balanced:
+        raise RsdlError(
+            "ledger",
+            f"epoch {epoch} does not balance: {entry}",
+            "this is a bug in rsdl: please report it",
+        )
+    return entry

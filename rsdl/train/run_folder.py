@@ -3,13 +3,18 @@
 Each file is rewritten atomically during the run, so a reader always sees a complete file.
 """
 
+from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
+import yaml
 from pydantic import ValidationError
 
-from rsdl.core.errors import DataError
-from rsdl.core.versions import newer_error
-from rsdl.records.run_record import CONFIG, HISTORY, RECORD, REPORT, RunRecord, now
+from rsdl.config.load import validate
+from rsdl.config.run import RunConfig
+from rsdl.core.errors import ConfigError, ConfigErrors, DataError
+from rsdl.core.versions import newer_error, unknown_names
+from rsdl.records.run_record import CONFIG, HISTORY, LAST, RECORD, REPORT, RunRecord, now
 from rsdl.storage.connect import join
 from rsdl.storage.store import Store
 from rsdl.train.metrics_csv import Row, format_rows, parse_rows
@@ -89,3 +94,76 @@ class RunFolder:
         for entry in list(self.store.list()):
             if entry.name.startswith(ours):
                 self.store.delete(entry.name)
+
+
+@dataclass(frozen=True, slots=True)
+class ExistingRun:
+    """The existing state of a run, as found by rank 0.
+
+    Attributes:
+        record: The run record; ``None`` for a new run.
+        history: Rows of ``metrics.csv``.
+        has_state: Whether there is a checkpoint to resume from.
+    """
+
+    record: RunRecord | None = None
+    history: list[Row] = field(default_factory=list)
+    has_state: bool = False
+
+
+def find_existing_run(folder: RunFolder) -> ExistingRun:
+    """Return the existing state of a run."""
+    record = folder.read_record()
+    if record is None:
+        return ExistingRun()
+    return ExistingRun(record, folder.read_history(), folder.store.size(LAST) is not None)
+
+
+def check_same_run(config: RunConfig, record: RunRecord, folder: RunFolder) -> None:
+    """Check that an existing run has the same config.
+
+    Equal digests mean an equal config. If they differ, the configs are compared key by key, since a
+    release with more keys than the one that began the run has another digest for the same config.
+
+    Raises:
+        ConfigError: If they differ; the message names the changed keys.
+    """
+    if record.config_digest == config.digest:
+        return
+    if folder.store.size(CONFIG) is None:
+        changes = [f"which one is not known, as {CONFIG} is gone"]
+    else:
+        # Keys that the run's release lacked get their defaults, which are its behaviour.
+        old, new = read_identity(folder), config.identity()
+        keys = dict.fromkeys([*new, *old])
+        changes = [
+            f"{key} {old.get(key)} -> {new.get(key)}"
+            for key in keys
+            if old.get(key) != new.get(key)
+        ]
+    if not changes:
+        return
+    raise ConfigError(
+        folder.store.url,
+        f"holds a run with another config: {', '.join(changes)}",
+        "give it another name=..., or begin anew with --restart",
+    )
+
+
+def read_identity(folder: RunFolder) -> dict[str, Any]:
+    """Return the result-determining config values of an existing run, by key path.
+
+    Raises:
+        DataError: If this release cannot read its config.
+    """
+    where = join(folder.store.url, CONFIG)
+    try:
+        return validate(yaml.safe_load(folder.store.read(CONFIG))).identity()
+    except ConfigErrors as error:
+        unknown = [one.where for one in error.errors if one.problem == "unknown field"]
+        if unknown:
+            raise unknown_names(where, "field", unknown) from error
+        problem = f"is no config of a run: {error.errors[0]}"
+        raise DataError(where, problem, "restore it, or begin anew with --restart") from error
+    except yaml.YAMLError as error:
+        raise DataError(where, "is not YAML", "restore it, or begin anew with --restart") from error

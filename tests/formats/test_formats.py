@@ -13,7 +13,6 @@ import torch
 import yaml
 
 from rsdl.commands import data
-from rsdl.commands.build import check_same_run
 from rsdl.commands.evaluate import evaluate
 from rsdl.commands.report import read_entry, report
 from rsdl.config.data import DataConfig
@@ -22,9 +21,10 @@ from rsdl.config.run import flatten
 from rsdl.core.errors import ConfigError, DataError
 from rsdl.data.manifest import load_manifest
 from rsdl.records.evaluation import parse_evaluation
+from rsdl.records.run_record import LAST
 from rsdl.storage.connect import connect
-from rsdl.train.checkpoint import LAST, read_checkpoint, state_of
-from rsdl.train.run_folder import RunFolder
+from rsdl.train.checkpoint import read_checkpoint, state_of
+from rsdl.train.run_folder import RunFolder, check_same_run
 
 MADE = Path(__file__).with_name("0.1.0-06cea31")
 DIGESTS = {

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from rsdl.commands.evaluate import read_config
-from rsdl.commands.network import build_module, build_network
 from rsdl.data.datamodule import load_rule
 from rsdl.data.dataset import DataSet, eval_plan
 from rsdl.data.loader import BatchLoader
 from rsdl.data.plan import Share
 from rsdl.storage.connect import connect
+from rsdl.train.build import build_module
 from rsdl.train.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def predict_by_hand(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     config = read_config(RunFolder(connect(str(folder))))
     dataset = DataSet(config.data)
     data = dataset.split("test", "test")
-    module = build_module(config, dataset, build_network(config, dataset))
+    module = build_module(config, dataset)
     content = torch.load(folder / "checkpoints/best.ckpt", weights_only=True)
     module.load_state_dict(content["state_dict"])
     module.eval()

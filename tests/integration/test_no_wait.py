@@ -14,12 +14,13 @@ import pytorch_lightning as pl
 import torch
 from rich.console import Console
 
-from rsdl.commands.build import ExistingRun, Session, open_session
-from rsdl.commands.ranks import find_ranks
 from rsdl.config.load import validate
 from rsdl.core.batch import Batch
 from rsdl.storage.connect import connect
-from rsdl.train.run_folder import RunFolder
+from rsdl.train.build import open_session
+from rsdl.train.ranks import find_ranks
+from rsdl.train.run_folder import ExistingRun, RunFolder
+from rsdl.train.session import Session
 from rsdl.train.signals import StopRequest
 from rsdl.train.trainer import fit_to_ranks
 from tests.integration.sync_detector import SyncDetector, WatchedStep

@@ -53,6 +53,18 @@ def test_sharded_a_run_ends_as_with_ddp_and_moves_to_one_process_and_back(
             assert states[1]["state"][number][name].shape == value.shape, name
 
 
+def test_sharded_in_bf16_the_weights_that_are_updated_stay_whole(
+    ranks: "Ranks", write_config: "Write", run_at: "Find"
+):
+    half = {**FIELDS, "trainer__precision": "bf16-mixed"}
+    plain, sharded = write_config("plain", **half), write_config("sharded", **half)
+    assert ranks(2, "train", plain) == [0, 0], ranks.said(0)
+    assert ranks(2, "train", sharded, "trainer.strategy=fsdp") == [0, 0], ranks.said(0)
+    state = run_at("sharded").load()["state_dict"]
+    assert all(value.dtype == torch.float32 for value in state.values())
+    assert 0 < distance(run_at("plain"), run_at("sharded")) < 1e-2
+
+
 def test_compressed_gradients_are_close_to_whole_ones(
     ranks: "Ranks", write_config: "Write", run_at: "Find"
 ):

@@ -17,11 +17,10 @@ from rsdl.commands.runs import Runs, read_runs
 from rsdl.commands.sweep.index import Index, Kept, digest_record
 from rsdl.commands.sweep.scope import JobSelector, find_scope
 from rsdl.core.errors import ConfigError, DataError
-from rsdl.records.run_record import CONFIG, HISTORY, RECORD
+from rsdl.records.run_record import BEST, CONFIG, HISTORY, RECORD
 from rsdl.storage.connect import connect, join
 from rsdl.storage.local import LocalStore
 from rsdl.storage.store import Store
-from rsdl.train.checkpoint import BEST
 
 REPORTS = ("report.", "report-")
 # In the order of download: the record is last, so that the files it refers to are there.

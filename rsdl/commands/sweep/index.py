@@ -10,10 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from rsdl.commands.runs import Runs
 from rsdl.core.errors import DataError
 from rsdl.evaluate.report import TASK_REPORTS
-from rsdl.records.run_record import RunRecord
+from rsdl.records.run_record import BEST, RunRecord
 from rsdl.storage.connect import join
 from rsdl.storage.store import Store
-from rsdl.train.checkpoint import BEST
 
 TABLE, INDEX = "models.csv", "models.json"
 FACTS = ("run", "architecture", "timm_model", "dataset", "num_classes", "parameters", "status",

@@ -5,13 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from rsdl.commands.build import check_same_run
 from rsdl.config.load import load_config
 from rsdl.config.run import RunConfig
 from rsdl.core.errors import ConfigError, ConfigErrors
 from rsdl.records.run_record import RunRecord
 from rsdl.storage.connect import connect, join
-from rsdl.train.run_folder import RunFolder
+from rsdl.train.run_folder import RunFolder, check_same_run
 
 Todo = Literal["begin", "resume", "leave"]
 

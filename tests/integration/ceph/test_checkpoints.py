@@ -15,16 +15,15 @@ import pytorch_lightning as pl
 import torch
 from rich.console import Console
 
-from rsdl.commands.build import ExistingRun, open_session
-from rsdl.commands.ranks import find_ranks
 from rsdl.commands.train import run_session
 from rsdl.config.load import load_config
 from rsdl.core.errors import StorageError
-from rsdl.records.run_record import RunRecord
+from rsdl.records.run_record import BEST, LAST, RunRecord
 from rsdl.storage.connect import connect
 from rsdl.storage.store import Store
-from rsdl.train.checkpoint import BEST, LAST
-from rsdl.train.run_folder import RunFolder
+from rsdl.train.build import open_session
+from rsdl.train.ranks import find_ranks
+from rsdl.train.run_folder import ExistingRun, RunFolder
 from rsdl.train.signals import StopRequest
 from rsdl.train.trainer import fit_to_ranks
 

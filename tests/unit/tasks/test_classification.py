@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 from torchmetrics.functional import classification as reference
 
 from rsdl.config.task import TaskConfig
+from rsdl.data.augment import Mix
 from rsdl.tasks.classification import ClassificationMetrics, ClassificationTask
 
 NUM_CLASSES = 7
+CLASSES = [f"c{number}" for number in range(NUM_CLASSES)]
 
 
 def predictions(seed: int, count: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -34,8 +36,8 @@ def batches(count: int, size: int) -> Iterator[slice]:
 @pytest.mark.parametrize("size", [1, 17, 400])
 def test_metrics_are_torchmetrics_over_the_rows_that_count(size: int):
     probabilities, targets, valid = predictions(1, 400)
-    task = ClassificationTask(TaskConfig(), NUM_CLASSES)
-    losses = task.loss(probabilities.log(), targets, smooth=False)
+    task = ClassificationTask(TaskConfig(), CLASSES)
+    losses = task.loss(probabilities.log(), targets, training=False)
     metrics = task.metrics()
     for rows in batches(400, size):
         metrics.update(probabilities[rows], targets[rows], valid[rows], losses[rows])
@@ -84,17 +86,17 @@ def test_no_rows_have_no_metrics():
 
 
 def test_smoothing_is_of_training_alone():
-    task = ClassificationTask(TaskConfig(label_smoothing=0.2), NUM_CLASSES)
+    task = ClassificationTask(TaskConfig(label_smoothing=0.2), CLASSES)
     probabilities, targets, _ = predictions(2, 9)
     logits = probabilities.log()
     plain = F.cross_entropy(logits, targets, reduction="none")
     smooth = F.cross_entropy(logits, targets, reduction="none", label_smoothing=0.2)
-    assert torch.equal(task.loss(logits, targets, smooth=False), plain)
-    assert torch.equal(task.loss(logits, targets, smooth=True), smooth)
+    assert torch.equal(task.loss(logits, targets, training=False), plain)
+    assert torch.equal(task.loss(logits, targets, training=True), smooth)
 
 
 def test_mixed_images_have_the_loss_of_mixed_targets():
-    task = ClassificationTask(TaskConfig(label_smoothing=0.1), NUM_CLASSES)
+    task = ClassificationTask(TaskConfig(label_smoothing=0.1), CLASSES)
     probabilities, targets, _ = predictions(3, 8)
     logits = probabilities.log()
     partner = torch.arange(8) ^ 1
@@ -102,23 +104,26 @@ def test_mixed_images_have_the_loss_of_mixed_targets():
     hot = F.one_hot(targets, NUM_CLASSES).float()
     mixed = weight[:, None] * hot + (1 - weight)[:, None] * hot[partner]
     expected = F.cross_entropy(logits, mixed, reduction="none", label_smoothing=0.1)
-    found = task.loss(logits, targets, smooth=True, partner=partner, weight=weight)
+    found = task.loss(logits, targets, training=True, mix=Mix(partner, weight))
     assert torch.allclose(found, expected, atol=1e-5)
 
 
 def test_half_precision_outputs_are_scored_in_full():
-    task = ClassificationTask(TaskConfig(), NUM_CLASSES)
+    task = ClassificationTask(TaskConfig(), CLASSES)
     logits = torch.randn(4, NUM_CLASSES).bfloat16()
-    assert task.loss(logits, torch.zeros(4, dtype=torch.long), smooth=False).dtype == torch.float32
-    assert task.probabilities(logits).dtype == torch.float32
+    assert (
+        task.loss(logits, torch.zeros(4, dtype=torch.long), training=False).dtype == torch.float32
+    )
+    assert task.predict(logits).dtype == torch.float32
 
 
-def test_an_outcome_names_the_first_two_classes():
-    task = ClassificationTask(TaskConfig(), 3)
-    outcome = task.outcome(torch.tensor([[0.2, 0.5, 0.3], [0.7, 0.1, 0.2]]))
-    assert outcome.predicted.tolist() == [1, 0]
-    assert outcome.runner_up.tolist() == [2, 2]
-    assert outcome.confidence.tolist() == pytest.approx([0.5, 0.7])
-    assert outcome.runner_up_probability.tolist() == pytest.approx([0.3, 0.2])
-    only = ClassificationTask(TaskConfig(), 1).outcome(torch.ones(2, 1))
-    assert only.predicted.tolist() == only.runner_up.tolist() == [0, 0]
+def test_columns_name_the_first_two_classes():
+    task, targets = ClassificationTask(TaskConfig(), "abc"), torch.tensor([1, 2])
+    columns = task.columns(torch.tensor([[0.2, 0.5, 0.3], [0.7, 0.1, 0.2]]), targets)
+    assert columns["targets"].tolist() == [1, 2]
+    assert columns["predicted"].tolist() == [1, 0]
+    assert columns["runner_up"].tolist() == [2, 2]
+    assert columns["confidence"].tolist() == pytest.approx([0.5, 0.7])
+    assert columns["runner_up_probability"].tolist() == pytest.approx([0.3, 0.2])
+    only = ClassificationTask(TaskConfig(), "a").columns(torch.ones(2, 1), targets * 0)
+    assert only["predicted"].tolist() == only["runner_up"].tolist() == [0, 0]

@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from rsdl.core.errors import DataError, StorageError
+from rsdl.records.run_record import LAST
 from rsdl.storage.local import LocalStore
 from rsdl.train.checkpoint import (
-    LAST,
     StoreCheckpointIO,
     average_of,
     load_weights,

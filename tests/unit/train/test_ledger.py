@@ -10,7 +10,7 @@ from rsdl.core.errors import RsdlError
 from rsdl.core.rng import fingerprint
 from rsdl.data.plan import SamplingPlan
 from rsdl.data.shuffle import GlobalOrder, OrderRule
-from rsdl.train.ledger import close_ledger
+from rsdl.train.recorder import close_ledger
 
 PLAN = SamplingPlan(GlobalOrder(np.array([7, 5, 8]), OrderRule(1, 0)), global_batch=6, tail="pad")
 READ = SampleCounts(

@@ -14,11 +14,10 @@ from rsdl.config.task import TaskConfig
 from rsdl.core.batch import Batch, SampleCounts
 from rsdl.data.augment import Augment
 from rsdl.tasks.classification import ClassificationTask
+from rsdl.train.checkpoint import Position
 from rsdl.train.lightning_private import set_progress
-from rsdl.train.module import TrainingModule, average_weights
+from rsdl.train.module import TrainingModule, average_weights, seed_generators
 from rsdl.train.optim import build_optimizer, is_fused
-from rsdl.train.position import Position
-from rsdl.train.seeding import seed_generators
 
 NUM_CLASSES = 3
 
@@ -31,7 +30,7 @@ def build(
     sizes = {"img_size": 32} if "vit" in name else {}
     network = timm.create_model(name, num_classes=NUM_CLASSES, **sizes)
     augment = Augment(AugmentConfig(), [100.0] * 3, [50.0] * 3, "uint8")
-    task = ClassificationTask(TaskConfig(label_smoothing=0.1), NUM_CLASSES)
+    task = ClassificationTask(TaskConfig(label_smoothing=0.1), "abc")
     module = TrainingModule(network, task, augment, optim or OptimConfig(), seed=0)
     module.trainer = pl.Trainer(
         accelerator="cpu",
@@ -137,6 +136,19 @@ def test_dropout_is_a_function_of_seed_and_step():
     assert not torch.equal(first, module.training_step(batch, 0))
 
 
+@pytest.mark.parametrize(("rank", "micro"), [(0, 0), (0, 1), (1, 0), (1, 1)])
+def test_dropout_of_a_part_does_not_depend_on_who_computes_it(rank: int, micro: int):
+    def draw(rank: int, accumulate: int, micro: int) -> torch.Tensor:
+        module = build(accumulate=accumulate)
+        module.trainer.strategy.global_rank = rank
+        module._seed_step(micro)
+        return torch.rand(4)
+
+    whole = [draw(0, 4, part) for part in range(4)]  # one rank, four micro-batches
+    assert torch.equal(draw(rank, 2, micro), whole[2 * rank + micro])
+    assert len({tuple(part.tolist()) for part in whole}) == 4
+
+
 @pytest.mark.parametrize("name", ["test_efficientnet", "test_vit"])
 def test_a_frozen_backbone_stays_and_thaws(name: str):
     module = build(name, optim=OptimConfig(freeze_epochs=1, warmup_epochs=0, lr=0.1))
@@ -224,7 +236,7 @@ def test_views_made_one_by_one_give_the_scores_of_all_at_once():
             for turned in (images, images.transpose(2, 3))
             for view in (turned, turned.flip(2), turned.flip(3), turned.flip(2, 3))
         ]
-        each = [module.task.probabilities(module(view)) for view in views]
+        each = [module.task.predict(module(view)) for view in views]
         expected = torch.stack(each).mean(0)
     assert torch.equal(probabilities, expected)
     assert torch.equal(outputs, expected.clamp_min(1e-12).log())

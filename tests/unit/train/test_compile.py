@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from rsdl.commands.compiler import require_compiler
 from rsdl.core.errors import ConfigError
+from rsdl.train.compile import require_compiler
 
 
 @pytest.fixture

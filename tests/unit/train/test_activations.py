@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from rsdl.commands.network import checkpoint_activations
 from rsdl.config.model import ModelConfig
 from rsdl.core.errors import ConfigError
 from rsdl.models.catalog import build_model
+from rsdl.train.compile import checkpoint_activations
 
 
 def gradients(name: str, *, anew: bool) -> tuple[list[torch.Tensor], int]:

@@ -1,131 +1,39 @@
-"""Build the objects of one process of a run, and check its config before training."""
+"""RunConfig -> task, network, module, data, trainer; what does not fit is refused before a step."""
 
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytorch_lightning as pl
 import torch
-import yaml
 from rich.console import Console
 from torch import nn
 
-from rsdl.commands.network import build_module, build_network
-from rsdl.commands.ranks import Ranks
-from rsdl.config.load import validate
 from rsdl.config.run import RunConfig
-from rsdl.core.errors import ConfigError, ConfigErrors, DataError
-from rsdl.core.versions import unknown_names
+from rsdl.config.trainer import TrainerConfig
+from rsdl.core.errors import ConfigError
+from rsdl.data.augment import Augment
 from rsdl.data.datamodule import DataModule
 from rsdl.data.dataset import DataSet
 from rsdl.distributed.rank import is_main
 from rsdl.models.catalog import find_timm_name
 from rsdl.models.probe import find_starved_norm
-from rsdl.records.run_record import CONFIG, RunRecord, describe_environment, git_revision
-from rsdl.storage.connect import join
-from rsdl.train.checkpoint import LAST
+from rsdl.records.run_record import RunRecord, describe_environment, git_revision
+from rsdl.tasks.build import build_task
 from rsdl.train.checkpoint_callback import CheckpointCallback
+from rsdl.train.compile import REPLAYED, checkpoint_activations, compile_for
 from rsdl.train.device_stats import open_meters
 from rsdl.train.device_stats_callback import DeviceStatsCallback
 from rsdl.train.fsdp import check_sharding
 from rsdl.train.heartbeat_callback import HeartbeatCallback
-from rsdl.train.metrics_csv import Row
 from rsdl.train.module import TrainingModule
 from rsdl.train.optim import check_optimizer
 from rsdl.train.progress_bar import ProgressBar
+from rsdl.train.ranks import Ranks
 from rsdl.train.recorder import Recorder
-from rsdl.train.run_folder import RunFolder
-from rsdl.train.signals import StopRequest
+from rsdl.train.run_folder import ExistingRun, RunFolder
+from rsdl.train.session import RunParts, Session
 from rsdl.train.tensorboard import TensorBoardUploader, event_folder
 from rsdl.train.trainer import build_loggers, build_trainer
-
-
-@dataclass(frozen=True, slots=True)
-class Session:
-    """The objects of one process of a run."""
-
-    config: RunConfig
-    folder: RunFolder
-    data: DataModule
-    module: TrainingModule
-    trainer: pl.Trainer
-    recorder: Recorder
-    console: Console
-    stop: StopRequest
-
-
-def check_same_run(config: RunConfig, record: RunRecord, folder: RunFolder) -> None:
-    """Check that an existing run has the same config.
-
-    Equal digests mean an equal config. If they differ, the configs are compared key by key, since a
-    release with more keys than the one that began the run has another digest for the same config.
-
-    Raises:
-        ConfigError: If they differ; the message names the changed keys.
-    """
-    if record.config_digest == config.digest:
-        return
-    if folder.store.size(CONFIG) is None:
-        changes = [f"which one is not known, as {CONFIG} is gone"]
-    else:
-        # Keys that the run's release lacked get their defaults, which are its behaviour.
-        old, new = read_identity(folder), config.identity()
-        keys = dict.fromkeys([*new, *old])
-        changes = [
-            f"{key} {old.get(key)} -> {new.get(key)}"
-            for key in keys
-            if old.get(key) != new.get(key)
-        ]
-    if not changes:
-        return
-    raise ConfigError(
-        folder.store.url,
-        f"holds a run with another config: {', '.join(changes)}",
-        "give it another name=..., or begin anew with --restart",
-    )
-
-
-def read_identity(folder: RunFolder) -> dict[str, Any]:
-    """Return the result-determining config values of an existing run, by key path.
-
-    Raises:
-        DataError: If this release cannot read its config.
-    """
-    where = join(folder.store.url, CONFIG)
-    try:
-        return validate(yaml.safe_load(folder.store.read(CONFIG))).identity()
-    except ConfigErrors as error:
-        unknown = [one.where for one in error.errors if one.problem == "unknown field"]
-        if unknown:
-            raise unknown_names(where, "field", unknown) from error
-        problem = f"is no config of a run: {error.errors[0]}"
-        raise DataError(where, problem, "restore it, or begin anew with --restart") from error
-    except yaml.YAMLError as error:
-        raise DataError(where, "is not YAML", "restore it, or begin anew with --restart") from error
-
-
-@dataclass(frozen=True, slots=True)
-class ExistingRun:
-    """The existing state of a run, as found by rank 0.
-
-    Attributes:
-        record: The run record; ``None`` for a new run.
-        history: Rows of ``metrics.csv``.
-        has_state: Whether there is a checkpoint to resume from.
-    """
-
-    record: RunRecord | None = None
-    history: list[Row] = field(default_factory=list)
-    has_state: bool = False
-
-
-def find_existing_run(folder: RunFolder) -> ExistingRun:
-    """Return the existing state of a run."""
-    record = folder.read_record()
-    if record is None:
-        return ExistingRun()
-    return ExistingRun(record, folder.read_history(), folder.store.size(LAST) is not None)
 
 
 def open_session(
@@ -145,10 +53,10 @@ def open_session(
     pl.seed_everything(config.seed, verbose=False)
     data = DataModule(dataset, seed=config.seed, accumulate=config.trainer.accumulate)
     # A resumed run takes its weights from the checkpoint, so pretrained ones are not fetched again.
-    network = build_network(config, dataset, load_weights=not begun.has_state)
+    module = build_module(config, dataset, load_weights=not begun.has_state)
+    network = module.model
     if config.trainer.strategy == "fsdp":
         check_sharding(network, sync_batchnorm=config.trainer.sync_batchnorm)
-    module = build_module(config, dataset, network)
     module.steps_per_epoch = data.plan(0).num_batches()
     total = config.trainer.max_epochs * module.steps_per_epoch
     module.num_steps = min(config.trainer.max_steps or total, total)
@@ -192,6 +100,63 @@ def open_session(
     record.device_count = trainer.world_size
     record.device_name = device_name(trainer)
     return Session(config, folder, data, module, trainer, recorder, console, ranks.stop)
+
+
+def open_evaluation(
+    config: RunConfig, folder: RunFolder, dataset: DataSet, *, devices: int, tta: bool
+) -> RunParts:
+    """Build what evaluates a run's checkpoints on one device.
+
+    Args:
+        config: Config of the run.
+        folder: The run's folder.
+        dataset: Data set to evaluate on.
+        devices: Devices that the run was trained on.
+        tta: Whether predictions are merged over the 8 flips and rotations.
+    """
+    # No second network for the average: evaluation uses one set of weights only.
+    optim = config.optim.model_copy(update={"ema_decay": None})
+    plain = config.model_copy(update={"optim": optim})
+    module = build_module(plain, dataset, load_weights=False)
+    module.tta = tta
+    data = DataModule(dataset, seed=config.seed, accumulate=config.trainer.accumulate * devices)
+    trainer = build_trainer(
+        TrainerConfig(accelerator=config.trainer.accelerator, devices=1,
+                      precision=config.trainer.precision),
+        folder.uploads, clip_grad=None, callbacks=[], loggers=[],
+    )  # fmt: skip
+    return RunParts(config, folder, data, module, trainer)
+
+
+def build_module(
+    config: RunConfig, dataset: DataSet, *, load_weights: bool = True
+) -> TrainingModule:
+    """Return the LightningModule that trains or evaluates the network of a config.
+
+    Args:
+        config: Config of the run.
+        dataset: Data set, which gives the classes and bands.
+        load_weights: Whether to load ``model.weights``; ``False`` if a checkpoint will be loaded.
+    """
+    manifest, how = dataset.manifest, config.trainer.compile
+    task = build_task(config.task, manifest, url=config.data.url)
+    network = task.build_network(
+        config.model if load_weights else config.model.model_copy(update={"weights": "none"}),
+        in_chans=len(manifest.bands),
+        image_size=config.data.image_size,
+        storage=config.storage,
+    )
+    if config.trainer.checkpoint_activations:
+        checkpoint_activations(network, config.model.name)
+    if config.trainer.channels_last:
+        network = network.to(memory_format=torch.channels_last)
+    compile_for(network, how)
+    augment = Augment(config.augment, manifest.mean, manifest.std, manifest.dtype)
+    # No CUDA graphs: the fused augmentation has few kernels, and graphs would copy every batch.
+    compile_for(augment, how, graphs=False)
+    module = TrainingModule(network, task, augment, config.optim, config.seed)
+    module.replays = how in REPLAYED
+    return module
 
 
 def check_mixing(config: RunConfig, world_size: int) -> None:

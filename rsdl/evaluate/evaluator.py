@@ -1,0 +1,87 @@
+"""Checkpoint + split -> Evaluation, for ``rsdl train`` and ``rsdl evaluate`` alike."""
+
+import base64
+import json
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from rsdl.core.errors import DataError
+from rsdl.data.dataset import SplitData
+from rsdl.data.preview import encode_jpeg, read_pictures
+from rsdl.data.reader import ShardReader
+from rsdl.records.evaluation import Evaluation
+from rsdl.storage.connect import join
+from rsdl.train.checkpoint import load_weights, read_checkpoint
+from rsdl.train.session import RunParts
+
+PICTURE_SIDE = 160
+
+
+def evaluate_checkpoint(parts: RunParts, checkpoint: str, split: str) -> Evaluation:
+    """Return the evaluation of a checkpoint on a split; every rank must call this.
+
+    The average of the weights is evaluated if the run keeps one.
+
+    Args:
+        parts: What evaluates the run.
+        checkpoint: Name of the checkpoint in the run's folder.
+        split: Name of the split.
+
+    Raises:
+        DataError: If the checkpoint is damaged or belongs to another network.
+    """
+    module, store = parts.module, parts.folder.store
+    content = read_checkpoint(store.local(checkpoint), join(store.url, checkpoint))
+    is_average = parts.config.optim.ema_decay is not None
+    lone = is_average and module.averaged is None
+    load_weights(module, content, join(store.url, checkpoint), averaged=lone)
+    parts.data.evaluation_split = split
+    parts.trainer.test(module, datamodule=parts.data, verbose=False)
+    data = parts.data.data.split(split, "data.test_split")
+    return module.task.evaluation(
+        module.metrics.values(),
+        module.collector.collect(),
+        partial(show_samples, data),
+        planned=len(data.index),
+        run=parts.config.name,
+        split=split,
+        checkpoint=checkpoint,
+        weights="ema" if is_average else "raw",
+        tta=module.tta,
+    )
+
+
+def show_samples(data: SplitData, samples: Sequence[int]) -> list[dict[str, Any]]:
+    """Return samples as fields of :class:`rsdl.records.evaluation.Picture`."""
+    images = read_pictures(data, samples, PICTURE_SIDE)
+    reader = data.open_reader()
+    shown = []
+    for sample, image in zip(samples, images, strict=True):
+        meta = read_meta(data, reader, sample)
+        coded = None if image is None else base64.b64encode(encode_jpeg(image)).decode()
+        bounds = meta.get("bounds")
+        shown.append(
+            {
+                "key": data.index.rows["key"][sample].decode(),
+                "source": str(meta.get("source", "")),
+                "image": None if coded is None else f"data:image/jpeg;base64,{coded}",
+                "crs": meta.get("crs"),
+                "bounds": tuple(bounds) if bounds is not None and len(bounds) == 4 else None,
+            }
+        )
+    reader.close()
+    return shown
+
+
+def read_meta(data: SplitData, reader: ShardReader, sample: int) -> dict[str, Any]:
+    """Return the ``json`` member of a sample; empty if there is none."""
+    row = data.index.rows[sample]
+    if not row["meta_length"]:
+        return {}
+    shard = int(data.index.shards_of([sample])[0])  # type: ignore[arg-type]
+    try:
+        page = json.loads(reader.read(shard, int(row["meta_offset"]), int(row["meta_length"])))
+    except (ValueError, DataError):
+        return {}
+    return page if isinstance(page, dict) else {}
