@@ -114,7 +114,9 @@ def make_batch() -> Batch:
     valid = torch.tensor([True, True, True, False])
     return Batch(
         images=torch.randint(256, (4, 8, 8, 3), dtype=torch.uint8), targets=targets, valid=valid,
-        samples=torch.tensor([7, 5, 6, 0]), uniforms=torch.rand(4, 12), num_planned=3,
+        samples=torch.tensor([7, 5, 6, 0]), uniforms=torch.rand(4, 12),
+        windows=torch.zeros(4, 4, dtype=torch.int32), sizes=torch.zeros(4, 2, dtype=torch.int32),
+        num_planned=3,
         counts=SampleCounts(),
     )  # fmt: skip
 
