@@ -18,9 +18,11 @@ from rsdl.core.batch import Batch, SampleCounts
 from rsdl.core.errors import ConfigError
 from rsdl.data.augment import Augment
 from rsdl.data.manifest import Manifest
+from rsdl.data.targets import KINDS
 from rsdl.tasks.base import turned_views
 from rsdl.tasks.build import build_task
 from rsdl.train.module import TrainingModule
+from tests.unit.data.test_targets import Brightness
 
 IGNORED = 255
 CLASSES = 3
@@ -94,6 +96,12 @@ class DenseTask:
 
     def evaluation(self, *args: Any, **kwargs: Any) -> Any:
         raise AssertionError("the module makes no evaluation")
+
+
+@pytest.fixture(autouse=True)
+def mask(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Register a dense kind of target that turns with its image."""
+    monkeypatch.setitem(KINDS, "mask", Brightness())
 
 
 def make_module() -> TrainingModule:
