@@ -15,7 +15,6 @@ import pytorch_lightning as pl
 import torch
 from rich.console import Console
 
-from rsdl.commands.train import run_session
 from rsdl.config.load import load_config
 from rsdl.core.errors import StorageError
 from rsdl.records.run_record import BEST, LAST, RunRecord
@@ -24,6 +23,7 @@ from rsdl.storage.store import Store
 from rsdl.train.build import open_session
 from rsdl.train.ranks import find_ranks
 from rsdl.train.run_folder import ExistingRun, RunFolder
+from rsdl.train.session import fit
 from rsdl.train.signals import StopRequest
 from rsdl.train.trainer import fit_to_ranks
 
@@ -124,7 +124,7 @@ def test_steps_go_on_while_a_checkpoint_is_on_its_way(
     session = open_session(config, folder, ExistingRun(), ranks, Console(file=io.StringIO()))
     detector = SyncDetector(is_under_way, 3, arrived.set)
     session.trainer.callbacks.append(detector)  # type: ignore[attr-defined]
-    run_session(session, ExistingRun())
+    fit(session, ExistingRun())
     folder.uploads.drain()
     assert detector.steps == 3
     last = load(folder.store)
