@@ -120,10 +120,7 @@ class ClassificationTask:
         **about: Any,  # noqa: ANN401 - fields of Evaluation
     ) -> Evaluation:
         """Return the content of ``report.json``, with mistakes and uncertain predictions."""
-        scores, total = values.scores, int(values.confusion.sum())
-        rows = zip(
-            self.classes, scores.support, scores.precision, scores.recall, scores.f1, strict=True
-        )
+        total = int(values.confusion.sum())
         metrics = dict(values.metrics)
         loss = metrics.pop("loss")
         return Evaluation(
@@ -132,10 +129,7 @@ class ClassificationTask:
             num_samples=total,
             num_skipped=planned - total,
             metrics={**metrics, "loss": loss},
-            per_class=tuple(
-                ClassScores(name=name, support=int(n), precision=float(p), recall=float(r), f1=f)
-                for name, n, p, r, f in rows
-            ),
+            per_class=class_scores(values.scores, self.classes),
             confusion=tuple(map(tuple, values.confusion.tolist())),
             calibration=tuple(CalibrationBin(**row) for row in values.calibration),
             mistakes=self._pictures(columns, worst_mistakes(columns, NUM_PICTURES), show),
@@ -163,6 +157,15 @@ class ClassificationTask:
             )
             for row, shown in zip(rows, show(columns["samples"][rows].tolist()), strict=True)
         )
+
+
+def class_scores(scores: ConfusionScores, classes: Sequence[str]) -> tuple[ClassScores, ...]:
+    """Return one row for each class; undefined numbers are ``None``."""
+    rows = zip(classes, scores.support, scores.precision, scores.recall, scores.f1, strict=True)
+    return tuple(
+        ClassScores(name=name, support=int(n), precision=float(p), recall=float(r), f1=float(f))
+        for name, n, p, r, f in rows
+    )
 
 
 def worst_mistakes(columns: Columns, count: int) -> NDArray[np.int64]:

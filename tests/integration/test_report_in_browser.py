@@ -11,10 +11,10 @@ import pytest
 
 from rsdl.evaluate.compared_run import ComparedRun
 from rsdl.evaluate.report import render_report
-from rsdl.evaluate.scores import scores_from_confusion
 from rsdl.evaluate.study import render_study, study_of
 from rsdl.records.evaluation import Evaluation, Picture, RunnerUp
 from rsdl.records.run_record import RunRecord
+from tests.unit.evaluate.class_scores import scores_of
 
 CLASSES = tuple(f"very_long_land_use_class_name_number_{number}" for number in range(45))
 RUN = RunRecord(
@@ -29,7 +29,7 @@ def evaluation() -> Evaluation:
     import numpy as np
 
     confusion = np.random.default_rng(0).integers(0, 3, (45, 45)) + 60 * np.eye(45, dtype=int)
-    scores = scores_from_confusion(confusion, CLASSES)
+    scores = scores_of(confusion, CLASSES)
     picture = Picture(
         key="k" * 80,
         source="/a/very/long/path/without/any/break/" + "x" * 80,

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from rsdl.evaluate.compared_run import ComparedRun
-from rsdl.evaluate.scores import scores_from_confusion
 from rsdl.records.evaluation import CalibrationBin, Evaluation, Picture, RunnerUp
 from rsdl.records.run_record import RunRecord
+from tests.unit.evaluate.class_scores import scores_of
 
 Rows = list[dict[str, float | None]]
 
@@ -25,7 +25,7 @@ def make_evaluation() -> Callable[..., Evaluation]:
     ) -> Evaluation:
         confusion = np.full((len(classes), len(classes)), 1) + 7 * np.eye(len(classes), dtype=int)
         confusion = np.asarray(fields.pop("confusion", confusion))
-        scores = scores_from_confusion(confusion, classes)
+        scores = scores_of(confusion, classes)
         picture = Picture(
             key="harbor_0007",
             source="harbor/harbor_7.jpg",

@@ -14,15 +14,12 @@ from torchmetrics.functional.classification import (
     multiclass_recall,
 )
 
-from rsdl.evaluate.scores import Scores, scores_from_confusion, wilson_interval
+from rsdl.evaluate.scores import wilson_interval
+from tests.unit.evaluate.class_scores import scores_of
 
 matrices = st.integers(1, 6).flatmap(
     lambda size: arrays(np.int64, (size, size), elements=st.integers(0, 9))
 )
-
-
-def scores_of(confusion: np.ndarray) -> Scores:
-    return scores_from_confusion(confusion, [f"c{i}" for i in range(len(confusion))])
 
 
 def samples_of(confusion: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
@@ -103,7 +100,7 @@ def test_balanced_accuracy_ignores_how_frequent_a_class_is(
 
 
 def test_a_class_without_samples_has_no_recall_and_does_not_lower_balanced_accuracy() -> None:
-    scores = scores_from_confusion(np.array([[4, 1, 0], [0, 5, 0], [0, 0, 0]]), ["a", "b", "c"])
+    scores = scores_of(np.array([[4, 1, 0], [0, 5, 0], [0, 0, 0]]))
     absent = scores.per_class[2]
     assert (absent.support, absent.precision, absent.recall, absent.f1) == (0, None, None, None)
     assert scores.metrics["balanced_accuracy"] == pytest.approx((0.8 + 1.0) / 2)
@@ -111,24 +108,24 @@ def test_a_class_without_samples_has_no_recall_and_does_not_lower_balanced_accur
 
 
 def test_a_class_that_is_never_predicted_has_no_precision_and_zero_f1() -> None:
-    row = scores_from_confusion(np.array([[5, 0], [3, 0]]), ["a", "b"]).per_class[1]
+    row = scores_of(np.array([[5, 0], [3, 0]])).per_class[1]
     assert (row.precision, row.recall, row.f1) == (None, 0.0, 0.0)
 
 
 def test_nothing_is_defined_without_samples() -> None:
-    scores = scores_from_confusion(np.zeros((3, 3), dtype=int), ["a", "b", "c"])
+    scores = scores_of(np.zeros((3, 3), dtype=int))
     assert set(scores.metrics.values()) == {None}
 
 
 def test_kappa_is_zero_for_chance_and_one_for_perfection() -> None:
-    chance = scores_from_confusion(np.array([[9, 3], [3, 1]]), ["a", "b"])
-    perfect = scores_from_confusion(np.diag([3, 4]), ["a", "b"])
+    chance = scores_of(np.array([[9, 3], [3, 1]]))
+    perfect = scores_of(np.diag([3, 4]))
     assert chance.metrics["kappa"] == pytest.approx(0)
     assert perfect.metrics["kappa"] == 1
 
 
 def test_counts_of_a_billion_stay_exact() -> None:
-    scores = scores_from_confusion(np.array([[10**9, 0], [1, 1]]), ["a", "b"])
+    scores = scores_of(np.array([[10**9, 0], [1, 1]]))
     assert scores.metrics["oa"] == pytest.approx((10**9 + 1) / (10**9 + 2), abs=1e-15)
 
 
