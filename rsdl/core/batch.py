@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from rsdl.core.sample_counts import SampleCounts as SampleCounts
+from rsdl.core.sample_counts import SampleCounts
 
 # The fields of a batch that are moved to the device.
 TENSORS = ("images", "targets", "valid", "samples", "uniforms")
@@ -22,9 +22,10 @@ class Batch:
         samples: Number of the sample within its split, ``[B]`` int64.
         uniforms: Numbers in ``[0, 1)`` for augmentation, ``[B, K]`` float32; a pure function of
             (seed, epoch, sample).
-        windows: Top, left, height and width in pixels of the part of each stored image that
-            became a row, ``[B, 4]`` int32; stays on the host.
-        sizes: Height and width of the stored images, ``[B, 2]`` int32; stay on the host.
+        windows: Top, left, height and width in pixels of the part of each image that became a
+            row, ``[B, 4]`` int32; stays on the host.
+        sizes: Height and width of the images, after ``data.decode_size``, ``[B, 2]`` int32;
+            stay on the host.
         num_planned: Rows of the whole global batch that count by the plan, over all ranks and
             accumulation steps; losses are divided by it.
         counts: Outcomes of this rank's rows; stay on the host.

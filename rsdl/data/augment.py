@@ -95,8 +95,8 @@ class Augment(nn.Module):
     def turn_targets(self, batch: Batch, kind: TargetKind) -> Tensor:
         """Return a training batch's targets, flipped and rotated as :meth:`forward` does images."""
         config = self.config
-        if not (config.flip or config.rotate90):
-            return batch.targets
+        if kind.in_index or not (config.flip or config.rotate90):
+            return batch.targets  # a class stays what it is, and a step need not draw for it
         drawn = draw_dihedral(batch.uniforms, flip=config.flip, rotate90=config.rotate90)
         return kind.turn(batch.targets, Dihedral(*drawn), batch.images.shape[1])
 

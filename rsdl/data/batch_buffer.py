@@ -13,8 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rsdl.core.batch import Batch, SampleCounts
+from rsdl.core.batch import Batch
 from rsdl.core.rng import fingerprint, to_float32
+from rsdl.core.sample_counts import SampleCounts
 from rsdl.data.crop import CropRule
 from rsdl.data.jpeg import Jpeg
 from rsdl.data.manifest import Manifest
@@ -58,8 +59,8 @@ class BatchBuffer:
         pixels: The same memory as a NumPy array.
         target: Kind of target.
         targets: Targets of the rows, as the kind allocates them.
-        windows: Top, left, height and width of each row's crop in its stored image, ``[B, 4]``.
-        sizes: Height and width of the stored images, ``[B, 2]``; 0 for corrupt ones.
+        windows: Top, left, height and width of each row's crop in its image, ``[B, 4]``.
+        sizes: Height and width of the images, ``[B, 2]``; 0 for corrupt ones.
         valid: Rows that count, ``[B]``; False for corrupt ones.
         crop_uniforms: Numbers for each row's crop, ``[B, K]``.
         parts_left: Parts that are not finished.

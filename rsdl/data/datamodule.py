@@ -91,12 +91,8 @@ class DataModule(pl.LightningDataModule):
                 "to tell apart",
                 "pack the data with other splits",
             )
-        if self.data.config.sampling == "balanced" and not KINDS[manifest.target].in_index:
-            raise ConfigError(
-                "data.sampling",
-                f"is balanced, but a {manifest.target} is not one class",
-                "pass data.sampling=natural",
-            )
+        if not KINDS[manifest.target].in_index:
+            self._check_own_target(manifest.target)
         if self.plan(0).num_batches() == 0:
             raise ConfigError(
                 "data.batch_size",
@@ -107,6 +103,21 @@ class DataModule(pl.LightningDataModule):
         eval_size = self.data.config.eval_batch_size
         if eval_size is not None:  # fail before the first epoch and not after it
             check_share(eval_size, Share(0, world_size), where="data.eval_batch_size")
+
+    def _check_own_target(self, target: str) -> None:
+        """Reject what needs one class for each image, or another image than the stored one."""
+        if self.data.config.sampling == "balanced":
+            raise ConfigError(
+                "data.sampling",
+                f"is balanced, but a {target} is not one class",
+                "pass data.sampling=natural",
+            )
+        if self.data.config.decode_size is not None:
+            raise ConfigError(
+                "data.decode_size",
+                f"shrinks images, and a {target} keeps the size that is stored",
+                "leave it out",
+            )
 
     def train_dataloader(self) -> BatchLoader | ResidentLoader:
         """Return a loader for the rest of the current epoch, from device memory or from files."""

@@ -175,10 +175,11 @@ class Index:
                 "the index does not say what kind of image it is",
                 f'run "rsdl data verify {url}", then pack or index again',
             )
+        assert num_classes is not None, "only labels are left to be wrong"
         raise DataError(
             where,
             f"label {labels[place]} is out of range, the data set has {num_classes} classes "
-            f"(0 to {(num_classes or 0) - 1})",
+            f"(0 to {num_classes - 1})",
             'mend the labels, then run "rsdl data index" or pack again',
         )
 

@@ -28,6 +28,9 @@ logger = logging.getLogger(__name__)
 
 Int64s = NDArray[np.int64]
 
+# Top, left, height and width of a window, and height and width of its image, in pixels.
+Cut = tuple[int, int, int, int, int, int]
+
 
 class SampleLoader:
     """Fills rows of batches. Not thread-safe: use one per thread.
@@ -97,7 +100,7 @@ class SampleLoader:
                 ``error``.
         """
         try:
-            self._cut(jpeg.data, "jpg", buffer, row)
+            self._cut(jpeg.data, "jpg", buffer.crop_uniforms[row].tolist(), buffer.pixels[row])
         except CorruptSampleError as error:
             self._pass_over(buffer, row, error)
             return False
@@ -148,13 +151,16 @@ class SampleLoader:
         encoded = decoded = 0
         here: list[int] = []
         absent: list[int] = []
-        for row, sample, shard, offset, length, kind in zip(
+        filled: list[int] = []
+        cuts: list[Cut] = []
+        for row, sample, shard, offset, length, kind, numbers in zip(
             places.tolist(),
             samples.tolist(),
             index.shards_of(samples).tolist(),
             rows["offset"].tolist(),
             rows["length"].tolist(),
             rows["extension"].tolist(),
+            buffer.crop_uniforms[places].tolist(),
             strict=True,
         ):
             try:
@@ -162,8 +168,11 @@ class SampleLoader:
                 if (jpeg := self._leave_encoded(buffer, row, data, EXTENSIONS[kind])) is not None:
                     encoded += length
                     decoded += jpeg.num_bytes
+                    filled.append(row)
+                    window = crop_box(self._rule.crop, jpeg.height, jpeg.width, numbers)
+                    cuts.append((*window, jpeg.height, jpeg.width))
                     continue
-                pixels = self._cut(data, EXTENSIONS[kind], buffer, row)
+                pixels, cut = self._cut(data, EXTENSIONS[kind], numbers, buffer.pixels[row])
             except CorruptSampleError as error:
                 self._pass_over(buffer, row, error)
                 absent.append(sample)
@@ -171,10 +180,15 @@ class SampleLoader:
             except Exception as error:
                 error.add_note(f"while reading {index.name(sample)}")
                 raise
+            filled.append(row)
+            cuts.append(cut)
             encoded += length
             decoded += pixels.nbytes
             if file is not None and self._writes:
                 self._keep(file, sample, pixels, (absent, here))
+        if filled:
+            made = np.array(cuts, np.int32)
+            buffer.windows[filled], buffer.sizes[filled] = made[:, :4], made[:, 4:]
         if file is not None:
             file.publish(here, absent)
         return encoded, decoded
@@ -188,15 +202,15 @@ class SampleLoader:
         if jpeg is None or jpeg.bands != rule.bands:
             return None
         buffer.encoded[row] = jpeg
-        numbers = buffer.crop_uniforms[row].tolist()
-        buffer.windows[row] = crop_box(self._rule.crop, jpeg.height, jpeg.width, numbers)
-        buffer.sizes[row] = jpeg.height, jpeg.width
         return jpeg
 
-    def _cut(self, data: bytes, kind: str, buffer: BatchBuffer, row: int) -> Pixels:
-        """Decode an image, crop and resize it into a row, and return the decoded image."""
+    def _cut(self, data: bytes, kind: str, numbers: list[float], out: Pixels) -> tuple[Pixels, Cut]:
+        """Decode an image, crop and resize it into ``out``.
+
+        Returns:
+            The decoded image, and the window and size of the crop.
+        """
         crop, side = self._rule.crop, self._rule.image_size
-        numbers = buffer.crop_uniforms[row].tolist()
         factor = 1
         if self._rule.scaled and kind == "jpg":
             size = jpeg_size(data)
@@ -208,14 +222,13 @@ class SampleLoader:
         if factor == 1:
             size = pixels.shape[0], pixels.shape[1]
             window = crop_box(crop, *size, numbers)
-        buffer.windows[row], buffer.sizes[row] = window, size
         top, left, height, width = window
         if factor > 1:
             height, width = height // factor, width // factor
             top = min(round(top / factor), pixels.shape[0] - height)
             left = min(round(left / factor), pixels.shape[1] - width)
-        resize_into(pixels[top : top + height, left : left + width], buffer.pixels[row])
-        return pixels
+        resize_into(pixels[top : top + height, left : left + width], out)
+        return pixels, (*window, *size)
 
     def _keep(
         self, file: DecodedFile, sample: int, pixels: Pixels, fate: tuple[list[int], list[int]]

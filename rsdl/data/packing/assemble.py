@@ -92,7 +92,7 @@ def class_counts(counts: Iterable[Counter[int]], num_classes: int) -> tuple[int,
     """Return how much of each class the targets of several shards hold, ``[num_classes]``."""
     total: Counter[int] = Counter()
     for each in counts:
-        total += each
+        total.update(each)
     return tuple(total[number] for number in range(num_classes))
 
 

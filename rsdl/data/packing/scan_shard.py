@@ -132,7 +132,7 @@ def scan_shard(store: Store, name: str, taken: Taken, *, measure: bool) -> Scann
                 continue
             if class_name is not None and not taken.named:
                 note_name(names, taken.target.label(target), class_name, place)
-            counts += taken.target.count(target)
+            counts.update(taken.target.count(target))
             if measure and pixels is not None:
                 statistics.add(pixels)
             rows.append(_row(key, kind, image, members, (taken.target, target)))

@@ -209,7 +209,7 @@ def _fill(
                     left_out[sample] += 1
                 elif sample is not None:
                     rows.append(_add(writer, sample, kind))
-                    counts += kind.count(sample.target)
+                    counts.update(kind.count(sample.target))
                     sketches.append(sketch(sample.image))
                     if plan.split == "train" and sample.pixels is not None:
                         statistics.add(sample.pixels, sample.valid)

@@ -185,12 +185,13 @@ def _compare(
     image, _ = find_image(members, "")
     if (image.offset, image.length) != (int(row["offset"]), int(row["length"])):
         return "the index and the tar disagree on where it lies"
-    found, _ = target.find(members, lambda member: read(member.offset, member.length), "")
     if not target.in_index:
-        own = members[target.member]
-        if (own.offset, own.length) != (int(row["target_offset"]), int(row["target_length"])):
+        own = members.get(target.member)
+        place = int(row["target_offset"]), int(row["target_length"])
+        if own is None or (own.offset, own.length) != place:
             return "the index and the tar disagree on where its target lies"
         return None
+    found, _ = target.find(members, lambda member: read(member.offset, member.length), "")
     if (label := target.label(found)) != int(row["label"]):
         return f"has label {row['label']} in the index and {label} in the tar"
     return None

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rsdl.config.data import AugmentConfig, DataConfig
-from rsdl.core.errors import CorruptSampleError, DataError
+from rsdl.core.errors import ConfigError, CorruptSampleError, DataError
 from rsdl.data.augment import Augment
 from rsdl.data.crop import CropRule
+from rsdl.data.datamodule import DataModule
 from rsdl.data.dataset import DataSet, SplitData
 from rsdl.data.dihedral import apply_dihedral
 from rsdl.data.loader import BatchLoader, LoadRule
@@ -197,6 +198,32 @@ def test_verify_reads_every_target(packed: Callable[..., str]):
 def test_verify_names_a_target_that_does_not_fit(packed: Callable[..., str]):
     problems = check_dataset(connect(packed(too_bright=True))).problems
     assert len(problems) == NUM and all("is too bright" in line for line in problems)
+
+
+def test_verify_names_a_target_that_lies_elsewhere(packed: Callable[..., str]):
+    url = packed()
+    path = Path(url) / "index-train.npy"
+    rows = np.load(path)
+    rows["target_offset"][2] += 512
+    np.save(path, rows)
+    problems = check_dataset(connect(url)).problems
+    assert any("s2: the index and the tar disagree on where its target lies" in p for p in problems)
+
+
+@pytest.mark.parametrize(
+    ("config", "problem"),
+    [
+        ({"sampling": "balanced"}, "data.sampling: is balanced, but a brightness is not one class"),
+        ({"decode_size": 8}, "data.decode_size: shrinks images, and a brightness keeps the size"),
+    ],
+)
+def test_what_needs_a_class_or_another_size_is_refused(
+    config: dict[str, Any], problem: str, packed: Callable[..., str]
+):
+    dataset = DataSet(DataConfig(url=packed(), batch_size=4, **config))
+    with pytest.raises(ConfigError) as caught:
+        DataModule(dataset, seed=0, accumulate=1).check(1)
+    assert problem in str(caught.value)
 
 
 def test_a_kind_that_is_not_known_is_refused(
