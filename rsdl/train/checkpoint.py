@@ -12,8 +12,8 @@ import torch
 from lightning_fabric.plugins.io.checkpoint_io import CheckpointIO
 from torch import nn
 
-from rsdl.core.batch import SampleCounts
 from rsdl.core.errors import DataError, FullDiskError
+from rsdl.core.sample_counts import SampleCounts
 from rsdl.core.versions import newer_format, unknown_names
 from rsdl.storage.connect import join
 from rsdl.train.fsdp import shard_state

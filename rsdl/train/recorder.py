@@ -8,8 +8,9 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from rsdl.core.batch import Batch, SampleCounts
+from rsdl.core.batch import Batch
 from rsdl.core.errors import RsdlError
+from rsdl.core.sample_counts import SampleCounts
 from rsdl.data.datamodule import DataModule
 from rsdl.data.plan import SamplingPlan
 from rsdl.distributed.rank import sum_over_ranks

@@ -2,7 +2,8 @@
 
 import torch
 
-from rsdl.core.batch import Batch, SampleCounts
+from rsdl.core.batch import Batch
+from rsdl.core.sample_counts import SampleCounts
 
 # Of a counts, what does not depend on where pixels come from.
 COUNTS = ("planned", "delivered", "padded", "skipped", "fingerprint")

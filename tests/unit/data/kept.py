@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from rsdl.config.data import DataConfig
-from rsdl.core.batch import Batch, SampleCounts
+from rsdl.core.batch import Batch
+from rsdl.core.sample_counts import SampleCounts
 from rsdl.data.crop import CropRule
 from rsdl.data.dataset import DataSet, SplitData
 from rsdl.data.decoded_cache.file import DecodedFile

@@ -10,8 +10,9 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional
 
 from rsdl.config.data import AugmentConfig
-from rsdl.core.batch import Batch, SampleCounts
+from rsdl.core.batch import Batch
 from rsdl.core.errors import ConfigError
+from rsdl.core.sample_counts import SampleCounts
 from rsdl.data.augment import BRIGHTNESS, CONTRAST, HUE, SATURATION, Augment, jitter_colours
 from rsdl.data.colour import shift_hue
 from rsdl.data.mixing import beta_quantiles, cut_box, interpolate

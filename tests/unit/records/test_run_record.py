@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from rsdl.core.batch import SampleCounts
 from rsdl.core.errors import DataError
+from rsdl.core.sample_counts import SampleCounts
 from rsdl.records.run_record import RunRecord, git_revision
 from rsdl.storage.local import LocalStore
 from rsdl.train.run_folder import RunFolder

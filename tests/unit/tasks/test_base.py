@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from rsdl.config.data import AugmentConfig
 from rsdl.config.optim import OptimConfig
 from rsdl.config.task import TASKS, TaskConfig, TaskFacts
-from rsdl.core.batch import Batch, SampleCounts
+from rsdl.core.batch import Batch
 from rsdl.core.errors import ConfigError
+from rsdl.core.sample_counts import SampleCounts
 from rsdl.data.augment import Augment
 from rsdl.data.manifest import Manifest
 from rsdl.data.targets import KINDS

@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from rsdl.core.batch import SampleCounts
 from rsdl.core.errors import RsdlError
 from rsdl.core.rng import fingerprint
+from rsdl.core.sample_counts import SampleCounts
 from rsdl.data.plan import SamplingPlan
 from rsdl.data.shuffle import GlobalOrder, OrderRule
 from rsdl.train.recorder import close_ledger

@@ -11,7 +11,8 @@ from torch.nn import functional
 from rsdl.config.data import AugmentConfig
 from rsdl.config.optim import OptimConfig
 from rsdl.config.task import TaskConfig
-from rsdl.core.batch import Batch, SampleCounts
+from rsdl.core.batch import Batch
+from rsdl.core.sample_counts import SampleCounts
 from rsdl.data.augment import Augment
 from rsdl.tasks.classification import ClassificationTask
 from rsdl.train.checkpoint import Position

@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rsdl.config.data import DataConfig
-from rsdl.core.batch import SampleCounts
 from rsdl.core.errors import CorruptSampleError
+from rsdl.core.sample_counts import SampleCounts
 from rsdl.data.dataset import DataSet
 from rsdl.data.decode import DecodeRule
 from rsdl.data.decoded_cache import layout as decoded_layout

@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from rsdl.core.batch import TENSORS, Batch, SampleCounts
+from rsdl.core.batch import TENSORS, Batch
+from rsdl.core.sample_counts import SampleCounts
 from rsdl.data.gpu.transfer import Transfer
 
 
