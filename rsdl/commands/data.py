@@ -198,6 +198,13 @@ def show_plan(
     """Print the planned samples, one line each: batch, rank, worker, key."""
     data = DataSet(config).split(config.train_split, "--split")
     plan = train_plan(config, data, seed=seed, epoch=epoch)
+    if not plan.num_batches():
+        raise ConfigError(
+            "--global-batch",
+            f"{config.batch_size} exceeds the {len(data.index)} samples of {config.train_split}: "
+            "training would read none",
+            "use less",
+        )
     check_share(config.batch_size, Share(0, world_size))
     ranks = range(world_size) if rank is None else [rank]
     streams = [plan.batches(Share(number, world_size), start) for number in ranks]

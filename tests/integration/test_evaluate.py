@@ -131,6 +131,8 @@ def test_data_commands_show_and_check_a_data_set(rsdl: "Rsdl", packed: str, tmp_
     ended = rsdl("data", "plan", packed, "--global-batch", 6, "--world-size", 2)
     keys = [line.split()[-1] for line in ended.stdout.splitlines() if "_0" in line or "_1" in line]
     assert ended.returncode == 0 and len(keys) == len(set(keys)) == 18
+    ended = rsdl("data", "plan", packed, "--global-batch", 19)
+    assert "--global-batch: 19 exceeds the 18 samples of train" in refusal(ended)
     shard = sorted(Path(packed).glob("val*.tar"))[0]
     shard.write_bytes(shard.read_bytes()[:1500])
     ended = rsdl("data", "verify", packed)
