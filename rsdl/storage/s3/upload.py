@@ -5,6 +5,10 @@ visible with the last request; a failed upload is aborted. The parts of a killed
 but are never visible: before an upload begins, a note is written beside the staged file, and the
 process that finds the note aborts the upload. Uploads are aborted and not resumed, since the killed
 process writes its file anew, with other bytes.
+
+s3transfer, boto3's own upload manager, is not used: it sends no MD5 with a part, does not tell the
+upload's id before its end, so a killed upload could not be aborted, and takes an upload that was
+completed by a request whose response was lost for a failure.
 """
 
 import base64
@@ -15,13 +19,14 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import wait
 from contextlib import suppress
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
 from botocore.exceptions import ClientError
 
+from rsdl.storage.local import LocalStore
 from rsdl.storage.s3.client import S3Client
-from rsdl.storage.s3.download import hash_open_file
 from rsdl.storage.s3.errors import FOREIGN, code_of, may_pass
 
 SINGLE_BYTES = 16 << 20
@@ -35,11 +40,12 @@ FORGOTTEN_S = 7 * 24 * 3600.0
 
 def _put(bucket: str, key: str, data: bytes) -> dict[str, Any]:
     """Return the arguments of a PutObject request."""
+    md5 = hashlib.md5(data, usedforsecurity=False).digest()
     return {
         "Bucket": bucket,
         "Key": key,
         "Body": data,
-        "ContentMD5": _md5(data),
+        "ContentMD5": base64.b64encode(md5).decode(),
         "Metadata": {SHA256: hashlib.sha256(data).hexdigest()},
     }
 
@@ -74,11 +80,8 @@ def upload_file(client: S3Client, bucket: str, key: str, path: Path) -> None:
     if path.stat().st_size <= SINGLE_BYTES:
         upload_bytes(client, bucket, key, path.read_bytes())
         return
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        _Multipart(client, bucket, key, fd).run(path.with_name(NOTE))
-    finally:
-        os.close(fd)
+    with path.open("rb") as file:
+        _Multipart(client, bucket, key, file).run(path.parent)
 
 
 def abort_noted(client: S3Client, folder: Path) -> bool:
@@ -120,56 +123,51 @@ def _begun(client: S3Client, target: dict[str, str], since: float) -> Iterator[s
 class _Multipart:
     """One multipart upload."""
 
-    def __init__(self, client: S3Client, bucket: str, key: str, fd: int) -> None:
+    def __init__(self, client: S3Client, bucket: str, key: str, file: BufferedReader) -> None:
         self._client = client
         self._target = {"Bucket": bucket, "Key": key}
         self._url = f"s3://{bucket}/{key}"
-        self._fd = fd
-        self._size = os.fstat(fd).st_size
+        self._file = file
+        self._size = os.fstat(file.fileno()).st_size
         self._part_bytes = max(PART_BYTES, -(-self._size // MAX_PARTS))
 
-    def run(self, note: Path) -> None:
-        sha256 = hash_open_file(self._fd, "sha256")
+    def run(self, folder: Path) -> None:
+        notes = LocalStore(folder)
+        sha256 = hashlib.file_digest(self._file, "sha256").hexdigest()
         # Write the note before the upload begins: a kill in between must leave a trace.
         intent = {"endpoint": self._client.endpoint, "since": time.time(), **self._target}
-        _write_note(note, intent)
+        notes.write(NOTE, json.dumps(intent).encode())
         begun = self._client.call(
             self._url, "create_multipart_upload", **self._target, Metadata={SHA256: sha256}
         )
         upload = {**self._target, "UploadId": begun["UploadId"]}
         try:
-            _write_note(note, intent | upload)
+            notes.write(NOTE, json.dumps(intent | upload).encode())
             self._complete(upload, self._send_all(upload))
         except BaseException:
             with suppress(*FOREIGN):
                 self._client.boto.abort_multipart_upload(**upload)
-                note.unlink(missing_ok=True)
+                notes.delete(NOTE)
             raise
-        note.unlink(missing_ok=True)
+        notes.delete(NOTE)
 
     def _send_all(self, upload: dict[str, str]) -> list[tuple[str, bytes]]:
         count = -(-self._size // self._part_bytes)
         futures = [self._client.pool.submit(self._send, upload, part) for part in range(count)]
         try:
             return [future.result() for future in futures]
-        except BaseException:
+        finally:
             for future in futures:
                 future.cancel()
             wait(futures)
-            raise
 
     def _send(self, upload: dict[str, str], part: int) -> tuple[str, bytes]:
         """Upload one part and return its ETag and MD5."""
-        data = os.pread(self._fd, self._part_bytes, part * self._part_bytes)
-        sent = self._client.call(
-            self._url,
-            "upload_part",
-            **upload,
-            PartNumber=part + 1,
-            Body=data,
-            ContentMD5=_md5(data),
-        )
-        return sent["ETag"], hashlib.md5(data, usedforsecurity=False).digest()
+        data = os.pread(self._file.fileno(), self._part_bytes, part * self._part_bytes)
+        md5 = hashlib.md5(data, usedforsecurity=False).digest()
+        request = {"Body": data, "ContentMD5": base64.b64encode(md5).decode()}
+        sent = self._client.call(self._url, "upload_part", **upload, **request, PartNumber=part + 1)
+        return sent["ETag"], md5
 
     def _complete(self, upload: dict[str, str], parts: list[tuple[str, bytes]]) -> None:
         page = [{"ETag": etag, "PartNumber": at + 1} for at, (etag, _) in enumerate(parts)]
@@ -196,13 +194,3 @@ class _Multipart:
                 return False
             raise
         return bool(found["ETag"].strip('"') == f"{whole}-{len(parts)}")
-
-
-def _write_note(note: Path, content: dict[str, Any]) -> None:
-    part = note.with_name(note.name + ".part")
-    part.write_text(json.dumps(content))
-    part.replace(note)
-
-
-def _md5(data: bytes) -> str:
-    return base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()

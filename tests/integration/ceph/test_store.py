@@ -1,6 +1,5 @@
 """What a store promises, kept by a bucket."""
 
-import errno
 import hashlib
 import os
 import random
@@ -14,7 +13,6 @@ import pytest
 
 from rsdl.core.errors import StorageError
 from rsdl.storage.connect import connect
-from rsdl.storage.s3 import wire
 from rsdl.storage.s3.endpoint import StorageConfig
 from rsdl.storage.s3.upload import NOTE
 from rsdl.storage.store import Entry, Store
@@ -27,7 +25,6 @@ MIB = 1 << 20
 
 UPLOAD = """
 import sys
-from rsdl.storage.s3 import wire
 from rsdl.storage.connect import connect
 from rsdl.storage.s3.endpoint import StorageConfig
 with connect(sys.argv[1]).create("big.bin") as path:
@@ -229,33 +226,15 @@ def test_a_proxy_is_used_and_left_out_as_the_environment_says(
     assert len(fault_proxy.requests) == before
 
 
-def test_bytes_from_the_socket_are_spliced_and_the_connection_serves_again(
-    fault_proxy: FaultProxy, store: Store, monkeypatch: pytest.MonkeyPatch
+def test_a_body_read_to_its_end_lets_its_connection_serve_again(
+    fault_proxy: FaultProxy, store: Store
 ):
     store.write("x", random.Random(4).randbytes(5 * MIB))
-    spliced, splice = [], os.splice
-    monkeypatch.setattr(os, "splice", lambda *a, **k: spliced.append(1) or splice(*a, **k))
     for name in ("x", "x"):
         store.write(name, store.read(name))
         blob = store.open(name)
         blob.close()
-    assert spliced, "the short way was not found: has a library changed?"
     assert fault_proxy.connections == 1
-
-
-@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOSYS])
-def test_a_kernel_that_cannot_splice_copies(
-    number: int, store: Store, monkeypatch: pytest.MonkeyPatch
-):
-    data = random.Random(6).randbytes(9 * MIB)
-    store.write("x", data)
-
-    def refuse(*_: object, **__: object) -> int:
-        raise OSError(number, "no")
-
-    monkeypatch.setattr(os, "splice", refuse)
-    monkeypatch.setattr(wire, "_state", {"splices": True})
-    assert store.local("x").read_bytes() == data
 
 
 def test_a_listing_goes_on_after_its_first_thousand(store: Store):
