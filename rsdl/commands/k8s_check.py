@@ -165,7 +165,7 @@ def read_gpu_use(target: str) -> dict[str, float]:
         ConfigError: If no record there has a GPU utilization.
         DataError: If there is no record, or one cannot be read.
     """
-    records = (folder.read_record() for folder in find_runs(target.removesuffix(RECORD)))
+    records = (folder.read_record() for folder in find_runs(target.removesuffix(RECORD) or "."))
     use = {
         record.name: record.gpu_utilization
         for record in records

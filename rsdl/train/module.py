@@ -257,6 +257,7 @@ class TrainingModule(pl.LightningModule):
         """
         # As rsdl/data/plan.py divides a global batch.
         part = self.global_rank * self._accumulate + batch_idx % self._accumulate
+        # The 0 stands where the rank stood: one process draws what it drew in earlier releases.
         key = key_of(self.seed, self.global_step, part, 0, "step")
         seed_generators(key & 0x7FFFFFFFFFFFFFFF, self.device)
 

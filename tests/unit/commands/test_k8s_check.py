@@ -131,7 +131,9 @@ def test_configs_that_are_not_here_are_not_called_missing(
     )
 
 
-def test_busy_gpus_are_known_from_records_alone(write: Write, tmp_path: Path):
+def test_busy_gpus_are_known_from_records_alone(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     path, runs = write("resnet50_ucm", "vit_base_aid"), tmp_path / "runs"
     for name, use in (("resnet50_ucm", 0.31), ("vit_base_aid", 0.93), ("other", None)):
         write_record(str(runs), name, gpu_utilization=use)
@@ -140,6 +142,8 @@ def test_busy_gpus_are_known_from_records_alone(write: Write, tmp_path: Path):
     assert "warning gpu-use: " in lines[1] and "resnet50_ucm kept its GPUs 31% busy" in lines[1]
     assert read_gpu_use(str(runs / "vit_base_aid")) == {"vit_base_aid": 0.93}
     assert read_gpu_use(str(runs / "vit_base_aid" / "run.json")) == {"vit_base_aid": 0.93}
+    monkeypatch.chdir(runs / "vit_base_aid")
+    assert read_gpu_use("run.json") == {"vit_base_aid": 0.93}
     with pytest.raises(ConfigError, match=r"no record in .* says how busy GPUs were"):
         read_gpu_use(str(runs / "other"))
     (runs / "other" / "run.json").write_text("[]")
