@@ -92,7 +92,8 @@ class Command:
         """Return the process's state as Linux has it; X for none."""
         try:
             return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0]
-        except FileNotFoundError:
+        # No such file, or no such process between the opening and the reading.
+        except (FileNotFoundError, ProcessLookupError):
             return "X"
 
 

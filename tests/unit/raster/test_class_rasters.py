@@ -46,7 +46,7 @@ def classes_of(scene: Path, labels: Path, **options: Any) -> dict[tuple[int, int
     source = GeotiffSource(GeotiffOptions(scenes=(str(scene),), labels=str(labels), **chosen))
     items = [item for plan in source.shards(1 << 20) for item in plan.items]
     samples = [sample for item in items if isinstance(sample := source.read(item), Sample)]
-    return {(s.meta["row"], s.meta["col"]): source.classes[s.label] for s in samples}
+    return {(s.meta["row"], s.meta["col"]): source.classes[s.target] for s in samples}
 
 
 def spread(values: list[list[int]], dtype: str = "uint8", pixel: int = 1) -> np.ndarray:
