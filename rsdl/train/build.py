@@ -71,7 +71,7 @@ def open_session(
         log_every_steps=config.trainer.log_every_steps,
         patience=config.trainer.patience,
     )
-    local = ranks.place.local_world_size
+    local = ranks.rank_info.local_world_size
     usage = DeviceStatsCallback(partial(open_meters, num_devices=local), record, processes=local)
     trainer = build_trainer(
         config.trainer,
@@ -88,7 +88,7 @@ def open_session(
                 console=console,
             ),
             TensorBoardUploader(folder.uploads),
-            CheckpointCallback(config.checkpoint, folder.uploads, ranks.stop, ranks.agreement),
+            CheckpointCallback(config.checkpoint, folder.uploads, ranks.stop, ranks.flag_reduce),
         ],
         loggers=build_loggers(config.logging, event_folder(folder.store), config.name)
         if is_main()

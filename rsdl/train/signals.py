@@ -21,12 +21,12 @@ class StopRequest:
     """Whether this process was asked to stop, and by which signal.
 
     The handler only stores the signal, so it is safe at any time. A second Ctrl-C raises the usual
-    KeyboardInterrupt. Of several processes on a node, only one prints a message (``says_so``).
+    KeyboardInterrupt. Of several processes on a node, only one prints a message (``is_reporter``).
     """
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
-        self.says_so = True
+        self.is_reporter = True
         self._looked = threading.Event()  # set once set-up is over or has seen the flag
         self._wakeup: int | None = None
 
@@ -88,7 +88,7 @@ class StopRequest:
                 return
         if self._looked.wait(SECONDS_TO_LOOK):
             return
-        if self.says_so:
+        if self.is_reporter:
             os.write(2, f"{self._early(signal.Signals(came[0]).name)}\n".encode())
         os._exit(PreemptedError.exit_code)
 
@@ -96,7 +96,7 @@ class StopRequest:
         if self.signal is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.signal = signal.Signals(number)
-        if not self.says_so or self._wakeup is not None:
+        if not self.is_reporter or self._wakeup is not None:
             return
         text = f"\n{self.signal.name}: finishing the step, then saving; Ctrl-C again to quit now\n"
         os.write(2, text.encode())

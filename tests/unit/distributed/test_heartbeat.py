@@ -49,17 +49,17 @@ def raised(heartbeat: Heartbeat) -> PeerError | None:
     with suppress(PeerError):
         heartbeat.check()
         return None
-    return heartbeat._failure.to_error(heartbeat._place) if heartbeat._failure else None
+    return heartbeat._failure.to_error(heartbeat._rank_info) if heartbeat._failure else None
 
 
 def test_once_greeted_all_ranks_are_known_by_name(point: RendezvousPoint):
     one, two = (Heartbeat(RankInfo(rank, 2, rank, 2), point, 600) for rank in range(2))
     one.start()
-    one.greet(0.3)  # alone it waits no longer than that
+    one.wait_for_peers(0.3)  # alone it waits no longer than that
     assert not one._others
     two.start()
     for heartbeat in (one, two):
-        heartbeat.greet()
+        heartbeat.wait_for_peers()
         assert len(heartbeat._others) == 1
         heartbeat.close()
 
@@ -70,7 +70,7 @@ def test_greeting_ends_where_a_rank_has_failed(point: RendezvousPoint):
         heartbeat.start()
     two.final_error(ArithmeticError("trouble"))
     with pytest.raises(PeerError, match="trouble"):
-        one.greet(LIMIT_S)
+        one.wait_for_peers(LIMIT_S)
     for heartbeat in (one, two):
         heartbeat.close()
 
@@ -136,7 +136,7 @@ def test_a_rank_that_lives_and_does_not_come_is_named_but_not_by_itself(
     wait_until(lambda: 2 in ranks[0]._others and ranks[0]._others[1][0].step == 7)
     blamed = ranks[0]._find_behind("the pair was closed")
     assert blamed.rank == 2 and "does not come forward" in blamed.text and blamed.lost
-    # Whoever is behind waited for the others at its own place, and in vain.
+    # Whoever is behind waited for the others in vain.
     own = ranks[2]._find_behind("the pair was closed")
     assert own.rank is None and "trainer.timeout_s=" in own.text and not own.lost
     assert own.text.endswith("the pair was closed")
