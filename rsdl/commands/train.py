@@ -11,6 +11,7 @@ from rsdl.commands.report import write_report
 from rsdl.config.load import load_config
 from rsdl.config.run import RunConfig
 from rsdl.core.errors import UNAVAILABLE, PreemptedError
+from rsdl.core.image_size import show_size
 from rsdl.distributed.rank import adopt_rank, is_main
 from rsdl.distributed.rendezvous import leave_group
 from rsdl.evaluate.evaluator import evaluate_checkpoint
@@ -219,7 +220,7 @@ def announce(session: Session, *, resumes: bool) -> None:
     session.console.print(
         f"{record.name}: {record.timm_model} ({record.parameters / 1e6:.1f} M parameters) on "
         f"{manifest.dataset} ({counts}; {len(manifest.classes)} classes, {len(manifest.bands)} "
-        f"bands) at {record.image_size} px, batch {record.global_batch}, "
+        f"bands) at {show_size(record.image_size)} px, batch {record.global_batch}, "
         f"{record.device_count} x {record.device_name}\n"
         f"{'resuming' if resumes else 'writing to'} {session.folder.store.url}",
         highlight=False,

@@ -1,10 +1,13 @@
 """Data set, input pipeline, and augmentation."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, field_validator, model_validator
 
 from rsdl.storage.cache.config import CacheConfig
+
+SMALLEST_SIDE = 8
+Side = Annotated[int, Field(ge=SMALLEST_SIDE)]
 
 
 class DataConfig(BaseModel):
@@ -27,7 +30,9 @@ class DataConfig(BaseModel):
         description="Samples per validation batch over all devices; null: batch_size, and on GPUs "
         "four micro-batches of training for each. Scores do not depend on it.",
     )
-    image_size: int = Field(224, ge=8, description="Side of the image that the network sees, px.")
+    image_size: Side | tuple[Side, Side] = Field(
+        224, description="Side of the image that the network sees, or [height, width], px."
+    )
     num_workers: int | None = Field(
         None, ge=1, description="Loader threads per process; null: one per core of the process."
     )
@@ -47,7 +52,8 @@ class DataConfig(BaseModel):
         (0.35, 1.0), description="Random crop: smallest and largest share of the image's area."
     )
     crop_ratio: tuple[float, float] = Field(
-        (3 / 4, 4 / 3), description="Random crop: smallest and largest width over height."
+        (3 / 4, 4 / 3),
+        description="Random crop: smallest and largest width over height, times image_size's.",
     )
     cache: CacheConfig | Literal["none"] = Field(
         CacheConfig(), description="Copies of remote shards on this node; none: read by range."
@@ -71,8 +77,10 @@ class DataConfig(BaseModel):
         "host",
         description="Who decodes JPEGs for training: cores, or the GPU, where cores are few.",
     )
-    eval_crop: float = Field(
-        1.0, gt=0, le=1, description="Evaluation: central square, as a share of the shorter side."
+    eval_crop: Annotated[float, Field(gt=0, le=1)] | Literal["whole"] = Field(
+        1.0,
+        description="Evaluation: share of the largest central box of image_size's shape; whole: "
+        "the whole image, stretched to image_size.",
     )
     resident: Literal["auto", "off", "on"] = Field(
         "off",
@@ -85,6 +93,16 @@ class DataConfig(BaseModel):
         if value is True:
             raise ValueError("must be auto, off or a size, is true")
         return "off" if value is False else value  # YAML reads off as False
+
+    @field_validator("image_size", mode="before")
+    @classmethod
+    def _is_a_side_or_two(cls, value: Any) -> Any:  # noqa: ANN401
+        sides = value if isinstance(value, (list, tuple)) and len(value) == 2 else [value]
+        if not all(type(side) is int and side >= SMALLEST_SIDE for side in sides):
+            raise ValueError(
+                f"must be a side or [height, width], whole numbers from {SMALLEST_SIDE} up"
+            )
+        return sides[0] if len(set(sides)) == 1 else tuple(sides)
 
     @model_validator(mode="after")
     def _scale_once(self) -> "DataConfig":

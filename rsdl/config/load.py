@@ -220,15 +220,16 @@ def _explain(error: ErrorDetails) -> ConfigError:
         return ConfigError(path, f"is a group of fields, not {value!r}", f"set {path}.FIELD=VALUE")
     message = error["msg"].removeprefix("Value error, ")
     message = message[:1].lower() + message[1:]
+    if not location:  # fields of two groups do not fit each other; the message names one
+        return ConfigError(*message.split(": ", 1))
     if isinstance(value, dict):
         return ConfigError(path, message)
     return ConfigError(path, f"{message}, is {value!r}")
 
 
 def _is_field(part: str) -> bool:
-    return not any(mark in part for mark in ("[", "(", "literal", "function-")) and part not in {
-        "int", "str", "float", "bool",
-    }  # fmt: skip
+    marks = ("[", "(", "literal", "function-", "constrained-")
+    return part not in {"int", "str", "float", "bool"} and not any(mark in part for mark in marks)
 
 
 def _fields_at(location: Sequence[str]) -> list[str]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rsdl.core.batch import Batch
+from rsdl.core.image_size import ImageSize, height_width
 from rsdl.core.rng import fingerprint, to_float32
 from rsdl.core.sample_counts import SampleCounts
 from rsdl.data.crop import CropRule
@@ -31,7 +32,7 @@ class LoadRule:
     """How samples become rows of a batch.
 
     Attributes:
-        image_size: Side of the square image in a batch, in pixels.
+        image_size: Size of the images in a batch: the side of a square, or height and width.
         crop: Rule for the crop; random or central.
         on_corrupt: ``error`` or ``skip``.
         num_workers: Threads, at least 1.
@@ -40,7 +41,7 @@ class LoadRule:
         scaled: Whether a JPEG is decoded at a fraction of its size if the crop allows it.
     """
 
-    image_size: int
+    image_size: ImageSize
     crop: CropRule
     on_corrupt: str = "error"
     num_workers: int = 2
@@ -130,9 +131,9 @@ def open_buffer(
     planned: PlannedBatch, manifest: Manifest, rule: LoadRule, crop_uniforms: NDArray[np.float64]
 ) -> BatchBuffer:
     """Allocate the memory of one batch."""
-    size, side = len(planned.samples), rule.image_size
+    size = len(planned.samples)
     images = torch.empty(
-        (size, side, side, len(manifest.bands)),
+        (size, *height_width(rule.image_size), len(manifest.bands)),
         dtype=TORCH_DTYPES[manifest.dtype],
         pin_memory=rule.pin_memory,
     )
@@ -142,7 +143,7 @@ def open_buffer(
         images=images,
         pixels=images.numpy(),
         target=target,
-        targets=target.allocate(size, side),
+        targets=target.allocate(size, rule.image_size),
         windows=np.zeros((size, 4), dtype=np.int32),
         sizes=np.zeros((size, 2), dtype=np.int32),
         valid=planned.valid.copy(),

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,19 +16,22 @@ NUM_TRIES = 10
 
 @dataclass(frozen=True, slots=True)
 class CropRule:
-    """Random resized crop for training, central square for evaluation.
+    """Random resized crop for training, central or whole image for evaluation.
 
     Attributes:
         random: Whether the box is random.
         scale: Smallest and largest share of the image's area, if random.
         ratio: Smallest and largest width over height, if random.
-        central: Side of the central square as a share of the image's shorter side, if not random.
+        central: Share of the largest central box with the aspect ratio, if not random; ``None``:
+            the whole image.
+        aspect: Width over height of the central box.
     """
 
     random: bool = False
     scale: tuple[float, float] = (0.08, 1.0)
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
-    central: float = 1.0
+    central: float | None = 1.0
+    aspect: float = 1.0
 
     @property
     def num_uniforms(self) -> int:
@@ -49,7 +53,7 @@ def crop_box(rule: CropRule, height: int, width: int, numbers: Sequence[float]) 
     """
     if rule.random:
         return random_box(rule, height, width, numbers)
-    return central_box(height, width, rule.central)
+    return central_box(rule, height, width)
 
 
 def random_box(rule: CropRule, height: int, width: int, numbers: Sequence[float]) -> Box:
@@ -77,10 +81,14 @@ def _widest_box(rule: CropRule, height: int, width: int) -> Box:
     return (height - h) // 2, (width - w) // 2, h, w
 
 
-def central_box(height: int, width: int, share: float) -> Box:
-    """Return the central square whose side is ``share`` of the image's shorter side."""
-    side = max(1, round(min(height, width) * share))
-    return (height - side) // 2, (width - side) // 2, side, side
+def central_box(rule: CropRule, height: int, width: int) -> Box:
+    """Return the box around the image's center that is evaluated."""
+    if rule.central is None:
+        return 0, 0, height, width
+    largest = min(height, width / rule.aspect)  # height of the largest box
+    h = max(1, round(largest * rule.central))
+    w = max(1, round(largest * rule.aspect * rule.central))
+    return (height - h) // 2, (width - w) // 2, h, w
 
 
 def crop_boxes(
@@ -99,8 +107,12 @@ def crop_boxes(
     """
     if rule.random:
         return _random_boxes(rule, heights, widths, numbers)
-    sides = np.maximum(1, np.rint(np.minimum(heights, widths) * rule.central))
-    return _center(heights, widths, sides, sides)
+    if rule.central is None:
+        return _center(heights, widths, heights, widths)
+    largest = np.minimum(heights, widths / rule.aspect)
+    h = np.maximum(1, np.rint(largest * rule.central))
+    w = np.maximum(1, np.rint(largest * rule.aspect * rule.central))
+    return _center(heights, widths, h, w)
 
 
 def _random_boxes(
@@ -139,8 +151,6 @@ def _widest_boxes(rule: CropRule, heights: Int64s, widths: Int64s) -> Int64s:
     return _center(heights, widths, h, w)
 
 
-def _center(
-    heights: Int64s, widths: Int64s, h: NDArray[np.float64], w: NDArray[np.float64]
-) -> Int64s:
+def _center(heights: Int64s, widths: Int64s, h: NDArray[Any], w: NDArray[Any]) -> Int64s:
     boxes = np.stack(((heights - h) // 2, (widths - w) // 2, h, w), axis=1)
     return boxes.astype(np.int64)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsdl.core.errors import CorruptSampleError
+from rsdl.core.image_size import height_width
 from rsdl.core.pixels import Pixels
 from rsdl.data.batch_buffer import BatchBuffer, LoadRule
 from rsdl.data.crop import crop_box, crop_boxes
@@ -210,7 +211,7 @@ class SampleLoader:
         Returns:
             The decoded image, and the window and size of the crop.
         """
-        crop, side = self._rule.crop, self._rule.image_size
+        crop, side = self._rule.crop, max(height_width(self._rule.image_size))
         factor = 1
         if self._rule.scaled and kind == "jpg":
             size = jpeg_size(data)

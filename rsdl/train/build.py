@@ -11,6 +11,7 @@ from torch import nn
 from rsdl.config.run import RunConfig
 from rsdl.config.trainer import TrainerConfig
 from rsdl.core.errors import ConfigError
+from rsdl.core.image_size import show_size
 from rsdl.data.augment import Augment
 from rsdl.data.datamodule import DataModule
 from rsdl.data.dataset import DataSet
@@ -112,7 +113,7 @@ def open_evaluation(
         folder: The run's folder.
         dataset: Data set to evaluate on.
         devices: Devices that the run was trained on.
-        tta: Whether predictions are merged over the 8 flips and rotations.
+        tta: Whether predictions are merged over flips and rotations.
     """
     # No second network for the average: evaluation uses one set of weights only.
     optim = config.optim.model_copy(update={"ema_decay": None})
@@ -183,8 +184,8 @@ def check_norms(config: RunConfig, network: nn.Module, bands: int, world_size: i
         raise ConfigError(
             "data.batch_size",
             f"{config.data.batch_size} gives each device 1 image at a time, and with "
-            f'data.image_size={config.data.image_size} the batch normalisation "{name}" of '
-            f"{config.model.name} sees one value per channel, which has no spread",
+            f"data.image_size={show_size(config.data.image_size)} the batch normalisation "
+            f'"{name}" of {config.model.name} sees one value per channel, which has no spread',
             f"use data.batch_size={least} or more, a larger data.image_size or a network without "
             "batch normalisation",
         )

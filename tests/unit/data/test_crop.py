@@ -74,10 +74,23 @@ def test_what_fits_no_shape_gets_the_largest_central_box(height: int, width: int
 
 @given(height=SIDES, width=SIDES, share=st.floats(0.001, 1))
 def test_the_central_square_is_central(height: int, width: int, share: float):
-    top, left, h, w = central_box(height, width, share)
+    top, left, h, w = central_box(CropRule(central=share), height, width)
     assert h == w == max(1, round(min(height, width) * share))
     assert abs(2 * top + h - height) <= 1
     assert abs(2 * left + w - width) <= 1
+
+
+@given(height=SIDES, width=SIDES, aspect=st.floats(0.25, 4))
+def test_the_central_box_is_the_largest_of_its_shape(height: int, width: int, aspect: float):
+    top, left, h, w = central_box(CropRule(aspect=aspect), height, width)
+    assert 0 <= top <= height - h
+    assert 0 <= left <= width - w
+    assert h == height or w == width
+    assert abs(w - aspect * h) <= 0.5 + aspect / 2 or h == 1 or w == 1
+
+
+def test_the_whole_image_is_evaluated_on_request():
+    assert crop_box(CropRule(central=None), 30, 50, []) == (0, 0, 30, 50)
 
 
 @pytest.mark.parametrize("size", [(256, 256), (200, 300), (401, 333)])
@@ -115,16 +128,21 @@ def one_by_one(rule: CropRule, sizes: np.ndarray, numbers: np.ndarray) -> list[l
     scale=SHARES,
     ratio=RATIOS,
     central=st.one_of(st.none(), st.floats(0.001, 1)),
+    aspect=st.sampled_from([1.0, 0.3, 1.5]),
+    random=st.booleans(),
 )
 def test_many_boxes_at_once_are_those_of_each_image(
     images: list[tuple[int, int, list[float]]],
     scale: tuple[float, float],
     ratio: tuple[float, float],
     central: float | None,
+    aspect: float,
+    random: bool,
 ):
-    rule = CropRule(True, scale, ratio) if central is None else CropRule(central=central)
+    rule = CropRule(random, scale, ratio, central, aspect)
     sizes = np.array([image[:2] for image in images], dtype=np.int64).reshape(-1, 2)
     numbers = np.array([image[2] for image in images], dtype=np.float64).reshape(-1, 22)
+    numbers = numbers[:, : rule.num_uniforms]
 
     boxes = crop_boxes(rule, sizes[:, 0], sizes[:, 1], numbers)
 
