@@ -37,7 +37,6 @@ class LoadRule:
         num_workers: Threads, at least 1.
         prefetch: Batches in flight, at least 1.
         pin_memory: Whether batches use page-locked memory, so that copies overlap compute.
-        scaled: Whether a JPEG is decoded at a fraction of its size if the crop allows it.
     """
 
     image_size: int
@@ -46,7 +45,6 @@ class LoadRule:
     num_workers: int = 2
     prefetch: int = 4
     pin_memory: bool = False
-    scaled: bool = False
 
 
 @dataclass(slots=True)

@@ -92,8 +92,7 @@ class DataSet:
     def _decoded_cache(self, name: str, index: Index) -> DecodedCache | None:
         config, manifest = self.config, self.manifest
         wanted = config.decoded_cache
-        # With scaled decoding, each crop has different pixels, so there is nothing to cache.
-        if wanted == "off" or config.scaled_decode:
+        if wanted == "off":
             return None
         if wanted == "auto" and config.cache == "none":
             return None

@@ -16,7 +16,7 @@ from rsdl.core.pixels import Pixels
 from rsdl.data.batch_buffer import BatchBuffer, LoadRule
 from rsdl.data.crop import crop_box, crop_boxes
 from rsdl.data.dataset import SplitData
-from rsdl.data.decode import decode_sample, jpeg_size, scale_factor
+from rsdl.data.decode import decode_sample
 from rsdl.data.decoded_cache.file import DecodedFile, KeptSamples
 from rsdl.data.index import Rows
 from rsdl.data.jpeg import Jpeg, read_jpeg
@@ -210,25 +210,13 @@ class SampleLoader:
         Returns:
             The decoded image, and the window and size of the crop.
         """
-        crop, side = self._rule.crop, self._rule.image_size
-        factor = 1
-        if self._rule.scaled and kind == "jpg":
-            size = jpeg_size(data)
-            window = crop_box(crop, *size, numbers)
-            factor = scale_factor(window[2], window[3], side)
-        pixels = decode_sample(data, kind, self._decode, self._buffer, factor)
+        pixels = decode_sample(data, kind, self._decode, self._buffer)
         if pixels.nbytes > len(self._buffer):
             self._buffer = np.empty(pixels.nbytes, np.uint8)
-        if factor == 1:
-            size = pixels.shape[0], pixels.shape[1]
-            window = crop_box(crop, *size, numbers)
-        top, left, height, width = window
-        if factor > 1:
-            height, width = height // factor, width // factor
-            top = min(round(top / factor), pixels.shape[0] - height)
-            left = min(round(left / factor), pixels.shape[1] - width)
+        size = pixels.shape[0], pixels.shape[1]
+        top, left, height, width = crop_box(self._rule.crop, *size, numbers)
         resize_into(pixels[top : top + height, left : left + width], out)
-        return pixels, (*window, *size)
+        return pixels, (top, left, height, width, *size)
 
     def _keep(
         self, file: DecodedFile, sample: int, pixels: Pixels, fate: tuple[list[int], list[int]]

@@ -58,7 +58,7 @@ class DeviceLoader(BatchLoader):
         *,
         decoder: DeviceDecoder,
     ) -> None:
-        assert data.decoded_cache is None and data.decode_size is None and not rule.scaled
+        assert data.decoded_cache is None and data.decode_size is None
         super().__init__(data, plan, share, rule, start)
         self._decoder = decoder
         self._read: queue.SimpleQueue[BatchBuffer | None] = queue.SimpleQueue()
