@@ -1,6 +1,7 @@
 """Preview imagery: convert any bands and type to small RGB pictures."""
 
 from collections.abc import Sequence
+from contextlib import closing
 from typing import Any
 
 import cv2
@@ -8,9 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsdl.data.dataset import SplitData
-from rsdl.data.decode import decode_image
 from rsdl.data.manifest import Manifest
-from rsdl.data.sample import EXTENSIONS
 from rsdl.data.targets import KINDS
 
 RGB_NAMES = (("red", "green", "blue"), ("b04", "b03", "b02"), ("b4", "b3", "b2"))
@@ -46,22 +45,15 @@ def read_pictures(
     data: SplitData, samples: Sequence[int], side: int
 ) -> list[NDArray[np.uint8] | None]:
     """Return samples as RGB pictures of at most ``side`` pixels, ``None`` for corrupt ones."""
-    reader = data.open_reader()
     pictures: list[NDArray[np.uint8] | None] = []
-    shards = data.index.shards_of(np.asarray(samples, dtype=np.int64))
-    try:
-        for sample, shard in zip(samples, shards, strict=True):
-            row = data.index.rows[sample]
+    with closing(data.open_reader(shrink=False)) as reader:
+        for sample in samples:
             try:
-                content = reader.read(int(shard), int(row["offset"]), int(row["length"]))
-                kind = EXTENSIONS[int(row["extension"])]
-                pixels = decode_image(content, kind, "", len(data.manifest.bands))
+                pixels = reader.pixels(reader.locate(sample))
             except Exception:  # a report shows the samples that can be read
                 pictures.append(None)
                 continue
             pictures.append(shrink(to_rgb(pixels, data.manifest), side))
-    finally:
-        reader.close()
     return pictures
 
 

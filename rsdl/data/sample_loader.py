@@ -16,12 +16,10 @@ from rsdl.core.pixels import Pixels
 from rsdl.data.batch_buffer import BatchBuffer, LoadRule
 from rsdl.data.crop import crop_box, crop_boxes
 from rsdl.data.dataset import SplitData
-from rsdl.data.decode import decode_sample
 from rsdl.data.decoded_cache.file import DecodedFile, KeptSamples
 from rsdl.data.index import Rows
 from rsdl.data.jpeg import Jpeg, read_jpeg
 from rsdl.data.resize import resize_into
-from rsdl.data.sample import EXTENSIONS
 from rsdl.data.targets.base import Window
 
 logger = logging.getLogger(__name__)
@@ -46,7 +44,6 @@ class SampleLoader:
         self._rule = rule
         self._skipped = skipped
         self._reader = data.open_reader()
-        self._decode = data.decode
         self._writes = True
         self._buffer = np.empty(0, np.uint8)
 
@@ -62,13 +59,9 @@ class SampleLoader:
         Returns:
             Bytes read from shards, and bytes of the full decoded images.
         """
-        samples, manifest = buffer.planned.samples[first:last], self._data.manifest
-        in_index = buffer.target.in_index
-        rows = self._data.index.checked_rows(
-            samples, num_classes=len(manifest.classes) if in_index else None, url=self._data.url
-        )
+        rows = self._data.checked_rows(buffer.planned.samples[first:last])
         encoded, decoded = self._fill_pixels(buffer, first, rows)
-        if in_index:
+        if buffer.target.in_index:
             buffer.targets[first:last] = rows["label"]
         else:
             encoded += self._fill_targets(buffer, first, rows)
@@ -102,23 +95,20 @@ class SampleLoader:
         try:
             self._cut(jpeg.data, "jpg", buffer.crop_uniforms[row].tolist(), buffer.pixels[row])
         except CorruptSampleError as error:
+            self._reader.name_error(error, int(buffer.planned.samples[row]))
             self._pass_over(buffer, row, error)
             return False
         return True
 
     def _fill_targets(self, buffer: BatchBuffer, first: int, rows: Rows) -> int:
         """Read the targets of filled rows, and crop them as the pixels; return the bytes read."""
-        kind, index, encoded = buffer.target, self._data.index, 0
-        samples = buffer.planned.samples[first : first + len(rows)]
-        shards = index.shards_of(samples).tolist()
-        for row, (shard, entry) in enumerate(zip(shards, rows, strict=True), first):
+        kind, encoded = buffer.target, 0
+        for row, length in enumerate(rows["target_length"].tolist(), first):
             window = Window(*buffer.windows[row].tolist())
             if not window.height:
                 continue  # a corrupt image
-            offset, length = int(entry["target_offset"]), int(entry["target_length"])
             try:
-                data = self._reader.read(shard, offset, length)
-                target = kind.decode(data, "")
+                target = self._reader.target(int(buffer.planned.samples[row]), kind)
             except CorruptSampleError as error:
                 self._pass_over(buffer, row, error)
                 continue
@@ -147,45 +137,38 @@ class SampleLoader:
         self, file: DecodedFile | None, buffer: BatchBuffer, places: Int64s, rows: Rows
     ) -> tuple[int, int]:
         """Read, decode, crop and resize rows ``places``; return bytes read and decoded."""
-        index, samples = self._data.index, buffer.planned.samples[places]
+        samples = buffer.planned.samples[places]
         encoded = decoded = 0
         here: list[int] = []
         absent: list[int] = []
         filled: list[int] = []
         cuts: list[Cut] = []
-        for row, sample, shard, offset, length, kind, numbers in zip(
-            places.tolist(),
-            samples.tolist(),
-            index.shards_of(samples).tolist(),
-            rows["offset"].tolist(),
-            rows["length"].tolist(),
-            rows["extension"].tolist(),
-            buffer.crop_uniforms[places].tolist(),
-            strict=True,
-        ):
+        stored_images = self._reader.locate_all(samples, rows)
+        numbers = buffer.crop_uniforms[places].tolist()
+        for row, stored, own in zip(places.tolist(), stored_images, numbers, strict=True):
             try:
-                data = self._reader.read(shard, offset, length)
-                if (jpeg := self._leave_encoded(buffer, row, data, EXTENSIONS[kind])) is not None:
-                    encoded += length
+                data = self._reader.read(stored)
+                if (jpeg := self._leave_encoded(buffer, row, data, stored.extension)) is not None:
+                    encoded += stored.length
                     decoded += jpeg.num_bytes
                     filled.append(row)
-                    window = crop_box(self._rule.crop, jpeg.height, jpeg.width, numbers)
+                    window = crop_box(self._rule.crop, jpeg.height, jpeg.width, own)
                     cuts.append((*window, jpeg.height, jpeg.width))
                     continue
-                pixels, cut = self._cut(data, EXTENSIONS[kind], numbers, buffer.pixels[row])
-            except CorruptSampleError as error:
-                self._pass_over(buffer, row, error)
-                absent.append(sample)
-                continue
+                pixels, cut = self._cut(data, stored.extension, own, buffer.pixels[row])
             except Exception as error:
-                error.add_note(f"while reading {index.name(sample)}")
-                raise
+                self._reader.name_error(error, stored.sample)
+                if not isinstance(error, CorruptSampleError):
+                    raise
+                self._pass_over(buffer, row, error)
+                absent.append(stored.sample)
+                continue
             filled.append(row)
             cuts.append(cut)
-            encoded += length
+            encoded += stored.length
             decoded += pixels.nbytes
             if file is not None and self._writes:
-                self._keep(file, sample, pixels, (absent, here))
+                self._keep(file, stored.sample, pixels, (absent, here))
         if filled:
             made = np.array(cuts, np.int32)
             buffer.windows[filled], buffer.sizes[filled] = made[:, :4], made[:, 4:]
@@ -195,7 +178,7 @@ class SampleLoader:
 
     def _leave_encoded(self, buffer: BatchBuffer, row: int, data: bytes, kind: str) -> Jpeg | None:
         """Leave a JPEG to the device and return it, or return ``None`` if the host decodes it."""
-        rule = self._decode
+        rule = self._data.decode
         if buffer.encoded is None or kind != "jpg" or rule.dtype != "uint8":
             return None
         jpeg = read_jpeg(data)
@@ -210,7 +193,7 @@ class SampleLoader:
         Returns:
             The decoded image, and the window and size of the crop.
         """
-        pixels = decode_sample(data, kind, self._decode, self._buffer)
+        pixels = self._reader.decode(data, kind, self._buffer)
         if pixels.nbytes > len(self._buffer):
             self._buffer = np.empty(pixels.nbytes, np.uint8)
         size = pixels.shape[0], pixels.shape[1]
@@ -229,8 +212,7 @@ class SampleLoader:
             logger.warning("data.decoded_cache: nothing more is kept: %s", error)
 
     def _pass_over(self, buffer: BatchBuffer, row: int, error: CorruptSampleError) -> None:
-        """Skip an unreadable sample: mark its row invalid, or raise the error with its name."""
-        error.where = self._data.index.name(int(buffer.planned.samples[row]))
+        """Skip an unreadable sample: mark its row invalid, or raise the error."""
         if self._rule.on_corrupt == "error":
             skip = "pass data.on_corrupt=skip to leave such samples out"
             error.remedy = f"{error.remedy}, or {skip}" if error.remedy else skip
