@@ -65,7 +65,8 @@ class DataConfig(BaseModel):
     )
     decode: Literal["host", "device"] = Field(
         "host",
-        description="Who decodes JPEGs for training: cores, or the GPU, where cores are few.",
+        description="Who decodes JPEGs for training: cores, or (experimental) the GPU, where cores "
+        "are few.",
     )
     eval_crop: float = Field(
         1.0, gt=0, le=1, description="Evaluation: central square, as a share of the shorter side."

@@ -17,7 +17,6 @@ from rsdl.core.batch import Batch
 from rsdl.core.rng import fingerprint, to_float32
 from rsdl.core.sample_counts import SampleCounts
 from rsdl.data.crop import CropRule
-from rsdl.data.jpeg import Jpeg
 from rsdl.data.manifest import Manifest
 from rsdl.data.plan import PlannedBatch
 from rsdl.data.targets import KINDS
@@ -66,8 +65,6 @@ class BatchBuffer:
         decoded_bytes: Bytes of pixels decoded so far.
         error: The first error.
         ready: Set when no part is left.
-        encoded: The JPEGs that a device will decode, by row, ``[B]``; ``None`` if the host decodes.
-        landed: CUDA event after the device has produced the images; ``None`` if no wait is needed.
     """
 
     planned: PlannedBatch
@@ -85,8 +82,6 @@ class BatchBuffer:
     error: BaseException | None = None
     ready: threading.Event = field(default_factory=threading.Event)
     lock: threading.Lock = field(default_factory=threading.Lock)
-    encoded: list[Jpeg | None] | None = None
-    landed: "torch.cuda.Event | None" = None
 
     def finish_part(self, encoded: int, decoded: int, error: BaseException | None) -> int:
         """Report one part as done, with its bytes read and decoded; return the parts left."""
@@ -125,7 +120,11 @@ class BatchBuffer:
 
 
 def open_buffer(
-    planned: PlannedBatch, manifest: Manifest, rule: LoadRule, crop_uniforms: NDArray[np.float64]
+    planned: PlannedBatch,
+    manifest: Manifest,
+    rule: LoadRule,
+    crop_uniforms: NDArray[np.float64],
+    buffer_type: type[BatchBuffer] = BatchBuffer,
 ) -> BatchBuffer:
     """Allocate the memory of one batch."""
     size, side = len(planned.samples), rule.image_size
@@ -135,7 +134,7 @@ def open_buffer(
         pin_memory=rule.pin_memory,
     )
     target = KINDS[manifest.target]
-    return BatchBuffer(
+    return buffer_type(
         planned=planned,
         images=images,
         pixels=images.numpy(),

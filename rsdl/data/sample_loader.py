@@ -1,7 +1,5 @@
 """Fill rows of a batch: read, decode, crop and resize samples, or take their cached pixels.
 
-If a device decodes, rows that it can decode stay encoded.
-
 A worker thread runs this for its part of a batch. Operations are vectorized over rows if possible:
 the GIL serializes the Python code that runs for each sample.
 """
@@ -18,7 +16,6 @@ from rsdl.data.crop import crop_box, crop_boxes
 from rsdl.data.dataset import SplitData
 from rsdl.data.decoded_cache.file import DecodedFile, KeptSamples
 from rsdl.data.index import Rows
-from rsdl.data.jpeg import Jpeg, read_jpeg
 from rsdl.data.resize import resize_into
 from rsdl.data.targets.base import Window
 
@@ -44,6 +41,7 @@ class SampleLoader:
         self._rule = rule
         self._skipped = skipped
         self._reader = data.open_reader()
+        self._pixel_bytes = len(data.manifest.bands) * np.dtype(data.manifest.dtype).itemsize
         self._writes = True
         self._buffer = np.empty(0, np.uint8)
 
@@ -82,24 +80,6 @@ class SampleLoader:
         encoded, more = self._fill_decoded(file, buffer, first + rest, rows[rest])
         return encoded, decoded + more
 
-    def decode(self, buffer: BatchBuffer, row: int, jpeg: Jpeg) -> bool:
-        """Fill a row from a JPEG that the device could not decode.
-
-        Returns:
-            Whether the row is filled; otherwise the sample was skipped.
-
-        Raises:
-            CorruptSampleError: If the host cannot decode it either, and ``on_corrupt`` is
-                ``error``.
-        """
-        try:
-            self._cut(jpeg.data, "jpg", buffer.crop_uniforms[row].tolist(), buffer.pixels[row])
-        except CorruptSampleError as error:
-            self._reader.name_error(error, int(buffer.planned.samples[row]))
-            self._pass_over(buffer, row, error)
-            return False
-        return True
-
     def _fill_targets(self, buffer: BatchBuffer, first: int, rows: Rows) -> int:
         """Read the targets of filled rows, and crop them as the pixels; return the bytes read."""
         kind, encoded = buffer.target, 0
@@ -130,8 +110,7 @@ class SampleLoader:
             rows, offsets, widths.tolist(), boxes.tolist(), strict=True
         ):
             resize_into(file.view(offset, width, box), buffer.pixels[row])
-        pixel = len(self._data.manifest.bands) * buffer.pixels.itemsize
-        return int((heights * widths).sum()) * pixel
+        return int((heights * widths).sum()) * self._pixel_bytes
 
     def _fill_decoded(
         self, file: DecodedFile | None, buffer: BatchBuffer, places: Int64s, rows: Rows
@@ -148,14 +127,7 @@ class SampleLoader:
         for row, stored, own in zip(places.tolist(), stored_images, numbers, strict=True):
             try:
                 data = self._reader.read(stored)
-                if (jpeg := self._leave_encoded(buffer, row, data, stored.extension)) is not None:
-                    encoded += stored.length
-                    decoded += jpeg.num_bytes
-                    filled.append(row)
-                    window = crop_box(self._rule.crop, jpeg.height, jpeg.width, own)
-                    cuts.append((*window, jpeg.height, jpeg.width))
-                    continue
-                pixels, cut = self._cut(data, stored.extension, own, buffer.pixels[row])
+                cut, pixels = self._fill_row(buffer, row, data, stored.extension, own)
             except Exception as error:
                 self._reader.name_error(error, stored.sample)
                 if not isinstance(error, CorruptSampleError):
@@ -166,8 +138,8 @@ class SampleLoader:
             filled.append(row)
             cuts.append(cut)
             encoded += stored.length
-            decoded += pixels.nbytes
-            if file is not None and self._writes:
+            decoded += cut[4] * cut[5] * self._pixel_bytes
+            if file is not None and pixels is not None and self._writes:
                 self._keep(file, stored.sample, pixels, (absent, here))
         if filled:
             made = np.array(cuts, np.int32)
@@ -176,30 +148,21 @@ class SampleLoader:
             file.publish(here, absent)
         return encoded, decoded
 
-    def _leave_encoded(self, buffer: BatchBuffer, row: int, data: bytes, kind: str) -> Jpeg | None:
-        """Leave a JPEG to the device and return it, or return ``None`` if the host decodes it."""
-        rule = self._data.decode
-        if buffer.encoded is None or kind != "jpg" or rule.dtype != "uint8":
-            return None
-        jpeg = read_jpeg(data)
-        if jpeg is None or jpeg.bands != rule.bands:
-            return None
-        buffer.encoded[row] = jpeg
-        return jpeg
-
-    def _cut(self, data: bytes, kind: str, numbers: list[float], out: Pixels) -> tuple[Pixels, Cut]:
-        """Decode an image, crop and resize it into ``out``.
+    def _fill_row(
+        self, buffer: BatchBuffer, row: int, data: bytes, extension: str, numbers: list[float]
+    ) -> tuple[Cut, Pixels | None]:
+        """Decode an image, crop and resize it into a row.
 
         Returns:
-            The decoded image, and the window and size of the crop.
+            The window and size of the crop, and the decoded image, if it was decoded here.
         """
-        pixels = self._reader.decode(data, kind, self._buffer)
+        pixels = self._reader.decode(data, extension, self._buffer)
         if pixels.nbytes > len(self._buffer):
             self._buffer = np.empty(pixels.nbytes, np.uint8)
         size = pixels.shape[0], pixels.shape[1]
         top, left, height, width = crop_box(self._rule.crop, *size, numbers)
-        resize_into(pixels[top : top + height, left : left + width], out)
-        return pixels, (top, left, height, width, *size)
+        resize_into(pixels[top : top + height, left : left + width], buffer.pixels[row])
+        return (top, left, height, width, *size), pixels
 
     def _keep(
         self, file: DecodedFile, sample: int, pixels: Pixels, fate: tuple[list[int], list[int]]
