@@ -42,18 +42,28 @@ def to_rgb(pixels: NDArray[Any], manifest: Manifest) -> NDArray[np.uint8]:
 
 
 def read_pictures(
-    data: SplitData, samples: Sequence[int], side: int
+    data: SplitData, samples: Sequence[int], side: int, *, targets: bool = False
 ) -> list[NDArray[np.uint8] | None]:
-    """Return samples as RGB pictures of at most ``side`` pixels, ``None`` for corrupt ones."""
+    """Return samples as RGB pictures, ``None`` for corrupt ones.
+
+    Args:
+        data: The split.
+        samples: Sample numbers.
+        side: Most pixels along the longer side.
+        targets: Whether to draw the target on each picture.
+    """
     pictures: list[NDArray[np.uint8] | None] = []
+    manifest, kind = data.manifest, KINDS[data.manifest.target]
     with closing(data.open_reader(shrink=False)) as reader:
         for sample in samples:
             try:
-                pixels = reader.pixels(reader.locate(sample))
+                picture = to_rgb(reader.pixels(reader.locate(sample)), manifest)
+                if targets:
+                    picture = kind.draw(picture, reader.target(sample, kind), manifest.classes)
             except Exception:  # a report shows the samples that can be read
                 pictures.append(None)
                 continue
-            pictures.append(shrink(to_rgb(pixels, data.manifest), side))
+            pictures.append(shrink(picture, side))
     return pictures
 
 
@@ -79,7 +89,7 @@ def encode_png(picture: NDArray[np.uint8]) -> bytes:
 
 
 def contact_sheet(data: SplitData, *, columns: int = 8, side: int = 96) -> NDArray[np.uint8]:
-    """Return one sheet with samples of every class, one labelled row per class.
+    """Return one sheet with samples of every class and their targets, one labelled row per class.
 
     Where the target is not one class, all samples share one row.
 
@@ -88,19 +98,16 @@ def contact_sheet(data: SplitData, *, columns: int = 8, side: int = 96) -> NDArr
         columns: Samples of each class.
         side: Side of one picture in pixels.
     """
-    groups = {"samples": np.arange(len(data.index))}
-    if KINDS[data.manifest.target].in_index:
-        labels = data.index.labels
-        groups = {
-            name: np.flatnonzero(labels == number)
-            for number, name in enumerate(data.manifest.classes)
-        }
+    labels = data.index.labels
     rows = []
-    for name, members in groups.items():
+    # The index holds -1 where a target is not one class.
+    for label, name in [(-1, "samples"), *enumerate(data.manifest.classes)]:
+        members = np.flatnonzero(labels == label)
         if not len(members):
             continue
         chosen = members[np.linspace(0, len(members) - 1, min(columns, len(members))).astype(int)]
-        rows.append(_row(name, read_pictures(data, chosen.tolist(), side), columns, side))
+        pictures = read_pictures(data, chosen.tolist(), side, targets=True)
+        rows.append(_row(name, pictures, columns, side))
     return np.concatenate(rows) if rows else np.full((side, side, 3), 255, np.uint8)
 
 
