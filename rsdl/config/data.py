@@ -69,13 +69,10 @@ class DataConfig(BaseModel):
         ge=8,
         description="Shrink the shorter side to so many px before the crop; null: full size.",
     )
-    scaled_decode: bool = Field(
-        False,
-        description="Decode a JPEG at 1/2, 1/4 or 1/8 where its crop has pixels to spare.",
-    )
     decode: Literal["host", "device"] = Field(
         "host",
-        description="Who decodes JPEGs for training: cores, or the GPU, where cores are few.",
+        description="Who decodes JPEGs for training: cores, or (experimental) the GPU, where cores "
+        "are few.",
     )
     eval_crop: Annotated[float, Field(gt=0, le=1)] | Literal["whole"] = Field(
         1.0,
@@ -105,23 +102,11 @@ class DataConfig(BaseModel):
         return sides[0] if len(set(sides)) == 1 else tuple(sides)
 
     @model_validator(mode="after")
-    def _scale_once(self) -> "DataConfig":
-        if self.scaled_decode and self.decode_size is not None:
-            raise ValueError("scaled_decode and decode_size exclude each other; choose one")
-        if self.scaled_decode and self.decoded_cache not in ("auto", "off"):
-            raise ValueError(
-                "scaled_decode decodes each crop at its own scale, so decoded_cache cannot keep "
-                "anything; choose one"
-            )
-        if self.scaled_decode and self.resident == "on":
-            raise ValueError("scaled_decode is for images in files, resident=on has none; choose")
-        return self
-
-    @model_validator(mode="after")
     def _device_decodes_whole(self) -> "DataConfig":
-        if self.decode == "device" and (self.scaled_decode or self.decode_size is not None):
-            name = "scaled_decode" if self.scaled_decode else "decode_size"
-            raise ValueError(f"decode=device decodes whole images, {name} less of them; choose one")
+        if self.decode == "device" and self.decode_size is not None:
+            raise ValueError(
+                "decode=device decodes whole images, decode_size less of them; choose one"
+            )
         return self
 
     @model_validator(mode="after")

@@ -18,7 +18,6 @@ from rsdl.core.image_size import ImageSize, height_width
 from rsdl.core.rng import fingerprint, to_float32
 from rsdl.core.sample_counts import SampleCounts
 from rsdl.data.crop import CropRule
-from rsdl.data.jpeg import Jpeg
 from rsdl.data.manifest import Manifest
 from rsdl.data.plan import PlannedBatch
 from rsdl.data.targets import KINDS
@@ -38,7 +37,6 @@ class LoadRule:
         num_workers: Threads, at least 1.
         prefetch: Batches in flight, at least 1.
         pin_memory: Whether batches use page-locked memory, so that copies overlap compute.
-        scaled: Whether a JPEG is decoded at a fraction of its size if the crop allows it.
     """
 
     image_size: ImageSize
@@ -47,7 +45,6 @@ class LoadRule:
     num_workers: int = 2
     prefetch: int = 4
     pin_memory: bool = False
-    scaled: bool = False
 
 
 @dataclass(slots=True)
@@ -69,8 +66,6 @@ class BatchBuffer:
         decoded_bytes: Bytes of pixels decoded so far.
         error: The first error.
         ready: Set when no part is left.
-        encoded: The JPEGs that a device will decode, by row, ``[B]``; ``None`` if the host decodes.
-        landed: CUDA event after the device has produced the images; ``None`` if no wait is needed.
     """
 
     planned: PlannedBatch
@@ -88,8 +83,6 @@ class BatchBuffer:
     error: BaseException | None = None
     ready: threading.Event = field(default_factory=threading.Event)
     lock: threading.Lock = field(default_factory=threading.Lock)
-    encoded: list[Jpeg | None] | None = None
-    landed: "torch.cuda.Event | None" = None
 
     def finish_part(self, encoded: int, decoded: int, error: BaseException | None) -> int:
         """Report one part as done, with its bytes read and decoded; return the parts left."""
@@ -128,7 +121,11 @@ class BatchBuffer:
 
 
 def open_buffer(
-    planned: PlannedBatch, manifest: Manifest, rule: LoadRule, crop_uniforms: NDArray[np.float64]
+    planned: PlannedBatch,
+    manifest: Manifest,
+    rule: LoadRule,
+    crop_uniforms: NDArray[np.float64],
+    buffer_type: type[BatchBuffer] = BatchBuffer,
 ) -> BatchBuffer:
     """Allocate the memory of one batch."""
     size = len(planned.samples)
@@ -138,7 +135,7 @@ def open_buffer(
         pin_memory=rule.pin_memory,
     )
     target = KINDS[manifest.target]
-    return BatchBuffer(
+    return buffer_type(
         planned=planned,
         images=images,
         pixels=images.numpy(),

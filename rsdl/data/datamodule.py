@@ -49,7 +49,6 @@ def load_rule(config: DataConfig, *, training: bool, pin_memory: bool, processes
         num_workers=config.num_workers or max(1, usable_cores() // processes),
         prefetch=config.prefetch,
         pin_memory=pin_memory,
-        scaled=config.scaled_decode,
     )
 
 
@@ -132,7 +131,7 @@ class DataModule(pl.LightningDataModule):
         rule = self._rule(training=True)
         if not self._placed:
             self._resident = open_resident(
-                "off" if rule.scaled else self.data.config.resident,
+                self.data.config.resident,
                 self._train,
                 self.trainer.strategy.root_device,
                 num_workers=rule.num_workers,

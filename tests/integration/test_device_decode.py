@@ -103,7 +103,6 @@ def test_a_corrupt_sample_is_named_in_one_line(rsdl: "Rsdl", write_config: "Writ
     ("override", "said"),
     [
         ("data.decode=gpu", "data.decode: input should be 'host' or 'device'"),
-        ("data.scaled_decode=true", "data: decode=device decodes whole images, scaled_decode less"),
         ("data.decode_size=64", "data: decode=device decodes whole images, decode_size less of"),
     ],
 )

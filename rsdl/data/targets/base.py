@@ -6,9 +6,10 @@ read, cropped and turned by code that knows no task.
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+import numpy as np
 from numpy.typing import NDArray
 
 from rsdl.core.image_size import ImageSize
@@ -111,6 +112,18 @@ class TargetKind(Protocol):
 
     def collate(self, targets: Any) -> NDArray[Any]:  # noqa: ANN401
         """Return the targets of a batch as one array ``[B, ...]``; ragged ones are padded."""
+        ...
+
+    def draw(
+        self, picture: NDArray[np.uint8], target: Target, classes: Sequence[str]
+    ) -> NDArray[np.uint8]:
+        """Return a picture with its target drawn on it, for people.
+
+        Args:
+            picture: The stored image in colours, ``[H, W, 3]``; may be changed.
+            target: Its target.
+            classes: Names of the classes.
+        """
         ...
 
     def turn(self, targets: "Tensor", turned: Dihedral, image_size: ImageSize) -> "Tensor":

@@ -3,7 +3,7 @@
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -88,6 +88,12 @@ class ClassIndex:
     def collate(self, targets: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return class indices, ``[B]``."""
         return targets
+
+    def draw(
+        self, picture: NDArray[np.uint8], target: int, classes: Sequence[str]
+    ) -> NDArray[np.uint8]:
+        """Return the picture as it is: the class is the caption of its row."""
+        return picture
 
     def turn(self, targets: "Tensor", turned: Dihedral, image_size: ImageSize) -> "Tensor":
         """Return the class indices; a turned image has the same."""

@@ -9,7 +9,7 @@ from torchvision.transforms import RandomResizedCrop
 from torchvision.transforms.v2 import functional
 
 from rsdl.core.rng import key_of, uniforms
-from rsdl.data.crop import CropRule, central_box, crop_box, crop_boxes, random_box
+from rsdl.data.crop import CropRule, central_box, crop_box, random_box
 from rsdl.data.resize import resize_into
 
 SIDES = st.integers(1, 3000)
@@ -114,57 +114,3 @@ def test_evaluation_crops_as_torchvision_resizes_and_crops(size: tuple[int, int]
 def test_only_random_crops_need_numbers():
     assert CropRule().num_uniforms == 0
     assert CropRule(random=True).num_uniforms == 22
-
-
-def one_by_one(rule: CropRule, sizes: np.ndarray, numbers: np.ndarray) -> list[list[int]]:
-    return [
-        list(crop_box(rule, height, width, row))
-        for (height, width), row in zip(sizes.tolist(), numbers.tolist(), strict=True)
-    ]
-
-
-@given(
-    images=st.lists(st.tuples(SIDES, SIDES, NUMBERS), min_size=0, max_size=8),
-    scale=SHARES,
-    ratio=RATIOS,
-    central=st.one_of(st.none(), st.floats(0.001, 1)),
-    aspect=st.sampled_from([1.0, 0.3, 1.5]),
-    random=st.booleans(),
-)
-def test_many_boxes_at_once_are_those_of_each_image(
-    images: list[tuple[int, int, list[float]]],
-    scale: tuple[float, float],
-    ratio: tuple[float, float],
-    central: float | None,
-    aspect: float,
-    random: bool,
-):
-    rule = CropRule(random, scale, ratio, central, aspect)
-    sizes = np.array([image[:2] for image in images], dtype=np.int64).reshape(-1, 2)
-    numbers = np.array([image[2] for image in images], dtype=np.float64).reshape(-1, 22)
-    numbers = numbers[:, : rule.num_uniforms]
-
-    boxes = crop_boxes(rule, sizes[:, 0], sizes[:, 1], numbers)
-
-    assert boxes.dtype == np.int64
-    assert boxes.tolist() == one_by_one(rule, sizes, numbers)
-
-
-@pytest.mark.parametrize(
-    "rule",
-    [
-        CropRule(random=True, scale=(0.08, 1.0)),
-        CropRule(random=True, scale=(0.9, 1.0), ratio=(0.25, 4.0)),  # most tries fail
-        CropRule(random=True, scale=(1.0, 1.0), ratio=(1.0, 1.0)),  # all do
-        CropRule(random=True, scale=(1e-9, 1e-6), ratio=(1e-200, 1e200)),
-        CropRule(central=0.875),
-    ],
-)
-def test_a_thousand_boxes_at_once_are_those_of_each_image(rule: CropRule):
-    num = 1000
-    sizes = 1 + (uniforms(key_of("sizes"), np.arange(num), 2) * 500).astype(np.int64)
-    numbers = uniforms(key_of("boxes"), np.arange(num), rule.num_uniforms)
-
-    boxes = crop_boxes(rule, sizes[:, 0], sizes[:, 1], numbers)
-
-    assert boxes.tolist() == one_by_one(rule, sizes, numbers)

@@ -1,8 +1,8 @@
-"""A new kind of target needs no change to packing, index, loader, augmentation or verify."""
+"""A new kind of target needs no change to what packs, loads, augments, checks or shows data."""
 
 import io
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from rsdl.data.packing.pack import pack
 from rsdl.data.packing.shard import PackOptions
 from rsdl.data.packing.verify import check_dataset
 from rsdl.data.plan import SamplingPlan, Share
+from rsdl.data.preview import contact_sheet, read_pictures
 from rsdl.data.sample import Sample, ShardPlan
 from rsdl.data.shuffle import GlobalOrder, OrderRule
 from rsdl.data.tar import Member
@@ -80,6 +81,12 @@ class Brightness:
 
     def collate(self, targets: NDArray[np.uint8]) -> NDArray[np.uint8]:
         return targets
+
+    def draw(
+        self, picture: NDArray[np.uint8], target: NDArray[np.uint8], classes: Sequence[str]
+    ) -> NDArray[np.uint8]:
+        picture[target >= 128] = (255, 0, 0)
+        return picture
 
     def turn(self, targets: Tensor, turned: Dihedral, image_size: int) -> Tensor:
         return apply_dihedral(targets[..., None], *turned)[..., 0]
@@ -189,6 +196,20 @@ def test_the_manifest_names_the_kind_and_counts_pixels(packed: Callable[..., str
     manifest = load_manifest(connect(packed()))
     assert (manifest.format, manifest.target) == (2, "brightness")
     assert sum(manifest.splits["train"].class_counts) == NUM * SIZE * SIZE
+
+
+def test_the_sheet_draws_each_sample_with_its_target(packed: Callable[..., str]):
+    data = open_split(packed())
+    sheet = contact_sheet(data, columns=NUM, side=SIZE)
+    assert sheet.shape == (SIZE + 6, 180 + NUM * (SIZE + 6), 3)  # one row: a target is no class
+    for sample in range(NUM):
+        target = Source().read(sample).target
+        left = 180 + sample * (SIZE + 6)
+        shown = sheet[3 : 3 + SIZE, left : left + SIZE]
+        assert (shown[target >= 128] == (255, 0, 0)).all()
+        assert (shown[target < 128] == target[target < 128, None]).all()
+    (plain,) = read_pictures(data, [0], SIZE)
+    assert plain is not None and (plain[..., 0] == Source().read(0).target).all()
 
 
 def test_verify_reads_every_target(packed: Callable[..., str]):
