@@ -2,6 +2,7 @@
 
 Before the first step, set-up checks the flag where it can. Where it cannot, as in C++ code that
 waits for another rank, a thread ends the process after some seconds: there is no state to save yet.
+Afterwards nothing here limits the time: a pod's grace period does (``cluster/resources.py``).
 """
 
 import os
@@ -13,8 +14,8 @@ from rsdl.core.errors import PreemptedError, StoppedEarlyError
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
-# Time for set-up to reach a check of the flag.
-SECONDS_TO_LOOK = 5.0
+# Seconds that set-up may take to reach a check of the flag.
+SETUP_CHECK_S = 5.0
 
 
 class StopRequest:
@@ -86,7 +87,7 @@ class StopRequest:
             if not (came := os.read(reader, 1)):
                 os.close(reader)
                 return
-        if self._looked.wait(SECONDS_TO_LOOK):
+        if self._looked.wait(SETUP_CHECK_S):
             return
         if self.is_reporter:
             os.write(2, f"{self._early(signal.Signals(came[0]).name)}\n".encode())
