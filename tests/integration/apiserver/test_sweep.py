@@ -46,7 +46,7 @@ def test_the_whole_study_to_its_end_and_never_more_than_asked(
     """27 Jobs as they are committed, one of them completed before, and a preemption for two."""
     runs = tmp_path / "runs"
     write_run(runs, "resnet50_ucm")
-    nodes.on_success = lambda job: write_run(runs, config_of(job)) and None
+    nodes.on_success = lambda job: write_run(runs, config_of(job))
     nodes.fates = {f"hrrsi-vit-base-{data}": ["preempt", "succeed"] for data in ("ucm", "aid")}
     with working(nodes):
         assert submit(JobSelector(str(rendered)), options(9), runs=str(runs)) == 0

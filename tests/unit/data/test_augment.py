@@ -108,7 +108,7 @@ def test_normalisation_is_torchvisions():
 def test_rows_are_normalised_as_bands_are(dtype: str, bands: int):
     images = imagery(4, bands, 9).to(getattr(torch, dtype)).permute(0, 3, 1, 2)
     kept = images.clone()
-    augment = Augment(AugmentConfig(), np.arange(bands), np.arange(bands) + 0.7, dtype)
+    augment = Augment(AugmentConfig(), range(bands), [band + 0.7 for band in range(bands)], dtype)
     normal = augment.normalize(images)
     planes = images.to(torch.float32).contiguous()  # for which there is no shorter way
     assert torch.equal(normal, augment.normalize(planes))
@@ -256,7 +256,8 @@ def test_quantiles_ascend_from_0_to_1():
     y=st.floats(0, 1, exclude_max=True),
 )
 def test_a_box_is_one_rectangle_of_about_its_share(weight: float, x: float, y: float):
-    box = cut_box(*(torch.tensor([n]) for n in (weight, x, y)), 40, 60)[0]
+    numbers = [torch.tensor([number]) for number in (weight, x, y)]
+    box = cut_box(numbers[0], numbers[1], numbers[2], 40, 60)[0]
     rows, columns = box.any(1), box.any(0)
     assert torch.equal(box, rows[:, None] & columns[None, :])
     for line in (rows, columns):

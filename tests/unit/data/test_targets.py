@@ -114,9 +114,10 @@ def packed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str
     """Return a function that packs a source of the kind, and returns the URL."""
     monkeypatch.setitem(KINDS, "brightness", Brightness())
 
-    def make(**source: Any) -> str:  # noqa: ANN401
+    def make(**options: Any) -> str:  # noqa: ANN401
         url = str(tmp_path / "data")
-        pack(Source(**source), connect(url), PackOptions(num_workers=1))
+        source: Any = Source(**options)
+        pack(source, connect(url), PackOptions(num_workers=1))
         return url
 
     return make

@@ -21,7 +21,9 @@ LIMIT_S = 120
 @pytest.fixture
 def point() -> Iterator[RendezvousPoint]:
     """Return where a store is served."""
-    server = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    server = dist.TCPStore(  # type: ignore[attr-defined]  # its stubs do not export it
+        "127.0.0.1", 0, is_master=True, wait_for_workers=False
+    )
     yield RendezvousPoint("127.0.0.1", server.port, True, "test")
     del server
 

@@ -1,4 +1,5 @@
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,7 +37,7 @@ def test_scores_agree_with_torchmetrics(confusion: np.ndarray) -> None:
         return
     predicted, target = samples_of(confusion)
     metrics = scores_of(confusion).metrics
-    options = {"num_classes": num_classes}
+    options: Any = {"num_classes": num_classes}
     oa = multiclass_accuracy(predicted, target, average="micro", **options)
     f1 = multiclass_f1_score(predicted, target, average="macro", **options)
     kappa = multiclass_cohen_kappa(predicted, target, **options)

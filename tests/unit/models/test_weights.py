@@ -27,7 +27,7 @@ NAMES = sorted(HEADS)
 
 def trained(name: str) -> torch.nn.Module:
     """Return a network that differs from a new one in every tensor, statistics included."""
-    size = {"img_size": SIZE} if "vit" in name else {}
+    size: Any = {"img_size": SIZE} if "vit" in name else {}
     model = timm.create_model(name, num_classes=CLASSES, **size)
     for tensor in model.state_dict().values():
         if tensor.is_floating_point():

@@ -125,9 +125,9 @@ def test_painting_what_comes_near_is_painting_everything(
 
 def test_a_tile_far_from_every_edge_is_not_painted(tmp_path: Path):
     place = rasterio.Affine(1, 0, 500_000, 0, -1, 4_500_000)
-    edge = [(-5, -5), (45, -5), (45, 45), (-5, 45), (-5, -5)]
-    hole = [(22, 22), (38, 22), (38, 38), (22, 38), (22, 22)]
-    slanting = [(0, 20), (20, 0), (19, 0), (0, 19), (0, 20)]
+    edge: Ring = [(-5, -5), (45, -5), (45, 45), (-5, 45), (-5, -5)]
+    hole: Ring = [(22, 22), (38, 22), (38, 38), (22, 38), (22, 22)]
+    slanting: Ring = [(0, 20), (20, 0), (19, 0), (0, 19), (0, 20)]
     write_labels(tmp_path / "labels.geojson", [[slanting], [edge, hole], [slanting]], place)
     scene: Any = SimpleNamespace(transform=place, crs=CRS, height=SIDE, width=SIDE)
     labels = PolygonLabels(tmp_path / "labels.geojson", LabelRules(), [scene])

@@ -111,9 +111,10 @@ class EncodedSource:
 def open_images(tmp_path: Path) -> Callable[..., SplitData]:
     """Return a function that packs encoded images and opens them as a split."""
 
-    def open_images(images: Sequence[tuple[str, bytes]], **source: Any) -> SplitData:  # noqa: ANN401
+    def open_images(images: Sequence[tuple[str, bytes]], **options: Any) -> SplitData:  # noqa: ANN401
         url = str(tmp_path / "encoded")
-        pack(EncodedSource(images, **source), connect(url), PackOptions(num_workers=1))
+        source: Any = EncodedSource(images, **options)
+        pack(source, connect(url), PackOptions(num_workers=1))
         return open_split(url)
 
     return open_images

@@ -23,7 +23,9 @@ def noise(sizes: Sequence[tuple[int, int]], bands: int, dtype: str, seed: int = 
     random = np.random.default_rng(seed)
     if dtype == "float32":
         return [random.random((*size, bands), np.float32) for size in sizes]
-    return [random.integers(0, TOPS[dtype] + 1, (*size, bands)).astype(dtype) for size in sizes]
+    return [
+        random.integers(0, int(TOPS[dtype]) + 1, (*size, bands)).astype(dtype) for size in sizes
+    ]
 
 
 def keep(images: Images, device: str = "cpu") -> PackedPixels:

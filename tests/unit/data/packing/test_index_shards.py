@@ -113,7 +113,7 @@ def test_the_tars_stay_as_they_are(tmp_path: Path):
 
 def test_labels_and_names_may_come_from_json(tmp_path: Path):
     for name in ("train-0.tar", "train-1.tar"):
-        samples = [
+        samples: list[dict[str, Any]] = [
             {"__key__": "a", "jpeg": jpeg(), "json": {"label": 1, "class": "harbor"}},
             {"__key__": "b", "jpeg": jpeg(), "json": {"cls": 0, "class_name": "field"}},
             {"__key__": "c", "jpeg": jpeg(), "json": {"label": 9}, "cls": 3},

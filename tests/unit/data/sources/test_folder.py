@@ -3,6 +3,7 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -384,7 +385,7 @@ def test_a_set_of_only_bad_images_shows_the_first_reason(tmp_path: Path):
 def test_shares_that_do_not_add_up_are_refused(tmp_path: Path, fractions: tuple[float, ...]):
     make_tree(tmp_path, beach=1)
     with pytest.raises(ConfigError, match="are not three shares that add up to 1"):
-        FolderSource(tmp_path, fractions=fractions)
+        FolderSource(tmp_path, fractions=cast(Any, fractions))
 
 
 def test_a_pipe_named_like_an_image_is_passed_over_and_a_broken_link_named(tmp_path: Path):

@@ -254,7 +254,7 @@ def test_tiles_that_the_gap_between_splits_takes_are_counted(tmp_path: Path, eve
     )
     source = open_source(path, labels, block=4, fractions=(0.5, 0.25, 0.25))
     manifest = pack(source, connect(str(tmp_path / "out")), PackOptions())
-    left_out = manifest.provenance["left_out"]
+    left_out: Any = manifest.provenance["left_out"]
     assert set(left_out) == {"tiles between splits (--gap)"}
     kept = sum(split.samples for split in manifest.splits.values())
     assert kept + left_out["tiles between splits (--gap)"] == 400
