@@ -14,7 +14,6 @@ import rasterio
 import simplejpeg
 from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as arrays
 from PIL import Image, ImageOps
 
 from rsdl.core.errors import CorruptSampleError, DataError, RsdlError
@@ -25,7 +24,7 @@ from rsdl.data.packing.pack import PackOptions, pack
 from rsdl.data.packing.verify import check_dataset
 from rsdl.data.read_picture import check_jpeg, read_picture, upright
 from rsdl.data.sources.folder import FolderSource
-from rsdl.raster.gate import fill_missing, mark_value
+from rsdl.raster.gate import mark_value
 from rsdl.raster.headers import jpeg_header
 from rsdl.raster.picture import PictureRules
 from rsdl.storage.connect import connect
@@ -460,32 +459,6 @@ def test_palettes_keep_their_nodata_and_webp_its_orientation():
     exif[274] = 6
     data = pil(Image.fromarray(noise(16, 24, 3)), "WEBP", exif=exif, lossless=True)
     assert read_picture(data, "webp", "x").pixels.shape == (24, 16, 3)
-
-
-@given(
-    pixels=arrays.arrays(
-        st.sampled_from([np.uint8, np.float32]),
-        st.tuples(st.integers(1, 4), st.integers(1, 5), st.integers(1, 5)),
-        elements=st.integers(0, 4),
-    ),
-    seed=st.integers(0, 99),
-    dark_zero=st.booleans(),
-)
-def test_filling_leaves_what_holds_data_and_gives_nothing_that_is_not_finite(
-    pixels: np.ndarray, seed: int, dark_zero: bool
-):
-    random = np.random.default_rng(seed)
-    present = random.random(pixels.shape) < 0.7
-    before = pixels.copy()
-    if pixels.dtype.kind == "f":
-        pixels[random.random(pixels.shape) < 0.2] = np.nan
-    valid = fill_missing(pixels, present, dark_zero=dark_zero)
-    assert np.isfinite(pixels).all() or dark_zero
-    if valid is None:
-        assert (pixels == before).all() or pixels.dtype.kind == "f"
-    else:
-        kept = np.broadcast_to(valid, pixels.shape) & np.isfinite(pixels)
-        assert (pixels[kept] == before[kept]).all() or dark_zero
 
 
 def test_a_marked_value_counts_in_whole_numbers_only_where_all_bands_have_it():

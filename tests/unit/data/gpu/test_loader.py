@@ -251,13 +251,6 @@ def test_a_row_does_not_depend_on_the_batch_that_it_is_in(open_images: Callable[
     assert all(torch.equal(alone[sample], shared[sample]) for sample in alone)
 
 
-def test_starting_in_the_middle_yields_the_rest_bit_by_bit(train: SplitData):
-    whole, rest = list(loaders(train)[0]), list(loaders(train, start=8)[0])
-    assert len(rest) == 3
-    for batch, expected in zip(rest, whole[2:], strict=True):
-        assert torch.equal(batch.images, expected.images)
-
-
 @pytest.mark.parametrize("num_pixels", [1, 2000, 4000])
 def test_a_batch_may_be_decoded_in_chunks(
     num_pixels: int, train: SplitData, monkeypatch: pytest.MonkeyPatch
