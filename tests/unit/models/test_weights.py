@@ -81,14 +81,6 @@ def test_a_file_in_the_current_folder_needs_no_slash(
     assert_equal(load("test_resnet", "w.pth").state_dict(), model.state_dict())
 
 
-@pytest.mark.parametrize("prefix", ["model.", "model._orig_mod.", "module.", "module._orig_mod."])
-def test_prefixes_of_lightning_ddp_and_compile_are_taken_off(prefix: str, tmp_path: Path):
-    tensors = trained("test_vit").state_dict()
-    prefixed = {f"{prefix}{name}": tensor for name, tensor in tensors.items()}
-    torch.save({"state_dict": prefixed, "epoch": 3}, tmp_path / "last.ckpt")
-    assert_equal(load("test_vit", tmp_path / "last.ckpt").state_dict(), tensors)
-
-
 def test_averaged_weights_are_preferred(tmp_path: Path):
     live, averaged = trained("test_resnet").state_dict(), trained("test_resnet").state_dict()
     state = {f"model.{name}": tensor for name, tensor in live.items()}
@@ -381,8 +373,9 @@ def test_a_model_that_has_no_published_weights_says_so():
 
 
 PREFIXES = [
-    "backbone.", "encoder_q.", "module.", "model.", "module.model.", "teacher.", "student.",
-    "encoder.", "net.", "module.encoder_q.", "teacher.backbone.", "backbone.module._orig_mod.",
+    "backbone.", "encoder_q.", "module.", "model.", "model._orig_mod.", "teacher.", "student.",
+    "encoder.", "net.", "module.model.", "module._orig_mod.", "module.encoder_q.",
+    "teacher.backbone.", "backbone.module._orig_mod.",
 ]  # fmt: skip
 
 

@@ -145,20 +145,6 @@ def test_splits_are_told_by_words_or_patterns(tmp_path: Path):
     }
 
 
-def test_grey_jpegs_among_colour_ones_become_colour(tmp_path: Path):
-    samples = [plain(number) for number in range(4)]
-    for number in (0, 2):
-        samples[number]["jpg"] = jpeg(picture(1))
-    write_shard(tmp_path / "train-0.tar", samples)
-
-    manifest = index(tmp_path)
-
-    assert len(manifest.bands) == 3
-    images = load(tmp_path, "train")
-    assert (images["s000"][0] == images["s000"][0][:, :, :1]).all()
-    assert check_dataset(connect(str(tmp_path))).problems == []
-
-
 def test_grey_data_sets_stay_grey(tmp_path: Path):
     write_shard(tmp_path / "train-0.tar", [plain(n, jpg=jpeg(picture(1))) for n in range(3)])
     assert len(index(tmp_path).bands) == 1

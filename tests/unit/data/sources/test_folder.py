@@ -235,18 +235,6 @@ def test_npy_arrays_get_numbered_bands(tmp_path: Path):
     assert (source.dtype, source.bands) == ("float32", ("band_1", "band_2"))
 
 
-def test_grey_jpegs_pass_in_a_colour_set_wherever_they_stand(tmp_path: Path):
-    make_tree(tmp_path, beach=2, forest=2)
-    (tmp_path / "beach" / "beach_000.jpg").write_bytes(jpeg(grey=True))
-    (tmp_path / "beach" / "beach_001.jpg").write_bytes(jpeg(grey=True))
-    source = FolderSource(tmp_path)
-    assert source.bands == ("red", "green", "blue")
-    for _, item in items_of(source):
-        pixels = source.read(item).pixels
-        assert pixels.shape == (8, 8, 4)
-        assert (pixels[:, :, 0] == pixels[:, :, 2]).all()
-
-
 def test_a_colour_image_in_a_grey_set_is_refused_and_not_greyed(tmp_path: Path):
     (tmp_path / "beach").mkdir()
     (tmp_path / "beach" / "a.png").write_bytes(png(bands=1))
