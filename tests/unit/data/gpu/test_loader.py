@@ -28,7 +28,7 @@ from rsdl.data.plan import SamplingPlan, Share
 from rsdl.data.sample import Sample, ShardPlan
 from rsdl.data.shuffle import GlobalOrder, OrderRule
 from rsdl.storage.connect import connect
-from tests.unit.data.batches import assert_alike, total
+from tests.unit.data.batches import assert_alike, damage, total
 
 CPU = torch.device("cpu")
 RANDOM_CROP = CropRule(random=True, scale=(0.3, 1.0))
@@ -271,18 +271,6 @@ def test_chunks_are_all_in_order_and_as_large_as_may_be(areas: list[int], num_pi
         assert chunk and (area <= num_pixels or len(chunk) == 1)
     for area, following in zip(sums, chunks[1:], strict=False):
         assert area + following[0][1].width > num_pixels
-
-
-def damage(packed: str, sample: int, content: bytes = b"") -> str:
-    """Write over the image of a training sample; return what it is called."""
-    data = open_split(packed)
-    row, name = data.index.rows[sample], data.index.name(sample)
-    path = Path(packed) / name.partition(":")[0]
-    whole = bytearray(path.read_bytes())
-    at, length = int(row["offset"]), int(row["length"])
-    whole[at : at + length] = (content + bytes(length))[:length]
-    path.write_bytes(whole)
-    return name
 
 
 def image_of(packed: str, sample: int) -> bytes:
