@@ -79,6 +79,6 @@ def test_kept_pixels_are_read_as_any_others(tmp_path: Path):
     for kept in (False, True, True):
         with closing(read_batches(url, 32, threads=1, kept=kept)) as batches:
             found.append([next(batches).images for _ in range(3)])
-    for batches in zip(*found, strict=True):
-        assert all(torch.equal(images, batches[0]) for images in batches)
+    for step in zip(*found, strict=True):
+        assert all(torch.equal(images, step[0]) for images in step)
     assert list(tmp_path.glob("*-pixels/decoded/*"))

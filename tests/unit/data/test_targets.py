@@ -16,6 +16,7 @@ from torch import Tensor
 
 from rsdl.config.data import AugmentConfig, DataConfig
 from rsdl.core.errors import ConfigError, CorruptSampleError, DataError
+from rsdl.core.image_size import ImageSize, height_width
 from rsdl.data.augment import Augment
 from rsdl.data.crop import CropRule
 from rsdl.data.datamodule import DataModule
@@ -71,13 +72,16 @@ class Brightness:
     def count(self, target: NDArray[np.uint8]) -> Counter[int]:
         return Counter({0: int((target < 128).sum()), 1: int((target >= 128).sum())})
 
-    def allocate(self, rows: int, image_size: int) -> NDArray[np.uint8]:
-        return np.zeros((rows, image_size, image_size), np.uint8)
+    def allocate(self, rows: int, image_size: ImageSize) -> NDArray[np.uint8]:
+        return np.zeros((rows, *height_width(image_size)), np.uint8)
 
-    def crop(self, target: NDArray[np.uint8], window: Window, image_size: int) -> NDArray[np.uint8]:
+    def crop(
+        self, target: NDArray[np.uint8], window: Window, image_size: ImageSize
+    ) -> NDArray[np.uint8]:
         top, left, height, width = window
         part = target[top : top + height, left : left + width]
-        return cv2.resize(part, (image_size, image_size), interpolation=cv2.INTER_NEAREST)  # type: ignore[return-value]
+        size = height_width(image_size)[::-1]
+        return cv2.resize(part, size, interpolation=cv2.INTER_NEAREST)  # type: ignore[return-value]
 
     def collate(self, targets: NDArray[np.uint8]) -> NDArray[np.uint8]:
         return targets
@@ -88,7 +92,7 @@ class Brightness:
         picture[target >= 128] = (255, 0, 0)
         return picture
 
-    def turn(self, targets: Tensor, turned: Dihedral, image_size: int) -> Tensor:
+    def turn(self, targets: Tensor, turned: Dihedral, image_size: ImageSize) -> Tensor:
         return apply_dihedral(targets[..., None], *turned)[..., 0]
 
 
@@ -121,9 +125,10 @@ def packed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str
     """Return a function that packs a source of the kind, and returns the URL."""
     monkeypatch.setitem(KINDS, "brightness", Brightness())
 
-    def make(**source: Any) -> str:  # noqa: ANN401
+    def make(**options: Any) -> str:  # noqa: ANN401
         url = str(tmp_path / "data")
-        pack(Source(**source), connect(url), PackOptions(num_workers=1))
+        source: Any = Source(**options)
+        pack(source, connect(url), PackOptions(num_workers=1))
         return url
 
     return make
@@ -133,10 +138,12 @@ def open_split(url: str, **config: Any) -> SplitData:  # noqa: ANN401
     return DataSet(DataConfig(url=url, **config)).split("train", "")
 
 
-def batches_of(data: SplitData, crop: CropRule, epoch: int = 0) -> list[Any]:
+def batches_of(
+    data: SplitData, crop: CropRule, epoch: int = 0, size: ImageSize = SIDE
+) -> list[Any]:
     order = GlobalOrder(data.index.shard_samples, OrderRule(seed=1, epoch=epoch, window=2))
     plan = SamplingPlan(order, global_batch=4, tail="pad")
-    rule = LoadRule(image_size=SIDE, crop=crop, on_corrupt="skip", num_workers=2)
+    rule = LoadRule(image_size=size, crop=crop, on_corrupt="skip", num_workers=2)
     return list(BatchLoader(data, plan, Share(), rule))
 
 
@@ -153,16 +160,19 @@ def test_targets_are_cropped_with_their_pixels(packed: Callable[..., str]):
 
 
 @pytest.mark.parametrize("cache", ["off", "auto"])
-def test_a_random_window_is_that_of_the_pixels(cache: str, packed: Callable[..., str]):
+@pytest.mark.parametrize("size", [SIDE, (SIDE // 2, SIDE)])
+def test_a_random_window_is_that_of_the_pixels(
+    size: ImageSize, cache: str, packed: Callable[..., str]
+):
     data = open_split(packed(), decoded_cache=cache)
     crop = CropRule(random=True, scale=(0.2, 1.0))
     for epoch in range(3):  # with a cache the pixels of later epochs are kept ones
-        for batch in batches_of(data, crop, epoch):
+        for batch in batches_of(data, crop, epoch, size):
             for row in range(4):
                 top, left, height, width = batch.windows[row].tolist()
                 source = Source().read(int(batch.samples[row])).target
                 part = source[top : top + height, left : left + width]
-                wanted = Brightness().crop(part, Window(0, 0, height, width), SIDE)
+                wanted = Brightness().crop(part, Window(0, 0, height, width), size)
                 assert (batch.targets[row].numpy() == wanted).all()
 
 
