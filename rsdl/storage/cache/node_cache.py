@@ -83,7 +83,7 @@ class NodeCache:
         fill: Callable[[int], None],
         suffix: str = "",
         *,
-        lasting: bool = False,
+        close_idle: bool = False,
     ) -> SharedLock | None:
         """Return a shared lock on a cached copy; one process fetches it, the others wait.
 
@@ -92,7 +92,8 @@ class NodeCache:
             size: Its size in bytes.
             fill: Writes the bytes to an open file.
             suffix: The file's extension; an unusual one is left out.
-            lasting: Whether to keep the lock even when it is not read for long.
+            close_idle: Whether the cache may close the lock once it is not read for long and others
+                need the room; its reader then asks again.
 
         Returns:
             The lock; ``None`` where there is no room or the process that fetches makes no progress.
@@ -105,7 +106,7 @@ class NodeCache:
                 raise error  # another thread's fetch, which used up its retries while we waited
             outcome = self._get(path, size, fill, urgent=True)
             if isinstance(outcome, SharedLock):
-                if not lasting:
+                if close_idle:
                     self._watch(outcome)
                 return outcome
             if outcome is FetchStatus.FULL or self._is_stalled(path, begin):
@@ -137,7 +138,7 @@ class NodeCache:
         return self._get(self._folder / entry_name(name, suffix), size, fill, urgent=urgent)
 
     def take(self, name: str, suffix: str = "") -> SharedLock | None:
-        """Return a shared lock on an entry that exists already, else ``None``."""
+        """Return a lock on an entry that exists already, closed when idle; else ``None``."""
         try:
             pin = SharedLock.take(self._folder / entry_name(name, suffix))
         except OSError as error:
@@ -172,10 +173,6 @@ class NodeCache:
                 "are shuffled together (data.window): the rest is read by range, slower; give it "
                 f"{size / 1e6:,.1f} MB or more, twice that to fetch ahead"
             )
-
-    def clear(self) -> int:
-        """Remove every entry that is not in use and return the bytes freed."""
-        return clear_cache(self.root)
 
     def usage(self) -> tuple[int, int]:
         """Return the number of files in the cache and their bytes."""
