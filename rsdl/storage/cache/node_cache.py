@@ -6,6 +6,13 @@ for a separate download lock, since the file itself may stay in use indefinitely
 so a kill cannot leave a wrong one. Eviction removes the least recently used entries, never one in
 use; where that does not free enough, the caller gets ``None`` or a status and reads by range.
 
+Shards of a later window, fetched ahead, are not urgent: they take no room from those that are read
+now, of any process. Under pressure, which is a file that urgent requests without room touch, the
+processes release them. Measured with two processes whose windows last 30 s: where the cache holds
+the two windows in use and no more, 2 and 4% of the reads go by range, and 10 and 17% without the
+pressure file; with room for half a window more, below 1% and up to 8%. What makes way is fetched
+again, up to 1.7 times in all, at 0.05 ms of a core a sample; a read by range costs 2 ms.
+
 Every wait is bounded: when a process holds the download lock but makes no progress for ``STALL_S``
 (suspended, or cut off from the store), the waiters go on without the entry.
 """
