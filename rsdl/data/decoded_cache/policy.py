@@ -163,9 +163,9 @@ class DecodedCache:
         return None
 
     def _hold(self, cache: NodeCache) -> SharedLock | None:
-        """Return a separate shared lock on the file; create the file if it is missing and fits."""
+        """Return a shared lock on the file; create the file if it is missing and fits."""
         try:
-            pin = cache.hold(self._name, 0, _refuse)
+            return cache.hold(self._name, 0, _refuse)
         except _MissingError:
             if not self._rule.makes:
                 return None
@@ -174,13 +174,7 @@ class DecodedCache:
             layout = lay_out(sizes, len(self._index), pixel_bytes)
             if layout is None or not self._fits(cache, layout):
                 return None
-            pin = cache.hold(self._name, layout.size, lambda fd: write_header(fd, layout))
-        if pin is None:
-            return None
-        # The cache closes locks of files not read for a while, and does not see reads by a map.
-        mine = SharedLock.take(pin.path)
-        pin.close()
-        return mine
+            return cache.hold(self._name, layout.size, lambda fd: write_header(fd, layout))
 
     def _probe_sizes(self) -> list[tuple[int, int]]:
         shards = ShardReader(self._store, self._index.shard_names)
