@@ -25,12 +25,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.harness.machine import count_cores, describe_machine, describe_versions
-from benchmarks.harness.plot import draw_result
 from benchmarks.harness.tables import print_result
 
 ROUNDS = 5
 MAX_LOAD = 0.5  # load average per core, of the last minute, up to which a result is kept
-OUTPUTS = ("json", "png")  # options that name output files
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +180,7 @@ def build_result(
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "machine": describe_machine(),
         "versions": dict(describe_versions() if versions is None else versions),
-        "options": {key: _plain(value) for key, value in options.items() if key not in OUTPUTS},
+        "options": {key: _plain(value) for key, value in options.items() if key != "json"},
         "tables": [table_to_dict(table) for table in tables],
     }
 
@@ -263,7 +261,7 @@ def run_benchmark(
 ) -> None:
     """Parse the options of a benchmark, run it, print its tables and write its JSON.
 
-    Every benchmark takes ``--rounds``, ``--quick``, ``--json`` and ``--png`` beside its own.
+    Every benchmark takes ``--rounds``, ``--quick`` and ``--json`` beside its own.
     """
     parser = argparse.ArgumentParser(
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -273,7 +271,6 @@ def run_benchmark(
     )
     parser.add_argument("--quick", action="store_true", help="less of everything, for a first look")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the result there too")
-    parser.add_argument("--png", type=Path, metavar="FILE", help="draw the result there")
     add_arguments(parser)
     options = parser.parse_args()
     if options.json is not None and (reason := explain_load()) is not None:
@@ -284,6 +281,3 @@ def run_benchmark(
     if options.json is not None:
         write_result(result, options.json)
         print(f"\nwritten to {options.json}")
-    if options.png is not None:
-        draw_result(result, options.png)
-        print(f"drawn in {options.png}")

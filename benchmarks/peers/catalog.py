@@ -39,7 +39,6 @@ PEERS: dict[str, Peer] = {
     "rsdl": _ours("ours"),
     "rsdl, first epoch of the decoded tier": _ours("ours", decoded=True, first=True),
     "rsdl, decoded tier": _ours("ours", decoded=True),
-    "rsdl, scaled decode": _ours("ours", scaled=True),
     "decoder alone": _ours("decoder"),
     "decoder, crop and resize alone": _ours("decoder", resize=True),
     "torchvision ImageFolder": Peer(

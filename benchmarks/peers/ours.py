@@ -9,7 +9,6 @@ import torch
 
 from benchmarks.peers.task import Counter, Feed, Task
 from rsdl.config.data import AugmentConfig, DataConfig
-from rsdl.core.errors import ConfigError
 from rsdl.data.augment import Augment
 from rsdl.data.datamodule import DataModule
 from rsdl.data.dataset import DataSet
@@ -38,28 +37,23 @@ class Epochs:
         return iter(self.module.train_dataloader())
 
 
-def build(task: Task, *, decoded: bool = False, first: bool = False, scaled: bool = False) -> Feed:
+def build(task: Task, *, decoded: bool = False, first: bool = False) -> Feed:
     """Return the loader.
 
     Args:
         task: The task.
         decoded: Whether to cache decoded pixels from the first epoch on.
         first: Whether every turn is such a first epoch.
-        scaled: Whether JPEGs are decoded at a reduced scale where the crop allows it.
-
-    Raises:
-        ConfigError: If this version of rsdl has no such option.
     """
     # Each variant has its own folder, since all prepare concurrently.
-    way = f"first={first}-decoded={decoded}-scaled={scaled}"
-    root = task.folder(f"{CACHE}-{task.delivery}-{way}")
+    root = task.folder(f"{CACHE}-{task.delivery}-first={first}-decoded={decoded}")
     shutil.rmtree(root)
     turns = itertools.count()
 
     def open_epochs() -> Epochs:
         # A new folder: a process must not remove a cache that it has opened.
         cache = str(root / str(next(turns)))
-        return Epochs(build_config(task, decoded=decoded, scaled=scaled, cache=cache), task.seed)
+        return Epochs(build_config(task, decoded=decoded, cache=cache), task.seed)
 
     epochs = open_epochs()
     augment = Augment(
@@ -88,9 +82,9 @@ def build(task: Task, *, decoded: bool = False, first: bool = False, scaled: boo
     return Feed(run_epoch, reset if first else None, note="threads")
 
 
-def build_config(task: Task, *, decoded: bool, scaled: bool, cache: str) -> DataConfig:
+def build_config(task: Task, *, decoded: bool, cache: str) -> DataConfig:
     """Return the data config of the task."""
-    fields: dict[str, Any] = {
+    fields = {
         "url": task.shards,
         "batch_size": task.batch_size,
         "image_size": task.image_size,
@@ -99,15 +93,7 @@ def build_config(task: Task, *, decoded: bool, scaled: bool, cache: str) -> Data
         "crop_ratio": task.ratio,
         "tail": "drop",
         "cache": {"folder": cache},
-    }
-    wanted = {
         "decoded_cache": "auto" if decoded else "off",
-        "scaled_decode": scaled,
         "resident": "off",
     }
-    known = DataConfig.model_fields
-    for name, on in (("decoded_cache", decoded), ("scaled_decode", scaled)):
-        if on and name not in known:
-            raise ConfigError(f"data.{name}", "is not in this version of rsdl", "take a newer one")
-    fields |= {name: value for name, value in wanted.items() if name in known}
     return DataConfig.model_validate(fields)

@@ -1,8 +1,8 @@
 """Training steps of the nine networks on one GPU, compared with timm's script and Lightning.
 
-For each network: images/s, MFU (the share of the GPU's bf16 peak), peak memory, and how often the
-host waits for the device, of ``rsdl train`` (plain and compiled), of timm's training script (plain
-and with ``--torchcompile``) and of a plain LightningModule. All train on the same images, which lie
+For each network: images/s, MFU (the share of the GPU's bf16 peak) and peak memory of
+``rsdl train`` (plain and compiled), of timm's training script (plain and with ``--torchcompile``)
+and of a plain LightningModule. All train on the same images, which lie
 on the device; the batch is the largest that still gains speed. Weights are random: nothing is
 downloaded.
 
@@ -14,11 +14,9 @@ code. Without a GPU it trains on the CPU in fp32, which only shows that it works
 """
 
 import argparse
-import tempfile
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -57,7 +55,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--batch-size", type=int, help="images (default: the largest that pays)")
     add("--contenders", nargs="+", default=usual, choices=list(CONTENDERS), metavar="NAME",
         help=f"of {', '.join(CONTENDERS)} (all but {GRAPHS})")  # fmt: skip
-    add("--traces", type=Path, metavar="DIR", help="keep the profiler's traces there")
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
@@ -81,10 +78,7 @@ def measure_model(model: str, options: argparse.Namespace, device: torch.device)
         task = replace(task, batch_size=size, steps=choose_steps(size, rate))
     if options.quick:
         task = replace(task, steps=SEARCH_STEPS)
-    with tempfile.TemporaryDirectory() as temporary:
-        traces = options.traces or Path(temporary)
-        traces.mkdir(parents=True, exist_ok=True)
-        records = measure(task, options.contenders, options.rounds, traces)
+    records = measure(task, options.contenders, options.rounds)
     flops = count_flops(model, options.image_size, NUM_CLASSES)
     peak = find_peak(torch.cuda.get_device_name(device)) if device.type == "cuda" else None
     return make_table(model, task, records, flops, peak)
@@ -124,11 +118,6 @@ def make_row(name: str, record: Record, task: StepTask, flops: int, peak: float 
     if record.peak_bytes:
         facts["peak GB"] = record.peak_bytes / 1e9
         facts["launching %"] = 100 * last.launch_s / last.seconds
-    if record.waits is not None:
-        if record.waits.busy is not None:
-            facts["GPU busy %"] = 100 * record.waits.busy
-            facts["waits/step"] = record.waits.num_waits / record.traced_steps
-        facts["reads/step"] = sum(record.waits.reads.values()) / record.traced_steps
     return Row(name, rates, facts=facts)
 
 

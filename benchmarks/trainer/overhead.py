@@ -1,13 +1,10 @@
-"""Cost of the trainer beside the network, and its start-up time.
+"""Cost of the trainer beside the network.
 
-Steps: ``rsdl train`` with all its parts (Lightning, record, ledger, log rows, checkpoints, ready to
+``rsdl train`` with all its parts (Lightning, record, ledger, log rows, checkpoints, ready to
 be killed at any step) is compared with a hand-written PyTorch loop on the very same batches, which
 are on the device before the measurement: no loading, augmentation or validation on either side.
 Both train the same network with the same optimizer, precision and memory layout; epochs alternate.
 The network is tiny, so that the cost per step shows; for a real network its share vanishes.
-
-Start: seconds of ``rsdl --help``, and of ``rsdl train`` on a packed data set from the start of the
-process to the first optimizer step, each compared with Python and PyTorch alone.
 
     python -m benchmarks.trainer.overhead [--steps 200]
 """
@@ -16,11 +13,12 @@ import argparse
 import math
 import statistics
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytorch_lightning as pl
 import timm
 import torch
 import torch.nn.functional as F
@@ -28,10 +26,8 @@ import torch.nn.functional as F
 from benchmarks.harness.machine import describe_versions
 from benchmarks.harness.measure import Aim, Row, Table, build_result, run_benchmark
 from benchmarks.harness.tiny_dataset import write_crowd
-from benchmarks.harness.training_fixture import Spent
+from benchmarks.harness.training_fixture import Clock, Spent, open_bench_session
 from benchmarks.trainer.first_step import MODEL
-from benchmarks.trainer.plain_loop import take_epochs
-from benchmarks.trainer.startup import measure_start
 from rsdl.config.load import validate
 from rsdl.config.run import RunConfig
 from rsdl.core.batch import TENSORS, Batch
@@ -119,7 +115,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as temporary:
         work = (options.work or Path(temporary)).resolve()
         url = write_crowd(work / f"crowd-{steps * options.batch_size}", steps * options.batch_size)
-        tables = [*measure_steps(url, options), *measure_start(url, work, options.rounds)]
+        tables = measure_steps(url, options)
     title = f"The trainer's own cost: {options.model} at {options.image_size} px"
     versions = describe_versions(("rsdl-train", "torch", "pytorch-lightning", "timm"))
     return build_result("overhead", title, tables, options=vars(options), versions=versions)
@@ -156,6 +152,42 @@ def measure_steps(url: str, options: argparse.Namespace) -> list[Table]:
     where = f"batches of {options.batch_size}, {len(held)} steps an epoch"
     threads = f"{torch.get_num_threads()} threads" if not on_gpu else "on the GPU"
     return steps_tables(f"{where}, {threads}", len(held), spent)
+
+
+def take_epochs(
+    config: RunConfig, reference: Callable[[], None], prepare: Callable[[Session], None]
+) -> tuple[list[Spent], list[Spent]]:
+    """Train without validation, and let a reference train an epoch after each of ours.
+
+    Args:
+        config: The run; the first epoch of each side is not counted.
+        reference: Trains one epoch.
+        prepare: Called with the session before the training begins.
+
+    Returns:
+        Cost of each counted epoch, of the reference and of ours.
+    """
+    theirs: list[Spent] = []
+    ours: list[Spent] = []
+
+    class Turns(pl.Callback):
+        """Times our epochs, and runs the reference between them."""
+
+        def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+            self.clock = Clock()
+
+        def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+            ours.append(self.clock.read())
+            clock = Clock()
+            reference()
+            theirs.append(clock.read())
+
+    with open_bench_session(config) as session:
+        session.trainer.callbacks.append(Turns())  # type: ignore[attr-defined]
+        session.trainer.limit_val_batches = 0
+        prepare(session)
+        session.trainer.fit(session.module, datamodule=session.data)
+    return theirs[1:], ours[1:]
 
 
 def steps_tables(title: str, steps: int, spent: Mapping[str, Sequence[Spent]]) -> list[Table]:

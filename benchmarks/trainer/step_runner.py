@@ -10,17 +10,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 
 import torch
 
 from benchmarks.harness.measure import take_turns
-from benchmarks.harness.profiler_trace import Waits, read_trace
 from benchmarks.peers.step_task import Batches, StepTask, Trainee, draw_batches
 from benchmarks.peers.train_lightning import PlainLightning
 from benchmarks.peers.train_ours import RsdlTrain
 from benchmarks.peers.train_timm import TimmScript
-from benchmarks.trainer.step_timer import StepClock, TraceClock, Turn
+from benchmarks.trainer.step_timer import StepClock, Turn
 
 OURS, COMPILED, GRAPHS = "rsdl train", "rsdl train, compiled", "rsdl train, CUDA graphs"
 TIMM, TIMM_COMPILED, PLAIN = "timm script", "timm script, compiled", "plain Lightning"
@@ -46,26 +44,21 @@ class Record:
     Attributes:
         turns: Turns that count.
         peak_bytes: Peak memory of its tensors, on a GPU.
-        waits: Findings of its trace; ``None`` without one.
-        traced_steps: Steps in the trace.
         note: Why it has no values.
     """
 
     turns: list[Turn] = field(default_factory=list)
     peak_bytes: int = 0
-    waits: Waits | None = None
-    traced_steps: int = 1
     note: str = ""
 
 
-def measure(task: StepTask, names: Sequence[str], rounds: int, traces: Path) -> dict[str, Record]:
+def measure(task: StepTask, names: Sequence[str], rounds: int) -> dict[str, Record]:
     """Interleave contenders; return the measurements of each.
 
     Args:
         task: The task.
         names: Names of the contenders.
         rounds: Turns of each that count.
-        traces: Folder for the profiler's traces.
     """
     batches = draw_batches(task)
     records = {name: Record() for name in names}
@@ -83,13 +76,6 @@ def measure(task: StepTask, names: Sequence[str], rounds: int, traces: Path) -> 
             return records[name].turns[-1].seconds
 
         take_turns({name: partial(turn, name) for name in trainees}, rounds=rounds, warmups=0)
-        for name, trainee in trainees.items():
-            path = traces / f"{task.model}-{name.replace(', ', '-').replace(' ', '-')}.json"
-            clock = TraceClock(task.device, path)
-            reset_backends()
-            trainee.run(clock)
-            records[name].waits = read_trace(path)
-            records[name].traced_steps = clock.num_steps
     finally:
         for trainee in trainees.values():
             trainee.close()

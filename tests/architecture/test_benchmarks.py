@@ -14,7 +14,7 @@ from benchmarks.scaling import page as scaling
 
 ROOT = Path(__file__).parents[2]
 ROOMS = ("harness", "loader", "packing", "scaling", "store", "trainer")
-PARTS = ("first_step", "gil_load", "s3_client")  # processes of a benchmark
+PARTS = ("first_step", "s3_client")  # processes of a benchmark
 BENCHMARKS = [
     f"{room}.{path.stem}"
     for room in ROOMS

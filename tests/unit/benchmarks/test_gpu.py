@@ -1,12 +1,10 @@
 """The benchmark of training steps runs from end to end on the CPU, and its aims can be missed."""
 
 import argparse
-from pathlib import Path
 
 import pytest
 import torch
 
-from benchmarks.harness.profiler_trace import Waits
 from benchmarks.peers.step_task import StepTask, Trainee, draw_batches
 from benchmarks.peers.train_ours import RsdlTrain
 from benchmarks.peers.train_timm import TimmScript
@@ -23,21 +21,18 @@ def task_of(batch_size: int = 4, steps: int = 3) -> StepTask:
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_all_that_need_no_compiler_train_and_are_watched(tmp_path: Path):
+def test_all_that_need_no_compiler_train():
     parser = argparse.ArgumentParser()
     add_arguments(parser)
     options = parser.parse_args(
         ["--models", "test_resnet", "--image-size", "32", "--batch-size", "4",
-         "--contenders", OURS, TIMM, PLAIN, "--traces", str(tmp_path / "traces")]
+         "--contenders", OURS, TIMM, PLAIN]
     )  # fmt: skip
     options.rounds, options.quick = 2, True
     (table,) = run(options)["tables"]
     assert [row["name"] for row in table["rows"]] == [OURS, TIMM, PLAIN]
     assert all(len(row["values"]) == 2 and min(row["values"]) > 0 for row in table["rows"])
     assert "% of bf16 peak" not in table["rows"][0]["facts"]
-    reads = {row["name"]: row["facts"]["reads/step"] for row in table["rows"]}
-    assert reads[TIMM] == reads[OURS] + 2  # aten::item, and what it calls, of the loss
-    assert len(list((tmp_path / "traces").iterdir())) == 3
     assert [aim["text"] for aim in table["aims"]] == [
         "images/s of rsdl train over timm script", "images/s of rsdl train over plain Lightning"
     ]  # fmt: skip
@@ -89,17 +84,16 @@ def test_a_batch_grows_while_it_pays_and_fits(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_a_gpus_figures_stand_in_the_table_and_aims_are_missed_where_ours_is_behind():
-    waits = Waits({"cudaStreamSynchronize": 40}, {}, 0, 0.9)
     turns = {OURS: 1.1, TIMM: 1.0}
     records = {
-        name: Record([Turn(10, seconds, 0.5, 8_000_000_000)] * 2, 8_000_000_000, waits, 20)
+        name: Record([Turn(10, seconds, 0.5, 8_000_000_000)] * 2, 8_000_000_000)
         for name, seconds in turns.items()
     }
     records[PLAIN] = Record(note="out of memory")
     table = make_table("resnet50", task_of(256), records, 24_000_000_000, 989.5)
     facts = table.row(TIMM).facts
     assert facts["% of bf16 peak"] == pytest.approx(100 * 2560 * 24e9 / 989.5e12)
-    assert (facts["waits/step"], facts["peak GB"], facts["GPU busy %"]) == (2.0, 8.0, 90.0)
+    assert facts["peak GB"] == 8.0
     assert not table.row(PLAIN).values
     (aim,) = table.aims
     assert not aim.met
