@@ -23,7 +23,7 @@ from rsdl.train.signals import StopRequest
 from rsdl.train.trainer import fit_to_ranks
 
 
-def add_session_arguments(parser: argparse.ArgumentParser) -> None:
+def add_training_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of benchmarks that train each of the nine networks on JPEGs."""
     add = parser.add_argument
     add("--models", nargs="+", default=list(ARCHITECTURES), help="networks (the nine)")
@@ -40,7 +40,7 @@ def trains_on_gpu(options: argparse.Namespace) -> bool:
 
 
 @contextmanager
-def open_bench_session(config: RunConfig, *, checkpoints: bool = True) -> Iterator[Session]:
+def open_training(config: RunConfig, *, checkpoints: bool = True) -> Iterator[Session]:
     """Open a session whose output folder is removed at the end.
 
     Args:
