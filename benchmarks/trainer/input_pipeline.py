@@ -45,12 +45,13 @@ from benchmarks.harness.measure import (
 )
 from benchmarks.harness.training_fixture import (
     Clock,
-    Spent,
+    EpochTime,
+    HeldBatches,
     add_training_arguments,
     open_training,
     trains_on_gpu,
 )
-from benchmarks.trainer.overhead import HeldBatches, hold_batches
+from benchmarks.trainer.overhead import hold_batches
 from rsdl.config.load import validate
 from rsdl.config.run import RunConfig
 from rsdl.core.batch import Batch
@@ -85,7 +86,7 @@ class Turn:
         loader_cpu_s: CPU time of making the batches.
     """
 
-    spent: Spent
+    spent: EpochTime
     waited_s: float
     loader_cpu_s: float
 

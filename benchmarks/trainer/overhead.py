@@ -13,7 +13,7 @@ import argparse
 import math
 import statistics
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from benchmarks.harness.machine import describe_versions
 from benchmarks.harness.measure import Row, Table, Target, build_result, run_benchmark
 from benchmarks.harness.tiny_dataset import write_tiny_dataset
-from benchmarks.harness.training_fixture import Clock, Spent, open_training
+from benchmarks.harness.training_fixture import Clock, EpochTime, HeldBatches, open_training
 from benchmarks.trainer.first_step import MODEL
 from rsdl.config.load import validate
 from rsdl.config.run import RunConfig
@@ -34,35 +34,12 @@ from rsdl.core.batch import TENSORS, Batch
 from rsdl.data.datamodule import load_rule
 from rsdl.data.dataset import DataSet, train_plan
 from rsdl.data.loader import BatchLoader
-from rsdl.data.plan import SamplingPlan, Share
+from rsdl.data.plan import Share
 from rsdl.train.session import Session
 from rsdl.train.trainer import choose_precision
 
 SHARE_OF_PLAIN = 0.97  # a regression threshold: measured is 0.986 (overhead.json)
 PLAIN, OURS = "hand-written loop", "rsdl train"
-
-
-class HeldBatches:
-    """Replaces a loader: repeats the batches of one epoch from device memory.
-
-    Args:
-        plan: Sampling plan of the batches.
-        batches: The batches, on the device.
-    """
-
-    def __init__(self, plan: SamplingPlan, batches: Sequence[Batch]) -> None:
-        self.plan = plan
-        self.batches = batches
-        self.start = 0
-        self.waited_s = 0.0
-
-    def __len__(self) -> int:
-        """Return the number of batches."""
-        return len(self.batches)
-
-    def __iter__(self) -> Iterator[Batch]:
-        """Yield the batches."""
-        return iter(self.batches)
 
 
 class WrittenLoop:
@@ -157,7 +134,7 @@ def measure_steps(url: str, options: argparse.Namespace) -> list[Table]:
 
 def take_epochs(
     config: RunConfig, reference: Callable[[], None], prepare: Callable[[Session], None]
-) -> tuple[list[Spent], list[Spent]]:
+) -> tuple[list[EpochTime], list[EpochTime]]:
     """Train without validation, and let a reference train an epoch after each of ours.
 
     Args:
@@ -168,8 +145,8 @@ def take_epochs(
     Returns:
         Cost of each counted epoch, of the reference and of ours.
     """
-    theirs: list[Spent] = []
-    ours: list[Spent] = []
+    theirs: list[EpochTime] = []
+    ours: list[EpochTime] = []
 
     class Turns(pl.Callback):
         """Times our epochs, and runs the reference between them."""
@@ -191,7 +168,7 @@ def take_epochs(
     return theirs[1:], ours[1:]
 
 
-def steps_tables(title: str, steps: int, spent: Mapping[str, Sequence[Spent]]) -> list[Table]:
+def steps_tables(title: str, steps: int, spent: Mapping[str, Sequence[EpochTime]]) -> list[Table]:
     """Return the tables for the cost of the epochs."""
     rates = [
         Row(name, [steps / epoch.seconds for epoch in epochs], facts=step_facts(steps, epochs))
@@ -212,7 +189,7 @@ def steps_tables(title: str, steps: int, spent: Mapping[str, Sequence[Spent]]) -
     return [replace(speed, targets=[steps_target]), replace(cpu, targets=[cpu_target])]
 
 
-def step_facts(steps: int, epochs: Sequence[Spent]) -> dict[str, float]:
+def step_facts(steps: int, epochs: Sequence[EpochTime]) -> dict[str, float]:
     """Return the time of a step, in milliseconds."""
     return {"ms/step": 1e3 * statistics.median(epoch.seconds for epoch in epochs) / steps}
 

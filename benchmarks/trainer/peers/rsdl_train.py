@@ -6,16 +6,16 @@ trainers.
 """
 
 import tempfile
-from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
 import pytorch_lightning as pl
 
 from benchmarks.harness.tiny_dataset import write_tiny_dataset
-from benchmarks.harness.training_fixture import open_training
+from benchmarks.harness.training_fixture import HeldBatches, open_training
 from benchmarks.trainer.peers.plain_lightning import Timed
 from benchmarks.trainer.step_task import (
     LEARNING_RATE,
@@ -27,7 +27,6 @@ from benchmarks.trainer.step_task import (
 )
 from rsdl.config.load import validate
 from rsdl.config.trainer import Compile
-from rsdl.core.batch import Batch
 from rsdl.core.rng import key_of, uniforms
 from rsdl.data.batch_buffer import BatchBuffer
 from rsdl.data.loader import NUM_UNIFORMS
@@ -37,42 +36,25 @@ from rsdl.data.targets import KINDS
 MOST_TURNS = 1000
 
 
-class HeldLoader:
-    """Replaces a loader: the plan's batches, with images that lie on the device.
-
-    Args:
-        plan: Sampling plan of the epoch.
-        batches: Images and targets, repeated.
-    """
-
-    def __init__(self, plan: SamplingPlan, batches: Batches) -> None:
-        self.plan = plan
-        self.start = 0
-        self.waited_s = 0.0
-        self._batches = batches
-
-    def __len__(self) -> int:
-        """Return the number of batches."""
-        return self.plan.num_batches()
-
-    def __iter__(self) -> Iterator[Batch]:
-        """Yield batches; their other tensors come from the host."""
-        for number, planned in enumerate(self.plan.batches(Share())):
-            images, targets = self._batches[number % len(self._batches)]
-            buffer = BatchBuffer(
-                planned=planned,
-                images=images,
-                pixels=np.empty(0, np.uint8),
-                target=KINDS["class_index"],
-                targets=np.zeros(len(planned.samples), np.int64),
-                windows=np.zeros((len(planned.samples), 4), np.int32),
-                sizes=np.zeros((len(planned.samples), 2), np.int32),
-                valid=planned.valid,
-                crop_uniforms=np.empty((0, 0)),
-                parts_left=0,
-            )
-            numbers = uniforms(key_of(0, "augment"), planned.draws, NUM_UNIFORMS)
-            yield replace(buffer.to_batch(numbers), targets=targets)
+def hold_batches(plan: SamplingPlan, batches: Batches) -> HeldBatches:
+    """Return the plan's batches with images and targets that lie on the device, repeated."""
+    held = []
+    for planned, (images, targets) in zip(plan.batches(Share()), cycle(batches), strict=False):
+        buffer = BatchBuffer(
+            planned=planned,
+            images=images,
+            pixels=np.empty(0, np.uint8),
+            target=KINDS["class_index"],
+            targets=np.zeros(len(planned.samples), np.int64),
+            windows=np.zeros((len(planned.samples), 4), np.int32),
+            sizes=np.zeros((len(planned.samples), 2), np.int32),
+            valid=planned.valid,
+            crop_uniforms=np.empty((0, 0)),
+            parts_left=0,
+        )
+        numbers = uniforms(key_of(0, "augment"), planned.draws, NUM_UNIFORMS)
+        held.append(replace(buffer.to_batch(numbers), targets=targets))
+    return HeldBatches(plan, held)
 
 
 class RsdlTrain:
@@ -109,8 +91,8 @@ class RsdlTrain:
         self.session = self._stack.enter_context(open_training(config, checkpoints=False))
         data = self.session.data
 
-        def train_dataloader() -> HeldLoader:
-            loader = HeldLoader(data.plan(self.session.trainer.current_epoch), batches)
+        def train_dataloader() -> HeldBatches:
+            loader = hold_batches(data.plan(self.session.trainer.current_epoch), batches)
             data.train_loader = loader  # type: ignore[assignment]
             return loader
 

@@ -100,7 +100,7 @@ def test_no_ratio_without_its_pairs(theirs: list[float]) -> None:
     ("value", "at_least", "met"),
     [(0.85, True, True), (0.84, True, False), (1.1, False, False), (0.85, False, True)],
 )
-def test_an_aim_is_met_on_its_side_of_the_bound(value: float, at_least: bool, met: bool) -> None:
+def test_a_target_is_met_on_its_side_of_the_bound(value: float, at_least: bool, met: bool) -> None:
     assert Target("speed", value, 0.85, at_least).met is met
 
 

@@ -1,11 +1,11 @@
-"""Training that is fed in turn: every way gets its epochs, and what it loads is what it counts."""
+"""Every input gets its epochs, and what it loads is what it counts."""
 
 from pathlib import Path
 
 import pytest
 
 from benchmarks.harness.imagery import pack_tiles
-from benchmarks.harness.training_fixture import Spent
+from benchmarks.harness.training_fixture import EpochTime
 from benchmarks.trainer.input_pipeline import (
     DECODED,
     DEVICE,
@@ -22,6 +22,14 @@ from rsdl.config.load import validate
 from rsdl.data.dataset import DataSet
 
 
+COUNTS = {"train": 12, "val": 10}
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("tiles")
+
+
 def test_every_way_has_each_place_of_its_round_once() -> None:
     assert way_of(0) == HELD
     num = len(WAYS)
@@ -35,15 +43,15 @@ def test_too_few_tiles_are_refused_in_one_line_before_anything_is_written(tmp_pa
     assert not list(tmp_path.iterdir())
 
 
-def test_tiles_are_packed_to_the_number(tmp_path: Path) -> None:
-    url = pack_tiles(tmp_path, 32, {"train": 12, "val": 10})
+def test_tiles_are_packed_to_the_number(work: Path) -> None:
+    url = pack_tiles(work, 32, COUNTS)
     splits = DataSet(validate(fields(url)).data).manifest.splits
-    assert {name: split.samples for name, split in splits.items()} == {"train": 12, "val": 10}
-    assert pack_tiles(tmp_path, 32, {"train": 12, "val": 10}) == url
+    assert {name: split.samples for name, split in splits.items()} == COUNTS
+    assert pack_tiles(work, 32, COUNTS) == url
 
 
-def test_all_ways_train_and_their_ledgers_balance(tmp_path: Path) -> None:
-    config = validate(fields(pack_tiles(tmp_path, 32, {"train": 12, "val": 10})))
+def test_all_ways_train_and_their_ledgers_balance(work: Path, tmp_path: Path) -> None:
+    config = validate(fields(pack_tiles(work, 32, COUNTS)))
     turns = train_in_turns(config, tmp_path / "kept")
     assert list(turns) == list(WAYS)
     assert all(len(epochs) == 2 for epochs in turns.values())
@@ -55,10 +63,10 @@ def test_all_ways_train_and_their_ledgers_balance(tmp_path: Path) -> None:
         assert sum(turn.waited_s for turn in turns[way]) > 0
 
 
-def test_an_aim_is_missed_where_a_way_takes_longer_or_more_of_the_processor() -> None:
-    quick = [Turn(Spent(1.0, 1.0), 0.0, 0.0)] * 3
-    slow = [Turn(Spent(1.1, 1.0), 0.1, 0.001)] * 3
-    greedy = [Turn(Spent(1.0, 1.0), 0.0, 0.1)] * 3
+def test_a_threshold_is_missed_where_a_way_takes_longer_or_more_of_the_processor() -> None:
+    quick = [Turn(EpochTime(1.0, 1.0), 0.0, 0.0)] * 3
+    slow = [Turn(EpochTime(1.1, 1.0), 0.1, 0.001)] * 3
+    greedy = [Turn(EpochTime(1.0, 1.0), 0.0, 0.1)] * 3
     turns = {HELD: quick, FIRST: slow, DECODED: greedy, DEVICE: slow, RESIDENT: slow}
     table = pipeline_table("x", 10, turns, shares_cores=True)
     assert [target.met for target in table.targets] == [False, True, True, False]

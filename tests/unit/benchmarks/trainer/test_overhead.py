@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.harness.tiny_dataset import write_tiny_dataset
-from benchmarks.harness.training_fixture import Spent
+from benchmarks.harness.training_fixture import EpochTime
 from benchmarks.trainer.overhead import OURS, PLAIN, hold_batches, measure_steps, steps_tables
 from rsdl.config.load import validate
 from rsdl.data.dataset import DataSet
@@ -32,8 +32,8 @@ def test_both_train_and_each_epoch_counts_once(tmp_path: Path) -> None:
         assert all(len(row.values) == 2 and min(row.values) > 0 for row in table.rows)
 
 
-def test_the_aim_is_missed_where_ours_takes_longer() -> None:
-    quick, slow = [Spent(1.0, 1.0)] * 3, [Spent(1.1, 1.0)] * 3
+def test_the_threshold_is_missed_where_ours_takes_longer() -> None:
+    quick, slow = [EpochTime(1.0, 1.0)] * 3, [EpochTime(1.1, 1.0)] * 3
     speed, cpu = steps_tables("x", 10, {PLAIN: quick, OURS: slow})
     assert not speed.targets[0].met
     assert cpu.targets[0].met
