@@ -70,6 +70,8 @@ COMPARISONS = (
                "Steps"),
     Comparison("training steps on a GPU, images/s", "gpu", "rsdl train",
                ("timm script", "plain Lightning")),
+    Comparison("compiled training steps on a GPU, images/s", "gpu", "rsdl train, compiled",
+               ("timm script, compiled",)),
     Comparison("resuming late in an epoch, time to the first step", "resume",
                "rsdl, 95% of the epoch", ("WebDataset, 95% of the epoch",)),
     Comparison("packing JPEGs, MB/s", "pack", "rsdl data pack, --decode sample", PACKERS),

@@ -2,9 +2,8 @@
 
 For each network: images/s, MFU (the share of the GPU's bf16 peak) and peak memory of
 ``rsdl train`` (plain and compiled), of timm's training script (plain and with ``--torchcompile``)
-and of a plain LightningModule. All train on the same images, which lie
-on the device; the batch is the largest that still gains speed. Weights are random: nothing is
-downloaded.
+and of a plain LightningModule. All train on the same images, which lie on the device; the batch is
+the largest that still gains speed. Weights are random: nothing is downloaded.
 
     python -m benchmarks.trainer.gpu [--models resnet50 vit_base] [--batch-size 256]
 

@@ -215,4 +215,4 @@ def test_every_comparison_of_the_page_has_rows_in_a_result_or_waits_for_a_gpu():
     results = read_results(FOLDER)
     measured = {line.split(" | ")[0][2:] for line in summarize(results)}
     missing = {each.what for each in COMPARISONS} - measured
-    assert missing <= {"training steps on a GPU, images/s"}
+    assert all("on a GPU" in what for what in missing)
