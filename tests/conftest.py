@@ -19,7 +19,10 @@ from rsdl.storage.connect import connect
 settings.register_profile("rsdl", deadline=None)
 settings.load_profile("rsdl")
 
-CLASSES = {"field": (60, 150, 50), "harbor": (30, 70, 160), "roofs": (180, 90, 70)}
+CLASSES = {
+    "field": (60, 150, 50), "harbor": (30, 70, 160), "roofs": (180, 90, 70),
+    "beach": (210, 200, 150), "forest": (40, 60, 40),
+}  # fmt: skip
 PER_CLASS = 12
 
 # Parts of a machine that some tests need, and how to get them.
@@ -119,10 +122,10 @@ def packed_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def draw_tree(root: Path) -> Path:
+def draw_tree(root: Path, num_classes: int = 3) -> Path:
     """Draw the images of ``image_tree`` below ``root``."""
     random = np.random.default_rng(7)
-    for name, colour in CLASSES.items():
+    for name, colour in list(CLASSES.items())[:num_classes]:
         (root / name).mkdir(parents=True)
         for number in range(PER_CLASS):
             shade = random.integers(-25, 25, (5, 6, 1)).repeat(8, axis=0).repeat(8, axis=1)

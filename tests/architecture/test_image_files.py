@@ -29,7 +29,7 @@ DIGEST = f"sha256:{'0123456789abcdef' * 4}"
 
 def run(program: str, *arguments: object) -> None:
     """Run a linter from this environment; it must have nothing to say."""
-    command = [PROGRAMS / program, *map(str, arguments)]
+    command = [str(PROGRAMS / program), *map(str, arguments)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -47,7 +47,7 @@ def read_lock(name: str) -> dict[str, tuple[str, int]]:
         pin = re.match(r"([A-Za-z0-9._-]+)==([^\s;]+)", block)
         assert pin, f"not a pin: {block[:80]!r}"
         hashes = re.findall(r"--hash=sha256:[0-9a-f]{64}\b", block)
-        found[canonicalize_name(pin[1])] = (pin[2], len(hashes))
+        found[str(canonicalize_name(pin[1]))] = (pin[2], len(hashes))
     return found
 
 

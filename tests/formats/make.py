@@ -15,6 +15,7 @@ import sys
 import tarfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import simplejpeg
@@ -22,7 +23,7 @@ import torch
 import yaml
 
 CLASSES = {"field": (60, 150, 50), "harbor": (30, 70, 160), "roofs": (180, 90, 70)}
-RUN = {
+RUN: dict[str, Any] = {
     "output": "runs",
     "data": {"url": "folder", "image_size": 32, "batch_size": 4, "num_workers": 1},
     "model": {"name": "test_efficientnet_gn"},

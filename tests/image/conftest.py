@@ -45,7 +45,7 @@ class Engine:
 @functools.cache
 def build(image: str, dockerfile: str) -> None:
     """Build an image anew, once a session."""
-    command = [ROOT / "scripts" / "build_image", image, dockerfile]
+    command = [str(ROOT / "scripts" / "build_image"), str(image), str(dockerfile)]
     done = subprocess.run(
         command, env={**os.environ, "W": str(W)}, capture_output=True, text=True, check=False
     )

@@ -35,6 +35,15 @@ class Ended:
     stderr: str
 
 
+def refusal(ended: Ended, code: int = 2) -> str:
+    """Check that a command refused with one line and without a traceback; return the line."""
+    assert ended.returncode == code, ended
+    lines = [line for line in ended.stderr.splitlines() if line.strip()]
+    assert len(lines) == 1, lines
+    assert "Traceback" not in ended.stderr
+    return str(lines[0])
+
+
 class Command:
     """A command that runs in a process of its own."""
 

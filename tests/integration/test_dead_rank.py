@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.integration.damage import spoil
+from tests.unit.data.batches import damage
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Fault, Find, Ranks, Write
@@ -58,13 +58,13 @@ def test_what_one_rank_raises_ends_all_and_is_told_with_its_name(
 def test_a_sample_that_one_rank_cannot_read_leaves_all_ranks_in_step(
     policy: str, packed: str, ranks: "Ranks", write_config: "Write", run_at: "Find"
 ):
-    key = spoil(packed, 5)
+    name = damage(packed, 5)
     config = write_config("run", data__on_corrupt=policy, **FIELDS)
     codes = ranks(2, "train", config)
     if policy == "error":
         # Wrong input on one rank is wrong input for all: trying again cannot help.
         assert codes == [2, 2], ranks.said(0)
-        assert all(key in ranks.said(rank) for rank in (0, 1))
+        assert all(name in ranks.said(rank) for rank in (0, 1))
         assert sum("rank " in ranks.said(rank) for rank in (0, 1)) == 1
         return
     assert codes == [0, 0], ranks.said(0)

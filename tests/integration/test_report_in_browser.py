@@ -13,15 +13,11 @@ from rsdl.evaluate.compared_run import ComparedRun
 from rsdl.evaluate.report import render_report
 from rsdl.evaluate.study import render_study, study_of
 from rsdl.records.evaluation import Evaluation, Picture, RunnerUp
-from rsdl.records.run_record import RunRecord
+from tests.run_records import make_record
 from tests.unit.evaluate.class_scores import scores_of
 
 CLASSES = tuple(f"very_long_land_use_class_name_number_{number}" for number in range(45))
-RUN = RunRecord(
-    name="a_run_with_quite_a_long_name_" * 3, config_digest="c", manifest_digest="m", seed=0,
-    architecture="resnet50", timm_model="resnet50", parameters=1, dataset="ucm", num_classes=45,
-    bands=3, image_size=224, global_batch=4, epochs_planned=2,
-)  # fmt: skip
+RUN = make_record(name="a_run_with_quite_a_long_name_" * 3, num_classes=45)
 
 
 def evaluation() -> Evaluation:

@@ -1,17 +1,13 @@
-"""Training from the device's memory: killed, resumed, in two processes, and on from files."""
+"""Training from the device's memory: killed, resumed, and on from files."""
 
-import os
 import random
 import signal
-import subprocess
-import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 
-from tests.integration.closeness import assert_close
-from tests.integration.damage import spoil
+from tests.unit.data.batches import damage
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Compare, Find, Rsdl, Run, Write
@@ -32,7 +28,7 @@ def forget_bytes(run: "Run") -> None:
 def test_killed_at_any_moment_a_resident_run_ends_bit_equal(
     rsdl: "Rsdl", write_config: "Write", run_at: "Find", compare_runs: "Compare", packed: str
 ):
-    spoil(packed, 4)
+    damage(packed, 4)
     fields: dict[str, Any] = RESIDENT | {
         "trainer__accumulate": 2,
         "data__on_corrupt": "skip",
@@ -56,24 +52,6 @@ def test_killed_at_any_moment_a_resident_run_ends_bit_equal(
         forget_bytes(run_at("whole"))
         forget_bytes(run_at("killed"))
         compare_runs(run_at("whole"), run_at("killed"))
-
-
-def test_two_resident_processes_do_what_one_does(
-    rsdl: "Rsdl", write_config: "Write", run_at: "Find"
-):
-    # No batch norm, no dropout: what may differ is the order in which floats are added.
-    fields = RESIDENT | {"model__name": "test_vit", "data__batch_size": 8}
-    assert rsdl("train", write_config("one", **fields)).returncode == 0
-    config = write_config("two", **fields)
-    command = [sys.executable, "-m", "rsdl", "train", str(config), "trainer.devices=2"]
-    ended = subprocess.run(
-        command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True
-    )
-    assert ended.returncode == 0, ended.stderr
-    assert ended.stderr.count("loading 18 images") == 1
-    one, two = run_at("one"), run_at("two")
-    assert two.record["ledger"] == one.record["ledger"] and two.record["device_count"] == 2
-    assert_close(one.rows, two.rows)
 
 
 def test_a_run_may_go_on_in_another_tier(rsdl: "Rsdl", write_config: "Write", run_at: "Find"):

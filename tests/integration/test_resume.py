@@ -39,6 +39,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "layers": {
         "model__name": "test_vit",
         "data__batch_size": 6,
+        "data__decode": "device",
         "data__partitions": 2,
         "optim__name": "lamb",
         "optim__layer_decay": 0.7,

@@ -9,10 +9,12 @@ import pytest
 import torch
 import yaml
 
+from tests.integration.conftest import refusal
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.integration.conftest import Ended, Find, Rsdl, Write
+    from tests.integration.conftest import Find, Rsdl, Write
 
 pytestmark = pytest.mark.slow
 
@@ -27,15 +29,6 @@ FILES = [
     "report.json",
     "run.json",
 ]
-
-
-def refusal(ended: "Ended", code: int = 2) -> str:
-    """Check that a command refused with one line and without a traceback; return the line."""
-    assert ended.returncode == code, ended
-    lines = [line for line in ended.stderr.splitlines() if line.strip()]
-    assert len(lines) == 1, lines
-    assert "Traceback" not in ended.stderr
-    return str(lines[0])
 
 
 def test_a_run_writes_the_files_of_its_contract_and_nothing_else(
@@ -277,9 +270,3 @@ def test_damaged_shards_are_one_line(rsdl: "Rsdl", write_config: "Write", packed
     manifest = Path(packed) / "manifest.json"
     manifest.write_text(manifest.read_text()[:200])
     assert "manifest.json: not a manifest" in refusal(rsdl("train", config, "--restart"))
-
-
-def test_debug_shows_the_traceback(rsdl: "Rsdl", write_config: "Write"):
-    ended = rsdl("--debug", "train", write_config("run"), "data.batch_size=1000")
-    assert ended.returncode == 2 and "Traceback" in ended.stderr
-    assert ended.stderr.splitlines()[-1].startswith("data.batch_size: 1000 exceeds")

@@ -4,25 +4,22 @@ import csv
 import html
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from math import fsum
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import simplejpeg
 import yaml
 
 from rsdl.data.packing.pack import PackOptions, pack
 from rsdl.data.sources.folder import FolderSource
 from rsdl.storage.connect import connect
+from tests.conftest import draw_tree
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -32,18 +29,6 @@ ARCHITECTURES = (
     "test_resnet", "test_vit", "test_efficientnet", "test_convnext", "test_byobnet", "test_nfnet",
     "test_mambaout", "test_efficientnet_ln", "test_convnext2",
 )  # fmt: skip
-SUMS = {
-    "Parameters": "parameters",
-    "Epochs": "epochs_completed",
-    "Iterations": "optimizer_steps",
-    "Images read": "samples_read",
-    "Imagery read": "bytes_decoded",
-    "Imagery, encoded": "bytes_encoded",
-    "Wall-clock": "wall_s",
-    "Device hours": "device_s",
-    "Preemptions": "preemptions",
-    "Resumes": "resumes",
-}
 
 
 @dataclass(frozen=True)
@@ -134,60 +119,30 @@ def make_study(tmp_path: Path) -> Iterator[Make]:
 
     yield make
     for study in studies:
-        wait_until(lambda study=study: not study.processes())
+        wait_for(lambda study=study: not study.processes(), LIMIT_S)
 
 
 def draw_set(folder: Path, number: int) -> str:
     """Draw and pack a data set of ``3 + number`` classes, told by their colours."""
-    random = np.random.default_rng(number)
-    tree = folder / f"images{number}"
-    for label in range(3 + number):
-        (tree / f"class_{label}").mkdir(parents=True)
-        colour = random.integers(40, 215, 3)
-        for image in range(14):
-            shade = random.integers(-40, 40, (5, 6, 1)).repeat(8, axis=0).repeat(8, axis=1)
-            pixels = np.clip(colour + shade, 0, 255).astype(np.uint8)
-            content = simplejpeg.encode_jpeg(pixels, quality=90, colorspace="RGB")
-            (tree / f"class_{label}" / f"{image:02}.jpg").write_bytes(content)
+    tree = draw_tree(folder / f"images{number}", 3 + number)
     source = FolderSource(tree, fractions=(0.5, 0.25, 0.25), name=f"set{number}")
     url = str(folder / f"set{number}")
     pack(source, connect(url), PackOptions(shard_bytes=14000, num_workers=1))
     return url
 
 
-def wait_until(condition: Callable[[], object]) -> None:
-    end = time.monotonic() + LIMIT_S
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
-
-
-def assert_page_adds_up(study: Study) -> None:
-    """Check that page and tables say the sums of the run records, exactly."""
+def check_page(study: Study) -> None:
+    """Check that page and tables show every run; that they add up, see the unit tests."""
     page = (study.runs / "study.html").read_text()
-    tiles = dict(re.findall(r'<dt>([^<]+)</dt><dd class="value"><data value="([^"]*)"', page))
-    records = list(study.records.values())
-    for label, key in SUMS.items():
-        values = [record[key] for record in records]
-        total = fsum(values) if any(isinstance(v, float) for v in values) else sum(values)
-        assert tiles[label] == str(total), label
-    assert tiles["Trained models"] == str(len(records))
-    assert tiles["Architectures"] == str(len({r["architecture"] for r in records}))
-    assert tiles["Data sets"] == str(len({r["dataset"] for r in records}))
-    for record in records:
-        assert fsum(use["device_s"] for use in record["devices"].values()) == record["device_s"]
+    for record in study.records.values():
         assert record["epochs_completed"] == record["epochs_planned"]
         assert all(entry["balanced"] for entry in record["ledger"])
         assert html.escape(f"{100 * record['metrics']['test']['oa']:.2f}%") in page
     with (study.runs / "study.csv").open() as stream:
-        rows = {row["run"]: row for row in csv.DictReader(stream)}
-    assert set(rows) == set(study.records)
-    for name, record in study.records.items():
-        assert float(rows[name]["device_s"]) == record["device_s"]
-        assert int(rows[name]["bytes_decoded"]) == record["bytes_decoded"]
+        assert {row["run"] for row in csv.DictReader(stream)} == set(study.records)
     latex = (study.runs / "study.tex").read_text()
-    for name in {record["architecture"] for record in records}:
-        assert name.replace("_", "\\_") in latex
+    for record in study.records.values():
+        assert record["architecture"].replace("_", "\\_") in latex
 
 
 def kill_and_go_on(study: Study, num_completed: int) -> None:
@@ -199,11 +154,11 @@ def kill_and_go_on(study: Study, num_completed: int) -> None:
         statuses = list(study.statuses().values())
         return statuses.count("completed") >= num_completed and "running" in statuses
 
-    wait_until(is_midway)
+    wait_for(is_midway, LIMIT_S)
     sweep.send_signal(signal.SIGKILL)
     assert sweep.wait() == -signal.SIGKILL
     # Its runs go with it: nobody writes there when the next one begins.
-    wait_until(lambda: not study.processes())
+    wait_for(lambda: not study.processes(), LIMIT_S)
     before = study.records
     done = [name for name, record in before.items() if record["status"] == "completed"]
     assert 0 < len(done) < len(study.configs)
@@ -219,13 +174,14 @@ def kill_and_go_on(study: Study, num_completed: int) -> None:
         else:
             assert f"{name}: on CPU" in study.said()
             assert record["resumes"] == (before[name]["resumes"] + 1 if name in before else 0)
-    assert_page_adds_up(study)
+    check_page(study)
 
 
 def test_a_study_that_was_killed_redoes_only_what_was_not_complete(make_study: Make):
     kill_and_go_on(make_study(3, 2, max_epochs=30), num_completed=1)
 
 
+@pytest.mark.timeout(3600)
 def test_nine_by_three(make_study: Make, require: Callable[[str, bool], None]):
     require("patience", os.environ.get("RSDL_TEST_PATIENCE", "") not in ("", "0"))
     study = make_study(9, 3, max_epochs=10)
@@ -244,7 +200,7 @@ def test_asked_to_stop_a_sweep_has_its_runs_save(
         assert sweep.poll() is None, study.said()
         return sum(r["epochs_completed"] > 0 for r in study.records.values()) == 2
 
-    wait_until(all_train)
+    wait_for(all_train, LIMIT_S)
     sweep.send_signal(number)
     assert sweep.wait(LIMIT_S) == code
     assert set(study.statuses().values()) == {"preempted"}
@@ -258,9 +214,9 @@ def test_asked_to_stop_a_sweep_has_its_runs_save(
 def test_a_second_ctrl_c_does_not_wait(make_study: Make):
     study = make_study(1, 1, max_epochs=5000)
     sweep = study.start(devices=1)
-    wait_until(lambda: any(r["epochs_completed"] for r in study.records.values()))
+    wait_for(lambda: any(r["epochs_completed"] for r in study.records.values()), LIMIT_S)
     sweep.send_signal(signal.SIGINT)
-    wait_until(lambda: "then saving" in study.said())
+    wait_for(lambda: "then saving" in study.said(), LIMIT_S)
     sweep.send_signal(signal.SIGINT)
     assert sweep.wait(LIMIT_S) == 130
     assert not study.processes()

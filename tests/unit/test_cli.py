@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Iterator
+from typing import cast
 
 import click
 import pytest
@@ -23,7 +24,7 @@ def commands(group: click.Command, *path: str) -> Iterator[tuple[tuple[str, ...]
             yield from commands(command, *path, name)
 
 
-COMMANDS = dict(commands(typer.main.get_command(cli.app)))
+COMMANDS = dict(commands(cast(click.Command, typer.main.get_command(cli.app))))
 
 
 def test_the_version_is_said():

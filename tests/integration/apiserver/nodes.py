@@ -30,7 +30,7 @@ class Nodes:
     space: Space
     fates: dict[str, list[str]] = field(default_factory=dict)
     usual: str = "succeed"
-    on_success: Callable[[str], None] = lambda name: None
+    on_success: Callable[[str], object] = lambda name: None
     saved: list[str] = field(default_factory=list)
     most: int = 0
     _given: dict[str, str] = field(default_factory=dict)

@@ -7,12 +7,13 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from tests.waiting import wait_for as wait_for
 
 SCRIPT = Path(__file__).parents[3] / "scripts" / "kube_apiserver"
 Object = dict[str, Any]
@@ -174,14 +175,6 @@ class Space:
         command = ["openssl", "dgst", "-sha256", "-sign", key]
         signed = subprocess.run(command, input=text, capture_output=True, check=True)
         return (text + b"." + _encode(signed.stdout)).decode()
-
-
-def wait_for(condition: Callable[[], object], limit_s: float = 90) -> None:
-    """Wait until a condition holds."""
-    end = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.05)
 
 
 def _encode(data: bytes) -> bytes:

@@ -29,7 +29,7 @@ def test_every_entry_point_is_taken_as_it_is(space: Space, rendered: Path):
     for entry in ENTRIES:
         for manifest in load_manifests(str(rendered / entry)):
             if manifest.kind == "Job":
-                assert set(dropped(manifest.body, jobs[manifest.name])) <= DROPPED
+                assert set(dropped(dict(manifest.body), jobs[manifest.name])) <= DROPPED
     assert space.names("v1/pods") >= {"hrrsi-dev"}
     wait_for(lambda: all(job["status"].get("active") for job in space.list("batch/jobs")))
     # Given again, as the page says, it does no harm.

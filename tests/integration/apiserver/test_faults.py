@@ -118,29 +118,6 @@ def test_a_token_that_expires_is_told_of_and_a_new_one_goes_on(
     assert space.names("batch/jobs") == set(JOBS)
 
 
-def test_a_server_that_is_away_is_waited_for(
-    space: Space, revived: Plane, nodes: Nodes, rsdl: Rsdl, tmp_path: Path
-):
-    """It is killed while a command submits and the pods move; nothing is lost or made twice."""
-    write_study(tmp_path / "study")
-    env = {
-        "KUBECONFIG": str(tmp_path / "kubeconfig"), "KUBECACHEDIR": str(tmp_path / "kube-cache"),
-    }  # fmt: skip
-    with working(nodes):
-        command = rsdl.start("sweep", "submit", tmp_path / "study", "--max-running", 1, "--every",
-                             0.2, env=env)  # fmt: skip
-        command.wait_for(lambda: len(space.list("batch/jobs")) >= 2)
-        revived.kill()
-        command.wait_for(lambda: "trying again" in command.stderr)
-        revived.revive()
-        ended = command.wait()
-        wait_for(lambda: all(map(is_complete, space.list("batch/jobs"))))
-    assert ended.returncode == 0, ended.stderr
-    assert "the cluster does not answer" in ended.stderr
-    assert space.names("batch/jobs") == set(JOBS) and len(space.list("v1/pods")) == 6
-    assert nodes.most == 1
-
-
 def test_who_watches_is_not_left_when_the_server_goes(
     space: Space, revived: Plane, nodes: Nodes, rsdl: Rsdl, tmp_path: Path
 ):

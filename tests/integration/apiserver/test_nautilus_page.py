@@ -20,7 +20,9 @@ from tests.integration.ceph.conftest import ACCESS_KEY, SECRET_KEY, Gateway
 from tests.integration.ceph.test_pods import SMALL
 from tests.integration.metrics import is_here, serve
 
-pytestmark = [pytest.mark.apiserver, pytest.mark.ceph, pytest.mark.slow]
+pytestmark = [
+    pytest.mark.apiserver, pytest.mark.ceph, pytest.mark.slow, pytest.mark.timeout(3600)
+]  # fmt: skip
 
 ROOT = Path(__file__).parents[3]
 PAGE = ROOT / "docs" / "nautilus.md"

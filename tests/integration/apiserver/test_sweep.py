@@ -2,7 +2,6 @@
 
 import json
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,7 @@ from rsdl.commands.sweep.collect import collect
 from rsdl.commands.sweep.scope import JobSelector
 from rsdl.commands.sweep.status import status
 from rsdl.commands.sweep.submission import SubmitOptions
-from rsdl.commands.sweep.submit import retry, submit
+from rsdl.commands.sweep.submit import submit
 from rsdl.core.errors import ConfigError, OldClusterError
 from tests.integration.apiserver.conftest import CONFIGS as CONFIG_FILES
 from tests.integration.apiserver.conftest import kubectl, render_study
@@ -46,7 +45,7 @@ def test_the_whole_study_to_its_end_and_never_more_than_asked(
     """27 Jobs as they are committed, one of them completed before, and a preemption for two."""
     runs = tmp_path / "runs"
     write_run(runs, "resnet50_ucm")
-    nodes.on_success = lambda job: write_run(runs, config_of(job)) and None
+    nodes.on_success = lambda job: write_run(runs, config_of(job))
     nodes.fates = {f"hrrsi-vit-base-{data}": ["preempt", "succeed"] for data in ("ucm", "aid")}
     with working(nodes):
         assert submit(JobSelector(str(rendered)), options(9), runs=str(runs)) == 0
@@ -72,58 +71,6 @@ def config_of(job: str) -> str:
 def is_complete(job: Object) -> bool:
     conditions = job["status"].get("conditions", ())
     return any(c["type"] == "Complete" and c["status"] == "True" for c in conditions)
-
-
-def test_what_has_failed_is_told_of_and_retried(
-    space: Space, nodes: Nodes, capsys: pytest.CaptureFixture[str]
-):
-    study = write_study(Path("study"), ("cnn_ucm", "vit_ucm"), backoff=0)
-    nodes.fates = {"cnn-ucm": ["crash"]}
-    with working(nodes):
-        submit(JobSelector("study"), options(9))
-        wait_for(lambda: "Failed" in str(space("GET", "batch/jobs/cnn-ucm")["status"]))
-        assert submit(JobSelector("study"), options(9)) == 1
-        assert "rsdl sweep retry cnn-ucm" in capsys.readouterr().out
-        row = states(capsys)["cnn_ucm"]
-        assert row["cluster"] == "failed" and "over backoffLimit; last: exit code 1" in row["note"]
-        before = space("GET", "batch/jobs/cnn-ucm")["metadata"]["uid"]
-        nodes.fates = {}
-        # As it was submitted: there are no manifests where this is run.
-        assert study.exists() and retry([], ALL, options(9)) == 0
-        wait_for(lambda: is_complete(space("GET", "batch/jobs/cnn-ucm")))
-    assert space("GET", "batch/jobs/cnn-ucm")["metadata"]["uid"] != before
-
-
-def test_a_job_stays_until_its_pod_has_saved_and_gone(
-    space: Space, nodes: Nodes, capsys: pytest.CaptureFixture[str]
-):
-    write_study(Path("study"))
-    nodes.fates = {name: ["hang"] for name in JOBS if name != "cnn-aid"}
-    with working(nodes):
-        submit(JobSelector("study"), options(9))
-        wait_for(lambda: is_complete(space("GET", "batch/jobs/cnn-aid")))
-        wait_for(lambda: sum(row["cluster"] == "running" for row in states(capsys).values()) == 5)
-    everything = CancelOptions(everything=True, yes=True, every_s=0.2)
-    assert cancel([], ALL, CancelOptions(everything=True, yes=True, wait=False)) == 0
-    # No node works now: the pods have been asked to stop, and nothing is gone.
-    wait_for(lambda: sum(row["cluster"] == "ending" for row in states(capsys).values()) == 5)
-    assert len(space.names("batch/jobs")) == 6
-    # Meanwhile nobody makes them anew.
-    assert submit(JobSelector("study"), options(9, wait=False)) == 0
-    assert "6 Jobs: 1 completed, 5 waiting" in capsys.readouterr().out
-    said: list[str] = []
-
-    def has_seen_all() -> bool:
-        said.append(capsys.readouterr().out)
-        return "".join(said).count("is to be deleted") == 5
-
-    with ThreadPoolExecutor(1) as pool:
-        code = pool.submit(cancel, [], ALL, everything)
-        wait_for(has_seen_all)
-        with working(nodes):
-            assert code.result() == 0
-    assert "5 Jobs are gone" in capsys.readouterr().out
-    assert space.names("batch/jobs") == {"cnn-aid"} and len(nodes.saved) == 5
 
 
 def test_two_who_submit_at_once_make_each_job_once(space: Space, nodes: Nodes):

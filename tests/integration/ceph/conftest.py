@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import tempfile
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ import pytest
 from rsdl.storage.connect import connect
 from rsdl.storage.store import Store
 from tests.integration.ceph.fault_proxy import FaultProxy
+from tests.waiting import wait_for as wait_for
 
 SCRIPT = Path(__file__).parents[3] / "scripts" / "ceph_rgw"
 PROGRAMS = ("ceph", "ceph-mon", "ceph-osd", "radosgw", "radosgw-admin", "curl", "openssl")
@@ -84,7 +84,8 @@ def run_script(*arguments: object, **environment: str) -> None:
 
 def free_ports(count: int) -> int:
     """Return the first of ``count`` ports in a row that nobody listens on."""
-    for first in range(20000 + os.getpid() % 5000 * 2, 32000, count):
+    # Processes that look at the same time begin at different places.
+    for first in range(20000 + os.getpid() % 3000 * 3, 32000, count):
         try:
             for port in range(first, first + count):
                 with socket.socket() as listener:
@@ -194,11 +195,3 @@ def _is_there(gateway: Gateway) -> bool:
     except ProcessLookupError:
         return False
     return True
-
-
-def wait_for(condition: Callable[[], object], limit_s: float = 60) -> None:
-    """Wait until a condition holds."""
-    end = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.005)

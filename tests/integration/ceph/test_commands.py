@@ -2,7 +2,6 @@
 
 import random
 import signal
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from rsdl.data.sources.folder import FolderSource
 from rsdl.storage.connect import connect
 
 from ..conftest import Rsdl, Run, Write
-from .conftest import Gateway, copy
+from .conftest import copy
 
 pytestmark = pytest.mark.ceph
 Compare = Callable[[Run, Run], None]
@@ -65,15 +64,6 @@ def test_of_two_who_pack_at_once_one_is_told(bucket: str, image_tree: Path, tmp_
     assert b'"ours"' in store.read("manifest.json")
 
 
-def test_verify_names_what_is_damaged(rsdl: Rsdl, remote: str, env: dict[str, str]):
-    store = connect(remote)
-    name = next(entry.name for entry in store.list() if entry.name.endswith(".tar"))
-    store.write(name, store.read(name)[:-1] + b"x")
-    ended = rsdl("data", "verify", remote, env=env)
-    assert ended.returncode == 1
-    assert f"{remote}/{name}: its SHA-256 is not the manifest's" in ended.stdout
-
-
 @pytest.mark.slow
 def test_a_run_in_a_bucket_killed_at_any_moment_ends_as_one_in_a_folder(
     rsdl: Rsdl, write_config: Write, run_at: Callable[[str], Run], compare_runs: Compare,
@@ -101,29 +91,6 @@ def test_a_run_in_a_bucket_killed_at_any_moment_ends_as_one_in_a_folder(
     ended = rsdl("report", f"{bucket}/runs/killed", tmp_path / "runs/whole", "--out", page, env=env)
     assert ended.returncode == 0 and connect(bucket).size("runs/page.html")
     assert not list((tmp_path / "cache" / "spool").iterdir())
-
-
-@pytest.mark.slow
-def test_a_run_outlives_the_gateways_death(
-    rsdl: Rsdl, write_config: Write, run_at: Callable[[str], Run], compare_runs: Compare,
-    running: Gateway, remote: str, bucket: str, env: dict[str, str], tmp_path: Path,
-):  # fmt: skip
-    fields: dict[str, Any] = {"checkpoint__every_minutes": 1e-4, "trainer__max_epochs": 4}
-    whole = write_config("whole", **fields)
-    struck = write_config(
-        "struck", **fields, output=f"{bucket}/runs", data__url=remote, data__cache="none"
-    )
-    assert rsdl("train", whole).returncode == 0
-    command = rsdl.start("train", struck, env=env)
-    store = connect(f"{bucket}/runs/struck")
-    command.wait_for(lambda: store.size("checkpoints/last.ckpt"))
-    running.send(signal.SIGKILL)
-    time.sleep(2)
-    running.restart()
-    ended = command.wait()
-    assert ended.returncode == 0, ended.stderr
-    copy(store.url, str(tmp_path / "runs" / "struck"))
-    compare_runs(run_at("whole"), run_at("struck"))
 
 
 def test_the_cache_is_shown_and_cleared(rsdl: Rsdl, remote: str, env: dict[str, str]):

@@ -9,7 +9,6 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
-from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -139,23 +138,6 @@ def test_a_run_outlives_a_gateway_that_hangs(
     struck.check(command.wait(), tmp_path)
 
 
-def test_a_run_outlives_a_storm_of_refusals(
-    gateway: Gateway, bucket: str, strike: Strike, tmp_path: Path
-):
-    wanted = {"Bucket": bucket.removeprefix("s3://"), "Key": "ballast"}
-    gateway.boto().put_object(**wanted, Body=bytes(80 << 20))
-    struck = strike(data__cache="none")
-    command = struck.start_and_save()
-    with ExitStack() as stack:
-        stack.callback(gateway.set, "rgw_max_concurrent_requests", 1024)
-        # Answers that nobody reads keep the gateway busy: it may serve two, and has two.
-        for _ in range(2):
-            stack.enter_context(closing(gateway.boto().get_object(**wanted)["Body"]))
-        gateway.set("rgw_max_concurrent_requests", 2)
-        command.wait_for(lambda: "503" in command.stderr)
-    struck.check(command.wait(), tmp_path)
-
-
 @pytest.mark.parametrize("cache", [{}, "none"])
 def test_a_run_takes_up_every_answer_that_breaks_off(
     cache: object, fault_proxy: FaultProxy, strike: Strike, tmp_path: Path
@@ -175,35 +157,6 @@ def test_a_run_takes_up_every_answer_that_breaks_off(
     fault_proxy.edit = cut
     struck.check(struck.start().wait(), tmp_path)
     assert cuts > 3
-
-
-def test_a_run_fetches_again_what_came_with_a_byte_flipped(
-    fault_proxy: FaultProxy, strike: Strike, tmp_path: Path
-):
-    fault_proxy.edit = FlipOnce()
-    struck = strike(output=str(tmp_path / "runs"))
-    struck.check(struck.start().wait(), tmp_path)
-    assert len(fault_proxy.edit.flipped) > 5
-
-
-class FlipOnce:
-    """Flips the last byte of a body's first piece, once for each object."""
-
-    def __init__(self) -> None:
-        self.flipped: set[bytes] = set()
-        self._answer = threading.local()  # there is a thread for each connection
-
-    def __call__(self, data: bytes) -> bytes:
-        body = data
-        if data.startswith(b"HTTP/1.1 2"):
-            head, _, body = data.partition(b"\r\n\r\n")
-            fields = dict(line.partition(b":")[::2] for line in head.lower().split(b"\r\n")[1:])
-            self._answer.etag = fields.get(b"etag")
-        etag = getattr(self._answer, "etag", None)
-        if etag is None or len(body) < 200 or etag in self.flipped:
-            return data
-        self.flipped.add(etag)
-        return data[:-1] + bytes([data[-1] ^ 1])
 
 
 def test_a_run_on_bytes_that_are_always_wrong_stops_and_goes_on_when_they_are_right(
@@ -302,18 +255,6 @@ def test_a_run_whose_shard_is_replaced_stops_and_never_reads_the_other_version(
     struck.check_refusal(struck.start().wait(), f"{remote}/{name}: its content is not what was")
     data.write(name, content)
     struck.check(struck.start().wait(), tmp_path)
-
-
-def test_a_run_does_without_a_cache_whose_disk_is_full(
-    mount_disk: Mount, strike: Strike, tmp_path: Path
-):
-    disk = mount_disk(tmp_path / "disk", "1m")
-    (disk / "ballast").write_bytes(bytes(980 << 10))
-    cache = {"folder": str(disk / "cache")}
-    struck = strike(output=str(tmp_path / "runs"), data__cache=cache)
-    ended = struck.start().wait()
-    struck.check(ended, tmp_path)
-    assert "data.cache.size" in ended.stderr
 
 
 def test_a_run_whose_disk_fills_up_says_so_and_goes_on_when_there_is_room(

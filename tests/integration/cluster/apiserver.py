@@ -114,8 +114,8 @@ def discover(path: str) -> Object | None:
     if path == "/api":
         return {"kind": "APIVersions", "versions": ["v1"]}
     if path == "/apis":
-        version = {"groupVersion": "batch/v1", "version": "v1"}
-        group = {"name": "batch", "versions": [version], "preferredVersion": version}
+        batch = {"groupVersion": "batch/v1", "version": "v1"}
+        group = {"name": "batch", "versions": [batch], "preferredVersion": batch}
         return {"kind": "APIGroupList", "apiVersion": "v1", "groups": [group]}
     if path == "/openapi/v3":
         roots = [root.removeprefix("/") for root in ROOTS.values()]

@@ -11,9 +11,9 @@ import yaml
 from rsdl.cluster.labels import ARCHITECTURE, CONFIG, DATASET, STUDY, plain
 from rsdl.records.run_record import RunRecord
 from rsdl.storage.connect import connect, join
-from rsdl.train.run_folder import RunFolder
 from tests.integration.cluster.apiserver import ApiServer
 from tests.integration.cluster.world import World
+from tests.run_records import make_record
 
 CONFIGS = tuple(f"{net}_{data}" for net in ("cnn", "vit", "swin") for data in ("ucm", "aid"))
 
@@ -121,14 +121,10 @@ def write_record(runs: str, config: str, status: str = "completed", **fields: An
     """Write the record of a run, and what a completed one leaves besides."""
     net, _, data = config.partition("_")
     values: dict[str, Any] = {
-        "name": config, "status": status, "config_digest": "c", "manifest_digest": "m", "seed": 0,
-        "architecture": net, "timm_model": net, "parameters": 1000, "dataset": data,
-        "num_classes": 21, "bands": 3, "image_size": 32, "global_batch": 4, "epochs_planned": 300,
-        "epochs_completed": 300 if status == "completed" else 0,
+        "name": config, "status": status, "architecture": net, "timm_model": net, "dataset": data,
+        "epochs_planned": 300, "epochs_completed": 300 if status == "completed" else 0,
     }  # fmt: skip
-    record = RunRecord(**(values | fields))
-    updated_at = record.updated_at
-    folder = RunFolder(connect(join(runs, config), cache=None))
-    record.updated_at = updated_at
-    folder.store.write("run.json", record.model_dump_json().encode())
+    record = make_record(**(values | fields))
+    store = connect(join(runs, config), cache=None)
+    store.write("run.json", record.model_dump_json().encode())
     return record

@@ -43,7 +43,7 @@ class World:
     fates: dict[str, list[str]] = field(default_factory=dict)
     random: Random | None = None
     steps: int = 1
-    on_success: Callable[[str], None] = lambda name: None
+    on_success: Callable[[str], object] = lambda name: None
     expire: bool = False
     max_active: int = 0
     created: list[str] = field(default_factory=list)

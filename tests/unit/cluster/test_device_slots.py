@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -23,13 +22,7 @@ from rsdl.cluster.device_slots import (
 from rsdl.core.errors import ConfigError
 from rsdl.core.resources import usable_cores
 from rsdl.storage.connect import connect
-
-
-def wait_until(condition: Callable[[], object]) -> None:
-    end = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
+from tests.waiting import wait_for
 
 
 def test_processors_are_shared_out(monkeypatch: pytest.MonkeyPatch):
@@ -72,7 +65,7 @@ def test_a_run_is_told_its_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         environment = Path(f"/proc/{process.pid}/environ").read_text()
         return "RSDL_CORES" in environment or process.poll() is not None
 
-    wait_until(look)
+    wait_for(look)
     told = dict(line.partition("=")[::2] for line in environment.split("\0"))
     assert (told["CUDA_VISIBLE_DEVICES"], told["RSDL_CORES"]) == ("3", "2")
     assert told["OMP_NUM_THREADS"] == "2"
@@ -115,7 +108,7 @@ def test_a_run_ends_with_the_sweep_and_keeps_its_lock_until_it_has_saved(tmp_pat
     assert sweep.stdout is not None
     pid = int(sweep.stdout.readline())
     try:
-        wait_until(ready.exists)
+        wait_for(ready.exists)
         assert lock_run(tmp_path, "run") is None
         sweep.kill()
         sweep.wait()

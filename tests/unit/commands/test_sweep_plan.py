@@ -7,7 +7,7 @@ import yaml
 
 from rsdl.commands.sweep.plan import plan_study, split_arguments
 from rsdl.core.errors import ConfigError, ConfigErrors
-from rsdl.records.run_record import RunRecord
+from tests.run_records import make_record
 
 
 def write(folder: Path, stem: str, /, **fields: object) -> str:
@@ -29,11 +29,8 @@ def test_overrides_are_told_from_configs():
 def record(path: str, folder: Path, status: str, reason: str = "", digest: str = "") -> None:
     """Write a run's record as if it had ended so."""
     (run,) = plan_study([path], [])
-    made = RunRecord(
-        name=run.name, config_digest=digest or run.config.digest, manifest_digest="m", seed=0,
-        architecture="a", timm_model="a", parameters=1, dataset="d", num_classes=2, bands=3,
-        image_size=32, global_batch=4, epochs_planned=2, status=status, reason=reason,
-    )  # fmt: skip
+    digest = digest or run.config.digest
+    made = make_record(name=run.name, config_digest=digest, status=status, reason=reason)
     run.folder.store.write("run.json", made.model_dump_json().encode())
 
 

@@ -9,20 +9,15 @@ from rsdl.cluster.jobs import Snapshot
 from rsdl.cluster.states import JobState, Phase
 from rsdl.commands.runs import Runs
 from rsdl.commands.sweep.rows import STALE_AFTER_S, Row, make_rows, remaining_s
-from rsdl.commands.sweep.table import plain_lines, sum_up, to_cells
+from rsdl.commands.sweep.table import sum_up, to_cells
 from rsdl.records.run_record import LedgerEntry, RunRecord
+from tests.run_records import make_record
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 
 
 def record(**fields: Any) -> RunRecord:  # noqa: ANN401
-    values: dict[str, Any] = {
-        "name": "cnn_ucm", "config_digest": "c", "manifest_digest": "m", "seed": 0,
-        "architecture": "cnn", "timm_model": "cnn", "parameters": 1, "dataset": "ucm",
-        "num_classes": 21, "bands": 3, "image_size": 32, "global_batch": 10, "epochs_planned": 10,
-        "updated_at": NOW.isoformat(),
-    }  # fmt: skip
-    return RunRecord(**(values | fields))
+    return make_record(**({"updated_at": NOW.isoformat()} | fields))
 
 
 def entry(epoch: int, planned: int = 100) -> LedgerEntry:
@@ -97,11 +92,6 @@ def test_cells_say_what_is_not_known():
     cells = to_cells(Row("a", "a", "running", "running", epochs=3, epochs_planned=9,
                          eta_s=11_100.0, score=0.5, gpu=0.934))  # fmt: skip
     assert cells == ("a", "running", "running", "3/9", "3h5min", "50.00%", "0", "93%")
-
-
-def test_columns_are_aligned():
-    lines = list(plain_lines([("run", "a", "b", "1"), ("x", "longer", "c", "100")]))
-    assert lines == ["run  a       b    1", "x    longer  c  100"]
 
 
 def test_every_run_is_counted_once():

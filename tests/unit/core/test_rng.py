@@ -1,3 +1,5 @@
+from typing import cast
+
 import numpy as np
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -88,7 +90,7 @@ def test_keys_tell_types_and_purposes_apart():
 
 
 def test_a_numpy_integer_is_the_number_that_it_holds():
-    assert key_of(np.int64(3), "x") == key_of(3, "x")
+    assert key_of(cast(int, np.int64(3)), "x") == key_of(3, "x")
 
 
 @given(draws=st.lists(st.integers(0, 50), max_size=30), data=st.data())

@@ -1,9 +1,13 @@
-"""Batches of one loader beside those of another."""
+"""Batches of one loader beside those of another, and samples that no loader can read."""
+
+from pathlib import Path
 
 import torch
 
+from rsdl.config.data import DataConfig
 from rsdl.core.batch import Batch
 from rsdl.core.sample_counts import SampleCounts
+from rsdl.data.dataset import DataSet
 
 # Of a counts, what does not depend on where pixels come from.
 COUNTS = ("planned", "delivered", "padded", "skipped", "fingerprint")
@@ -36,3 +40,13 @@ def assert_alike(
         assert one.images.dtype == other.images.dtype and one.images.is_contiguous()
         gap = (one.images.cpu().double() - other.images.double()).abs()
         assert gap.max() <= most and gap.mean() <= (most if mean is None else mean)
+
+
+def damage(packed: str, sample: int, content: bytes = b"") -> str:
+    """Write over the image of a training sample; return what it is called."""
+    index = DataSet(DataConfig(url=packed, decoded_cache="off")).split("train", "").index
+    row, name = index.rows[sample], index.name(sample)
+    with (Path(packed) / name.partition(":")[0]).open("r+b") as shard:
+        shard.seek(int(row["offset"]))
+        shard.write((content + bytes(int(row["length"])))[: int(row["length"])])
+    return name

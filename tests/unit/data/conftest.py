@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -33,7 +33,7 @@ class ArraySource:
         self.per_shard = per_shard
         self.split = split
         self.bands = tuple(f"band_{band}" for band in range(images[0].shape[2]))
-        self.dtype: Dtype = images[0].dtype.name
+        self.dtype = cast(Dtype, images[0].dtype.name)
         self.provenance: dict[str, Any] = {"source": "arrays", "count": len(images)}
         self.left_out: dict[str, int] = {}
 

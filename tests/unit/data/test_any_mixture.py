@@ -122,7 +122,7 @@ def check_pixels(found: np.ndarray, wanted: Shown, where: str) -> np.ndarray:
     assert np.isfinite(found).all(), where
     present = wanted.present
     assert present is not None
-    valid = present.any(2) if wanted.dark_zero else present.all(2)
+    valid: Any = present.any(2) if wanted.dark_zero else present.all(2)
     kept = np.broadcast_to(valid[:, :, None], present.shape) if wanted.dark_zero else present
     wide = found.astype(float)
     off = np.abs(wide - np.where(kept, wanted.pixels, wide))
@@ -177,7 +177,8 @@ def test_any_folder_is_packed_rightly_or_refused_in_one_line(
 def check_folder(root: Path, kinds: dict[str, str], rules: PictureRules, num_files: int) -> None:
     """Check a packed folder against what its files show."""
     manifest = load_manifest(connect(str(root / "out")))
-    facts, bands = manifest.provenance, len(manifest.bands)
+    facts: dict[str, Any] = manifest.provenance
+    bands = len(manifest.bands)
     assert check_dataset(connect(str(root / "out"))).problems == []
     assert np.isfinite([*manifest.mean, *manifest.std]).all()
     shown = {

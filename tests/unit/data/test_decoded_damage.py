@@ -121,24 +121,6 @@ def test_a_file_that_was_cut_off_is_made_anew(
     assert encoded_bytes(read(data, 1)) == 0
 
 
-@pytest.mark.parametrize(
-    "field", ["magic", "format", "boot", "samples", "slot", "size", "checksum"]
-)
-def test_a_file_with_a_damaged_header_is_made_anew(field: str, pack_sizes: Callable[..., str]):
-    url = pack_sizes(ALIKE)
-    data = open_split(url)
-    filler_process.read_rows(data, [0, 1, 2])
-    path = file_of(data).path
-    file_of(data).close()
-    assert HEADER.fields is not None
-    flip(path, HEADER.fields[field][1], bit=3)
-
-    after = open_split(url)
-
-    assert file_of(after).num_here == 0
-    assert_same(read(after), read(open_split(url, "off")))
-
-
 @KINDS
 def test_kills_while_damage_is_written_over_leave_no_wrong_sample(
     sizes: list[tuple[int, int]],

@@ -2,7 +2,6 @@
 
 import os
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +16,7 @@ from rsdl.data.prefetch_schedule import ShardRequest
 from rsdl.storage.cache.node_cache import NodeCache
 from rsdl.storage.cache.shard_cache import NodeShardCache, Wanted
 from rsdl.storage.store import FetchStatus
+from tests.waiting import wait_for
 
 SIZE = 10
 WINDOW = 2
@@ -28,13 +28,6 @@ NEEDS = [
     for s in range(WINDOW)
 ]
 INDEX = Index(pack_rows([]), np.ones(NUM, np.int64), [str(shard) for shard in range(NUM)])
-
-
-def wait_for(condition: Callable[[], object]) -> None:
-    end = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.005)
 
 
 class Setting:

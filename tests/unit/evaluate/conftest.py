@@ -9,6 +9,7 @@ import pytest
 from rsdl.evaluate.compared_run import ComparedRun
 from rsdl.records.evaluation import CalibrationBin, Evaluation, Picture, RunnerUp
 from rsdl.records.run_record import RunRecord
+from tests.run_records import make_record
 from tests.unit.evaluate.class_scores import scores_of
 
 Rows = list[dict[str, float | None]]
@@ -86,11 +87,9 @@ def run() -> RunRecord:
 @pytest.fixture
 def begun() -> RunRecord:
     """Return the record of a run that has just begun."""
-    return RunRecord(
-        name="begun", config_digest="c", manifest_digest="m", seed=0, architecture="vit_base",
-        timm_model="vit_base_patch16_224", parameters=7, dataset="aid", num_classes=3, bands=3,
-        image_size=224, global_batch=64, epochs_planned=12,
-    )  # fmt: skip
+    return make_record(
+        name="begun", architecture="vit_base", timm_model="vit_base_patch16_224", dataset="aid"
+    )
 
 
 @pytest.fixture

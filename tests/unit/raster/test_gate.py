@@ -14,8 +14,7 @@ import rasterio
 import simplejpeg
 from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as arrays
-from PIL import Image, ImageOps
+from PIL import Image
 
 from rsdl.core.errors import CorruptSampleError, DataError, RsdlError
 from rsdl.data.decode import decode_image
@@ -23,9 +22,8 @@ from rsdl.data.manifest import Manifest
 from rsdl.data.packing.index_shards import index_shards
 from rsdl.data.packing.pack import PackOptions, pack
 from rsdl.data.packing.verify import check_dataset
-from rsdl.data.read_picture import check_jpeg, read_picture, upright
+from rsdl.data.read_picture import check_jpeg, read_picture
 from rsdl.data.sources.folder import FolderSource
-from rsdl.raster.gate import fill_missing, mark_value
 from rsdl.raster.headers import jpeg_header
 from rsdl.raster.picture import PictureRules
 from rsdl.storage.connect import connect
@@ -112,25 +110,6 @@ def pack_tree(
     return manifest, found
 
 
-def test_nodata_in_class_folders_is_filled_and_left_out_of_the_statistics(tmp_path: Path):
-    level = {"forest": 0.2, "water": 0.6}
-    files, plain = {}, {}
-    for name, value in level.items():
-        pixels = np.full((2, 6, 5), value, np.float32) + noise(2, 6, 5, dtype="float32") / 1e4
-        plain[f"{name[0]}"] = pixels.copy()
-        pixels[:, :2] = -9999
-        files[f"{name}/{name[0]}.tif"] = tiff(pixels, nodata=-9999)
-    manifest, found = pack_tree(tmp_path, files)
-    for key, pixels in found.items():
-        source = np.moveaxis(plain[key], 0, 2)
-        np.testing.assert_array_equal(pixels[2:], source[2:])
-        expected = source[2:].mean(axis=(0, 1), dtype=np.float64)
-        np.testing.assert_allclose(pixels[:2], np.broadcast_to(expected, (2, 5, 2)), rtol=1e-6)
-    data = np.concatenate([pixels[:, 2:].reshape(2, -1) for pixels in plain.values()], axis=1)
-    np.testing.assert_allclose(manifest.mean, data.mean(axis=1), rtol=1e-5)
-    np.testing.assert_allclose(manifest.std, data.std(axis=1), rtol=1e-4)
-
-
 @pytest.mark.parametrize("kind", ["tif", "npy"])
 def test_nan_without_a_tag_is_filled_and_all_nan_is_named(tmp_path: Path, kind: str):
     def encode(pixels: np.ndarray) -> bytes:
@@ -194,56 +173,6 @@ def test_scales_that_differ_are_refused_or_applied(tmp_path: Path):
         np.testing.assert_allclose(pixels, 0.12, atol=1e-6)
 
 
-def test_near_infrared_that_is_tagged_as_alpha_stays_a_band(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-):
-    pixels = {name: noise(4, 8, 8) for name in "ab"}
-    files = {f"{n}/{n}.tif": tiff(p, photometric="RGB", alpha="YES") for n, p in pixels.items()}
-    manifest, found = pack_tree(tmp_path, files)
-    assert len(manifest.bands) == 4
-    np.testing.assert_array_equal(found["a"], np.moveaxis(pixels["a"], 0, 2))
-    assert "band 4 is tagged as alpha but holds more" in caplog.text
-
-
-@pytest.mark.parametrize("kind", ["png", "tif"])
-def test_rgba_gives_rgb_and_a_mask(tmp_path: Path, kind: str):
-    files, pixels = {}, noise(8, 8, 4)
-    for name in "ab":
-        pixels[..., 3] = 255
-        pixels[:3, :, 3] = 0
-        alpha = {"photometric": "RGB", "alpha": "YES"}
-        files[f"{name}/{name}.{kind}"] = (
-            pil(Image.fromarray(pixels), "PNG")
-            if kind == "png"
-            else tiff(np.moveaxis(pixels, 2, 0), **alpha)
-        )
-    manifest, found = pack_tree(tmp_path, files)
-    assert manifest.bands == ("red", "green", "blue")
-    np.testing.assert_array_equal(found["a"][3:], pixels[3:, :, :3])
-    np.testing.assert_array_equal(found["a"][0, 0], np.rint(pixels[3:, :, :3].mean(axis=(0, 1))))
-
-
-def test_pngs_of_every_kind_are_right(tmp_path: Path):
-    rgb = Image.fromarray(noise(16, 16, 3))
-    grey = noise(16, 16)
-    images = {
-        "palette": rgb.quantize(256),
-        "bit": Image.fromarray(grey > 128).convert("1"),
-        "la": Image.merge("LA", [Image.fromarray(grey), Image.fromarray(np.full_like(grey, 255))]),
-    }
-    expected = {
-        "palette": np.asarray(images["palette"].convert("RGB")),
-        "bit": np.where(grey > 128, 255, 0)[..., None].repeat(3, axis=2),
-        "la": grey[..., None].repeat(3, axis=2),
-    }
-    files = {f"a/{name}.png": pil(image, "PNG") for name, image in images.items()}
-    files["b/rgb.png"] = pil(rgb, "PNG")
-    manifest, found = pack_tree(tmp_path, files)
-    assert manifest.bands == ("red", "green", "blue")
-    for name, pixels in expected.items():
-        np.testing.assert_array_equal(found[name], pixels, err_msg=name)
-
-
 @pytest.mark.parametrize("kind", ["png", "tif"])
 def test_a_palette_of_classes_is_no_picture(tmp_path: Path, kind: str):
     classes = noise(8, 8) % 5
@@ -261,21 +190,6 @@ def test_a_palette_of_classes_is_no_picture(tmp_path: Path, kind: str):
             data = bytes(memory.read())
     with pytest.raises(DataError, match=r"palette of \d+ colours, as a map of classes"):
         pack_tree(tmp_path, {f"a/x.{kind}": data, f"b/y.{kind}": data})
-
-
-@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_turned_photographs_are_stored_upright(tmp_path: Path, orientation: int, kind: str):
-    suffix = {"JPEG": "jpg", "PNG": "png"}[kind]
-    data = turned(orientation, kind)
-    _, found = pack_tree(tmp_path, {f"a/x.{suffix}": data, "b/y.jpg": jpeg()})
-    stored = decode_image(data, suffix, "", 3)
-    plain = Image.fromarray(stored)
-    plain.getexif()[274] = orientation
-    right = np.asarray(ImageOps.exif_transpose(plain))
-    np.testing.assert_array_equal(found["x"], right)
-    np.testing.assert_array_equal(upright(stored, orientation), right)
-    assert jpeg_header(data).orientation == (orientation if kind == "JPEG" else 1)
 
 
 def test_cmyk_is_refused(tmp_path: Path):
@@ -397,16 +311,6 @@ def test_choosing_bands_does_not_hide_another_offset(tmp_path: Path):
         pack_tree(tmp_path, files, bands=("nir",))
 
 
-def test_scales_are_applied_where_only_some_files_have_them(tmp_path: Path):
-    files = {
-        "a/a.tif": tiff(np.full((1, 6, 6), 1200, np.uint16), scales=(1e-4,), offsets=(0.0,)),
-        "b/b.tif": tiff(np.full((1, 6, 6), 3, np.uint16)),
-    }
-    _, found = pack_tree(tmp_path, files, unscale=True)
-    assert (found["a"].dtype, found["b"].max()) == (np.float32, 3.0)
-    np.testing.assert_allclose(found["a"], 0.12, atol=1e-6)
-
-
 @pytest.mark.parametrize(
     "shape", [(13, 32, 32), (10, 32, 32), (18, 64, 64), (6, 20, 20), (3, 16, 16)]
 )
@@ -460,38 +364,6 @@ def test_palettes_keep_their_nodata_and_webp_its_orientation():
     exif[274] = 6
     data = pil(Image.fromarray(noise(16, 24, 3)), "WEBP", exif=exif, lossless=True)
     assert read_picture(data, "webp", "x").pixels.shape == (24, 16, 3)
-
-
-@given(
-    pixels=arrays.arrays(
-        st.sampled_from([np.uint8, np.float32]),
-        st.tuples(st.integers(1, 4), st.integers(1, 5), st.integers(1, 5)),
-        elements=st.integers(0, 4),
-    ),
-    seed=st.integers(0, 99),
-    dark_zero=st.booleans(),
-)
-def test_filling_leaves_what_holds_data_and_gives_nothing_that_is_not_finite(
-    pixels: np.ndarray, seed: int, dark_zero: bool
-):
-    random = np.random.default_rng(seed)
-    present = random.random(pixels.shape) < 0.7
-    before = pixels.copy()
-    if pixels.dtype.kind == "f":
-        pixels[random.random(pixels.shape) < 0.2] = np.nan
-    valid = fill_missing(pixels, present, dark_zero=dark_zero)
-    assert np.isfinite(pixels).all() or dark_zero
-    if valid is None:
-        assert (pixels == before).all() or pixels.dtype.kind == "f"
-    else:
-        kept = np.broadcast_to(valid, pixels.shape) & np.isfinite(pixels)
-        assert (pixels[kept] == before[kept]).all() or dark_zero
-
-
-def test_a_marked_value_counts_in_whole_numbers_only_where_all_bands_have_it():
-    pixels = np.array([[[0, 0], [0, 5]]], np.uint8)
-    assert mark_value(pixels, 0).tolist() == [[[False, False], [True, True]]]
-    assert mark_value(pixels.astype(np.float32), 0).tolist() == [[[False, False], [False, True]]]
 
 
 def png_claiming(side: int) -> bytes:

@@ -216,11 +216,11 @@ def test_blocks_and_scenes_give_each_class_its_share():
     scenes = [make_scene(n, 500_000 + 1000 * n, 4_500_000, size=(90, 90)) for n in range(60)]
     corners = corners_of(scenes, 10, 0)
     # Of four classes two lie in every scene, and the third and fourth in few.
+    shares = ([0.5, 0, 0, 0.5], [0.5, 0.4, 0.1, 0])
     classes = [
-        random.choice(4, len(each), p=[0.5, 0.4, 0.1, 0] if n % 6 else [0.5, 0, 0, 0.5])
+        random.choice(4, len(each), p=shares[n % 6 > 0]).astype(np.int32)
         for n, each in enumerate(corners)
     ]
-    classes = [each.astype(np.int32) for each in classes]
     for split_by in ("scene", "block"):
         rule = SplitRule(split_by, FRACTIONS, 3, 3, 1)
         found = np.zeros((3, 4))

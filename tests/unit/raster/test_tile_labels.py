@@ -13,7 +13,7 @@ from hypothesis import assume, event, given, settings
 from hypothesis import strategies as st
 from rasterio.features import rasterize
 
-from rsdl.raster.georef import apply, bounding_box, bounds_of, outline, shift
+from rsdl.raster.georef import apply, shift
 from rsdl.raster.rasterize import LabelRules, PolygonLabels, majority
 
 CRS = rasterio.CRS.from_epsg(32618)
@@ -125,9 +125,9 @@ def test_painting_what_comes_near_is_painting_everything(
 
 def test_a_tile_far_from_every_edge_is_not_painted(tmp_path: Path):
     place = rasterio.Affine(1, 0, 500_000, 0, -1, 4_500_000)
-    edge = [(-5, -5), (45, -5), (45, 45), (-5, 45), (-5, -5)]
-    hole = [(22, 22), (38, 22), (38, 38), (22, 38), (22, 22)]
-    slanting = [(0, 20), (20, 0), (19, 0), (0, 19), (0, 20)]
+    edge: Ring = [(-5, -5), (45, -5), (45, 45), (-5, 45), (-5, -5)]
+    hole: Ring = [(22, 22), (38, 22), (38, 38), (22, 38), (22, 22)]
+    slanting: Ring = [(0, 20), (20, 0), (19, 0), (0, 19), (0, 20)]
     write_labels(tmp_path / "labels.geojson", [[slanting], [edge, hole], [slanting]], place)
     scene: Any = SimpleNamespace(transform=place, crs=CRS, height=SIDE, width=SIDE)
     labels = PolygonLabels(tmp_path / "labels.geojson", LabelRules(), [scene])
@@ -147,11 +147,3 @@ def test_one_number_counts_as_much_as_a_tile_full_of_it(
     square = None if valid is None else valid.reshape(4, 4)
     full = np.full((4, 4), number, np.int32)
     assert majority(number, square, 2, min_cover) == majority(full, square, 2, min_cover)
-
-
-@settings(deadline=None)
-@given(transforms(), st.integers(0, 99_999), st.integers(0, 99_999), st.integers(1, 2048))
-def test_bounds_are_those_of_the_corners(place: rasterio.Affine, row: int, col: int, tile: int):
-    moved = shift(place, row, col)
-    wanted = bounding_box(apply(moved, outline(tile, tile, 1))).tolist()
-    assert list(bounds_of(moved, tile)) == wanted

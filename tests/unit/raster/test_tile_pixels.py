@@ -11,7 +11,6 @@ import rasterio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rsdl.data.packing.encode import encode_npy
 from rsdl.data.sample import Sample
 from rsdl.data.sources.geotiff import GeotiffOptions, GeotiffSource
 from rsdl.raster.georef import apply, bounding_box, outline, shift
@@ -146,12 +145,3 @@ def check_image(image: bytes, wanted: np.ndarray, place: rasterio.Affine, form: 
         np.testing.assert_array_equal(np.moveaxis(tile.read(), 0, 2), wanted)
         assert tile.crs == rasterio.CRS.from_epsg(32618)
         np.testing.assert_allclose(list(tile.transform), list(place), rtol=1e-12)
-
-
-@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
-@pytest.mark.parametrize("shape", [(8, 8, 1), (256, 256, 4), (1000, 1000, 300)])
-def test_an_npy_is_what_numpy_saves(shape: tuple[int, ...], dtype: str):
-    pixels = np.zeros(shape, dtype)
-    stream = io.BytesIO()
-    np.save(stream, pixels)
-    assert encode_npy(pixels) == stream.getvalue()

@@ -6,21 +6,14 @@ import pytest
 
 from rsdl.core.errors import DataError
 from rsdl.core.sample_counts import SampleCounts
-from rsdl.records.run_record import RunRecord, git_revision
+from rsdl.records.run_record import git_revision
 from rsdl.storage.local import LocalStore
 from rsdl.train.run_folder import RunFolder
-
-
-def record() -> RunRecord:
-    return RunRecord(
-        name="run", config_digest="c", manifest_digest="m", seed=0, architecture="resnet50",
-        timm_model="resnet50", parameters=1, dataset="ucm", num_classes=2, bands=3, image_size=32,
-        global_batch=4, epochs_planned=2,
-    )  # fmt: skip
+from tests.run_records import make_record
 
 
 def test_a_record_reads_back(tmp_path: Path):
-    folder, written = RunFolder(LocalStore(tmp_path)), record()
+    folder, written = RunFolder(LocalStore(tmp_path)), make_record()
     assert folder.read_record() is None
     assert folder.read_history() == []
     written.metrics = {"best": {"epoch": 1, "oa": 0.25, "kappa": None}}
@@ -54,7 +47,7 @@ def test_clearing_takes_what_a_run_left_and_nothing_else(tmp_path: Path):
 
 
 def test_work_is_what_was_counted():
-    counted = record()
+    counted = make_record()
     counted.set_work(SampleCounts(delivered=6, encoded_bytes=20, decoded_bytes=200, padded=9))
     counted.set_work(counted.work + SampleCounts(delivered=2, encoded_bytes=10, decoded_bytes=100))
     assert (counted.samples_read, counted.bytes_encoded, counted.bytes_decoded) == (8, 30, 300)

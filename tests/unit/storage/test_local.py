@@ -333,6 +333,7 @@ def test_the_part_of_a_killed_writer_is_swept_by_the_next_one_in_the_folder(tmp_
         (socket.gethostname(), os.getpid(), 60, False),  # an earlier process of our number
         (socket.gethostname(), os.getppid(), 60, True),
     ],
+    ids=["another host, fresh", "another host, a day old", "this process", "alive"],
 )
 def test_parts_of_other_writers_stay_while_they_may_be_alive(
     host: str, pid: int, age_s: int, stays: bool, tmp_path: Path

@@ -3,7 +3,7 @@
 # ruff: noqa: ANN401 - outputs of any structure
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import pytorch_lightning as pl
@@ -68,7 +68,7 @@ class DenseTask:
         return DenseNetwork()
 
     def head(self, network: nn.Module) -> nn.Module:
-        return network.out
+        return network.get_submodule("out")
 
     def loss(self, outputs: Any, targets: Tensor, *, training: bool, mix: Any = None) -> Tensor:
         each = F.cross_entropy(outputs["maps"], targets, ignore_index=IGNORED, reduction="none")
@@ -162,7 +162,7 @@ def test_a_task_and_a_data_set_of_another_kind_are_one_clear_line(
         dataset="d", classes=("a",), bands=("r",), dtype="uint8", mean=(0.0,), std=(1.0,),
         provenance={}, splits={},
     )  # fmt: skip
-    config = TaskConfig.model_construct(name="segmentation")
+    config = TaskConfig.model_construct(name=cast(Any, "segmentation"))
     with pytest.raises(ConfigError) as caught:
         build_task(config, manifest, url="./data/d")
     line = str(caught.value)

@@ -13,6 +13,7 @@ from rsdl.records.run_record import RunRecord
 from rsdl.train import device_stats_callback
 from rsdl.train.device_stats import DeviceMeter
 from rsdl.train.device_stats_callback import DeviceStatsCallback
+from tests.run_records import make_record
 
 
 class Meter:
@@ -52,11 +53,7 @@ class Net(pl.LightningModule):
 
 
 def record() -> RunRecord:
-    return RunRecord(
-        name="run", config_digest="c", manifest_digest="m", seed=0, architecture="a",
-        timm_model="a", parameters=1, dataset="d", num_classes=2, bands=3, image_size=32,
-        global_batch=4, epochs_planned=2, device_name="NVIDIA A40",
-    )  # fmt: skip
+    return make_record(device_name="NVIDIA A40")
 
 
 def train(

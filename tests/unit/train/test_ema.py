@@ -1,6 +1,7 @@
 """The average of the weights is timm's, bit for bit, and follows weights that move."""
 
 import copy
+from typing import Any
 
 import pytest
 import timm
@@ -23,7 +24,8 @@ def move(network: nn.Module) -> None:
 @pytest.mark.parametrize("name", ["test_resnet", "test_efficientnet", "test_vit"])
 def test_the_average_is_bit_equal_to_timms(name: str):
     torch.manual_seed(0)
-    network = timm.create_model(name, num_classes=3, **({"img_size": 32} if "vit" in name else {}))
+    sizes: Any = {"img_size": 32} if "vit" in name else {}
+    network = timm.create_model(name, num_classes=3, **sizes)
     ours = WeightEma(network, 0.9)
     theirs = ModelEmaV3(copy.deepcopy(network), decay=0.9, use_warmup=True, foreach=True)
     for step in range(1, 6):

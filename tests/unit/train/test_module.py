@@ -1,5 +1,7 @@
 """The step: what is divided by what, what is frozen, and what is averaged."""
 
+from typing import Any, cast
+
 import pytest
 import pytorch_lightning as pl
 import timm
@@ -28,7 +30,7 @@ def build(
 ) -> TrainingModule:
     """Return a module of a tiny network, attached to a trainer."""
     torch.manual_seed(0)
-    sizes = {"img_size": 32} if "vit" in name else {}
+    sizes: Any = {"img_size": 32} if "vit" in name else {}
     network = timm.create_model(name, num_classes=NUM_CLASSES, **sizes)
     augment = Augment(AugmentConfig(), [100.0] * 3, [50.0] * 3, "uint8")
     task = ClassificationTask(TaskConfig(label_smoothing=0.1), "abc")
@@ -128,7 +130,7 @@ def test_losses_are_summed_over_rows_that_count():
 
 def test_dropout_is_a_function_of_seed_and_step():
     module, batch = build("test_efficientnet"), make_batch(4)
-    module.model.drop_rate = 0.5
+    cast(Any, module.model).drop_rate = 0.5
     module.model.train()
     # Batch norm's running averages do not act in training.
     first, other = module.training_step(batch, 0), module.training_step(batch, 0)
@@ -141,7 +143,7 @@ def test_dropout_is_a_function_of_seed_and_step():
 def test_dropout_of_a_part_does_not_depend_on_who_computes_it(rank: int, micro: int):
     def draw(rank: int, accumulate: int, micro: int) -> torch.Tensor:
         module = build(accumulate=accumulate)
-        module.trainer.strategy.global_rank = rank
+        cast(Any, module.trainer.strategy).global_rank = rank
         module._seed_step(micro)
         return torch.rand(4)
 

@@ -130,7 +130,7 @@ def test_a_fused_optimizer_moves_weights_as_the_loop_does(name: str):
             network(torch.ones(3, 8)).square().sum().backward()
             optimizer.step()
         moved.append(torch.cat([weight.detach().flatten() for weight in network.parameters()]))
-    assert torch.allclose(*moved, rtol=1e-5, atol=1e-6)
+    assert torch.allclose(moved[0], moved[1], rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("saved_fused", [False, True])

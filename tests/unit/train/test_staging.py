@@ -2,6 +2,7 @@
 
 from collections import OrderedDict, namedtuple
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -41,7 +42,7 @@ def tensors(tree: object) -> list[torch.Tensor]:
 
 def test_containers_keep_their_class_and_what_they_carry():
     state = nn.BatchNorm1d(3).state_dict()
-    tree = {"state": state, "pair": Pair([1], (2.0, None)), 3: "text", "empty": torch.empty(0)}
+    tree: Any = {"state": state, "pair": Pair([1], (2.0, None)), 3: "text", "empty": torch.empty(0)}
     copied = stage_to_cpu(tree)
     assert type(copied["state"]) is OrderedDict
     assert copied["state"]._metadata == state._metadata  # type: ignore[attr-defined]

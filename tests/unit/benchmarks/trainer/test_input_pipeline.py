@@ -21,7 +21,6 @@ from benchmarks.trainer.input_pipeline import (
 from rsdl.config.load import validate
 from rsdl.data.dataset import DataSet
 
-
 COUNTS = {"train": 12, "val": 10}
 
 

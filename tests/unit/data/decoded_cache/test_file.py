@@ -329,10 +329,6 @@ def test_without_a_cache_only_a_budget_of_its_own_keeps_pixels(pack_sizes: Calla
     assert encoded_bytes(read(data, 1)) == 0
 
 
-def test_a_scaled_decode_keeps_nothing(pack_sizes: Callable[..., str]):
-    assert open_split(pack_sizes(ALIKE), scaled_decode=True).decoded_cache is None
-
-
 @pytest.mark.parametrize("value", ["off", False])
 def test_off_is_off_also_as_yaml_reads_it(value: object):
     assert DataConfig(url="x", decoded_cache=value).decoded_cache == "off"  # type: ignore[arg-type]

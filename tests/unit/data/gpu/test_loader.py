@@ -20,15 +20,15 @@ from rsdl.data.crop import CropRule
 from rsdl.data.dataset import DataSet, SplitData
 from rsdl.data.gpu import loader as room
 from rsdl.data.gpu.decoder import DeviceDecoder, lay_out
+from rsdl.data.gpu.jpeg import Jpeg, read_jpeg
 from rsdl.data.gpu.loader import DeviceLoader, choose_decoder, cut_chunks
-from rsdl.data.jpeg import Jpeg, read_jpeg
 from rsdl.data.loader import BatchLoader, LoadRule
 from rsdl.data.packing.pack import PackOptions, pack
 from rsdl.data.plan import SamplingPlan, Share
 from rsdl.data.sample import Sample, ShardPlan
 from rsdl.data.shuffle import GlobalOrder, OrderRule
 from rsdl.storage.connect import connect
-from tests.unit.data.batches import assert_alike, total
+from tests.unit.data.batches import assert_alike, damage, total
 
 CPU = torch.device("cpu")
 RANDOM_CROP = CropRule(random=True, scale=(0.3, 1.0))
@@ -111,9 +111,10 @@ class EncodedSource:
 def open_images(tmp_path: Path) -> Callable[..., SplitData]:
     """Return a function that packs encoded images and opens them as a split."""
 
-    def open_images(images: Sequence[tuple[str, bytes]], **source: Any) -> SplitData:  # noqa: ANN401
+    def open_images(images: Sequence[tuple[str, bytes]], **options: Any) -> SplitData:  # noqa: ANN401
         url = str(tmp_path / "encoded")
-        pack(EncodedSource(images, **source), connect(url), PackOptions(num_workers=1))
+        source: Any = EncodedSource(images, **options)
+        pack(source, connect(url), PackOptions(num_workers=1))
         return open_split(url)
 
     return open_images
@@ -250,13 +251,6 @@ def test_a_row_does_not_depend_on_the_batch_that_it_is_in(open_images: Callable[
     assert all(torch.equal(alone[sample], shared[sample]) for sample in alone)
 
 
-def test_starting_in_the_middle_yields_the_rest_bit_by_bit(train: SplitData):
-    whole, rest = list(loaders(train)[0]), list(loaders(train, start=8)[0])
-    assert len(rest) == 3
-    for batch, expected in zip(rest, whole[2:], strict=True):
-        assert torch.equal(batch.images, expected.images)
-
-
 @pytest.mark.parametrize("num_pixels", [1, 2000, 4000])
 def test_a_batch_may_be_decoded_in_chunks(
     num_pixels: int, train: SplitData, monkeypatch: pytest.MonkeyPatch
@@ -277,18 +271,6 @@ def test_chunks_are_all_in_order_and_as_large_as_may_be(areas: list[int], num_pi
         assert chunk and (area <= num_pixels or len(chunk) == 1)
     for area, following in zip(sums, chunks[1:], strict=False):
         assert area + following[0][1].width > num_pixels
-
-
-def damage(packed: str, sample: int, content: bytes = b"") -> str:
-    """Write over the image of a training sample; return what it is called."""
-    data = open_split(packed)
-    row, name = data.index.rows[sample], data.index.name(sample)
-    path = Path(packed) / name.partition(":")[0]
-    whole = bytearray(path.read_bytes())
-    at, length = int(row["offset"]), int(row["length"])
-    whole[at : at + length] = (content + bytes(length))[:length]
-    path.write_bytes(whole)
-    return name
 
 
 def image_of(packed: str, sample: int) -> bytes:

@@ -19,7 +19,7 @@ from rsdl.data.gpu.resident import ResidentLoader, open_resident
 from rsdl.data.loader import BatchLoader, LoadRule
 from rsdl.data.plan import SamplingPlan, Share
 from rsdl.data.shuffle import GlobalOrder, OrderRule
-from tests.unit.data.batches import assert_alike, total
+from tests.unit.data.batches import assert_alike, damage, total
 
 CPU = torch.device("cpu")
 RANDOM_CROP = CropRule(random=True, scale=(0.3, 1.0))
@@ -136,18 +136,6 @@ def test_bytes_are_charged_once_for_all_that_was_read(train: SplitData):
     again = total(list(loaders(train, resident, epoch=1)[0]))
     assert (again.encoded_bytes, again.decoded_bytes) == (0, 0)
     assert again.delivered == 18 and again.fingerprint == charged.fingerprint
-
-
-def damage(packed: str, sample: int, content: bytes = b"") -> str:
-    """Write over the image of a training sample; return what it is called."""
-    data = DataSet(DataConfig(url=packed)).split("train", "")
-    row, name = data.index.rows[sample], data.index.name(sample)
-    path = Path(packed) / name.partition(":")[0]
-    whole = bytearray(path.read_bytes())
-    at, length = int(row["offset"]), int(row["length"])
-    whole[at : at + length] = (content + bytes(length))[:length]
-    path.write_bytes(whole)
-    return name
 
 
 @pytest.mark.parametrize("bad", [(0,), (2, 11), (17,), tuple(range(18))])

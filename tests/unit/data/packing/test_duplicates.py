@@ -1,5 +1,6 @@
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -95,7 +96,8 @@ def test_packing_that_goes_on_finds_what_one_without_a_break_finds(
             pack_tree(tree, tmp_path / "parts")
     (tmp_path / "parts/.packing/test-000000.tar.record").unlink()
     assert pack_tree(tree, tmp_path / "parts") == whole
-    assert whole.provenance["duplicates"]["over_splits"]["groups"] == 1
+    duplicates: Any = whole.provenance["duplicates"]
+    assert duplicates["over_splits"]["groups"] == 1
 
 
 def test_foreign_shards_are_looked_at_too(tmp_path: Path):

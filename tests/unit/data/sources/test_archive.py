@@ -4,6 +4,7 @@ import tarfile
 import zipfile
 import zlib
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ def make_zip(path: Path, files: dict[str, bytes], **changes: int) -> Path:
 
 
 def make_tar(path: Path, files: dict[str, bytes], mode: str = "w:gz", **changes: object) -> Path:
-    with tarfile.open(path, mode) as pack:
+    with tarfile.open(path, cast(Any, mode)) as pack:
         for name, data in files.items():
             info = tarfile.TarInfo(name)
             info.size = len(data)

@@ -3,6 +3,7 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -234,18 +235,6 @@ def test_npy_arrays_get_numbered_bands(tmp_path: Path):
     assert (source.dtype, source.bands) == ("float32", ("band_1", "band_2"))
 
 
-def test_grey_jpegs_pass_in_a_colour_set_wherever_they_stand(tmp_path: Path):
-    make_tree(tmp_path, beach=2, forest=2)
-    (tmp_path / "beach" / "beach_000.jpg").write_bytes(jpeg(grey=True))
-    (tmp_path / "beach" / "beach_001.jpg").write_bytes(jpeg(grey=True))
-    source = FolderSource(tmp_path)
-    assert source.bands == ("red", "green", "blue")
-    for _, item in items_of(source):
-        pixels = source.read(item).pixels
-        assert pixels.shape == (8, 8, 4)
-        assert (pixels[:, :, 0] == pixels[:, :, 2]).all()
-
-
 def test_a_colour_image_in_a_grey_set_is_refused_and_not_greyed(tmp_path: Path):
     (tmp_path / "beach").mkdir()
     (tmp_path / "beach" / "a.png").write_bytes(png(bands=1))
@@ -384,7 +373,7 @@ def test_a_set_of_only_bad_images_shows_the_first_reason(tmp_path: Path):
 def test_shares_that_do_not_add_up_are_refused(tmp_path: Path, fractions: tuple[float, ...]):
     make_tree(tmp_path, beach=1)
     with pytest.raises(ConfigError, match="are not three shares that add up to 1"):
-        FolderSource(tmp_path, fractions=fractions)
+        FolderSource(tmp_path, fractions=cast(Any, fractions))
 
 
 def test_a_pipe_named_like_an_image_is_passed_over_and_a_broken_link_named(tmp_path: Path):

@@ -1,6 +1,7 @@
 import unicodedata
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -96,7 +97,7 @@ def test_split_folders_that_tear_a_scene_apart_are_refused(tmp_path: Path):
 
 
 def test_names_that_differ_in_unicode_form_alone_are_one_scene(tmp_path: Path):
-    forms = ("NFC", "NFD")
+    forms: Any = ("NFC", "NFD")
     root = write(
         tmp_path,
         *(

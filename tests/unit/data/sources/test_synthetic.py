@@ -11,10 +11,7 @@ from rasterio.features import rasterize
 from rasterio.warp import transform_bounds, transform_geom
 
 from rsdl.core.errors import ConfigError, StorageError
-from rsdl.core.rng import key_of
 from rsdl.data.sources.synthetic import CLASSES, draw_parcels, write_scenes
-from rsdl.synthetic.landuse import PAINTERS
-from rsdl.synthetic.relief import Site, light, noise
 
 SIZE = 256
 
@@ -47,26 +44,6 @@ def test_scenes_are_georeferenced_rgb(folder: Path):
             pixels = scene.read()
         assert pixels.std() > 20
         assert (pixels == 0).mean() < 0.05 and (pixels == 255).mean() < 0.10
-
-
-@pytest.mark.parametrize("number", [0, 1, 2])
-def test_polygons_come_back_to_the_pixels_they_were_drawn_on(folder: Path, number: int):
-    name = f"scene_{number:03}.tif"
-    rng = np.random.Generator(np.random.Philox(key=key_of("scene", 5, number)))
-    rng.uniform()  # The pixel size is drawn first.
-    drawn = draw_parcels(SIZE, rng)
-    features = features_of(folder, name)
-    assert [found["properties"]["class"] for found in features] == [label for label, _ in drawn]
-    with rasterio.open(folder / name) as scene:
-        for found, (_, corners) in zip(features, drawn, strict=True):
-            plane = transform_geom("EPSG:4326", scene.crs, found["geometry"])
-            here = scene.transform
-            east, north = np.array(plane["coordinates"][0]).T
-            ring = np.stack([(east - here.c) / here.a, (north - here.f) / here.e], axis=1)
-            assert np.array_equal(ring[0], ring[-1])
-            away = np.linalg.norm(ring[:-1, None] - corners[None], axis=-1)
-            assert away.min(axis=1).max() < 0.01
-            assert sorted(away.argmin(axis=1)) == [0, 1, 2, 3]
 
 
 def test_polygons_cover_each_pixel_once(folder: Path):
@@ -146,42 +123,6 @@ def test_parcels_are_large_enough_for_pure_tiles(size: int):
     for _, corners in draw_parcels(size, rng_of(1)):
         assert cv2.contourArea(corners.astype(np.float32)) > 0.6 * min(size / 4, 128) ** 2
         assert corners.min() >= 0 and corners.max() <= size
-
-
-@pytest.mark.parametrize("name", CLASSES)
-def test_every_painter_fills_its_site(name: str):
-    y, x = np.mgrid[:90, :120].astype(np.float32) * np.float32(0.3)
-    site = Site(x - 18, y - 13.5, 0.3, 0.5, 0.3, rng_of(2))
-    albedo, height = PAINTERS[name](site)
-    assert albedo.shape == (90, 120, 3) and height.shape == (90, 120)
-    assert np.isfinite(albedo).all() and np.isfinite(height).all()
-    assert albedo.min() > -0.5 and albedo.max() < 1.5
-    assert height.min() > -1 and height.max() < 20
-    assert albedo.std() > 0.01
-
-
-@pytest.mark.parametrize("seed", range(6))
-def test_a_cone_casts_one_shadow_away_from_its_lit_side(seed: int):
-    y, x = np.mgrid[:200, :200] - 100.0
-    away_px = np.hypot(x, y)
-    albedo = np.full((200, 200, 3), 0.5, np.float32)
-    height = (10 * np.clip(1 - away_px / 8, 0, 1)).astype(np.float32)
-    radiance = light(albedo, height, 0.5, rng_of(seed)).mean(axis=-1)
-    ground = np.median(radiance)
-    beside = away_px > 9
-    dark, bright = (radiance < 0.8 * ground) & beside, (radiance > 1.05 * ground) & ~beside
-    # The sun stands between 34 and 58 degrees; the very tip casts less than a pixel.
-    away_m = 0.5 * away_px[dark].max()
-    assert 9 / np.tan(np.deg2rad(58)) < away_m < 10.5 / np.tan(np.deg2rad(34))
-    shadow, lit = (np.array([x[where].mean(), y[where].mean()]) for where in (dark, bright))
-    assert shadow @ lit < -0.97 * np.linalg.norm(shadow) * np.linalg.norm(lit)
-
-
-def test_noise_stays_in_its_range_and_is_smooth():
-    field = noise((128, 128), 32, 3, rng_of(4))
-    assert np.abs(field).max() < 1.5
-    assert np.abs(np.diff(field, axis=0)).max() < 0.3
-    assert field.std() > 0.1
 
 
 @pytest.mark.parametrize(("num_scenes", "size", "where"), [(0, 512, "num_scenes"), (1, 64, "size")])

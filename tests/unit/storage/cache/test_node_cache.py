@@ -17,7 +17,7 @@ from rsdl.core.errors import StorageError
 from rsdl.storage.cache import node_cache as room
 from rsdl.storage.cache.config import CacheConfig
 from rsdl.storage.cache.node_cache import NodeCache
-from rsdl.storage.locks import exclusive, exclusive_if_soon, lock_file
+from rsdl.storage.locks import SharedLock, exclusive, exclusive_if_soon, lock_file
 from rsdl.storage.store import FetchStatus
 
 
@@ -28,7 +28,7 @@ def filler(content: bytes) -> Callable[[int], None]:
     return fill
 
 
-def hold(cache: NodeCache, name: str, size: int = 10) -> room.SharedLock | None:
+def hold(cache: NodeCache, name: str, size: int = 10) -> SharedLock | None:
     return cache.hold(name, size, filler(name.encode().ljust(size)[:size]))
 
 
@@ -186,14 +186,14 @@ def fetch(cache: NodeCache, name: str, size: int = 10, *, urgent: bool = False) 
 def test_what_can_wait_takes_no_room_from_what_is_held_nor_from_those_refused(tmp_path: Path):
     cache = NodeCache(tmp_path, 30)
     now = fetch(cache, "a", 20, urgent=True)
-    assert isinstance(now, room.SharedLock)
+    assert isinstance(now, SharedLock)
     assert fetch(cache, "b", 20) is FetchStatus.FULL and not cache.is_pressed()
     early = fetch(cache, "c", 10)
-    assert isinstance(early, room.SharedLock)
+    assert isinstance(early, SharedLock)
     assert fetch(cache, "d", 10, urgent=True) is FetchStatus.FULL and cache.is_pressed()
     early.close()
     assert fetch(cache, "e", 10) is FetchStatus.FULL  # somebody is short of it
-    assert isinstance(fetch(cache, "d", 10, urgent=True), room.SharedLock)
+    assert isinstance(fetch(cache, "d", 10, urgent=True), SharedLock)
     assert now.read(0, 1) == b"a"
 
 
@@ -202,7 +202,7 @@ def test_the_pressure_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     assert fetch(cache, "a", 20, urgent=True) is FetchStatus.FULL
     assert fetch(cache, "b") is FetchStatus.FULL
     monkeypatch.setattr(room, "PRESSURE_S", 0.0)
-    assert isinstance(fetch(cache, "b"), room.SharedLock)
+    assert isinstance(fetch(cache, "b"), SharedLock)
 
 
 def test_what_another_fetches_is_not_waited_for_by_who_fetches_ahead(tmp_path: Path):
@@ -218,7 +218,7 @@ def test_what_another_fetches_is_not_waited_for_by_who_fetches_ahead(tmp_path: P
         assert fetch(cache, "a") is FetchStatus.BUSY
         go.set()
         future.result()
-    assert isinstance(fetch(cache, "a"), room.SharedLock)
+    assert isinstance(fetch(cache, "a"), SharedLock)
 
 
 def test_those_who_waited_for_a_fetch_that_failed_hear_why_and_later_ones_try_anew(
@@ -334,7 +334,7 @@ def test_what_is_being_renamed_is_counted_all_the_same(
         rename(source, target)
 
     monkeypatch.setattr("rsdl.storage.cache.node_cache.os.rename", look)
-    assert isinstance(cache.fetch("x", 10, lambda fd: None, urgent=True), room.SharedLock)
+    assert isinstance(cache.fetch("x", 10, lambda fd: None, urgent=True), SharedLock)
     assert counting == [False], "somebody may count while a copy has no name"
 
 
