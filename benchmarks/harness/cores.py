@@ -9,7 +9,7 @@ import torch
 
 
 @contextmanager
-def hold_on(cores: int) -> Iterator[None]:
+def pin_to_cores(cores: int) -> Iterator[None]:
     """Pin every thread of this process to the first ``cores`` cores; new threads inherit that."""
     every, threads = sorted(os.sched_getaffinity(0)), torch.get_num_threads()
     move_threads(every[:cores])
@@ -30,7 +30,7 @@ def move_threads(cores: Sequence[int]) -> None:
             continue
 
 
-def tell_winner(ratios: Mapping[int, float]) -> str:
+def describe_winner(ratios: Mapping[int, float]) -> str:
     """Return up to how many cores per GPU the device is faster, as text.
 
     Args:

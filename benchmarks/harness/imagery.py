@@ -1,25 +1,30 @@
-"""Imagery for the benchmarks: tiles cut from scenes, real or synthetic, in class folders of JPEGs.
+"""Imagery for the benchmarks: tiles cut from synthetic scenes, in class folders of JPEGs.
 
 The amount of detail decides the cost of decoding, so tiles come from scenes with the texture of
 land use and not from noise or flat colours. Labels are arbitrary.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
-import rasterio
 import simplejpeg
 from numpy.typing import NDArray
 
 from rsdl.data.kinds import SUFFIXES
+from rsdl.data.manifest import MANIFEST
+from rsdl.data.packing.pack import PackOptions, pack
+from rsdl.data.sources.folder import FolderSource
 from rsdl.data.sources.synthetic import draw_parcels, paint_scene
+from rsdl.storage.connect import connect
 
 NUM_CLASSES = 10
 NUM_SCENES = 4
 SCENE_PX = 1024
 JPEG_QUALITY = 90
 DONE = "complete"
+SHARD_BYTES = 16 << 20
+MIN_IMAGES = 10  # of a split, so that each class has one
 
 
 def list_images(folder: Path) -> list[Path]:
@@ -27,16 +32,13 @@ def list_images(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("*/*") if path.suffix.lower() in SUFFIXES)
 
 
-def cut_images(
-    folder: Path, *, size: int, count: int, scenes: Path | None = None, seed: int = 0
-) -> Path:
+def cut_images(folder: Path, *, size: int, count: int, seed: int = 0) -> Path:
     """Write ``count`` tiles of ``size`` x ``size`` pixels as JPEGs, unless they exist already.
 
     Args:
         folder: Where to make the tree.
         size: Side of a tile in pixels.
         count: Number of tiles.
-        scenes: Folder of RGB uint8 GeoTIFFs to cut from; ``None`` makes synthetic scenes.
         seed: Random seed.
 
     Returns:
@@ -46,7 +48,7 @@ def cut_images(
     mark = tree.with_suffix("." + DONE)
     if mark.exists():
         return tree
-    pictures = list(read_scenes(scenes, size) if scenes else paint_scenes(folder, seed))
+    pictures = list(paint_scenes(folder, seed))
     random = np.random.default_rng(seed)
     for number in range(count):
         picture = pictures[number % len(pictures)]
@@ -62,23 +64,6 @@ def cut_images(
     return tree
 
 
-def read_scenes(folder: Path, size: int) -> Iterator[NDArray[np.uint8]]:
-    """Yield the first three bands of every uint8 GeoTIFF that is large enough for a tile.
-
-    Raises:
-        FileNotFoundError: If there is none.
-    """
-    found = False
-    for path in sorted(folder.glob("*.tif")):
-        with rasterio.open(path) as scene:
-            if scene.count < 3 or scene.dtypes[0] != "uint8" or min(scene.shape) < size:
-                continue
-            found = True
-            yield np.ascontiguousarray(np.moveaxis(scene.read((1, 2, 3)), 0, 2))
-    if not found:
-        raise FileNotFoundError(f"no RGB uint8 GeoTIFF of {size} px or more in {folder}")
-
-
 def paint_scenes(folder: Path, seed: int) -> Iterator[NDArray[np.uint8]]:
     """Yield synthetic scenes, cached in ``folder``: each takes some seconds to make."""
     for number in range(NUM_SCENES):
@@ -91,3 +76,35 @@ def paint_scenes(folder: Path, seed: int) -> Iterator[NDArray[np.uint8]]:
             np.save(part, pixels)
             part.replace(path)
         yield np.load(path)
+
+
+def pack_tiles(work: Path, size: int, counts: Mapping[str, int]) -> str:
+    """Pack synthetic tiles, unless that is done already.
+
+    Args:
+        work: Folder for all files.
+        size: Side of a tile in pixels.
+        counts: Images of each split.
+
+    Returns:
+        URL of the data set.
+
+    Raises:
+        SystemExit: If a split would have fewer than ``MIN_IMAGES``.
+    """
+    for split, count in counts.items():
+        if count < MIN_IMAGES:
+            wanted = f"{split} would have {count} images, but takes {MIN_IMAGES} at least"
+            raise SystemExit(f"{wanted}: pass larger --steps, --batch-size or --images")
+    name = "-".join([f"tiles-{size}px", *(f"{split}{count}" for split, count in counts.items())])
+    tree, shards = work / name, work / f"{name}-packed"
+    if (shards / MANIFEST).exists():
+        return str(shards)
+    tree.mkdir(parents=True, exist_ok=True)
+    for number, (split, count) in enumerate(counts.items()):
+        images = cut_images(work / split, size=size, count=count, seed=number)
+        link = tree / split
+        link.unlink(missing_ok=True)
+        link.symlink_to(images)
+    pack(FolderSource(tree), connect(str(shards)), PackOptions(shard_bytes=SHARD_BYTES))
+    return str(shards)

@@ -1,6 +1,6 @@
 """Shared by all benchmarks: interleaving, medians, paired ratios, tables.
 
-A machine is never idle, and its noise changes slowly: contenders are therefore interleaved, round
+A machine is never idle, and its noise changes slowly: measurements are therefore interleaved, round
 by round, and a ratio is the median over rounds of (theirs / ours) in the same round. A result is
 one plain dict, printed as a table and written as JSON; ``results.py`` renders them to RESULTS.md.
 Only the standard library is needed: peers in other environments import this too.
@@ -25,17 +25,15 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.harness.machine import count_cores, describe_machine, describe_versions
-from benchmarks.harness.plot import draw_result
 from benchmarks.harness.tables import print_result
 
 ROUNDS = 5
 MAX_LOAD = 0.5  # load average per core, of the last minute, up to which a result is kept
-OUTPUTS = ("json", "png")  # options that name output files
 
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """Ratio of two contenders over the rounds that both ran.
+    """Ratio of two rows over the rounds of both.
 
     Attributes:
         median: Median over rounds of the ratio within the round.
@@ -50,7 +48,7 @@ class Ratio:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One contender's line in a table.
+    """One line in a table.
 
     Attributes:
         name: Name of the measurement.
@@ -66,13 +64,13 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Aim:
-    """A target value.
+class Target:
+    """A regression threshold: a value that was reached, and is to be reached again.
 
     Attributes:
-        text: The target in words.
+        text: The value in words.
         value: The measured value.
-        bound: The target value.
+        bound: The threshold.
         at_least: Whether ``value`` must reach ``bound``, rather than stay at or below it.
     """
 
@@ -83,27 +81,27 @@ class Aim:
 
     @property
     def met(self) -> bool:
-        """Whether the target is met."""
+        """Whether the value is on its side of the threshold."""
         return self.value >= self.bound if self.at_least else self.value <= self.bound
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A comparison of contenders.
+    """A comparison.
 
     Attributes:
         title: The task.
         unit: Unit of the rows' values.
         reference: Name of the row that the others are compared with.
-        rows: The contenders, in the order to print.
-        aims: Targets for these values.
+        rows: What is compared, in the order to print.
+        targets: Regression thresholds for these values.
     """
 
     title: str
     unit: str
     reference: str
     rows: Sequence[Row]
-    aims: Sequence[Aim] = ()
+    targets: Sequence[Target] = ()
 
     def row(self, name: str) -> Row:
         """Return a row by name."""
@@ -114,32 +112,32 @@ class Table:
         return pair_ratio(self.row(name).values, self.row(to or self.reference).values)
 
 
-def take_turns(
-    contenders: Mapping[str, Callable[[], float]], *, rounds: int = ROUNDS, warmups: int = 1
+def interleave(
+    runs: Mapping[str, Callable[[], float]], *, rounds: int = ROUNDS, warmups: int = 1
 ) -> dict[str, list[float]]:
-    """Measure contenders interleaved, round by round; return the values of each, one per round.
+    """Measure runs interleaved, round by round; return the values of each, one per round.
 
-    Every other round runs in reverse order, so that no contender always follows the same one.
+    Every other round is in reverse order, so that none always follows the same one.
 
     Args:
-        contenders: Name -> function that returns one value.
+        runs: Name -> function that returns one value.
         rounds: Rounds that count.
         warmups: Rounds before those, which do not count.
     """
-    figures: dict[str, list[float]] = {name: [] for name in contenders}
+    values: dict[str, list[float]] = {name: [] for name in runs}
     for number in range(-warmups, rounds):
-        names = list(contenders) if number % 2 == 0 else list(contenders)[::-1]
+        names = list(runs) if number % 2 == 0 else list(runs)[::-1]
         for name in names:
-            tell_progress(
+            show_progress(
                 f"round {number + 1} of {rounds}: {name}" if number >= 0 else f"warm-up: {name}"
             )
-            figure = contenders[name]()
+            value = runs[name]()
             if number >= 0:
-                figures[name].append(figure)
-    return figures
+                values[name].append(value)
+    return values
 
 
-def tell_progress(text: str) -> None:
+def show_progress(text: str) -> None:
     """Show the current measurement on a terminal; an empty text clears it.
 
     Called before a turn, never during it: a moving bar would take time from the measurement.
@@ -182,7 +180,7 @@ def build_result(
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "machine": describe_machine(),
         "versions": dict(describe_versions() if versions is None else versions),
-        "options": {key: _plain(value) for key, value in options.items() if key not in OUTPUTS},
+        "options": {key: _plain(value) for key, value in options.items() if key != "json"},
         "tables": [table_to_dict(table) for table in tables],
     }
 
@@ -235,7 +233,7 @@ def table_to_dict(table: Table) -> dict[str, Any]:
         "unit": table.unit,
         "reference": table.reference,
         "rows": rows,
-        "aims": [asdict(aim) | {"met": aim.met} for aim in table.aims],
+        "targets": [asdict(target) | {"met": target.met} for target in table.targets],
     }
 
 
@@ -263,7 +261,7 @@ def run_benchmark(
 ) -> None:
     """Parse the options of a benchmark, run it, print its tables and write its JSON.
 
-    Every benchmark takes ``--rounds``, ``--quick``, ``--json`` and ``--png`` beside its own.
+    Every benchmark takes ``--rounds``, ``--quick`` and ``--json`` beside its own.
     """
     parser = argparse.ArgumentParser(
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -273,17 +271,13 @@ def run_benchmark(
     )
     parser.add_argument("--quick", action="store_true", help="less of everything, for a first look")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the result there too")
-    parser.add_argument("--png", type=Path, metavar="FILE", help="draw the result there")
     add_arguments(parser)
     options = parser.parse_args()
     if options.json is not None and (reason := explain_load()) is not None:
         parser.error(f"--json: {reason}; wait, or leave it out")
     result = run(options)
-    tell_progress("")
+    show_progress("")
     print_result(result)
     if options.json is not None:
         write_result(result, options.json)
         print(f"\nwritten to {options.json}")
-    if options.png is not None:
-        draw_result(result, options.png)
-        print(f"drawn in {options.png}")

@@ -1,6 +1,6 @@
-"""Results as text: tables for the terminal, and the cells of RESULTS.md."""
+"""Results as text: tables for the terminal and in Markdown."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 
@@ -31,12 +31,18 @@ def table_cells(table: Mapping[str, Any]) -> list[list[str]]:
     return cells
 
 
-def aim_line(aim: Mapping[str, Any]) -> str:
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return the lines of a table; all columns but the first are right-aligned."""
+    rule = ["---", *["---:"] * (len(head) - 1)]
+    return ["| " + " | ".join(line) + " |" for line in (head, rule, *rows)]
+
+
+def target_line(target: Mapping[str, Any]) -> str:
     """Return a target, the measured value, and whether it is met."""
-    sign = ">=" if aim["at_least"] else "<="
-    verdict = "met" if aim["met"] else "MISSED"
-    figures = f"{format_figure(aim['value'])} {sign} {format_figure(aim['bound'])}"
-    return f"{verdict}: {aim['text']}: {figures}"
+    sign = ">=" if target["at_least"] else "<="
+    verdict = "met" if target["met"] else "MISSED"
+    figures = f"{format_figure(target['value'])} {sign} {format_figure(target['bound'])}"
+    return f"{verdict}: {target['text']}: {figures}"
 
 
 def print_result(result: Mapping[str, Any]) -> None:
@@ -53,5 +59,5 @@ def print_result(result: Mapping[str, Any]) -> None:
                 for place, (cell, width) in enumerate(zip(line, widths, strict=True))
             )
             print("  ".join([name, *others]).rstrip())
-        for aim in table["aims"]:
-            print(aim_line(aim))
+        for target in table["targets"]:
+            print(target_line(target))

@@ -32,7 +32,7 @@ SHARD_SAMPLES = 10_000
 CHECKSUM, CHECKSUM_DIGITS = 148, 6
 
 
-def write_crowd(folder: Path, samples: int, seed: int = 0) -> str:
+def write_tiny_dataset(folder: Path, samples: int, seed: int = 0) -> str:
     """Write ``samples`` training samples and a few for validation, unless they exist already.
 
     Returns:
@@ -55,7 +55,7 @@ def write_crowd(folder: Path, samples: int, seed: int = 0) -> str:
         counts = tuple(np.bincount(table["label"], minlength=NUM_CLASSES).tolist())
         splits[split] = write_split(store, split, shards, table, counts)
     manifest = Manifest(
-        dataset="crowd",
+        dataset="tiny",
         classes=tuple(f"class{number}" for number in range(NUM_CLASSES)),
         bands=("red", "green", "blue"),
         dtype="uint8",

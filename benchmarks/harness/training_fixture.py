@@ -3,7 +3,7 @@
 import argparse
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,8 @@ import torch
 from rich.console import Console
 
 from rsdl.config.run import RunConfig
+from rsdl.core.batch import Batch
+from rsdl.data.plan import SamplingPlan
 from rsdl.models.catalog import ARCHITECTURES
 from rsdl.storage.connect import connect
 from rsdl.train.build import open_session
@@ -23,7 +25,7 @@ from rsdl.train.signals import StopRequest
 from rsdl.train.trainer import fit_to_ranks
 
 
-def add_session_arguments(parser: argparse.ArgumentParser) -> None:
+def add_training_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of benchmarks that train each of the nine networks on JPEGs."""
     add = parser.add_argument
     add("--models", nargs="+", default=list(ARCHITECTURES), help="networks (the nine)")
@@ -40,7 +42,7 @@ def trains_on_gpu(options: argparse.Namespace) -> bool:
 
 
 @contextmanager
-def open_bench_session(config: RunConfig, *, checkpoints: bool = True) -> Iterator[Session]:
+def open_training(config: RunConfig, *, checkpoints: bool = True) -> Iterator[Session]:
     """Open a session whose output folder is removed at the end.
 
     Args:
@@ -63,8 +65,31 @@ def open_bench_session(config: RunConfig, *, checkpoints: bool = True) -> Iterat
         yield session
 
 
+class HeldBatches:
+    """Replaces a loader: the batches of an epoch, from device memory.
+
+    Args:
+        plan: Sampling plan of the batches.
+        batches: The batches, on the device.
+    """
+
+    def __init__(self, plan: SamplingPlan, batches: Sequence[Batch]) -> None:
+        self.plan = plan
+        self.batches = batches
+        self.start = 0
+        self.waited_s = 0.0
+
+    def __len__(self) -> int:
+        """Return the number of batches."""
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Yield the batches."""
+        return iter(self.batches)
+
+
 @dataclass(frozen=True, slots=True)
-class Spent:
+class EpochTime:
     """Time of an epoch.
 
     Attributes:
@@ -82,10 +107,10 @@ class Clock:
     def __init__(self) -> None:
         self._begin = self._now()
 
-    def read(self) -> Spent:
+    def read(self) -> EpochTime:
         """Return the time since the start."""
         now = self._now()
-        return Spent(now[0] - self._begin[0], now[1] - self._begin[1])
+        return EpochTime(now[0] - self._begin[0], now[1] - self._begin[1])
 
     @staticmethod
     def _now() -> tuple[float, float]:

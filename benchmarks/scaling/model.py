@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.scaling.cluster import Cluster, Epoch, Imagery, simulate
+from benchmarks.trainer.mfu import TRAIN_FLOPS
 from rsdl.cluster.resources import ENCODED_GB, PIXEL_BYTES, TRAIN_SHARE, estimate_sizes
 from rsdl.cluster.settings import Settings
 from rsdl.commands.models import describe_model
@@ -37,7 +38,6 @@ UTILIZATION = {
     "convnext_base": 0.30, "vit_base": 0.40, "swin_base": 0.30, "pvt_v2_b5": 0.20,
     "maxvit_small": 0.20,
 }  # fmt: skip
-TRAIN_FLOPS = 3  # times a forward pass: forward, and backward at twice that
 BACKWARD_SHARE = 2 / 3  # of a step, during which gradients can be exchanged
 STARTS = 4  # assumed: starts of a pod in a run, including three preemptions
 

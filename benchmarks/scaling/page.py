@@ -1,15 +1,12 @@
 """Render ``docs/scaling.md``: the cost of a study and of a large run, from measured values.
 
-python -m benchmarks.scaling.page            # write the page
-python -m benchmarks.scaling.page --check    # fail if it is out of date
+python -m benchmarks.scaling.page
 """
 
 import argparse
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.harness.tables import format_figure
+from benchmarks.harness.tables import format_figure, markdown_table
 from benchmarks.scaling import run as scaling_run
 from benchmarks.scaling import study as scaling_study
 from benchmarks.scaling.model import (
@@ -23,7 +20,6 @@ from benchmarks.scaling.model import (
     parts,
     read_result,
 )
-from benchmarks.scaling.text import table
 
 PAGE = Path(__file__).parents[2] / "docs" / "scaling.md"
 HEAD = """# Scaling: what a study and a large run take
@@ -68,8 +64,8 @@ def inputs(run: LargeRun) -> list[str]:
          "CPU ms", "`loader_*.json`"]
         for side in sides
     ] + [
-        [f"load an image of {side} px, from the decoded tier",
-         format_figure(loading_ms("rsdl, decoded tier", side)), "CPU ms", "`loader_*.json`"]
+        [f"load an image of {side} px, from the decoded cache",
+         format_figure(loading_ms("rsdl, decoded cache", side)), "CPU ms", "`loader_*.json`"]
         for side in sides
     ]  # fmt: skip
     measured.append(
@@ -90,43 +86,34 @@ def inputs(run: LargeRun) -> list[str]:
     return [
         "## What it is made of",
         "",
-        "Measured"
-        f" (on {machine['cores']} cores of {machine['processor']}, two threads; between the "
-        "sides that"
-        " were measured, with the pixels):",
+        f"Measured (on {machine['cores']} cores of {machine['processor']}, two threads; between "
+        "the sides that were measured, with the pixels):",
         "",
-        *table(["", "figure", "unit", "from"], measured),
+        *markdown_table(["", "figure", "unit", "from"], measured),
         "",
         "Computed: parameters (21 classes) and GFLOPs of a forward pass for one image of 224 px. "
         f"Published: dense bf16 peaks in TFLOP/s: {peaks}. Assumed: the share of the peak that "
         "training reaches; a training step counts as three forward passes. What follows:",
         "",
-        *table(
+        *markdown_table(
             ["", "M parameters", "GFLOPs", "utilization, assumed",
              *(f"images/s, {card}" for card in CARDS)], shares,
         ),
         "",
         f"Also assumed: a pod of the study starts {STARTS} times (preemptions); a node's link "
-        "carries "
-        f"{run.node_gbit:g} Gbit/s and the store gives {run.store_gbit:g} Gbit/s in all, for which "
-        "Nautilus promises nothing: measure both from a pod. All figures for images/s scale with "
-        "the utilization.",
+        f"carries {run.node_gbit:g} Gbit/s and the store gives {run.store_gbit:g} Gbit/s in all, "
+        "for which Nautilus promises nothing: measure both from a pod. All figures for images/s "
+        "scale with the utilization.",
         "",
     ]  # fmt: skip
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Write the page, or compare it."""
-    parser = argparse.ArgumentParser(
+def main() -> None:
+    """Write the page."""
+    argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--check", action="store_true", help="write nothing")
-    options = parser.parse_args(arguments)
-    page = render()
-    if not options.check:
-        PAGE.write_text(page)
-    elif not PAGE.exists() or PAGE.read_text() != page:
-        sys.exit(f"{PAGE.name} is not what the code gives: run python -m benchmarks.scaling.page")
+    ).parse_args()
+    PAGE.write_text(render())
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from statistics import fmean
 
-from benchmarks.harness.tables import format_figure
+from benchmarks.harness.tables import format_figure, markdown_table
 from benchmarks.scaling.cluster import Epoch
 from benchmarks.scaling.model import (
     BACKWARD_SHARE,
@@ -18,7 +18,6 @@ from benchmarks.scaling.model import (
     networks,
     ring_bytes,
 )
-from benchmarks.scaling.text import table
 
 CARD = "a100"
 CARDS = ("rtx3090", "a100")
@@ -80,9 +79,8 @@ def plan(run: LargeRun) -> list[str]:
     total_tb = run.shards * run.shard_bytes / 1e12
     lines = [
         f"**One run on {run.world} GPUs** ({run.nodes} nodes of {run.gpus}, {run.epochs} epochs "
-        "over "
-        f"{run.images / 1e6:.0f} M images, {total_tb:g} TB; more than 50 GPUs, so a plan must be "
-        "presented), with a cache for the whole data set on each node:",
+        f"over {run.images / 1e6:.0f} M images, {total_tb:g} TB; more than 50 GPUs, so a plan "
+        "must be presented), with a cache for the whole data set on each node:",
         "",
     ]
     for net in (fast, slow):
@@ -100,11 +98,9 @@ def plan(run: LargeRun) -> list[str]:
         f"- disk for the cache (`data.cache.size`), with `data.partitions: {run.nodes}`: "
         f"{whole_gb(run):,.0f} GB on each node make {big:,.1f} TB from the store in all, "
         f"{SMALL_GB:g} GB make {small:,.1f} TB. Shards are dealt anew in every epoch, so a cache "
-        "of "
-        "a node's share alone saves little",
+        "of a node's share alone saves little",
         f"- up to {need:.0f} cores a GPU for the fastest network on {CARD} (the table of cores "
-        "says "
-        "more)",
+        "says more)",
         "- `trainer.compress_gradients: true`, and nodes of one region: see the network below",
     ]
     return lines
@@ -116,8 +112,8 @@ def sections(run: LargeRun) -> list[str]:
         f"## One run on {run.world} GPUs",
         "",
         f"Assumed: {run.nodes} nodes of {run.gpus} GPUs, {run.batch} images a GPU and step, "
-        f"{run.images / 1e6:.0f} M JPEGs of {run.side_px} px and {run.image_bytes / 1e3:.0f} kB in "
-        f"{run.shards:,} shards, trained at 224 px for {run.epochs} epochs.",
+        f"{run.images / 1e6:.0f} M JPEGs of {run.side_px} px and {run.image_bytes / 1e3:.0f} kB "
+        f"in {run.shards:,} shards, trained at 224 px for {run.epochs} epochs.",
         "",
         *bytes_drawn(run), "", *network(run), "", *cores(run), "", *saturation(run), "",
     ]  # fmt: skip
@@ -144,13 +140,12 @@ def bytes_drawn(run: LargeRun) -> list[str]:
         "### Bytes from the store",
         "",
         "The sampling plan replayed (computed). With as many partitions as nodes each node reads "
-        "its "
-        "share alone; with one, every node needs samples of every shard, and a node with a cache "
-        "fetches shards whole of which it reads a part. Shards are dealt to the nodes anew in "
-        "every "
-        "epoch: only a cache for much more than a node's share saves bytes from epoch to epoch:",
+        "its share alone; with one, every node needs samples of every shard, and a node with a "
+        "cache fetches shards whole of which it reads a part. Shards are dealt to the nodes anew "
+        "in every epoch: only a cache for much more than a node's share saves bytes from epoch to "
+        "epoch:",
         "",
-        *table(
+        *markdown_table(
             ["", "data sets, first epoch", "second", "last", "TB, whole run", "CPU-hours to fetch"],
             rows,
         ),
@@ -176,11 +171,10 @@ def network(run: LargeRun) -> list[str]:
         "gradients through each node's link at every step: 4 bytes a parameter, 2 with "
         "`trainer.compress_gradients`. DDP overlaps that with backward. Assumed: backward is "
         f"{BACKWARD_SHARE:.0%} of the step and hides all that fits into it, which is the best "
-        "case; "
-        "at worst nothing is hidden. Efficiency is the share of a step that computes, with bf16 "
-        f"gradients on {CARD}:",
+        "case; at worst nothing is hidden. Efficiency is the share of a step that computes, with "
+        f"bf16 gradients on {CARD}:",
         "",
-        *table(
+        *markdown_table(
             ["", "MB sent a step, fp32", "bf16",
              *(f"ms a step, {card}" for card in CARDS),
              *(f"Gbit/s to hide bf16, {card}" for card in CARDS),
@@ -189,14 +183,14 @@ def network(run: LargeRun) -> list[str]:
         ),
         "",
         "The Gbit/s needed fall in proportion to the images of a GPU and step, and with a lower "
-        "utilization. Where memory is short, `trainer.accumulate` makes a larger batch of several: "
-        "gradients are exchanged once for all of them. fp32 gradients need twice as much.",
+        "utilization. Where memory is short, `trainer.accumulate` makes a larger batch of "
+        "several: gradients are exchanged once for all of them. fp32 gradients need twice as much.",
     ]  # fmt: skip
 
 
 def cores(run: LargeRun) -> list[str]:
     """Return the section on the cores that a GPU needs."""
-    ways = {"JPEG": "rsdl", "decoded tier": "rsdl, decoded tier"}
+    ways = {"JPEG": "rsdl", "decoded cache": "rsdl, decoded cache"}
     rows = [
         [net.name,
          *(format_figure(net.images_per_s(card) * loading_ms(row, run.side_px) / 1e3)
@@ -207,12 +201,12 @@ def cores(run: LargeRun) -> list[str]:
     return [
         "### Cores",
         "",
-        "Cores that loading keeps busy for one GPU: measured CPU time of an image "
-        f"({run.side_px} px: {loading_ms('rsdl', run.side_px):.2f} ms from JPEG) times the rate "
-        f"above. The decoded tier would take {pixels_gb:,.0f} GB of disk for all pixels. Smaller "
-        f"tiles are cheaper: one of 256 px takes {loading_ms('rsdl', 256):.2f} ms.",
+        f"Cores that loading keeps busy for one GPU: measured CPU time of an image ({run.side_px} "
+        f"px: {loading_ms('rsdl', run.side_px):.2f} ms from JPEG) times the rate above. The "
+        f"decoded cache would take {pixels_gb:,.0f} GB of disk for all pixels. Smaller tiles are "
+        f"cheaper: one of 256 px takes {loading_ms('rsdl', 256):.2f} ms.",
         "",
-        *table(["", *(f"{card}, {words}" for card in CARDS for words in ways)], rows),
+        *markdown_table(["", *(f"{card}, {words}" for card in CARDS for words in ways)], rows),
     ]
 
 
@@ -232,13 +226,10 @@ def saturation(run: LargeRun) -> list[str]:
         "### Where it saturates",
         "",
         f"Images/s of the whole run on {CARD} and what decides, when all runs at its bound: the "
-        "GPUs, "
-        f"a node's link ({run.node_gbit:g} Gbit/s, for imagery and bf16 gradients together), the "
-        "store "
-        f"({run.store_gbit:g} Gbit/s), or gradients that backward does not hide. Partitions = "
-        "nodes; "
-        "mean over all epochs, without a cache and with one for the whole data set on each node; "
-        "enough cores:",
+        f"GPUs, a node's link ({run.node_gbit:g} Gbit/s, for imagery and bf16 gradients "
+        f"together), the store ({run.store_gbit:g} Gbit/s), or gradients that backward does not "
+        "hide. Partitions = nodes; mean over all epochs, without a cache and with one for the "
+        "whole data set on each node; enough cores:",
         "",
-        *table(["", "no cache", "limited by", "cache", "limited by"], rows),
+        *markdown_table(["", "no cache", "limited by", "cache", "limited by"], rows),
     ]

@@ -1,6 +1,6 @@
 """The part of ``docs/scaling.md`` on the study: 27 models, each on its own GPU."""
 
-from benchmarks.harness.tables import format_figure
+from benchmarks.harness.tables import format_figure, markdown_table
 from benchmarks.scaling.model import (
     CARDS,
     STARTS,
@@ -11,7 +11,6 @@ from benchmarks.scaling.model import (
     networks,
     parts,
 )
-from benchmarks.scaling.text import table
 
 PUBLISHED_TB = 124.74  # imagery read, as stated by the case study that this one repeats
 PUBLISHED_EPOCHS = 8100
@@ -48,8 +47,8 @@ def plan() -> list[str]:
     """Return the study's part of the resource plan."""
     num = len(networks()) * len(parts())
     lines = [
-        f"**The study** ({num} jobs of one GPU each, {num} GPUs at most at once: below the 50 that "
-        "need a plan):",
+        f"**The study** ({num} jobs of one GPU each, {num} GPUs at most at once: below the 50 "
+        "that need a plan):",
         "",
     ]
     for card in CARDS:
@@ -62,8 +61,7 @@ def plan() -> list[str]:
     cores = max(part.cores for part in parts())
     lines.append(
         f"- {cores} cores a GPU, as the manifests ask; {drawn_tb(cached=True):.2f} TB from the "
-        "store "
-        f"over the whole study with the node cache, {drawn_tb(cached=False):.1f} TB without"
+        f"store over the whole study with the node cache, {drawn_tb(cached=False):.1f} TB without"
     )
     return lines
 
@@ -88,11 +86,12 @@ def work() -> list[str]:
         "From the committed configs, for the nine networks together (80% of the images train, 10% "
         "validate in every epoch):",
         "",
-        *table(["", "images", "px", "epochs", "batch", "steps", "TB encoded", "TB decoded"], rows),
+        *markdown_table(
+            ["", "images", "px", "epochs", "batch", "steps", "TB encoded", "TB decoded"], rows
+        ),
         "",
         f"{epochs:,} epochs; {decoded:.1f} TB of pixels are decoded. The published case study "
-        "counts "
-        f"{PUBLISHED_EPOCHS:,} epochs and {PUBLISHED_TB} TB of imagery read, "
+        f"counts {PUBLISHED_EPOCHS:,} epochs and {PUBLISHED_TB} TB of imagery read, "
         f"{PUBLISHED_TB / decoded:.1f} times as much for as many epochs: how it counts is not "
         "known here, so nothing is fitted to it. A run's own count stands in its `run.json`.",
     ]
@@ -111,10 +110,10 @@ def gpu_hours() -> list[str]:
     ]  # fmt: skip
     rows.append(["longest run, h", *(f"{longest(card)[0]:.1f}" for card in CARDS)])
     return [
-        "GPU-hours over the three data sets, at the assumed utilization (a share above 100% of the "
-        "peak counts as 100%), without waiting in queues:",
+        "GPU-hours over the three data sets, at the assumed utilization (a share above 100% of "
+        "the peak counts as 100%), without waiting in queues:",
         "",
-        *table(["", *CARDS], rows),
+        *markdown_table(["", *CARDS], rows),
     ]
 
 
@@ -128,14 +127,14 @@ def bytes_drawn() -> list[str]:
     worst, num = longest("rtx3090")[0], len(networks()) * len(parts())
     mean = drawn_tb(cached=False) * 8e3 / (worst * 3600)
     return [
-        f"Bytes from the store. With the node cache (`data.cache`, on the pod's own disk) each of "
+        "Bytes from the store. With the node cache (`data.cache`, on the pod's own disk) each of "
         f"the {STARTS} assumed starts of a pod draws its data set once; without, every epoch does:",
         "",
-        *table(["", "TB from the store", "CPU-hours to fetch"], rows),
+        *markdown_table(["", "TB from the store", "CPU-hours to fetch"], rows),
         "",
         f"Even without, all {num} at once on rtx3090 draw {mean:.2f} Gbit/s on average over the "
-        "longest run: the study does not strain the store. The cache is there so that it does not "
-        "wait for it.",
+        "longest run: the study does not strain the store. The cache is there so that it does "
+        "not wait for it.",
     ]
 
 
@@ -145,7 +144,7 @@ def cores() -> list[str]:
     rows = []
     for net in (fast, slow):
         for part in parts():
-            for row, words in (("rsdl", "JPEG"), ("rsdl, decoded tier", "decoded tier")):
+            for row, words in (("rsdl", "JPEG"), ("rsdl, decoded cache", "decoded cache")):
                 need = [
                     format_figure(net.images_per_s(card) * loading_ms(row, part.side_px) / 1e3)
                     for card in CARDS
@@ -153,9 +152,9 @@ def cores() -> list[str]:
                 rows.append([f"{net.name}, {part.name}, {words}", *need, f"{part.cores}"])
     return [
         "Cores that loading keeps busy for one GPU, for the fastest and the slowest network (the "
-        "decoded tier holds from the second epoch on, where it fits the cache). Where it exceeds "
+        "decoded cache serves from the second epoch on, where the pixels fit). Where it exceeds "
         "the cores of the pod, loading holds the GPU back in the first epoch; double utilization "
         "doubles it:",
         "",
-        *table(["", *CARDS, "a pod has"], rows),
+        *markdown_table(["", *CARDS, "a pod has"], rows),
     ]

@@ -1,10 +1,9 @@
 """Training steps of the nine networks on one GPU, compared with timm's script and Lightning.
 
-For each network: images/s, MFU (the share of the GPU's bf16 peak), peak memory, and how often the
-host waits for the device, of ``rsdl train`` (plain and compiled), of timm's training script (plain
-and with ``--torchcompile``) and of a plain LightningModule. All train on the same images, which lie
-on the device; the batch is the largest that still gains speed. Weights are random: nothing is
-downloaded.
+For each network: images/s, MFU (the share of the GPU's bf16 peak) and peak memory of
+``rsdl train`` (plain and compiled), of timm's training script (plain and with ``--torchcompile``)
+and of a plain LightningModule. All train on the same images, which lie on the device; the batch is
+the largest that still gains speed. Weights are random: nothing is downloaded.
 
     python -m benchmarks.trainer.gpu [--models resnet50 vit_base] [--batch-size 256]
 
@@ -14,50 +13,41 @@ code. Without a GPU it trains on the CPU in fp32, which only shows that it works
 """
 
 import argparse
-import tempfile
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from benchmarks.harness.machine import describe_versions
-from benchmarks.harness.measure import Aim, Row, Table, build_result, run_benchmark
-from benchmarks.peers.step_task import NUM_CLASSES, StepTask
+from benchmarks.harness.measure import Row, Table, build_result, run_benchmark
 from benchmarks.trainer.mfu import count_flops, find_peak, share_of_peak
 from benchmarks.trainer.step_runner import (
-    COMPILED,
-    CONTENDERS,
     GRAPHS,
-    OURS,
-    PLAIN,
     TIMM,
-    TIMM_COMPILED,
+    TRAINERS,
     Record,
     choose_steps,
     find_batch_size,
     measure,
     say,
 )
+from benchmarks.trainer.step_task import NUM_CLASSES, StepTask
 from rsdl.models.catalog import ARCHITECTURES, find_timm_name
 
-# Pairs of contenders; the first must be at least as fast as the second.
-RIVALS = ((OURS, TIMM), (COMPILED, TIMM_COMPILED), (OURS, PLAIN))
 FIRST_BATCH, SEARCH_STEPS = 32, 5
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this benchmark's own options."""
     add = parser.add_argument
-    usual = [name for name in CONTENDERS if name != GRAPHS]
+    usual = [name for name in TRAINERS if name != GRAPHS]
     add("--models", nargs="+", default=list(ARCHITECTURES), metavar="NAME", help="(the nine)")
     add("--image-size", type=int, default=224, help="px (%(default)s)")
     add("--batch-size", type=int, help="images (default: the largest that pays)")
-    add("--contenders", nargs="+", default=usual, choices=list(CONTENDERS), metavar="NAME",
-        help=f"of {', '.join(CONTENDERS)} (all but {GRAPHS})")  # fmt: skip
-    add("--traces", type=Path, metavar="DIR", help="keep the profiler's traces there")
+    add("--trainers", nargs="+", default=usual, choices=list(TRAINERS), metavar="NAME",
+        help=f"of {', '.join(TRAINERS)} (all but {GRAPHS})")  # fmt: skip
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
@@ -81,24 +71,21 @@ def measure_model(model: str, options: argparse.Namespace, device: torch.device)
         task = replace(task, batch_size=size, steps=choose_steps(size, rate))
     if options.quick:
         task = replace(task, steps=SEARCH_STEPS)
-    with tempfile.TemporaryDirectory() as temporary:
-        traces = options.traces or Path(temporary)
-        traces.mkdir(parents=True, exist_ok=True)
-        records = measure(task, options.contenders, options.rounds, traces)
+    records = measure(task, options.trainers, options.rounds)
     flops = count_flops(model, options.image_size, NUM_CLASSES)
     peak = find_peak(torch.cuda.get_device_name(device)) if device.type == "cuda" else None
     return make_table(model, task, records, flops, peak)
 
 
 def make_table(
-    model: str, task: StepTask, records: Mapping[str, Record], flops: int, peak: float | None
+    model: str, task: StepTask, records: Mapping[str, Record], flops: float, peak: float | None
 ) -> Table:
     """Return the table of one network.
 
     Args:
         model: Its name in configs.
         task: The task.
-        records: Measurements of each contender.
+        records: Measurements of each trainer.
         flops: Operations of one image, forward and backward.
         peak: The device's bf16 peak in TFLOP/s; ``None`` if unknown.
     """
@@ -106,12 +93,11 @@ def make_table(
     reference = TIMM if TIMM in records else rows[0].name
     share = "" if peak is not None else ", peak of this device not known"
     title = f"{model}, batches of {task.batch_size}: {flops / 1e9:.1f} GFLOP an image{share}"
-    table = Table(title, "images/s", reference, rows)
-    return replace(table, aims=make_aims(table))
+    return Table(title, "images/s", reference, rows)
 
 
-def make_row(name: str, record: Record, task: StepTask, flops: int, peak: float | None) -> Row:
-    """Return the row of one contender."""
+def make_row(name: str, record: Record, task: StepTask, flops: float, peak: float | None) -> Row:
+    """Return the row of one trainer."""
     if not record.turns:
         return Row(name, note=record.note)
     size, last = task.batch_size, record.turns[-1]
@@ -124,23 +110,7 @@ def make_row(name: str, record: Record, task: StepTask, flops: int, peak: float 
     if record.peak_bytes:
         facts["peak GB"] = record.peak_bytes / 1e9
         facts["launching %"] = 100 * last.launch_s / last.seconds
-    if record.waits is not None:
-        if record.waits.busy is not None:
-            facts["GPU busy %"] = 100 * record.waits.busy
-            facts["waits/step"] = record.waits.num_waits / record.traced_steps
-        facts["reads/step"] = sum(record.waits.reads.values()) / record.traced_steps
     return Row(name, rates, facts=facts)
-
-
-def make_aims(table: Table) -> list[Aim]:
-    """Return the targets: at least as fast as both others."""
-    names = {row.name for row in table.rows}
-    aims = []
-    for ours, theirs in RIVALS:
-        ratio = table.ratio(ours, theirs) if {ours, theirs} <= names else None
-        if ratio is not None:
-            aims.append(Aim(f"images/s of {ours} over {theirs}", ratio.median, 1.0))
-    return aims
 
 
 def main() -> None:

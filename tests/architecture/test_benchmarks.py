@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 
 from benchmarks.harness.results import FOLDER, PAGE, read_results, render
-from benchmarks.peers.catalog import ALL
+from benchmarks.loader.catalog import LOADERS
+from benchmarks.packing.catalog import PACKERS, TILERS
 from benchmarks.scaling import page as scaling
 
 ROOT = Path(__file__).parents[2]
 ROOMS = ("harness", "loader", "packing", "scaling", "store", "trainer")
-PARTS = ("first_step", "gil_load", "s3_client")  # processes of a benchmark
+PARTS = ("first_step", "s3_client", "serve")  # processes of a benchmark
+PEERS = {**LOADERS, **PACKERS, **TILERS}
 BENCHMARKS = [
     f"{room}.{path.stem}"
     for room in ROOMS
@@ -52,7 +54,7 @@ def test_the_guide_knows_every_benchmark_and_every_peer() -> None:
     guide = (ROOT / "benchmarks" / "README.md").read_text()
     for name in BENCHMARKS:
         assert f"python -m benchmarks.{name}" in guide
-    for name, peer in ALL.items():
+    for name, peer in PEERS.items():
         assert name in guide
         assert peer.docs in guide
 
@@ -60,8 +62,8 @@ def test_the_guide_knows_every_benchmark_and_every_peer() -> None:
 def test_every_peer_has_its_file_and_is_in_the_extra_or_says_how_it_is_built() -> None:
     extra = re.search(r"\nbench = \[(.*?)\n\]", (ROOT / "pyproject.toml").read_text(), re.DOTALL)
     assert extra is not None
-    for peer in ALL.values():
-        assert (ROOT / "benchmarks" / "peers" / f"{peer.module}.py").exists()
+    for peer in PEERS.values():
+        assert (ROOT / f"{peer.module.replace('.', '/')}.py").exists()
         wheel = peer.packages[0]
         ours = peer.ours or wheel in ("torchvision", "webdataset")
         assert ours or f'"{wheel}' in extra[1] or f"pip install {wheel}" in peer.install
