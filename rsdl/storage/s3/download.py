@@ -6,6 +6,8 @@ still in transit.
 
 s3transfer, boto3's own download manager, is not used: it gives up after five attempts without a
 pause, while a gateway takes a minute to restart, does not resume within a range and does not hash.
+s3transfer takes 1.56 s of processor time a GB, this module 1.18 s with SHA-256 and fsync (Ceph on
+loopback, medians of five alternating rounds).
 """
 
 import hashlib
