@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from rsdl.config.load import validate
+from rsdl.config.load import REMOVED, validate
 from rsdl.config.run import RunConfig
 from rsdl.core.errors import ConfigError, ConfigErrors, DataError
 from rsdl.core.versions import newer_error, unknown_names
@@ -163,6 +163,9 @@ def read_identity(folder: RunFolder) -> dict[str, Any]:
         unknown = [one.where for one in error.errors if one.problem == "unknown field"]
         if unknown:
             raise unknown_names(where, "field", unknown) from error
+        if gone := [one for one in error.errors if one.where in REMOVED]:
+            problem, remedy = f"{gone[0].where} {gone[0].problem}", gone[0].remedy
+            raise DataError(where, problem, f"{remedy}; or begin anew with --restart") from error
         problem = f"is no config of a run: {error.errors[0]}"
         raise DataError(where, problem, "restore it, or begin anew with --restart") from error
     except yaml.YAMLError as error:

@@ -1,6 +1,7 @@
 """Load batches whose JPEGs the training device decodes, for machines with few cores.
 
-This is experimental: no GPU has run it yet. Only the data module knows of it.
+This is experimental: no GPU has run it yet. The data module alone puts it in the place of the
+loader that decodes on the host.
 
 Worker threads read the samples as usual and leave JPEGs encoded. One more thread decodes a whole
 batch of them on the device, crops and resizes it there with the code for resident pixels, and
