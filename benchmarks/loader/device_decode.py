@@ -4,9 +4,8 @@ The same batches (random resized crops, on the device) are made with ``data.deco
 ``data.decode=device`` while this process is pinned to the first 1, 2, 4, ... cores, with as many
 loader threads; both are interleaved. Then a network trains on them, compared with the same training
 on one batch that stays on the device, which shows what decoding on the device costs it. These
-tables say up to how many cores per GPU the device is faster. The first table gives the work that is
-left to a core for each image; the last one the differences of the pixels, and those with TurboJPEG
-set to upsample chroma as nvJPEG does.
+tables say up to how many cores per GPU the device is faster. The last one gives the differences of
+the pixels, and those with TurboJPEG set to upsample chroma as nvJPEG does.
 
     python -m benchmarks.loader.device_decode [--sizes 150 400 600] [--cores 1 2 4 8] [--model NAME]
 
@@ -39,7 +38,6 @@ from benchmarks.harness.measure import (
     run_benchmark,
     take_turns,
 )
-from benchmarks.loader.host_decode_cost import measure_host_part
 from benchmarks.loader.pixels import compare_pixels
 from rsdl.config.data import AugmentConfig, DataConfig
 from rsdl.core.batch import Batch
@@ -120,9 +118,6 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             config = DataConfig(url=url, decoded_cache="off", batch_size=bench.batch_size)
             data = DataSet(config)
             what = f"JPEGs of {size} px"
-            tables.append(
-                measure_host_part(data, image_size=bench.image_size, rounds=bench.rounds, what=what)
-            )
             tables += measure(bench, data, what)
             tables.append(compare_pixels(images, size, bench.image_size, bench.device))
     title = f"Decoding JPEGs on the host or on the device; {bench.place}"

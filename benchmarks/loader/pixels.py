@@ -12,8 +12,8 @@ from benchmarks.harness.imagery import list_images
 from benchmarks.harness.measure import Row, Table
 from rsdl.data.crop import CropRule, crop_boxes
 from rsdl.data.gpu.decoder import DeviceDecoder, lay_out
+from rsdl.data.gpu.jpeg import read_jpeg
 from rsdl.data.gpu.resample import resample
-from rsdl.data.jpeg import read_jpeg
 
 
 def compare_pixels(images: Path, size: int, image_size: int, device: torch.device) -> Table:

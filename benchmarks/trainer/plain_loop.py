@@ -31,7 +31,7 @@ from rsdl.data.plan import Share
 from rsdl.train.session import Session
 
 
-def load_images(dataset: DataSet, image_size: int) -> tuple[Tensor, Tensor]:
+def load_images(dataset: DataSet, image_size: int | tuple[int, int]) -> tuple[Tensor, Tensor]:
     """Return the whole train split, ``[N, 3, S, S]`` uint8, and its labels ``[N]``."""
     data = dataset.split("train", "data.train_split")
     loader = BatchLoader(

@@ -12,6 +12,7 @@ from rsdl.cluster.nautilus import GPUS
 from rsdl.cluster.settings import Settings
 from rsdl.config.run import RunConfig
 from rsdl.core.errors import ConfigError
+from rsdl.core.image_size import height_width, show_size
 from rsdl.data.sources.catalog import DATASETS
 
 GIB = 1 << 30
@@ -125,7 +126,7 @@ def estimate_sizes(config: RunConfig, settings: Settings) -> Sizes:
     check_gpu(config, settings)
     state_gb = network.parameters * STATE_BYTES / 1e3
     batch = config.data.batch_size / settings.nodes
-    batches_gb = (config.data.prefetch + 2) * batch * config.data.image_size**2 * 3 * 4 / 1e9
+    batches_gb = (config.data.prefetch + 2) * batch * _pixels(config) * 3 * 4 / 1e9
     on_cpu = config.trainer.accelerator == "cpu"
     host_gb = CPU_HOST_GB if on_cpu else HOST_GB * settings.gpus + SPARE_GB
     process_gb = host_gb + 2 * state_gb + batches_gb
@@ -159,7 +160,7 @@ def check_gpu(config: RunConfig, settings: Settings) -> None:
     if needed > here:
         raise ConfigError(
             f"{config.name}: data.batch_size",
-            f"{config.data.batch_size} images of {config.data.image_size} px take about "
+            f"{config.data.batch_size} images of {show_size(config.data.image_size)} px take about "
             f"{needed:.0f} GB on each GPU, {settings.gpu} has {here}",
             f"set trainer.accumulate={2 * config.trainer.accumulate}, or render it with "
             "--set gpus=2 or a larger --set gpu",
@@ -170,7 +171,7 @@ def device_gb(config: RunConfig, settings: Settings) -> float:
     """Return the estimated GPU memory of the training, in GB."""
     network = network_of(config)
     micro = config.data.batch_size / (settings.gpus * settings.nodes * config.trainer.accumulate)
-    area = (config.data.image_size / 224) ** 2
+    area = _pixels(config) / 224**2
     precision = 2 if config.trainer.precision == "fp32" else 1
     activations = network.activations_mb * micro * area * precision / 1e3
     return DEVICE_GB + SLACK * (network.parameters * WORKING_BYTES / 1e3 + activations)
@@ -197,11 +198,17 @@ def dataset_of(config: RunConfig) -> str:
     return config.data.url.rstrip("/").rpartition("/")[2]
 
 
+def _pixels(config: RunConfig) -> int:
+    """Return the pixels of an image that the network sees."""
+    height, width = height_width(config.data.image_size)
+    return height * width
+
+
 def _cores(config: RunConfig) -> int:
     """Return the cores per GPU: larger images need more for loading."""
     if config.model.name.startswith("test_"):
         return 2
-    return min(2 + 2 * math.ceil((config.data.image_size / 256) ** 2), 12)
+    return min(2 + 2 * math.ceil(_pixels(config) / 256**2), 12)
 
 
 def _round_up(value: float, step: int) -> int:

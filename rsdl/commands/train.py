@@ -11,6 +11,7 @@ from rsdl.commands.report import write_report
 from rsdl.config.load import load_config
 from rsdl.config.run import RunConfig
 from rsdl.core.errors import UNAVAILABLE, PreemptedError
+from rsdl.core.image_size import show_size
 from rsdl.distributed.rank import adopt_rank, is_main
 from rsdl.distributed.rendezvous import leave_group
 from rsdl.evaluate.evaluator import evaluate_checkpoint
@@ -88,7 +89,7 @@ def train(
         return code
     except BaseException as error:
         ending = ranks.heartbeat.final_error(explain_ending(error, stop))
-        if isinstance(ending, PreemptedError) and ranks.place.local_rank:
+        if isinstance(ending, PreemptedError) and ranks.rank_info.local_rank:
             return ending.exit_code  # local rank 0 prints the message
         if ending is error:
             raise
@@ -147,7 +148,9 @@ def train_in(
 ) -> int:
     """Train in a folder that rank 0 acquires."""
     # All ranks use what rank 0 finds: others may look before or after rank 0 writes.
-    begun = ranks.tell(ExistingRun() if restart or not is_main() else find_existing_run(folder))
+    begun = ranks.broadcast(
+        ExistingRun() if restart or not is_main() else find_existing_run(folder)
+    )
     if begun.record is not None:
         check_same_run(config, begun.record, folder)
         if begun.record.status == "completed":
@@ -160,11 +163,13 @@ def train_in(
     # Acquire only after all checks, so that wrong input leaves no files.
     if is_main():
         take_folder(folder, found, restart=restart)
-    ranks.tell(None)
+    ranks.broadcast(None)
     if restart and is_main():
         folder.clear()
     # If another rank is gone, write the status at once and drop unfinished uploads.
-    ranks.heartbeat.on_end = lambda failure: write_ending(session, failure.to_error(ranks.place))
+    ranks.heartbeat.on_end = lambda failure: write_ending(
+        session, failure.to_error(ranks.rank_info)
+    )
     try:
         announce(session, resumes=begun.has_state)
         fit(session, begun)
@@ -177,7 +182,7 @@ def train_in(
         raise ending from error
     # Wait for rank 0: a rank that exits 0 is not restarted, and a restarted peer would hang.
     ranks.heartbeat.on_end = lambda failure: None
-    ranks.tell(None)
+    ranks.broadcast(None)
     return 0
 
 
@@ -215,7 +220,7 @@ def announce(session: Session, *, resumes: bool) -> None:
     session.console.print(
         f"{record.name}: {record.timm_model} ({record.parameters / 1e6:.1f} M parameters) on "
         f"{manifest.dataset} ({counts}; {len(manifest.classes)} classes, {len(manifest.bands)} "
-        f"bands) at {record.image_size} px, batch {record.global_batch}, "
+        f"bands) at {show_size(record.image_size)} px, batch {record.global_batch}, "
         f"{record.device_count} x {record.device_name}\n"
         f"{'resuming' if resumes else 'writing to'} {session.folder.store.url}",
         highlight=False,

@@ -1,10 +1,13 @@
 """Data set, input pipeline, and augmentation."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, field_validator, model_validator
 
 from rsdl.storage.cache.config import CacheConfig
+
+SMALLEST_SIDE = 8
+Side = Annotated[int, Field(ge=SMALLEST_SIDE)]
 
 
 class DataConfig(BaseModel):
@@ -27,7 +30,9 @@ class DataConfig(BaseModel):
         description="Samples per validation batch over all devices; null: batch_size, and on GPUs "
         "four micro-batches of training for each. Scores do not depend on it.",
     )
-    image_size: int = Field(224, ge=8, description="Side of the image that the network sees, px.")
+    image_size: Side | tuple[Side, Side] = Field(
+        224, description="Side of the image that the network sees, or [height, width], px."
+    )
     num_workers: int | None = Field(
         None, ge=1, description="Loader threads per process; null: one per core of the process."
     )
@@ -47,7 +52,8 @@ class DataConfig(BaseModel):
         (0.35, 1.0), description="Random crop: smallest and largest share of the image's area."
     )
     crop_ratio: tuple[float, float] = Field(
-        (3 / 4, 4 / 3), description="Random crop: smallest and largest width over height."
+        (3 / 4, 4 / 3),
+        description="Random crop: smallest and largest width over height, times image_size's.",
     )
     cache: CacheConfig | Literal["none"] = Field(
         CacheConfig(), description="Copies of remote shards on this node; none: read by range."
@@ -63,16 +69,15 @@ class DataConfig(BaseModel):
         ge=8,
         description="Shrink the shorter side to so many px before the crop; null: full size.",
     )
-    scaled_decode: bool = Field(
-        False,
-        description="Decode a JPEG at 1/2, 1/4 or 1/8 where its crop has pixels to spare.",
-    )
     decode: Literal["host", "device"] = Field(
         "host",
-        description="Who decodes JPEGs for training: cores, or the GPU, where cores are few.",
+        description="Who decodes JPEGs for training: cores, or (experimental) the GPU, where cores "
+        "are few.",
     )
-    eval_crop: float = Field(
-        1.0, gt=0, le=1, description="Evaluation: central square, as a share of the shorter side."
+    eval_crop: Annotated[float, Field(gt=0, le=1)] | Literal["whole"] = Field(
+        1.0,
+        description="Evaluation: share of the largest central box of image_size's shape; whole: "
+        "the whole image, stretched to image_size.",
     )
     resident: Literal["auto", "off", "on"] = Field(
         "off",
@@ -86,24 +91,22 @@ class DataConfig(BaseModel):
             raise ValueError("must be auto, off or a size, is true")
         return "off" if value is False else value  # YAML reads off as False
 
-    @model_validator(mode="after")
-    def _scale_once(self) -> "DataConfig":
-        if self.scaled_decode and self.decode_size is not None:
-            raise ValueError("scaled_decode and decode_size exclude each other; choose one")
-        if self.scaled_decode and self.decoded_cache not in ("auto", "off"):
+    @field_validator("image_size", mode="before")
+    @classmethod
+    def _is_a_side_or_two(cls, value: Any) -> Any:  # noqa: ANN401
+        sides = value if isinstance(value, (list, tuple)) and len(value) == 2 else [value]
+        if not all(type(side) is int and side >= SMALLEST_SIDE for side in sides):
             raise ValueError(
-                "scaled_decode decodes each crop at its own scale, so decoded_cache cannot keep "
-                "anything; choose one"
+                f"must be a side or [height, width], whole numbers from {SMALLEST_SIDE} up"
             )
-        if self.scaled_decode and self.resident == "on":
-            raise ValueError("scaled_decode is for images in files, resident=on has none; choose")
-        return self
+        return sides[0] if len(set(sides)) == 1 else tuple(sides)
 
     @model_validator(mode="after")
     def _device_decodes_whole(self) -> "DataConfig":
-        if self.decode == "device" and (self.scaled_decode or self.decode_size is not None):
-            name = "scaled_decode" if self.scaled_decode else "decode_size"
-            raise ValueError(f"decode=device decodes whole images, {name} less of them; choose one")
+        if self.decode == "device" and self.decode_size is not None:
+            raise ValueError(
+                "decode=device decodes whole images, decode_size less of them; choose one"
+            )
         return self
 
     @model_validator(mode="after")

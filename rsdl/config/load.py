@@ -19,6 +19,16 @@ from rsdl.core.errors import ConfigError, ConfigErrors
 
 EXTENDS = "extends"
 
+# Fields of earlier releases: the value that is still read, since it changed nothing, and what to
+# say about any other.
+REMOVED: dict[str, tuple[object, str, str]] = {
+    "data.scaled_decode": (
+        False,
+        "is gone: it was not faster than decoding whole images",
+        "remove it: samples and crops stay the same",
+    ),
+}
+
 _ENVIRONMENT = threading.Lock()
 
 
@@ -182,9 +192,20 @@ def resolve(tree: DictConfig, path: str) -> dict[str, Any]:
 def validate(tree: dict[str, Any]) -> RunConfig:
     """Return the run; raise all errors together."""
     try:
-        return RunConfig.model_validate(tree)
+        return RunConfig.model_validate(_drop_removed(tree))
     except ValidationError as error:
         raise ConfigErrors(_merge_choices(map(_explain, error.errors()))) from error
+
+
+def _drop_removed(tree: Any) -> Any:  # noqa: ANN401 - what a YAML file holds
+    """Return a tree without the fields of earlier releases that changed nothing."""
+    for path, (harmless, *_) in REMOVED.items():
+        group, _, name = path.partition(".")
+        fields = tree.get(group) if isinstance(tree, dict) else None
+        if isinstance(fields, dict) and name in fields and fields[name] is harmless:
+            rest = {key: value for key, value in fields.items() if key != name}
+            tree = tree | {group: rest}
+    return tree
 
 
 def to_yaml(config: RunConfig) -> str:
@@ -209,6 +230,8 @@ def _explain(error: ErrorDetails) -> ConfigError:
     # pydantic appends the name of the failed union member, which is not part of the field path.
     path = ".".join(part for part in location if _is_field(part))
     value, kind = error.get("input"), error["type"]
+    if kind == "extra_forbidden" and path in REMOVED:
+        return ConfigError(path, *REMOVED[path][1:])
     if kind == "extra_forbidden":
         known = _fields_at(location[:-1])
         near = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.5)
@@ -220,15 +243,16 @@ def _explain(error: ErrorDetails) -> ConfigError:
         return ConfigError(path, f"is a group of fields, not {value!r}", f"set {path}.FIELD=VALUE")
     message = error["msg"].removeprefix("Value error, ")
     message = message[:1].lower() + message[1:]
+    if not location:  # fields of two groups do not fit each other; the message names one
+        return ConfigError(*message.split(": ", 1))
     if isinstance(value, dict):
         return ConfigError(path, message)
     return ConfigError(path, f"{message}, is {value!r}")
 
 
 def _is_field(part: str) -> bool:
-    return not any(mark in part for mark in ("[", "(", "literal", "function-")) and part not in {
-        "int", "str", "float", "bool",
-    }  # fmt: skip
+    marks = ("[", "(", "literal", "function-", "constrained-")
+    return part not in {"int", "str", "float", "bool"} and not any(mark in part for mark in marks)
 
 
 def _fields_at(location: Sequence[str]) -> list[str]:

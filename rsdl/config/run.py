@@ -4,7 +4,7 @@ import hashlib
 import json
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from rsdl.config.data import AugmentConfig, DataConfig
 from rsdl.config.model import ModelConfig
@@ -69,6 +69,15 @@ class RunConfig(BaseModel):
     trainer: TrainerConfig = Field(TrainerConfig(), description="Where and how long to train.")
     checkpoint: CheckpointConfig = Field(CheckpointConfig(), description="When state is saved.")
     logging: LoggingConfig = Field(LoggingConfig(), description="Where to log.")
+
+    @model_validator(mode="after")
+    def _turns_fit(self) -> "RunConfig":
+        if self.augment.rotate90 and not isinstance(self.data.image_size, int):
+            raise ValueError(
+                "augment.rotate90: turns height into width, so data.image_size must be a square; "
+                "set augment.rotate90=false, flips stay"
+            )
+        return self
 
     @property
     def digest(self) -> str:

@@ -98,7 +98,8 @@ class Augment(nn.Module):
         if kind.in_index or not (config.flip or config.rotate90):
             return batch.targets  # a class stays what it is, and a step need not draw for it
         drawn = draw_dihedral(batch.uniforms, flip=config.flip, rotate90=config.rotate90)
-        return kind.turn(batch.targets, Dihedral(*drawn), batch.images.shape[1])
+        height, width = batch.images.shape[1:3]
+        return kind.turn(batch.targets, Dihedral(*drawn), (height, width))
 
     def normalize(self, images: Tensor) -> Tensor:
         """Return ``(images - mean) / std`` by band, ``[B, C, H, W]`` float32."""

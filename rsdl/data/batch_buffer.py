@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rsdl.core.batch import Batch
+from rsdl.core.image_size import ImageSize, height_width
 from rsdl.core.rng import fingerprint, to_float32
 from rsdl.core.sample_counts import SampleCounts
 from rsdl.data.crop import CropRule
-from rsdl.data.jpeg import Jpeg
 from rsdl.data.manifest import Manifest
 from rsdl.data.plan import PlannedBatch
 from rsdl.data.targets import KINDS
@@ -31,22 +31,20 @@ class LoadRule:
     """How samples become rows of a batch.
 
     Attributes:
-        image_size: Side of the square image in a batch, in pixels.
+        image_size: Size of the images in a batch: the side of a square, or height and width.
         crop: Rule for the crop; random or central.
         on_corrupt: ``error`` or ``skip``.
         num_workers: Threads, at least 1.
         prefetch: Batches in flight, at least 1.
         pin_memory: Whether batches use page-locked memory, so that copies overlap compute.
-        scaled: Whether a JPEG is decoded at a fraction of its size if the crop allows it.
     """
 
-    image_size: int
+    image_size: ImageSize
     crop: CropRule
     on_corrupt: str = "error"
     num_workers: int = 2
     prefetch: int = 4
     pin_memory: bool = False
-    scaled: bool = False
 
 
 @dataclass(slots=True)
@@ -68,8 +66,6 @@ class BatchBuffer:
         decoded_bytes: Bytes of pixels decoded so far.
         error: The first error.
         ready: Set when no part is left.
-        encoded: The JPEGs that a device will decode, by row, ``[B]``; ``None`` if the host decodes.
-        landed: CUDA event after the device has produced the images; ``None`` if no wait is needed.
     """
 
     planned: PlannedBatch
@@ -87,8 +83,6 @@ class BatchBuffer:
     error: BaseException | None = None
     ready: threading.Event = field(default_factory=threading.Event)
     lock: threading.Lock = field(default_factory=threading.Lock)
-    encoded: list[Jpeg | None] | None = None
-    landed: "torch.cuda.Event | None" = None
 
     def finish_part(self, encoded: int, decoded: int, error: BaseException | None) -> int:
         """Report one part as done, with its bytes read and decoded; return the parts left."""
@@ -127,22 +121,26 @@ class BatchBuffer:
 
 
 def open_buffer(
-    planned: PlannedBatch, manifest: Manifest, rule: LoadRule, crop_uniforms: NDArray[np.float64]
+    planned: PlannedBatch,
+    manifest: Manifest,
+    rule: LoadRule,
+    crop_uniforms: NDArray[np.float64],
+    buffer_type: type[BatchBuffer] = BatchBuffer,
 ) -> BatchBuffer:
     """Allocate the memory of one batch."""
-    size, side = len(planned.samples), rule.image_size
+    size = len(planned.samples)
     images = torch.empty(
-        (size, side, side, len(manifest.bands)),
+        (size, *height_width(rule.image_size), len(manifest.bands)),
         dtype=TORCH_DTYPES[manifest.dtype],
         pin_memory=rule.pin_memory,
     )
     target = KINDS[manifest.target]
-    return BatchBuffer(
+    return buffer_type(
         planned=planned,
         images=images,
         pixels=images.numpy(),
         target=target,
-        targets=target.allocate(size, side),
+        targets=target.allocate(size, rule.image_size),
         windows=np.zeros((size, 4), dtype=np.int32),
         sizes=np.zeros((size, 2), dtype=np.int32),
         valid=planned.valid.copy(),

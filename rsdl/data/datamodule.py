@@ -10,6 +10,7 @@ import torch
 from rsdl.config.data import DataConfig
 from rsdl.core.batch import Batch
 from rsdl.core.errors import ConfigError
+from rsdl.core.image_size import aspect_ratio
 from rsdl.core.resources import usable_cores
 from rsdl.data.crop import CropRule
 from rsdl.data.dataset import DataSet, eval_plan, train_plan
@@ -36,14 +37,18 @@ def load_rule(config: DataConfig, *, training: bool, pin_memory: bool, processes
         pin_memory: Whether to load into page-locked memory.
         processes: Processes that share this machine's cores.
     """
+    aspect = aspect_ratio(config.image_size)
+    narrowest, widest = config.crop_ratio
+    central = None if config.eval_crop == "whole" else config.eval_crop
     return LoadRule(
         image_size=config.image_size,
-        crop=CropRule(training, config.crop_scale, config.crop_ratio, config.eval_crop),
+        crop=CropRule(
+            training, config.crop_scale, (narrowest * aspect, widest * aspect), central, aspect
+        ),
         on_corrupt=config.on_corrupt,
         num_workers=config.num_workers or max(1, usable_cores() // processes),
         prefetch=config.prefetch,
         pin_memory=pin_memory,
-        scaled=config.scaled_decode,
     )
 
 
@@ -126,7 +131,7 @@ class DataModule(pl.LightningDataModule):
         rule = self._rule(training=True)
         if not self._placed:
             self._resident = open_resident(
-                "off" if rule.scaled else self.data.config.resident,
+                self.data.config.resident,
                 self._train,
                 self.trainer.strategy.root_device,
                 num_workers=rule.num_workers,

@@ -1,17 +1,19 @@
 """An opened dataset: its splits and their sampling plans."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rsdl.config.data import DataConfig
 from rsdl.data.class_balance import class_balanced_counts, repeated_shards
 from rsdl.data.decode import DecodeRule
 from rsdl.data.decoded_cache.policy import DecodedCache, DecodedCacheRule
-from rsdl.data.index import Index, open_index
+from rsdl.data.index import Index, Rows, open_index
 from rsdl.data.manifest import Manifest, load_manifest
 from rsdl.data.plan import SamplingPlan
 from rsdl.data.reader import ShardReader
+from rsdl.data.sample_reader import Int64s, SampleReader
 from rsdl.data.shard_store import check_shards, open_shards
 from rsdl.data.shuffle import GlobalOrder, OrderRule
+from rsdl.data.targets import KINDS
 from rsdl.storage.cache.config import CacheConfig
 from rsdl.storage.connect import connect, join
 from rsdl.storage.local import LocalStore
@@ -44,10 +46,26 @@ class SplitData:
         """Root URL of the dataset, as the user types it."""
         return self.dataset or self.store.url
 
-    def open_reader(self) -> ShardReader:
-        """Return a reader of the shards for one thread."""
+    def open_reader(self, *, shrink: bool = True) -> SampleReader:
+        """Return a reader of the samples for one thread.
+
+        Args:
+            shrink: Whether images are shrunk to ``decode_size``.
+        """
         index = self.index
-        return ShardReader(self.store, index.shard_names, index.shard_sha256s, self.dataset)
+        shards = ShardReader(self.store, index.shard_names, index.shard_sha256s, self.dataset)
+        rule = self.decode if shrink else replace(self.decode, shorter=None)
+        return SampleReader(shards, index, rule)
+
+    def checked_rows(self, samples: Int64s) -> Rows:
+        """Return the index rows of samples.
+
+        Raises:
+            DataError: If a row has a label out of range or an unknown image format.
+        """
+        classes, in_index = self.manifest.classes, KINDS[self.manifest.target].in_index
+        num_classes = len(classes) if in_index else None
+        return self.index.checked_rows(samples, num_classes=num_classes, url=self.url)
 
     @property
     def decode(self) -> DecodeRule:
@@ -92,8 +110,7 @@ class DataSet:
     def _decoded_cache(self, name: str, index: Index) -> DecodedCache | None:
         config, manifest = self.config, self.manifest
         wanted = config.decoded_cache
-        # With scaled decoding, each crop has different pixels, so there is nothing to cache.
-        if wanted == "off" or config.scaled_decode:
+        if wanted == "off":
             return None
         if wanted == "auto" and config.cache == "none":
             return None

@@ -2,16 +2,12 @@
 
 Every decoder used here releases the GIL while it works, so threads decode in parallel. TurboJPEG
 decodes JPEG, OpenCV PNG, rasterio TIFF, NumPy ``npy``.
-
-A JPEG can also be decoded at a half, a quarter or an eighth of its size, which saves most of the
-work. Each pixel is then the mean of the full-size pixels that it replaces, up to rounding.
 """
 
 import io
 import math
 import warnings
 from dataclasses import dataclass
-from typing import Any
 
 import cv2
 import numpy as np
@@ -27,8 +23,6 @@ from rsdl.data.resize import resize_into
 warnings.filterwarnings("ignore", category=rasterio.errors.NotGeoreferencedWarning)
 
 SPACES = {"GRAY": 1, "YCBCR": 3, "RGB": 3}  # supported colour spaces of JPEGs, and their bands
-# Reduction factors that cost less than full size, the strongest first.
-FACTORS = (8, 4, 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +41,7 @@ class DecodeRule:
 
 
 def decode_sample(
-    data: bytes,
-    extension: str,
-    rule: DecodeRule,
-    buffer: Pixels | None = None,
-    factor: int = 1,
+    data: bytes, extension: str, rule: DecodeRule, buffer: Pixels | None = None
 ) -> Pixels:
     """Decode one image by the rule of a dataset.
 
@@ -60,7 +50,6 @@ def decode_sample(
         extension: Format: ``jpg``, ``png``, ``tif`` or ``npy``.
         rule: The dataset's rule.
         buffer: Memory that may be used for the pixels, ``[N]`` uint8; it may be too small.
-        factor: Decode a JPEG at this fraction of its size: 1, 2, 4 or 8.
 
     Returns:
         Pixels, ``[H, W, C]``, C-contiguous, RGB order.
@@ -68,7 +57,7 @@ def decode_sample(
     Raises:
         CorruptSampleError: If it cannot be decoded or is of another format; names no sample.
     """
-    pixels = decode_image(data, extension, "", rule.bands, buffer, factor)
+    pixels = decode_image(data, extension, "", rule.bands, buffer)
     if pixels.dtype != rule.dtype:
         raise CorruptSampleError("", f"has {pixels.dtype} pixels, the data set {rule.dtype}")
     height, width = shrunk_size(pixels.shape[0], pixels.shape[1], rule.shorter)
@@ -77,19 +66,6 @@ def decode_sample(
     shrunk = np.empty((height, width, rule.bands), pixels.dtype)
     resize_into(pixels, shrunk)
     return shrunk
-
-
-def scale_factor(height: int, width: int, side: int) -> int:
-    """Return the reduction factor at which a JPEG can be decoded for a crop box.
-
-    The reduced box still has at least ``side`` pixels on each side, so it is never enlarged.
-
-    Args:
-        height: Height of the box at full size, in pixels.
-        width: Width of the box at full size, in pixels.
-        side: Side of the square that the box is resized to, in pixels.
-    """
-    return next((factor for factor in FACTORS if min(height, width) >= factor * side), 1)
 
 
 def image_size(data: bytes, extension: str, rule: DecodeRule) -> tuple[int, int]:
@@ -154,7 +130,6 @@ def decode_image(
     where: str,
     bands: int | None = None,
     buffer: Pixels | None = None,
-    factor: int = 1,
 ) -> Pixels:
     """Decode one image.
 
@@ -165,7 +140,6 @@ def decode_image(
         bands: Bands required; a grey JPEG or PNG is repeated to make three. ``None`` takes those of
             the file.
         buffer: Memory that may be used for the pixels, ``[N]`` uint8; it may be too small.
-        factor: Decode a JPEG at this fraction of its size: 1, 2, 4 or 8.
 
     Returns:
         Pixels, ``[H, W, C]``, C-contiguous, RGB order.
@@ -175,7 +149,7 @@ def decode_image(
     """
     try:
         if extension == "jpg":
-            pixels = _decode_jpeg(data, bands, buffer, factor)
+            pixels = _decode_jpeg(data, bands, buffer)
         else:
             pixels = _DECODERS[extension](data, bands)
     except CorruptSampleError:
@@ -206,7 +180,7 @@ def decode_padded(data: bytes, where: str, buffer: Pixels) -> Pixels:
         CorruptSampleError: If it cannot be decoded.
     """
     try:
-        return _decode_into(data, buffer, {"colorspace": "RGBX"})
+        return _decode_into(data, buffer, "RGBX")
     except Exception as error:
         raise unreadable(error, data, "jpg", where) from error
 
@@ -227,33 +201,24 @@ def unreadable(error: Exception, data: bytes, extension: str, where: str) -> Cor
     )
 
 
-def _decode_jpeg(data: bytes, bands: int | None, buffer: Pixels | None, factor: int) -> Pixels:
+def _decode_jpeg(data: bytes, bands: int | None, buffer: Pixels | None) -> Pixels:
     # simplejpeg is strict by default: a truncated stream is an error, not a half-grey picture.
     # TurboJPEG converts grey to RGB, which is wanted, but also colour to grey, which is not.
     is_grey = bands != 3 and simplejpeg.decode_jpeg_header(data)[2].upper() == "GRAY"
-    wanted: dict[str, Any] = {"colorspace": "GRAY" if is_grey else "RGB"}
-    if factor > 1:
-        height, width = simplejpeg.decode_jpeg_header(data)[:2]
-        # Exactly this factor: TurboJPEG supports others, but without a fast transform.
-        wanted |= {
-            "min_height": -(-height // factor),
-            "min_width": -(-width // factor),
-            "min_factor": factor,
-        }
-    return _decode_into(data, buffer, wanted)
+    return _decode_into(data, buffer, "GRAY" if is_grey else "RGB")
 
 
-def _decode_into(data: bytes, buffer: Pixels | None, wanted: dict[str, Any]) -> Pixels:
+def _decode_into(data: bytes, buffer: Pixels | None, space: str) -> Pixels:
     if buffer is not None:
         try:
-            pixels: Pixels = simplejpeg.decode_jpeg(data, buffer=buffer, **wanted)
+            pixels: Pixels = simplejpeg.decode_jpeg(data, colorspace=space, buffer=buffer)
             return pixels
         except ValueError as error:
             if "buffer is too small" not in str(error):
                 raise
     height, width = simplejpeg.decode_jpeg_header(data)[:2]
     check_size(height, width, 3)
-    pixels = simplejpeg.decode_jpeg(data, **wanted)
+    pixels = simplejpeg.decode_jpeg(data, colorspace=space)
     return pixels
 
 

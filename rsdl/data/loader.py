@@ -44,7 +44,12 @@ class BatchLoader:
     Attributes:
         waited_s: Seconds that the consumer has waited for batches.
         following: Returns the next epoch's plan; its first shards are prefetched at the end.
+        buffer_type: Type of the batches being filled.
+        sample_loader_type: Type of what fills their rows.
     """
+
+    buffer_type: type[BatchBuffer] = BatchBuffer
+    sample_loader_type: type[SampleLoader] = SampleLoader
 
     def __init__(
         self,
@@ -129,7 +134,7 @@ class BatchLoader:
 
     def _open_buffer(self, planned: PlannedBatch) -> BatchBuffer:
         numbers = uniforms(self._crop_key, planned.draws, self._rule.crop.num_uniforms)
-        return open_buffer(planned, self._data.manifest, self._rule, numbers)
+        return open_buffer(planned, self._data.manifest, self._rule, numbers, self.buffer_type)
 
     def _close_buffer(self, buffer: BatchBuffer) -> Batch:
         if not buffer.ready.is_set():
@@ -143,7 +148,7 @@ class BatchLoader:
     def _work(
         self, tasks: "queue.SimpleQueue[tuple[BatchBuffer, int, int] | None]", number: int
     ) -> None:
-        sample_loader = SampleLoader(self._data, self._rule, self.skipped)
+        sample_loader = self.sample_loader_type(self._data, self._rule, self.skipped)
         try:
             while (task := tasks.get()) is not None:
                 self._fill_part(*task, sample_loader)

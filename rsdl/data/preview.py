@@ -1,6 +1,7 @@
 """Preview imagery: convert any bands and type to small RGB pictures."""
 
 from collections.abc import Sequence
+from contextlib import closing
 from typing import Any
 
 import cv2
@@ -8,9 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsdl.data.dataset import SplitData
-from rsdl.data.decode import decode_image
 from rsdl.data.manifest import Manifest
-from rsdl.data.sample import EXTENSIONS
 from rsdl.data.targets import KINDS
 
 RGB_NAMES = (("red", "green", "blue"), ("b04", "b03", "b02"), ("b4", "b3", "b2"))
@@ -43,25 +42,28 @@ def to_rgb(pixels: NDArray[Any], manifest: Manifest) -> NDArray[np.uint8]:
 
 
 def read_pictures(
-    data: SplitData, samples: Sequence[int], side: int
+    data: SplitData, samples: Sequence[int], side: int, *, targets: bool = False
 ) -> list[NDArray[np.uint8] | None]:
-    """Return samples as RGB pictures of at most ``side`` pixels, ``None`` for corrupt ones."""
-    reader = data.open_reader()
+    """Return samples as RGB pictures, ``None`` for corrupt ones.
+
+    Args:
+        data: The split.
+        samples: Sample numbers.
+        side: Most pixels along the longer side.
+        targets: Whether to draw the target on each picture.
+    """
     pictures: list[NDArray[np.uint8] | None] = []
-    shards = data.index.shards_of(np.asarray(samples, dtype=np.int64))
-    try:
-        for sample, shard in zip(samples, shards, strict=True):
-            row = data.index.rows[sample]
+    manifest, kind = data.manifest, KINDS[data.manifest.target]
+    with closing(data.open_reader(shrink=False)) as reader:
+        for sample in samples:
             try:
-                content = reader.read(int(shard), int(row["offset"]), int(row["length"]))
-                kind = EXTENSIONS[int(row["extension"])]
-                pixels = decode_image(content, kind, "", len(data.manifest.bands))
+                picture = to_rgb(reader.pixels(reader.locate(sample)), manifest)
+                if targets:
+                    picture = kind.draw(picture, reader.target(sample, kind), manifest.classes)
             except Exception:  # a report shows the samples that can be read
                 pictures.append(None)
                 continue
-            pictures.append(shrink(to_rgb(pixels, data.manifest), side))
-    finally:
-        reader.close()
+            pictures.append(shrink(picture, side))
     return pictures
 
 
@@ -87,7 +89,7 @@ def encode_png(picture: NDArray[np.uint8]) -> bytes:
 
 
 def contact_sheet(data: SplitData, *, columns: int = 8, side: int = 96) -> NDArray[np.uint8]:
-    """Return one sheet with samples of every class, one labelled row per class.
+    """Return one sheet with samples of every class and their targets, one labelled row per class.
 
     Where the target is not one class, all samples share one row.
 
@@ -96,19 +98,16 @@ def contact_sheet(data: SplitData, *, columns: int = 8, side: int = 96) -> NDArr
         columns: Samples of each class.
         side: Side of one picture in pixels.
     """
-    groups = {"samples": np.arange(len(data.index))}
-    if KINDS[data.manifest.target].in_index:
-        labels = data.index.labels
-        groups = {
-            name: np.flatnonzero(labels == number)
-            for number, name in enumerate(data.manifest.classes)
-        }
+    labels = data.index.labels
     rows = []
-    for name, members in groups.items():
+    # The index holds -1 where a target is not one class.
+    for label, name in [(-1, "samples"), *enumerate(data.manifest.classes)]:
+        members = np.flatnonzero(labels == label)
         if not len(members):
             continue
         chosen = members[np.linspace(0, len(members) - 1, min(columns, len(members))).astype(int)]
-        rows.append(_row(name, read_pictures(data, chosen.tolist(), side), columns, side))
+        pictures = read_pictures(data, chosen.tolist(), side, targets=True)
+        rows.append(_row(name, pictures, columns, side))
     return np.concatenate(rows) if rows else np.full((side, side, 3), 255, np.uint8)
 
 

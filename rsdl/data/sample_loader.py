@@ -1,7 +1,5 @@
 """Fill rows of a batch: read, decode, crop and resize samples, or take their cached pixels.
 
-If a device decodes, rows that it can decode stay encoded.
-
 A worker thread runs this for its part of a batch. Operations are vectorized over rows if possible:
 the GIL serializes the Python code that runs for each sample.
 """
@@ -16,12 +14,9 @@ from rsdl.core.pixels import Pixels
 from rsdl.data.batch_buffer import BatchBuffer, LoadRule
 from rsdl.data.crop import crop_box, crop_boxes
 from rsdl.data.dataset import SplitData
-from rsdl.data.decode import decode_sample, jpeg_size, scale_factor
 from rsdl.data.decoded_cache.file import DecodedFile, KeptSamples
 from rsdl.data.index import Rows
-from rsdl.data.jpeg import Jpeg, read_jpeg
 from rsdl.data.resize import resize_into
-from rsdl.data.sample import EXTENSIONS
 from rsdl.data.targets.base import Window
 
 logger = logging.getLogger(__name__)
@@ -46,7 +41,7 @@ class SampleLoader:
         self._rule = rule
         self._skipped = skipped
         self._reader = data.open_reader()
-        self._decode = data.decode
+        self._pixel_bytes = len(data.manifest.bands) * np.dtype(data.manifest.dtype).itemsize
         self._writes = True
         self._buffer = np.empty(0, np.uint8)
 
@@ -62,13 +57,9 @@ class SampleLoader:
         Returns:
             Bytes read from shards, and bytes of the full decoded images.
         """
-        samples, manifest = buffer.planned.samples[first:last], self._data.manifest
-        in_index = buffer.target.in_index
-        rows = self._data.index.checked_rows(
-            samples, num_classes=len(manifest.classes) if in_index else None, url=self._data.url
-        )
+        rows = self._data.checked_rows(buffer.planned.samples[first:last])
         encoded, decoded = self._fill_pixels(buffer, first, rows)
-        if in_index:
+        if buffer.target.in_index:
             buffer.targets[first:last] = rows["label"]
         else:
             encoded += self._fill_targets(buffer, first, rows)
@@ -89,36 +80,15 @@ class SampleLoader:
         encoded, more = self._fill_decoded(file, buffer, first + rest, rows[rest])
         return encoded, decoded + more
 
-    def decode(self, buffer: BatchBuffer, row: int, jpeg: Jpeg) -> bool:
-        """Fill a row from a JPEG that the device could not decode.
-
-        Returns:
-            Whether the row is filled; otherwise the sample was skipped.
-
-        Raises:
-            CorruptSampleError: If the host cannot decode it either, and ``on_corrupt`` is
-                ``error``.
-        """
-        try:
-            self._cut(jpeg.data, "jpg", buffer.crop_uniforms[row].tolist(), buffer.pixels[row])
-        except CorruptSampleError as error:
-            self._pass_over(buffer, row, error)
-            return False
-        return True
-
     def _fill_targets(self, buffer: BatchBuffer, first: int, rows: Rows) -> int:
         """Read the targets of filled rows, and crop them as the pixels; return the bytes read."""
-        kind, index, encoded = buffer.target, self._data.index, 0
-        samples = buffer.planned.samples[first : first + len(rows)]
-        shards = index.shards_of(samples).tolist()
-        for row, (shard, entry) in enumerate(zip(shards, rows, strict=True), first):
+        kind, encoded = buffer.target, 0
+        for row, length in enumerate(rows["target_length"].tolist(), first):
             window = Window(*buffer.windows[row].tolist())
             if not window.height:
                 continue  # a corrupt image
-            offset, length = int(entry["target_offset"]), int(entry["target_length"])
             try:
-                data = self._reader.read(shard, offset, length)
-                target = kind.decode(data, "")
+                target = self._reader.target(int(buffer.planned.samples[row]), kind)
             except CorruptSampleError as error:
                 self._pass_over(buffer, row, error)
                 continue
@@ -140,52 +110,37 @@ class SampleLoader:
             rows, offsets, widths.tolist(), boxes.tolist(), strict=True
         ):
             resize_into(file.view(offset, width, box), buffer.pixels[row])
-        pixel = len(self._data.manifest.bands) * buffer.pixels.itemsize
-        return int((heights * widths).sum()) * pixel
+        return int((heights * widths).sum()) * self._pixel_bytes
 
     def _fill_decoded(
         self, file: DecodedFile | None, buffer: BatchBuffer, places: Int64s, rows: Rows
     ) -> tuple[int, int]:
         """Read, decode, crop and resize rows ``places``; return bytes read and decoded."""
-        index, samples = self._data.index, buffer.planned.samples[places]
+        samples = buffer.planned.samples[places]
         encoded = decoded = 0
         here: list[int] = []
         absent: list[int] = []
         filled: list[int] = []
         cuts: list[Cut] = []
-        for row, sample, shard, offset, length, kind, numbers in zip(
-            places.tolist(),
-            samples.tolist(),
-            index.shards_of(samples).tolist(),
-            rows["offset"].tolist(),
-            rows["length"].tolist(),
-            rows["extension"].tolist(),
-            buffer.crop_uniforms[places].tolist(),
-            strict=True,
-        ):
+        stored_images = self._reader.locate_all(samples, rows)
+        numbers = buffer.crop_uniforms[places].tolist()
+        for row, stored, own in zip(places.tolist(), stored_images, numbers, strict=True):
             try:
-                data = self._reader.read(shard, offset, length)
-                if (jpeg := self._leave_encoded(buffer, row, data, EXTENSIONS[kind])) is not None:
-                    encoded += length
-                    decoded += jpeg.num_bytes
-                    filled.append(row)
-                    window = crop_box(self._rule.crop, jpeg.height, jpeg.width, numbers)
-                    cuts.append((*window, jpeg.height, jpeg.width))
-                    continue
-                pixels, cut = self._cut(data, EXTENSIONS[kind], numbers, buffer.pixels[row])
-            except CorruptSampleError as error:
-                self._pass_over(buffer, row, error)
-                absent.append(sample)
-                continue
+                data = self._reader.read(stored)
+                cut, pixels = self._fill_row(buffer, row, data, stored.extension, own)
             except Exception as error:
-                error.add_note(f"while reading {index.name(sample)}")
-                raise
+                self._reader.name_error(error, stored.sample)
+                if not isinstance(error, CorruptSampleError):
+                    raise
+                self._pass_over(buffer, row, error)
+                absent.append(stored.sample)
+                continue
             filled.append(row)
             cuts.append(cut)
-            encoded += length
-            decoded += pixels.nbytes
-            if file is not None and self._writes:
-                self._keep(file, sample, pixels, (absent, here))
+            encoded += stored.length
+            decoded += cut[4] * cut[5] * self._pixel_bytes
+            if file is not None and pixels is not None and self._writes:
+                self._keep(file, stored.sample, pixels, (absent, here))
         if filled:
             made = np.array(cuts, np.int32)
             buffer.windows[filled], buffer.sizes[filled] = made[:, :4], made[:, 4:]
@@ -193,42 +148,21 @@ class SampleLoader:
             file.publish(here, absent)
         return encoded, decoded
 
-    def _leave_encoded(self, buffer: BatchBuffer, row: int, data: bytes, kind: str) -> Jpeg | None:
-        """Leave a JPEG to the device and return it, or return ``None`` if the host decodes it."""
-        rule = self._decode
-        if buffer.encoded is None or kind != "jpg" or rule.dtype != "uint8":
-            return None
-        jpeg = read_jpeg(data)
-        if jpeg is None or jpeg.bands != rule.bands:
-            return None
-        buffer.encoded[row] = jpeg
-        return jpeg
-
-    def _cut(self, data: bytes, kind: str, numbers: list[float], out: Pixels) -> tuple[Pixels, Cut]:
-        """Decode an image, crop and resize it into ``out``.
+    def _fill_row(
+        self, buffer: BatchBuffer, row: int, data: bytes, extension: str, numbers: list[float]
+    ) -> tuple[Cut, Pixels | None]:
+        """Decode an image, crop and resize it into a row.
 
         Returns:
-            The decoded image, and the window and size of the crop.
+            The window and size of the crop, and the decoded image, if it was decoded here.
         """
-        crop, side = self._rule.crop, self._rule.image_size
-        factor = 1
-        if self._rule.scaled and kind == "jpg":
-            size = jpeg_size(data)
-            window = crop_box(crop, *size, numbers)
-            factor = scale_factor(window[2], window[3], side)
-        pixels = decode_sample(data, kind, self._decode, self._buffer, factor)
+        pixels = self._reader.decode(data, extension, self._buffer)
         if pixels.nbytes > len(self._buffer):
             self._buffer = np.empty(pixels.nbytes, np.uint8)
-        if factor == 1:
-            size = pixels.shape[0], pixels.shape[1]
-            window = crop_box(crop, *size, numbers)
-        top, left, height, width = window
-        if factor > 1:
-            height, width = height // factor, width // factor
-            top = min(round(top / factor), pixels.shape[0] - height)
-            left = min(round(left / factor), pixels.shape[1] - width)
-        resize_into(pixels[top : top + height, left : left + width], out)
-        return pixels, (*window, *size)
+        size = pixels.shape[0], pixels.shape[1]
+        top, left, height, width = crop_box(self._rule.crop, *size, numbers)
+        resize_into(pixels[top : top + height, left : left + width], buffer.pixels[row])
+        return (top, left, height, width, *size), pixels
 
     def _keep(
         self, file: DecodedFile, sample: int, pixels: Pixels, fate: tuple[list[int], list[int]]
@@ -241,8 +175,7 @@ class SampleLoader:
             logger.warning("data.decoded_cache: nothing more is kept: %s", error)
 
     def _pass_over(self, buffer: BatchBuffer, row: int, error: CorruptSampleError) -> None:
-        """Skip an unreadable sample: mark its row invalid, or raise the error with its name."""
-        error.where = self._data.index.name(int(buffer.planned.samples[row]))
+        """Skip an unreadable sample: mark its row invalid, or raise the error."""
         if self._rule.on_corrupt == "error":
             skip = "pass data.on_corrupt=skip to leave such samples out"
             error.remedy = f"{error.remedy}, or {skip}" if error.remedy else skip

@@ -44,13 +44,13 @@ class Failure:
         """Return the failure that JSON describes."""
         return cls(**json.loads(text))
 
-    def to_error(self, place: RankInfo) -> PeerError:
+    def to_error(self, rank_info: RankInfo) -> PeerError:
         """Return the error that a process raises because of this failure.
 
         To print the message once a node, only the failed rank and local rank 0 of each node print
         it. If the failed rank is itself a local rank 0, or unknown, all ranks print it.
         """
-        quiet = place.local_rank != 0 and self.local_rank not in (0, None)
+        quiet = rank_info.local_rank != 0 and self.local_rank not in (0, None)
         return PeerError(self.where, self.text, exit_code=self.code, quiet=quiet)
 
 
@@ -59,7 +59,7 @@ def name_rank(rank: int, host: str) -> str:
     return f"rank {rank} on {host}"
 
 
-def failure_of(error: BaseException, place: RankInfo) -> Failure:
+def failure_of(error: BaseException, rank_info: RankInfo) -> Failure:
     """Return this process's own error as a failure for the other ranks."""
     if isinstance(error, RsdlError):
         text, code = str(error), error.exit_code
@@ -67,8 +67,8 @@ def failure_of(error: BaseException, place: RankInfo) -> Failure:
         text, code = "interrupted", 130
     else:
         text, code = f"{type(error).__name__}: {' '.join(str(error).split())[:500]}", 1
-    where = name_rank(place.rank, place.host)
-    return Failure(place.rank, where, text, code, place.local_rank)
+    where = name_rank(rank_info.rank, rank_info.host)
+    return Failure(rank_info.rank, where, text, code, rank_info.local_rank)
 
 
 def means_lost_peer(error: BaseException) -> bool:

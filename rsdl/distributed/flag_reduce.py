@@ -33,11 +33,11 @@ class AsyncFlagReduce:
         work.wait()
         return tuple(bool(value) for value in sums.tolist())
 
-    def tell(self, *flags: bool) -> None:
+    def start(self, *flags: bool) -> None:
         """Start the all-reduce of this rank's flags, to be read in the next step."""
         if self.group is None:
             return
-        assert self._pending is None, "read what was told before"
+        assert self._pending is None, "read the last result first"
         sums = torch.tensor(flags, dtype=torch.int32)
         work = dist.all_reduce(sums, group=self.group, async_op=True)
         assert work is not None

@@ -28,7 +28,7 @@ from rsdl.distributed.rendezvous import RendezvousPoint, open_store
 FAILURE = "failure"
 BEATS_TO_MISS = 5  # missed heartbeats after which a rank is gone, once a collective has failed
 SECONDS_TO_GREET = 0.1  # polling interval at the start, until every rank has sent a heartbeat
-SECONDS_TO_BE_GREETED = 30.0  # limit of that start, after which training begins anyway
+PEERS_WAIT_S = 30.0  # limit of that start, after which training begins anyway
 SECONDS_TO_RAISE = 5.0  # for the main thread to raise, once a failure is known
 SECONDS_TO_UNWIND = 60.0  # for the main thread to end, once it has raised
 SECONDS_TO_CONNECT = 2.0  # to the store; PyTorch may take three times as long; we retry
@@ -63,17 +63,19 @@ class Heartbeat:
     """Sends this rank's heartbeats and monitors those of the other ranks.
 
     Args:
-        place: This process's rank; with a world size of 1, nothing is started.
+        rank_info: This process's rank; with a world size of 1, nothing is started.
         point: Address of the store; ``None`` with a world size of 1.
         timeout_s: Seconds without a heartbeat after which a rank is declared lost.
     """
 
-    def __init__(self, place: RankInfo, point: RendezvousPoint | None, timeout_s: float) -> None:
-        self._place = place
+    def __init__(
+        self, rank_info: RankInfo, point: RendezvousPoint | None, timeout_s: float
+    ) -> None:
+        self._rank_info = rank_info
         self._point = point
         self._timeout_s = timeout_s
-        self._interval_s = max(1.0, place.world_size / 64)
-        self._beat = Beat(0, 0, 0, "starting", place.host, place.local_rank)
+        self._interval_s = max(1.0, rank_info.world_size / 64)
+        self._beat = Beat(0, 0, 0, "starting", rank_info.host, rank_info.local_rank)
         self._number = 0
         self._others: dict[int, tuple[Beat, float]] = {}  # last heartbeat, and when it changed
         self._clock = 0.0  # seconds in which this process was not suspended
@@ -82,7 +84,7 @@ class Heartbeat:
         self._to_post: Failure | None = None
         self._failure: Failure | None = None
         self._known = threading.Event()
-        self._greeted = threading.Event()
+        self._peers_met = threading.Event()
         self._raised = threading.Event()
         self._closing = threading.Event()
         self._wake = threading.Event()
@@ -91,14 +93,14 @@ class Heartbeat:
 
     def start(self) -> None:
         """Start the threads that exchange heartbeats and detect failures."""
-        if self._point is None or self._place.world_size == 1:
+        if self._point is None or self._rank_info.world_size == 1:
             return
         for work in (self._exchange, self._judge):
             thread = threading.Thread(target=work, name=f"watch-{work.__name__}", daemon=True)
             thread.start()
             self._threads.append(thread)
 
-    def greet(self, limit_s: float = SECONDS_TO_BE_GREETED) -> None:
+    def wait_for_peers(self, limit_s: float = PEERS_WAIT_S) -> None:
         """Wait for one heartbeat of every rank, so that a later failure can name rank and host.
 
         A slow store is not an error: training begins after the limit.
@@ -107,7 +109,7 @@ class Heartbeat:
             PeerError: If a rank has failed.
         """
         end = time.monotonic() + limit_s
-        while self._threads and time.monotonic() < end and not self._greeted.wait(0.1):
+        while self._threads and time.monotonic() < end and not self._peers_met.wait(0.1):
             self.check()
 
     def note(self, step: int, doing: str) -> None:
@@ -122,7 +124,7 @@ class Heartbeat:
         """
         if self._failure is not None:
             self._raised.set()
-            raise self._failure.to_error(self._place)
+            raise self._failure.to_error(self._rank_info)
 
     def final_error(self, error: BaseException) -> BaseException:
         """Return the root cause of an error of this process, and post it to the other ranks.
@@ -140,9 +142,9 @@ class Heartbeat:
         if means_lost_peer(error):
             failure = self._find_lost(first_sentence(error))
         else:
-            failure = self._post(failure_of(error, self._place))
-        own = failure is None or failure.rank == self._place.rank
-        return error if own or failure is None else failure.to_error(self._place)
+            failure = self._post(failure_of(error, self._rank_info))
+        own = failure is None or failure.rank == self._rank_info.rank
+        return error if own or failure is None else failure.to_error(self._rank_info)
 
     def close(self) -> None:
         """Send a last heartbeat that marks a normal end, and join the threads.
@@ -195,10 +197,10 @@ class Heartbeat:
         If no rank is behind this one, no rank is named: another rank came too late for this one.
         """
         ranks = {rank: beat for rank, (beat, _) in self._others.items()}
-        ranks[self._place.rank] = self._beat
+        ranks[self._rank_info.rank] = self._beat
         rank = min(ranks, key=lambda number: (ranks[number].turns, number))
         beat = ranks[rank]
-        if rank == self._place.rank or beat.turns == self._beat.turns:
+        if rank == self._rank_info.rank or beat.turns == self._beat.turns:
             text = (
                 f"a collective failed, or took longer than trainer.timeout_s={self._timeout_s:g}, "
                 f"though none is missing; {_last(beat)}; {reason}"
@@ -238,8 +240,10 @@ class Heartbeat:
     def _talk(self, store: Store, closing: bool) -> None:
         self._number += 1
         beat = replace(self._beat, number=self._number, gone=closing)
-        keys = [f"beat/{rank}" for rank in range(self._place.world_size)]
-        store.set(keys[self._place.rank], json.dumps([getattr(beat, n) for n in Beat.__slots__]))
+        keys = [f"beat/{rank}" for rank in range(self._rank_info.world_size)]
+        store.set(
+            keys[self._rank_info.rank], json.dumps([getattr(beat, n) for n in Beat.__slots__])
+        )
         if self._to_post is not None:
             text = self._to_post.to_json()
             self._learn(store.compare_set(FAILURE, "", text))
@@ -248,7 +252,7 @@ class Heartbeat:
         if self._others or store.check(keys):
             for rank, said in enumerate(store.multi_get(keys)):
                 self._hear(rank, Beat(*json.loads(said)))
-            self._greeted.set()
+            self._peers_met.set()
 
     def _learn(self, text: bytes | str) -> None:
         if self._failure is None:
@@ -256,7 +260,7 @@ class Heartbeat:
             self._known.set()
 
     def _hear(self, rank: int, beat: Beat) -> None:
-        if rank == self._place.rank:
+        if rank == self._rank_info.rank:
             return
         if rank not in self._others or self._others[rank][0] != beat:
             self._others[rank] = (beat, self._clock)
@@ -292,7 +296,7 @@ class Heartbeat:
 
     def _leave(self, failure: Failure) -> None:
         """Exit the process, since its main thread hangs."""
-        error = failure.to_error(self._place)
+        error = failure.to_error(self._rank_info)
         if not error.quiet and not self._raised.is_set():
             sys.stderr.write(f"{error}\n")
         last_word = threading.Thread(target=self.on_end, args=(failure,), daemon=True)

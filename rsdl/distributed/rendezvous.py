@@ -77,7 +77,7 @@ def open_store(point: RendezvousPoint, *, serve: bool = False, timeout_s: float)
 
 
 def join_group(
-    place: RankInfo,
+    rank_info: RankInfo,
     point: RendezvousPoint,
     *,
     backend: str,
@@ -88,7 +88,7 @@ def join_group(
     """Wait for all ranks and form the process group.
 
     Args:
-        place: This process's rank.
+        rank_info: This process's rank.
         point: Address of the store.
         backend: ``nccl`` or ``gloo``.
         patience_s: Timeout of the rendezvous, in seconds.
@@ -103,16 +103,16 @@ def join_group(
         RsdlError: If all have joined the store but cannot connect to each other.
     """
     try:
-        serve = place.rank == 0 and not point.hosted
+        serve = rank_info.rank == 0 and not point.hosted
         store = open_store(point, serve=serve, timeout_s=patience_s)
-        _wait_for_all(store, place, patience_s, check)
-        choose_interface(place, point)
+        _wait_for_all(store, rank_info, patience_s, check)
+        choose_interface(rank_info, point)
         group = PrefixStore("group", store)
         dist.init_process_group(
             backend,
             store=group,
-            rank=place.rank,
-            world_size=place.world_size,
+            rank=rank_info.rank,
+            world_size=rank_info.world_size,
             timeout=timedelta(seconds=timeout_s),
         )
         hosts = dist.new_group(backend="gloo", timeout=timedelta(seconds=timeout_s))
@@ -123,7 +123,8 @@ def join_group(
         absent = isinstance(error, (TimeoutError, dist.DistNetworkError, dist.DistStoreError))
         raise (AbsentPeerError if absent else RsdlError)(
             f"rendezvous at {point}",
-            f"rank {place.rank} of {place.world_size} could not join: {first_sentence(error)}",
+            f"rank {rank_info.rank} of {rank_info.world_size} could not join: "
+            f"{first_sentence(error)}",
             _advise(),
         ) from error
     return hosts
@@ -135,13 +136,13 @@ def leave_group() -> None:
         dist.destroy_process_group()
 
 
-def choose_interface(place: RankInfo, point: RendezvousPoint) -> None:
+def choose_interface(rank_info: RankInfo, point: RendezvousPoint) -> None:
     """Set gloo's network interface to the one towards the store, unless the user has set it.
 
     By default gloo takes the address that the host's name resolves to. On many systems that is
     127.0.1.1, which works on one node but is unreachable from others.
     """
-    if place.world_size == place.local_world_size or "GLOO_SOCKET_IFNAME" in os.environ:
+    if rank_info.world_size == rank_info.local_world_size or "GLOO_SOCKET_IFNAME" in os.environ:
         return
     name = interface_towards(point.host, point.port)
     if name is not None:
@@ -168,10 +169,10 @@ def backend_for(accelerator: str) -> str:
 
 
 def _wait_for_all(
-    store: Store, place: RankInfo, patience_s: float, check: Callable[[], None]
+    store: Store, rank_info: RankInfo, patience_s: float, check: Callable[[], None]
 ) -> None:
-    keys = [f"here/{rank}" for rank in range(place.world_size)]
-    store.set(keys[place.rank], place.host)
+    keys = [f"here/{rank}" for rank in range(rank_info.world_size)]
+    store.set(keys[rank_info.rank], rank_info.host)
     end = time.monotonic() + patience_s
     while not store.check(keys):
         check()

@@ -1,15 +1,12 @@
 """Checkpoint + split -> Evaluation, for ``rsdl train`` and ``rsdl evaluate`` alike."""
 
 import base64
-import json
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from rsdl.core.errors import DataError
 from rsdl.data.dataset import SplitData
 from rsdl.data.preview import encode_jpeg, read_pictures
-from rsdl.data.reader import ShardReader
 from rsdl.records.evaluation import Evaluation
 from rsdl.storage.connect import join
 from rsdl.train.checkpoint import load_weights, read_checkpoint
@@ -58,7 +55,7 @@ def show_samples(data: SplitData, samples: Sequence[int]) -> list[dict[str, Any]
     reader = data.open_reader()
     shown = []
     for sample, image in zip(samples, images, strict=True):
-        meta = read_meta(data, reader, sample)
+        meta = reader.meta(sample)
         coded = None if image is None else base64.b64encode(encode_jpeg(image)).decode()
         bounds = meta.get("bounds")
         shown.append(
@@ -72,16 +69,3 @@ def show_samples(data: SplitData, samples: Sequence[int]) -> list[dict[str, Any]
         )
     reader.close()
     return shown
-
-
-def read_meta(data: SplitData, reader: ShardReader, sample: int) -> dict[str, Any]:
-    """Return the ``json`` member of a sample; empty if there is none."""
-    row = data.index.rows[sample]
-    if not row["meta_length"]:
-        return {}
-    shard = int(data.index.shards_of([sample])[0])  # type: ignore[arg-type]
-    try:
-        page = json.loads(reader.read(shard, int(row["meta_offset"]), int(row["meta_length"])))
-    except (ValueError, DataError):
-        return {}
-    return page if isinstance(page, dict) else {}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from rsdl.config.model import ModelConfig
 from rsdl.core.errors import ConfigError
+from rsdl.core.image_size import ImageSize
 from rsdl.models.sizes import SizeRule
 from rsdl.storage.s3.endpoint import AWS, StorageConfig
 
@@ -76,18 +77,18 @@ def build_model(
     *,
     num_classes: int,
     in_chans: int,
-    image_size: int,
+    image_size: ImageSize,
     storage: StorageConfig = AWS,
 ) -> "nn.Module":
     """Build the classifier of a config and load its weights.
 
-    It maps ``[B, in_chans, image_size, image_size]`` to logits ``[B, num_classes]``.
+    It maps ``[B, in_chans, H, W]`` to logits ``[B, num_classes]``.
 
     Args:
         config: Name, weights and drop rates.
         num_classes: Classes of the data set; 0 omits the classifier, for outputs ``[B, D]``.
         in_chans: Bands of the data set, at least 1.
-        image_size: Side of the square input in pixels.
+        image_size: Size of the input in pixels.
         storage: Endpoint of the object store, if the weights are in a bucket.
 
     Raises:
@@ -105,10 +106,10 @@ def build_model(
     return model
 
 
-def build_backbone(config: ModelConfig, *, in_chans: int, image_size: int) -> "nn.Module":
+def build_backbone(config: ModelConfig, *, in_chans: int, image_size: ImageSize) -> "nn.Module":
     """Build the network without its classifier, as a source of feature maps for other heads.
 
-    It maps ``[B, in_chans, image_size, image_size]`` to a list of maps ``[B, D, H, W]``, fine to
+    It maps ``[B, in_chans, H, W]`` to a list of maps ``[B, D, H, W]``, fine to
     coarse; ``feature_info.channels()`` and ``feature_info.reduction()`` return D and the strides.
 
     Raises:
@@ -128,7 +129,7 @@ def build_backbone(config: ModelConfig, *, in_chans: int, image_size: int) -> "n
     return backbone
 
 
-def _options(config: ModelConfig, in_chans: int, image_size: int) -> dict[str, Any]:
+def _options(config: ModelConfig, in_chans: int, image_size: ImageSize) -> dict[str, Any]:
     """Return timm's arguments, after checking the name and the image size."""
     from rsdl.models.probe import check_image_size
 

@@ -16,10 +16,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.flop_counter import FlopCounterMode
 
+from rsdl.core.image_size import ImageSize, height_width
 from rsdl.models.sizes import size_error
-
-# Common patch sizes and strides; multiples of these are tested as alternatives.
-STEPS = (8, 14, 16, 32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,16 +34,16 @@ class Cost:
     flops: int
 
 
-def measure_cost(model: nn.Module, *, in_chans: int, image_size: int) -> Cost:
+def measure_cost(model: nn.Module, *, in_chans: int, image_size: ImageSize) -> Cost:
     """Return the numbers of parameters and operations of a network, measured on its own device.
 
     Args:
         model: The network; it is set to evaluation mode.
         in_chans: Bands of the input.
-        image_size: Side of the square input in pixels.
+        image_size: Size of the input in pixels.
     """
     parameters = list(model.parameters())
-    images = torch.empty(1, in_chans, image_size, image_size, device=parameters[0].device)
+    images = torch.empty(1, in_chans, *height_width(image_size), device=parameters[0].device)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model.eval()(images)
     return Cost(sum(p.numel() for p in parameters), counter.get_total_flops())
@@ -55,7 +53,7 @@ class _OneValueError(Exception):
     """A batch normalisation got a single value per channel."""
 
 
-def find_starved_norm(model: nn.Module, *, in_chans: int, image_size: int) -> str | None:
+def find_starved_norm(model: nn.Module, *, in_chans: int, image_size: ImageSize) -> str | None:
     """Return the first batch normalisation that gets one value per channel from one image.
 
     PyTorch refuses to train on it, since a single value has no variance.
@@ -63,7 +61,7 @@ def find_starved_norm(model: nn.Module, *, in_chans: int, image_size: int) -> st
     Args:
         model: The network; it is not changed.
         in_chans: Bands of the input.
-        image_size: Side of the square input in pixels.
+        image_size: Size of the input in pixels.
 
     Returns:
         The module's name, or ``None`` if every one gets more values.
@@ -79,7 +77,7 @@ def find_starved_norm(model: nn.Module, *, in_chans: int, image_size: int) -> st
                 raise _OneValueError(name)
 
         trial.get_submodule(name).register_forward_pre_hook(refuse)
-    images = torch.zeros(1, in_chans, image_size, image_size, device="meta")
+    images = torch.zeros(1, in_chans, *height_width(image_size), device="meta")
     try:
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             trial(images)
@@ -97,27 +95,21 @@ def published_size(timm_name: str) -> int:
     return int(config.input_size[-1])
 
 
-def check_image_size(timm_name: str, *, in_chans: int, image_size: int) -> None:
+def check_image_size(timm_name: str, *, in_chans: int, image_size: ImageSize) -> None:
     """Check that a timm model runs on an image size without losing pixels.
 
     Raises:
-        ConfigError: If not; the message has timm's reason and the nearest sizes that work.
+        ConfigError: If not; the message has timm's reason and the published size.
     """
     reason = _failure(timm_name, in_chans, image_size)
     if reason is None:
         return
-    size = max(image_size, 1)
-    published = published_size(timm_name)
-    below = {size // step * step for step in STEPS} | ({published} if published < size else set())
-    above = {(size // step + 1) * step for step in STEPS} | ({published} - below)
-    near: list[int] = []
-    for candidates in (sorted(below - {0, size}, reverse=True), sorted(above - {size})):
-        works = (s for s in candidates if _failure(timm_name, in_chans, s) is None)
-        near.extend(found for found in [next(works, None)] if found is not None)
-    raise size_error(image_size, f"{timm_name} does not take this size ({reason})", near)
+    raise size_error(
+        image_size, f"{timm_name} does not take this size ({reason})", [published_size(timm_name)]
+    )
 
 
-def _failure(timm_name: str, in_chans: int, image_size: int) -> str | None:
+def _failure(timm_name: str, in_chans: int, image_size: ImageSize) -> str | None:
     """Return why one forward pass at this size fails, or ``None``."""
     reason = _try(timm_name, in_chans, image_size, "meta")
     if reason and "meta" in reason:  # the failure is of the meta device, not of the size
@@ -125,7 +117,7 @@ def _failure(timm_name: str, in_chans: int, image_size: int) -> str | None:
     return reason
 
 
-def _try(timm_name: str, in_chans: int, image_size: int, device: str) -> str | None:
+def _try(timm_name: str, in_chans: int, image_size: ImageSize, device: str) -> str | None:
     # Fork the random state: a test must not change the result of training.
     with torch.random.fork_rng(devices=[]), torch.device(device), torch.no_grad():
         try:
@@ -136,12 +128,20 @@ def _try(timm_name: str, in_chans: int, image_size: int, device: str) -> str | N
             lost = _lost_pixels(model, image_size)
             if lost:
                 return f"{lost} pixels at the border would be lost"
-            model.eval()(torch.zeros(1, in_chans, image_size, image_size))
+            model.eval()(torch.zeros(1, in_chans, *height_width(image_size)))
         except Exception as error:  # networks raise any kind of exception
             return str(error) or type(error).__name__
     return None
 
 
-def _lost_pixels(model: nn.Module, image_size: int) -> int:
+def _lost_pixels(model: nn.Module, image_size: ImageSize) -> int:
     patches = (m for m in chain([model], model.children()) if isinstance(m, PatchEmbed))
-    return max((image_size % p.patch_size[0] for p in patches if not p.dynamic_img_pad), default=0)
+    return max(
+        (
+            side % step
+            for part in patches
+            if not part.dynamic_img_pad
+            for side, step in zip(height_width(image_size), part.patch_size, strict=True)
+        ),
+        default=0,
+    )

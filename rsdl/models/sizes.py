@@ -8,6 +8,7 @@ own ViT runs on 100 pixels, but uses only 96 of them.
 from dataclasses import dataclass
 
 from rsdl.core.errors import ConfigError
+from rsdl.core.image_size import ImageSize, height_width, show_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,30 +23,30 @@ class SizeRule:
     step: int
     minimum: int
 
-    def takes(self, image_size: int) -> bool:
-        """Return whether a network with this rule accepts the size."""
-        return image_size >= self.minimum and image_size % self.step == 0
+    def takes(self, side: int) -> bool:
+        """Return whether a network with this rule accepts images of this height or width."""
+        return side >= self.minimum and side % self.step == 0
 
-    def near(self, image_size: int) -> list[int]:
-        """Return the nearest accepted sizes, one below (if any) and one above."""
-        below = image_size // self.step * self.step
+    def near(self, side: int) -> list[int]:
+        """Return the nearest accepted sides, one below (if any) and one above."""
+        below = side // self.step * self.step
         sizes = (below, below + self.step) if below >= self.minimum else (self.minimum,)
         return list(sizes)
 
-    def check(self, image_size: int, name: str) -> None:
+    def check(self, image_size: ImageSize, name: str) -> None:
         """Check that the network ``name`` accepts a size.
 
         Raises:
             ConfigError: If not; the message names the nearest sizes that work.
         """
-        if not self.takes(image_size):
-            kind = f"multiples of {self.step}" if self.step > 1 else "sizes"
-            raise size_error(
-                image_size, f"{name} takes {kind} from {self.minimum} up", self.near(image_size)
-            )
+        for side in height_width(image_size):
+            if not self.takes(side):
+                kind = f"multiples of {self.step}" if self.step > 1 else "sizes"
+                reason = f"{name} takes {kind} from {self.minimum} up"
+                raise size_error(side, reason, self.near(side))
 
 
-def size_error(image_size: int, reason: str, near: list[int]) -> ConfigError:
+def size_error(image_size: ImageSize, reason: str, near: list[int]) -> ConfigError:
     """Return the error for a size that a network does not accept, with accepted sizes near it."""
     remedy = f"use {' or '.join(map(str, near))}" if near else "use another size or model"
-    return ConfigError("data.image_size", f"{reason}, not {image_size}", remedy)
+    return ConfigError("data.image_size", f"{reason}, not {show_size(image_size)}", remedy)

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from rsdl import __version__
 from rsdl.config.task import TASKS, TaskFacts, TaskName
+from rsdl.core.image_size import ImageSize
 from rsdl.core.sample_counts import SampleCounts
 from rsdl.records.device_use import DeviceReadingSums, DeviceUse, mean_utilization
 
@@ -64,7 +65,7 @@ class RunRecord(BaseModel):
     dataset: str
     num_classes: int
     bands: int
-    image_size: int
+    image_size: ImageSize
     global_batch: int
     epochs_planned: int
     epochs_completed: int = 0

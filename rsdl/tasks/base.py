@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from rsdl.config.model import ModelConfig
 from rsdl.config.task import TaskFacts
+from rsdl.core.image_size import ImageSize
 from rsdl.data.augment import Mix
 from rsdl.records.evaluation import Evaluation
 from rsdl.storage.s3.endpoint import StorageConfig
@@ -62,7 +63,7 @@ class Task(Protocol):
     facts: TaskFacts
 
     def build_network(
-        self, config: ModelConfig, *, in_chans: int, image_size: int, storage: StorageConfig
+        self, config: ModelConfig, *, in_chans: int, image_size: ImageSize, storage: StorageConfig
     ) -> nn.Module:
         """Return the backbone of a config with this task's head, and its weights loaded.
 
@@ -137,11 +138,13 @@ class Task(Protocol):
 
 
 def turned_views(images: Tensor) -> Iterator[Tensor]:
-    """Yield the 8 flips and rotations of square images ``[B, C, H, W]``, one at a time.
+    """Yield the flips and quarter turns of images ``[B, C, H, W]``, one at a time.
 
-    First the image, flipped over y, over x and over both; then the same of its transpose.
+    First the image, flipped over y, over x and over both; then, if it is square, the same of its
+    transpose: 8 views, or 4.
     """
-    for turned in (images, images.transpose(2, 3)):
+    is_square = images.shape[2] == images.shape[3]
+    for turned in (images, images.transpose(2, 3)) if is_square else (images,):
         yield turned
         yield turned.flip(2)
         yield turned.flip(3)

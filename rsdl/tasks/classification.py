@@ -17,6 +17,7 @@ from torchmetrics import Metric
 
 from rsdl.config.model import ModelConfig
 from rsdl.config.task import TaskConfig
+from rsdl.core.image_size import ImageSize
 from rsdl.data.augment import Mix
 from rsdl.models.catalog import build_model
 from rsdl.records.evaluation import CalibrationBin, ClassScores, Evaluation, Picture, RunnerUp
@@ -43,7 +44,7 @@ class ClassificationTask:
         self.classes = tuple(classes)
 
     def build_network(
-        self, config: ModelConfig, *, in_chans: int, image_size: int, storage: StorageConfig
+        self, config: ModelConfig, *, in_chans: int, image_size: ImageSize, storage: StorageConfig
     ) -> nn.Module:
         """Return a network with timm's own head: images to logits ``[B, num_classes]``."""
         return build_model(

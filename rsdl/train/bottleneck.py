@@ -88,7 +88,7 @@ def find_bottleneck(costs: StepCosts, cores: int) -> Bottleneck:
         return Bottleneck(
             "decode",
             f"decoding is the bottleneck ({at_work}): give it more cores, keep the pixels "
-            "(data.decoded_cache), or decode less of them (data.scaled_decode, data.decode_size)",
+            "(data.decoded_cache), or shrink them (data.decode_size)",
         )
     if busy >= BUSY_CORES:
         return Bottleneck(

@@ -11,6 +11,7 @@ from torch import nn
 from rsdl.config.run import RunConfig
 from rsdl.config.trainer import TrainerConfig
 from rsdl.core.errors import ConfigError
+from rsdl.core.image_size import show_size
 from rsdl.data.augment import Augment
 from rsdl.data.datamodule import DataModule
 from rsdl.data.dataset import DataSet
@@ -71,7 +72,7 @@ def open_session(
         log_every_steps=config.trainer.log_every_steps,
         patience=config.trainer.patience,
     )
-    local = ranks.place.local_world_size
+    local = ranks.rank_info.local_world_size
     usage = DeviceStatsCallback(partial(open_meters, num_devices=local), record, processes=local)
     trainer = build_trainer(
         config.trainer,
@@ -88,7 +89,7 @@ def open_session(
                 console=console,
             ),
             TensorBoardUploader(folder.uploads),
-            CheckpointCallback(config.checkpoint, folder.uploads, ranks.stop, ranks.agreement),
+            CheckpointCallback(config.checkpoint, folder.uploads, ranks.stop, ranks.flag_reduce),
         ],
         loggers=build_loggers(config.logging, event_folder(folder.store), config.name)
         if is_main()
@@ -112,7 +113,7 @@ def open_evaluation(
         folder: The run's folder.
         dataset: Data set to evaluate on.
         devices: Devices that the run was trained on.
-        tta: Whether predictions are merged over the 8 flips and rotations.
+        tta: Whether predictions are merged over flips and rotations.
     """
     # No second network for the average: evaluation uses one set of weights only.
     optim = config.optim.model_copy(update={"ema_decay": None})
@@ -183,8 +184,8 @@ def check_norms(config: RunConfig, network: nn.Module, bands: int, world_size: i
         raise ConfigError(
             "data.batch_size",
             f"{config.data.batch_size} gives each device 1 image at a time, and with "
-            f'data.image_size={config.data.image_size} the batch normalisation "{name}" of '
-            f"{config.model.name} sees one value per channel, which has no spread",
+            f"data.image_size={show_size(config.data.image_size)} the batch normalisation "
+            f'"{name}" of {config.model.name} sees one value per channel, which has no spread',
             f"use data.batch_size={least} or more, a larger data.image_size or a network without "
             "batch normalisation",
         )

@@ -22,7 +22,7 @@ class CheckpointCallback(pl.Callback):
         config: When to write.
         uploads: Queue that writes to the run's folder.
         stop: Whether this process was asked to stop.
-        agreement: All-reduces two flags of all ranks: a rank was asked to stop; a checkpoint is
+        flag_reduce: All-reduces two flags of all ranks: a rank was asked to stop; a checkpoint is
             due. All ranks see the result at the same step.
     """
 
@@ -31,13 +31,13 @@ class CheckpointCallback(pl.Callback):
         config: CheckpointConfig,
         uploads: UploadQueue,
         stop: StopRequest,
-        agreement: AsyncFlagReduce,
+        flag_reduce: AsyncFlagReduce,
     ) -> None:
         self._config = config
         self._uploads = uploads
         self._store = uploads.store
         self._stop = stop
-        self._agreement = agreement
+        self._flag_reduce = flag_reduce
         self._saved_at = time.monotonic()
         self._saved_step = 0
 
@@ -59,11 +59,11 @@ class CheckpointCallback(pl.Callback):
         if done % trainer.accumulate_grad_batches:
             return
         is_last = done >= trainer.num_training_batches or self._is_final_step(trainer)
-        asked, due = self._agreement.read(*self._flags())
+        asked, due = self._flag_reduce.read(*self._flags())
         if is_last or asked or due:
             self.save(trainer)
         self._stop_if(trainer, asked)
-        self._agreement.tell(*self._flags())
+        self._flag_reduce.start(*self._flags())
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Check for signals after every batch from now on."""
@@ -79,9 +79,9 @@ class CheckpointCallback(pl.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Stop if asked to; the state was saved before validation began."""
-        asked, _ = self._agreement.read(*self._flags())
+        asked, _ = self._flag_reduce.read(*self._flags())
         self._stop_if(trainer, asked)
-        self._agreement.tell(*self._flags())
+        self._flag_reduce.start(*self._flags())
 
     on_test_batch_end = on_validation_batch_end
 

@@ -99,7 +99,7 @@ class TrainingModule(pl.LightningModule):
         self.collector.add({"samples": batch.samples, **columns}, batch.valid)
 
     def predict_batch(self, batch: Batch) -> tuple[Any, Any]:
-        """Return outputs and prediction; with ``tta``, merged over 8 flips and rotations."""
+        """Return outputs and prediction; with ``tta``, merged over flips and rotations."""
         images, _ = self.augment(batch, training=False)
         if self.tta:
             return self.task.merge_views(self(view) for view in turned_views(images))

@@ -21,41 +21,41 @@ class Ranks:
     """This process's rank, and its connections to the other ranks.
 
     Attributes:
-        place: This process's rank.
+        rank_info: This process's rank.
         stop: Whether this process was asked to stop.
         heartbeat: Monitors the other ranks.
-        agreement: All-reduces flags at every step.
+        flag_reduce: All-reduces flags at every step.
     """
 
-    place: RankInfo
+    rank_info: RankInfo
     stop: StopRequest
     heartbeat: Heartbeat
-    agreement: AsyncFlagReduce
+    flag_reduce: AsyncFlagReduce
 
     def check(self) -> None:
         """Raise if a rank has failed, or if this one was asked to stop before its first step."""
         self.stop.check()
         self.heartbeat.check()
 
-    def tell(self, value: Value) -> Value:
+    def broadcast(self, value: Value) -> Value:
         """Broadcast rank 0's value; a collective that every rank must call."""
-        if self.place.world_size == 1:
+        if self.rank_info.world_size == 1:
             return value
-        values: list[Value | None] = [value if self.place.rank == 0 else None]
-        dist.broadcast_object_list(values, src=0, group=self.agreement.group)
-        told = values[0]
-        return told  # type: ignore[return-value]
+        values: list[Value | None] = [value if self.rank_info.rank == 0 else None]
+        dist.broadcast_object_list(values, src=0, group=self.flag_reduce.group)
+        result = values[0]
+        return result  # type: ignore[return-value]
 
 
 def find_ranks(config: TrainerConfig, stop: StopRequest) -> Ranks:
     """Return the ranks as known from the environment, before the rendezvous."""
-    place = find_rank()
-    if place is None or (place.world_size == 1 and config.strategy != "fsdp"):
-        alone = place or RankInfo()
+    rank_info = find_rank()
+    if rank_info is None or (rank_info.world_size == 1 and config.strategy != "fsdp"):
+        alone = rank_info or RankInfo()
         return Ranks(alone, stop, Heartbeat(alone, None, config.timeout_s), AsyncFlagReduce(None))
-    stop.says_so = place.local_rank == 0
-    heartbeat = Heartbeat(place, find_rendezvous(), config.timeout_s)
-    return Ranks(place, stop, heartbeat, AsyncFlagReduce(None))
+    stop.is_reporter = rank_info.local_rank == 0
+    heartbeat = Heartbeat(rank_info, find_rendezvous(), config.timeout_s)
+    return Ranks(rank_info, stop, heartbeat, AsyncFlagReduce(None))
 
 
 def init_process_group(ranks: Ranks, config: TrainerConfig) -> None:
@@ -64,19 +64,19 @@ def init_process_group(ranks: Ranks, config: TrainerConfig) -> None:
     Raises:
         RsdlError: If not all ranks join in time.
     """
-    if find_rank() is None or (ranks.place.world_size == 1 and config.strategy != "fsdp"):
+    if find_rank() is None or (ranks.rank_info.world_size == 1 and config.strategy != "fsdp"):
         return
     backend = backend_for(config.accelerator)
     if backend == "nccl":
-        torch.cuda.set_device(ranks.place.local_rank)
+        torch.cuda.set_device(ranks.rank_info.local_rank)
     ranks.heartbeat.start()
     group = join_group(
-        ranks.place,
+        ranks.rank_info,
         find_rendezvous(),
         backend=backend,
         patience_s=config.rendezvous_s,
         timeout_s=config.timeout_s,
         check=ranks.check,
     )
-    ranks.agreement = AsyncFlagReduce(group)
-    ranks.heartbeat.greet()
+    ranks.flag_reduce = AsyncFlagReduce(group)
+    ranks.heartbeat.wait_for_peers()

@@ -2,6 +2,7 @@
 
 Before the first step, set-up checks the flag where it can. Where it cannot, as in C++ code that
 waits for another rank, a thread ends the process after some seconds: there is no state to save yet.
+Afterwards nothing here limits the time: a pod's grace period does (``cluster/resources.py``).
 """
 
 import os
@@ -13,20 +14,20 @@ from rsdl.core.errors import PreemptedError, StoppedEarlyError
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
-# Time for set-up to reach a check of the flag.
-SECONDS_TO_LOOK = 5.0
+# Seconds that set-up may take to reach a check of the flag.
+SETUP_CHECK_S = 5.0
 
 
 class StopRequest:
     """Whether this process was asked to stop, and by which signal.
 
     The handler only stores the signal, so it is safe at any time. A second Ctrl-C raises the usual
-    KeyboardInterrupt. Of several processes on a node, only one prints a message (``says_so``).
+    KeyboardInterrupt. Of several processes on a node, only one prints a message (``is_reporter``).
     """
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
-        self.says_so = True
+        self.is_reporter = True
         self._looked = threading.Event()  # set once set-up is over or has seen the flag
         self._wakeup: int | None = None
 
@@ -86,9 +87,9 @@ class StopRequest:
             if not (came := os.read(reader, 1)):
                 os.close(reader)
                 return
-        if self._looked.wait(SECONDS_TO_LOOK):
+        if self._looked.wait(SETUP_CHECK_S):
             return
-        if self.says_so:
+        if self.is_reporter:
             os.write(2, f"{self._early(signal.Signals(came[0]).name)}\n".encode())
         os._exit(PreemptedError.exit_code)
 
@@ -96,7 +97,7 @@ class StopRequest:
         if self.signal is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.signal = signal.Signals(number)
-        if not self.says_so or self._wakeup is not None:
+        if not self.is_reporter or self._wakeup is not None:
             return
         text = f"\n{self.signal.name}: finishing the step, then saving; Ctrl-C again to quit now\n"
         os.write(2, text.encode())

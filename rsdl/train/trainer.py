@@ -35,26 +35,27 @@ class EventLogger(TensorBoardLogger):
         flush(self)
 
 
-def fit_to_ranks(config: TrainerConfig, place: RankInfo | None) -> TrainerConfig:
+def fit_to_ranks(config: TrainerConfig, rank_info: RankInfo | None) -> TrainerConfig:
     """Return the config with the numbers of devices and nodes of the started processes.
 
     Args:
         config: Config of the user.
-        place: This process's rank, from torchrun or our launcher; ``None`` for a single process.
+        rank_info: This process's rank, from torchrun or our launcher; ``None``: one process.
 
     Raises:
         ConfigError: If the config contradicts the processes, or its options exclude each other.
     """
-    place = place or RankInfo()
-    if place.world_size % place.local_world_size:
+    rank_info = rank_info or RankInfo()
+    if rank_info.world_size % rank_info.local_world_size:
         raise ConfigError(
             "trainer.devices",
-            f"{place.world_size} processes are not a multiple of the {place.local_world_size} here",
+            f"{rank_info.world_size} processes are not a multiple of the "
+            f"{rank_info.local_world_size} here",
             "start the same number on every node",
         )
     told = {
-        "devices": place.local_world_size,
-        "num_nodes": place.world_size // place.local_world_size,
+        "devices": rank_info.local_world_size,
+        "num_nodes": rank_info.world_size // rank_info.local_world_size,
     }
     for name, count in told.items():
         asked = getattr(config, name)

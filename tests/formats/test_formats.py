@@ -1,4 +1,4 @@
-"""What the revision 06cea31 has written goes on working: see make.py."""
+"""What earlier revisions have written goes on working: see make.py."""
 
 import hashlib
 import json
@@ -27,10 +27,18 @@ from rsdl.train.checkpoint import read_checkpoint, state_of
 from rsdl.train.run_folder import RunFolder, check_same_run
 
 MADE = Path(__file__).with_name("0.1.0-06cea31")
+FORMATS = {"0.1.0-06cea31": 1, "0.1.0-4b0a3aa": 2}  # of manifests
 DIGESTS = {
-    "folder": "0765d143060310f153f542298fbf9a1943502ab11c8744cf9b86064e2637860a",
-    "geotiff": "29c71341afa17aefe13d0f2b3b8d1f439a6896dc30ec962495ab97d86b664f0c",
-    "foreign": "f6d0b55090d8f7f59f9177827820a9d04768c66eccd1c95b9d75bb28903666fa",
+    "0.1.0-06cea31": {
+        "folder": "0765d143060310f153f542298fbf9a1943502ab11c8744cf9b86064e2637860a",
+        "geotiff": "29c71341afa17aefe13d0f2b3b8d1f439a6896dc30ec962495ab97d86b664f0c",
+        "foreign": "f6d0b55090d8f7f59f9177827820a9d04768c66eccd1c95b9d75bb28903666fa",
+    },
+    "0.1.0-4b0a3aa": {
+        "folder": "610113997c41343c878bd519a7edc67bfd980c581771f9ac9cc4820bd2b24cbb",
+        "geotiff": "a5332840bdaa7026f72c7c5a0a886db382a83627127be81d88059dc3ae198e21",
+        "foreign": "c91f2bac8d7c4aaee259644e2a176978ca62eacfe31b56f06f216723f6de9e60",
+    },
 }
 MEANS = {
     "folder": [90.92195767195767, 103.58862433862433, 94.255291005291],
@@ -47,23 +55,35 @@ PLANS = {
 
 @pytest.fixture
 def old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a copy of all that the revision has left, as the folder that we are in."""
-    root = shutil.copytree(MADE, tmp_path / "old")
+    """Return a copy of all that the oldest revision has left, as the folder that we are in."""
+    return enter_copy(MADE, tmp_path, monkeypatch)
+
+
+@pytest.fixture(params=list(FORMATS))
+def each(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return such a copy for each revision."""
+    return enter_copy(MADE.with_name(request.param), tmp_path, monkeypatch)
+
+
+def enter_copy(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    root = shutil.copytree(made, tmp_path / made.name)
     monkeypatch.chdir(root)
     return root
 
 
-@pytest.mark.parametrize("name", list(DIGESTS))
-def test_an_old_data_set_loads_and_verifies(name: str, old: Path):
+@pytest.mark.parametrize("name", list(MEANS))
+def test_an_old_data_set_loads_and_verifies(name: str, each: Path):
     manifest = load_manifest(connect(name))
-    assert manifest.digest == DIGESTS[name]
+    assert json.loads((each / name / "manifest.json").read_text())["format"] == FORMATS[each.name]
+    assert manifest.target == "class_index"
+    assert manifest.digest == DIGESTS[each.name][name]
     assert list(manifest.mean) == pytest.approx(MEANS[name], rel=1e-6)
     assert data.verify(name) == 0
 
 
 @pytest.mark.parametrize(("name", "batch"), [("folder", 4), ("geotiff", 8), ("foreign", 8)])
 def test_an_old_data_set_is_read_in_the_same_order(
-    name: str, batch: int, old: Path, capsys: pytest.CaptureFixture[str]
+    name: str, batch: int, each: Path, capsys: pytest.CaptureFixture[str]
 ):
     config = DataConfig(url=name, batch_size=batch)
     data.show_plan(config, seed=3, epoch=1, world_size=1, rank=None, num_workers=1)
@@ -88,13 +108,13 @@ def test_packing_the_same_images_again_leaves_the_old_data_set_as_it_is(old: Pat
 
 
 def test_an_old_run_resumes_to_the_weights_that_its_own_release_would_have_reached(
-    old: Path, tmp_path: Path
+    each: Path, tmp_path: Path
 ):
-    moved = shutil.move(old / "folder", tmp_path / "moved")
-    output = shutil.move(old / "runs", tmp_path / "elsewhere")
+    moved = shutil.move(each / "folder", tmp_path / "moved")
+    output = shutil.move(each / "runs", tmp_path / "elsewhere")
     done = rsdl("train", "preempted.yaml", f"data.url={moved}", f"output={output}")
     assert (done.returncode, done.stderr) == (0, "")
-    expected = json.loads((old / "resumed.json").read_text())
+    expected = json.loads((each / "resumed.json").read_text())
     record = json.loads((Path(output) / "preempted/run.json").read_text())
     assert record["status"] == "completed" and record["resumes"] == 1
     assert record["ledger"] == expected["ledger"]
@@ -108,14 +128,14 @@ def test_an_old_run_resumes_to_the_weights_that_its_own_release_would_have_reach
         assert float(value.std(correction=0)) == pytest.approx(std, rel=1e-3, abs=1e-4), name
 
 
-def test_an_old_run_is_evaluated_to_its_old_numbers_and_reported(old: Path):
-    before = parse_evaluation((old / "runs/completed/report.json").read_bytes(), "report.json")
+def test_an_old_run_is_evaluated_to_its_old_numbers_and_reported(each: Path):
+    before = parse_evaluation((each / "runs/completed/report.json").read_bytes(), "report.json")
     assert before.metrics["oa"] == pytest.approx(7 / 9)
     assert report(["runs/completed"]) == 0
-    page = (old / "runs/completed/report.html").read_text()
+    page = (each / "runs/completed/report.html").read_text()
     assert "77.8%" in page
     assert evaluate("runs/completed") == 0
-    after = parse_evaluation((old / "runs/completed/report.json").read_bytes(), "report.json")
+    after = parse_evaluation((each / "runs/completed/report.json").read_bytes(), "report.json")
     assert after.metrics["oa"] == before.metrics["oa"]
     assert after.confusion == before.confusion
 
@@ -171,9 +191,20 @@ def test_a_key_that_a_run_does_not_have_counts_only_where_it_is_not_the_default(
         check("optim.lr=0.5")
 
 
+def test_a_run_that_used_a_field_that_is_gone_is_refused_with_what_to_do(old: Path):
+    check()  # The run has data.scaled_decode: false.
+    path = old / "runs/preempted/config.yaml"
+    path.write_text(path.read_text().replace("scaled_decode: false", "scaled_decode: true"))
+    with pytest.raises(DataError, match=r"data\.scaled_decode: is gone: .*; remove it"):
+        check()
+
+
 def test_a_run_with_a_key_of_a_newer_release_is_refused(old: Path):
     path = old / "runs/preempted/config.yaml"
     path.write_text(path.read_text() + "mood: good\n")
+    record = json.loads((old / "runs/preempted/run.json").read_text())
+    record["config_digest"] = load_config("preempted.yaml").digest
+    (old / "runs/preempted/run.json").write_text(json.dumps(record))
     check()  # The digest says that it is the same.
     with pytest.raises(DataError, match=r"config\.yaml: made by a newer rsdl: unknown field m"):
         check("optim.lr=0.5")

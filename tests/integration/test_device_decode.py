@@ -44,7 +44,6 @@ def test_a_run_may_go_on_with_the_other_decoder(
     ("override", "said"),
     [
         ("data.decode=gpu", "data.decode: input should be 'host' or 'device'"),
-        ("data.scaled_decode=true", "data: decode=device decodes whole images, scaled_decode less"),
         ("data.decode_size=64", "data: decode=device decodes whole images, decode_size less of"),
     ],
 )

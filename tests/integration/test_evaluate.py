@@ -101,3 +101,25 @@ def test_missing_data_is_one_line_everywhere(rsdl: "Rsdl"):
     refusal(rsdl("data", "index", "nowhere"))
     refusal(rsdl("data", "pack", "folder", "nowhere", "--out", "out"))
     assert not Path("out").exists()
+
+
+def test_images_need_not_be_square(
+    rsdl: "Rsdl", write_config: "Write", run_at: "Find", tmp_path: Path
+):
+    size = [32, 48]
+    squares = write_config("turned", data__image_size=size)
+    assert refusal(rsdl("train", squares)).startswith("augment.rotate90: turns height into")
+
+    config = write_config(
+        "wide", data__image_size=size, data__eval_crop="whole", augment__rotate90=False,
+        augment__cutmix=1.0, model__name="test_vit", trainer__max_epochs=2,
+    )  # fmt: skip
+    assert rsdl("train", config).returncode == 0
+    assert run_at("wide").record["image_size"] == size
+    again = rsdl("train", config)
+    assert "is completed" in again.stdout, again
+
+    # Four views, since a quarter turn has another shape.
+    for options in ([], ["--tta"]):
+        assert rsdl("evaluate", tmp_path / "runs/wide", *options).returncode == 0
+    assert "32 x 48 px" in (tmp_path / "runs/wide/report.html").read_text()

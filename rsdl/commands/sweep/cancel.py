@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from rsdl.cluster.jobs import Cluster
-from rsdl.commands.sweep.patience import retry_until_answered
+from rsdl.commands.sweep.request_retry import retry_until_answered
 from rsdl.commands.sweep.scope import JobSelector, choose_names, find_scope, one_study
 from rsdl.core.errors import ConfigError
 

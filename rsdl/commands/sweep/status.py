@@ -12,7 +12,7 @@ from rich.console import Console
 from rsdl.cluster.jobs import Snapshot
 from rsdl.cluster.prometheus import read_gpu_use
 from rsdl.commands.runs import RUNS_VARIABLE, Runs, read_runs, runs_url
-from rsdl.commands.sweep.patience import retry_until_answered
+from rsdl.commands.sweep.request_retry import retry_until_answered
 from rsdl.commands.sweep.rows import Row, make_rows
 from rsdl.commands.sweep.scope import JobSelector, Scope, find_scope, one_study
 from rsdl.commands.sweep.table import count_states, overall, print_table

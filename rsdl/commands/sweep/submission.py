@@ -17,7 +17,7 @@ from rsdl.cluster.jobs import Snapshot
 from rsdl.cluster.load import Manifest
 from rsdl.cluster.states import Phase
 from rsdl.commands.runs import is_completed, read_facts
-from rsdl.commands.sweep.patience import PASSING, retry_until_answered
+from rsdl.commands.sweep.request_retry import PASSING, retry_until_answered
 from rsdl.commands.sweep.scope import Scope
 from rsdl.storage.connect import connect, join
 from rsdl.train.run_folder import RunFolder

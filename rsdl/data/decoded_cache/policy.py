@@ -15,7 +15,7 @@ import shutil
 import sys
 import threading
 import time
-from contextlib import suppress
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 
@@ -24,13 +24,14 @@ import numpy as np
 import rasterio
 from pydantic import ByteSize
 
-from rsdl.core.errors import CorruptSampleError, RsdlError
+from rsdl.core.errors import RsdlError
 from rsdl.core.resources import usable_memory
-from rsdl.data.decode import DecodeRule, image_size
+from rsdl.data.decode import DecodeRule
 from rsdl.data.decoded_cache.file import DecodedFile
 from rsdl.data.decoded_cache.layout import FORMAT, Layout, StaleError, write_header
 from rsdl.data.index import Index
-from rsdl.data.sample import EXTENSIONS
+from rsdl.data.reader import ShardReader
+from rsdl.data.sample_reader import SampleReader, probe_sizes
 from rsdl.storage.cache.config import CacheConfig
 from rsdl.storage.cache.node_cache import SPARE_SHARE, NodeCache, open_cache
 from rsdl.storage.locks import SharedLock, lock_file
@@ -43,9 +44,7 @@ FIELD = "data.decoded_cache"
 # Pixels evicted from the page cache are read from disk, which can be slower than decoding.
 MEMORY_SHARE = 0.5
 
-# Number of shards, and of images in each, that are probed for the size of a split's images.
-PROBED_SHARDS = 4
-PROBED_IMAGES = 8
+PROBED_IMAGES = 8  # of each probed shard, for the size of a split's images
 
 # Images get slots of the largest's size if that is at most this factor above the mean.
 SLOT_WASTE = 1.1
@@ -164,24 +163,23 @@ class DecodedCache:
         return None
 
     def _hold(self, cache: NodeCache) -> SharedLock | None:
-        """Return a separate shared lock on the file; create the file if it is missing and fits."""
+        """Return a shared lock on the file; create the file if it is missing and fits."""
         try:
-            pin = cache.hold(self._name, 0, _refuse)
+            return cache.hold(self._name, 0, _refuse)
         except _MissingError:
             if not self._rule.makes:
                 return None
-            sizes = probe_sizes(self._store, self._index, self._decode)
+            sizes = self._probe_sizes()
             pixel_bytes = self._decode.bands * np.dtype(self._decode.dtype).itemsize
             layout = lay_out(sizes, len(self._index), pixel_bytes)
             if layout is None or not self._fits(cache, layout):
                 return None
-            pin = cache.hold(self._name, layout.size, lambda fd: write_header(fd, layout))
-        if pin is None:
-            return None
-        # The cache closes locks of files not read for a while, and does not see reads by a map.
-        mine = SharedLock.take(pin.path)
-        pin.close()
-        return mine
+            return cache.hold(self._name, layout.size, lambda fd: write_header(fd, layout))
+
+    def _probe_sizes(self) -> list[tuple[int, int]]:
+        shards = ShardReader(self._store, self._index.shard_names)
+        with closing(SampleReader(shards, self._index, self._decode)) as reader:
+            return probe_sizes(reader, PROBED_IMAGES)
 
     def _fits(self, cache: NodeCache, layout: Layout) -> bool:
         """Return whether there is space for the file, and log a message if there is not."""
@@ -233,33 +231,6 @@ def lay_out(sizes: list[tuple[int, int]], samples: int, pixel_bytes: int) -> Lay
     # Three standard errors above the mean; images that still do not fit are decoded as usual.
     mean = areas.mean() + 3 * areas.std() / math.sqrt(len(areas)) + ALIGN
     return Layout(samples, None, int(mean * samples))
-
-
-def probe_sizes(store: Store, index: Index, decode: DecodeRule) -> list[tuple[int, int]]:
-    """Return heights and widths of a few images, evenly spread over a few shards."""
-    ends = np.cumsum(index.shard_samples)
-    shards = np.flatnonzero(index.shard_samples)
-    sizes: list[tuple[int, int]] = []
-    for shard in _spread(len(shards), PROBED_SHARDS):
-        number = int(shards[shard])
-        count = int(index.shard_samples[number])
-        first = int(ends[number]) - count
-        blob = store.open(index.shard_names[number])
-        try:
-            for place in _spread(count, PROBED_IMAGES):
-                row = index.rows[first + place]
-                # Skip an unreadable image: the loader reports it.
-                with suppress(CorruptSampleError, IndexError, OverflowError):
-                    content = blob.read(int(row["offset"]), int(row["length"]))
-                    sizes.append(image_size(content, EXTENSIONS[row["extension"]], decode))
-        finally:
-            blob.close()
-    return sizes
-
-
-def _spread(count: int, most: int) -> list[int]:
-    """Return at most ``most`` evenly spaced numbers below ``count``, with first and last."""
-    return sorted({round(place) for place in np.linspace(0, count - 1, min(count, most)).tolist()})
 
 
 def _remove(pin: SharedLock) -> None:

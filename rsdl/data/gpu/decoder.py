@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 
 from rsdl.core.errors import ConfigError
+from rsdl.data.gpu.jpeg import Jpeg, read_jpeg
 from rsdl.data.gpu.resample import PackedPixels, open_store
-from rsdl.data.jpeg import Jpeg, read_jpeg
 
 FIELD = "data.decode"
 REMEDY = "pass data.decode=host"

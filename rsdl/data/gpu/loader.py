@@ -1,5 +1,7 @@
 """Load batches whose JPEGs the training device decodes, for machines with few cores.
 
+This is experimental: no GPU has run it yet. Only the data module knows of it.
+
 Worker threads read the samples as usual and leave JPEGs encoded. One more thread decodes a whole
 batch of them on the device, crops and resizes it there with the code for resident pixels, and
 passes it on with a CUDA event, so the training step never blocks on the device. Images that the
@@ -13,27 +15,78 @@ import logging
 import queue
 import threading
 from collections.abc import Generator, Iterator
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from rsdl.core.batch import Batch
+from rsdl.core.errors import CorruptSampleError
+from rsdl.core.pixels import Pixels
 from rsdl.data.batch_buffer import BatchBuffer, LoadRule
-from rsdl.data.crop import crop_boxes
+from rsdl.data.crop import crop_box, crop_boxes
 from rsdl.data.dataset import SplitData
 from rsdl.data.gpu.decoder import DeviceDecoder, lay_out
+from rsdl.data.gpu.jpeg import Jpeg, read_jpeg
 from rsdl.data.gpu.resample import resample, send
-from rsdl.data.jpeg import Jpeg
 from rsdl.data.loader import BatchLoader
 from rsdl.data.plan import PlannedBatch, SamplingPlan, Share
-from rsdl.data.sample_loader import SampleLoader
+from rsdl.data.sample_loader import Cut, SampleLoader
 from rsdl.distributed.rank import is_main
 
 logger = logging.getLogger(__name__)
 
 # Pixels decoded at once: a few hundred MB on the device, for any size of images.
 CHUNK_PIXELS = 64 << 20
+
+
+@dataclass(slots=True)
+class DeviceBuffer(BatchBuffer):
+    """A batch whose JPEGs a device decodes.
+
+    Attributes:
+        encoded: The JPEGs that the device will decode, by row, ``[B]``.
+        landed: CUDA event after the device has produced the images; ``None`` if no wait is needed.
+    """
+
+    encoded: list[Jpeg | None] = field(default_factory=list)
+    landed: "torch.cuda.Event | None" = None
+
+
+class DeviceSampleLoader(SampleLoader):
+    """Fills rows of batches, and leaves JPEGs encoded that the device can decode."""
+
+    def _fill_row(
+        self, buffer: BatchBuffer, row: int, data: bytes, extension: str, numbers: list[float]
+    ) -> tuple[Cut, Pixels | None]:
+        assert isinstance(buffer, DeviceBuffer)
+        manifest = self._data.manifest
+        jpeg = read_jpeg(data) if extension == "jpg" and manifest.dtype == "uint8" else None
+        if jpeg is None or jpeg.bands != len(manifest.bands):
+            return super()._fill_row(buffer, row, data, extension, numbers)
+        buffer.encoded[row] = jpeg
+        window = crop_box(self._rule.crop, jpeg.height, jpeg.width, numbers)
+        return (*window, jpeg.height, jpeg.width), None
+
+    def decode_here(self, buffer: BatchBuffer, row: int, jpeg: Jpeg) -> bool:
+        """Fill a row from a JPEG that the device could not decode.
+
+        Returns:
+            Whether the row is filled; otherwise the sample was skipped.
+
+        Raises:
+            CorruptSampleError: If the host cannot decode it either, and ``on_corrupt`` is
+                ``error``.
+        """
+        numbers = buffer.crop_uniforms[row].tolist()
+        try:
+            super()._fill_row(buffer, row, jpeg.data, "jpg", numbers)
+        except CorruptSampleError as error:
+            self._reader.name_error(error, int(buffer.planned.samples[row]))
+            self._pass_over(buffer, row, error)
+            return False
+        return True
 
 
 class DeviceLoader(BatchLoader):
@@ -48,6 +101,9 @@ class DeviceLoader(BatchLoader):
         decoder: The device's decoder.
     """
 
+    buffer_type = DeviceBuffer
+    sample_loader_type = DeviceSampleLoader
+
     def __init__(
         self,
         data: SplitData,
@@ -58,10 +114,10 @@ class DeviceLoader(BatchLoader):
         *,
         decoder: DeviceDecoder,
     ) -> None:
-        assert data.decoded_cache is None and data.decode_size is None and not rule.scaled
+        assert data.decoded_cache is None and data.decode_size is None
         super().__init__(data, plan, share, rule, start)
         self._decoder = decoder
-        self._read: queue.SimpleQueue[BatchBuffer | None] = queue.SimpleQueue()
+        self._read: queue.SimpleQueue[DeviceBuffer | None] = queue.SimpleQueue()
         self._told = False
 
     def _batches(self) -> Generator[Batch, None, None]:
@@ -75,11 +131,13 @@ class DeviceLoader(BatchLoader):
 
     def _open_buffer(self, planned: PlannedBatch) -> BatchBuffer:
         buffer = super()._open_buffer(planned)
+        assert isinstance(buffer, DeviceBuffer)
         buffer.encoded = [None] * len(planned.samples)
         buffer.parts_left += 1  # decoding on the device counts as a part
         return buffer
 
     def _close_buffer(self, buffer: BatchBuffer) -> Batch:
+        assert isinstance(buffer, DeviceBuffer)
         batch = super()._close_buffer(buffer)
         self._decoder.hand_over(batch.images, buffer.landed)
         return batch
@@ -89,11 +147,12 @@ class DeviceLoader(BatchLoader):
     ) -> int:
         left = super()._fill_part(buffer, first, last, sample_loader)
         if left == 1:
+            assert isinstance(buffer, DeviceBuffer)
             self._read.put(buffer)
         return left
 
     def _land(self) -> None:
-        sample_loader = SampleLoader(self._data, self._rule, self.skipped)
+        sample_loader = DeviceSampleLoader(self._data, self._rule, self.skipped)
         with self._decoder.work():
             while (buffer := self._read.get()) is not None:
                 error: BaseException | None = None
@@ -105,11 +164,10 @@ class DeviceLoader(BatchLoader):
                 buffer.finish_part(0, 0, error)
                 del buffer  # an idle thread must not keep a batch in memory
 
-    def _decode(self, buffer: BatchBuffer, sample_loader: SampleLoader) -> None:
+    def _decode(self, buffer: DeviceBuffer, sample_loader: DeviceSampleLoader) -> None:
         """Decode a batch that has been read, and move all its rows to the device."""
-        assert buffer.encoded is not None
         waiting = [(row, jpeg) for row, jpeg in enumerate(buffer.encoded) if jpeg is not None]
-        buffer.encoded = None
+        buffer.encoded = []
         rows: list[int] = []
         parts: list[Tensor] = []
         for chunk in cut_chunks(waiting, CHUNK_PIXELS):
@@ -128,10 +186,10 @@ class DeviceLoader(BatchLoader):
         buffer.landed = self._decoder.mark()
 
     def _decode_here(
-        self, buffer: BatchBuffer, row: int, jpeg: Jpeg, sample_loader: SampleLoader
+        self, buffer: DeviceBuffer, row: int, jpeg: Jpeg, sample_loader: DeviceSampleLoader
     ) -> None:
         """Decode an image on the host that the device rejected: corrupt, or unsupported there."""
-        if not sample_loader.decode(buffer, row, jpeg):
+        if not sample_loader.decode_here(buffer, row, jpeg):
             buffer.encoded_bytes -= len(jpeg.data)
             buffer.decoded_bytes -= jpeg.num_bytes
         elif not self._told:

@@ -10,6 +10,7 @@ import threading
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,14 +21,11 @@ from rsdl.core.errors import CorruptSampleError
 from rsdl.core.pixels import Pixels
 from rsdl.data.crop import Int64s
 from rsdl.data.dataset import SplitData
-from rsdl.data.decode import decode_sample
 from rsdl.data.gpu.resample import PackedPixels, open_store
 from rsdl.data.manifest import Manifest
-from rsdl.data.reader import ShardReader
-from rsdl.data.sample import EXTENSIONS
+from rsdl.data.sample_reader import SampleReader, probe_sizes
 
-# Opening a shard is expensive if it must be fetched first: few shards, several images of each.
-PROBED_SHARDS, PROBED_SAMPLES = 4, 16
+PROBED_SAMPLES = 16  # of each probed shard, for the size of images
 HEADROOM = 1.05  # factor on the mean size if images differ in size
 GROWTH = 1.25
 BLOCK_BYTES, BLOCK_SAMPLES = 32 << 20, 256
@@ -149,23 +147,12 @@ def estimate_pixels(data: SplitData) -> int:
 
     Samples that cannot be decoded are ignored.
     """
-    index = data.index
-    ends = np.cumsum(index.shard_samples)
-    sizes: list[int] = []
-    reader = data.open_reader()
-    try:
-        for shard in sorted(set(np.linspace(0, len(ends) - 1, PROBED_SHARDS).astype(int).tolist())):
-            last = int(ends[shard])
-            first = last - int(index.shard_samples[shard])
-            probes = np.unique(np.linspace(first, last - 1, PROBED_SAMPLES).astype(int))
-            images = _read_samples(data, probes, reader)[0]
-            sizes += [i.shape[0] * i.shape[1] for i in images if not isinstance(i, Exception)]
-    finally:
-        reader.close()
+    with closing(data.open_reader()) as reader:
+        sizes = [height * width for height, width in probe_sizes(reader, PROBED_SAMPLES)]
     if not sizes:
         return 0
     spread = 1.0 if len(set(sizes)) == 1 else HEADROOM
-    return int(np.ceil(np.mean(sizes) * len(index) * spread))
+    return int(np.ceil(np.mean(sizes) * len(data.index) * spread))
 
 
 def read_split(
@@ -195,7 +182,6 @@ def read_split(
         good: list[Pixels] = []
         for sample, image in enumerate(block.images, block.first):
             if isinstance(image, CorruptSampleError):
-                image.where = data.index.name(sample)
                 corrupt[sample] = image
             else:
                 sizes[sample] = image.shape[:2]
@@ -216,7 +202,7 @@ def read_split(
 def _read_blocks(data: SplitData, step: int, num_workers: int) -> Iterator[Block]:
     """Yield all blocks of ``step`` samples in order; threads read a few blocks ahead."""
     local = threading.local()
-    readers: list[ShardReader] = []
+    readers: list[SampleReader] = []
 
     def open_reader() -> None:
         local.reader = data.open_reader()
@@ -242,22 +228,15 @@ def _read_blocks(data: SplitData, step: int, num_workers: int) -> Iterator[Block
 
 
 def _read_samples(
-    data: SplitData, samples: Int64s, reader: ShardReader
+    data: SplitData, samples: Int64s, reader: SampleReader
 ) -> tuple[list[Pixels | CorruptSampleError], int]:
     """Return the pixels or error of each sample, and the bytes read for decoded ones."""
-    index, manifest = data.index, data.manifest
-    rows = index.checked_rows(samples, num_classes=len(manifest.classes), url=data.url)
-    shards = index.shards_of(samples).tolist()
     images: list[Pixels | CorruptSampleError] = []
     encoded = 0
-    for shard, row, sample in zip(shards, rows, samples.tolist(), strict=True):
+    for stored in reader.locate_all(samples, data.checked_rows(samples)):
         try:
-            content = reader.read(shard, int(row["offset"]), int(row["length"]))
-            images.append(decode_sample(content, EXTENSIONS[row["extension"]], data.decode))
-            encoded += len(content)
+            images.append(reader.pixels(stored))
+            encoded += stored.length
         except CorruptSampleError as error:
-            images.append(error.with_traceback(None))  # a traceback would keep `content` alive
-        except Exception as error:
-            error.add_note(f"while reading {index.name(sample)}")
-            raise
+            images.append(error.with_traceback(None))  # a traceback would keep the bytes alive
     return images, encoded

@@ -22,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rsdl.core.image_size import ImageSize, height_width
 from rsdl.data.crop import Int64s
 
 # Bytes of intermediate float32 rows, of which three exist at a time. A GPU is efficient with few
@@ -91,10 +92,10 @@ class Taps:
     weights: Tensor
 
 
-def resample(store: PackedPixels, samples: Int64s, boxes: Int64s, size: int) -> Tensor:
-    """Return boxes of stored images, resized to squares.
+def resample(store: PackedPixels, samples: Int64s, boxes: Int64s, size: ImageSize) -> Tensor:
+    """Return boxes of stored images, resized to one size.
 
-    Each image costs about ``size * width * C * taps`` multiplications, and as many for the other
+    Each image costs about ``H * width * C * taps`` multiplications, and as many for the other
     axis (``taps`` is 2 up to half the size, 4 up to a third, and so on). Memory is three times
     ``CHUNK_BYTES`` for any size of the batch.
 
@@ -102,17 +103,18 @@ def resample(store: PackedPixels, samples: Int64s, boxes: Int64s, size: int) -> 
         store: The images.
         samples: Numbers of the images, ``[B]``, on the host.
         boxes: Top, left, height and width in pixels, ``[B, 4]``, on the host.
-        size: Side of the result in pixels.
+        size: Side of the result, or its height and width, in pixels.
 
     Returns:
-        Pixels on the store's device, ``[B, size, size, C]``, in the stored dtype.
+        Pixels on the store's device, ``[B, H, W, C]``, in the stored dtype.
     """
+    shape = height_width(size)
     width = store.width or int(boxes[:, 3].max())
-    row_bytes = size * width * store.pixels.shape[1] * 4
+    row_bytes = shape[0] * width * store.pixels.shape[1] * 4
     on_cpu = store.pixels.device.type == "cpu"
     chunk = max(1, (CPU_CHUNK_BYTES if on_cpu else CHUNK_BYTES) // row_bytes)
     parts = [
-        _resample(store, samples[first : first + chunk], boxes[first : first + chunk], size)
+        _resample(store, samples[first : first + chunk], boxes[first : first + chunk], shape)
         for first in range(0, len(samples), chunk)
     ]
     return parts[0] if len(parts) == 1 else torch.cat(parts)
@@ -164,12 +166,12 @@ def find_taps(lengths: Tensor, size: int, num: int) -> Taps:
     return Taps(places, near.to(torch.float32) / (unit * cell).to(torch.float32))
 
 
-def _resample(store: PackedPixels, samples: Int64s, boxes: Int64s, size: int) -> Tensor:
+def _resample(store: PackedPixels, samples: Int64s, boxes: Int64s, size: tuple[int, int]) -> Tensor:
     heights, widths = boxes[:, 2], boxes[:, 3]
     sent = send(np.column_stack((samples, boxes)).T, store.pixels.device)
     image, top, left, height, width = sent.unbind()
-    rows = find_taps(height, size, count_taps(heights, size))
-    columns = find_taps(width, size, count_taps(widths, size))
+    rows = find_taps(height, size[0], count_taps(heights, size[0]))
+    columns = find_taps(width, size[1], count_taps(widths, size[1]))
     take, origin = _row_taker(store, image, left, width, int(widths.max()))
     total: Tensor | None = None
     for places, weights in zip(rows.places, rows.weights, strict=True):
@@ -177,14 +179,14 @@ def _resample(store: PackedPixels, samples: Int64s, boxes: Int64s, size: int) ->
         total = part if total is None else total.add_(part)
     assert total is not None
     # Transpose columns to rows, because devices gather whole rows fast.
-    # [B, S, W, C] -> [B, W, S, C]
+    # [B, Y, W, C] -> [B, W, Y, C]
     total = total.transpose(1, 2).contiguous()
     num, span, _, bands = total.shape
-    lines = total.view(num * span, size * bands)
+    lines = total.view(num * span, size[0] * bands)
     base = origin + torch.arange(num, device=lines.device)[:, None] * span
     result: Tensor | None = None
     for places, weights in zip(columns.places, columns.weights, strict=True):
-        part = lines.index_select(0, (base + places).flatten()).view(num, size, size, bands)
+        part = lines.index_select(0, (base + places).flatten()).view(num, size[1], size[0], bands)
         part = part.mul_(weights[:, :, None, None])
         result = part if result is None else result.add_(part)
     assert result is not None

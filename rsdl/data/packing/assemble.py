@@ -8,7 +8,7 @@ import numpy as np
 
 from rsdl import __version__
 from rsdl.core.errors import DataError
-from rsdl.data.class_table import check_table, warn_of_absent
+from rsdl.data.class_table import warn_of_absent
 from rsdl.data.index import Rows, join_rows, rows_to_bytes
 from rsdl.data.manifest import File, Manifest, Shard, Split
 from rsdl.data.packing.duplicates import Part, describe_duplicates
@@ -37,7 +37,6 @@ def assemble(
     Raises:
         DataError: If no sample is left.
     """
-    check_table(source.classes, store.url)
     names = shard_names(plans)
     statistics = merge_statistics([packed[name].statistics for name in names], len(source.bands))
     # rsdl/raster/gate.py makes all pixels finite; a manifest with null values cannot be loaded.

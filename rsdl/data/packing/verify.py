@@ -2,18 +2,19 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
-from functools import partial
 
 import numpy as np
 
 from rsdl.core.errors import RsdlError, StorageError, UnreachableError
 from rsdl.core.resources import usable_cores
-from rsdl.data.decode import decode_image
+from rsdl.data.decode import DecodeRule
 from rsdl.data.index import Index, open_index
 from rsdl.data.manifest import File, Manifest, Split, load_manifest
 from rsdl.data.reader import ShardReader
 from rsdl.data.sample import EXTENSIONS
+from rsdl.data.sample_reader import SampleReader, Stored
 from rsdl.data.shard_store import open_shards
 from rsdl.data.tar import Member, hash_file, scan_tar
 from rsdl.data.targets import KINDS
@@ -23,7 +24,6 @@ from rsdl.storage.connect import join
 from rsdl.storage.store import Store
 
 Progress = Callable[[int, int], None]
-Read = Callable[[int, int], bytes]
 Samples = dict[str, dict[str, Member]]
 
 
@@ -130,17 +130,14 @@ def _check_shard(
     expected = shard.samples + _count_left_out(manifest, shard.name)
     if samples is not None and len(samples) != expected:
         problems.append(f"{where}: holds {len(samples)} samples, the index has {shard.samples}")
-    reader = ShardReader(store, index.shard_names)
-    try:
+    rule = DecodeRule(len(manifest.bands), manifest.dtype)
+    with closing(SampleReader(ShardReader(store, index.shard_names), index, rule)) as reader:
         for sample in range(start, start + shard.samples):
-            row = index.rows[sample]
-            key = row["key"].decode(errors="replace")
+            key = index.rows["key"][sample].decode(errors="replace")
             members = None if samples is None else samples.get(key, {})
-            problem = _check_sample(manifest, row, members, partial(reader.read, number))
+            problem = _check_sample(manifest, reader, sample, members)
             if problem is not None:
                 problems.append(f"{where}:{key}: {problem}")
-    finally:
-        reader.close()
     return problems
 
 
@@ -151,47 +148,47 @@ def _count_left_out(manifest: Manifest, shard: str) -> int:
 
 
 def _check_sample(
-    manifest: Manifest, row: np.void, members: dict[str, Member] | None, read: Read
+    manifest: Manifest, reader: SampleReader, sample: int, members: dict[str, Member] | None
 ) -> str | None:
     """Return the problem of a sample, if any; ``members`` is ``None`` if the tar is unreadable."""
-    offset, length, target = int(row["offset"]), int(row["length"]), KINDS[manifest.target]
-    num_classes = len(manifest.classes)
-    if target.in_index and (wrong := target.problem(int(row["label"]), num_classes)):
+    kind, num_classes = KINDS[manifest.target], len(manifest.classes)
+    if kind.in_index and (wrong := kind.problem(reader.target(sample, kind), num_classes)):
         return wrong
-    if row["extension"] >= len(EXTENSIONS):
+    if reader.index.rows["extension"][sample] >= len(EXTENSIONS):
         return "the index does not say what kind of image it is"
-    kind = EXTENSIONS[int(row["extension"])]
+    stored = reader.locate(sample)
     try:
-        if members is not None and (problem := _compare(row, members, read, target)) is not None:
-            return problem
-        if not target.in_index:
-            content = read(int(row["target_offset"]), int(row["target_length"]))
-            if (wrong := target.problem(target.decode(content, ""), num_classes)) is not None:
-                return wrong
-        pixels = decode_image(read(offset, length), kind, "", len(manifest.bands))
+        if members is not None and (wrong := _compare(reader, stored, members, kind)):
+            return wrong
+        if not kind.in_index and (wrong := kind.problem(reader.target(sample, kind), num_classes)):
+            return wrong
+        reader.pixels(stored)
     except RsdlError as error:
         return error.problem
-    if str(pixels.dtype) != manifest.dtype:
-        return f"has {pixels.dtype} pixels, the data set {manifest.dtype}"
     return None
 
 
 def _compare(
-    row: np.void, members: dict[str, Member], read: Read, target: TargetKind
+    reader: SampleReader, stored: Stored, members: dict[str, Member], kind: TargetKind
 ) -> str | None:
     """Return how the index and the tar disagree, or ``None``."""
     if not members:
         return "is in the index, but not in the tar"
     image, _ = find_image(members, "")
-    if (image.offset, image.length) != (int(row["offset"]), int(row["length"])):
+    if (image.offset, image.length) != (stored.offset, stored.length):
         return "the index and the tar disagree on where it lies"
-    if not target.in_index:
-        own = members.get(target.member)
+    row = reader.index.rows[stored.sample]
+    if not kind.in_index:
+        own = members.get(kind.member)
         place = int(row["target_offset"]), int(row["target_length"])
         if own is None or (own.offset, own.length) != place:
             return "the index and the tar disagree on where its target lies"
         return None
-    found, _ = target.find(members, lambda member: read(member.offset, member.length), "")
-    if (label := target.label(found)) != int(row["label"]):
+
+    def content(member: Member) -> bytes:
+        return reader.shards.read(stored.shard, member.offset, member.length)
+
+    found, _ = kind.find(members, content, "")
+    if (label := kind.label(found)) != int(row["label"]):
         return f"has label {row['label']} in the index and {label} in the tar"
     return None

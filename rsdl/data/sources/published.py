@@ -125,7 +125,7 @@ def find_class_tree(folder: Path, dataset: PublishedDataset) -> Path:
 
 
 def _fetch(dataset: PublishedDataset, work: Path, progress: Progress) -> Path:
-    if dataset.url is None:
+    if dataset.url is None or dataset.md5 is None:
         raise DataError(
             dataset.name,
             f"is only given out by hand ({dataset.homepage})",

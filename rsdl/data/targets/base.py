@@ -6,11 +6,13 @@ read, cropped and turned by code that knows no task.
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+import numpy as np
 from numpy.typing import NDArray
 
+from rsdl.core.image_size import ImageSize
 from rsdl.data.tar import Member
 
 if TYPE_CHECKING:  # a manifest is read without loading PyTorch
@@ -100,18 +102,30 @@ class TargetKind(Protocol):
         """Return how much of each class a target holds (samples, pixels or objects)."""
         ...
 
-    def allocate(self, rows: int, image_size: int) -> Any:  # noqa: ANN401
+    def allocate(self, rows: int, image_size: ImageSize) -> Any:  # noqa: ANN401
         """Return memory for the targets of a batch: an array ``[B, ...]``, or a list of rows."""
         ...
 
-    def crop(self, target: Target, window: Window, image_size: int) -> Target:
-        """Return a target after its image was cropped to ``window`` and resized to a square."""
+    def crop(self, target: Target, window: Window, image_size: ImageSize) -> Target:
+        """Return a target after its image was cropped to ``window`` and resized."""
         ...
 
     def collate(self, targets: Any) -> NDArray[Any]:  # noqa: ANN401
         """Return the targets of a batch as one array ``[B, ...]``; ragged ones are padded."""
         ...
 
-    def turn(self, targets: "Tensor", turned: Dihedral, image_size: int) -> "Tensor":
+    def draw(
+        self, picture: NDArray[np.uint8], target: Target, classes: Sequence[str]
+    ) -> NDArray[np.uint8]:
+        """Return a picture with its target drawn on it, for people.
+
+        Args:
+            picture: The stored image in colours, ``[H, W, 3]``; may be changed.
+            target: Its target.
+            classes: Names of the classes.
+        """
+        ...
+
+    def turn(self, targets: "Tensor", turned: Dihedral, image_size: ImageSize) -> "Tensor":
         """Return the targets of images that were flipped and transposed."""
         ...

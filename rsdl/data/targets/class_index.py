@@ -3,13 +3,14 @@
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rsdl.core.errors import CorruptSampleError, DataError
+from rsdl.core.image_size import ImageSize
 from rsdl.data.tar import Member
 from rsdl.data.targets.base import Content, Dihedral, Window
 
@@ -76,11 +77,11 @@ class ClassIndex:
         """Return one sample of the class."""
         return Counter((target,))
 
-    def allocate(self, rows: int, image_size: int) -> NDArray[np.int64]:
+    def allocate(self, rows: int, image_size: ImageSize) -> NDArray[np.int64]:
         """Return an array of class indices, ``[B]``."""
         return np.zeros(rows, dtype=np.int64)
 
-    def crop(self, target: int, window: Window, image_size: int) -> int:
+    def crop(self, target: int, window: Window, image_size: ImageSize) -> int:
         """Return the class index; a part of the image has the same."""
         return target
 
@@ -88,7 +89,13 @@ class ClassIndex:
         """Return class indices, ``[B]``."""
         return targets
 
-    def turn(self, targets: "Tensor", turned: Dihedral, image_size: int) -> "Tensor":
+    def draw(
+        self, picture: NDArray[np.uint8], target: int, classes: Sequence[str]
+    ) -> NDArray[np.uint8]:
+        """Return the picture as it is: the class is the caption of its row."""
+        return picture
+
+    def turn(self, targets: "Tensor", turned: Dihedral, image_size: ImageSize) -> "Tensor":
         """Return the class indices; a turned image has the same."""
         return targets
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from rsdl.core.image_size import show_size
 from rsdl.evaluate import formatting
 from rsdl.evaluate.compared_run import ComparedRun
 from rsdl.evaluate.figures.curves import Curves
@@ -124,7 +125,7 @@ def run_facts(run: RunRecord) -> dict[str, dict[str, str]]:
             "Data set": text(run.dataset),
             "Classes": count(run.num_classes),
             "Bands": count(run.bands),
-            "Image side": f"{run.image_size} px",
+            "Image size": f"{show_size(run.image_size)} px",
             "Manifest digest": text(run.manifest_digest),
         },
         "Training": {

@@ -103,24 +103,20 @@ class S3Store:
 
     def local(self, name: str) -> Path:
         """Return the path of a copy; it stays until this thread has asked for several others."""
-        return self.fetch(name)
-
-    def fetch(self, name: str, sha256: str | None = None) -> Path:
-        """Return the path of a copy, verified against ``sha256`` if that is given."""
         remote = self._find(name)
-        pin = self.hold(remote, sha256)
+        pin = self._cache.hold(*self._wanted(remote, None)) if self._keeps else None
         if pin is not None:
             self._keep(pin)
             return pin.path
         # A path cannot be read by range: use a temporary copy outside the cache.
         with ExitStack() as stack:
             if not self._keeps and hasattr(os, "memfd_create"):
-                return self._keep_in_memory(remote, sha256, stack)
+                return self._keep_in_memory(remote, stack)
             folder = stack.enter_context(self._staging.folder())
             path = folder / PurePosixPath(remote.key).name
             try:
                 with path.open("w+b") as stream:
-                    download(self._client, remote, stream.fileno(), sha256)
+                    download(self._client, remote, stream.fileno())
             except OSError as error:
                 raise translate(error, path) from error
             self._keep(stack.pop_all())
@@ -176,7 +172,9 @@ class S3Store:
 
     def hold(self, remote: Remote, sha256: str | None) -> SharedLock | None:
         """Return a lock on a cached copy; ``None`` where there is no cache or no room."""
-        return self._hold(remote, sha256) if self._keeps else None
+        if not self._keeps:
+            return None
+        return self._cache.hold(*self._wanted(remote, sha256), close_idle=True)
 
     def take(self, remote: Remote) -> SharedLock | None:
         """Return a lock on a copy that is cached already, or ``None``."""
@@ -187,20 +185,17 @@ class S3Store:
         """Return bytes of an object without caching them."""
         return read_range(self._client, remote, offset, offset + length)
 
-    def _keep_in_memory(self, remote: Remote, sha256: str | None, stack: ExitStack) -> Path:
+    def _keep_in_memory(self, remote: Remote, stack: ExitStack) -> Path:
         """Return the path of a copy in anonymous memory of this process."""
         fd = os.memfd_create("rsdl", os.MFD_CLOEXEC)
         stack.callback(os.close, fd)
         try:
             os.ftruncate(fd, remote.size)
-            download(self._client, remote, fd, sha256)
+            download(self._client, remote, fd)
         except OSError as error:
             raise translate(error, Path(remote.url)) from error
         self._keep(stack.pop_all())
         return Path(f"/proc/self/fd/{fd}")
-
-    def _hold(self, remote: Remote, sha256: str | None) -> SharedLock | None:
-        return self._cache.hold(*self._wanted(remote, sha256))
 
     def _wanted(self, remote: Remote, sha256: str | None) -> Wanted:
         name = "\0".join((self._client.endpoint, remote.bucket, remote.key, remote.etag))

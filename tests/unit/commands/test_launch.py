@@ -76,7 +76,7 @@ def test_devices_and_nodes_come_from_the_launcher():
 
 
 @pytest.mark.parametrize(
-    ("fields", "place", "where"),
+    ("fields", "rank_info", "where"),
     [
         ({"devices": 2}, RankInfo(0, 4, 0, 4), "trainer.devices"),
         ({"num_nodes": 1}, RankInfo(0, 4, 0, 2), "trainer.num_nodes"),
@@ -84,8 +84,8 @@ def test_devices_and_nodes_come_from_the_launcher():
     ],
 )
 def test_a_config_that_contradicts_the_launcher_is_refused(
-    fields: dict[str, int], place: RankInfo, where: str
+    fields: dict[str, int], rank_info: RankInfo, where: str
 ):
     with pytest.raises(ConfigError) as caught:
-        fit_to_ranks(TrainerConfig(accelerator="cpu", **fields), place)
+        fit_to_ranks(TrainerConfig(accelerator="cpu", **fields), rank_info)
     assert caught.value.where == where

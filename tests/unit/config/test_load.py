@@ -134,6 +134,16 @@ def test_all_errors_come_together_each_by_its_path(tmp_path: Path):
     assert "trainer.max_epochs: input should be a valid integer" in text and "'many'" in text
 
 
+def test_a_field_that_is_gone_is_read_where_it_changed_nothing(tmp_path: Path):
+    path = write(tmp_path, run=MINIMAL)
+    assert load_config(path, ["data.scaled_decode=false"]) == load_config(path)
+    (line,) = messages(path, "data.scaled_decode=true")
+    assert line == (
+        "data.scaled_decode: is gone: it was not faster than decoding whole images; remove it: "
+        "samples and crops stay the same"
+    )
+
+
 def test_rules_between_fields_are_checked(tmp_path: Path):
     (line,) = messages(write(tmp_path, run=MINIMAL), "data.crop_scale=[0.9, 0.2]")
     assert line == "data: crop_scale must ascend within (0, 1], is [0.9, 0.2]"

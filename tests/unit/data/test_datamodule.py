@@ -221,10 +221,7 @@ def test_a_missing_split_names_the_field(packed: str):
         {"decode_size": 4},
         {"decoded_cache": "some"},
         {"decoded_cache": True},
-        {"decode_size": 100, "scaled_decode": True},
-        {"decoded_cache": "1GB", "scaled_decode": True},
         {"decode": "gpu"},
-        {"decode": "device", "scaled_decode": True},
         {"decode": "device", "decode_size": 100},
     ],
 )

@@ -21,7 +21,6 @@ from rsdl.data.decode import (
     decode_padded,
     decode_sample,
     image_size,
-    scale_factor,
     shrunk_size,
 )
 from rsdl.data.kinds import check_kind, sniff
@@ -260,34 +259,6 @@ def test_bands_are_resized_as_if_alone():
         alone = np.zeros((20, 20, 1), np.uint8)
         resize_into(pixels[3:, 2:40, band : band + 1], alone)
         assert np.array_equal(out[:, :, band], alone[:, :, 0])
-
-
-@pytest.mark.parametrize("factor", [2, 4, 8])
-@pytest.mark.parametrize("size", [(240, 320), (233, 311)])
-def test_a_scaled_decode_is_the_mean_of_the_pixels_that_it_stands_for(
-    factor: int, size: tuple[int, int]
-):
-    pixels = scene(*size)
-    data = simplejpeg.encode_jpeg(pixels, quality=90, colorsubsampling="420")
-    small = decode_image(data, "jpg", "x", 3, None, factor)
-
-    height, width = -(-size[0] // factor), -(-size[1] // factor)
-    assert small.shape == (height, width, 3)
-    whole = decode_image(data, "jpg", "x", 3).astype(np.float64)
-    whole = whole[: size[0] // factor * factor, : size[1] // factor * factor]
-    blocks = whole.reshape(size[0] // factor, factor, size[1] // factor, factor, 3)
-    means = blocks.mean(axis=(1, 3))
-    difference = np.abs(small[: means.shape[0], : means.shape[1]] - means)
-    assert difference.mean() < 1  # grey levels
-    assert np.percentile(difference, 99) < 4
-
-
-@given(height=st.integers(1, 5000), width=st.integers(1, 5000), side=st.integers(8, 512))
-def test_a_scaled_decode_never_has_fewer_pixels_than_are_wanted(height: int, width: int, side: int):
-    factor = scale_factor(height, width, side)
-    assert factor in (1, 2, 4, 8)
-    assert factor == 1 or min(height, width) // factor >= side
-    assert factor == 8 or min(height, width) // (2 * factor) < side
 
 
 @given(height=st.integers(1, 5000), width=st.integers(1, 5000), shorter=st.integers(8, 512))

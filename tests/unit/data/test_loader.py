@@ -362,31 +362,6 @@ def test_an_unforeseen_error_tells_the_sample_too(
     assert not load_threads()
 
 
-@pytest.mark.parametrize(
-    ("crop", "levels"),
-    [
-        (CropRule(), 2),
-        # A drawn box is moved by up to half a pixel of what is delivered, here of noise.
-        (CropRule(random=True, scale=(0.5, 1.0)), 10),
-    ],
-    ids=["central", "random"],
-)
-def test_a_scaled_decode_delivers_the_same_picture(crop: CropRule, levels: float, packed: str):
-    data = DataSet(DataConfig(url=packed, decoded_cache="off")).split("train", "")
-    differences = []
-    for scaled, plain in zip(
-        loader_of(data, crop=crop, image_size=8, scaled=True),
-        loader_of(data, crop=crop, image_size=8),
-        strict=True,
-    ):
-        assert torch.equal(scaled.targets, plain.targets)
-        assert scaled.counts.decoded_bytes < plain.counts.decoded_bytes
-        assert scaled.counts.encoded_bytes == plain.counts.encoded_bytes
-        differences.append((scaled.images.int() - plain.images.int()).abs().float().mean())
-    assert len(differences) == 5
-    assert max(differences) < levels
-
-
 def test_a_smaller_decode_is_the_data_set_of_smaller_images(open_arrays: Callable[..., SplitData]):
     images = noise(6, side=32)
     halved = [image.reshape(16, 2, 16, 2, 3).mean((1, 3)) for image in images]

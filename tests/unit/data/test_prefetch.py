@@ -88,7 +88,7 @@ def test_two_windows_are_held_and_what_lies_behind_is_let_go(
     setting = open_setting(NUM)
     setting.prefetcher.start(0)
     wait_for(lambda: setting.in_use() == {0, 1, 2, 3})
-    reader = setting.cache.hold("0", SIZE, lambda fd: None, ".tar")
+    reader = setting.cache.hold("0", SIZE, lambda fd: None, ".tar", close_idle=True)
     assert reader is not None
     setting.prefetcher.tell(10)
     wait_for(lambda: setting.in_use() == {2, 3, 4, 5})

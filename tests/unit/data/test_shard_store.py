@@ -152,7 +152,7 @@ def test_a_sample_that_is_cut_off_names_the_data_set_to_verify(shards: Path, tmp
     data = DataSet(DataConfig(url=str(tmp_path / "out"))).split("train", "--split")
     (shards / first.name).write_bytes(b"")  # after it was looked at
     with pytest.raises(DataError, match=f'"rsdl data verify {tmp_path}/out"'):
-        data.open_reader().read(0, 0, 10)
+        data.open_reader().shards.read(0, 0, 10)
 
 
 @pytest.mark.parametrize("url", ["shards", "", 3, "http://host/shards", "/a\0b", None])

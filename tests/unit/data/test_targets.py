@@ -1,8 +1,8 @@
-"""A new kind of target needs no change to packing, index, loader, augmentation or verify."""
+"""A new kind of target needs no change to what packs, loads, augments, checks or shows data."""
 
 import io
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from rsdl.config.data import AugmentConfig, DataConfig
 from rsdl.core.errors import ConfigError, CorruptSampleError, DataError
+from rsdl.core.image_size import ImageSize, height_width
 from rsdl.data.augment import Augment
 from rsdl.data.crop import CropRule
 from rsdl.data.datamodule import DataModule
@@ -28,6 +29,7 @@ from rsdl.data.packing.pack import pack
 from rsdl.data.packing.shard import PackOptions
 from rsdl.data.packing.verify import check_dataset
 from rsdl.data.plan import SamplingPlan, Share
+from rsdl.data.preview import contact_sheet, read_pictures
 from rsdl.data.sample import Sample, ShardPlan
 from rsdl.data.shuffle import GlobalOrder, OrderRule
 from rsdl.data.tar import Member
@@ -70,18 +72,27 @@ class Brightness:
     def count(self, target: NDArray[np.uint8]) -> Counter[int]:
         return Counter({0: int((target < 128).sum()), 1: int((target >= 128).sum())})
 
-    def allocate(self, rows: int, image_size: int) -> NDArray[np.uint8]:
-        return np.zeros((rows, image_size, image_size), np.uint8)
+    def allocate(self, rows: int, image_size: ImageSize) -> NDArray[np.uint8]:
+        return np.zeros((rows, *height_width(image_size)), np.uint8)
 
-    def crop(self, target: NDArray[np.uint8], window: Window, image_size: int) -> NDArray[np.uint8]:
+    def crop(
+        self, target: NDArray[np.uint8], window: Window, image_size: ImageSize
+    ) -> NDArray[np.uint8]:
         top, left, height, width = window
         part = target[top : top + height, left : left + width]
-        return cv2.resize(part, (image_size, image_size), interpolation=cv2.INTER_NEAREST)  # type: ignore[return-value]
+        size = height_width(image_size)[::-1]
+        return cv2.resize(part, size, interpolation=cv2.INTER_NEAREST)  # type: ignore[return-value]
 
     def collate(self, targets: NDArray[np.uint8]) -> NDArray[np.uint8]:
         return targets
 
-    def turn(self, targets: Tensor, turned: Dihedral, image_size: int) -> Tensor:
+    def draw(
+        self, picture: NDArray[np.uint8], target: NDArray[np.uint8], classes: Sequence[str]
+    ) -> NDArray[np.uint8]:
+        picture[target >= 128] = (255, 0, 0)
+        return picture
+
+    def turn(self, targets: Tensor, turned: Dihedral, image_size: ImageSize) -> Tensor:
         return apply_dihedral(targets[..., None], *turned)[..., 0]
 
 
@@ -127,10 +138,12 @@ def open_split(url: str, **config: Any) -> SplitData:  # noqa: ANN401
     return DataSet(DataConfig(url=url, **config)).split("train", "")
 
 
-def batches_of(data: SplitData, crop: CropRule, epoch: int = 0) -> list[Any]:
+def batches_of(
+    data: SplitData, crop: CropRule, epoch: int = 0, size: ImageSize = SIDE
+) -> list[Any]:
     order = GlobalOrder(data.index.shard_samples, OrderRule(seed=1, epoch=epoch, window=2))
     plan = SamplingPlan(order, global_batch=4, tail="pad")
-    rule = LoadRule(image_size=SIDE, crop=crop, on_corrupt="skip", num_workers=2)
+    rule = LoadRule(image_size=size, crop=crop, on_corrupt="skip", num_workers=2)
     return list(BatchLoader(data, plan, Share(), rule))
 
 
@@ -147,16 +160,19 @@ def test_targets_are_cropped_with_their_pixels(packed: Callable[..., str]):
 
 
 @pytest.mark.parametrize("cache", ["off", "auto"])
-def test_a_random_window_is_that_of_the_pixels(cache: str, packed: Callable[..., str]):
+@pytest.mark.parametrize("size", [SIDE, (SIDE // 2, SIDE)])
+def test_a_random_window_is_that_of_the_pixels(
+    size: ImageSize, cache: str, packed: Callable[..., str]
+):
     data = open_split(packed(), decoded_cache=cache)
     crop = CropRule(random=True, scale=(0.2, 1.0))
     for epoch in range(3):  # with a cache the pixels of later epochs are kept ones
-        for batch in batches_of(data, crop, epoch):
+        for batch in batches_of(data, crop, epoch, size):
             for row in range(4):
                 top, left, height, width = batch.windows[row].tolist()
                 source = Source().read(int(batch.samples[row])).target
                 part = source[top : top + height, left : left + width]
-                wanted = Brightness().crop(part, Window(0, 0, height, width), SIDE)
+                wanted = Brightness().crop(part, Window(0, 0, height, width), size)
                 assert (batch.targets[row].numpy() == wanted).all()
 
 
@@ -190,6 +206,20 @@ def test_the_manifest_names_the_kind_and_counts_pixels(packed: Callable[..., str
     manifest = load_manifest(connect(packed()))
     assert (manifest.format, manifest.target) == (2, "brightness")
     assert sum(manifest.splits["train"].class_counts) == NUM * SIZE * SIZE
+
+
+def test_the_sheet_draws_each_sample_with_its_target(packed: Callable[..., str]):
+    data = open_split(packed())
+    sheet = contact_sheet(data, columns=NUM, side=SIZE)
+    assert sheet.shape == (SIZE + 6, 180 + NUM * (SIZE + 6), 3)  # one row: a target is no class
+    for sample in range(NUM):
+        target = Source().read(sample).target
+        left = 180 + sample * (SIZE + 6)
+        shown = sheet[3 : 3 + SIZE, left : left + SIZE]
+        assert (shown[target >= 128] == (255, 0, 0)).all()
+        assert (shown[target < 128] == target[target < 128, None]).all()
+    (plain,) = read_pictures(data, [0], SIZE)
+    assert plain is not None and (plain[..., 0] == Source().read(0).target).all()
 
 
 def test_verify_reads_every_target(packed: Callable[..., str]):

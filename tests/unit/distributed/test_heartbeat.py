@@ -45,7 +45,7 @@ def test_greeting_ends_where_a_rank_has_failed(point: RendezvousPoint):
         heartbeat.start()
     two.final_error(ArithmeticError("trouble"))
     with pytest.raises(PeerError, match="trouble"):
-        one.greet(LIMIT_S)
+        one.wait_for_peers(LIMIT_S)
     for heartbeat in (one, two):
         heartbeat.close()
 
@@ -86,7 +86,7 @@ def test_a_rank_that_lives_and_does_not_come_is_named_but_not_by_itself(
     wait_for(lambda: 2 in ranks[0]._others and ranks[0]._others[1][0].step == 7)
     blamed = ranks[0]._find_behind("the pair was closed")
     assert blamed.rank == 2 and "does not come forward" in blamed.text and blamed.lost
-    # Whoever is behind waited for the others at its own place, and in vain.
+    # Whoever is behind waited for the others in vain.
     own = ranks[2]._find_behind("the pair was closed")
     assert own.rank is None and "trainer.timeout_s=" in own.text and not own.lost
     assert own.text.endswith("the pair was closed")

@@ -63,7 +63,7 @@ def environ(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("told", "place"),
+    ("told", "rank_info"),
     [
         ({}, None),
         (TORCHRUN, RankInfo(3, 4, 1, 2)),
@@ -75,14 +75,14 @@ def environ(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
         (SLURM | TORCHRUN, RankInfo(3, 4, 1, 2)),
     ],
 )
-def test_a_process_finds_its_place(
-    told: dict[str, str], place: RankInfo | None, environ: dict[str, str]
+def test_a_process_finds_its_rank_info(
+    told: dict[str, str], rank_info: RankInfo | None, environ: dict[str, str]
 ):
     environ.update(told)
-    assert find_rank() == place
-    assert is_main() == (place is None or place.rank == 0)
-    assert adopt_rank() == place
-    assert find_rank() == place
+    assert find_rank() == rank_info
+    assert is_main() == (rank_info is None or rank_info.rank == 0)
+    assert adopt_rank() == rank_info
+    assert find_rank() == rank_info
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from rsdl.config.model import ModelConfig
 from rsdl.core.errors import ConfigError
+from rsdl.core.image_size import ImageSize
 from rsdl.models.catalog import ARCHITECTURES, build_model
 from rsdl.models.sizes import SizeRule
 
@@ -16,7 +17,7 @@ TOO_SMALL = (0, 1, 8, 15)
 
 
 @cache
-def build(name: str, image_size: int) -> torch.nn.Module:
+def build(name: str, image_size: ImageSize) -> torch.nn.Module:
     with torch.device("meta"):
         return build_model(
             ModelConfig(name=name), num_classes=3, in_chans=3, image_size=image_size
@@ -73,6 +74,19 @@ def test_the_message_says_field_rule_value_and_remedy():
     )
 
 
+@pytest.mark.parametrize("name", [*sorted(ARCHITECTURES), "test_vit"])
+def test_images_need_not_be_square(name: str):
+    model = build(name, (64, 96))
+    with torch.no_grad():
+        assert model(torch.empty(1, 3, 64, 96, device="meta")).shape == (1, 3)
+
+
+@pytest.mark.parametrize(("name", "size"), [("vit_base", (224, 100)), ("test_vit", (100, 160))])
+def test_each_side_is_checked(name: str, size: tuple[int, int]):
+    with pytest.raises(ConfigError, match=r"data\.image_size: .* not 100"):
+        build(name, size)
+
+
 @given(
     step=st.integers(1, 64),
     smallest=st.integers(1, 8),
@@ -91,9 +105,9 @@ def test_near_sizes_are_taken_and_none_lies_between(step: int, smallest: int, si
 
 @pytest.mark.parametrize(
     ("name", "size", "near"),
-    [("test_vit", 100, [96, 112]), ("test_vit", 3, [16]), ("test_convnext", 5, [32])],
+    [("test_vit", 100, [160]), ("test_vit", 3, [160]), ("test_convnext", 5, [160])],
 )
-def test_a_size_that_another_timm_model_cannot_take_is_refused(
+def test_of_a_size_that_another_timm_model_cannot_take_the_published_one_is_named(
     name: str, size: int, near: list[int]
 ):
     with pytest.raises(ConfigError) as caught:

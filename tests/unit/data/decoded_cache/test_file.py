@@ -19,7 +19,7 @@ from rsdl.data.decode import DecodeRule
 from rsdl.data.decoded_cache import layout as decoded_layout
 from rsdl.data.decoded_cache.policy import cache_name, lay_out
 from rsdl.storage.cache.config import CacheConfig
-from rsdl.storage.cache.node_cache import NodeCache
+from rsdl.storage.cache.node_cache import NodeCache, clear_cache
 from tests.unit.data import filler_process
 from tests.unit.data.kept import (
     ALIKE,
@@ -329,10 +329,6 @@ def test_without_a_cache_only_a_budget_of_its_own_keeps_pixels(pack_sizes: Calla
     assert encoded_bytes(read(data, 1)) == 0
 
 
-def test_a_scaled_decode_keeps_nothing(pack_sizes: Callable[..., str]):
-    assert open_split(pack_sizes(ALIKE), scaled_decode=True).decoded_cache is None
-
-
 @pytest.mark.parametrize("value", ["off", False])
 def test_off_is_off_also_as_yaml_reads_it(value: object):
     assert DataConfig(url="x", decoded_cache=value).decoded_cache == "off"  # type: ignore[arg-type]
@@ -344,10 +340,10 @@ def test_a_file_in_use_is_never_evicted(pack_sizes: Callable[..., str], tmp_path
     data = open_split(url, cache=cache)
     read(data)
     node = NodeCache(cache.root, 10**9)
-    assert node.clear() == 0 and node.usage()[0] == 1
+    assert clear_cache(cache.root) == 0 and node.usage()[0] == 1
     assert encoded_bytes(read(data, 1)) == 0
     file_of(data).close()
-    assert node.clear() > 10_000
+    assert clear_cache(cache.root) > 10_000
 
 
 @given(

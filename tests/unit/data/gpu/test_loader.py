@@ -20,8 +20,8 @@ from rsdl.data.crop import CropRule
 from rsdl.data.dataset import DataSet, SplitData
 from rsdl.data.gpu import loader as room
 from rsdl.data.gpu.decoder import DeviceDecoder, lay_out
+from rsdl.data.gpu.jpeg import Jpeg, read_jpeg
 from rsdl.data.gpu.loader import DeviceLoader, choose_decoder, cut_chunks
-from rsdl.data.jpeg import Jpeg, read_jpeg
 from rsdl.data.loader import BatchLoader, LoadRule
 from rsdl.data.packing.pack import PackOptions, pack
 from rsdl.data.plan import SamplingPlan, Share

@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rsdl.core.image_size import ImageSize, height_width
 from rsdl.core.rng import key_of, uniforms
 from rsdl.data.crop import CropRule, crop_boxes
 from rsdl.data.gpu import resample as room
@@ -52,8 +53,8 @@ def on_device(images: Images, boxes: np.ndarray, size: int, device: str = "cpu")
     return made.numpy().view(images[0].dtype)
 
 
-def on_host(images: Images, boxes: np.ndarray, size: int) -> np.ndarray:
-    out = np.empty((len(images), size, size, images[0].shape[2]), images[0].dtype)
+def on_host(images: Images, boxes: np.ndarray, size: ImageSize) -> np.ndarray:
+    out = np.empty((len(images), *height_width(size), images[0].shape[2]), images[0].dtype)
     for row, image, (top, left, height, width) in zip(out, images, boxes.tolist(), strict=True):
         resize_into(image[top : top + height, left : left + width], row)
     return out
@@ -64,7 +65,7 @@ def gap(left: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 
 @st.composite
-def cases(draw: st.DrawFn) -> tuple[Images, np.ndarray, int]:
+def cases(draw: st.DrawFn) -> tuple[Images, np.ndarray, ImageSize]:
     """Draw images with a box in each, and a size."""
     num = draw(st.integers(1, 4))
     sides = st.tuples(st.integers(1, 70), st.integers(1, 70))
@@ -76,7 +77,11 @@ def cases(draw: st.DrawFn) -> tuple[Images, np.ndarray, int]:
     for height, width in sizes:
         h, w = draw(st.integers(1, height)), draw(st.integers(1, width))
         boxes.append((draw(st.integers(0, height - h)), draw(st.integers(0, width - w)), h, w))
-    return images, np.array(boxes), draw(st.integers(1, 48))
+    return (
+        images,
+        np.array(boxes),
+        draw(st.integers(1, 48) | st.tuples(st.integers(1, 48), st.integers(1, 48))),
+    )
 
 
 @settings(deadline=None)

@@ -1,3 +1,4 @@
+import errno
 import io
 import stat
 import tarfile
@@ -9,7 +10,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from rsdl.core.errors import DataError, StorageError
+from rsdl.core.errors import DataError, FullDiskError, StorageError
 from rsdl.data.sources import archive
 from rsdl.data.sources.archive import unpack
 
@@ -207,3 +208,16 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path):
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(StorageError, match="a part of the path is a file"):
         unpack(make_zip(tmp_path / "a.zip", FILES), tmp_path / "file" / "out")
+
+
+def test_a_disk_that_fills_up_is_one_line_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("rsdl.data.sources.archive.shutil.copyfileobj", fail)
+    with pytest.raises(FullDiskError, match="the disk is full") as caught:
+        unpack(make_zip(tmp_path / "a.zip", FILES), tmp_path / "out")
+    assert caught.value.exit_code == 69 and "\n" not in str(caught.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.zip"]

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from rsdl.core.errors import StorageError
 from rsdl.storage.cache import node_cache as room
 from rsdl.storage.cache.config import CacheConfig
-from rsdl.storage.cache.node_cache import NodeCache
+from rsdl.storage.cache.node_cache import NodeCache, clear_cache
 from rsdl.storage.locks import SharedLock, exclusive, exclusive_if_soon, lock_file
 from rsdl.storage.store import FetchStatus
 
@@ -28,8 +28,11 @@ def filler(content: bytes) -> Callable[[int], None]:
     return fill
 
 
-def hold(cache: NodeCache, name: str, size: int = 10) -> SharedLock | None:
-    return cache.hold(name, size, filler(name.encode().ljust(size)[:size]))
+def hold(
+    cache: NodeCache, name: str, size: int = 10, *, close_idle: bool = False
+) -> SharedLock | None:
+    content = filler(name.encode().ljust(size)[:size])
+    return cache.hold(name, size, content, close_idle=close_idle)
 
 
 def names_in(root: Path) -> list[str]:
@@ -94,11 +97,21 @@ def test_what_is_in_use_is_never_dropped_and_the_warning_says_what_is_wanted(
 
 def test_a_reader_that_has_gone_idle_makes_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     cache = NodeCache(tmp_path, 10)
-    idle = hold(cache, "a")
+    idle = hold(cache, "a", close_idle=True)
     assert idle is not None and hold(cache, "b") is None
     monkeypatch.setattr(room, "IDLE_S", 0.0)
     assert hold(cache, "b") is not None
     assert idle.read(0, 1) is None
+
+
+def test_a_file_that_is_read_by_its_path_is_never_taken_for_idle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(room, "IDLE_S", 0.0)
+    cache = NodeCache(tmp_path, 10)
+    held = hold(cache, "a")
+    assert held is not None and hold(cache, "b") is None
+    assert held.path.read_bytes() == b"a         "
 
 
 @settings(max_examples=30, deadline=None)
@@ -160,7 +173,7 @@ def test_clearing_frees_all_that_is_not_in_use(tmp_path: Path):
     held, other = hold(cache, "a"), hold(cache, "b", 7)
     assert held is not None and other is not None
     other.close()
-    assert cache.clear() == 7 and cache.usage() == (1, 10)
+    assert clear_cache(tmp_path) == 7 and cache.usage() == (1, 10)
 
 
 def test_a_folder_that_cannot_be_is_one_line(tmp_path: Path):
@@ -258,7 +271,7 @@ def test_those_who_waited_for_a_fetch_that_failed_hear_why_and_later_ones_try_an
 HOLDER = """
 import sys, time
 from pathlib import Path
-from rsdl.storage.cache.node_cache import NodeCache
+from rsdl.storage.cache.node_cache import NodeCache, clear_cache
 def fill(fd):
     print("begun", flush=True)
     time.sleep(3600)
@@ -297,19 +310,19 @@ def test_a_gate_that_stays_shut_is_done_without(tmp_path: Path, monkeypatch: pyt
     with exclusive(tmp_path / room.CACHE_LOCK, 1):
         assert hold(cache, "a") is None
         with pytest.raises(StorageError):
-            cache.clear()
+            clear_cache(tmp_path)
     assert hold(cache, "a") is not None
 
 
-def test_releasing_closes_readers_and_spares_lasting_pins(tmp_path: Path):
+def test_releasing_closes_readers_and_spares_what_is_fetched_ahead(tmp_path: Path):
     cache = NodeCache(tmp_path, 100)
-    reader, other = hold(cache, "a"), hold(cache, "b")
-    lasting = cache.hold("a", 10, filler(b""), lasting=True)
-    assert reader is not None and other is not None and lasting is not None
+    reader, other = (hold(cache, name, close_idle=True) for name in "ab")
+    ahead = fetch(cache, "a")
+    assert reader is not None and other is not None and isinstance(ahead, SharedLock)
     cache.release("a")
     assert reader.read(0, 1) is None
-    assert other.read(0, 1) == b"b" and lasting.read(0, 1) == b"a"
-    assert cache.clear() == 0
+    assert other.read(0, 1) == b"b" and ahead.read(0, 1) == b"a"
+    assert clear_cache(tmp_path) == 0
 
 
 def test_a_folder_that_was_removed_is_made_again(tmp_path: Path):
@@ -327,7 +340,7 @@ def test_what_is_being_renamed_is_counted_all_the_same(
     counting: list[bool] = []
 
     def look(source: Path, target: Path) -> None:
-        gate = lock_file(cache._cache_lock, create=True, wait=False)
+        gate = lock_file(tmp_path / room.CACHE_LOCK, create=True, wait=False)
         counting.append(gate is not None)
         if gate is not None:
             os.close(gate)

@@ -2,8 +2,8 @@
 
 import pytest
 
-from rsdl.commands.sweep import patience
-from rsdl.commands.sweep.patience import retry_until_answered
+from rsdl.commands.sweep import request_retry
+from rsdl.commands.sweep.request_retry import retry_until_answered
 from rsdl.core.errors import (
     ClusterError,
     ForbiddenClusterError,
@@ -47,7 +47,7 @@ def test_a_refusal_right_after_an_outage_is_not_believed():
 def test_a_refusal_that_stays_is_one(monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(ForbiddenClusterError):
         ask(REFUSED, "here")
-    monkeypatch.setattr(patience, "SETTLE_S", -1.0)
+    monkeypatch.setattr(request_retry, "SETTLE_S", -1.0)
     with pytest.raises(ForbiddenClusterError):
         ask(AWAY, REFUSED, "here")
 

@@ -7,7 +7,7 @@ import simplejpeg
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rsdl.data.jpeg import Jpeg, read_jpeg
+from rsdl.data.gpu.jpeg import Jpeg, read_jpeg
 
 RANDOM = np.random.default_rng(5)
 PICTURE = RANDOM.integers(0, 256, (37, 51, 3), dtype=np.uint8)
