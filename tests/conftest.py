@@ -59,6 +59,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--quick", action="store_true", help="what is fast and telling, in 2 minutes")
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With ``--quick`` do not even import what is thorough."""
+    if not config.getoption("--quick"):
+        return None
+    here = Path(__file__).parent
+    wanted = [here / "unit", here / "architecture"]
+    wanted += [here.parent / name.partition("::")[0] for name in TELLING]
+    if not any(collection_path in (path, *path.parents) or path in collection_path.parents
+               for path in wanted):  # fmt: skip
+        return True
+    room = collection_path.as_posix().removeprefix(f"{wanted[0].as_posix()}/")
+    return f"{room}/".startswith(THOROUGH) or None
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """With ``--quick`` keep unit tests that are fast, the rules of the house, and one whole run."""
     if not config.getoption("--quick"):
