@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from rsdl.commands.report import write_report
-from rsdl.config.load import read_tree, resolve, validate
+from rsdl.config.load import read_tree, resolve, validate_written
 from rsdl.config.run import RunConfig
 from rsdl.core.errors import ConfigError, DataError
 from rsdl.data.dataset import DataSet
@@ -80,7 +80,7 @@ def read_config(folder: RunFolder, data_url: str | None = None) -> RunConfig:
     tree = resolve(read_tree(path), str(path))
     if data_url is not None:
         tree["data"] = dict(tree["data"]) | {"url": data_url}
-    return validate(tree)
+    return validate_written(tree)
 
 
 def check_same_data(folder: RunFolder, manifest_digest: str) -> None:

@@ -8,7 +8,7 @@ import yaml
 from rich.console import Console
 
 from rsdl.commands.runs import find_runs
-from rsdl.config.load import validate
+from rsdl.config.load import validate_written
 from rsdl.core.errors import ConfigErrors, DataError
 from rsdl.evaluate.compared_run import ComparedRun
 from rsdl.evaluate.report import render_report
@@ -149,7 +149,7 @@ def read_recipe(folder: RunFolder) -> str:
     if folder.store.size(CONFIG) is None:
         return ""
     try:
-        config = validate(yaml.safe_load(folder.store.read(CONFIG)))
+        config = validate_written(yaml.safe_load(folder.store.read(CONFIG)))
     except (ConfigErrors, yaml.YAMLError):
         return ""
     leaves = config.identity()

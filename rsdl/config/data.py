@@ -7,6 +7,7 @@ from pydantic import BaseModel, ByteSize, ConfigDict, Field, field_validator, mo
 from rsdl.storage.cache.config import CacheConfig
 
 SMALLEST_SIDE = 8
+DEFAULT_BATCH_SIZE = 64
 Side = Annotated[int, Field(ge=SMALLEST_SIDE)]
 
 
@@ -20,7 +21,7 @@ class DataConfig(BaseModel):
     val_split: str = Field("val", description="Split to validate on after every epoch.")
     test_split: str = Field("test", description="Split for the final evaluation.")
     batch_size: int = Field(
-        64,
+        DEFAULT_BATCH_SIZE,
         ge=1,
         description="Samples per optimizer step, over all devices and accumulation steps.",
     )
@@ -73,6 +74,11 @@ class DataConfig(BaseModel):
         "host",
         description="Who decodes JPEGs for training: cores, or (experimental) the GPU, where cores "
         "are few.",
+    )
+    normalize: Literal["auto", "weights", "dataset"] = Field(
+        "auto",
+        description="Mean and standard deviation of images: those that the pretrained weights were "
+        "trained with, or the data set's. auto: the weights' for 8-bit red, green and blue.",
     )
     eval_crop: Annotated[float, Field(gt=0, le=1)] | Literal["whole"] = Field(
         1.0,

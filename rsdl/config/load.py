@@ -197,6 +197,14 @@ def validate(tree: dict[str, Any]) -> RunConfig:
         raise ConfigErrors(_merge_choices(map(_explain, error.errors()))) from error
 
 
+def validate_written(tree: Any) -> RunConfig:  # noqa: ANN401 - what a YAML file holds
+    """Return the run of a ``config.yaml``; a field that its release lacked says what that did."""
+    data = tree.get("data") if isinstance(tree, dict) else None
+    if isinstance(data, dict):
+        tree = tree | {"data": {"normalize": "dataset"} | data}
+    return validate(tree)
+
+
 def _drop_removed(tree: Any) -> Any:  # noqa: ANN401 - what a YAML file holds
     """Return a tree without the fields of earlier releases that changed nothing."""
     for path, (harmless, *_) in REMOVED.items():

@@ -6,9 +6,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from rsdl.config.data import AugmentConfig, DataConfig
+from rsdl.config.data import DEFAULT_BATCH_SIZE, AugmentConfig, DataConfig
 from rsdl.config.model import ModelConfig
-from rsdl.config.optim import OptimConfig
+from rsdl.config.optim import OptimConfig, scale_lr
 from rsdl.config.task import TaskConfig
 from rsdl.config.trainer import CheckpointConfig, LoggingConfig, TrainerConfig
 from rsdl.storage.s3.endpoint import StorageConfig
@@ -70,8 +70,28 @@ class RunConfig(BaseModel):
     checkpoint: CheckpointConfig = Field(CheckpointConfig(), description="When state is saved.")
     logging: LoggingConfig = Field(LoggingConfig(), description="Where to log.")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _scale_lr(cls, tree: Any) -> Any:  # noqa: ANN401 - what a YAML file holds
+        """Set ``optim.lr`` where only ``optim.base_lr`` is given; leave errors to the fields."""
+        optim = tree.get("optim") if isinstance(tree, dict) else None
+        data = tree.get("data") if isinstance(tree, dict) else None
+        if not isinstance(optim, dict) or not isinstance(data, dict) or "lr" in optim:
+            return tree
+        base, batch = optim.get("base_lr"), data.get("batch_size", DEFAULT_BATCH_SIZE)
+        name = optim.get("name", OptimConfig().name)
+        if not isinstance(base, int | float) or type(batch) is not int or not isinstance(name, str):
+            return tree
+        if base <= 0 or batch <= 0:
+            return tree
+        return tree | {"optim": optim | {"lr": scale_lr(base, name, batch)}}
+
     @model_validator(mode="after")
     def _turns_fit(self) -> "RunConfig":
+        if self.data.normalize == "weights" and self.model.weights == "none":
+            raise ValueError(
+                "data.normalize: is weights, and model.weights is none; set data.normalize=auto"
+            )
         if self.augment.rotate90 and not isinstance(self.data.image_size, int):
             raise ValueError(
                 "augment.rotate90: turns height into width, so data.image_size must be a square; "
@@ -88,6 +108,8 @@ class RunConfig(BaseModel):
     def identity(self) -> dict[str, Any]:
         """Return the fields that determine the result, by path."""
         leaves = flatten(self.model_dump(mode="json"))
+        if self.data.normalize == "auto" and self.model.weights == "none":
+            leaves["data.normalize"] = "dataset"  # as in runs that are older than the field
         return {path: value for path, value in leaves.items() if path not in CHANGEABLE}
 
 

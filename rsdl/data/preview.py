@@ -8,21 +8,17 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from rsdl.core.bands import find_rgb
 from rsdl.data.dataset import SplitData
 from rsdl.data.manifest import Manifest
 from rsdl.data.targets import KINDS
 
-RGB_NAMES = (("red", "green", "blue"), ("b04", "b03", "b02"), ("b4", "b3", "b2"))
 GAP = 6
 
 
 def rgb_bands(bands: Sequence[str]) -> tuple[int, int, int]:
     """Return the bands to show as red, green and blue: by name if known, else the first ones."""
-    names = [name.lower() for name in bands]
-    for wanted in RGB_NAMES:
-        if all(name in names for name in wanted):
-            return names.index(wanted[0]), names.index(wanted[1]), names.index(wanted[2])
-    return (0, 1, 2) if len(bands) >= 3 else (0, 0, 0)
+    return find_rgb(bands) or ((0, 1, 2) if len(bands) >= 3 else (0, 0, 0))
 
 
 def to_rgb(pixels: NDArray[Any], manifest: Manifest) -> NDArray[np.uint8]:

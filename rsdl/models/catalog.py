@@ -10,6 +10,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Literal
 
 from rsdl.config.model import ModelConfig
+from rsdl.core.bands import Rgb
 from rsdl.core.errors import ConfigError
 from rsdl.core.image_size import ImageSize
 from rsdl.models.sizes import SizeRule
@@ -79,6 +80,7 @@ def build_model(
     in_chans: int,
     image_size: ImageSize,
     storage: StorageConfig = AWS,
+    rgb: Rgb | None = None,
 ) -> "nn.Module":
     """Build the classifier of a config and load its weights.
 
@@ -90,19 +92,23 @@ def build_model(
         in_chans: Bands of the data set, at least 1.
         image_size: Size of the input in pixels.
         storage: Endpoint of the object store, if the weights are in a bucket.
+        rgb: Bands of the data set that are red, green and blue, which get the filters of
+            pretrained weights for these; ``None`` adapts filters in their order.
 
     Raises:
         ConfigError: If the name is unknown, the network does not accept the size or an option, or
             the weights cannot be read or do not fit.
     """
-    from rsdl.models.weights import load_weights
+    from rsdl.models.weights import RGB, load_rgb, load_weights
 
     options = _options(config, in_chans, image_size) | {"num_classes": num_classes}
-    if config.weights == "pretrained":
+    if config.weights == "pretrained" and in_chans == len(RGB) and rgb in (None, RGB):
         return _create_pretrained(config, options)
     model = _create(config.name, options)
-    if config.weights != "none":
-        load_weights(model, config.weights, storage)
+    if config.weights == "pretrained":
+        load_rgb(model, _create_pretrained(config, options | {"in_chans": len(RGB)}), rgb)
+    elif config.weights != "none":
+        load_weights(model, config.weights, storage, rgb)
     return model
 
 

@@ -15,12 +15,14 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from rsdl.core.bands import Rgb
 from rsdl.core.errors import ConfigError
 from rsdl.models.prefixes import Stripped, strip_prefix
 from rsdl.models.tensors import Tensors, read_tensors
 from rsdl.storage.s3.endpoint import AWS, StorageConfig
 
 FIELD = "model.weights"
+RGB: Rgb = (0, 1, 2)
 
 logger = logging.getLogger("rsdl")
 
@@ -29,7 +31,9 @@ logger = logging.getLogger("rsdl")
 CONVERTERS = ("checkpoint_filter_fn", "_filter_fn", "_filter_torchvision_pretrained")
 
 
-def load_weights(model: nn.Module, source: str, storage: StorageConfig = AWS) -> None:
+def load_weights(
+    model: nn.Module, source: str, storage: StorageConfig = AWS, rgb: Rgb | None = None
+) -> None:
     """Load a file into a classifier built by timm, in place.
 
     Position embeddings and relative position tables are resized to another image size. The first
@@ -42,6 +46,8 @@ def load_weights(model: nn.Module, source: str, storage: StorageConfig = AWS) ->
         source: Path or URL of a ``.pth``, ``.pt``, ``.bin``, ``.safetensors`` or Lightning
             ``.ckpt`` file; averaged (EMA) weights are preferred if a checkpoint has them.
         storage: Endpoint of the object store, if the file is in a bucket.
+        rgb: Bands of the data set that are red, green and blue; they get the filters of an RGB
+            file. A checkpoint of rsdl for as many bands is taken to have the data set's order.
 
     Raises:
         ConfigError: If the file cannot be read, holds anything but tensors, or does not fit.
@@ -51,7 +57,7 @@ def load_weights(model: nn.Module, source: str, storage: StorageConfig = AWS) ->
         read_tensors(source, storage), lambda tensors: _is_whole(_convert(tensors, model), model)
     )
     tensors = _convert(stripped.tensors, model)
-    _adapt_bands(tensors, own, _names(model, "first_conv"), source)
+    _adapt_bands(tensors, model, source, rgb)
     new = _drop_head(tensors, own, _names(model, "classifier"), source)
     _check_fit(tensors, own, new, f"{source}: ", _architecture(model))
     model.load_state_dict(tensors, strict=False)
@@ -118,28 +124,47 @@ def _architecture(model: nn.Module) -> str:
     return str(getattr(model, "pretrained_cfg", {}).get("architecture") or type(model).__name__)
 
 
-def _adapt_bands(tensors: Tensors, own: Tensors, layers: tuple[str, ...], source: str) -> None:
-    for name in (f"{layer}.weight" for layer in layers):
+def load_rgb(model: nn.Module, published: nn.Module, rgb: Rgb | None) -> None:
+    """Copy the weights of a network for red, green and blue into one for other bands, in place.
+
+    Args:
+        model: The network for the data set's bands.
+        published: The same network for three bands, with its published weights.
+        rgb: Bands of the data set that are red, green and blue.
+    """
+    tensors = published.state_dict()
+    _adapt_bands(tensors, model, "pretrained", rgb)
+    model.load_state_dict(tensors)
+
+
+def _adapt_bands(tensors: Tensors, model: nn.Module, source: str, rgb: Rgb | None) -> None:
+    own = model.state_dict()
+    for name in (f"{layer}.weight" for layer in _names(model, "first_conv")):
         if name not in tensors or name not in own or tensors[name].ndim != 4:
             continue
         found, wanted = tensors[name].shape[1], own[name].shape[1]
-        if found != wanted:
-            tensors[name] = adapt_bands(tensors[name], wanted)
-            logger.info(
-                "%s: %s: first layer adapted from %d to %d bands", FIELD, source, found, wanted
-            )
+        named = rgb if found == len(RGB) else None
+        if found == wanted and (named in (None, RGB) or source.endswith(".ckpt")):
+            continue
+        tensors[name] = adapt_bands(tensors[name], wanted, named)
+        how = "by name" if named else "in order"
+        logger.info(
+            "%s: %s: first layer adapted from %d to %d bands, %s",
+            FIELD, source, found, wanted, how,
+        )  # fmt: skip
 
 
-def adapt_bands(weight: Tensor, in_chans: int) -> Tensor:
-    """Return first-layer weights for another number of bands.
+def adapt_bands(weight: Tensor, in_chans: int, rgb: Rgb | None = None) -> Tensor:
+    """Return first-layer weights for other bands.
 
     Bands are repeated or dropped in order, and scaled to keep the magnitude of their sum; a single
     band gets the sum of all. This is the rule of timm's ``adapt_input_conv``, for any number of
-    input bands.
+    input bands. The bands named red, green and blue get the filters of their colours instead.
 
     Args:
         weight: ``[D, C, h, w]``.
         in_chans: New number of bands, at least 1.
+        rgb: New bands that are red, green and blue, if ``weight`` is of these three.
 
     Returns:
         ``[D, in_chans, h, w]``.
@@ -148,6 +173,8 @@ def adapt_bands(weight: Tensor, in_chans: int) -> Tensor:
     if in_chans == 1:
         return weight.sum(dim=1, keepdim=True)
     order = torch.arange(in_chans) % bands
+    if rgb is not None:
+        order[list(rgb)] = torch.arange(len(RGB))
     return weight[:, order] * (bands / in_chans)
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from rsdl.config.model import ModelConfig
 from rsdl.config.task import TaskFacts
+from rsdl.core.bands import Rgb
 from rsdl.core.image_size import ImageSize
 from rsdl.data.augment import Mix
 from rsdl.records.evaluation import Evaluation
@@ -63,7 +64,13 @@ class Task(Protocol):
     facts: TaskFacts
 
     def build_network(
-        self, config: ModelConfig, *, in_chans: int, image_size: ImageSize, storage: StorageConfig
+        self,
+        config: ModelConfig,
+        *,
+        in_chans: int,
+        image_size: ImageSize,
+        storage: StorageConfig,
+        rgb: Rgb | None,
     ) -> nn.Module:
         """Return the backbone of a config with this task's head, and its weights loaded.
 

@@ -10,6 +10,7 @@ from torch import nn
 
 from rsdl.config.run import RunConfig
 from rsdl.config.trainer import TrainerConfig
+from rsdl.core.bands import find_rgb
 from rsdl.core.errors import ConfigError
 from rsdl.core.image_size import show_size
 from rsdl.data.augment import Augment
@@ -17,6 +18,7 @@ from rsdl.data.datamodule import DataModule
 from rsdl.data.dataset import DataSet
 from rsdl.distributed.rank import is_main
 from rsdl.models.catalog import find_timm_name
+from rsdl.models.normalization import Normalization, choose_normalization
 from rsdl.models.probe import find_starved_norm
 from rsdl.records.run_record import RunRecord, describe_environment, git_revision
 from rsdl.tasks.build import build_task
@@ -146,17 +148,22 @@ def build_module(
         in_chans=len(manifest.bands),
         image_size=config.data.image_size,
         storage=config.storage,
+        rgb=find_rgb(manifest.bands),
     )
     if config.trainer.checkpoint_activations:
         checkpoint_activations(network, config.model.name)
     if config.trainer.channels_last:
         network = network.to(memory_format=torch.channels_last)
     compile_for(network, how)
-    augment = Augment(config.augment, manifest.mean, manifest.std, manifest.dtype)
+    own = Normalization(manifest.mean, manifest.std, "the data set")
+    chosen = choose_normalization(
+        config.data.normalize, config.model, manifest.bands, manifest.dtype, own
+    )
+    augment = Augment(config.augment, chosen.mean, chosen.std, manifest.dtype)
     # No CUDA graphs: the fused augmentation has few kernels, and graphs would copy every batch.
     compile_for(augment, how, graphs=False)
     module = TrainingModule(network, task, augment, config.optim, config.seed)
-    module.replays = how in REPLAYED
+    module.replays, module.normalized_by = how in REPLAYED, chosen.source
     return module
 
 

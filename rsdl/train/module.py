@@ -56,6 +56,7 @@ class TrainingModule(pl.LightningModule):
         self.num_steps = 1
         self.tta = False
         self.replays = False  # whether the network runs as CUDA graphs
+        self.normalized_by = "the data set"  # where the images' mean and deviation are from
         # Sums over the epoch so far, on the device: loss, rows. Not a buffer, since DDP broadcasts
         # rank 0's buffers to all ranks.
         self.train_sums = torch.zeros(2, dtype=torch.float64)

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from rsdl.config.load import REMOVED, validate
+from rsdl.config.load import REMOVED, validate_written
 from rsdl.config.run import RunConfig
 from rsdl.core.errors import ConfigError, ConfigErrors, DataError
 from rsdl.core.versions import newer_error, unknown_names
@@ -158,7 +158,7 @@ def read_identity(folder: RunFolder) -> dict[str, Any]:
     """
     where = join(folder.store.url, CONFIG)
     try:
-        return validate(yaml.safe_load(folder.store.read(CONFIG))).identity()
+        return validate_written(yaml.safe_load(folder.store.read(CONFIG))).identity()
     except ConfigErrors as error:
         unknown = [one.where for one in error.errors if one.problem == "unknown field"]
         if unknown:

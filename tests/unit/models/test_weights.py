@@ -14,6 +14,7 @@ from timm.models import adapt_input_conv
 from torch import Tensor
 
 from rsdl.config.model import ModelConfig
+from rsdl.core.bands import Rgb
 from rsdl.core.errors import ConfigError, RsdlError
 from rsdl.models.catalog import build_backbone, build_model
 from rsdl.models.tensors import read_tensors
@@ -36,14 +37,17 @@ def trained(name: str) -> torch.nn.Module:
 
 
 def load(
-    name: str, source: object, *, num_classes: int = CLASSES, in_chans: int = 3, size: int = SIZE
-) -> torch.nn.Module:
+    name: str, source: object, *, num_classes: int = CLASSES, in_chans: int = 3, size: int = SIZE,
+    rgb: Rgb | None = None,
+) -> torch.nn.Module:  # fmt: skip
     config = ModelConfig(name=name, weights=str(source))
-    model = build_model(config, num_classes=num_classes, in_chans=in_chans, image_size=size)
+    model = build_model(
+        config, num_classes=num_classes, in_chans=in_chans, image_size=size, rgb=rgb
+    )
     return model.eval()
 
 
-def refusal(name: str, source: object, **options: int) -> str:
+def refusal(name: str, source: object, **options: Any) -> str:  # noqa: ANN401
     with pytest.raises(RsdlError) as caught:
         load(name, source, **options)
     text = str(caught.value)
@@ -126,6 +130,34 @@ def test_the_first_layer_is_adapted_to_other_bands(
     torch.testing.assert_close(model.state_dict()[stem], expected)
     assert_equal(model.state_dict(), tensors, but=stem)
     assert f"adapted from 3 to {in_chans} bands" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("rgb", "in_chans", "filters"),
+    [
+        ((1, 2, 3), 4, [0, 0, 1, 2]),  # nir, red, green, blue
+        ((3, 2, 1), 10, [0, 2, 1, 0, 1, 2, 0, 1, 2, 0]),  # Sentinel-2: b04, b03, b02
+        ((2, 1, 0), 3, [2, 1, 0]),
+    ],
+)
+def test_bands_named_by_a_colour_get_its_filters(
+    rgb: Rgb, in_chans: int, filters: list[int], tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    tensors = trained("test_resnet").state_dict()
+    torch.save(tensors, tmp_path / "w.pth")
+    with caplog.at_level(logging.INFO, logger="rsdl"):
+        model = load("test_resnet", tmp_path / "w.pth", in_chans=in_chans, rgb=rgb)
+    (stem,) = _first_convs(model)
+    expected = tensors[stem][:, filters] * (3 / in_chans)
+    torch.testing.assert_close(model.state_dict()[stem], expected)
+    assert f"adapted from 3 to {in_chans} bands, by name" in caplog.text
+
+
+def test_a_checkpoint_of_as_many_bands_keeps_its_order(tmp_path: Path):
+    tensors = trained("test_resnet").state_dict()
+    torch.save({"state_dict": tensors}, tmp_path / "w.ckpt")
+    model = load("test_resnet", tmp_path / "w.ckpt", rgb=(2, 1, 0))
+    assert_equal(model.state_dict(), tensors)
 
 
 def _first_convs(model: torch.nn.Module) -> set[str]:
@@ -365,6 +397,12 @@ def test_pretrained_weights_in_the_cache_need_no_internet(
     safetensors.torch.save_file(tensors, snapshot / "model.safetensors")
     loaded = load("test_resnet", "pretrained", num_classes=9)
     assert_equal(loaded.state_dict(), tensors, but=HEADS["test_resnet"])
+    (stem,) = _first_convs(loaded)
+    other = load("test_resnet", "pretrained", num_classes=9, in_chans=4, rgb=(3, 2, 1))
+    expected = tensors[stem][:, [0, 2, 1, 0]] * (3 / 4)
+    torch.testing.assert_close(other.state_dict()[stem], expected)
+    same = {k: v for k, v in other.state_dict().items() if k != stem}
+    assert_equal(same, {k: v for k, v in tensors.items() if k != stem}, but=HEADS["test_resnet"])
 
 
 def test_a_model_that_has_no_published_weights_says_so():
