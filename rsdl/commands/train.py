@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 
 from rich.console import Console
 
@@ -110,7 +111,8 @@ def is_completed(config: RunConfig) -> bool:
     record = folder.read_record()
     if record is None or record.status != "completed":
         return False
-    check_same_run(config, record, folder)
+    if check_same_run(config, record, folder):
+        return False
     sys.stdout.write(f"{folder.store.url} is completed; --restart begins anew\n")
     return True
 
@@ -151,9 +153,9 @@ def train_in(
     begun = ranks.broadcast(
         ExistingRun() if restart or not is_main() else find_existing_run(folder)
     )
-    if begun.record is not None:
-        check_same_run(config, begun.record, folder)
-        if begun.record.status == "completed":
+    if (known := begun.record) is not None:
+        begun = replace(begun, is_extended=check_same_run(config, known, folder))
+        if known.status == "completed" and not begun.is_extended:
             console.print(f"{folder.store.url} is completed; --restart begins anew")
             return 0
     found = begun.record.model_dump_json() if begun.record is not None else None
@@ -172,6 +174,8 @@ def train_in(
     )
     try:
         announce(session, resumes=begun.has_state)
+        if begun.is_extended:
+            announce_extension(session)
         fit(session, begun)
         finish(session)
     except BaseException as error:
@@ -223,5 +227,20 @@ def announce(session: Session, *, resumes: bool) -> None:
         f"bands) at {show_size(record.image_size)} px, batch {record.global_batch}, "
         f"{record.device_count} x {record.device_name}\n"
         f"{'resuming' if resumes else 'writing to'} {session.folder.store.url}",
+        highlight=False,
+    )
+
+
+def announce_extension(session: Session) -> None:
+    """Print how much longer a completed run becomes, and what that does to its learning rate."""
+    record, optim, end = session.recorder.record, session.config.optim, session.module.num_steps
+    rate = (
+        "the cosine of optim.schedule is recomputed to end there, so the learning rate rises again"
+        if optim.schedule == "cosine"
+        else f"optim.schedule={optim.schedule} does not depend on the length"
+    )
+    session.console.print(
+        f"extending a completed run of {record.extended_at[-1]:,} steps to {end:,} "
+        f"({record.epochs_planned} epochs): {rate}",
         highlight=False,
     )

@@ -70,6 +70,7 @@ class RunRecord(BaseModel):
     epochs_planned: int
     epochs_completed: int = 0
     optimizer_steps: int = 0
+    extended_at: list[int] = Field(default_factory=list)  # steps at which it had been completed
     samples_read: int = 0
     bytes_encoded: int = 0
     bytes_decoded: int = 0

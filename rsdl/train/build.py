@@ -18,7 +18,7 @@ from rsdl.data.dataset import DataSet
 from rsdl.distributed.rank import is_main
 from rsdl.models.catalog import find_timm_name
 from rsdl.models.probe import find_starved_norm
-from rsdl.records.run_record import RunRecord, describe_environment, git_revision
+from rsdl.records.run_record import LAST, RunRecord, describe_environment, git_revision
 from rsdl.tasks.build import build_task
 from rsdl.train.checkpoint_callback import CheckpointCallback
 from rsdl.train.compile import REPLAYED, checkpoint_activations, compile_for
@@ -26,6 +26,7 @@ from rsdl.train.device_stats import open_meters
 from rsdl.train.device_stats_callback import DeviceStatsCallback
 from rsdl.train.fsdp import check_sharding
 from rsdl.train.heartbeat_callback import HeartbeatCallback
+from rsdl.train.metrics_csv import has_stalled
 from rsdl.train.module import TrainingModule
 from rsdl.train.optim import check_optimizer
 from rsdl.train.progress_bar import ProgressBar
@@ -61,9 +62,14 @@ def open_session(
     module.steps_per_epoch = data.plan(0).num_batches()
     total = config.trainer.max_epochs * module.steps_per_epoch
     module.num_steps = min(config.trainer.max_steps or total, total)
+    if begun.is_extended:
+        check_extension(config, begun, module)
     record = known or new_record(config, dataset, network)
     record.resumes += known is not None
     record.config_digest = config.digest
+    if begun.is_extended:
+        record.extended_at = [*record.extended_at, record.optimizer_steps]
+        record.epochs_planned = config.trainer.max_epochs
     record.status, record.reason = "running", ""
     recorder = Recorder(
         folder,
@@ -158,6 +164,31 @@ def build_module(
     module = TrainingModule(network, task, augment, config.optim, config.seed)
     module.replays = how in REPLAYED
     return module
+
+
+def check_extension(config: RunConfig, begun: ExistingRun, module: TrainingModule) -> None:
+    """Check that a completed run that is made longer has a step to make, and its last state."""
+    record, length = begun.record, config.trainer
+    assert record is not None
+    if not begun.has_state:
+        raise ConfigError(
+            "trainer.max_epochs",
+            f"cannot extend a run without {LAST}",
+            "restore it, or begin anew with --restart",
+        )
+    if has_stalled(begun.history, module.task.facts.primary_metric, length.patience):
+        raise ConfigError(
+            "trainer.max_epochs",
+            f"cannot extend a run that trainer.patience={length.patience} has ended after "
+            f"{record.epochs_completed} epochs",
+            "give another trainer.patience and begin anew with --restart",
+        )
+    if module.num_steps <= record.optimizer_steps:
+        raise ConfigError(
+            "trainer.max_steps",
+            f"ends the run at step {module.num_steps}, which it has reached",
+            "raise both trainer.max_steps and trainer.max_epochs",
+        )
 
 
 def check_mixing(config: RunConfig, world_size: int) -> None:

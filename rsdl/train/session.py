@@ -61,6 +61,10 @@ def fit(session: Session, begun: ExistingRun) -> None:
         data.resume(position.epoch, position.consumed)
     if begun.record is not None:
         recorder.take(position, module.task.facts.primary_metric)
+    if begun.is_extended and is_main():
+        # The record first: with the new config beside it, the old one would read as completed.
+        recorder.write(trainer)
+        session.folder.uploads.drain()
     if is_main():
         store.write(CONFIG, to_yaml(session.config).encode())
     recorder.write(trainer)
@@ -68,7 +72,7 @@ def fit(session: Session, begun: ExistingRun) -> None:
     if position.validate:
         validate(session)
     trainer.fit(module, datamodule=data, ckpt_path=checkpoint)
-    if recorder.record.metrics.get("final", {}).get("epoch") != recorder.epoch:
+    if not recorder.is_validated:
         validate(session)
 
 

@@ -175,7 +175,8 @@ class Sweep:
             if lock is None:
                 self._view.note_wait(name)
                 continue
-            if self._view.has_waited(name) and is_completed(run.folder):
+            done = is_completed(run.folder) and not run.is_extended
+            if self._view.has_waited(name) and done:
                 self.queue.skip(name)
                 self._view.note_end(name, "completed", "by another process")
                 continue

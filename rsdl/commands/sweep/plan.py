@@ -26,12 +26,14 @@ class PlannedRun:
         path: Config file.
         folder: Folder of the run.
         record: Existing record; ``None`` for a new run.
+        is_extended: Whether the run is completed, and the config makes it longer.
     """
 
     path: str
     config: RunConfig
     folder: RunFolder
     record: RunRecord | None
+    is_extended: bool = False
 
     @property
     def name(self) -> str:
@@ -41,7 +43,8 @@ class PlannedRun:
     @property
     def is_completed(self) -> bool:
         """Whether the run is completed."""
-        return self.record is not None and self.record.status == "completed"
+        completed = self.record is not None and self.record.status == "completed"
+        return completed and not self.is_extended
 
     def todo(self, *, retry: bool) -> Todo:
         """Return the action for the run; a failed run is left alone unless ``retry``."""
@@ -90,12 +93,13 @@ def plan_study(paths: Sequence[str], overrides: Sequence[str]) -> list[PlannedRu
     for path, config in configs.items():
         folder = RunFolder(connect(join(config.output, config.name), storage=config.storage))
         record = folder.read_record()
+        is_extended = False
         if record is not None:
             try:
-                check_same_run(config, record, folder)
+                is_extended = check_same_run(config, record, folder)
             except ConfigError as error:
                 errors.append((path, error))
-        runs.append(PlannedRun(path, config, folder, record))
+        runs.append(PlannedRun(path, config, folder, record, is_extended))
     _raise_all(errors, len(paths))
     return runs
 

@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from rsdl.commands.sweep.plan import plan_study, split_arguments
+from rsdl.config.load import to_yaml
 from rsdl.core.errors import ConfigError, ConfigErrors
 from tests.run_records import make_record
 
@@ -101,3 +102,17 @@ def test_a_run_of_another_config_is_refused(tmp_path: Path):
     record(paths[1], tmp_path, "completed", digest="another")
     with pytest.raises(ConfigErrors, match=r"b\.yaml: .*holds a run with another config"):
         plan_study(paths, [])
+
+
+def test_a_completed_run_that_is_made_longer_is_resumed(tmp_path: Path):
+    path = write(tmp_path, "run", trainer={"max_epochs": 10})
+    record(path, tmp_path, "completed")
+    (run,) = plan_study([path], [])
+    run.folder.store.write("config.yaml", to_yaml(run.config).encode())
+    (longer,) = plan_study([path], ["trainer.max_epochs=20"])
+    assert (longer.todo(retry=False), longer.is_completed) == ("resume", False)
+    with pytest.raises(ConfigErrors, match="max_epochs 10 -> 5"):
+        plan_study([path], ["trainer.max_epochs=5"])
+    record(path, tmp_path, "preempted")
+    with pytest.raises(ConfigErrors, match="max_epochs 10 -> 20"):
+        plan_study([path], ["trainer.max_epochs=20"])
