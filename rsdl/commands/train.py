@@ -197,6 +197,7 @@ def finish(session: Session) -> None:
     manifest = session.data.data.manifest
     split = config.data.test_split
     if split not in manifest.splits or not manifest.splits[split].samples:
+        assert config.data.val_split is not None, "checked before training"
         split = config.data.val_split
     evaluation = evaluate_checkpoint(session, BEST, split)
     if not is_main():
@@ -208,10 +209,12 @@ def finish(session: Session) -> None:
     path = write_report(folder, evaluation, record)
     session.recorder.write(session.trainer)
     folder.uploads.drain()
-    label, epoch = record.facts.label, int(record.metrics["best"]["epoch"] or 0) + 1
+    label, best = record.facts.label, "not validated, last weights: "
+    if (found := record.metrics.get("best")) is not None:
+        epoch = int(found["epoch"] or 0) + 1
+        best = f"best validation {label} {record.score('best') or 0:.2%} (epoch {epoch}), "
     session.console.print(
-        f"best validation {label} {record.score('best') or 0:.2%} (epoch {epoch}), "
-        f"{split} {label} {record.score(split) or 0:.2%} on {evaluation.num_samples} images\n"
+        f"{best}{split} {label} {record.score(split) or 0:.2%} on {evaluation.num_samples} images\n"
         f"report: {path}",
         highlight=False,
     )

@@ -45,7 +45,7 @@ def open_session(
     known = begun.record
     check_optimizer(config.optim)
     dataset = DataSet(config.data, config.storage)
-    dataset.manifest.split(config.data.val_split, where="data.val_split")
+    check_splits(config, dataset)
     if known is not None and known.manifest_digest != dataset.manifest.digest:
         raise ConfigError(
             "data.url",
@@ -84,6 +84,7 @@ def open_session(
         config.trainer,
         folder.uploads,
         clip_grad=config.optim.clip_grad,
+        validates=config.data.val_split is not None,
         callbacks=[
             HeartbeatCallback(ranks.heartbeat),
             usage,
@@ -164,6 +165,18 @@ def build_module(
     module = TrainingModule(network, task, augment, config.optim, config.seed)
     module.replays = how in REPLAYED
     return module
+
+
+def check_splits(config: RunConfig, dataset: DataSet) -> None:
+    """Check that there is a split to validate on, or, without validation, one for the test."""
+    if config.data.val_split is not None:
+        dataset.manifest.split(config.data.val_split, where="data.val_split")
+        return
+    dataset.manifest.split(config.data.test_split, where="data.test_split")
+    if config.trainer.patience is not None:
+        raise ConfigError(
+            "trainer.patience", "needs a validation", "leave it out, or name a data.val_split"
+        )
 
 
 def check_extension(config: RunConfig, begun: ExistingRun, module: TrainingModule) -> None:
