@@ -41,9 +41,11 @@ class Result:
         return min((entry.run.name for entry in self.runs), key=len)
 
     @property
-    def by_seed(self) -> dict[int, float]:
-        """The primary metric by seed."""
-        return {e.run.seed: e.score for e in self.runs if e.score is not None}
+    def by_seed(self) -> dict[tuple[int, str], float]:
+        """The primary metric by the seed of the run and the version of the data set."""
+        return {
+            (e.run.seed, e.run.manifest_digest): e.score for e in self.runs if e.score is not None
+        }
 
     @property
     def run(self) -> RunRecord:
@@ -171,7 +173,8 @@ def results_of(entries: Sequence[ComparedRun]) -> list[Result]:
     """Return runs grouped by everything but the seed, in order of appearance.
 
     An extended run is no seed of one that was as long at once: their learning rates differ.
-    A second run of the same seed goes to a separate result, since it is not a further sample.
+    The seed is that of the run, or of the draw of train, val and test, which papers repeat, too.
+    A second run of the same seeds goes to a separate result, since it is not a further sample.
     """
     groups: dict[tuple[object, ...], list[ComparedRun]] = {}
     seen: Counter[tuple[object, ...]] = Counter()
@@ -180,8 +183,8 @@ def results_of(entries: Sequence[ComparedRun]) -> list[Result]:
         key: tuple[object, ...] = (index,)
         if entry.recipe and entry.is_final:
             key = (run.architecture, run.dataset, entry.head.basis, entry.recipe,
-                   run.manifest_digest, *run.extended_at)  # fmt: skip
-            seed = (*key, run.seed)
+                   run.split_draw or run.manifest_digest, *run.extended_at)  # fmt: skip
+            seed = (*key, run.seed, run.manifest_digest)
             seen[seed] += 1
             key = (*key, seen[seed])
         groups.setdefault(key, []).append(entry)

@@ -11,7 +11,7 @@ from rsdl.evaluate.student_t import PairedTest, holm, paired_test
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Two results on one data set; the better one is ``left``.
+    """Two results on one data set; the better one over the shared seeds is ``left``.
 
     Attributes:
         column: Data set and split.
@@ -31,8 +31,8 @@ class Comparison:
 def comparisons_of(rows: Sequence[ComparedRun]) -> list[Comparison]:
     """Return the paired tests between all results that share two seeds or more.
 
-    Only final results on the split that their column compares; seeds are pairs only within one
-    version of a data set.
+    Only final results on the split that their column compares; pairs have the same seed and
+    the same version of the data set.
     """
     results = results_of(rows)
     named = list(zip(names_of(results), results, strict=True))
@@ -51,13 +51,15 @@ def compare(
 ) -> Comparison | None:
     """Return the paired test of two results; ``None`` if they share fewer than two seeds."""
     (name, left), (other_name, right) = better, other
-    if left.run.manifest_digest != right.run.manifest_digest or left.run.task != right.run.task:
+    if left.run.task != right.run.task:
         return None
     ours, theirs = left.by_seed, right.by_seed
     seeds = [seed for seed in ours if seed in theirs]
     if len(seeds) < 2:
         return None
     test = paired_test([ours[seed] for seed in seeds], [theirs[seed] for seed in seeds])
+    if test.mean < 0:  # better over the shared seeds, though not over all
+        return compare(column, other, better)
     return Comparison(column, left, right, (name, other_name), test)
 
 

@@ -58,6 +58,7 @@ class RunRecord(BaseModel):
     git_revision: str | None = None
     config_digest: str
     manifest_digest: str
+    split_draw: str = ""  # equal for data sets that differ only in the seed of their split
     seed: int
     architecture: str
     timm_model: str

@@ -244,6 +244,7 @@ def new_record(config: RunConfig, dataset: DataSet, network: nn.Module) -> RunRe
         git_revision=git_revision(),
         config_digest=config.digest,
         manifest_digest=manifest.digest,
+        split_draw=manifest.split_draw,
         seed=config.seed,
         architecture=config.model.name,
         timm_model=find_timm_name(config.model.name),

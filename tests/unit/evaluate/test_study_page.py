@@ -361,3 +361,24 @@ def test_recipes_of_one_architecture_have_names_and_colours_of_their_own(
     styles = {line.name: line.style for line in plot.lines}
     assert list(styles) == ["s0", "s1", "s2", "t0"]
     assert styles["s0"] == styles["s1"] == styles["s2"] != styles["t0"]
+
+
+def test_draws_of_one_split_are_repeats_and_pairs_share_a_draw(rivals: list[ComparedRun]):
+    # Each seed of the draw has a manifest of its own; vit has not seen the last.
+    entries = [
+        replace(
+            row,
+            run=row.run.model_copy(
+                update={"seed": 0, "manifest_digest": f"m{row.run.seed}", "split_draw": "d"}
+            ),
+        )
+        for row in rivals
+        if row.run.name != "vit_2"
+    ]
+    study = study_of(entries)
+    assert [r.n for r, _ in study.board.cells[("cnn", "ucm")]] == [3]
+    (found,) = study.comparisons
+    assert (found.names, found.test.n) == (("vit", "cnn"), 2)
+    assert found.test.mean == pytest.approx(0.015)
+    apart = [replace(e, run=e.run.model_copy(update={"split_draw": ""})) for e in entries]
+    assert not study_of(apart).comparisons

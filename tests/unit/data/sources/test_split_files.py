@@ -6,14 +6,17 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import pytest
 
 from rsdl.core.errors import ConfigError, DataError
+from rsdl.data.packing.pack import PackOptions, pack
 from rsdl.data.sources.catalog import DATASETS
 from rsdl.data.sources.folder import FolderSource
 from rsdl.data.sources.published import fetch_lists, prepare_source
 from rsdl.data.sources.split_files import read_split_files
+from rsdl.storage.connect import connect
 from tests.unit.data.sources.test_published import SMALL, make_tree
 
 
@@ -135,3 +138,21 @@ def test_every_published_split_has_three_lists_with_checksums():
                 "test.txt",
             ]
             assert len({md5 for _, md5 in lists}) == 3 and all(len(md5) == 32 for _, md5 in lists)
+
+
+def test_draws_that_differ_by_their_seed_alone_are_known(tmp_path: Path):
+    root = make_tree(tmp_path / "tree", count=10)
+    lists = read_split_files(write_lists(tmp_path, ["beach0.jpg"], None, None))
+
+    def draw(name: str, **options: Any) -> tuple[str, str]:  # noqa: ANN401
+        store = connect(str(tmp_path / name))
+        manifest = pack(FolderSource(root, name="same", **options), store, PackOptions(10**6))
+        return manifest.digest, manifest.split_draw
+
+    half, first = (0.5, 0.0, 0.5), draw("a", fractions=(0.5, 0.0, 0.5), seed=1)
+    second = draw("b", fractions=half, seed=2)
+    assert first[0] != second[0] and first[1] == second[1] != ""
+    assert draw("c", fractions=(0.2, 0.0, 0.8), seed=1)[1] not in ("", first[1])
+    assert draw("d", lists=lists)[1] == ""
+    (root / "beach" / "new.jpg").write_bytes((root / "beach" / "beach0.jpg").read_bytes())
+    assert draw("e", fractions=half, seed=1)[1] not in ("", first[1])
