@@ -12,7 +12,7 @@ from rsdl.cli.options import (
     Overwrite,
     Seed,
     ShardMb,
-    SplitShares,
+    SplitFiles,
     Url,
     Workers,
     parse_shares,
@@ -48,7 +48,15 @@ def data_prepare(
     work: Annotated[
         str, typer.Option(metavar="DIR", help="Where archives are kept and unpacked.")
     ] = "~/.cache/rsdl",
-    split: SplitShares = "0.8,0.1,0.1",
+    split: Annotated[
+        str,
+        typer.Option(
+            metavar="A,B,C",
+            help="Shares of train, val and test, such as 0.2,0,0.8; or a published split: "
+            "torchgeo (ucm, resisc45, eurosat), torchgeo-spatial (eurosat).",
+        ),
+    ] = "0.8,0.1,0.1",
+    split_files: SplitFiles = None,
     seed: Seed = 0,
     shard_mb: ShardMb = 64,
     on_corrupt: Corrupt = "error",
@@ -63,12 +71,18 @@ def data_prepare(
     from rsdl.data.packing.pack import PackOptions
 
     options = PackOptions(round(shard_mb * 1e6), on_corrupt, overwrite, num_workers)
+    if split_files is not None:
+        choice = data.SplitChoice(files=split_files)
+    elif split[:1].isalpha():
+        choice = data.SplitChoice(published=split)
+    else:
+        choice = data.SplitChoice(parse_shares(split))
     code = data.prepare(
         name,
         out=out,
         origin=origin,
         work=os.path.expanduser(work),
-        fractions=parse_shares(split),
+        split=choice,
         seed=seed,
         options=options,
     )

@@ -27,6 +27,14 @@ Overrides = Annotated[
 SplitShares = Annotated[
     str, typer.Option("--split", metavar="A,B,C", help="Shares of train, val and test.")
 ]
+SplitFiles = Annotated[
+    tuple[str, str, str] | None,
+    typer.Option(
+        "--split-files",
+        metavar="TRAIN VAL TEST",
+        help="Lists of the images of train, val and test, a name a line, or none; others are out.",
+    ),
+]
 
 
 def parse_shares(text: str) -> tuple[float, float, float]:

@@ -11,6 +11,7 @@ from rsdl.cli.options import (
     Overwrite,
     Seed,
     ShardMb,
+    SplitFiles,
     SplitShares,
     Workers,
     parse_shares,
@@ -32,6 +33,7 @@ def data_pack_folder(
     out: Out,
     name: Annotated[str | None, typer.Option(help="Name; default: the folder's.")] = None,
     split: SplitShares = "0.8,0.1,0.1",
+    split_files: SplitFiles = None,
     group_by: Annotated[
         str | None,
         typer.Option(
@@ -85,6 +87,7 @@ def data_pack_folder(
         decode=decode,
         rules=PictureRules(axes, nodata, alpha, data.read_names(bands, "--bands"), unscale),
         group_by=group_by,
+        lists=data.SplitChoice(files=split_files).read_lists(),
     )
     raise typer.Exit(data.pack_source(source, out, options))
 

@@ -40,6 +40,8 @@ def train(
 ) -> None:
     """Train a network; the same command again resumes a run that is not completed.
 
+    A completed run goes on if trainer.max_epochs or trainer.max_steps is raised.
+
     Everything goes to OUTPUT/NAME: config.yaml, run.json, metrics.csv, TensorBoard events,
     checkpoints and report.html. Exit codes: 0 done, 2 wrong input, 69 no
     storage, room or GPU for now, 75 preempted after saving.

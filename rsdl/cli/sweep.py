@@ -225,6 +225,12 @@ def sweep_local(
     devices: Annotated[
         int, typer.Option(min=1, help="Runs at a time: one a GPU, or sharing the cores.")
     ] = 1,
+    seeds: Annotated[
+        int,
+        typer.Option(
+            min=1, metavar="N", help="Runs of each config: its seed, and NAME_seedK with the next."
+        ),
+    ] = 1,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what would be done.")
     ] = False,
@@ -236,12 +242,14 @@ def sweep_local(
 
     Completed runs are skipped, begun ones go on, crashed ones are tried three times. The same
     command goes on after any end, kill -9 included. In the end study.html, .tex and .csv lie beside
-    the runs. Exit codes: 0 all completed, 1 one failed, 2 the input of one is wrong, 75 stopped
+    the runs; with several seeds they have means, intervals and paired tests between architectures.
+    Exit codes: 0 all completed, 1 one failed, 2 the input of one is wrong, 75 stopped
     after saving.
     """
     from rsdl.commands.sweep.local import sweep_local as command
 
-    raise typer.Exit(command(arguments, devices=devices, dry_run=dry_run, retry=retry))
+    code = command(arguments, devices=devices, seeds=seeds, dry_run=dry_run, retry=retry)
+    raise typer.Exit(code)
 
 
 @app.command("report")

@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
@@ -22,8 +23,10 @@ from rsdl.data.preview import contact_sheet, encode_png
 from rsdl.data.sample import Source
 from rsdl.data.shard_store import SHARDS_URL
 from rsdl.data.sources.catalog import DATASETS
+from rsdl.data.sources.folder import FRACTIONS
 from rsdl.data.sources.geotiff import GeotiffOptions, GeotiffSource
-from rsdl.data.sources.published import prepare_source
+from rsdl.data.sources.published import fetch_lists, prepare_source
+from rsdl.data.sources.split_files import SplitFile, read_split_files
 from rsdl.data.sources.synthetic import write_scenes
 from rsdl.storage.connect import connect
 from rsdl.storage.local import translate
@@ -32,13 +35,32 @@ from rsdl.storage.store import Store
 Fractions = tuple[float, float, float]
 
 
+@dataclass(frozen=True, slots=True)
+class SplitChoice:
+    """How train, val and test are chosen.
+
+    Attributes:
+        fractions: Their shares of a draw.
+        published: Name of a published split, which replaces the draw.
+        files: Paths of the lists of their images, which replace the draw.
+    """
+
+    fractions: Fractions = FRACTIONS
+    published: str | None = None
+    files: tuple[str, str, str] | None = None
+
+    def read_lists(self) -> dict[str, SplitFile] | None:
+        """Return the lists of images, if they are given."""
+        return None if self.files is None else read_split_files(self.files)
+
+
 def prepare(
     name: str,
     *,
     out: str,
     origin: str | None,
     work: str,
-    fractions: Fractions,
+    split: SplitChoice,
     seed: int,
     options: PackOptions,
 ) -> int:
@@ -46,14 +68,19 @@ def prepare(
     if name not in DATASETS:
         known = ", ".join(DATASETS)
         raise ConfigError("data set", f'no data set "{name}"', f"use one of {known}")
+    dataset = DATASETS[name]
+    lists = split.read_lists()
     with download_bar(name) as progress:
+        if split.published is not None:
+            lists = fetch_lists(dataset, split.published, Path(work), progress)
         source = prepare_source(
-            DATASETS[name],
+            dataset,
             origin=Path(origin) if origin is not None else None,
             work=Path(work),
             progress=progress,
-            fractions=fractions,
+            fractions=split.fractions,
             seed=seed,
+            lists=lists,
         )
     return pack_source(source, out, options)
 

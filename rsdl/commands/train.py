@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 
 from rich.console import Console
 
@@ -110,7 +111,8 @@ def is_completed(config: RunConfig) -> bool:
     record = folder.read_record()
     if record is None or record.status != "completed":
         return False
-    check_same_run(config, record, folder)
+    if check_same_run(config, record, folder):
+        return False
     sys.stdout.write(f"{folder.store.url} is completed; --restart begins anew\n")
     return True
 
@@ -151,9 +153,9 @@ def train_in(
     begun = ranks.broadcast(
         ExistingRun() if restart or not is_main() else find_existing_run(folder)
     )
-    if begun.record is not None:
-        check_same_run(config, begun.record, folder)
-        if begun.record.status == "completed":
+    if (known := begun.record) is not None:
+        begun = replace(begun, is_extended=check_same_run(config, known, folder))
+        if known.status == "completed" and not begun.is_extended:
             console.print(f"{folder.store.url} is completed; --restart begins anew")
             return 0
     found = begun.record.model_dump_json() if begun.record is not None else None
@@ -172,6 +174,8 @@ def train_in(
     )
     try:
         announce(session, resumes=begun.has_state)
+        if begun.is_extended:
+            announce_extension(session)
         fit(session, begun)
         finish(session)
     except BaseException as error:
@@ -193,6 +197,7 @@ def finish(session: Session) -> None:
     manifest = session.data.data.manifest
     split = config.data.test_split
     if split not in manifest.splits or not manifest.splits[split].samples:
+        assert config.data.val_split is not None, "checked before training"
         split = config.data.val_split
     evaluation = evaluate_checkpoint(session, BEST, split)
     if not is_main():
@@ -204,10 +209,12 @@ def finish(session: Session) -> None:
     path = write_report(folder, evaluation, record)
     session.recorder.write(session.trainer)
     folder.uploads.drain()
-    label, epoch = record.facts.label, int(record.metrics["best"]["epoch"] or 0) + 1
+    label, best = record.facts.label, "not validated, last weights: "
+    if (found := record.metrics.get("best")) is not None:
+        epoch = int(found["epoch"] or 0) + 1
+        best = f"best validation {label} {record.score('best') or 0:.2%} (epoch {epoch}), "
     session.console.print(
-        f"best validation {label} {record.score('best') or 0:.2%} (epoch {epoch}), "
-        f"{split} {label} {record.score(split) or 0:.2%} on {evaluation.num_samples} images\n"
+        f"{best}{split} {label} {record.score(split) or 0:.2%} on {evaluation.num_samples} images\n"
         f"report: {path}",
         highlight=False,
     )
@@ -227,5 +234,20 @@ def announce(session: Session, *, resumes: bool) -> None:
         f"batch {record.global_batch}, {record.device_count} x {record.device_name}\n"
         f"{optim.name} at a learning rate of {optim.lr:.3g}{scaled}\n"
         f"{'resuming' if resumes else 'writing to'} {session.folder.store.url}",
+        highlight=False,
+    )
+
+
+def announce_extension(session: Session) -> None:
+    """Print how much longer a completed run becomes, and what that does to its learning rate."""
+    record, optim, end = session.recorder.record, session.config.optim, session.module.num_steps
+    rate = (
+        "the cosine of optim.schedule is recomputed to end there, so the learning rate rises again"
+        if optim.schedule == "cosine"
+        else f"optim.schedule={optim.schedule} does not depend on the length"
+    )
+    session.console.print(
+        f"extending a completed run of {record.extended_at[-1]:,} steps to {end:,} "
+        f"({record.epochs_planned} epochs): {rate}",
         highlight=False,
     )

@@ -18,7 +18,10 @@ class DataConfig(BaseModel):
 
     url: str = Field(description="Root of the data set: a folder or s3:// with a manifest.json.")
     train_split: str = Field("train", description="Split to train on.")
-    val_split: str = Field("val", description="Split to validate on after every epoch.")
+    val_split: str | None = Field(
+        "val",
+        description="Split to validate on after every epoch; null: none, the last weights count.",
+    )
     test_split: str = Field("test", description="Split for the final evaluation.")
     batch_size: int = Field(
         DEFAULT_BATCH_SIZE,

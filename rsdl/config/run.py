@@ -49,6 +49,9 @@ CHANGEABLE = (
     "logging.project",
 )
 
+# Fields that may grow once a run is completed, which extends it.
+LENGTH = ("trainer.max_epochs", "trainer.max_steps")
+
 
 class RunConfig(BaseModel):
     """One training run."""
@@ -120,6 +123,20 @@ def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         path = f"{prefix}{key}"
         leaves |= flatten(value, f"{path}.") if isinstance(value, dict) else {path: value}
     return leaves
+
+
+def show_changeable() -> str:
+    """Return the fields that may change when a run resumes, group by group."""
+    groups: dict[str, list[str]] = {}
+    for path in CHANGEABLE:
+        group, _, name = path.partition(".")
+        groups.setdefault(group, []).append(name)
+    # data.cache stands for the fields below it.
+    named = {group: [n for n in names if "." not in n] for group, names in groups.items()}
+    return ", ".join(
+        group if names == [""] else f"{group}.{{{','.join(names)}}}"
+        for group, names in named.items()
+    )
 
 
 def json_schema() -> dict[str, Any]:

@@ -167,7 +167,9 @@ class DataModule(pl.LightningDataModule):
 
     def val_dataloader(self) -> BatchLoader:
         """Return a loader for the whole validation split."""
-        return self.evaluation_loader(self.data.config.val_split, "data.val_split")
+        split = self.data.config.val_split
+        assert split is not None, "a run without validation asks for none"
+        return self.evaluation_loader(split, "data.val_split")
 
     def test_dataloader(self) -> BatchLoader:
         """Return a loader for the whole split to evaluate."""

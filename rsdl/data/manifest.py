@@ -8,6 +8,7 @@ class indices. Both are read.
 """
 
 import hashlib
+import json
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -31,6 +32,9 @@ from rsdl.storage.store import Store
 
 MANIFEST = "manifest.json"
 FORMAT = 2
+
+# Provenance that differs between draws of one split.
+OF_A_DRAW = ("seed", "pack_digest", "rsdl_version", "num_skipped", "skipped", "duplicates")
 
 
 class _Page(BaseModel):
@@ -137,6 +141,18 @@ class Manifest(_Page):
     def digest(self) -> str:
         """SHA-256 of the stored bytes: identifies the dataset, whichever release reads it."""
         return self._digest
+
+    @property
+    def split_draw(self) -> str:
+        """Digest of the images and the rule of a drawn split, equal for every seed of the draw.
+
+        Empty if the split was not drawn by shares from listed images.
+        """
+        facts = self.provenance
+        if "listing_sha256" not in facts or "fractions" not in facts:
+            return ""
+        drawn = {key: value for key, value in facts.items() if key not in OF_A_DRAW}
+        return hashlib.sha256(json.dumps(drawn, sort_keys=True).encode()).hexdigest()
 
     def split(self, name: str, *, where: str = "split") -> Split:
         """Return a split by name.

@@ -45,6 +45,13 @@ def decimal(value: float | None, digits: int = 3) -> str:
     return DASH if known is None else f"{known:.{digits}f}".replace("-", "\u2212")
 
 
+def p_value(value: float | None) -> str:
+    """Return a p-value with three decimals, as ``0.012``; ``< 0.001`` below; a dash if unknown."""
+    if value is None:
+        return DASH
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
 def hours(seconds: float | None) -> str:
     """Return seconds as hours: ``12.3 h``; less than 36 s (0.01 h) in seconds."""
     known = number(seconds)

@@ -16,6 +16,7 @@ from statistics import fmean, stdev
 
 from rsdl.evaluate import formatting
 from rsdl.evaluate.compared_run import ComparedRun, Headline
+from rsdl.evaluate.student_t import mean_half_width
 from rsdl.records.run_record import RunRecord
 
 
@@ -33,6 +34,18 @@ class Result:
     def name(self) -> str:
         """Names of the runs."""
         return ", ".join(entry.run.name for entry in self.runs)
+
+    @property
+    def short_name(self) -> str:
+        """The name of the run; of several seeds the shortest, which a sweep extends for others."""
+        return min((entry.run.name for entry in self.runs), key=len)
+
+    @property
+    def by_seed(self) -> dict[tuple[int, str], float]:
+        """The primary metric by the seed of the run and the version of the data set."""
+        return {
+            (e.run.seed, e.run.manifest_digest): e.score for e in self.runs if e.score is not None
+        }
 
     @property
     def run(self) -> RunRecord:
@@ -67,9 +80,18 @@ class Result:
         return stdev(known) if len(known) > 1 else None
 
     @property
+    def half_width(self) -> float | None:
+        """Half the 95% confidence interval of the mean, by Student's t; ``None`` for one run."""
+        known = [entry.score for entry in self.runs if entry.score is not None]
+        return mean_half_width(known) if len(known) > 1 else None
+
+    @property
     def spread(self) -> str:
-        """Standard deviation and number of seeds as text; empty for a single run."""
-        return "" if self.std is None else f"± {formatting.percent(self.std, 2)}, n = {self.n}"
+        """Standard deviation, seeds and interval as text; empty for a single run."""
+        if self.std is None:
+            return ""
+        interval = formatting.percent(self.half_width, 2)
+        return f"± {formatting.percent(self.std, 2)}, n = {self.n}; 95% CI ± {interval}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +172,9 @@ def leaderboard_of(entries: Sequence[ComparedRun]) -> Leaderboard:
 def results_of(entries: Sequence[ComparedRun]) -> list[Result]:
     """Return runs grouped by everything but the seed, in order of appearance.
 
-    A second run of the same seed goes to a separate result, since it is not a further sample.
+    An extended run is no seed of one that was as long at once: their learning rates differ.
+    The seed is that of the run, or of the draw of train, val and test, which papers repeat, too.
+    A second run of the same seeds goes to a separate result, since it is not a further sample.
     """
     groups: dict[tuple[object, ...], list[ComparedRun]] = {}
     seen: Counter[tuple[object, ...]] = Counter()
@@ -159,12 +183,21 @@ def results_of(entries: Sequence[ComparedRun]) -> list[Result]:
         key: tuple[object, ...] = (index,)
         if entry.recipe and entry.is_final:
             key = (run.architecture, run.dataset, entry.head.basis, entry.recipe,
-                   run.manifest_digest)  # fmt: skip
-            seed = (*key, run.seed)
+                   run.split_draw or run.manifest_digest, *run.extended_at)  # fmt: skip
+            seed = (*key, run.seed, run.manifest_digest)
             seen[seed] += 1
             key = (*key, seen[seed])
         groups.setdefault(key, []).append(entry)
     return [Result(tuple(runs)) for runs in groups.values()]
+
+
+def names_of(results: Sequence[Result]) -> list[str]:
+    """Return the architecture of each result, or its run if another on the data set has it, too."""
+    times = Counter((result.run.architecture, result.run.dataset) for result in results)
+    return [
+        r.run.architecture if times[r.run.architecture, r.run.dataset] == 1 else r.short_name
+        for r in results
+    ]
 
 
 def column_of(entries: Sequence[ComparedRun], dataset: str) -> Column:

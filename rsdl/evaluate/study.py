@@ -14,7 +14,8 @@ from rsdl.evaluate.figures.costs import cost_plots, curve_plots
 from rsdl.evaluate.html import render_page
 from rsdl.evaluate.leaderboard import Leaderboard, Summary, leaderboard_of, summaries_of
 from rsdl.evaluate.report import TASK_REPORTS, run_summary
-from rsdl.evaluate.tables import csv_table, latex_table
+from rsdl.evaluate.significance import Comparison, comparisons_of
+from rsdl.evaluate.tables import comparison_table, csv_table, latex_table
 from rsdl.evaluate.totals import Machine, Number, machines_of, numbers_of
 
 # Tiles at the top, beside the large first one; the rest is below them.
@@ -30,6 +31,7 @@ class Study:
     numbers: dict[str, Number]
     machines: Sequence[Machine]
     summaries: dict[str, Summary]
+    comparisons: Sequence[Comparison]
 
     @property
     def label(self) -> str:
@@ -52,7 +54,10 @@ class Study:
     def latex(self) -> str:
         """LaTeX tables of the primary metric and of totals."""
         hours = self.numbers["device"].label
-        return latex_table(self.board, self.summaries, self.numbers, metric=self.title, hours=hours)
+        tables = latex_table(
+            self.board, self.summaries, self.numbers, metric=self.title, hours=hours
+        )
+        return tables + comparison_table(self.comparisons, metric=self.title)
 
     @property
     def columns(self) -> list[run_summary.Column]:
@@ -70,7 +75,10 @@ def study_of(entries: Sequence[ComparedRun]) -> Study:
     rows = sorted(entries, key=lambda e: (e.run.architecture, e.run.dataset, e.run.name))
     runs = [entry.run for entry in rows]
     board = leaderboard_of(rows)
-    return Study(rows, board, numbers_of(runs), machines_of(runs), summaries_of(rows, board))
+    return Study(
+        rows, board, numbers_of(runs), machines_of(runs), summaries_of(rows, board),
+        comparisons_of(rows),
+    )  # fmt: skip
 
 
 def render_study(study: Study) -> str:

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from rsdl.evaluate import formatting
 from rsdl.evaluate.compared_run import ComparedRun
 from rsdl.evaluate.leaderboard import Leaderboard, Result, Summary, results_of
+from rsdl.evaluate.significance import Comparison
 from rsdl.evaluate.totals import Number, energy_of
 
 _RECORD = (
@@ -31,8 +32,9 @@ _SPECIAL = {
 def csv_table(rows: Sequence[ComparedRun], metrics: Sequence[str]) -> str:
     """Return CSV with one row for each run; unknown values are empty.
 
-    ``seeds`` and, for each task, mean and standard deviation of the primary metric (``oa_mean`` and
-    ``oa_std``) cover the run and all that differ from it only by seed.
+    ``seeds`` and, for each task, mean and standard deviation of the primary metric (``oa_mean``,
+    ``oa_std``) and half the 95% confidence interval of the mean (``oa_ci95``) cover the run and all
+    that differ from it only by seed.
 
     Args:
         rows: The runs.
@@ -42,7 +44,7 @@ def csv_table(rows: Sequence[ComparedRun], metrics: Sequence[str]) -> str:
     primary = dict.fromkeys(entry.run.facts.primary_metric for entry in rows)
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    spreads = [f"{name}_{what}" for name in primary for what in ("mean", "std")]
+    spreads = [f"{name}_{what}" for name in primary for what in ("mean", "std", "ci95")]
     writer.writerow(["run", "architecture", "dataset", "status", "split", *metrics, *_RECORD,
                      "energy_j", "energy_basis", "seeds", *spreads])  # fmt: skip
     for entry in rows:
@@ -53,7 +55,7 @@ def csv_table(rows: Sequence[ComparedRun], metrics: Sequence[str]) -> str:
         seeds = [
             value if name == entry.run.facts.primary_metric else None
             for name in primary
-            for value in (result.score, result.std)
+            for value in (result.score, result.std, result.half_width)
         ]
         cells = [*names, *values, *record, *energy_of(run), result.n, *seeds]
         writer.writerow(map(_inert, cells))
@@ -99,6 +101,32 @@ def latex_table(
         *_close(),
     ]
     return "\n".join(lines) + "\n"
+
+
+def comparison_table(comparisons: Sequence[Comparison], *, metric: str) -> str:
+    """Return the table of paired differences; empty without any."""
+    if not comparisons:
+        return ""
+    caption = (
+        f"{metric}: paired differences over seeds in points, with the 95% confidence interval; "
+        "two-sided t test, p-values adjusted by Holm's method within a data set."
+    )
+    heads = ["Data set", "Better", "Other", "Seeds", "Difference", "p", "adjusted"]
+    rows = [
+        _row([
+            escape(c.column.dataset), *map(escape, c.names), str(c.test.n), _difference(c),
+            *(escape(formatting.p_value(p)).replace("<", "$<$") for p in (c.test.p, c.adjusted)),
+        ])
+        for c in comparisons
+    ]  # fmt: skip
+    lines = [*_open(caption, "tab:rsdl-significance", "lllrrrr"), _row(heads), r"\midrule", *rows]
+    return "\n".join(["", *lines, *_close()]) + "\n"
+
+
+def _difference(comparison: Comparison) -> str:
+    test = comparison.test
+    mean = f"{100 * test.mean:.2f}"
+    return mean if test.half_width is None else rf"{mean} $\pm$ {100 * test.half_width:.2f}"
 
 
 def escape(text: str) -> str:

@@ -58,6 +58,7 @@ class RunRecord(BaseModel):
     git_revision: str | None = None
     config_digest: str
     manifest_digest: str
+    split_draw: str = ""  # equal for data sets that differ only in the seed of their split
     seed: int
     architecture: str
     timm_model: str
@@ -70,6 +71,7 @@ class RunRecord(BaseModel):
     epochs_planned: int
     epochs_completed: int = 0
     optimizer_steps: int = 0
+    extended_at: list[int] = Field(default_factory=list)  # steps at which it had been completed
     samples_read: int = 0
     bytes_encoded: int = 0
     bytes_decoded: int = 0

@@ -12,17 +12,16 @@ from rsdl.config.run import RunConfig
 from rsdl.config.trainer import TrainerConfig
 from rsdl.core.bands import find_rgb
 from rsdl.core.errors import ConfigError
-from rsdl.core.image_size import show_size
 from rsdl.data.augment import Augment
 from rsdl.data.datamodule import DataModule
 from rsdl.data.dataset import DataSet
 from rsdl.distributed.rank import is_main
 from rsdl.models.catalog import find_timm_name
 from rsdl.models.normalization import Normalization, choose_normalization
-from rsdl.models.probe import find_starved_norm
 from rsdl.records.run_record import RunRecord, describe_environment, git_revision
 from rsdl.tasks.build import build_task
 from rsdl.train.checkpoint_callback import CheckpointCallback
+from rsdl.train.checks import check_extension, check_mixing, check_norms, check_splits
 from rsdl.train.compile import REPLAYED, checkpoint_activations, compile_for
 from rsdl.train.device_stats import open_meters
 from rsdl.train.device_stats_callback import DeviceStatsCallback
@@ -46,7 +45,7 @@ def open_session(
     known = begun.record
     check_optimizer(config.optim)
     dataset = DataSet(config.data, config.storage)
-    dataset.manifest.split(config.data.val_split, where="data.val_split")
+    check_splits(config, dataset)
     if known is not None and known.manifest_digest != dataset.manifest.digest:
         raise ConfigError(
             "data.url",
@@ -63,9 +62,14 @@ def open_session(
     module.steps_per_epoch = data.plan(0).num_batches()
     total = config.trainer.max_epochs * module.steps_per_epoch
     module.num_steps = min(config.trainer.max_steps or total, total)
+    if begun.is_extended:
+        check_extension(config, begun, module)
     record = known or new_record(config, dataset, network)
     record.resumes += known is not None
     record.config_digest = config.digest
+    if begun.is_extended:
+        record.extended_at = [*record.extended_at, record.optimizer_steps]
+        record.epochs_planned = config.trainer.max_epochs
     record.status, record.reason = "running", ""
     recorder = Recorder(
         folder,
@@ -80,6 +84,7 @@ def open_session(
         config.trainer,
         folder.uploads,
         clip_grad=config.optim.clip_grad,
+        validates=config.data.val_split is not None,
         callbacks=[
             HeartbeatCallback(ranks.heartbeat),
             usage,
@@ -167,37 +172,6 @@ def build_module(
     return module
 
 
-def check_mixing(config: RunConfig, world_size: int) -> None:
-    """Check that a device's batch is even if images are mixed in pairs."""
-    size = config.data.batch_size // (config.trainer.accumulate * world_size)
-    if config.augment.mixes and size % 2:
-        raise ConfigError(
-            "data.batch_size",
-            f"{config.data.batch_size} gives each device {size} images at a time, which cannot be "
-            "mixed in pairs",
-            "choose one that gives an even number, or set augment.mixup and augment.cutmix to 0",
-        )
-
-
-def check_norms(config: RunConfig, network: nn.Module, bands: int, world_size: int) -> None:
-    """Check that no batch normalisation gets one value per channel, from a single image."""
-    size = config.data.batch_size // (config.trainer.accumulate * world_size)
-    # Synchronised batch normalisation uses the values of all devices.
-    if size > 1 or (config.trainer.sync_batchnorm and world_size > 1):
-        return
-    name = find_starved_norm(network, in_chans=bands, image_size=config.data.image_size)
-    if name is not None:
-        least = 2 * config.trainer.accumulate * world_size
-        raise ConfigError(
-            "data.batch_size",
-            f"{config.data.batch_size} gives each device 1 image at a time, and with "
-            f"data.image_size={show_size(config.data.image_size)} the batch normalisation "
-            f'"{name}" of {config.model.name} sees one value per channel, which has no spread',
-            f"use data.batch_size={least} or more, a larger data.image_size or a network without "
-            "batch normalisation",
-        )
-
-
 def new_record(config: RunConfig, dataset: DataSet, network: nn.Module) -> RunRecord:
     """Return the record of a new run."""
     manifest = dataset.manifest
@@ -207,6 +181,7 @@ def new_record(config: RunConfig, dataset: DataSet, network: nn.Module) -> RunRe
         git_revision=git_revision(),
         config_digest=config.digest,
         manifest_digest=manifest.digest,
+        split_draw=manifest.split_draw,
         seed=config.seed,
         architecture=config.model.name,
         timm_model=find_timm_name(config.model.name),

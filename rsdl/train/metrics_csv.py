@@ -72,6 +72,12 @@ def summarize_validations(rows: Sequence[Row], monitor: str) -> dict[str, Summar
     return {"final": _summary(found[-1]), "best": _summary(best)}
 
 
+def is_best(rows: Sequence[Row], monitor: str) -> bool:
+    """Return whether the last validation is the best; the first of equal values is."""
+    found = [row for row in rows if is_validation(row)]
+    return max(found, key=lambda row: row.get(PREFIX + monitor) or 0.0) is found[-1]
+
+
 def has_stalled(rows: Sequence[Row], monitor: str, patience: int | None) -> bool:
     """Return whether none of the last ``patience`` validations beat the ones before."""
     scores = [row.get(PREFIX + monitor) or 0.0 for row in rows if is_validation(row)]

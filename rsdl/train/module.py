@@ -139,6 +139,19 @@ class TrainingModule(pl.LightningModule):
         if self.averaged is not None:
             self.averaged.forget()
 
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take no schedule from a checkpoint.
+
+        A schedule is a function of config and step, and a run may have been made longer since.
+        """
+        checkpoint["lr_schedulers"] = []
+
+    def on_train_start(self) -> None:
+        """Set the learning rate of the next step, since a resumed optimizer has its own."""
+        if self.global_step:
+            schedule: Any = self.lr_schedulers()
+            schedule.step_update(self.global_step)
+
     def on_fit_end(self) -> None:
         """Drop references to weights that are about to leave the device."""
         if self.averaged is not None:

@@ -18,7 +18,14 @@ from rsdl.records.run_record import BEST, LedgerEntry, RunRecord
 from rsdl.train.async_scalars import AsyncScalars
 from rsdl.train.checkpoint import FORMAT, STATE, Position, state_of
 from rsdl.train.lightning_private import set_progress
-from rsdl.train.metrics_csv import Row, has_stalled, rows_before, summarize_validations
+from rsdl.train.metrics_csv import (
+    Row,
+    has_stalled,
+    is_best,
+    is_validation,
+    rows_before,
+    summarize_validations,
+)
 from rsdl.train.module import TrainingModule
 from rsdl.train.run_folder import RunFolder
 from rsdl.train.throughput import ThroughputMeter
@@ -99,6 +106,12 @@ class Recorder(pl.Callback):
         """The epoch that was trained last, from 0."""
         return self.position.epoch - 1 if self.position.validate else self.position.epoch
 
+    @property
+    def is_validated(self) -> bool:
+        """Whether the weights at this position are validated."""
+        last = next((row for row in reversed(self.history) if is_validation(row)), None)
+        return last is not None and int(last["step"] or 0) == self.position.step
+
     def take(self, position: Position, monitor: str) -> None:
         """Reset history and record to a checkpoint, since later steps will be repeated.
 
@@ -171,10 +184,9 @@ class Recorder(pl.Callback):
         row: Row = {"epoch": epoch, "step": self.position.step, "time_s": time_s}
         row |= {f"val_{name}": value for name, value in values.items()}
         self._add_row(trainer, row)
-        self.record.metrics = summarize_validations(
-            self.history, pl_module.task.facts.primary_metric
-        )
-        if self.record.metrics["best"]["epoch"] == epoch:
+        monitor = pl_module.task.facts.primary_metric
+        self.record.metrics = summarize_validations(self.history, monitor)
+        if is_best(self.history, monitor):
             trainer.save_checkpoint(BEST, weights_only=True)
         self._tick(trainer)
         self.pace.restart()

@@ -11,7 +11,7 @@ import yaml
 from pydantic import ValidationError
 
 from rsdl.config.load import REMOVED, validate_written
-from rsdl.config.run import RunConfig
+from rsdl.config.run import LENGTH, RunConfig, show_changeable
 from rsdl.core.errors import ConfigError, ConfigErrors, DataError
 from rsdl.core.versions import newer_error, unknown_names
 from rsdl.records.run_record import CONFIG, HISTORY, LAST, RECORD, REPORT, RunRecord, now
@@ -104,11 +104,13 @@ class ExistingRun:
         record: The run record; ``None`` for a new run.
         history: Rows of ``metrics.csv``.
         has_state: Whether there is a checkpoint to resume from.
+        is_extended: Whether the run is completed, and now to be made longer.
     """
 
     record: RunRecord | None = None
     history: list[Row] = field(default_factory=list)
     has_state: bool = False
+    is_extended: bool = False
 
 
 def find_existing_run(folder: RunFolder) -> ExistingRun:
@@ -119,35 +121,44 @@ def find_existing_run(folder: RunFolder) -> ExistingRun:
     return ExistingRun(record, folder.read_history(), folder.store.size(LAST) is not None)
 
 
-def check_same_run(config: RunConfig, record: RunRecord, folder: RunFolder) -> None:
-    """Check that an existing run has the same config.
+def check_same_run(config: RunConfig, record: RunRecord, folder: RunFolder) -> bool:
+    """Check that an existing run has the same config, or is completed and is made longer.
 
     Equal digests mean an equal config. If they differ, the configs are compared key by key, since a
     release with more keys than the one that began the run has another digest for the same config.
 
+    Returns:
+        Whether the config extends the run.
+
     Raises:
-        ConfigError: If they differ; the message names the changed keys.
+        ConfigError: If they differ otherwise; the message names the changed keys and those that
+            may change.
     """
     if record.config_digest == config.digest:
-        return
+        return False
     if folder.store.size(CONFIG) is None:
-        changes = [f"which one is not known, as {CONFIG} is gone"]
+        changes, extends = [f"which one is not known, as {CONFIG} is gone"], False
     else:
         # Keys that the run's release lacked get their defaults, which are its behaviour.
         old, new = read_identity(folder), config.identity()
-        keys = dict.fromkeys([*new, *old])
-        changes = [
-            f"{key} {old.get(key)} -> {new.get(key)}"
-            for key in keys
-            if old.get(key) != new.get(key)
-        ]
-    if not changes:
-        return
+        keys = [key for key in dict.fromkeys([*new, *old]) if old.get(key) != new.get(key)]
+        changes = [f"{key} {old.get(key)} -> {new.get(key)}" for key in keys]
+        extends = record.status == "completed" and all(
+            key in LENGTH and _is_longer(new[key], old[key]) for key in keys
+        )
+    if not changes or extends:
+        return bool(changes)
     raise ConfigError(
         folder.store.url,
         f"holds a run with another config: {', '.join(changes)}",
-        "give it another name=..., or begin anew with --restart",
+        "give it another name=..., or begin anew with --restart. What may change: "
+        f"{show_changeable()}; and {' and '.join(LENGTH)} may grow once it is completed",
     )
+
+
+def _is_longer(new: int | None, old: int | None) -> bool:
+    """Return whether a length is greater than another; ``None`` is no limit."""
+    return old is not None and (new is None or new > old)
 
 
 def read_identity(folder: RunFolder) -> dict[str, Any]:

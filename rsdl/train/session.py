@@ -12,10 +12,16 @@ from rsdl.config.run import RunConfig
 from rsdl.core.errors import UNAVAILABLE, PeerError, PreemptedError, RsdlError
 from rsdl.data.datamodule import DataModule
 from rsdl.distributed.rank import is_main, max_over_ranks
-from rsdl.records.run_record import CONFIG, LAST
+from rsdl.records.run_record import BEST, CONFIG, LAST
 from rsdl.storage.connect import join
 from rsdl.storage.local import explain_error
-from rsdl.train.checkpoint import Position, load_weights, read_checkpoint, state_of
+from rsdl.train.checkpoint import (
+    Position,
+    StoreCheckpointIO,
+    load_weights,
+    read_checkpoint,
+    state_of,
+)
 from rsdl.train.lightning_private import set_progress
 from rsdl.train.module import TrainingModule
 from rsdl.train.recorder import Recorder
@@ -61,14 +67,22 @@ def fit(session: Session, begun: ExistingRun) -> None:
         data.resume(position.epoch, position.consumed)
     if begun.record is not None:
         recorder.take(position, module.task.facts.primary_metric)
+    if begun.is_extended and is_main():
+        # The record first: with the new config beside it, the old one would read as completed.
+        recorder.write(trainer)
+        session.folder.uploads.drain()
     if is_main():
         store.write(CONFIG, to_yaml(session.config).encode())
     recorder.write(trainer)
     session.stop.check()
-    if position.validate:
+    validates = session.config.data.val_split is not None
+    if position.validate and validates:
         validate(session)
     trainer.fit(module, datamodule=data, ckpt_path=checkpoint)
-    if recorder.record.metrics.get("final", {}).get("epoch") != recorder.epoch:
+    if not validates:
+        if is_main():
+            take_last_weights(session.folder)
+    elif not recorder.is_validated:
         validate(session)
 
 
@@ -77,6 +91,14 @@ def validate(session: Session) -> None:
     position = replace(session.recorder.position, epoch=session.recorder.epoch)
     set_progress(session.trainer, position)
     session.trainer.validate(session.module, datamodule=session.data, verbose=False)
+
+
+def take_last_weights(folder: RunFolder) -> None:
+    """Write the weights of ``last.ckpt`` to ``best.ckpt``: no validation selects others."""
+    checkpoints = StoreCheckpointIO(folder.uploads)
+    content = checkpoints.load_checkpoint(LAST)
+    content.pop("optimizer_states", None)
+    checkpoints.save_checkpoint(content, BEST)
 
 
 def finish_uploads(session: Session) -> None:

@@ -88,6 +88,7 @@ def build_trainer(
     clip_grad: float | None,
     callbacks: list[pl.Callback],
     loggers: list[Logger],
+    validates: bool = True,
 ) -> pl.Trainer:
     """Return the trainer.
 
@@ -97,6 +98,7 @@ def build_trainer(
         clip_grad: Largest norm of the gradient.
         callbacks: rsdl's callbacks.
         loggers: Loggers of the run.
+        validates: Whether epochs end with a validation.
 
     Raises:
         ConfigError: If this machine lacks the requested devices.
@@ -129,6 +131,7 @@ def build_trainer(
             reload_dataloaders_every_n_epochs=1,
             use_distributed_sampler=False,
             num_sanity_val_steps=0,
+            limit_val_batches=1.0 if validates else 0,
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,

@@ -38,13 +38,19 @@ PAUSE_S = 0.1
 
 
 def sweep_local(
-    arguments: Sequence[str], *, devices: int, dry_run: bool = False, retry: bool = False
+    arguments: Sequence[str],
+    *,
+    devices: int,
+    seeds: int = 1,
+    dry_run: bool = False,
+    retry: bool = False,
 ) -> int:
     """Train every run of a study that is not completed, and write the report of the study.
 
     Args:
         arguments: Config files, and ``key=value`` overrides for all of them.
         devices: Concurrent runs: one on each GPU, or on a share of the cores.
+        seeds: Runs of each config, with its seed and those that follow.
         dry_run: Whether to only print what would be done.
         retry: Whether to retry runs that failed in an earlier sweep.
 
@@ -56,7 +62,7 @@ def sweep_local(
         PreemptedError: If it was asked to stop and all runs have saved.
     """
     paths, overrides = split_arguments(arguments)
-    runs = plan_study(paths, overrides)
+    runs = plan_study(paths, overrides, seeds=seeds)
     on_cpu = all(run.config.trainer.accelerator == "cpu" for run in runs)
     slots = find_slots(devices, 0 if on_cpu else torch.cuda.device_count())
     view = SweepView(Console(file=sys.stdout, soft_wrap=True), runs)
@@ -175,11 +181,13 @@ class Sweep:
             if lock is None:
                 self._view.note_wait(name)
                 continue
-            if self._view.has_waited(name) and is_completed(run.folder):
+            done = is_completed(run.folder) and not run.is_extended
+            if self._view.has_waited(name) and done:
                 self.queue.skip(name)
                 self._view.note_end(name, "completed", "by another process")
                 continue
-            command = [sys.executable, "-m", "rsdl", "train", run.path, *self._overrides]
+            fields = [*self._overrides, *run.overrides]
+            command = [sys.executable, "-m", "rsdl", "train", run.path, *fields]
             process = start_run(command, slot, log_of(self._state, name), lock)
             self.queue.begin(name)
             self._processes[slot] = (name, process)

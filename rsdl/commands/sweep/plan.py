@@ -26,12 +26,16 @@ class PlannedRun:
         path: Config file.
         folder: Folder of the run.
         record: Existing record; ``None`` for a new run.
+        is_extended: Whether the run is completed, and the config makes it longer.
+        overrides: Overrides of this run alone: its seed, and a name of its own.
     """
 
     path: str
     config: RunConfig
     folder: RunFolder
     record: RunRecord | None
+    is_extended: bool = False
+    overrides: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -41,7 +45,8 @@ class PlannedRun:
     @property
     def is_completed(self) -> bool:
         """Whether the run is completed."""
-        return self.record is not None and self.record.status == "completed"
+        completed = self.record is not None and self.record.status == "completed"
+        return completed and not self.is_extended
 
     def todo(self, *, retry: bool) -> Todo:
         """Return the action for the run; a failed run is left alone unless ``retry``."""
@@ -66,47 +71,68 @@ def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     return list(dict.fromkeys(paths)), overrides
 
 
-def plan_study(paths: Sequence[str], overrides: Sequence[str]) -> list[PlannedRun]:
+def plan_study(
+    paths: Sequence[str], overrides: Sequence[str], *, seeds: int = 1
+) -> list[PlannedRun]:
     """Return the runs of configs, with their existing records.
+
+    Args:
+        paths: Config files.
+        overrides: ``key=value`` overrides for all of them.
+        seeds: Runs of each config: its own seed, and those that follow.
 
     Raises:
         ConfigErrors: With the errors of all configs; no run was started then.
     """
     errors: list[tuple[str, ConfigError]] = []
-    configs: dict[str, RunConfig] = {}
+    planned: list[tuple[str, tuple[str, ...], RunConfig]] = []
     for path in paths:
         try:
-            configs[path] = load_config(path, overrides)
+            planned += _repeat(path, overrides, seeds)
         except ConfigErrors as found:
             errors += [(path, error) for error in found.errors]
         except ConfigError as error:
             errors.append((path, error))
     _raise_all(errors, len(paths))
+    configs = [config for *_, config in planned]
     _raise_all(
-        [(path, error) for path, config in configs.items() for error in _check(config, configs)],
+        [(path, error) for path, _, config in planned for error in _check(config, configs)],
         len(paths),
     )
     runs = []
-    for path, config in configs.items():
+    for path, own, config in planned:
         folder = RunFolder(connect(join(config.output, config.name), storage=config.storage))
         record = folder.read_record()
+        is_extended = False
         if record is not None:
             try:
-                check_same_run(config, record, folder)
+                is_extended = check_same_run(config, record, folder)
             except ConfigError as error:
                 errors.append((path, error))
-        runs.append(PlannedRun(path, config, folder, record))
+        runs.append(PlannedRun(path, config, folder, record, is_extended, own))
     _raise_all(errors, len(paths))
     return runs
 
 
-def _check(config: RunConfig, configs: dict[str, RunConfig]) -> list[ConfigError]:
+def _repeat(
+    path: str, overrides: Sequence[str], seeds: int
+) -> list[tuple[str, tuple[str, ...], RunConfig]]:
+    """Return a config for each seed, with the overrides that make it; the first needs none."""
+    first = load_config(path, overrides)
+    repeats: list[tuple[str, tuple[str, ...], RunConfig]] = [(path, (), first)]
+    for seed in range(first.seed + 1, first.seed + seeds):
+        own = (f"seed={seed}", f"name={first.name}_seed{seed}")
+        repeats.append((path, own, load_config(path, [*overrides, *own])))
+    return repeats
+
+
+def _check(config: RunConfig, configs: Sequence[RunConfig]) -> list[ConfigError]:
     """Return the errors that exclude a config from a study on one machine."""
     errors = []
-    if Counter(c.name for c in configs.values())[config.name] > 1:
+    if Counter(c.name for c in configs)[config.name] > 1:
         remedy = "give each run a name of its own"
         errors.append(ConfigError("name", f"another config is named {config.name}, too", remedy))
-    if len({c.output for c in configs.values()}) > 1:
+    if len({c.output for c in configs}) > 1:
         problem = f"is {config.output}, but not in every config"
         errors.append(ConfigError("output", problem, "pass output=URL"))
     if config.trainer.devices not in ("auto", 1) or config.trainer.num_nodes not in ("auto", 1):
@@ -122,6 +148,7 @@ def _raise_all(errors: Sequence[tuple[str, ConfigError]], num_paths: int) -> Non
         paths.setdefault((error.where, error.problem, error.remedy), []).append(path)
     told = []
     for (where, problem, remedy), files in paths.items():
+        files = list(dict.fromkeys(files))  # of several seeds once
         if len(files) == num_paths:
             told.append(ConfigError(where, problem, remedy))
         else:

@@ -10,7 +10,7 @@ import logging
 import os
 import threading
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -27,6 +27,7 @@ from rsdl.data.read_picture import read_picture
 from rsdl.data.sample import Sample, ShardPlan
 from rsdl.data.sources.encoded import read_image
 from rsdl.data.sources.listing import ImageFile, list_tree
+from rsdl.data.sources.split_files import SplitFile
 from rsdl.data.sources.splits import assign_splits, check_fractions, deal, order_splits
 from rsdl.raster.gate import BandAgreement, admit
 from rsdl.raster.headers import UPRIGHT, JpegHeader, jpeg_header
@@ -70,6 +71,7 @@ class FolderSource:
             other JPEGs only header and end are checked.
         rules: The user's options for the images.
         group_by: See :func:`rsdl.data.sources.splits.assign_splits`.
+        lists: Lists of the images of each split, instead of a draw by ``fractions``.
 
     Raises:
         ConfigError: If ``fractions`` are not three shares that add up to 1, or ``group_by`` does
@@ -89,11 +91,12 @@ class FolderSource:
         decode: Literal["all", "sample"] = "all",
         rules: PictureRules = PLAIN,
         group_by: str | None = None,
+        lists: Mapping[str, SplitFile] | None = None,
     ) -> None:
         check_fractions(fractions)
         tree = list_tree(root)
         self._prefix = os.path.join(tree.root, "")
-        files, rule = assign_splits(tree, fractions, seed, group_by)
+        files, rule = assign_splits(tree, fractions, seed, group_by, lists)
         self._splits = order_splits(files, seed)
         self.dataset = name or root.resolve().name
         self.target = "class_index"

@@ -7,14 +7,16 @@ and moved, and users keep subsets. A difference from the publication is a warnin
 import logging
 import os
 from collections import deque
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from rsdl.core.errors import DataError
+from rsdl.core.errors import ConfigError, DataError
 from rsdl.data.sources.archive import is_archive, unpack
 from rsdl.data.sources.download import Progress, download, md5_of
 from rsdl.data.sources.folder import FRACTIONS, FolderSource
 from rsdl.data.sources.listing import SPLIT_NAMES, is_litter
+from rsdl.data.sources.split_files import SplitFile, read_split_files
 from rsdl.storage.local import translate
 
 MAX_DEPTH = 8
@@ -36,6 +38,8 @@ class PublishedDataset:
         classes: Names of the class folders.
         num_images: Total number of images.
         bands: Band names, in stored order.
+        lists: Published splits by name: for each of train, val and test the URL of a list of
+            images, and its MD5 in hex.
     """
 
     name: str
@@ -47,6 +51,7 @@ class PublishedDataset:
     classes: tuple[str, ...]
     num_images: int
     bands: tuple[str, ...] = ("red", "green", "blue")
+    lists: Mapping[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
 
 
 def prepare_source(
@@ -57,6 +62,7 @@ def prepare_source(
     progress: Progress = lambda received, total: None,
     fractions: tuple[float, float, float] = FRACTIONS,
     seed: int = 0,
+    lists: Mapping[str, SplitFile] | None = None,
 ) -> FolderSource:
     """Return the dataset as a source, after downloading and unpacking it if needed.
 
@@ -68,6 +74,7 @@ def prepare_source(
         progress: Called while downloading; see :func:`rsdl.data.sources.download.download`.
         fractions: Shares of train, val and test.
         seed: Seed of the split and the order.
+        lists: Lists of the images of each split, instead of a draw by ``fractions``.
 
     Raises:
         DataError: If the data cannot be fetched, unpacked or recognised.
@@ -89,12 +96,33 @@ def prepare_source(
         tree,
         fractions=fractions,
         seed=seed,
+        lists=lists,
         name=dataset.name,
         bands=dataset.bands,
         provenance=provenance,
     )
     _compare(dataset, source)
     return source
+
+
+def fetch_lists(
+    dataset: PublishedDataset, split: str, work: Path, progress: Progress
+) -> dict[str, SplitFile]:
+    """Return the lists of a published split, downloaded to ``work`` unless they are there.
+
+    Raises:
+        ConfigError: If none is published under this name.
+        DataError: If a list cannot be fetched.
+    """
+    if split not in dataset.lists:
+        known = ", ".join(dataset.lists) or "shares or --split-files"
+        raise ConfigError("--split", f'{dataset.name} has no split "{split}"', f"use {known}")
+    _make(work)
+    paths = [
+        download(url, work / url.rpartition("/")[2], md5=md5, progress=progress)
+        for url, md5 in dataset.lists[split]
+    ]
+    return read_split_files([str(path) for path in paths])
 
 
 def find_class_tree(folder: Path, dataset: PublishedDataset) -> Path:
@@ -131,11 +159,15 @@ def _fetch(dataset: PublishedDataset, work: Path, progress: Progress) -> Path:
             f"is only given out by hand ({dataset.homepage})",
             'get it there and name the archive or folder with "--from PATH"',
         )
+    _make(work)
+    return download(dataset.url, work / dataset.archive, md5=dataset.md5, progress=progress)
+
+
+def _make(work: Path) -> None:
     try:
         work.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise translate(error, work) from error
-    return download(dataset.url, work / dataset.archive, md5=dataset.md5, progress=progress)
 
 
 def _checksum(dataset: PublishedDataset, archive: Path) -> str:

@@ -2,6 +2,8 @@
 
 from rsdl.data.sources.published import PublishedDataset
 
+FILES = "https://hf.co/datasets/torchgeo/resisc45/resolve/a826b44d938a883185f11ebe3d512d38b464312f"
+
 RESISC45 = PublishedDataset(
     name="resisc45",
     title="NWPU-RESISC45 (Cheng et al. 2017)",
@@ -20,4 +22,12 @@ RESISC45 = PublishedDataset(
         "tennis_court", "terrace", "thermal_power_station", "wetland",
     ),
     num_images=31_500,
+    # Neumann et al. 2019 (arXiv 1911.06721), as torchgeo uses them.
+    lists={
+        "torchgeo": (
+            (f"{FILES}/resisc45-train.txt", "b5a4c05a37de15e4ca886696a85c403e"),
+            (f"{FILES}/resisc45-val.txt", "a0770cee4c5ca20b8c32bbd61e114805"),
+            (f"{FILES}/resisc45-test.txt", "3dda9e4988b47eb1de9f07993653eb08"),
+        ),
+    },
 )  # fmt: skip

@@ -19,6 +19,7 @@ from rsdl.core.rng import key_of, text_keys
 from rsdl.data.class_table import plain_name
 from rsdl.data.sample import SPLITS
 from rsdl.data.sources.listing import ImageFile, Tree
+from rsdl.data.sources.split_files import OPTION, SplitFile, assign_listed
 from rsdl.raster.grouped_split import GROUPED_RULE, deal_groups
 
 log = logging.getLogger(__name__)
@@ -71,7 +72,11 @@ def draw_splits(files: Iterable[ImageFile], fractions: Fractions, seed: int) -> 
 
 
 def assign_splits(
-    tree: Tree, fractions: Fractions, seed: int, group_by: str | None
+    tree: Tree,
+    fractions: Fractions,
+    seed: int,
+    group_by: str | None,
+    lists: Mapping[str, SplitFile] | None = None,
 ) -> tuple[Sequence[ImageFile], dict[str, Any]]:
     """Return the images with a split for each, class by class, and the rule used.
 
@@ -81,12 +86,18 @@ def assign_splits(
         seed: Seed of the draw.
         group_by: A regular expression for the scene of an image in its path below the class folder;
             all images of a scene go to one split. ``None`` draws image by image.
+        lists: Lists of the images of each split, instead of a draw.
 
     Raises:
         ConfigError: If ``group_by`` does not match every path, or finds too few scenes.
         DataError: If split folders hold images of one scene.
     """
     rule: dict[str, Any] = {"seed": seed}
+    if lists is not None:
+        if group_by is not None:
+            raise ConfigError("--group-by", f"does not go with {OPTION}", "leave one out")
+        files, listed = assign_listed(tree, lists)
+        return files, rule | listed
     if not tree.has_splits:
         rule["fractions"] = list(fractions)
     if group_by is not None:

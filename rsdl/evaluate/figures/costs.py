@@ -18,7 +18,7 @@ from rsdl.evaluate.figures.axes import (
 )
 from rsdl.evaluate.figures.curves import curve, line_plot
 from rsdl.evaluate.formatting import percent
-from rsdl.evaluate.leaderboard import Leaderboard, Result, results_of
+from rsdl.evaluate.leaderboard import Leaderboard, Result, names_of, results_of
 from rsdl.records.run_record import RunRecord
 
 Cost = tuple[str, str, float, Callable[[RunRecord], float]]
@@ -33,11 +33,13 @@ def cost_plots(rows: Sequence[ComparedRun], board: Leaderboard) -> list[Plot]:
     """
     plots = []
     results = results_of(rows)
+    names = names_of(results)
+    styles = list(dict.fromkeys([*board.architectures, *names]))
     for cost in (DEVICE_HOURS, PARAMETERS):
         name, label, scale, cost_of = cost
         for column in board.columns:
             by_device = defaultdict(list)
-            for result in results:
+            for known_as, result in zip(names, results, strict=True):
                 price = fmean(cost_of(entry.run) for entry in result.runs) / scale
                 same_split = result.head.basis == (column.basis or result.head.basis)
                 if (
@@ -47,11 +49,11 @@ def cost_plots(rows: Sequence[ComparedRun], board: Leaderboard) -> list[Plot]:
                     and price > 0
                 ):
                     device = "" if cost is PARAMETERS else _devices_of(result)
-                    by_device[device].append((result, price))
+                    by_device[device].append((known_as, result, price))
             for device, priced in sorted(by_device.items()):
                 where = f" of {device}" if len(by_device) > 1 else ""
                 title = f"{column.dataset}: accuracy by {name}{where}"
-                plots.append(_scatter(title, label, priced, board.architectures))
+                plots.append(_scatter(title, label, priced, styles))
     return plots
 
 
@@ -64,11 +66,12 @@ def _devices_of(result: Result) -> str:
 def _scatter(
     title: str,
     x_label: str,
-    priced: Sequence[tuple[Result, float]],
-    architectures: Sequence[str],
+    priced: Sequence[tuple[str, Result, float]],
+    styles: Sequence[str],
 ) -> Plot:
-    costs = [cost for _, cost in priced]
-    scores = [r.score or 0.0 for r, _ in priced]
+    """Return the plot of results with their names and costs; ``styles`` are all names."""
+    costs = [cost for *_, cost in priced]
+    scores = [r.score or 0.0 for _, r, _ in priced]
     x = log_axis(min(costs), max(costs), X_SPAN)
     y = share_axis(min(scores), max(scores), (BOTTOM, TOP + 8), word=_tick_percent)
     points = place_labels(
@@ -76,16 +79,16 @@ def _scatter(
             Point(
                 x=x.place(cost),
                 y=y.place(r.score or 0.0),
-                name=r.run.architecture,
-                style=architectures.index(r.run.architecture),
+                name=name,
+                style=styles.index(name),
                 value=f"{_score(r)} at {cost:.3g} {x_label.lower()}",
                 hollow=r.run.status != "completed",
             )
-            for r, cost in priced
+            for name, r, cost in priced
         ]
     )
     summary = f"{title}: " + "; ".join(f"{p.name} {p.value}" for p in points)
-    final = [(cost, r.score or 0.0) for r, cost in priced if r.run.status == "completed"]
+    final = [(cost, r.score or 0.0) for _, r, cost in priced if r.run.status == "completed"]
     steps = [(x.place(cost), y.place(score)) for cost, score in find_front(final)]
     return Plot(title, summary, x, y, x_label, points=points, front=_stairs(steps))
 
@@ -113,9 +116,17 @@ def _stairs(steps: Sequence[tuple[float, float]]) -> str:
 def curve_plots(rows: Sequence[ComparedRun], board: Leaderboard) -> list[Plot]:
     """Return curves of the primary metric on the validation split, one plot for each data set."""
     plots = []
+    results = results_of(rows)
+    names = names_of(results)
+    styles = list(dict.fromkeys([*board.architectures, *names]))
+    known_as = {
+        id(entry): name
+        for name, result in zip(names, results, strict=True)
+        for entry in result.runs
+    }
     for column in board.columns:
         curves = [
-            (entry.run, label, pairs)
+            (entry, label, pairs)
             for entry in rows
             if entry.run.dataset == column.dataset
             for label, pairs in [curve(entry.history, f"val_{entry.run.facts.primary_metric}")]
@@ -123,22 +134,22 @@ def curve_plots(rows: Sequence[ComparedRun], board: Leaderboard) -> list[Plot]:
         ]
         # Draw only runs with the most common unit of the x axis: steps and epochs do not mix.
         label = Counter(label for _, label, _ in curves).most_common(1)
-        drawn = [(run, pairs) for run, unit, pairs in curves if unit == label[0][0]]
+        drawn = [(entry, pairs) for entry, unit, pairs in curves if unit == label[0][0]]
         if drawn:
-            styles = [board.architectures.index(run.architecture) for run, _ in drawn]
+            lines = [styles.index(known_as[id(entry)]) for entry, _ in drawn]
             # Cut the first epochs, whose large range would hide the differences between runs.
             floor = min(pairs[-1][1] for _, pairs in drawn) - 0.2
             # Several seeds of one architecture are labelled by the names of their runs.
-            times = Counter(run.architecture for run, _ in drawn)
+            times = Counter(entry.run.architecture for entry, _ in drawn)
             named = [
                 (
-                    run.architecture if times[run.architecture] == 1 else run.name,
+                    known_as[id(entry)] if times[entry.run.architecture] == 1 else entry.run.name,
                     [p for p in pairs if p[1] >= floor],
                 )
-                for run, pairs in drawn
+                for entry, pairs in drawn
             ]
             plots.append(
-                line_plot(column.dataset, named, label[0][0], word=_tick_percent, styles=styles)
+                line_plot(column.dataset, named, label[0][0], word=_tick_percent, styles=lines)
             )
     return plots
 

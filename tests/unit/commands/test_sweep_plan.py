@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from rsdl.commands.sweep.plan import plan_study, split_arguments
+from rsdl.config.load import load_config, to_yaml
 from rsdl.core.errors import ConfigError, ConfigErrors
 from tests.run_records import make_record
 
@@ -101,3 +102,39 @@ def test_a_run_of_another_config_is_refused(tmp_path: Path):
     record(paths[1], tmp_path, "completed", digest="another")
     with pytest.raises(ConfigErrors, match=r"b\.yaml: .*holds a run with another config"):
         plan_study(paths, [])
+
+
+def test_a_completed_run_that_is_made_longer_is_resumed(tmp_path: Path):
+    path = write(tmp_path, "run", trainer={"max_epochs": 10})
+    record(path, tmp_path, "completed")
+    (run,) = plan_study([path], [])
+    run.folder.store.write("config.yaml", to_yaml(run.config).encode())
+    (longer,) = plan_study([path], ["trainer.max_epochs=20"])
+    assert (longer.todo(retry=False), longer.is_completed) == ("resume", False)
+    with pytest.raises(ConfigErrors, match="max_epochs 10 -> 5"):
+        plan_study([path], ["trainer.max_epochs=5"])
+    record(path, tmp_path, "preempted")
+    with pytest.raises(ConfigErrors, match="max_epochs 10 -> 20"):
+        plan_study([path], ["trainer.max_epochs=20"])
+
+
+def test_each_config_is_planned_once_a_seed_and_the_first_keeps_its_name(tmp_path: Path):
+    paths = [
+        write(tmp_path, "a", seed=7),
+        write(tmp_path, "b", seed=0, logging={"project": "p${seed}"}),
+    ]
+    runs = plan_study(paths, ["trainer.max_epochs=3"], seeds=3)
+    assert [(run.name, run.config.seed) for run in runs] == [
+        ("a", 7), ("a_seed8", 8), ("a_seed9", 9), ("b", 0), ("b_seed1", 1), ("b_seed2", 2),
+    ]  # fmt: skip
+    # A run is started by its overrides alone.
+    for run in runs:
+        again = load_config(run.path, ["trainer.max_epochs=3", *run.overrides])
+        assert again == run.config
+    assert runs[4].config.logging.project == "p1"
+
+
+def test_a_seed_whose_name_another_config_has_is_refused(tmp_path: Path):
+    paths = [write(tmp_path, "a"), write(tmp_path, "a_seed1", seed=5)]
+    with pytest.raises(ConfigErrors, match="another config is named a_seed1, too"):
+        plan_study(paths, [], seeds=2)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rsdl.evaluate.compared_run import ComparedRun
-from rsdl.evaluate.figures.costs import find_front
+from rsdl.evaluate.figures.costs import cost_plots, curve_plots, find_front
 from rsdl.evaluate.leaderboard import column_of
 from rsdl.evaluate.study import render_study, study_of
 from rsdl.evaluate.tables import escape
@@ -307,3 +307,78 @@ def test_hours_of_different_cards_are_not_compared(entry: MakeEntry):
     assert set(titles) == wanted
     alone = page_of(entries[:2])
     assert "accuracy by device hours" in alone and "hours of NVIDIA" not in alone
+
+
+@pytest.fixture
+def rivals(entry: MakeEntry) -> list[ComparedRun]:
+    """Return two architectures with the same three seeds, and a third with others."""
+    rights = {"cnn": {0: 90, 1: 92, 2: 97}, "vit": {0: 91, 1: 94, 2: 98}, "swin": {7: 50, 8: 51}}
+    return [
+        rename(entry(name, "ucm", right), f"{name}_{seed}", seed=seed, recipe=name)
+        for name, seeds in rights.items()
+        for seed, right in seeds.items()
+    ]
+
+
+def test_architectures_are_compared_pair_by_pair_over_the_seeds_that_they_share(
+    rivals: list[ComparedRun],
+):
+    study = study_of(rivals)
+    (found,) = study.comparisons
+    assert (found.names, found.test.n) == (("vit", "cnn"), 3)
+    # Differences 1, 2, 1: mean 4/3, standard error 1/3, t = 4 with 2 degrees of freedom.
+    assert found.test.mean == pytest.approx(0.04 / 3)
+    assert found.test.half_width == pytest.approx(0.0430265 / 3, abs=1e-6)
+    assert found.test.p == found.adjusted == pytest.approx(0.0571910, abs=1e-6)
+    assert '<td class="num" data-value="0.057' in render_study(study)
+    assert r"ucm & vit & cnn & 3 & 1.33 $\pm$ 1.43 & 0.057 & 0.057 \\" in study.latex
+    (interval,) = {row["oa_ci95"] for row in csv.DictReader(io.StringIO(study.csv))
+                   if row["architecture"] == "cnn"}  # fmt: skip
+    assert float(interval) == pytest.approx(4.302653 * 0.0360555 / 3**0.5, abs=1e-6)
+    assert "n = 3; 95% CI \u00b1 8.96%" in render_study(study)
+
+
+def test_without_shared_seeds_nothing_is_called_significant(rivals: list[ComparedRun]):
+    study = study_of([row for row in rivals if row.run.architecture != "vit"])
+    assert not study.comparisons
+    assert "Significance" not in render_study(study) and "significance" not in study.latex
+
+
+def test_an_extended_run_is_no_seed_of_one_that_was_as_long_at_once(seeds: list[ComparedRun]):
+    run = seeds[2].run.model_copy(update={"extended_at": [120]})
+    cell = study_of([*seeds[:2], replace(seeds[2], run=run)]).board.cells[("cnn", "ucm")]
+    assert sorted(r.name for r, _ in cell) == ["s0, s1", "s2"]
+
+
+def test_recipes_of_one_architecture_have_names_and_colours_of_their_own(
+    seeds: list[ComparedRun],
+):
+    study = study_of(seeds)
+    for plot in cost_plots(study.rows, study.board):
+        assert {point.name for point in plot.points} == {"s0", "t0"}
+        assert len({point.style for point in plot.points}) == 2
+    (plot,) = curve_plots(study.rows, study.board)
+    styles = {line.name: line.style for line in plot.lines}
+    assert list(styles) == ["s0", "s1", "s2", "t0"]
+    assert styles["s0"] == styles["s1"] == styles["s2"] != styles["t0"]
+
+
+def test_draws_of_one_split_are_repeats_and_pairs_share_a_draw(rivals: list[ComparedRun]):
+    # Each seed of the draw has a manifest of its own; vit has not seen the last.
+    entries = [
+        replace(
+            row,
+            run=row.run.model_copy(
+                update={"seed": 0, "manifest_digest": f"m{row.run.seed}", "split_draw": "d"}
+            ),
+        )
+        for row in rivals
+        if row.run.name != "vit_2"
+    ]
+    study = study_of(entries)
+    assert [r.n for r, _ in study.board.cells[("cnn", "ucm")]] == [3]
+    (found,) = study.comparisons
+    assert (found.names, found.test.n) == (("vit", "cnn"), 2)
+    assert found.test.mean == pytest.approx(0.015)
+    apart = [replace(e, run=e.run.model_copy(update={"split_draw": ""})) for e in entries]
+    assert not study_of(apart).comparisons

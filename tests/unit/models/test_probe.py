@@ -5,7 +5,7 @@ import torch
 from rsdl.config.run import RunConfig
 from rsdl.core.errors import ConfigError
 from rsdl.models.probe import find_starved_norm
-from rsdl.train.build import check_norms
+from rsdl.train.checks import check_norms
 
 
 @pytest.mark.parametrize("image_size", [32, 64])
