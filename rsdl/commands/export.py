@@ -15,8 +15,9 @@ from rsdl.core.errors import ConfigError
 from rsdl.core.pixels import Pixels
 from rsdl.data.dataset import DataSet
 from rsdl.export.card import write_card
-from rsdl.export.formats import FORMATS, check_parity
+from rsdl.export.formats import FORMATS, Parity, check_parity
 from rsdl.export.load import load_run
+from rsdl.export.model import TrainedModel
 from rsdl.records.model_spec import MODEL
 from rsdl.storage.connect import connect
 from rsdl.storage.store import Store
@@ -57,7 +58,7 @@ def export(
     kind.require()
     store = connect(out)
     check_free(store)
-    folder, _ = find_run(target)
+    folder, checkpoint = find_run(target)
     config = read_config(folder, data_url)
     model = load_run(target, data_url=data_url)
     with TemporaryDirectory(prefix="rsdl-export-") as name:
@@ -69,18 +70,10 @@ def export(
         if not parity.difference <= tolerance:
             print(f"--tolerance: {tolerance:g} is exceeded; nothing is written")
             return 1
-        card = write_card(
-            model.spec,
-            folder.read_record(),
-            read_evaluation(folder),
-            parity,
-            to=to,
-            licence=licence,
-        )
+        (work / CARD).write_text(card(folder, checkpoint, model, parity, to=to, licence=licence))
         labels = {str(number): name for number, name in enumerate(model.classes)}
-        (work / MODEL).write_bytes(model.spec.to_json())
         (work / LABELS).write_text(json.dumps(labels, indent=2, ensure_ascii=False) + "\n")
-        (work / CARD).write_text(card)
+        (work / MODEL).write_bytes(model.spec.to_json())
         publish(work, store)
     print(f"written to {store.url}")
     return 0
@@ -113,6 +106,23 @@ def read_samples(config: RunConfig, folder: RunFolder, count: int) -> Iterator[P
             yield reader.pixels(reader.locate(sample))
     finally:
         reader.close()
+
+
+def card(
+    folder: RunFolder,
+    checkpoint: str,
+    model: TrainedModel,
+    parity: Parity,
+    *,
+    to: str,
+    licence: str | None,
+) -> str:
+    """Return the model card of a checkpoint, with its metrics if it was evaluated."""
+    evaluation = read_evaluation(folder)
+    if evaluation is not None and evaluation.checkpoint != checkpoint:
+        evaluation = None  # of other weights
+    record = folder.read_record()
+    return write_card(model.spec, record, evaluation, parity, to=to, licence=licence)
 
 
 def publish(work: Path, store: Store) -> None:

@@ -115,7 +115,7 @@ def _metrics(evaluation: Evaluation | None) -> Iterator[str]:
     yield "## Metrics"
     yield ""
     if evaluation is None:
-        yield "Not evaluated."
+        yield "These weights were not evaluated."
         return
     yield f"On {evaluation.num_samples:,} images of the {evaluation.split} split:"
     yield ""

@@ -71,7 +71,9 @@ def test_a_run_is_exported_for_timm_torch_and_onnx(
     # Wrong places are refused before any work; nothing is overwritten but an export.
     with pytest.raises(ConfigError, match="holds something else"):
         export(run, to="torch", out=run)
-    assert export(run, to="torch", out=str(out), samples=1) == 0
+    last = f"{run}/checkpoints/last.ckpt"
+    assert export(last, to="torch", out=str(out), samples=1) == 0
+    assert "These weights were not evaluated" in (out / "README.md").read_text()
 
     require("onnx", has_onnx())
     out = tmp_path / "onnx"
