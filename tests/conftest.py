@@ -35,6 +35,7 @@ PARTS = {
     "chromium": "apt-get install chromium",
     "image": "scripts/build_image (minutes, 30 GB), then set RSDL_TEST_IMAGE=localhost/rsdl",
     "kubectl": "install kubectl 1.30 or newer",
+    "onnx": 'pip install "rsdl-train[export]"',
     "prometheus": "apt-get install prometheus",
     "netns": "run as root with iproute2, where network namespaces are allowed",
     "registry": "run as root, apt-get install buildah podman runc docker-registry",

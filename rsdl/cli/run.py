@@ -1,6 +1,6 @@
 """Commands about one run: train, evaluate, report, and what they build upon."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -81,6 +81,38 @@ def evaluate(
     from rsdl.commands.evaluate import evaluate as command
 
     raise typer.Exit(command(target, split=split, tta=tta, data_url=data))
+
+
+@app.command()
+def export(
+    target: Annotated[str, typer.Argument(help="A run's folder, or one of its checkpoints.")],
+    to: Annotated[
+        Literal["safetensors", "onnx", "torch", "hf"],
+        typer.Option(help="safetensors (hf is the same): for timm; torch: torch.export."),
+    ],
+    out: Annotated[str, typer.Option(metavar="URL", help="Folder or s3:// to write to.")],
+    data: Annotated[
+        str | None, typer.Option(metavar="URL", help="URL of the data set, if it has moved.")
+    ] = None,
+    samples: Annotated[int, typer.Option(min=1, help="Test images to compare on.")] = 32,
+    tolerance: Annotated[
+        float, typer.Option(min=0, help="Largest difference of a logit; above it: exit code 1.")
+    ] = 1e-3,
+    license: Annotated[
+        str | None, typer.Option(metavar="SPDX", help="Licence for the model card.")
+    ] = None,
+) -> None:
+    """Write a trained network for others to use, checked against the run on real images.
+
+    OUT gets the model, preprocessing included, model.json, labels.json and a model card
+    (README.md). ONNX needs the extra "export".
+    """
+    from rsdl.commands.export import export as command
+
+    code = command(
+        target, to=to, out=out, data_url=data, samples=samples, tolerance=tolerance, licence=license
+    )
+    raise typer.Exit(code)
 
 
 @app.command()

@@ -6,16 +6,13 @@ from rich.console import Console
 from rich.table import Table
 
 from rsdl.commands.report import write_report
-from rsdl.config.load import read_tree, resolve, validate_written
-from rsdl.config.run import RunConfig
-from rsdl.core.errors import ConfigError, DataError
+from rsdl.core.errors import ConfigError
 from rsdl.data.dataset import DataSet
 from rsdl.evaluate.evaluator import evaluate_checkpoint
 from rsdl.records.evaluation import Evaluation
-from rsdl.records.run_record import BEST, CONFIG, LAST
-from rsdl.storage.connect import connect, join
 from rsdl.train.build import open_evaluation
 from rsdl.train.run_folder import RunFolder
+from rsdl.train.saved_run import find_run, read_config
 
 
 def evaluate(
@@ -47,40 +44,6 @@ def evaluate(
     console.print(summary_table(evaluation))
     console.print(f"report: {write_report(folder, evaluation)}", highlight=False)
     return 0
-
-
-def find_run(target: str) -> tuple[RunFolder, str]:
-    """Return the run's folder and the checkpoint's name within it."""
-    if target.endswith(".ckpt"):
-        place, _, file = target.rpartition("/")
-        root, _, checkpoints = place.rpartition("/")
-        if checkpoints != "checkpoints":
-            raise DataError(
-                target, "does not lie in a run", "name RUN/checkpoints/FILE.ckpt, or the run itself"
-            )
-        folder = RunFolder(connect(root or ("/" if place.startswith("/") else ".")))
-        name = f"{checkpoints}/{file}"
-    else:
-        folder = RunFolder(connect(target))
-        name = next((n for n in (BEST, LAST) if folder.store.size(n) is not None), BEST)
-    if folder.store.size(CONFIG) is None:
-        raise DataError(
-            folder.store.url,
-            f"is no run: it has no {CONFIG}",
-            "name a folder that rsdl train wrote",
-        )
-    if folder.store.size(name) is None:
-        raise DataError(join(folder.store.url, name), "no such checkpoint", "train the run first")
-    return folder, name
-
-
-def read_config(folder: RunFolder, data_url: str | None = None) -> RunConfig:
-    """Return the config of a run."""
-    path = folder.store.local(CONFIG)
-    tree = resolve(read_tree(path), str(path))
-    if data_url is not None:
-        tree["data"] = dict(tree["data"]) | {"url": data_url}
-    return validate_written(tree)
 
 
 def check_same_data(folder: RunFolder, manifest_digest: str) -> None:

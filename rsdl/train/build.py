@@ -17,7 +17,6 @@ from rsdl.data.datamodule import DataModule
 from rsdl.data.dataset import DataSet
 from rsdl.distributed.rank import is_main
 from rsdl.models.catalog import find_timm_name
-from rsdl.models.normalization import Normalization, choose_normalization
 from rsdl.records.run_record import RunRecord, describe_environment, git_revision
 from rsdl.tasks.build import build_task
 from rsdl.train.checkpoint_callback import CheckpointCallback
@@ -33,6 +32,7 @@ from rsdl.train.progress_bar import ProgressBar
 from rsdl.train.ranks import Ranks
 from rsdl.train.recorder import Recorder
 from rsdl.train.run_folder import ExistingRun, RunFolder
+from rsdl.train.saved_run import find_normalization
 from rsdl.train.session import RunParts, Session
 from rsdl.train.tensorboard import TensorBoardUploader, event_folder
 from rsdl.train.trainer import build_loggers, build_trainer
@@ -160,10 +160,7 @@ def build_module(
     if config.trainer.channels_last:
         network = network.to(memory_format=torch.channels_last)
     compile_for(network, how)
-    own = Normalization(manifest.mean, manifest.std, "the data set")
-    chosen = choose_normalization(
-        config.data.normalize, config.model, manifest.bands, manifest.dtype, own
-    )
+    chosen = find_normalization(config, manifest)
     augment = Augment(config.augment, chosen.mean, chosen.std, manifest.dtype)
     # No CUDA graphs: the fused augmentation has few kernels, and graphs would copy every batch.
     compile_for(augment, how, graphs=False)

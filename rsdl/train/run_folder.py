@@ -14,6 +14,7 @@ from rsdl.config.load import REMOVED, validate_written
 from rsdl.config.run import LENGTH, RunConfig, show_changeable
 from rsdl.core.errors import ConfigError, ConfigErrors, DataError
 from rsdl.core.versions import newer_error, unknown_names
+from rsdl.records.model_spec import MODEL
 from rsdl.records.run_record import CONFIG, HISTORY, LAST, RECORD, REPORT, RunRecord, now
 from rsdl.storage.connect import join
 from rsdl.storage.store import Store
@@ -90,7 +91,7 @@ class RunFolder:
 
     def clear(self) -> None:
         """Delete the files of a run and nothing else."""
-        ours = (RECORD, HISTORY, CONFIG, REPORT, "checkpoints/", "report", "events.out.")
+        ours = (RECORD, HISTORY, CONFIG, MODEL, REPORT, "checkpoints/", "report", "events.out.")
         for entry in list(self.store.list()):
             if entry.name.startswith(ours):
                 self.store.delete(entry.name)

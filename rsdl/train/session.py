@@ -12,6 +12,7 @@ from rsdl.config.run import RunConfig
 from rsdl.core.errors import UNAVAILABLE, PeerError, PreemptedError, RsdlError
 from rsdl.data.datamodule import DataModule
 from rsdl.distributed.rank import is_main, max_over_ranks
+from rsdl.records.model_spec import MODEL
 from rsdl.records.run_record import BEST, CONFIG, LAST
 from rsdl.storage.connect import join
 from rsdl.storage.local import explain_error
@@ -26,6 +27,7 @@ from rsdl.train.lightning_private import set_progress
 from rsdl.train.module import TrainingModule
 from rsdl.train.recorder import Recorder
 from rsdl.train.run_folder import ExistingRun, RunFolder
+from rsdl.train.saved_run import describe_model
 from rsdl.train.signals import StopRequest
 from rsdl.train.tensorboard import upload_events
 from rsdl.train.upload_queue import UploadQueue
@@ -73,6 +75,8 @@ def fit(session: Session, begun: ExistingRun) -> None:
         session.folder.uploads.drain()
     if is_main():
         store.write(CONFIG, to_yaml(session.config).encode())
+        spec = describe_model(session.config, session.data.data.manifest)
+        store.write(MODEL, spec.to_json())
     recorder.write(trainer)
     session.stop.check()
     validates = session.config.data.val_split is not None

@@ -12,6 +12,7 @@ import pytest
 import torch
 import yaml
 
+import rsdl as api
 from rsdl.commands import data
 from rsdl.commands.evaluate import evaluate
 from rsdl.commands.report import read_entry, report
@@ -19,6 +20,7 @@ from rsdl.config.data import DataConfig
 from rsdl.config.load import load_config
 from rsdl.config.run import flatten
 from rsdl.core.errors import ConfigError, DataError
+from rsdl.data.dataset import DataSet
 from rsdl.data.manifest import load_manifest
 from rsdl.records.evaluation import parse_evaluation
 from rsdl.records.run_record import LAST
@@ -138,6 +140,21 @@ def test_an_old_run_is_evaluated_to_its_old_numbers_and_reported(each: Path):
     after = parse_evaluation((each / "runs/completed/report.json").read_bytes(), "report.json")
     assert after.metrics["oa"] == before.metrics["oa"]
     assert after.confusion == before.confusion
+
+
+def test_an_old_run_is_loaded_with_the_classes_and_bands_of_its_data_set(each: Path):
+    model = api.load("runs/completed")
+    assert model.classes == ("field", "harbor", "roofs") and model.bands == ("red", "green", "blue")
+    split = DataSet(DataConfig(url="folder")).split("test", "data.test_split")
+    reader = split.open_reader()
+    images = [reader.pixels(reader.locate(sample)) for sample in range(len(split.index))]
+    labels = [model.classes[label] for label in split.index.labels.tolist()]
+    found = model.predict(images).labels
+    assert sum(one == other for one, other in zip(found, labels, strict=True)) == 7
+    shutil.move(each / "folder", each / "moved")
+    with pytest.raises(DataError, match=r"kept no model\.json, and its data set is not at folder"):
+        api.load("runs/completed")
+    assert api.load("runs/completed", data_url="moved").predict(images).labels == found
 
 
 def test_test_time_augmentation_is_kept_beside_the_plain_result(old: Path):

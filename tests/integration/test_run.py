@@ -25,6 +25,7 @@ FILES = [
     "config.yaml",
     "events.out",
     "metrics.csv",
+    "model.json",
     "report.html",
     "report.json",
     "run.json",

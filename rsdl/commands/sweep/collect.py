@@ -17,12 +17,13 @@ from rsdl.commands.runs import Runs, read_runs
 from rsdl.commands.sweep.index import Index, Kept, digest_record
 from rsdl.commands.sweep.scope import JobSelector, find_scope
 from rsdl.core.errors import ConfigError, DataError
+from rsdl.records.model_spec import MODEL
 from rsdl.records.run_record import BEST, CONFIG, HISTORY, RECORD
 from rsdl.storage.connect import connect, join
 from rsdl.storage.local import LocalStore
 from rsdl.storage.store import Store
 
-REPORTS = ("report.", "report-")
+OPTIONAL = (MODEL, "report.", "report-")  # older runs have no model.json
 # In the order of download: the record is last, so that the files it refers to are there.
 NEEDED = (BEST, CONFIG, HISTORY, RECORD)
 BLOCK_BYTES = 8 << 20
@@ -116,12 +117,12 @@ def choose(
             problems.append(f"{run}: {problem}")
         if run not in runs.records or (problem is not None and not partial):
             continue
-        reports = [
+        optional = [
             name.removeprefix(f"{run}/")
             for name in sizes
-            if name.startswith(tuple(f"{run}/{report}" for report in REPORTS))
+            if name.startswith(tuple(f"{run}/{start}" for start in OPTIONAL))
         ]
-        names = [*reports, *NEEDED]
+        names = [*optional, *NEEDED]
         items += [Item(run, n, sizes[f"{run}/{n}"]) for n in names if f"{run}/{n}" in sizes]
     return items, problems
 

@@ -7,8 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
+from rsdl import load
+from rsdl.commands.export import export
 from rsdl.core.errors import DataError
 from rsdl.data.packing.pack import PackOptions, pack
 from rsdl.data.sources.folder import FolderSource
@@ -90,6 +94,11 @@ def test_a_run_in_a_bucket_killed_at_any_moment_ends_as_one_in_a_folder(
     page = f"{bucket}/runs/page.html"
     ended = rsdl("report", f"{bucket}/runs/killed", tmp_path / "runs/whole", "--out", page, env=env)
     assert ended.returncode == 0 and connect(bucket).size("runs/page.html")
+    assert export(f"{bucket}/runs/killed", to="safetensors", out=f"{bucket}/models/one") == 0
+    image = np.full((50, 60, 3), 90, np.uint8)
+    runs = (f"{bucket}/runs/killed", f"{bucket}/models/one", str(tmp_path / "runs/whole"))
+    told = [load(run).predict(image).probabilities for run in runs]
+    assert torch.equal(told[0], told[1]) and torch.equal(told[0], told[2])
     assert not list((tmp_path / "cache" / "spool").iterdir())
 
 

@@ -19,7 +19,14 @@ def write_run(runs: Path, config: str, status: str = "completed", model: bytes =
     (folder / "checkpoints").mkdir(exist_ok=True)
     (folder / "checkpoints" / "best.ckpt").write_bytes(model * 1000)
     (folder / "checkpoints" / "last.ckpt").write_bytes(b"last")
-    for name in ("config.yaml", "metrics.csv", "report.html", "report.json", "events.out.1"):
+    for name in (
+        "config.yaml",
+        "metrics.csv",
+        "model.json",
+        "report.html",
+        "report.json",
+        "events.out.1",
+    ):
         (folder / name).write_text(f"{name} of {config}")
     return folder
 
@@ -33,8 +40,8 @@ def test_models_and_records_come_with_checksums(tmp_path: Path, capsys: pytest.C
     for config in ("cnn_ucm", "vit_ucm"):
         write_run(runs, config, model=config.encode())
     assert collect(str(runs), str(out)) == 0
-    names = ("checkpoints/best.ckpt", "config.yaml", "metrics.csv", "report.html", "report.json",
-             "run.json")  # fmt: skip
+    names = ("checkpoints/best.ckpt", "config.yaml", "metrics.csv", "model.json", "report.html",
+             "report.json", "run.json")  # fmt: skip
     files = [f"{config}/{name}" for config in ("cnn_ucm", "vit_ucm") for name in names]
     assert listing(out) == sorted([*files, "models.csv", "models.json"])
     for name in files:
@@ -51,7 +58,7 @@ def test_models_and_records_come_with_checksums(tmp_path: Path, capsys: pytest.C
         ("cnn_ucm", "0.9", "7"), ("vit_ucm", "0.9", "7"),
     ]  # fmt: skip
     assert rows[0]["sha256"] == hashlib.sha256(b"cnn_ucm" * 1000).hexdigest()
-    assert "2 models with their records; 12 of 12 files" in capsys.readouterr().out
+    assert "2 models with their records; 14 of 14 files" in capsys.readouterr().out
 
 
 def test_a_record_without_newer_fields_keeps_its_digest(tmp_path: Path):

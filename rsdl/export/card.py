@@ -1,0 +1,158 @@
+"""The model card: ``README.md`` of an export, with the front matter of the Hugging Face Hub."""
+
+from collections.abc import Iterator
+
+import yaml
+
+from rsdl.core.image_size import show_size
+from rsdl.export.formats import Parity
+from rsdl.records.evaluation import Evaluation
+from rsdl.records.model_spec import ModelSpec
+from rsdl.records.run_record import RunRecord
+
+USES = {
+    "safetensors": """```python
+import rsdl, timm
+
+model = rsdl.load("FOLDER")       # takes raw pixels
+network = timm.create_model("local-dir:FOLDER", pretrained=True)    # takes normalised ones
+```""",
+    "onnx": """```python
+import onnxruntime
+
+session = onnxruntime.InferenceSession("model.onnx")
+(logits,) = session.run(["logits"], {{"images": images}})   # [B, {bands}, H, W] {dtype}, raw pixels
+```""",
+    "torch": """```python
+import torch
+
+graph = torch.export.load("model.pt2").module()
+logits = graph(images)            # [B, {bands}, H, W] {dtype}, raw pixels
+```""",
+}
+# What of a data set's provenance tells its origin.
+ORIGINS = ("title", "homepage", "url", "source", "md5", "split_rule", "seed", "rsdl_version")
+
+
+def write_card(
+    spec: ModelSpec,
+    record: RunRecord | None,
+    evaluation: Evaluation | None,
+    parity: Parity,
+    *,
+    to: str,
+    licence: str | None,
+) -> str:
+    """Return the model card as Markdown.
+
+    Args:
+        spec: What the network takes and returns.
+        record: The run's record, if there is one.
+        evaluation: Its evaluation, if there is one.
+        parity: How far the export is from the run.
+        to: Format of the export.
+        licence: SPDX identifier of the licence; ``None`` if it is not known.
+    """
+    front = {
+        "license": (licence or "other").lower(),
+        "library_name": "timm" if to in ("safetensors", "hf") else to.replace("torch", "pytorch"),
+        "pipeline_tag": f"image-{spec.task.name}",
+        "tags": ["remote-sensing", f"image-{spec.task.name}", spec.timm_model],
+    }
+    sections = (
+        _model(spec, record),
+        _input(spec),
+        _use(spec, to, parity),
+        _metrics(evaluation),
+        _data(spec, licence),
+        _intended(spec),
+    )
+    text = "\n\n".join("\n".join(section) for section in sections)
+    return f"---\n{yaml.safe_dump(front, sort_keys=False)}---\n\n{text}\n"
+
+
+def _model(spec: ModelSpec, record: RunRecord | None) -> Iterator[str]:
+    yield f"# {spec.run}"
+    yield ""
+    yield (
+        f"{spec.timm_model} for {spec.task.name} of remote-sensing images into "
+        f"{len(spec.classes)} classes, trained on {spec.dataset} with rsdl {spec.rsdl_version}."
+    )
+    if record is not None:
+        yield (
+            f"{record.parameters / 1e6:.1f} M parameters, {record.epochs_completed} epochs, "
+            f"{record.optimizer_steps:,} steps of {record.global_batch} images, seed "
+            f"{record.seed}, on {record.device_count} x {record.device_name}."
+        )
+
+
+def _input(spec: ModelSpec) -> Iterator[str]:
+    size = f"{show_size(spec.image_size)} px"
+    if spec.central is None:
+        fitted = f"stretched to {size}"
+    else:
+        share = "" if spec.central == 1 else f"{spec.central:.1%} of "
+        fitted = f"cropped to {share}its largest central box of that shape, resized to {size}"
+    yield "## Input and output"
+    yield ""
+    yield f"- Bands, in this order: {', '.join(spec.bands)}"
+    yield f"- Pixels: {spec.dtype}, as stored, not scaled; images of any size"
+    yield f"- An image is {fitted} and normalised by band"
+    yield f"- Mean by band: {_numbers(spec.mean)}; standard deviation: {_numbers(spec.std)}"
+    yield f"- Logits of {len(spec.classes)} classes, in the order of `labels.json`"
+
+
+def _use(spec: ModelSpec, to: str, parity: Parity) -> Iterator[str]:
+    use = USES["safetensors" if to == "hf" else to]
+    yield "## Use"
+    yield ""
+    yield use.format(bands=len(spec.bands), dtype=spec.dtype)
+    yield ""
+    yield f"Compared with the run: {parity}."
+
+
+def _metrics(evaluation: Evaluation | None) -> Iterator[str]:
+    yield "## Metrics"
+    yield ""
+    if evaluation is None:
+        yield "These weights were not evaluated."
+        return
+    yield f"On {evaluation.num_samples:,} images of the {evaluation.split} split:"
+    yield ""
+    yield "| metric | value |"
+    yield "| --- | ---: |"
+    for name, value in evaluation.metrics.items():
+        yield f"| {name} | {'-' if value is None else f'{value:.4f}'} |"
+    yield ""
+    yield "| class | images | precision | recall | F1 |"
+    yield "| --- | ---: | ---: | ---: | ---: |"
+    for row in evaluation.per_class:
+        shares = (row.precision, row.recall, row.f1)
+        cells = " | ".join("-" if share is None else f"{share:.3f}" for share in shares)
+        yield f"| {row.name} | {row.support} | {cells} |"
+
+
+def _data(spec: ModelSpec, licence: str | None) -> Iterator[str]:
+    yield "## Data and licence"
+    yield ""
+    yield f"- Data set: {spec.dataset}"
+    for key in ORIGINS:
+        if key in spec.provenance:
+            yield f"- {key}: {spec.provenance[key]}"
+    unknown = "not stated; the terms of the data set and of the initial weights apply"
+    yield f"- Licence of these weights: {licence or unknown}"
+
+
+def _intended(spec: ModelSpec) -> Iterator[str]:
+    yield "## Intended use"
+    yield ""
+    yield (
+        f"{spec.task.name.capitalize()} of images like those of {spec.dataset}: the same bands, "
+        "units and ground resolution. Every image gets one of the classes, also one that shows "
+        "none of them. On other sensors, seasons or regions, measure before use; no decision about "
+        "people should rest on it alone."
+    )
+
+
+def _numbers(values: tuple[float, ...]) -> str:
+    return ", ".join(f"{value:.4g}" for value in values)

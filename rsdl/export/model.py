@@ -1,0 +1,137 @@
+"""A trained network that takes raw pixels, with its classes and bands."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from rsdl.core.errors import DataError
+from rsdl.data.batch_buffer import TORCH_DTYPES
+from rsdl.export.preprocess import Preprocess
+from rsdl.records.model_spec import ModelSpec
+from rsdl.tasks.base import Task
+
+Images = Tensor | NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """The predictions of ``N`` images.
+
+    Attributes:
+        labels: Name of the most probable class of each.
+        probabilities: Probability of each class, ``[N, num_classes]`` float32, on the CPU.
+    """
+
+    labels: list[str]
+    probabilities: Tensor
+
+
+class TrainedModel(nn.Module):
+    """A trained network with its preprocessing, in evaluation mode.
+
+    Args:
+        spec: What the network takes and returns.
+        task: Its task.
+        network: The network with its weights.
+    """
+
+    def __init__(self, spec: ModelSpec, task: Task, network: nn.Module) -> None:
+        super().__init__()
+        self.spec = spec
+        self.task = task
+        self.preprocess = Preprocess(spec)
+        self.network = network
+        self.eval()
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of the outputs."""
+        return self.spec.classes
+
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """Names of the bands that images must have, in this order."""
+        return self.spec.bands
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits, ``[B, num_classes]``.
+
+        Args:
+            images: Raw pixels in the units of the data set (``spec.dtype``; 0 to 255 for uint8),
+                ``[B, C, H, W]`` or ``[B, H, W, C]``, of any size and any real dtype.
+
+        Raises:
+            DataError: If no axis has one entry a band, or both could be the bands.
+        """
+        if not torch.compiler.is_exporting():
+            images = channels_first(images, self.bands)
+        with torch.autocast(images.device.type, enabled=False):
+            pixels = self.preprocess(images)
+        return self.network(pixels)  # type: ignore[no-any-return]
+
+    @torch.inference_mode()
+    def predict(self, images: Images | Sequence[Images], *, batch_size: int = 32) -> Prediction:
+        """Return the classes of images.
+
+        Images on the CPU in the data set's dtype are cropped and resized by the loader's own code,
+        so that the probabilities are those of ``rsdl evaluate``; others as by :meth:`forward`.
+
+        Args:
+            images: One image ``[H, W, C]`` or ``[C, H, W]``, a batch as :meth:`forward` takes it,
+                or a sequence of images of any sizes.
+            batch_size: Images computed at once.
+
+        Raises:
+            DataError: As :meth:`forward`, and if there are no images.
+        """
+        single = isinstance(images, (Tensor, np.ndarray)) and images.ndim == 3
+        entries = [images] if single else images
+        if not len(entries):
+            raise DataError("images", "are none", "pass at least one")
+        fitted = [self._fit(torch.as_tensor(image)) for image in entries]
+        parts = []
+        for first in range(0, len(fitted), batch_size):
+            pixels = torch.cat(fitted[first : first + batch_size])
+            parts.append(self.task.predict(self.network(self.preprocess.normalize(pixels))).cpu())
+        probabilities = torch.cat(parts)
+        labels = [self.classes[number] for number in probabilities.argmax(1).tolist()]
+        return Prediction(labels, probabilities)
+
+    def _fit(self, image: Tensor) -> Tensor:
+        """Return one image in the network's size, ``[1, C, S, T]``, on the network's device."""
+        batch = channels_first(image[None], self.bands)
+        if batch.device.type != "cpu" or batch.dtype != TORCH_DTYPES[self.spec.dtype]:
+            return self.preprocess.fit(batch.to(self.device))
+        pixels = np.ascontiguousarray(batch[0].permute(1, 2, 0).numpy())
+        fitted = torch.from_numpy(self.preprocess.fit_on_host(pixels))
+        return fitted.permute(2, 0, 1)[None].to(self.device)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return self.preprocess.mean.device
+
+
+def channels_first(images: Tensor, bands: Sequence[str]) -> Tensor:
+    """Return a batch as ``[B, C, H, W]``, a view.
+
+    Raises:
+        DataError: If it is no batch of images with these bands, or ambiguous.
+    """
+    shape, count = tuple(images.shape), len(bands)
+    remedy = f"pass [B, H, W, {count}] or [B, {count}, H, W]: {', '.join(bands)}"
+    if len(shape) != 4 or 0 in shape:
+        raise DataError("images", f"have shape {list(shape)}, which is no batch", remedy)
+    first, last = shape[1] == count, shape[3] == count
+    if first and last:
+        problem = f"have shape {list(shape)}: axis 1 and axis 3 could both be the bands"
+        raise DataError("images", problem, "pass images of another width or height")
+    if not first and not last:
+        problem = f"have shape {list(shape)}, and no axis of {count} bands"
+        raise DataError("images", problem, remedy)
+    return images if first else images.permute(0, 3, 1, 2)

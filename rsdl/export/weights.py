@@ -1,0 +1,61 @@
+"""Write weights as safetensors in the layout of the Hugging Face Hub, which timm loads."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import timm
+import torch
+from numpy.typing import NDArray
+from timm.models import save_for_hf
+
+from rsdl.core.image_size import height_width
+from rsdl.export.graph import Run
+from rsdl.export.model import TrainedModel
+from rsdl.records.model_spec import ModelSpec
+
+# Largest value of stored pixels, which timm's mean and std are relative to.
+TOP = {"uint8": 255.0, "uint16": 65535.0, "float32": 1.0}
+
+
+def write_weights(model: TrainedModel, folder: Path) -> None:
+    """Write ``model.safetensors`` and timm's ``config.json``."""
+    spec = model.spec
+    network = model.network.to(memory_format=torch.contiguous_format)
+    save_for_hf(
+        network,
+        str(folder),
+        # Tag and licence of the network's published weights say nothing of these.
+        model_config={
+            "label_names": list(spec.classes),
+            "pretrained_cfg": {"tag": "rsdl", "license": "other"},
+        },
+        safe_serialization=True,
+        data_config=timm_input(spec),
+    )
+
+
+def timm_input(spec: ModelSpec) -> dict[str, Any]:
+    """Return timm's description of the preprocessing; it resizes before it crops, we after."""
+    top = TOP[spec.dtype]
+    std = np.where(np.asarray(spec.std) > 0, spec.std, 1.0)
+    return {
+        "input_size": (len(spec.bands), *height_width(spec.image_size)),
+        "mean": tuple(value / top for value in spec.mean),
+        "std": tuple((std / top).tolist()),
+        "interpolation": "bilinear",
+        "crop_pct": spec.central or 1.0,
+        "crop_mode": "squash" if spec.central is None else "center",
+    }
+
+
+def open_weights(model: TrainedModel, folder: Path) -> Run:
+    """Return what runs the network that ``timm.create_model`` makes of the folder."""
+    network = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
+
+    @torch.no_grad()
+    def run(images: NDArray[Any]) -> NDArray[Any]:
+        logits: torch.Tensor = network(model.preprocess(torch.from_numpy(images)))
+        return logits.numpy()
+
+    return run
