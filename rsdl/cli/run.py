@@ -12,7 +12,9 @@ app = typer.Typer()
 
 @app.command()
 def train(
-    config: Annotated[str, typer.Argument(help="YAML file, such as configs/resnet50_ucm.yaml.")],
+    config: Annotated[
+        str, typer.Argument(help="YAML file, or a name of `rsdl config --list`: resnet50_ucm.")
+    ],
     overrides: Overrides = None,
     restart: Annotated[
         bool, typer.Option("--restart", help="Discard the existing run and start again.")
@@ -130,19 +132,29 @@ def report(
 
 @app.command()
 def config(
-    path: Annotated[str | None, typer.Argument(metavar="[CONFIG]", help="YAML file.")] = None,
+    path: Annotated[
+        str | None, typer.Argument(metavar="[CONFIG]", help="YAML file, or a name of --list.")
+    ] = None,
     overrides: Overrides = None,
+    list_names: Annotated[
+        bool, typer.Option("--list", help="Print the configs that can be given by name.")
+    ] = False,
     schema: Annotated[
         bool, typer.Option("--schema", help="Print the JSON Schema of a config, for editors.")
     ] = False,
 ) -> None:
-    """Print the resolved config, or the schema of all configs."""
-    from rsdl.commands.config import show_config, show_schema
+    """Print the resolved config, the names of configs, or the schema of all configs.
 
-    if schema:
+    A name is looked up in ./configs first, then among the configs that come with rsdl.
+    """
+    from rsdl.commands.config import show_config, show_list, show_schema
+
+    if list_names:
+        show_list()
+    elif schema:
         show_schema()
     elif path is None:
-        raise ConfigError("CONFIG", "is required", "name a YAML file, or pass --schema")
+        raise ConfigError("CONFIG", "is required", "name a YAML file, or pass --list or --schema")
     else:
         show_config(path, overrides or [])
 

@@ -27,6 +27,16 @@ def evaluate(
         data_url: New location of the data, if it has moved.
     """
     console = Console(file=sys.stdout, soft_wrap=True)
+    evaluation, page = evaluate_run(target, split=split, tta=tta, data_url=data_url)
+    console.print(summary_table(evaluation))
+    console.print(f"report: {page}", highlight=False)
+    return 0
+
+
+def evaluate_run(
+    target: str, *, split: str | None = None, tta: bool = False, data_url: str | None = None
+) -> tuple[Evaluation, str]:
+    """Return what :func:`evaluate` prints: the evaluation and where the rewritten report lies."""
     folder, checkpoint = find_run(target)
     config = read_config(folder, data_url)
     dataset = DataSet(config.data, config.storage)
@@ -41,9 +51,7 @@ def evaluate(
     devices = record.device_count if record is not None else 1
     parts = open_evaluation(config, folder, dataset, devices=devices, tta=tta)
     evaluation = evaluate_checkpoint(parts, checkpoint, split)
-    console.print(summary_table(evaluation))
-    console.print(f"report: {write_report(folder, evaluation)}", highlight=False)
-    return 0
+    return evaluation, write_report(folder, evaluation)
 
 
 def check_same_data(folder: RunFolder, manifest_digest: str) -> None:

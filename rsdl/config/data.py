@@ -1,6 +1,6 @@
 """Data set, input pipeline, and augmentation."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypedDict
 
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, field_validator, model_validator
 
@@ -158,3 +158,29 @@ class AugmentConfig(BaseModel):
     def mixes(self) -> bool:
         """Whether images are mixed in pairs, by mixup or CutMix."""
         return self.mixup > 0 or self.cutmix > 0
+
+
+class DataFields(TypedDict, total=False):
+    """The fields of DataConfig as keywords, ``url`` apart; values are checked by DataConfig."""
+
+    train_split: str
+    val_split: str
+    test_split: str
+    batch_size: int
+    eval_batch_size: int | None
+    image_size: int | tuple[int, int]
+    num_workers: int | None
+    prefetch: int
+    window: int
+    partitions: int
+    tail: Literal["drop", "pad"]
+    sampling: Literal["natural", "balanced"]
+    on_corrupt: Literal["error", "skip"]
+    crop_scale: tuple[float, float]
+    crop_ratio: tuple[float, float]
+    cache: dict[str, Any] | Literal["none"]
+    decoded_cache: int | str
+    decode_size: int | None
+    decode: Literal["host", "device"]
+    eval_crop: float | Literal["whole"]
+    resident: Literal["auto", "off", "on"]

@@ -14,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from rsdl.config.names import find_config, nearest_config
 from rsdl.config.run import RunConfig
 from rsdl.core.errors import ConfigError, ConfigErrors
 
@@ -38,7 +39,8 @@ def load_config(
     """Return the run that a config file and overrides describe.
 
     Args:
-        path: YAML file; its name without suffix is the default for ``name``.
+        path: YAML file, or the name of a config (:mod:`rsdl.config.names`); the file's name without
+            suffix is the default for ``name``.
         overrides: ``key=value`` pairs with dotted keys; values are YAML.
         environment: Variables for ``${oc.env:NAME}``; ``None`` uses those of this process.
 
@@ -53,16 +55,18 @@ def merge_config(path: str, overrides: Sequence[str] = ()) -> DictConfig:
     """Return a config merged with the files it extends and overrides; ``${...}`` stay unresolved.
 
     Args:
-        path: YAML file; its name without suffix is the default for ``name``.
+        path: YAML file, or the name of a config (:mod:`rsdl.config.names`); the file's name without
+            suffix is the default for ``name``.
         overrides: ``key=value`` pairs with dotted keys; values are YAML.
 
     Raises:
         ConfigError: If a file is missing or not YAML, or an override is not ``key=value``.
     """
-    tree = OmegaConf.merge(read_tree(Path(path)), *map(parse_override, overrides))
+    file = find_config(path)
+    tree = OmegaConf.merge(read_tree(file), *map(parse_override, overrides))
     assert isinstance(tree, DictConfig)
     if "name" not in tree:
-        tree["name"] = Path(path).stem
+        tree["name"] = file.stem
     return tree
 
 
@@ -83,7 +87,7 @@ def parse_config(text: str, path: str, overrides: Sequence[str] = ()) -> DictCon
         reason = " ".join(str(error).split())
         raise ConfigError(path, f"is not YAML: {reason}") from error
     if not isinstance(tree, DictConfig):
-        raise ConfigError(path, "must hold a mapping of fields", "see configs/quickstart.yaml")
+        raise ConfigError(path, "must hold a mapping of fields", "see rsdl config quickstart")
     if EXTENDS in tree:
         raise ConfigError(path, "extends another file, which is not there", "write it out in full")
     merged = OmegaConf.merge(tree, *map(parse_override, overrides))
@@ -138,13 +142,13 @@ def read_tree(path: Path, seen: tuple[Path, ...] = ()) -> DictConfig:
         tree = OmegaConf.load(path)
     except FileNotFoundError as error:
         source = seen[-1] if seen else None
-        remedy = f"mend extends in {source}" if source else _nearest_file(path)
+        remedy = f"mend extends in {source}" if source else nearest_config(path)
         raise ConfigError(str(path), "no such file", remedy) from error
     except (yaml.YAMLError, OmegaConfBaseException, OSError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
         raise ConfigError(str(path), f"is not YAML: {reason}") from error
     if not isinstance(tree, DictConfig):
-        raise ConfigError(str(path), "must hold a mapping of fields", "see configs/quickstart.yaml")
+        raise ConfigError(str(path), "must hold a mapping of fields", "see rsdl config quickstart")
     parts = [
         read_tree(path.parent / name, (*seen, path.resolve())) for name in _pop_bases(tree, path)
     ]
@@ -275,11 +279,3 @@ def _fields_at(location: Sequence[str]) -> list[str]:
             return []
         model = inner[0]
     return list(model.model_fields)
-
-
-def _nearest_file(path: Path) -> str | None:
-    if not path.parent.is_dir():
-        return None
-    names = [entry.name for entry in path.parent.glob("*.yaml")]
-    near = difflib.get_close_matches(path.name, names, n=1)
-    return f"did you mean {path.parent / near[0]}?" if near else None

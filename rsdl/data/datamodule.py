@@ -1,7 +1,7 @@
 """The Lightning data module: loaders for each epoch from the config, with resume in mid-epoch."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import pytorch_lightning as pl
@@ -49,6 +49,33 @@ def load_rule(config: DataConfig, *, training: bool, pin_memory: bool, processes
         num_workers=config.num_workers or max(1, usable_cores() // processes),
         prefetch=config.prefetch,
         pin_memory=pin_memory,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """The process that batches are loaded for.
+
+    Attributes:
+        device: Device that it computes on.
+        rank: Rank among all processes.
+        world_size: Number of processes.
+        local_world_size: Processes that share this machine's cores.
+    """
+
+    device: torch.device
+    rank: int = 0
+    world_size: int = 1
+    local_world_size: int = 1
+
+
+def process_of(trainer: pl.Trainer) -> Process:
+    """Return the process of a Lightning trainer."""
+    return Process(
+        trainer.strategy.root_device,
+        trainer.global_rank,
+        trainer.world_size,
+        max(1, trainer.num_devices),
     )
 
 
@@ -128,19 +155,33 @@ class DataModule(pl.LightningDataModule):
         """Return a loader for the rest of the current epoch, from device memory or from files."""
         assert self.trainer is not None
         epoch = self.trainer.current_epoch
-        rule = self._rule(training=True)
+        is_last = epoch + 1 == self.trainer.max_epochs
+        return self.open_train_loader(epoch, process_of(self.trainer), is_last=is_last)
+
+    def open_train_loader(
+        self, epoch: int, process: Process, *, is_last: bool = False
+    ) -> BatchLoader | ResidentLoader:
+        """Return a loader for the rest of an epoch.
+
+        Args:
+            epoch: Number of the epoch.
+            process: The process to load for.
+            is_last: Whether no epoch follows whose first shards are worth fetching.
+        """
+        rule = self._rule(process, training=True)
         if not self._placed:
             self._resident = open_resident(
                 self.data.config.resident,
                 self._train,
-                self.trainer.strategy.root_device,
+                process.device,
                 num_workers=rule.num_workers,
-                processes=max(1, self.trainer.num_devices),
+                processes=process.local_world_size,
             )
             if self._resident is None and self.data.config.decode == "device":
-                self._decoder = choose_decoder(self._train, self.trainer.strategy.root_device)
+                self._decoder = choose_decoder(self._train, process.device)
             self._placed = True
-        rest = (self.plan(epoch), self._share(self.accumulate), rule, self._starts.get(epoch, 0))
+        share = Share(process.rank, process.world_size, self.accumulate)
+        rest = (self.plan(epoch), share, rule, self._starts.get(epoch, 0))
         if self._resident is not None:
             self.train_loader = ResidentLoader(self._resident, *rest)
         else:
@@ -150,7 +191,7 @@ class DataModule(pl.LightningDataModule):
                 loader = DeviceLoader(data, *rest, decoder=self._decoder)
             else:
                 loader = BatchLoader(self._train, *rest)
-            if epoch + 1 != self.trainer.max_epochs:
+            if not is_last:
                 loader.following = partial(self.plan, epoch + 1)
             self.train_loader = loader
         return self.train_loader
@@ -167,35 +208,43 @@ class DataModule(pl.LightningDataModule):
 
     def val_dataloader(self) -> BatchLoader:
         """Return a loader for the whole validation split."""
-        split = self.data.config.val_split
-        assert split is not None, "a run without validation asks for none"
-        return self.evaluation_loader(split, "data.val_split")
+        assert self.trainer is not None
+        return self.open_val_loader(process_of(self.trainer))
 
     def test_dataloader(self) -> BatchLoader:
         """Return a loader for the whole split to evaluate."""
-        return self.evaluation_loader(self.evaluation_split, "data.test_split")
+        assert self.trainer is not None
+        return self.open_test_loader(process_of(self.trainer))
 
-    def evaluation_loader(self, split: str, where: str) -> BatchLoader:
-        """Return a loader that reads every sample of a split once."""
+    def open_val_loader(self, process: Process) -> BatchLoader:
+        """Return a loader that reads every sample of the validation split once."""
+        split = self.data.config.val_split
+        assert split is not None, "a run without validation asks for none"
+        return self._open_loader(split, "data.val_split", process)
+
+    def open_test_loader(self, process: Process) -> BatchLoader:
+        """Return a loader that reads every sample of the split to evaluate once."""
+        return self._open_loader(self.evaluation_split, "data.test_split", process)
+
+    def _open_loader(self, split: str, where: str, process: Process) -> BatchLoader:
         data = self.data.split(split, where)
-        plan = eval_plan(self.data.config, data, self._eval_batch())
-        self.eval_loader = BatchLoader(data, plan, self._share(1), self._rule(training=False))
+        plan = eval_plan(self.data.config, data, self._eval_batch(process.device))
+        share = Share(process.rank, process.world_size)
+        self.eval_loader = BatchLoader(data, plan, share, self._rule(process, training=False))
         return self.eval_loader
 
-    def _eval_batch(self) -> int:
+    def _eval_batch(self, device: torch.device) -> int:
         """Return the default size of an evaluation batch, if the config sets none."""
-        assert self.trainer is not None
         size = self.data.config.batch_size
-        if self.trainer.strategy.root_device.type != "cuda":
+        if device.type != "cuda":
             return size  # four of five networks took longer per image with 16 than with 8
         return EVAL_BATCHES * max(1, size // self.accumulate)
 
-    def _share(self, accumulate: int) -> Share:
-        assert self.trainer is not None
-        return Share(self.trainer.global_rank, self.trainer.world_size, accumulate)
-
-    def _rule(self, *, training: bool) -> LoadRule:
-        assert self.trainer is not None
-        processes = max(1, self.trainer.num_devices)
-        pin = torch.cuda.is_available() and self.trainer.strategy.root_device.type == "cuda"
-        return load_rule(self.data.config, training=training, pin_memory=pin, processes=processes)
+    def _rule(self, process: Process, *, training: bool) -> LoadRule:
+        pin = torch.cuda.is_available() and process.device.type == "cuda"
+        return load_rule(
+            self.data.config,
+            training=training,
+            pin_memory=pin,
+            processes=process.local_world_size,
+        )
