@@ -109,7 +109,7 @@ class TrainedModel(nn.Module):
             return self.preprocess.fit(batch.to(self.device))
         pixels = np.ascontiguousarray(batch[0].permute(1, 2, 0).numpy())
         fitted = torch.from_numpy(self.preprocess.fit_on_host(pixels))
-        return fitted.permute(2, 0, 1)[None].to(self.device)
+        return fitted.permute(2, 0, 1)[None].to(self.device, torch.float32)
 
     @property
     def device(self) -> torch.device:
