@@ -8,8 +8,8 @@ import pytest
 import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import nn
+from torch.multiprocessing.spawn import spawn
 
 import rsdl
 from rsdl.config.data import DataConfig, DataFields
@@ -125,7 +125,7 @@ def read_as_rank(rank: int, url: str, folder: str) -> None:
 
 @pytest.mark.slow
 def test_two_processes_share_each_batch(packed: str, tmp_path: Path):
-    mp.spawn(read_as_rank, (packed, str(tmp_path)), nprocs=2)
+    spawn(read_as_rank, (packed, str(tmp_path)), nprocs=2)
     with torch.serialization.safe_globals([LabeledBatch]):
         ranks = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
     alone = open_data(packed, batch_size=4)
@@ -139,6 +139,10 @@ def test_two_processes_share_each_batch(packed: str, tmp_path: Path):
 class Sums(Model):
     """Writes down what its rank has trained on."""
 
+    def __init__(self, folder: str) -> None:
+        super().__init__(3)
+        self.folder = folder
+
     def on_train_end(self) -> None:
         sums = torch.cat([images.sum((1, 2, 3)) for images in self.seen["train"]])
         torch.save(sums, f"{self.folder}/{self.global_rank}.pt")
@@ -147,8 +151,7 @@ class Sums(Model):
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
 def test_a_trainer_on_two_devices_reads_each_sample_once(packed: str, tmp_path: Path):
-    model = Sums(3)
-    model.folder = str(tmp_path)
+    model = Sums(str(tmp_path))
     trainer = pl.Trainer(max_epochs=1, devices=2, strategy="ddp_spawn", **TRAINER)
     trainer.fit(model, datamodule=open_data(packed, num_workers=1))
     ranks = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
