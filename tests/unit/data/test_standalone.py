@@ -14,7 +14,8 @@ from torch.multiprocessing.spawn import spawn
 import rsdl
 from rsdl.config.data import DataConfig, DataFields
 from rsdl.core.errors import ConfigError, ConfigErrors, DataError
-from rsdl.data.standalone import LabeledBatch, this_process
+from rsdl.data.epochs import LabeledBatch
+from rsdl.data.standalone import this_process
 
 TRAINER: dict[str, Any] = {
     "accelerator": "cpu",
@@ -114,6 +115,16 @@ def test_a_trainer_of_anyone_gets_what_a_plain_loop_gets(packed: str):
     test = [batch.images for batch in plain.test_loader()]
     assert all(torch.equal(a, b) for a, b in zip(model.seen["test"], test, strict=True))
     assert trainer.callback_metrics["test_loss"].isfinite()
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true", "64-true"])
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
+def test_images_have_the_precision_of_the_trainer(packed: str, precision: Any):  # noqa: ANN401
+    dtype = {"bf16-true": torch.bfloat16, "64-true": torch.float64}.get(precision, torch.float32)
+    model, trainer = Model(3), pl.Trainer(max_epochs=1, precision=precision, **TRAINER)
+    trainer.fit(model, datamodule=open_data(packed))
+    plain = [batch.images.to(dtype) for batch in open_data(packed).train_loader()]
+    assert all(torch.equal(a, b) for a, b in zip(model.seen["train"], plain, strict=True))
 
 
 def read_as_rank(rank: int, url: str, folder: str) -> None:
