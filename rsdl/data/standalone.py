@@ -6,13 +6,12 @@ what a network takes, and the host copies a quarter of its bytes.
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sized
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, NamedTuple, Protocol, Unpack
+from typing import Any, Unpack
 
 import pytorch_lightning as pl
 import torch
-from torch import Tensor
 
 from rsdl.config.data import AugmentConfig, DataFields
 from rsdl.config.load import validate
@@ -22,72 +21,9 @@ from rsdl.data.augment import Augment
 from rsdl.data.datamodule import DataModule as RunDataModule
 from rsdl.data.datamodule import Process, process_of
 from rsdl.data.dataset import DataSet
+from rsdl.data.epochs import Batches, LabeledBatch, Loader, StoredBatch
 from rsdl.data.targets import KINDS
 from rsdl.distributed.rank import rank, world_size
-
-
-class LabeledBatch(NamedTuple):
-    """What a network takes and what it should answer; unpacks as ``images, targets, valid``.
-
-    Attributes:
-        images: Cropped, augmented and normalised by the data set's statistics, ``[B, C, H, W]``
-            float32 in channels-last memory.
-        targets: For scene classification the class index, ``[B]`` int64.
-        valid: Which rows count, ``[B]`` bool. All do, but for padding where several processes share
-            the last evaluation batch, or the end of an epoch with ``tail="pad"``, and for images
-            that cannot be decoded with ``on_corrupt="skip"``.
-    """
-
-    images: Tensor
-    targets: Tensor
-    valid: Tensor
-
-
-class Batches(Sized, Protocol):
-    """A loader of one epoch."""
-
-    def __iter__(self) -> Iterator[Batch]:
-        """Yield batches of stored pixels."""
-
-
-class Loader:
-    """The batches of a split; each iteration reads it once, a training split in a new order.
-
-    Args:
-        open_epoch: Returns the loader of an epoch.
-        prepare: Turns a batch as stored into what is yielded.
-        trainer: The trainer whose epoch is read; ``None`` counts iterations.
-
-    Attributes:
-        epoch: Epoch of the next iteration. Order, crops and augmentation are functions of it, so
-            setting it repeats or resumes an epoch.
-    """
-
-    def __init__(
-        self,
-        open_epoch: Callable[[int], Batches],
-        prepare: Callable[[Batch], Any],
-        trainer: pl.Trainer | None = None,
-    ) -> None:
-        self.epoch = 0
-        self._open_epoch = open_epoch
-        self._prepare = prepare
-        self._trainer = trainer
-        self._length: int | None = None
-
-    def __len__(self) -> int:
-        """Return the number of batches in an epoch."""
-        if self._length is None:
-            self._length = len(self._open_epoch(self.epoch))
-        return self._length
-
-    def __iter__(self) -> Iterator[Any]:
-        """Yield the batches of the next epoch."""
-        epoch = self.epoch if self._trainer is None else self._trainer.current_epoch
-        self.epoch = epoch + 1
-        for batch in self._open_epoch(epoch):
-            yield self._prepare(batch)
-            del batch  # free its memory while waiting for the next
 
 
 class DataModule(pl.LightningDataModule):
@@ -230,30 +166,31 @@ class DataModule(pl.LightningDataModule):
         assert self.trainer is not None
         process = process_of(self.trainer)
         open_epoch = partial(self._loaders.open_train_loader, process=process)
-        return Loader(open_epoch, _as_stored, self.trainer)
+        return Loader(open_epoch, StoredBatch, self.trainer)
 
     def val_dataloader(self) -> Loader:
         """Return the validation batches; called by Lightning."""
         assert self.trainer is not None
         process = process_of(self.trainer)
-        return Loader(lambda _: self._loaders.open_val_loader(process), _as_stored)
+        return Loader(lambda _: self._loaders.open_val_loader(process), StoredBatch)
 
     def test_dataloader(self) -> Loader:
         """Return the test batches; called by Lightning."""
         assert self.trainer is not None
         process = process_of(self.trainer)
-        return Loader(lambda _: self._loaders.open_test_loader(process), _as_stored)
+        return Loader(lambda _: self._loaders.open_test_loader(process), StoredBatch)
 
     def transfer_batch_to_device(
-        self, batch: Batch, device: torch.device, dataloader_idx: int
-    ) -> Batch:
+        self, batch: StoredBatch, device: torch.device, dataloader_idx: int
+    ) -> StoredBatch:
         """Return the batch on the device; called by Lightning."""
-        return self._loaders.transfer_batch_to_device(batch, device, dataloader_idx)
+        return StoredBatch(self._loaders.transfer_batch_to_device(batch.content, device, 0))
 
-    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> LabeledBatch:
-        """Return the batch as a network takes it; called by Lightning."""
+    def on_after_batch_transfer(self, batch: StoredBatch, dataloader_idx: int) -> LabeledBatch:
+        """Return the batch as the network takes it, in the trainer's precision."""
         assert self.trainer is not None
-        return self.prepare(batch, training=self.trainer.training)
+        labeled = self.prepare(batch.content, training=self.trainer.training)
+        return LabeledBatch(*self.trainer.precision_plugin.convert_input(labeled))
 
     def _plain_eval(
         self, open_split: Callable[[Process], Batches], device: str | torch.device
@@ -273,11 +210,6 @@ def this_process(device: str | torch.device) -> Process:
         return Process(torch.device(device))
     local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     return Process(torch.device(device), rank(), world_size(), local)
-
-
-def _as_stored(batch: Batch) -> Batch:
-    """Lightning moves the batch to the device first; see on_after_batch_transfer."""
-    return batch
 
 
 def _refuse_mixing(config: AugmentConfig) -> None:

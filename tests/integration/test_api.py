@@ -99,6 +99,7 @@ def test_what_ends_a_command_is_an_exception_and_signals_are_the_callers_again(w
     def mine(*_: object) -> None:
         pass
 
+    dotted: dict[str, Any] = {"data.url": work / "nowhere"}
     before = signal.signal(signal.SIGTERM, mine)
     try:
         with pytest.raises(ConfigErrors) as told:
@@ -106,7 +107,7 @@ def test_what_ends_a_command_is_an_exception_and_signals_are_the_callers_again(w
         assert 'optim.lrr: unknown field; did you mean "lr"?' in str(told.value)
         assert "trainer.max_epochs" in str(told.value)
         with pytest.raises(DataError, match=r"data\.url: no manifest"):
-            rsdl.train("quickstart", **{"data.url": work / "nowhere"})
+            rsdl.train("quickstart", **dotted)
         with pytest.raises(ConfigError, match=r"optim\.lr: is of type object"):
             rsdl.train("quickstart", optim__lr=object())
         with pytest.raises(InputError, match="is no run"):

@@ -8,13 +8,14 @@ import pytest
 import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import nn
+from torch.multiprocessing.spawn import spawn
 
 import rsdl
 from rsdl.config.data import DataConfig, DataFields
 from rsdl.core.errors import ConfigError, ConfigErrors, DataError
-from rsdl.data.standalone import LabeledBatch, this_process
+from rsdl.data.epochs import LabeledBatch
+from rsdl.data.standalone import this_process
 
 TRAINER: dict[str, Any] = {
     "accelerator": "cpu",
@@ -116,6 +117,16 @@ def test_a_trainer_of_anyone_gets_what_a_plain_loop_gets(packed: str):
     assert trainer.callback_metrics["test_loss"].isfinite()
 
 
+@pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true", "64-true"])
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
+def test_images_have_the_precision_of_the_trainer(packed: str, precision: Any):  # noqa: ANN401
+    dtype = {"bf16-true": torch.bfloat16, "64-true": torch.float64}.get(precision, torch.float32)
+    model, trainer = Model(3), pl.Trainer(max_epochs=1, precision=precision, **TRAINER)
+    trainer.fit(model, datamodule=open_data(packed))
+    plain = [batch.images.to(dtype) for batch in open_data(packed).train_loader()]
+    assert all(torch.equal(a, b) for a, b in zip(model.seen["train"], plain, strict=True))
+
+
 def read_as_rank(rank: int, url: str, folder: str) -> None:
     dist.init_process_group("gloo", f"file://{folder}/store", rank=rank, world_size=2)
     data = open_data(url, num_workers=1, batch_size=4)
@@ -125,7 +136,7 @@ def read_as_rank(rank: int, url: str, folder: str) -> None:
 
 @pytest.mark.slow
 def test_two_processes_share_each_batch(packed: str, tmp_path: Path):
-    mp.spawn(read_as_rank, (packed, str(tmp_path)), nprocs=2)
+    spawn(read_as_rank, (packed, str(tmp_path)), nprocs=2)
     with torch.serialization.safe_globals([LabeledBatch]):
         ranks = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
     alone = open_data(packed, batch_size=4)
@@ -139,6 +150,10 @@ def test_two_processes_share_each_batch(packed: str, tmp_path: Path):
 class Sums(Model):
     """Writes down what its rank has trained on."""
 
+    def __init__(self, folder: str) -> None:
+        super().__init__(3)
+        self.folder = folder
+
     def on_train_end(self) -> None:
         sums = torch.cat([images.sum((1, 2, 3)) for images in self.seen["train"]])
         torch.save(sums, f"{self.folder}/{self.global_rank}.pt")
@@ -147,8 +162,7 @@ class Sums(Model):
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
 def test_a_trainer_on_two_devices_reads_each_sample_once(packed: str, tmp_path: Path):
-    model = Sums(3)
-    model.folder = str(tmp_path)
+    model = Sums(str(tmp_path))
     trainer = pl.Trainer(max_epochs=1, devices=2, strategy="ddp_spawn", **TRAINER)
     trainer.fit(model, datamodule=open_data(packed, num_workers=1))
     ranks = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
