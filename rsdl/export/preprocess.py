@@ -2,7 +2,7 @@
 
 Crop and resize are one product with a matrix along each axis. Its weights are those of
 :func:`rsdl.data.resize.resize_into`, which averages whole cells of pixels and interpolates them
-linearly, but the product is computed in float32 and rounded once, where OpenCV rounds in between:
+linearly, but the product is exact for integers and rounded once, where OpenCV rounds in between:
 an integer pixel differs by one grey level at most, and not at all if the size does not change.
 
 Everything is computed from sizes by operations on tensors, so that an exported graph takes images
@@ -21,6 +21,9 @@ from rsdl.data.crop import CropRule, central_box
 from rsdl.data.decode import shrunk_size
 from rsdl.data.resize import resize_into
 from rsdl.records.model_spec import ModelSpec
+
+# Weights of an axis, and what those of an output pixel add up to.
+Axis = tuple[Tensor, Tensor]
 
 
 class Preprocess(nn.Module):
@@ -100,10 +103,17 @@ def _resized(image: Pixels, size: tuple[int, int]) -> Pixels:
     return resized
 
 
-def axis_weights(count: Any, first: Any, length: Any, size: int, device: torch.device) -> Tensor:  # noqa: ANN401
-    """Return the weights of an axis's pixels in each output pixel, ``[size, count]`` float32.
+def axis_weights(
+    count: Any,  # noqa: ANN401
+    first: Any,  # noqa: ANN401
+    length: Any,  # noqa: ANN401
+    size: int,
+    device: torch.device,
+) -> Axis:
+    """Return the weights of an axis's pixels in each output pixel, and what they add up to.
 
-    As :func:`rsdl.data.gpu.resample.find_taps`, but dense.
+    As :func:`rsdl.data.gpu.resample.find_taps`, but dense, ``[size, count]`` int64, and whole
+    numbers, so that sums of integers are exact on every device.
 
     Args:
         count: Pixels of the axis.
@@ -123,8 +133,7 @@ def axis_weights(count: Any, first: Any, length: Any, size: int, device: torch.d
     inside = (place >= 0) & (place < cells * cell)
     which = place.clamp(min=0) // cell
     near = (unit - (center[:, None] - which * unit).abs()).clamp(min=0)
-    weights = near.to(torch.float32) / (unit * cell).to(torch.float32)
-    return torch.where(inside, weights, torch.zeros_like(weights))
+    return torch.where(inside, near, torch.zeros_like(near)), unit * cell
 
 
 def _scalar(number: Any, device: torch.device) -> Tensor:  # noqa: ANN401
@@ -144,7 +153,12 @@ def _shrink(pixels: Tensor, shorter: int, *, is_integer: bool) -> Tensor:
     return _resize(pixels, rows, columns, is_integer=is_integer)
 
 
-def _resize(pixels: Tensor, rows: Tensor, columns: Tensor, *, is_integer: bool) -> Tensor:
+def _resize(pixels: Tensor, rows: Axis, columns: Axis, *, is_integer: bool) -> Tensor:
+    # float64 adds whole numbers exactly, so that every runtime rounds halves alike.
+    dtype = torch.float64 if is_integer else torch.float32
+    (tall, high), (broad, wide) = ((part.to(dtype) for part in axis) for axis in (rows, columns))
+    if not is_integer:
+        return (tall / high) @ pixels @ (broad / wide).T
     # [S, H] @ [B, C, H, W] @ [W, T] -> [B, C, S, T]
-    resized = rows @ pixels @ columns.T
-    return (resized + 0.5).floor() if is_integer else resized
+    resized = (tall @ pixels.to(dtype) @ broad.T) / (high * wide)
+    return (resized + 0.5).floor().to(torch.float32)

@@ -68,8 +68,9 @@ def test_weights_are_the_taps_of_the_device_loader(length: int, size: int, first
     expected = torch.zeros(size, first + length + 5)
     for places, weights in zip(taps.places[:, 0], taps.weights[:, 0], strict=True):
         expected[torch.arange(size), first + places] += weights
-    found = axis_weights(first + length + 5, first, length, size, torch.device("cpu"))
-    assert torch.allclose(found, expected, atol=1e-6)
+    found, total = axis_weights(first + length + 5, first, length, size, torch.device("cpu"))
+    assert torch.equal(found.sum(1), total.expand(size))
+    assert torch.allclose(found / total, expected, atol=1e-6)
 
 
 def test_bands_are_found_by_their_number_and_never_guessed():
