@@ -164,7 +164,7 @@ class DataFields(TypedDict, total=False):
     """The fields of DataConfig as keywords, ``url`` apart; values are checked by DataConfig."""
 
     train_split: str
-    val_split: str
+    val_split: str | None
     test_split: str
     batch_size: int
     eval_batch_size: int | None
@@ -182,5 +182,6 @@ class DataFields(TypedDict, total=False):
     decoded_cache: int | str
     decode_size: int | None
     decode: Literal["host", "device"]
+    normalize: Literal["auto", "weights", "dataset"]
     eval_crop: float | Literal["whole"]
     resident: Literal["auto", "off", "on"]

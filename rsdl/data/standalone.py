@@ -134,7 +134,14 @@ class DataModule(pl.LightningDataModule):
 
         Args:
             device: Device of the batches it yields.
+
+        Raises:
+            ConfigError: If ``val_split`` is ``None``.
         """
+        if self.data.config.val_split is None:
+            raise ConfigError(
+                "data.val_split", "is null: there is no split to validate on", "name one"
+            )
         return self._plain_eval(self._loaders.open_val_loader, device)
 
     def test_loader(self, device: str | torch.device = "cpu") -> Loader:
@@ -168,9 +175,11 @@ class DataModule(pl.LightningDataModule):
         open_epoch = partial(self._loaders.open_train_loader, process=process)
         return Loader(open_epoch, StoredBatch, self.trainer)
 
-    def val_dataloader(self) -> Loader:
-        """Return the validation batches; called by Lightning."""
+    def val_dataloader(self) -> Loader | list[Loader]:
+        """Return the validation batches, none without a ``val_split``; called by Lightning."""
         assert self.trainer is not None
+        if self.data.config.val_split is None:
+            return []
         process = process_of(self.trainer)
         return Loader(lambda _: self._loaders.open_val_loader(process), StoredBatch)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import rsdl
 from rsdl.commands import api
@@ -73,10 +74,13 @@ def test_the_python_of_the_readme_runs(work: Path, capsys: pytest.CaptureFixture
         assert before in text
         text = text.replace(before, after)
     cells = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    assert len(cells) == 3
+    assert len(cells) == 4
     notebook: dict[str, Any] = {}
     for cell in cells:
+        if "rsdl.load(" in cell:  # of raw pixels; before, images were what a network takes
+            notebook["images"] = notebook["batch"] = torch.randint(256, (2, 40, 50, 3)).byte()
         exec(compile(cell, "README.md", "exec"), notebook)
+    assert notebook["found"].probabilities.shape == notebook["logits"].shape == (2, 3)
     assert re.search(r"epoch 1: val accuracy \d+\.\d%", capsys.readouterr().out)
     assert notebook["run"].record.status == "completed"
     assert Path(notebook["run"].url, "report-tta.json").is_file()

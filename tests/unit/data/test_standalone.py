@@ -179,6 +179,8 @@ def test_what_is_wrong_is_told_by_field(packed: str, tmp_path: Path):
     assert "data.batch_size" in text and "augment.hue" in text
     with pytest.raises(ConfigError, match=r"augment\.cutmix: mixes targets too"):
         open_data(packed, augment={"cutmix": 1.0})
+    with pytest.raises(ConfigError, match=r"data\.val_split: is null"):
+        open_data(packed, val_split=None).val_loader()
     with pytest.raises(ConfigErrors, match=r"augment\.rotate90"):
         open_data(packed, image_size=(16, 24))
     with pytest.raises(ConfigError, match=r"data\.batch_size: 64 exceeds the 18 samples"):
