@@ -73,7 +73,10 @@ def evaluate(
     target: Annotated[str, typer.Argument(help="A run's folder, or one of its checkpoints.")],
     split: Annotated[str | None, typer.Option(help="Split; default: test, else val.")] = None,
     tta: Annotated[
-        bool, typer.Option("--tta", help="Average over the 8 flips and quarter turns.")
+        bool,
+        typer.Option(
+            "--tta", help="Average over 8 flips and quarter turns (4 flips if not square)."
+        ),
     ] = False,
     data: Annotated[
         str | None, typer.Option(metavar="URL", help="URL of the data set, if it has moved.")

@@ -97,7 +97,7 @@ def evaluate(
     Args:
         run: A run's folder, one of its checkpoints, or what :func:`train` has returned.
         split: Split to evaluate on; ``None`` takes the config's test split, else validation.
-        tta: Whether to average over the 8 flips and rotations of the square.
+        tta: Whether to average over flips and rotations.
         data_url: New location of the data, if it has moved.
 
     Returns:

@@ -6,13 +6,11 @@ from rich.console import Console
 from rich.table import Table
 
 from rsdl.commands.report import write_report
-from rsdl.core.errors import ConfigError
 from rsdl.data.dataset import DataSet
 from rsdl.evaluate.evaluator import evaluate_checkpoint
 from rsdl.records.evaluation import Evaluation
 from rsdl.train.build import open_evaluation
-from rsdl.train.run_folder import RunFolder
-from rsdl.train.saved_run import find_run, read_config
+from rsdl.train.saved_run import check_same_data, find_run, read_config
 
 
 def evaluate(
@@ -23,7 +21,7 @@ def evaluate(
     Args:
         target: Folder of a run, or a checkpoint in its ``checkpoints`` folder.
         split: Split to evaluate on; ``None`` takes the config's test split, else validation.
-        tta: Whether to average over the 8 flips and rotations of the square.
+        tta: Whether to average over flips and rotations.
         data_url: New location of the data, if it has moved.
     """
     console = Console(file=sys.stdout, soft_wrap=True)
@@ -52,17 +50,6 @@ def evaluate_run(
     parts = open_evaluation(config, folder, dataset, devices=devices, tta=tta)
     evaluation = evaluate_checkpoint(parts, checkpoint, split)
     return evaluation, write_report(folder, evaluation)
-
-
-def check_same_data(folder: RunFolder, manifest_digest: str) -> None:
-    """Check that the data set is the one that the run was trained on."""
-    record = folder.read_record()
-    if record is not None and record.manifest_digest != manifest_digest:
-        raise ConfigError(
-            "data.url",
-            "is not the data set that the run was trained on (its manifest differs)",
-            "name the right one with --data URL",
-        )
 
 
 def summary_table(evaluation: Evaluation) -> Table:

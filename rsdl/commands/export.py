@@ -8,7 +8,6 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from rsdl.commands.evaluate import check_same_data
 from rsdl.commands.report import read_evaluation
 from rsdl.config.run import RunConfig
 from rsdl.core.errors import ConfigError
@@ -22,7 +21,7 @@ from rsdl.records.model_spec import MODEL
 from rsdl.storage.connect import connect
 from rsdl.storage.store import Store
 from rsdl.train.run_folder import RunFolder
-from rsdl.train.saved_run import find_run, read_config
+from rsdl.train.saved_run import check_same_data, find_run, read_config
 
 LABELS, CARD = "labels.json", "README.md"
 

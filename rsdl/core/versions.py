@@ -9,6 +9,26 @@ from rsdl.core.errors import DataError
 UPDATE = "update rsdl"
 
 
+def document_error(
+    error: ValidationError, where: str, *, reads: int, what: str, whole: str, remedy: str
+) -> DataError:
+    """Return the error for a document that does not validate: a newer release's, or damaged.
+
+    Args:
+        error: The validation error of the document.
+        where: The document's name, for the error.
+        reads: The format version that this release reads.
+        what: What the document is not, before the first wrong field; may be empty.
+        whole: What to call the document where no field is wrong.
+        remedy: What to do about a damaged one.
+    """
+    if (newer := newer_error(error, where, reads=reads)) is not None:
+        return newer
+    first = error.errors()[0]
+    field = ".".join(map(str, first["loc"])) or whole
+    return DataError(where, f"{what}{field}: {first['msg']}", remedy)
+
+
 def newer_error(error: ValidationError, where: str, *, reads: int) -> DataError | None:
     """Return the error for a document that a newer release wrote, or ``None`` if none did.
 

@@ -25,7 +25,7 @@ from pydantic import (
 
 from rsdl.core.errors import DataError, DeniedError
 from rsdl.core.pixels import Dtype
-from rsdl.core.versions import newer_error
+from rsdl.core.versions import document_error
 from rsdl.data.targets import KINDS
 from rsdl.storage.connect import join
 from rsdl.storage.store import Store
@@ -201,12 +201,9 @@ def parse_manifest(data: bytes, where: str) -> Manifest:
     try:
         manifest = Manifest.model_validate_json(data)
     except ValidationError as error:
-        if (newer := newer_error(error, where, reads=FORMAT)) is not None:
-            raise newer from error
-        first: dict[str, Any] = dict(error.errors()[0])
-        place = ".".join(str(part) for part in first["loc"]) or "JSON"
-        raise DataError(
-            where, f"not a manifest of format {FORMAT}: {place}: {first['msg']}", "pack again"
+        what = f"not a manifest of format {FORMAT}: "
+        raise document_error(
+            error, where, reads=FORMAT, what=what, whole="JSON", remedy="pack again"
         ) from error
     manifest._digest = hashlib.sha256(data).hexdigest()
     return manifest

@@ -16,8 +16,7 @@ from pydantic import (
     model_validator,
 )
 
-from rsdl.core.errors import DataError
-from rsdl.core.versions import newer_error
+from rsdl.core.versions import document_error
 
 REPORT = "report.json"
 TTA_REPORT = "report-tta.json"  # a file of its own, so that it never overwrites the plain result
@@ -152,10 +151,7 @@ def parse_evaluation(data: bytes, where: str) -> Evaluation:
     try:
         return Evaluation.model_validate_json(data)
     except ValidationError as error:
-        if (newer := newer_error(error, where, reads=1)) is not None:
-            raise newer from error
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"])) or "the page"
-        raise DataError(
-            where, f"{field}: {first['msg']}", 'make it again with "rsdl evaluate RUN"'
+        remedy = 'make it again with "rsdl evaluate RUN"'
+        raise document_error(
+            error, where, reads=1, what="", whole="the page", remedy=remedy
         ) from error

@@ -11,10 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, m
 from rsdl import __version__
 from rsdl.config.model import ModelConfig
 from rsdl.config.task import TaskConfig
-from rsdl.core.errors import DataError
 from rsdl.core.image_size import ImageSize, aspect_ratio
 from rsdl.core.pixels import Dtype
-from rsdl.core.versions import newer_error
+from rsdl.core.versions import document_error
 
 MODEL = "model.json"
 FORMAT = 1
@@ -88,10 +87,7 @@ def parse_model_spec(data: bytes, where: str) -> ModelSpec:
     try:
         return ModelSpec.model_validate_json(data)
     except ValidationError as error:
-        if (newer := newer_error(error, where, reads=FORMAT)) is not None:
-            raise newer from error
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "JSON"
-        raise DataError(
-            where, f"is no description of a model: {place}: {first['msg']}", "restore it"
+        what = "is no description of a model: "
+        raise document_error(
+            error, where, reads=FORMAT, what=what, whole="JSON", remedy="restore it"
         ) from error

@@ -2,7 +2,7 @@
 
 from rsdl.config.load import read_tree, resolve, validate_written
 from rsdl.config.run import RunConfig
-from rsdl.core.errors import DataError
+from rsdl.core.errors import ConfigError, DataError
 from rsdl.data.manifest import Manifest, load_manifest
 from rsdl.models.catalog import find_timm_name
 from rsdl.models.normalization import Normalization, choose_normalization
@@ -58,6 +58,21 @@ def read_config(folder: RunFolder, data_url: str | None = None) -> RunConfig:
     return validate_written(tree)
 
 
+def check_same_data(folder: RunFolder, manifest_digest: str) -> None:
+    """Check that the data set is the one that the run was trained on.
+
+    Raises:
+        ConfigError: If it is another.
+    """
+    record = folder.read_record()
+    if record is not None and record.manifest_digest != manifest_digest:
+        raise ConfigError(
+            "data.url",
+            "is not the data set that the run was trained on (its manifest differs)",
+            "name the right one with --data URL",
+        )
+
+
 def find_normalization(config: RunConfig, manifest: Manifest) -> Normalization:
     """Return the mean and standard deviation that a run's images are normalised with.
 
@@ -97,7 +112,8 @@ def read_model_spec(folder: RunFolder, config: RunConfig) -> ModelSpec:
     Runs of older releases do not keep it; theirs comes from the data set.
 
     Raises:
-        DataError: If the run does not keep it, and its data set is gone or another.
+        DataError: If the run does not keep it, and its data set is gone.
+        ConfigError: If another data set lies there.
     """
     store = folder.store
     if store.size(MODEL) is not None:
@@ -111,11 +127,5 @@ def read_model_spec(folder: RunFolder, config: RunConfig) -> ModelSpec:
             f"{config.data.url}",
             "name the data set's new URL (data_url, --data)",
         ) from error
-    record = folder.read_record()
-    if record is not None and record.manifest_digest != manifest.digest:
-        raise DataError(
-            config.data.url,
-            "is not the data set that the run was trained on (its manifest differs)",
-            "name the right one (data_url, --data)",
-        )
+    check_same_data(folder, manifest.digest)
     return describe_model(config, manifest)
