@@ -39,11 +39,7 @@ def evaluate_run(
     config = read_config(folder, data_url)
     dataset = DataSet(config.data, config.storage)
     check_same_data(folder, dataset.manifest.digest)
-    splits = dataset.manifest.splits
-    if split is None:
-        split = next(
-            (s for s in (config.data.test_split, config.data.val_split) if s in splits), "test"
-        )
+    split = split or dataset.evaluated_split
     dataset.manifest.split(split, where="--split")
     record = folder.read_record()
     devices = record.device_count if record is not None else 1

@@ -94,10 +94,7 @@ def read_samples(config: RunConfig, folder: RunFolder, count: int) -> Iterator[P
     """Yield decoded images ``[H, W, C]``, spread evenly over the evaluated split."""
     dataset = DataSet(config.data, config.storage)
     check_same_data(folder, dataset.manifest.digest)
-    splits = dataset.manifest.splits
-    known = (config.data.test_split, config.data.val_split)
-    split = next((name for name in known if name in splits and splits[name].samples), known[0])
-    data = dataset.split(split, "data.test_split")
+    data = dataset.split(dataset.evaluated_split, "data.test_split")
     reader = data.open_reader(shrink=False)
     chosen = np.linspace(0, len(data.index) - 1, min(count, len(data.index)))
     try:

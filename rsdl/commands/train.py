@@ -22,7 +22,13 @@ from rsdl.train.accelerator import check_accelerator
 from rsdl.train.build import open_session
 from rsdl.train.owner import OwnedError
 from rsdl.train.ranks import Ranks, find_ranks, init_process_group
-from rsdl.train.run_folder import ExistingRun, RunFolder, check_same_run, find_existing_run
+from rsdl.train.run_folder import (
+    ExistingRun,
+    RunFolder,
+    as_begun,
+    check_same_run,
+    find_existing_run,
+)
 from rsdl.train.session import (
     Session,
     close_run,
@@ -154,6 +160,7 @@ def train_in(
         ExistingRun() if restart or not is_main() else find_existing_run(folder)
     )
     if (known := begun.record) is not None:
+        config = as_begun(config, folder)
         begun = replace(begun, is_extended=check_same_run(config, known, folder))
         if known.status == "completed" and not begun.is_extended:
             console.print(f"{folder.store.url} is completed; --restart begins anew")
@@ -192,13 +199,9 @@ def train_in(
 
 def finish(session: Session) -> None:
     """Evaluate the best weights on the test split, if there is one, and write the report."""
-    config, folder, record = session.config, session.folder, session.recorder.record
+    folder, record = session.folder, session.recorder.record
     finish_uploads(session)
-    manifest = session.data.data.manifest
-    split = config.data.test_split
-    if split not in manifest.splits or not manifest.splits[split].samples:
-        assert config.data.val_split is not None, "checked before training"
-        split = config.data.val_split
+    split = session.data.data.evaluated_split
     evaluation = evaluate_checkpoint(session, BEST, split)
     if not is_main():
         return

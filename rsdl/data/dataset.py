@@ -94,6 +94,13 @@ class DataSet:
         self.shards = open_shards(self.store, self.manifest, cache, storage)
         self._tiers: dict[str, DecodedCache | None] = {}
 
+    @property
+    def evaluated_split(self) -> str:
+        """The split that scores are told of: the test split, or validation if it has no samples."""
+        test, val = self.config.test_split, self.config.val_split
+        found = self.manifest.splits.get(test)
+        return test if val is None or (found is not None and found.samples) else val
+
     def split(self, name: str, where: str) -> SplitData:
         """Open one split; ``where`` is the config field for errors."""
         split = self.manifest.split(name, where=where)

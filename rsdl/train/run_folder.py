@@ -5,7 +5,6 @@ Each file is rewritten atomically during the run, so a reader always sees a comp
 
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 import yaml
 from pydantic import ValidationError
@@ -122,6 +121,20 @@ def find_existing_run(folder: RunFolder) -> ExistingRun:
     return ExistingRun(record, folder.read_history(), folder.store.size(LAST) is not None)
 
 
+def as_begun(config: RunConfig, folder: RunFolder) -> RunConfig:
+    """Return a config whose ``data.normalize: auto`` is what an existing run was begun with.
+
+    Runs of releases without the field were normalised by their data set; they go on so.
+
+    Raises:
+        DataError: If this release cannot read the run's config.
+    """
+    if config.data.normalize != "auto" or folder.store.size(CONFIG) is None:
+        return config
+    data = config.data.model_copy(update={"normalize": read_begun(folder).data.normalize})
+    return config.model_copy(update={"data": data})
+
+
 def check_same_run(config: RunConfig, record: RunRecord, folder: RunFolder) -> bool:
     """Check that an existing run has the same config, or is completed and is made longer.
 
@@ -135,13 +148,14 @@ def check_same_run(config: RunConfig, record: RunRecord, folder: RunFolder) -> b
         ConfigError: If they differ otherwise; the message names the changed keys and those that
             may change.
     """
+    config = as_begun(config, folder)
     if record.config_digest == config.digest:
         return False
     if folder.store.size(CONFIG) is None:
         changes, extends = [f"which one is not known, as {CONFIG} is gone"], False
     else:
         # Keys that the run's release lacked get their defaults, which are its behaviour.
-        old, new = read_identity(folder), config.identity()
+        old, new = read_begun(folder).identity(), config.identity()
         keys = [key for key in dict.fromkeys([*new, *old]) if old.get(key) != new.get(key)]
         changes = [f"{key} {old.get(key)} -> {new.get(key)}" for key in keys]
         extends = record.status == "completed" and all(
@@ -162,15 +176,15 @@ def _is_longer(new: int | None, old: int | None) -> bool:
     return old is not None and (new is None or new > old)
 
 
-def read_identity(folder: RunFolder) -> dict[str, Any]:
-    """Return the result-determining config values of an existing run, by key path.
+def read_begun(folder: RunFolder) -> RunConfig:
+    """Return the config that an existing run was begun with.
 
     Raises:
         DataError: If this release cannot read its config.
     """
     where = join(folder.store.url, CONFIG)
     try:
-        return validate_written(yaml.safe_load(folder.store.read(CONFIG))).identity()
+        return validate_written(yaml.safe_load(folder.store.read(CONFIG)))
     except ConfigErrors as error:
         unknown = [one.where for one in error.errors if one.problem == "unknown field"]
         if unknown:

@@ -3,9 +3,12 @@
 import random
 import signal
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import timm
+from safetensors.torch import save_file
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Compare, Find, Rsdl, Write
@@ -125,3 +128,28 @@ def test_resuming_with_other_accumulation_reads_the_same_samples(
     assert [entry["delivered"] for entry in record["ledger"]] == [16] * 3
     assert all(entry["balanced"] for entry in record["ledger"])
     assert len({entry["fingerprint"] for entry in record["ledger"]}) == 3  # 16 of 18 samples
+
+
+def test_a_run_goes_on_with_the_normalisation_that_it_was_begun_with(
+    rsdl: "Rsdl", write_config: "Write", run_at: "Find", tmp_path: Path
+):
+    weights = tmp_path / "w.safetensors"
+    save_file(timm.create_model("test_efficientnet").state_dict(), weights)
+    fields: dict[str, Any] = {"model__weights": str(weights), "trainer__max_epochs": 1}
+    config = write_config("old", **fields)
+    assert rsdl("train", config, "data.normalize=dataset").returncode == 0
+    written = run_at("old").folder / "config.yaml"
+    # As a release left it that did not have the field.
+    lines = [line for line in written.read_text().splitlines(True) if "normalize" not in line]
+    written.write_text("".join(lines))
+
+    again = rsdl("train", config)
+    assert again.returncode == 0 and "is completed" in again.stdout, again
+    longer = rsdl("train", config, "trainer.max_epochs=2")
+    assert longer.returncode == 0 and "normalised by the data set" in longer.stdout, longer
+    assert "normalize: dataset" in written.read_text()
+    refused = rsdl("train", config, "data.normalize=weights")
+    assert refused.returncode == 2 and "data.normalize dataset -> weights" in refused.stderr
+
+    new = rsdl("train", write_config("new", **fields))
+    assert new.returncode == 0 and "by the weights of test_efficientnet" in new.stdout, new
