@@ -7,7 +7,7 @@ which is normalised on the training device, or ``float32``, normalised on the ho
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -112,6 +112,16 @@ class Workload:
     run_epoch: Callable[[Counter], None]
     reset: Callable[[], None] | None = None
     note: str = ""
+
+
+def workload_of(loader: Iterable[Any], note: str) -> Workload:
+    """Return the workload of a loader that yields pairs of images and labels, an epoch a pass."""
+
+    def run_epoch(take: Counter) -> None:
+        for images, labels in loader:
+            take(images, labels)
+
+    return Workload(run_epoch, note=note)
 
 
 def check_delivery(task: Task, images: Any, labels: Any) -> None:  # noqa: ANN401

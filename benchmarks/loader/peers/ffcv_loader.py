@@ -10,7 +10,7 @@ from ffcv.transforms import NormalizeImage, Squeeze, ToTensor, ToTorchImage
 from ffcv.writer import DatasetWriter
 from torchvision.datasets import ImageFolder
 
-from benchmarks.harness.task import Counter, Task, Workload
+from benchmarks.harness.task import Task, Workload, workload_of
 
 # FFCV re-encodes; at this quality its file is about as large as the original images.
 JPEG_QUALITY = 90
@@ -54,10 +54,4 @@ def build(task: Task, mode: str) -> Workload:
         },
     )
 
-    def run_epoch(take: Counter) -> None:
-        for images, labels in loader:
-            take(images, labels)
-
-    return Workload(
-        run_epoch, note="threads, compiled" + ("; no decoding" if mode == "raw" else "")
-    )
+    return workload_of(loader, "threads, compiled" + ("; no decoding" if mode == "raw" else ""))

@@ -3,7 +3,7 @@
 from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 
-from benchmarks.harness.task import Counter, Task, Workload
+from benchmarks.harness.task import Task, Workload, workload_of
 from benchmarks.loader.peers.transform import build_transform
 
 
@@ -17,9 +17,4 @@ def build(task: Task) -> Workload:
         drop_last=True,
         persistent_workers=True,
     )
-
-    def run_epoch(take: Counter) -> None:
-        for images, labels in loader:
-            take(images, labels)
-
-    return Workload(run_epoch, note="worker processes, Pillow")
+    return workload_of(loader, "worker processes, Pillow")

@@ -6,7 +6,7 @@ from typing import Any
 from litdata import StreamingDataLoader, StreamingDataset, optimize
 from PIL import Image
 
-from benchmarks.harness.task import Counter, Task, Workload
+from benchmarks.harness.task import Task, Workload, workload_of
 from benchmarks.loader.peers.transform import build_transform
 
 NAME = "litdata"
@@ -57,9 +57,4 @@ def build(task: Task) -> Workload:
         drop_last=True,
         persistent_workers=True,
     )
-
-    def run_epoch(take: Counter) -> None:
-        for images, labels in loader:
-            take(images, labels)
-
-    return Workload(run_epoch, note="worker processes, torchvision's decoder")
+    return workload_of(loader, "worker processes, torchvision's decoder")

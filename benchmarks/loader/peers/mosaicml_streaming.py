@@ -7,7 +7,7 @@ from streaming import MDSWriter, StreamingDataset
 from streaming.base.util import clean_stale_shared_memory
 from torch.utils.data import DataLoader
 
-from benchmarks.harness.task import Counter, Task, Workload
+from benchmarks.harness.task import Task, Workload, workload_of
 from benchmarks.loader.peers.transform import build_transform
 
 NAME = "mds"
@@ -52,9 +52,4 @@ def build(task: Task) -> Workload:
         drop_last=True,
         persistent_workers=True,
     )
-
-    def run_epoch(take: Counter) -> None:
-        for images, labels in loader:
-            take(images, labels)
-
-    return Workload(run_epoch, note="worker processes, Pillow")
+    return workload_of(loader, "worker processes, Pillow")

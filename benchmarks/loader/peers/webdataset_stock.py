@@ -4,7 +4,7 @@ from pathlib import Path
 
 import webdataset as wds
 
-from benchmarks.harness.task import Counter, Task, Workload
+from benchmarks.harness.task import Task, Workload, workload_of
 from benchmarks.loader.peers.transform import build_transform
 
 
@@ -23,9 +23,4 @@ def build(task: Task) -> Workload:
     loader = wds.WebLoader(
         dataset, batch_size=None, num_workers=task.workers, persistent_workers=True
     )
-
-    def run_epoch(take: Counter) -> None:
-        for images, labels in loader:
-            take(images, labels)
-
-    return Workload(run_epoch, note="worker processes, Pillow")
+    return workload_of(loader, "worker processes, Pillow")
