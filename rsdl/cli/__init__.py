@@ -10,6 +10,7 @@ import logging
 import os
 import sys
 import traceback
+from contextlib import suppress
 from typing import Annotated, NoReturn
 
 import typer
@@ -42,14 +43,13 @@ def main() -> None:
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")
     _show_log()
     try:
-        app()
+        _run()
     except RsdlError as error:
         _leave_with(error, debug=debug)
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         _leave(130)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         _leave(1)
     except Exception as error:
         known = explain_error(error)
@@ -67,13 +67,37 @@ def main() -> None:
 def _leave_with(error: RsdlError, *, debug: bool) -> NoReturn:
     if debug:
         traceback.print_exc()
-    sys.stdout.flush()
+    with suppress(OSError):
+        _flush_output()
     if not (isinstance(error, PeerError) and error.quiet):
         sys.stderr.write(f"{error}\n")
     _leave(error.exit_code)
 
 
+def _run() -> None:
+    try:
+        app()
+    except SystemExit:  # The end of a command that did not fail.
+        _flush_output()
+        raise
+
+
+def _flush_output() -> None:
+    """Flush stdout; what cannot be written is dropped, or the exit would fail on it once more.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise
+
+
 def _leave(code: int) -> NoReturn:
+    with suppress(OSError):
+        _flush_output()
     sys.exit(code)
 
 

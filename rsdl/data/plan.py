@@ -117,10 +117,13 @@ class SamplingPlan:
             yield from self._cut(done + number, start + number * self.global_batch, share)
 
     def partitions_of(self, share: Share) -> range:
-        """Return the partitions that a rank's part of every complete batch is taken from."""
+        """Return the partitions that a rank's part of any batch is taken from."""
+        count = self.order.rule.partitions
         if not self.order.rule.shuffle:
             return range(1)  # the index order has no partitions
-        each = self.global_batch // self.order.rule.partitions
+        if self.tail == "shrink":
+            return range(count)  # the parts of the last batch have other borders
+        each = self.global_batch // count
         length = self.global_batch // share.world_size
         first = share.rank * length
         return range(first // each, (first + length - 1) // each + 1)

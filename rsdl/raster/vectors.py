@@ -243,8 +243,31 @@ def _repair(
         path, owners[invalid[0]], more, reason,
     )  # fmt: skip
     parts = parts.copy()
-    parts[invalid] = shapely.make_valid(parts[invalid], method="structure", keep_collapsed=False)
+    for number in invalid.tolist():
+        repaired = make_valid(parts[number])
+        if repaired is None:
+            where, problem = f"{path}: feature {owners[number]}", "cannot be made a valid polygon"
+            raise DataError(where, problem, "draw it again, or remove it")
+        parts[number] = repaired
     return _explode(parts, owners)
+
+
+def make_valid(shape: shapely.Polygon) -> shapely.Geometry | None:
+    """Return the area that an outline and its holes enclose, or ``None`` if GEOS cannot tell.
+
+    Edges that cross at a very flat angle can defeat GEOS. Then the corners are rounded: to 5
+    micrometres in UTM, or to a millimetre at most, which is below the precision of any label.
+    """
+    largest = float(np.abs(shapely.get_coordinates(shape)).max())
+    for digits in (None, 2.0**-40, 2.0**-36, 2.0**-32):
+        rounded = shape
+        if digits is not None:
+            rounded = shapely.set_precision(shape, largest * digits, mode="pointwise")
+        try:
+            return shapely.make_valid(rounded, method="structure", keep_collapsed=False)
+        except shapely.GEOSException:
+            continue
+    return None
 
 
 def _name(value: Any, where: str, column: str) -> str:  # noqa: ANN401 - any value that GDAL reads

@@ -148,9 +148,9 @@ def check_same_run(config: RunConfig, record: RunRecord, folder: RunFolder) -> b
         ConfigError: If they differ otherwise; the message names the changed keys and those that
             may change.
     """
-    config = as_begun(config, folder)
     if record.config_digest == config.digest:
         return False
+    config = as_begun(config, folder)
     if folder.store.size(CONFIG) is None:
         changes, extends = [f"which one is not known, as {CONFIG} is gone"], False
     else:

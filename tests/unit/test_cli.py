@@ -93,10 +93,11 @@ def test_an_error_is_a_line_and_an_exit_code(
     assert capsys.readouterr().err == f"{line}\n"
 
 
-def test_no_room_for_the_output_is_one_line_and_may_be_there_later():
+@pytest.mark.parametrize("command", ["models", "--help", "--version", "config --list"])
+def test_no_room_for_the_output_is_one_line_and_may_be_there_later(command: str):
     with open("/dev/full", "w") as full:
-        command = [sys.executable, "-m", "rsdl", "models"]
-        ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+        words = [sys.executable, "-m", "rsdl", *command.split()]
+        ended = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert ended.returncode == 69
     assert ended.stderr.count("\n") == 1 and "the disk is full" in ended.stderr
 

@@ -78,6 +78,12 @@ def test_what_a_rank_reads_is_what_it_was_said_to_need(
     check(plan, share, start, np.cumsum(shards))
 
 
+def test_a_shrunk_last_batch_is_read_from_partitions_of_other_ranks():
+    rule = OrderRule(0, 0, window=1, partitions=4)
+    plan = SamplingPlan(GlobalOrder(np.array([1, 1]), rule), global_batch=8, tail="shrink")
+    check(plan, Share(1, 2), 0, np.array([1, 2]))
+
+
 @given(shards=SHARDS, world=WORLDS, size=st.integers(1, 12), data=st.data())
 def test_an_evaluating_rank_needs_no_shard_that_it_does_not_read(
     shards: list[int], world: tuple[int, int], size: int, data: st.DataObject

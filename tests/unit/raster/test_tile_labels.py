@@ -15,6 +15,7 @@ from rasterio.features import rasterize
 
 from rsdl.raster.georef import apply, shift
 from rsdl.raster.rasterize import LabelRules, PolygonLabels, majority
+from rsdl.raster.vectors import make_valid
 
 CRS = rasterio.CRS.from_epsg(32618)
 TILE, SIDE = 8, 40
@@ -82,7 +83,7 @@ def valid_parts(geometry: Any) -> list[Any]:  # noqa: ANN401 - GeoJSON
     rings = [ring if ring[0] == ring[-1] else [*ring, ring[0]] for ring in geometry["coordinates"]]
     shape = shapely.Polygon(rings[0], rings[1:])
     if not shape.is_valid:
-        shape = shapely.make_valid(shape, method="structure", keep_collapsed=False)
+        shape = make_valid(shape)
     return [part for part in shapely.get_parts(shape) if part.area > 0]
 
 
