@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 
 from rsdl.config.model import ModelConfig
-from rsdl.config.task import TaskConfig
+from rsdl.config.task import ClassificationConfig
 from rsdl.core.bands import Rgb
 from rsdl.core.image_size import ImageSize
 from rsdl.data.augment import Mix
@@ -39,7 +39,7 @@ class ClassificationTask:
         classes: Names of the data set's classes.
     """
 
-    def __init__(self, config: TaskConfig, classes: Sequence[str]) -> None:
+    def __init__(self, config: ClassificationConfig, classes: Sequence[str]) -> None:
         self.config = config
         self.facts = config.facts
         self.classes = tuple(classes)

@@ -106,8 +106,20 @@ class TargetKind(Protocol):
         """Return memory for the targets of a batch: an array ``[B, ...]``, or a list of rows."""
         ...
 
-    def crop(self, target: Target, window: Window, image_size: ImageSize) -> Target:
-        """Return a target after its image was cropped to ``window`` and resized."""
+    def crop(
+        self, target: Target, window: Window, size: tuple[int, int], image_size: ImageSize
+    ) -> Target:
+        """Return a target after its image was cropped and resized.
+
+        Args:
+            target: That of the whole image.
+            window: The part of the image that was cropped.
+            size: Height and width of the image, after ``data.decode_size``.
+            image_size: What the window was resized to.
+
+        Raises:
+            CorruptSampleError: If the target does not fit the image.
+        """
         ...
 
     def collate(self, targets: Any) -> NDArray[Any]:  # noqa: ANN401

@@ -1,0 +1,144 @@
+"""A backbone of any of the nine with a head that labels every pixel."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rsdl.config.model import ModelConfig
+from rsdl.core.bands import Rgb
+from rsdl.core.image_size import ImageSize, height_width
+from rsdl.models.catalog import build_backbone, find_timm_name
+from rsdl.models.heads.semantic_fpn import SemanticFpn
+from rsdl.models.heads.upernet import UperNet
+from rsdl.models.pyramid import Pyramid
+from rsdl.storage.s3.endpoint import AWS, StorageConfig
+
+# Sides of MaxViT's windows and grids; by default they grow with the image, and with them its cost.
+WINDOWS = (7, 8)
+MAXVIT_STRIDE = 32
+STEP = 32  # stride of the coarsest map
+HEADS: dict[str, Callable[..., nn.Module]] = {"fpn": SemanticFpn, "upernet": UperNet}
+
+
+class Decoder(nn.Module):
+    """What a segmenter has beside its backbone: pyramid and head."""
+
+    def __init__(self, pyramid: Pyramid, head: nn.Module) -> None:
+        super().__init__()
+        self.pyramid = pyramid
+        self.head = head
+
+    def forward(self, maps: list[Tensor]) -> Tensor:
+        """Return logits at stride 4 of the backbone's maps."""
+        logits: Tensor = self.head(self.pyramid(maps))
+        return logits
+
+
+class Segmenter(nn.Module):
+    """Images ``[B, C, H, W]`` to logits ``[B, num_classes, H, W]``.
+
+    Args:
+        backbone: Network that returns maps, as :func:`rsdl.models.catalog.build_backbone` makes it.
+        head: Name of the head, one of ``HEADS``.
+        num_classes: Classes of the data set.
+        padded_size: Size that images are padded to, at the bottom and on the right, for the
+            backbone's strides and windows.
+        freeze_norm: Whether batch norms of the backbone keep their statistics in training.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        *,
+        head: str,
+        num_classes: int,
+        padded_size: ImageSize,
+        freeze_norm: bool = False,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        info: Any = backbone.feature_info
+        name = type(backbone).__name__
+        pyramid = Pyramid(info.reduction(), info.channels(), name)
+        self.decoder = Decoder(pyramid, HEADS[head](pyramid.channels, num_classes))
+        self.padded_size = height_width(padded_size)
+        self.freeze_norm = freeze_norm
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits of every pixel, float32."""
+        height, width = images.shape[2:]
+        padded = max(height, self.padded_size[0]), max(width, self.padded_size[1])
+        if padded != (height, width):
+            images = F.pad(images, (0, padded[1] - width, 0, padded[0] - height))
+        logits = self.decoder(self.backbone(images))
+        raised = F.interpolate(logits.float(), size=padded, mode="bilinear", align_corners=False)
+        return raised[:, :, :height, :width]
+
+    def train(self, mode: bool = True) -> "Segmenter":
+        """Set the mode of all layers; frozen batch norms stay in evaluation."""
+        super().train(mode)
+        if mode and self.freeze_norm:
+            for module in self.backbone.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+        return self
+
+
+def build_segmenter(
+    config: ModelConfig,
+    *,
+    head: str,
+    num_classes: int,
+    in_chans: int,
+    image_size: ImageSize,
+    storage: StorageConfig = AWS,
+    rgb: Rgb | None = None,
+    freeze_norm: bool = False,
+) -> Segmenter:
+    """Return a backbone with a new head; the backbone's weights are loaded.
+
+    Args:
+        config: Name and weights of the backbone.
+        head: Name of the head, one of ``HEADS``.
+        num_classes: Classes of the data set.
+        in_chans: Bands of the data set.
+        image_size: Size of the images, any from 32 px; they are padded to what the backbone needs.
+        storage: Endpoint of the object store, if the weights are in a bucket.
+        rgb: Bands of the data set that are red, green and blue.
+        freeze_norm: Whether batch norms of the backbone keep their statistics in training.
+
+    Raises:
+        ConfigError: As :func:`rsdl.models.catalog.build_backbone`, or if the backbone has no maps
+            of the strides that a pyramid needs.
+    """
+    padded, options = pad_size(find_timm_name(config.name), image_size)
+    backbone = build_backbone(
+        config, in_chans=in_chans, image_size=padded, storage=storage, rgb=rgb, options=options
+    )
+    return Segmenter(
+        backbone,
+        head=head,
+        num_classes=num_classes,
+        padded_size=padded,
+        freeze_norm=freeze_norm,
+    )
+
+
+def pad_size(timm_name: str, image_size: ImageSize) -> tuple[tuple[int, int], dict[str, int]]:
+    """Return the size that images are padded to for a backbone, and timm's options for it.
+
+    MaxViT takes multiples of 32 windows: 7 or 8 px, whichever pads less.
+    """
+    height, width = height_width(image_size)
+
+    def pad(step: int) -> tuple[int, int]:
+        return -(-height // step) * step, -(-width // step) * step
+
+    if not timm_name.startswith("maxvit"):
+        return pad(STEP), {}
+    window = min(WINDOWS, key=lambda side: math.prod(pad(side * MAXVIT_STRIDE)))
+    sides = {"transformer_window_size": window, "transformer_grid_size": window}
+    return pad(window * MAXVIT_STRIDE), sides
