@@ -241,8 +241,8 @@ def _merge_choices(errors: Iterable[ConfigError]) -> list[ConfigError]:
 def _explain(error: ErrorDetails) -> ConfigError:
     location = [str(part) for part in error["loc"]]
     if error["type"] == "union_tag_invalid":  # only the task's name selects a class
-        known = " or ".join(f'"{name}"' for name in TASK_CONFIGS)
-        return ConfigError("task.name", f"must be {known}, is {error['ctx']['tag']!r}")
+        choices = " or ".join(f'"{name}"' for name in TASK_CONFIGS)
+        return ConfigError("task.name", f"must be {choices}, is {error['ctx']['tag']!r}")
     # pydantic appends the name of the failed union member, which is not part of the field path.
     path = ".".join(part for part in _without_tag(location) if _is_field(part))
     value, kind = error.get("input"), error["type"]
@@ -268,7 +268,7 @@ def _explain(error: ErrorDetails) -> ConfigError:
 
 def _without_tag(location: Sequence[str]) -> Sequence[str]:
     """Return a location without the name of the task, which pydantic puts after ``task``."""
-    return location if location[:1] != ["task"] else [*location[:1], *location[2:]]
+    return location if location[:1] != ["task"] else ["task", *location[2:]]
 
 
 def _is_field(part: str) -> bool:

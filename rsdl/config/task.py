@@ -18,17 +18,19 @@ class TaskFacts:
         primary_metric: Metric that ranks runs and selects the best checkpoint; higher is better.
         label: Name of the primary metric in tables, as ``OA``.
         title: Name of the primary metric in prose, as ``overall accuracy``.
+        mixes: Whether images may be mixed in pairs, by mixup or CutMix.
     """
 
     target: str
     primary_metric: str
     label: str
     title: str
+    mixes: bool = False
 
 
 TaskName = Literal["classification", "segmentation"]
 TASKS = {
-    "classification": TaskFacts("class_index", "oa", "OA", "overall accuracy"),
+    "classification": TaskFacts("class_index", "oa", "OA", "overall accuracy", mixes=True),
     "segmentation": TaskFacts("mask", "miou", "mIoU", "mean intersection over union"),
 }
 
@@ -65,6 +67,12 @@ class SegmentationConfig(_Config):
     label_smoothing: float = Field(
         0.0, ge=0, lt=1, description="Share of the target spread over all classes in training."
     )
+    head: Literal["fpn", "upernet"] = Field(
+        "fpn", description="Head on the backbone's pyramid: semantic FPN, or UPerNet, larger."
+    )
+    freeze_norm: bool = Field(
+        False, description="Keep the statistics of the backbone's batch norms: for small batches."
+    )
     losses: dict[LossName, Annotated[float, Field(gt=0)]] = Field(
         {"cross_entropy": 1.0},
         min_length=1,
@@ -86,7 +94,10 @@ def _name_of(value: object) -> str:
     return str(name or "classification")
 
 
-CONFIGS = {"classification": ClassificationConfig, "segmentation": SegmentationConfig}
+CONFIGS: dict[str, type[BaseModel]] = {
+    "classification": ClassificationConfig,
+    "segmentation": SegmentationConfig,
+}
 TaskConfig = Annotated[
     Annotated[ClassificationConfig, Tag("classification")]
     | Annotated[SegmentationConfig, Tag("segmentation")],

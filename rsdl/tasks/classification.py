@@ -21,10 +21,15 @@ from rsdl.core.bands import Rgb
 from rsdl.core.image_size import ImageSize
 from rsdl.data.augment import Mix
 from rsdl.models.catalog import build_model
-from rsdl.records.evaluation import CalibrationBin, ClassScores, Evaluation, Picture, RunnerUp
+from rsdl.records.evaluation import (
+    CalibrationBin,
+    ClassificationEvaluation,
+    Picture,
+    RunnerUp,
+)
 from rsdl.storage.s3.endpoint import StorageConfig
-from rsdl.tasks.base import Columns, Show
-from rsdl.tasks.scores import ConfusionScores, score_confusion
+from rsdl.tasks.base import Columns, Predict, Show
+from rsdl.tasks.scores import ConfusionScores, class_scores, score_confusion
 
 NUM_BINS = 15
 TOP_K = 5
@@ -124,15 +129,16 @@ class ClassificationTask:
         values: "MetricValues",
         columns: Columns,
         show: Show,
+        predict: Predict,
         *,
         planned: int,
         **about: Any,  # noqa: ANN401 - fields of Evaluation
-    ) -> Evaluation:
+    ) -> ClassificationEvaluation:
         """Return the content of ``report.json``, with mistakes and uncertain predictions."""
         total = int(values.confusion.sum())
         metrics = dict(values.metrics)
         loss = metrics.pop("loss")
-        return Evaluation(
+        return ClassificationEvaluation(
             **about,
             classes=self.classes,
             num_samples=total,
@@ -166,15 +172,6 @@ class ClassificationTask:
             )
             for row, shown in zip(rows, show(columns["samples"][rows].tolist()), strict=True)
         )
-
-
-def class_scores(scores: ConfusionScores, classes: Sequence[str]) -> tuple[ClassScores, ...]:
-    """Return one row for each class; undefined numbers are ``None``."""
-    rows = zip(classes, scores.support, scores.precision, scores.recall, scores.f1, strict=True)
-    return tuple(
-        ClassScores(name=name, support=int(n), precision=float(p), recall=float(r), f1=float(f))
-        for name, n, p, r, f in rows
-    )
 
 
 def worst_mistakes(columns: Columns, count: int) -> NDArray[np.int64]:

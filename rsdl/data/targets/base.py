@@ -114,7 +114,7 @@ class TargetKind(Protocol):
         Args:
             target: That of the whole image.
             window: The part of the image that was cropped.
-            size: Height and width of the image, after ``data.decode_size``.
+            size: Height and width of the image.
             image_size: What the window was resized to.
 
         Raises:

@@ -52,7 +52,7 @@ class Mask:
             raise CorruptSampleError(
                 f"{where}.{self.member}", f"{what}; a mask is a PNG of 8-bit grey", "pack it again"
             )
-        return mask.view()
+        return mask.astype(np.uint8, copy=False)
 
     def find(
         self, members: Mapping[str, Member], content: Content, where: str
@@ -92,14 +92,11 @@ class Mask:
         Raises:
             CorruptSampleError: If the mask has another shape than its image.
         """
-        mask = target
-        if mask.shape != size:
-            if abs(mask.shape[0] * size[1] - mask.shape[1] * size[0]) > max(mask.shape):
-                problem = f"its mask is {_show(mask.shape)} and its image {_show(size)}"
-                raise CorruptSampleError("", problem, "pack it again")
-            mask = _resize(mask, size)  # The image was shrunk by data.decode_size.
+        if target.shape != size:
+            problem = f"its mask is {_show(target.shape)} and its image {_show(size)}"
+            raise CorruptSampleError("", problem, "pack it again")
         top, left, height, width = window
-        return _resize(mask[top : top + height, left : left + width], height_width(image_size))
+        return _resize(target[top : top + height, left : left + width], height_width(image_size))
 
     def collate(self, targets: Classes) -> Classes:
         """Return the masks of a batch, ``[B, H, W]``."""
@@ -154,7 +151,7 @@ def _resize(mask: Classes, size: tuple[int, ...]) -> Classes:
     if mask.shape == size:
         return mask
     resized = cv2.resize(mask, (size[1], size[0]), interpolation=cv2.INTER_NEAREST_EXACT)
-    return resized.view()
+    return resized.astype(np.uint8, copy=False)
 
 
 def _show(size: tuple[int, ...]) -> str:

@@ -76,7 +76,11 @@ class Brightness:
         return np.zeros((rows, *height_width(image_size)), np.uint8)
 
     def crop(
-        self, target: NDArray[np.uint8], window: Window, image_size: ImageSize
+        self,
+        target: NDArray[np.uint8],
+        window: Window,
+        size: tuple[int, int],
+        image_size: ImageSize,
     ) -> NDArray[np.uint8]:
         top, left, height, width = window
         part = target[top : top + height, left : left + width]
@@ -172,7 +176,7 @@ def test_a_random_window_is_that_of_the_pixels(
                 top, left, height, width = batch.windows[row].tolist()
                 source = Source().read(int(batch.samples[row])).target
                 part = source[top : top + height, left : left + width]
-                wanted = Brightness().crop(part, Window(0, 0, height, width), size)
+                wanted = Brightness().crop(part, Window(0, 0, height, width), part.shape, size)
                 assert (batch.targets[row].numpy() == wanted).all()
 
 
