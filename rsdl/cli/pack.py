@@ -144,6 +144,22 @@ def data_pack_geotiff(
     tile_format: Annotated[
         Literal["npy", "tif"], typer.Option(help="npy reads fastest; tif is smaller.")
     ] = "npy",
+    task: Annotated[
+        Literal["classification", "segmentation"],
+        typer.Option(help="Give a tile its main class, or each pixel its own."),
+    ] = "classification",
+    all_touched: Annotated[
+        bool,
+        typer.Option(
+            "--all-touched", help="Segmentation: label each pixel that a polygon touches."
+        ),
+    ] = False,
+    background: Annotated[
+        str | None,
+        typer.Option(
+            help="Segmentation: name of the class of pixels without a label; default: ignore them."
+        ),
+    ] = None,
     seed: Seed = 0,
     shard_mb: ShardMb = 64,
     on_corrupt: Corrupt = "error",
@@ -182,5 +198,8 @@ def data_pack_geotiff(
         block=block,
         gap=gap,
         tile_format=tile_format,
+        task=task,
+        all_touched=all_touched,
+        background=background,
     )
     raise typer.Exit(data.pack_geotiff(cut, out=out, options=options))

@@ -10,8 +10,8 @@ import logging
 import os
 import threading
 import warnings
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -103,14 +103,10 @@ class FolderSource:
         self.classes = tree.classes
         self.left_out = tree.left_out
         self.num_images = len(tree.files)
-        self.dtype, self.bands, self._rules = _probe(tree.root, tree.files, bands, rules)
-        # Grey JPEGs and PNGs are common in colour datasets and lose nothing as three bands. A grey
-        # dataset converts nothing, because a colour image would lose its colour.
-        self._convert_to = 3 if self.dtype == "uint8" and len(self.bands) == 3 else None
-        self._type = np.dtype(self.dtype)
+        self._layout = probe_layout(tree.root, tree.files, bands, rules)
+        self.dtype, self.bands = self._layout.dtype, self._layout.bands
         # With default rules, an upright JPEG is stored unchanged.
         self._plain = rules == PLAIN
-        self._agreement = BandAgreement(scaling=not rules.unscale, names=rules.bands is None)
         self._memory = _Memory()
         self.provenance: dict[str, Any] = {
             "source": self.dataset,
@@ -118,7 +114,7 @@ class FolderSource:
             "listing_sha256": _digest(tree.files),
             **rule,
             **({"decoded": decode} if decode == "sample" else {}),
-            **_describe_rules(rules),
+            **describe_rules(rules),
             **(provenance or {}),
         }
         self._decoded = _choose(files) if decode == "sample" else None
@@ -145,11 +141,13 @@ class FolderSource:
             return Sample(item.key, kind, data, item.label, meta, None)
         if kind == "jpg" and (pixels := self._decode_plain(data, where)) is not None:
             return Sample(item.key, kind, data, item.label, meta, pixels)
-        picture = self._fit(read_picture(data, kind, where, self._rules, where), kind, where)
+        picture = self._layout.fit(
+            read_picture(data, kind, where, self._layout.rules, where), kind, where
+        )
         valid = admit(picture.pixels, picture.present, where, dark_zero=picture.dark_zero)
         if picture.changed or valid is not None:
             kind, data = encode_picture(picture, kind)
-        meta |= _georeference(picture)
+        meta |= georeference(picture)
         return Sample(item.key, kind, data, item.label, meta, picture.pixels, valid)
 
     def _may_pass(self, item: ImageFile, data: bytes, extension: str) -> bool:
@@ -157,7 +155,7 @@ class FolderSource:
         if self._decoded is None or item.path in self._decoded or extension != "jpg":
             return False
         bands = jpeg_bands(data)
-        agrees = bands == len(self.bands) or (bands == 1 and self._convert_to == 3)
+        agrees = bands == len(self.bands) or (bands == 1 and self._layout.is_colour)
         plain = self._plain and self.dtype == "uint8" and data.endswith(JPEG_END)
         return agrees and plain and jpeg_header(data)[:2] == (UPRIGHT, 8)
 
@@ -167,46 +165,81 @@ class FolderSource:
         Such a JPEG is stored unchanged, and has no nodata pixels. Any other, also one that is to be
         rejected, goes through ``read_picture``.
         """
-        if self._convert_to != 3 or not self._plain or jpeg_header(data) not in PLAIN_JPEGS:
+        if not self._layout.is_colour or not self._plain or jpeg_header(data) not in PLAIN_JPEGS:
             return None
         pixels = decode_padded(data, where, self._memory.buffer)
         if pixels.nbytes > self._memory.buffer.nbytes:
             self._memory.buffer = pixels.reshape(-1)
         return pixels
 
-    def _fit(self, picture: Picture, kind: str, where: str) -> Picture:
-        """Return an image with the bands of the dataset, repeating a grey band; reject others."""
-        if self._convert_to == 3 and picture.pixels.shape[2] == 1 and kind not in ("tif", "npy"):
+Found = tuple[Dtype, tuple[str, ...], PictureRules]
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What every image of a data set has in common.
+
+    Attributes:
+        dtype: Type of the pixels.
+        bands: Band names.
+        rules: The user's options for the images.
+    """
+
+    dtype: Dtype
+    bands: tuple[str, ...]
+    rules: PictureRules
+    agreement: BandAgreement
+
+    @property
+    def is_colour(self) -> bool:
+        """Whether grey JPEGs and PNGs are taken, which lose nothing as three bands.
+
+        They are common in colour datasets. A grey dataset converts nothing, because a colour image
+        would lose its colour.
+        """
+        return self.dtype == "uint8" and len(self.bands) == 3
+
+    def fit(self, picture: Picture, kind: str, where: str) -> Picture:
+        """Return an image with the bands of the dataset, repeating a grey band; reject others.
+
+        Raises:
+            CorruptSampleError: If it has another type or number of bands.
+            DataError: If its last band may be a mask, or its bands mean something else.
+        """
+        if self.is_colour and picture.pixels.shape[2] == 1 and kind not in ("tif", "npy"):
             picture = picture._replace(
                 pixels=np.repeat(picture.pixels, 3, axis=2),
                 present=None if picture.present is None else np.repeat(picture.present, 3, axis=2),
             )
         pixels = picture.pixels
-        if self._rules.alpha == "auto" and pixels.shape[2] == len(self.bands) + 1 and kind != "npy":
+        if self.rules.alpha == "auto" and pixels.shape[2] == len(self.bands) + 1 and kind != "npy":
             raise DataError(
                 where,
                 f"has {_bands(pixels.shape[2])}, the data set {len(self.bands)} and perhaps a mask",
                 "pass --alpha band if the last one is imagery, or --alpha mask",
             )
-        if pixels.shape[2] != len(self.bands) or pixels.dtype != self._type:
+        if pixels.shape[2] != len(self.bands) or pixels.dtype.name != self.dtype:
             raise CorruptSampleError(
                 where,
                 f"has {_bands(pixels.shape[2])} of {pixels.dtype.name}, "
                 f"the data set has {_bands(len(self.bands))} of {self.dtype}",
                 "convert or remove the file, or choose with --bands or --alpha",
             )
-        self._agreement.check(picture.table, where)
+        self.agreement.check(picture.table, where)
         return picture
 
 
-Found = tuple[Dtype, tuple[str, ...], PictureRules]
+def probe_layout(
+    root: Path, files: Sequence[ImageFile], wanted: tuple[str, ...] | None, rules: PictureRules
+) -> Layout:
+    """Return what the images of a folder have in common, from the first that decodes."""
+    dtype, bands, settled = _probe(root, files, wanted, rules)
+    agreement = BandAgreement(scaling=not settled.unscale, names=settled.bands is None)
+    return Layout(dtype, bands, settled, agreement)
 
 
 def _probe(
-    root: Path,
-    files: tuple[ImageFile, ...],
-    wanted: tuple[str, ...] | None,
-    rules: PictureRules,
+    root: Path, files: Sequence[ImageFile], wanted: tuple[str, ...] | None, rules: PictureRules
 ) -> Found:
     """Return type, bands and rules from the first image that decodes.
 
@@ -282,7 +315,7 @@ def _settle_alpha(
     return replace(rules, alpha="band")
 
 
-def _describe_rules(rules: PictureRules) -> dict[str, Any]:
+def describe_rules(rules: PictureRules) -> dict[str, Any]:
     """Return the user's non-default options for images, for the provenance."""
     said = {name: value for name, value in asdict(rules).items() if value != getattr(PLAIN, name)}
     if rules.bands is not None:
@@ -290,7 +323,8 @@ def _describe_rules(rules: PictureRules) -> dict[str, Any]:
     return {"rules": said} if said else {}
 
 
-def _georeference(picture: Picture) -> dict[str, Any]:
+def georeference(picture: Picture) -> dict[str, Any]:
+    """Return the metadata of a georeferenced image: CRS, transform and bounds."""
     if not picture.profile:
         return {}
     height, width = picture.pixels.shape[:2]

@@ -13,15 +13,17 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from rsdl.config.task import TASKS, TaskName
 from rsdl.core.errors import ConfigError
 from rsdl.data.packing.encode import encode_npy, encode_tif
 from rsdl.data.sample import SPLITS, Sample, ShardPlan
+from rsdl.data.targets.mask import IGNORE, MAX_CLASSES
 from rsdl.raster.dataset_pool import DatasetPool
 from rsdl.raster.files import find_rasters, relative_names
 from rsdl.raster.georef import bounds_of, shift
 from rsdl.raster.grouped_split import GROUPED_RULE
 from rsdl.raster.labels import open_labels
-from rsdl.raster.rasterize import LabelRules, majority
+from rsdl.raster.rasterize import LabelMap, LabelRules, majority
 from rsdl.raster.read_tile import read_tile
 from rsdl.raster.scenes import SceneRules, describe_scenes, fingerprint
 from rsdl.raster.spatial_split import SplitRule, split_tiles
@@ -38,7 +40,10 @@ CHOICES = {
     "unscale": ("auto", "on", "off"),
     "split_by": ("auto", "scene", "block"),
     "tile_format": ("npy", "tif"),
+    "task": ("classification", "segmentation"),
 }
+# Fields of later releases: where they say nothing, provenance is that of earlier ones.
+ADDED = {"task": "classification", "all_touched": False, "background": None}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +77,11 @@ class GeotiffOptions:
         block: Side of a block of ground in tiles.
         gap: Tiles between splits, at least 1.
         tile_format: ``npy``, or ``tif``: deflated GeoTIFF with CRS and transform, smaller, slower.
+        task: ``classification`` gives a tile its main class, ``segmentation`` each pixel its own.
+        all_touched: Segmentation: label every pixel that a polygon touches, not only those whose
+            centre it covers.
+        background: Segmentation: name of the class of pixels without a label, which comes first;
+            ``None`` ignores these pixels, and leaves tiles without a label out.
 
     Raises:
         ConfigError: If a value is out of its range.
@@ -98,6 +108,9 @@ class GeotiffOptions:
     block: int = 8
     gap: int = 1
     tile_format: Literal["npy", "tif"] = "npy"
+    task: TaskName = "classification"
+    all_touched: bool = False
+    background: str | None = None
 
     def __post_init__(self) -> None:
         """Check every value."""
@@ -108,6 +121,10 @@ class GeotiffOptions:
             raise ConfigError(
                 "fractions", f"are {self.fractions}", "give train, val and test, in all 1"
             )
+        if self.task != "segmentation":
+            for field in ("all_touched", "background"):
+                if getattr(self, field) != ADDED[field]:
+                    raise ConfigError(field, "is for masks", "pass --task segmentation, too")
         if not self.scenes:
             raise ConfigError("scenes", "none given", "give files, folders or globs")
         if self.classes is not None and len(set(self.classes)) != len(self.classes):
@@ -131,6 +148,26 @@ def _check_choices(options: GeotiffOptions) -> None:
             raise ConfigError(field, f'is "{choice}"', f"use {' or '.join(known)}")
 
 
+def to_mask(
+    painted: LabelMap | int,
+    valid: NDArray[np.bool_] | None,
+    shape: tuple[int, ...],
+    *,
+    has_background: bool,
+) -> NDArray[np.uint8]:
+    """Return the mask of a tile, ``[H, W]``: class indices, 255 without data or label.
+
+    Args:
+        painted: Class index + 1, 0 where there is no label, ``[H, W]``, or one for all pixels.
+        valid: Where the tile has data, ``[H, W]``; ``None`` means everywhere.
+        shape: Height and width of the tile.
+        has_background: Whether pixels without a label are class 0, and the labels' come after.
+    """
+    classes = np.broadcast_to(painted, shape)
+    mask = classes if has_background else np.where(classes > 0, classes - 1, IGNORE)
+    return (mask if valid is None else np.where(valid, mask, IGNORE)).astype(np.uint8)
+
+
 class GeotiffSource:
     """Labelled scenes as a source of tiles.
 
@@ -151,19 +188,27 @@ class GeotiffSource:
         self.scenes = describe_scenes(paths, rules)
         self._check_sizes()
         wanted = LabelRules(
-            options.label_field, options.label_layer, options.classes, options.ignore
+            options.label_field,
+            options.label_layer,
+            options.classes,
+            options.ignore,
+            options.all_touched,
         )
         self._labels = open_labels(labels_path, wanted, self.scenes, self._pool)
         self.left_out = self._labels.left_out
         self.dataset = options.name
-        self.target = "class_index"
-        self.classes = self._labels.classes
+        self.target = TASKS[options.task].target
+        self._ground = [] if options.background is None else [options.background]
+        self.classes = (*self._ground, *self._labels.classes)
         self.bands = self.scenes[0].bands
         self.dtype = self.scenes[0].dtype
+        self._check_classes()
         self._crs = [scene.crs.to_string() for scene in self.scenes]
         self._corners = [
             corners_hit(
-                self._labels.boxes(number),
+                np.array([[0, 0, scene.height, scene.width]], np.float64)
+                if self._ground
+                else self._labels.boxes(number),
                 scene.height,
                 scene.width,
                 tile=options.tile,
@@ -189,7 +234,7 @@ class GeotiffSource:
             "options": {
                 key: list(value) if isinstance(value, tuple) else value
                 for key, value in asdict(options).items()
-                if key not in ("scenes", "labels")
+                if key not in ("scenes", "labels") and (key, value) not in ADDED.items()
             },
         }
 
@@ -238,15 +283,23 @@ class GeotiffSource:
         """Return one tile, or the reason to leave it out: unlabelled, nodata or mixed classes."""
         scene, tile = self.scenes[item.scene], self._options.tile
         painted = self._labels.paint(item.scene, item.row, item.col, tile)
-        if not (painted if isinstance(painted, int) else painted.any()):
+        if not self._ground and not (painted if isinstance(painted, int) else painted.any()):
             return UNLABELLED
         judged = self._options.alpha == "auto"
         pixels, valid = read_tile(scene, item.row, item.col, tile, self._pool, judged=judged)
         if valid is not None and 1 - valid.mean() > self._options.max_nodata:
             return NODATA
-        label = majority(painted, valid, len(self.classes), self._options.min_cover)
-        if label is None:
-            return MIXED
+        target: int | NDArray[np.uint8] | None
+        if self._options.task == "segmentation":
+            target = to_mask(painted, valid, pixels.shape[:2], has_background=bool(self._ground))
+            if (target == IGNORE).all():
+                return UNLABELLED
+            named: dict[str, Any] = {}
+        else:
+            target = majority(painted, valid, len(self.classes), self._options.min_cover)
+            if target is None:
+                return MIXED
+            named = {"class": self.classes[target]}
         place = shift(scene.transform, item.row, item.col)
         tif = self._options.tile_format == "tif"
         image = (
@@ -258,9 +311,9 @@ class GeotiffSource:
             key=f"{scene.slug}_r{item.row:05d}_c{item.col:05d}",
             extension=self._options.tile_format,
             image=image,
-            target=label,
+            target=target,
             meta={
-                "class": self.classes[label],
+                **named,
                 "source": scene.name,
                 "row": item.row,
                 "col": item.col,
@@ -271,6 +324,17 @@ class GeotiffSource:
             pixels=pixels,
             valid=valid,
         )
+
+    def _check_classes(self) -> None:
+        """Check that masks can hold the classes, and that the background is none of the labels'."""
+        if self._options.task != "segmentation":
+            return
+        if self._options.background in self._labels.classes:
+            name = self._options.background
+            raise ConfigError("background", f'"{name}" is a class of the labels', "name another")
+        if len(self.classes) > MAX_CLASSES:
+            problem = f"{len(self.classes)} are too many: a mask holds {MAX_CLASSES}"
+            raise ConfigError("classes", problem, "name fewer with --classes")
 
     def _check_sizes(self) -> None:
         for scene in self.scenes:
