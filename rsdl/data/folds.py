@@ -3,8 +3,8 @@
 Samples of one group (the scene that a tile was cut from) never straddle the parts, and the folds
 get equal shares of each class as far as the groups allow, as with scikit-learn's
 ``StratifiedGroupKFold``. The folds are a function of (seed, number of folds, groups and classes of
-the pool), so they are the same on every machine. The trade-off: the pool and its parts are copies of
-index rows in memory, about 120 bytes a sample in all, so that what reads a split reads them.
+the pool), so they are the same on every machine. The trade-off: the pool and its parts are copies
+of index rows in memory, about 120 bytes a sample in all, so that what reads a split reads them.
 """
 
 from collections.abc import Sequence
