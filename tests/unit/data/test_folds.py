@@ -159,3 +159,11 @@ def test_a_set_without_a_val_split_is_divided_by_its_train_split(packed: str):
         data.check_split("elsewhere", "data.val_split")
     assert data.evaluated_split == "test"
     assert open_fold(packed, "1/3", test_split="gone").evaluated_split == "val"
+
+
+def test_folds_are_those_of_every_release():
+    # A run that is resumed by a later release must find the same parts.
+    labels = np.arange(12) % 3
+    groups = np.array([1, 1, 1, 2, 2, 3, 3, 4, 5, 6, 7, 8], np.uint64)
+    assert assign_folds(labels, groups, 3, 7).tolist() == [0, 0, 0, 1, 1, 2, 2, 2, 1, 1, 2, 0]
+    assert assign_folds(labels, None, 3, 7).tolist() == [1, 1, 1, 0, 0, 0, 0, 1, 2, 2, 2, 2]
