@@ -44,7 +44,7 @@ def open_session(
     """Build the objects of a run, with the cheap checks first."""
     known = begun.record
     check_optimizer(config.optim)
-    dataset = DataSet(config.data, config.storage)
+    dataset = DataSet(config.data, config.storage, seed=config.seed)
     check_splits(config, dataset)
     if known is not None and known.manifest_digest != dataset.manifest.digest:
         raise ConfigError(
@@ -180,6 +180,7 @@ def new_record(config: RunConfig, dataset: DataSet, network: nn.Module) -> RunRe
         manifest_digest=manifest.digest,
         split_draw=manifest.split_draw,
         seed=config.seed,
+        fold=config.data.fold,
         architecture=config.model.name,
         timm_model=find_timm_name(config.model.name),
         parameters=sum(parameter.numel() for parameter in network.parameters()),

@@ -142,15 +142,15 @@ class FolderSource:
         data, kind = read_image(where, item.size)
         meta: dict[str, Any] = {"class": self.classes[item.label], "source": item.path}
         if self._may_pass(item, data, kind):
-            return Sample(item.key, kind, data, item.label, meta, None)
+            return Sample(item.key, kind, data, item.label, meta, None, group=item.group)
         if kind == "jpg" and (pixels := self._decode_plain(data, where)) is not None:
-            return Sample(item.key, kind, data, item.label, meta, pixels)
+            return Sample(item.key, kind, data, item.label, meta, pixels, group=item.group)
         picture = self._fit(read_picture(data, kind, where, self._rules, where), kind, where)
         valid = admit(picture.pixels, picture.present, where, dark_zero=picture.dark_zero)
         if picture.changed or valid is not None:
             kind, data = encode_picture(picture, kind)
         meta |= _georeference(picture)
-        return Sample(item.key, kind, data, item.label, meta, picture.pixels, valid)
+        return Sample(item.key, kind, data, item.label, meta, picture.pixels, valid, item.group)
 
     def _may_pass(self, item: ImageFile, data: bytes, extension: str) -> bool:
         """Return whether an image need not be decoded: a JPEG with a valid header and end."""
