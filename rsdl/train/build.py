@@ -10,7 +10,6 @@ from torch import nn
 
 from rsdl.config.run import RunConfig
 from rsdl.config.trainer import TrainerConfig
-from rsdl.core.bands import find_rgb
 from rsdl.core.errors import ConfigError
 from rsdl.data.augment import Augment
 from rsdl.data.datamodule import DataModule
@@ -153,7 +152,7 @@ def build_module(
         in_chans=len(manifest.bands),
         image_size=config.data.image_size,
         storage=config.storage,
-        rgb=find_rgb(manifest.bands),
+        bands=manifest.bands,
     )
     if config.trainer.checkpoint_activations:
         checkpoint_activations(network, config.model.name)
