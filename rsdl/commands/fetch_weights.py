@@ -39,7 +39,8 @@ def _fetch_one(found: Published, store: Store, *, overwrite: bool, dry_run: bool
     """Fetch weights that are not there, print what was done, and return whether they were not."""
     there = None if overwrite else find_whole(store, found.name)
     if there is not None:
-        other = f" ({found.source} is newer: --overwrite)" if there.source != found.source else ""
+        differs = there.source != found.source
+        other = f"; {found.source} is the one now, --overwrite takes it" if differs else ""
         print(f"{found.name}: there already, of {there.source}{other}", flush=True)
         return False
     if dry_run:

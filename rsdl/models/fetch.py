@@ -164,4 +164,5 @@ def _write_tensors(path: Path, part: Path, source: str) -> None:
         with safe_open(part, "pt"):  # checks the header against the file's size
             pass
     except SafetensorError as error:
-        raise ConfigError(source, "is damaged or no safetensors", "fetch it again later") from error
+        problem = f"its copy {path} is damaged or no safetensors"
+        raise ConfigError(source, problem, "remove the copy and fetch it again") from error
