@@ -12,7 +12,7 @@ import timm
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from rsdl.core.errors import ConfigError
+from rsdl.core.errors import ConfigError, UnreachableError
 from rsdl.models.catalog import find_timm_name
 from rsdl.models.hub import HUB_FILES, Progress, open_address
 from rsdl.models.mirror import CARD, MODEL_CARD, TENSORS, WeightsCard, file_sha256, read_card
@@ -100,7 +100,11 @@ def fetch(found: Published, store: Store, progress: Progress | None = None) -> W
         UnreachableError: If their server cannot be reached.
         StorageError: If the mirror cannot be written.
     """
-    path = _open_first(found.addresses, progress)
+    try:
+        path = _open_first(found.addresses, progress)
+    except (ConfigError, UnreachableError) as error:
+        remedy = "run the same command again where the hub answers; what is there stays"
+        raise type(error)(found.name, error.problem, remedy) from error
     with store.create(found.name + TENSORS) as part:
         _write_tensors(path, part, found.source)
         sha256, num_bytes = file_sha256(part), part.stat().st_size
