@@ -12,10 +12,11 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
-from torch import Tensor, nn
+from torch import nn
 
-from rsdl.core.bands import RGB_BANDS, match_bands
+from rsdl.core.bands import RGB_BANDS
 from rsdl.core.errors import ConfigError
+from rsdl.models.first_layer import adapt_first_layers
 from rsdl.models.prefixes import Stripped, strip_prefix
 from rsdl.models.sources import WeightsSource
 from rsdl.models.tensors import Tensors, read_tensors
@@ -55,7 +56,7 @@ def load_weights(model: nn.Module, source: WeightsSource, bands: Sequence[str] =
     )
     tensors = _drop_decoder(_convert(stripped.tensors, model), own, label)
     known = source.trained_on.bands if source.trained_on else RGB_BANDS
-    _adapt_bands(tensors, model, label, known, bands)
+    adapt_first_layers(tensors, own, _names(model, "first_conv"), label, known, bands)
     new = _drop_head(tensors, own, _names(model, "classifier"), label)
     _check_fit(tensors, own, new, f"{label}: ", _architecture(model))
     model.load_state_dict(tensors, strict=False)
@@ -132,55 +133,9 @@ def load_rgb(model: nn.Module, published: nn.Module, bands: Sequence[str]) -> No
         bands: Names of the data set's bands.
     """
     tensors = published.state_dict()
-    _adapt_bands(tensors, model, "pretrained", RGB_BANDS, bands)
+    layers = _names(model, "first_conv")
+    adapt_first_layers(tensors, model.state_dict(), layers, "pretrained", RGB_BANDS, bands)
     model.load_state_dict(tensors)
-
-
-def _adapt_bands(
-    tensors: Tensors, model: nn.Module, label: str, known: Sequence[str], bands: Sequence[str]
-) -> None:
-    own = model.state_dict()
-    for name in (f"{layer}.weight" for layer in _names(model, "first_conv")):
-        if name not in tensors or name not in own or tensors[name].ndim != 4:
-            continue
-        found, wanted = tensors[name].shape[1], own[name].shape[1]
-        matches: Sequence[int | None] = [None] * wanted
-        if found == len(known) and len(bands) == wanted > 1:
-            matches = match_bands(bands, known)
-        named = [band for band, match in zip(bands, matches, strict=False) if match is not None]
-        others = [band for band in bands if band not in named]
-        if found == wanted and (
-            not named or list(matches) == list(range(found)) or label.endswith(".ckpt")
-        ):
-            continue
-        tensors[name] = adapt_bands(tensors[name], matches)
-        how = f"by name: {', '.join(named)}" if named else "in order"
-        filled = f"; in order: {', '.join(others)}" if named and others else ""
-        logger.info(
-            "%s: %s: first layer adapted from %d to %d bands, %s%s",
-            FIELD, label, found, wanted, how, filled,
-        )  # fmt: skip
-
-
-def adapt_bands(weight: Tensor, matches: Sequence[int | None]) -> Tensor:
-    """Return first-layer weights for other bands.
-
-    A new band gets the filters of the band that it matches. The others get filters in order,
-    repeated if need be; all are scaled to keep the magnitude of their sum, and a single band gets
-    the sum of all. This is the rule of timm's ``adapt_input_conv``, for any number of input bands.
-
-    Args:
-        weight: ``[D, C, h, w]``.
-        matches: For each new band, at least one, the band of ``weight`` that it is, or ``None``.
-
-    Returns:
-        ``[D, len(matches), h, w]``.
-    """
-    bands = weight.shape[1]
-    if len(matches) == 1:
-        return weight.sum(dim=1, keepdim=True)
-    order = [band % bands if match is None else match for band, match in enumerate(matches)]
-    return weight[:, order] * (bands / len(matches))
 
 
 # Parts of a masked autoencoder (He et al. 2022) that reconstruct pixels.

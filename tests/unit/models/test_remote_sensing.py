@@ -1,6 +1,7 @@
 import argparse
 import logging
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from rsdl.config.model import ModelConfig
 from rsdl.core.errors import ConfigError, UnreachableError
 from rsdl.models.catalog import build_model
-from rsdl.models.hub import HUB_ADDRESS
+from rsdl.models.hub import HUB_ADDRESS, open_address
 from rsdl.models.normalization import Normalization, choose_normalization
 from rsdl.models.remote_sensing import SECO, SENTINEL2, WEIGHTS
 from tests.hub_server import Hub, serve_as_hub
@@ -118,6 +119,14 @@ def test_a_file_is_downloaded_once(hub: Hub):
     build(ALL, SENTINEL2)
     build(ALL, ("red", "nir"))
     assert len(hub.requests) == 1
+
+
+def test_processes_that_ask_at_once_download_once(hub: Hub):
+    address = WEIGHTS[ALL].address
+    publish(hub, ALL, {"weight": torch.rand(1 << 20)})
+    with ThreadPoolExecutor(4) as pool:  # flock tells threads apart as it does processes
+        paths = set(pool.map(lambda _: open_address(address), range(4)))
+    assert len(paths) == len(hub.requests) == 1
 
 
 def test_a_hub_that_is_away_is_asked_again_later(hub: Hub, monkeypatch: pytest.MonkeyPatch):

@@ -16,9 +16,10 @@ from torch import Tensor
 from rsdl.config.model import ModelConfig
 from rsdl.core.errors import ConfigError, RsdlError
 from rsdl.models.catalog import build_backbone, build_model
+from rsdl.models.first_layer import adapt_bands
 from rsdl.models.sources import WeightsSource
 from rsdl.models.tensors import read_tensors
-from rsdl.models.weights import adapt_bands, load_weights
+from rsdl.models.weights import load_weights
 
 SIZE = 64
 CLASSES = 5
@@ -152,6 +153,17 @@ def test_bands_named_by_a_colour_get_its_filters(
     torch.testing.assert_close(model.state_dict()[stem], expected)
     line = f"adapted from 3 to {len(bands)} bands, by name: {how}"
     assert any(message.endswith(line) for message in caplog.messages)
+
+
+def test_bands_of_other_names_are_taken_in_order_and_that_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    tensors = trained("test_resnet").state_dict()
+    torch.save(tensors, tmp_path / "w.pth")
+    with caplog.at_level(logging.INFO, logger="rsdl"):
+        model = load("test_resnet", tmp_path / "w.pth", bands=["vv", "vh", "angle"])
+    assert_equal(model.state_dict(), tensors)
+    assert "bands vv, vh, angle taken for red, green, blue: in order" in caplog.text
 
 
 def test_a_checkpoint_of_as_many_bands_keeps_its_order(tmp_path: Path):
