@@ -108,8 +108,9 @@ def _check_mirror(loaded: Mapping[str, PodConfig], settings: Settings) -> None:
     Raises:
         ConfigError: If no config of a study starts from pretrained weights.
     """
-    study = [loaded[name].run for name in study_configs() if name in loaded]
-    if settings.weights and study and all(run.model.weights != "pretrained" for run in study):
+    if not settings.weights or not loaded.keys() >= set(study_configs()):
+        return
+    if all(config.run.model.weights != "pretrained" for config in loaded.values()):
         raise ConfigError(
             f"{FILE}: weights",
             "no config of the study has model.weights=pretrained",
