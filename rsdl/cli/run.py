@@ -172,24 +172,6 @@ def config(
 
 
 @app.command()
-def models(
-    names: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[NAME]...", help="Models of timm; default: the nine."),
-    ] = None,
-    num_classes: Annotated[int, typer.Option(min=1, help="Classes of the head.")] = 21,
-    image_size: Annotated[
-        int | None, typer.Option(min=1, help="Input size in px; default: as published.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
-    """List the nine architectures, or any of timm's: parameters, GFLOPs, input size."""
-    from rsdl.commands.models import list_models
-
-    list_models(names or (), num_classes=num_classes, image_size=image_size, as_json=as_json)
-
-
-@app.command()
 def doctor(
     urls: Annotated[
         list[str] | None, typer.Argument(metavar="[URL]...", help="Data sets to try to reach.")

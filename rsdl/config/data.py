@@ -88,7 +88,8 @@ class DataConfig(BaseModel):
     normalize: Literal["auto", "weights", "dataset"] = Field(
         "auto",
         description="Mean and standard deviation of images: those that the pretrained weights were "
-        "trained with, or the data set's. auto: the weights' for 8-bit red, green and blue.",
+        "trained with, or the data set's. auto: the weights' where they saw these bands, by name, "
+        "and this dtype; others' and timm's files saw 8-bit red, green and blue.",
     )
     eval_crop: Annotated[float, Field(gt=0, le=1)] | Literal["whole"] = Field(
         1.0,

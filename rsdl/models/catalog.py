@@ -5,12 +5,13 @@ seconds to import, so they are imported only when a network is built, to keep re
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Literal
 
 from rsdl.config.model import ModelConfig
-from rsdl.core.bands import Rgb
+from rsdl.core.bands import RGB_BANDS, match_bands
 from rsdl.core.errors import ConfigError
 from rsdl.core.image_size import ImageSize
 from rsdl.models.sizes import SizeRule
@@ -80,7 +81,7 @@ def build_model(
     in_chans: int,
     image_size: ImageSize,
     storage: StorageConfig = AWS,
-    rgb: Rgb | None = None,
+    bands: Sequence[str] = (),
 ) -> "nn.Module":
     """Build the classifier of a config and load its weights.
 
@@ -92,23 +93,28 @@ def build_model(
         in_chans: Bands of the data set, at least 1.
         image_size: Size of the input in pixels.
         storage: Endpoint of the object store, if the weights are in a bucket.
-        rgb: Bands of the data set that are red, green and blue, which get the filters of
-            pretrained weights for these; ``None`` adapts filters in their order.
+        bands: Names of the data set's bands, which get the filters of pretrained weights for the
+            same bands; without names, filters are adapted in their order.
 
     Raises:
         ConfigError: If the name is unknown, the network does not accept the size or an option, or
             the weights cannot be read or do not fit.
     """
-    from rsdl.models.weights import RGB, load_rgb, load_weights
+    from rsdl.models.sources import find_source
+    from rsdl.models.weights import load_rgb, load_weights
 
     options = _options(config, in_chans, image_size) | {"num_classes": num_classes}
-    if config.weights == "pretrained" and in_chans == len(RGB) and rgb in (None, RGB):
+    matches = match_bands(bands, RGB_BANDS)
+    in_order = matches == (0, 1, 2) or not any(match is not None for match in matches)
+    if config.weights == "pretrained" and in_chans == len(RGB_BANDS) and in_order:
         return _create_pretrained(config, options)
     model = _create(config.name, options)
     if config.weights == "pretrained":
-        load_rgb(model, _create_pretrained(config, options | {"in_chans": len(RGB)}), rgb)
+        options |= {"in_chans": len(RGB_BANDS)}
+        load_rgb(model, _create_pretrained(config, options), bands)
     elif config.weights != "none":
-        load_weights(model, config.weights, storage, rgb)
+        source = find_source(config.weights, find_timm_name(config.name), storage)
+        load_weights(model, source, bands)
     return model
 
 
