@@ -19,6 +19,10 @@ def train(
     restart: Annotated[
         bool, typer.Option("--restart", help="Discard the existing run and start again.")
     ] = False,
+    fold: Annotated[
+        str | None,
+        typer.Option(metavar="K/N", help="Fold of a cross-validation; the same as data.fold=K/N."),
+    ] = None,
     nnodes: Annotated[
         int | None, typer.Option(min=1, help="Nodes; the same as trainer.num_nodes=N.")
     ] = None,
@@ -44,6 +48,9 @@ def train(
 
     A completed run goes on if trainer.max_epochs or trainer.max_steps is raised.
 
+    --fold pools the train and val splits, validates on the K-th of N parts and trains on the
+    others; scenes are not divided. The run is called NAME-foldKofN.
+
     Everything goes to OUTPUT/NAME: config.yaml, run.json, metrics.csv, TensorBoard events,
     checkpoints and report.html. Exit codes: 0 done, 2 wrong input, 69 no
     storage, room or GPU for now, 75 preempted after saving.
@@ -62,6 +69,8 @@ def train(
     fields = list(overrides or [])
     if nnodes is not None:
         fields.append(f"trainer.num_nodes={nnodes}")
+    if fold is not None:
+        fields.append(f"data.fold={fold}")
     if nproc_per_node is not None:
         fields.append(f"trainer.devices={nproc_per_node}")
     node = Node(node_rank, rdzv_endpoint, rdzv_id)
@@ -160,24 +169,6 @@ def config(
         raise ConfigError("CONFIG", "is required", "name a YAML file, or pass --list or --schema")
     else:
         show_config(path, overrides or [])
-
-
-@app.command()
-def models(
-    names: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[NAME]...", help="Models of timm; default: the nine."),
-    ] = None,
-    num_classes: Annotated[int, typer.Option(min=1, help="Classes of the head.")] = 21,
-    image_size: Annotated[
-        int | None, typer.Option(min=1, help="Input size in px; default: as published.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
-    """List the nine architectures, or any of timm's: parameters, GFLOPs, input size."""
-    from rsdl.commands.models import list_models
-
-    list_models(names or (), num_classes=num_classes, image_size=image_size, as_json=as_json)
 
 
 @app.command()

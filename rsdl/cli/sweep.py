@@ -231,6 +231,12 @@ def sweep_local(
             min=1, metavar="N", help="Runs of each config: its seed, and NAME_seedK with the next."
         ),
     ] = 1,
+    folds: Annotated[
+        int | None,
+        typer.Option(
+            min=2, metavar="N", help="Cross-validation: N runs of each, NAME-foldKofN; see train."
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what would be done.")
     ] = False,
@@ -242,13 +248,15 @@ def sweep_local(
 
     Completed runs are skipped, begun ones go on, crashed ones are tried three times. The same
     command goes on after any end, kill -9 included. In the end study.html, .tex and .csv lie beside
-    the runs; with several seeds they have means, intervals and paired tests between architectures.
-    Exit codes: 0 all completed, 1 one failed, 2 the input of one is wrong, 75 stopped
-    after saving.
+    the runs; with several seeds or folds they have means, intervals and paired tests between
+    architectures. Exit codes: 0 all completed, 1 one failed, 2 the input of one is wrong, 75
+    stopped after saving.
     """
     from rsdl.commands.sweep.local import sweep_local as command
+    from rsdl.commands.sweep.plan import Repeats
 
-    code = command(arguments, devices=devices, seeds=seeds, dry_run=dry_run, retry=retry)
+    repeats = Repeats(seeds, folds)
+    code = command(arguments, devices=devices, repeats=repeats, dry_run=dry_run, retry=retry)
     raise typer.Exit(code)
 
 

@@ -46,7 +46,8 @@ class RunFacts:
     """The fields of a run's record that the decisions need.
 
     Attributes:
-        status: ``running``, ``completed``, ``preempted`` or ``failed``.
+        status: ``running``, ``completed``, ``preempted``, ``failed``, or ``extended``: completed,
+            and its config makes it longer.
         reason: Reason to show.
     """
 
@@ -84,8 +85,11 @@ def _judge(job: Manifest, snapshot: Snapshot, run: RunFacts | None) -> Decision:
         if other.is_active:
             return Decision(job, JobAction.THERE, f"{other.name} trains it: {other.phase}")
         state = other if other.phase is Phase.SUCCEEDED else state
-    if state.phase is Phase.SUCCEEDED or (run is not None and run.status == "completed"):
-        return Decision(job, JobAction.DONE)
+    if run is not None and run.status == "completed":
+        return Decision(job, JobAction.DONE, run.reason)
+    if state.phase is Phase.SUCCEEDED:
+        extended = run is not None and run.status == "extended"
+        return Decision(job, JobAction.WAITING if extended else JobAction.DONE)
     if state.phase is Phase.FAILED:
         return Decision(job, JobAction.FAILED, state.reason)
     if state.phase is Phase.ENDING:

@@ -183,14 +183,17 @@ def render_indexed(configs: Mapping[str, PodConfig], settings: Settings) -> dict
     return {"indexed/kustomization.yaml": kustomization} | texts
 
 
-def fields_of_pods(config: RunConfig) -> list[str]:
+def fields_of_pods(config: RunConfig, settings: Settings) -> list[str]:
     """Return the config fields that differ in a pod, as ``KEY=VALUE``.
 
-    A pod that requested a GPU must not train without one.
+    A pod that requested a GPU must not train without one, and takes pretrained weights from the
+    mirror that the settings name.
     """
     fields = [] if config.trainer.accelerator == "cpu" else ["trainer.accelerator=gpu"]
     if config.data.cache != "none":
         fields.append("data.cache.size=${oc.env:RSDL_CACHE_SIZE}")
+    if settings.weights and config.model.weights == "pretrained":
+        fields.append(f"model.weights={settings.weights}")
     return fields
 
 

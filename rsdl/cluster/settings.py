@@ -83,6 +83,12 @@ class Settings(JobSettings):
         pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$",
         description="S3 bucket of data and runs.",
     )
+    weights: str = Field(
+        "",
+        pattern=r"^((s3://[a-z0-9]|/)[^$\s]+)?$",
+        description="Mirror by rsdl models fetch, such as s3://BUCKET/weights, for configs with "
+        "model.weights=pretrained; empty: each job asks the hub.",
+    )
     region: Annotated[str, _one_of(REGIONS)] = Field(
         "west", description=f"One of {', '.join(REGIONS)}."
     )

@@ -37,10 +37,10 @@ def evaluate_run(
     """Return what :func:`evaluate` prints: the evaluation and where the rewritten report lies."""
     folder, checkpoint = find_run(target)
     config = read_config(folder, data_url)
-    dataset = DataSet(config.data, config.storage)
+    dataset = DataSet(config.data, config.storage, seed=config.seed)
     check_same_data(folder, dataset.manifest.digest)
     split = split or dataset.evaluated_split
-    dataset.manifest.split(split, where="--split")
+    dataset.check_split(split, "--split")
     record = folder.read_record()
     devices = record.device_count if record is not None else 1
     parts = open_evaluation(config, folder, dataset, devices=devices, tta=tta)

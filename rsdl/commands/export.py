@@ -92,7 +92,7 @@ def check_free(store: Store) -> None:
 
 def read_samples(config: RunConfig, folder: RunFolder, count: int) -> Iterator[Pixels]:
     """Yield decoded images ``[H, W, C]``, spread evenly over the evaluated split."""
-    dataset = DataSet(config.data, config.storage)
+    dataset = DataSet(config.data, config.storage, seed=config.seed)
     check_same_data(folder, dataset.manifest.digest)
     data = dataset.split(dataset.evaluated_split, "data.test_split")
     reader = data.open_reader(shrink=False)

@@ -1,7 +1,7 @@
 """``rsdl k8s render``: render the manifests of a study, or of some Jobs, from the configs."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from omegaconf import OmegaConf
@@ -95,10 +95,27 @@ def _load(names: Sequence[str], settings: Settings, folder: str) -> dict[str, Po
         path = f"{folder}/{name}.yaml"
         tree = merge_config(path, settings.of(name).overrides)
         run = fill_in(tree, path, environment)
-        for override in fields_of_pods(run):
+        for override in fields_of_pods(run, settings):
             tree.merge_with(parse_override(override))
         loaded[name] = PodConfig(run, OmegaConf.to_yaml(tree))
+    _check_mirror(loaded, settings)
     return loaded
+
+
+def _check_mirror(loaded: Mapping[str, PodConfig], settings: Settings) -> None:
+    """Check that a mirror of weights is of use.
+
+    Raises:
+        ConfigError: If no config of a study starts from pretrained weights.
+    """
+    if not settings.weights or not loaded.keys() >= set(study_configs()):
+        return
+    if all(config.run.model.weights != "pretrained" for config in loaded.values()):
+        raise ConfigError(
+            f"{FILE}: weights",
+            "no config of the study has model.weights=pretrained",
+            "add --set 'overrides=[model.weights=pretrained]', or take it out",
+        )
 
 
 def _name_of(config: str, folder: str) -> str:

@@ -1,4 +1,4 @@
-"""``rsdl models``: list architectures with their parameters and GFLOPs."""
+"""``rsdl models``: list architectures with parameters and GFLOPs, and remote-sensing weights."""
 
 import json
 from collections.abc import Sequence
@@ -12,6 +12,7 @@ from rich.table import Table
 from rsdl.config.model import ModelConfig
 from rsdl.models.catalog import ARCHITECTURES, build_model, find_timm_name
 from rsdl.models.probe import measure_cost, published_size
+from rsdl.models.remote_sensing import WEIGHTS, names_for
 
 NUM_BANDS = 3
 
@@ -68,6 +69,39 @@ def list_models(
         style="dim",
         highlight=False,
     )
+    known = sorted({row.architecture for row in WEIGHTS.values()})
+    console.print(
+        f"Pretrained on remote-sensing imagery: {len(WEIGHTS)} weights for {', '.join(known)}; see "
+        "rsdl models --weights.",
+        style="dim",
+        highlight=False,
+    )
+
+
+def list_weights(names: Sequence[str] = (), *, as_json: bool = False) -> None:
+    """Print the remote-sensing weights that ``model.weights`` takes by name.
+
+    Args:
+        names: Models whose weights are wanted; empty for all.
+        as_json: Whether to print a JSON array with everything that is known of them.
+
+    Raises:
+        ConfigError: If a model is unknown.
+    """
+    models = [find_timm_name(name).partition(".")[0] for name in names]
+    chosen = [one for model in models for one in names_for(model)] if names else list(WEIGHTS)
+    if as_json:
+        print(json.dumps([{"name": name} | asdict(WEIGHTS[name]) for name in chosen], indent=2))
+        return
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    for heading in ("weights", "bands", "pixels", "license"):
+        table.add_column(heading, overflow="fold")
+    for name in chosen:
+        row = WEIGHTS[name]
+        bands = row.trained_on.bands
+        shown = ", ".join(bands) if len(bands) <= NUM_BANDS else f"{len(bands)} of Sentinel-2"
+        table.add_row(name, shown, row.trained_on.dtype, row.license)
+    Console().print(table)
 
 
 def describe_model(name: str, *, num_classes: int, image_size: int | None) -> ModelRow:

@@ -8,6 +8,7 @@ import yaml
 from rich.console import Console
 
 from rsdl.commands.runs import find_runs
+from rsdl.config.fold import parse_fold
 from rsdl.config.load import validate_written
 from rsdl.core.errors import ConfigErrors, DataError
 from rsdl.evaluate.compared_run import ComparedRun
@@ -145,7 +146,10 @@ def read_entry(folder: RunFolder, record: RunRecord | None = None) -> ComparedRu
 
 
 def read_recipe(folder: RunFolder) -> str:
-    """Return a run's result-determining config without name and seed; empty without a config."""
+    """Return a run's result-determining config without what repeats differ in; empty without one.
+
+    These are name and seed, and the number of the fold.
+    """
     if folder.store.size(CONFIG) is None:
         return ""
     try:
@@ -154,6 +158,8 @@ def read_recipe(folder: RunFolder) -> str:
         return ""
     leaves = config.identity()
     del leaves["name"], leaves["seed"]
+    if config.data.fold is not None:
+        leaves["data.fold"] = parse_fold(config.data.fold).num_folds
     return json.dumps(leaves, sort_keys=True)
 
 

@@ -229,12 +229,13 @@ def announce(session: Session, *, resumes: bool) -> None:
     counts = ", ".join(f"{split.samples:,} {name}" for name, split in manifest.splits.items())
     size = f"{show_size(record.image_size)} px"
     optim = session.config.optim
+    folded = "".join(f"{line}\n" for line in session.data.data.describe_fold())
     scaled = f" from optim.base_lr={optim.base_lr:g}" if optim.base_lr is not None else ""
     session.console.print(
         f"{record.name}: {record.timm_model} ({record.parameters / 1e6:.1f} M parameters) on "
         f"{manifest.dataset} ({counts}; {len(manifest.classes)} classes, {len(manifest.bands)} "
         f"bands) at {size}, normalised by {session.module.normalized_by}, "
-        f"batch {record.global_batch}, {record.device_count} x {record.device_name}\n"
+        f"batch {record.global_batch}, {record.device_count} x {record.device_name}\n{folded}"
         f"{optim.name} at a learning rate of {optim.lr:.3g}{scaled}\n"
         f"{'resuming' if resumes else 'writing to'} {session.folder.store.url}",
         highlight=False,

@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal, TypedDict
 
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, field_validator, model_validator
 
+from rsdl.config.fold import parse_fold
 from rsdl.storage.cache.config import CacheConfig
 
 SMALLEST_SIDE = 8
@@ -23,6 +24,12 @@ class DataConfig(BaseModel):
         description="Split to validate on after every epoch; null: none, the last weights count.",
     )
     test_split: str = Field("test", description="Split for the final evaluation.")
+    fold: str | None = Field(
+        None,
+        description="K/N, cross-validation: train and val split are pooled and divided into N "
+        "folds by groups and classes, as a function of the seed; the run is validated on the K-th "
+        "and trained on the others. Its name ends with -foldKofN. The test split stays apart.",
+    )
     batch_size: int = Field(
         DEFAULT_BATCH_SIZE,
         ge=1,
@@ -81,7 +88,8 @@ class DataConfig(BaseModel):
     normalize: Literal["auto", "weights", "dataset"] = Field(
         "auto",
         description="Mean and standard deviation of images: those that the pretrained weights were "
-        "trained with, or the data set's. auto: the weights' for 8-bit red, green and blue.",
+        "trained with, or the data set's. auto: the weights' where they saw these bands, by name, "
+        "and this dtype; others' and timm's files saw 8-bit red, green and blue.",
     )
     eval_crop: Annotated[float, Field(gt=0, le=1)] | Literal["whole"] = Field(
         1.0,
@@ -92,6 +100,20 @@ class DataConfig(BaseModel):
         "off",
         description="Decoded train split in the device's memory; auto: on a GPU, where it fits.",
     )
+
+    @field_validator("fold")
+    @classmethod
+    def _is_a_fold(cls, value: str | None) -> str | None:
+        return value if value is None else str(parse_fold(value))
+
+    @model_validator(mode="after")
+    def _fold_is_validated(self) -> "DataConfig":
+        if self.fold is not None and self.val_split in (None, self.train_split):
+            raise ValueError(
+                "fold is the part to validate on: val_split must name a split, and another than "
+                "train_split; it need not exist"
+            )
+        return self
 
     @field_validator("decoded_cache", mode="before")
     @classmethod
@@ -166,6 +188,7 @@ class DataFields(TypedDict, total=False):
     train_split: str
     val_split: str | None
     test_split: str
+    fold: str | None
     batch_size: int
     eval_batch_size: int | None
     image_size: int | tuple[int, int]

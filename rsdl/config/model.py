@@ -24,10 +24,11 @@ class ModelConfig(BaseModel):
         min_length=1,
         description=(
             'Where training starts from: "pretrained" (timm\'s published weights), "none" '
-            "(random), or the path or URL of a .pth, .pt, .bin or .safetensors file or of a "
-            "checkpoint of rsdl."
+            '(random), a name of "rsdl models --weights" (pretrained on remote-sensing imagery), '
+            "the path or URL of a .pth, .pt, .bin or .safetensors file or of a checkpoint of rsdl, "
+            "or a folder or s3:// that rsdl models fetch has filled."
         ),
-        examples=["pretrained", "none"],
+        examples=["pretrained", "none", "resnet50_sentinel2_all_moco", "s3://bucket/weights"],
     )
     drop_rate: float | None = Field(
         default=None, ge=0, lt=1, description="Dropout before the classifier; timm's own if absent."

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from rsdl.config.data import DEFAULT_BATCH_SIZE, AugmentConfig, DataConfig
+from rsdl.config.fold import parse_fold
 from rsdl.config.model import ModelConfig
 from rsdl.config.optim import OptimConfig, scale_lr
 from rsdl.config.task import ClassificationConfig, TaskConfig
@@ -88,6 +89,23 @@ class RunConfig(BaseModel):
         if base <= 0 or batch <= 0:
             return tree
         return tree | {"optim": optim | {"lr": scale_lr(base, name, batch)}}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_fold(cls, tree: Any) -> Any:  # noqa: ANN401 - what a YAML file holds
+        """End the name with the fold, so that each has a folder; leave errors to the fields."""
+        data = tree.get("data") if isinstance(tree, dict) else None
+        name, fold = (
+            part.get(key) if isinstance(part, dict) else None
+            for part, key in ((tree, "name"), (data, "fold"))
+        )
+        if not isinstance(name, str) or not isinstance(fold, str):
+            return tree
+        try:
+            suffix = parse_fold(fold).suffix
+        except ValueError:
+            return tree
+        return tree | {"name": name.removesuffix(suffix) + suffix}
 
     @model_validator(mode="after")
     def _turns_fit(self) -> "RunConfig":

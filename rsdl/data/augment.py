@@ -8,12 +8,12 @@ tensor, which would synchronize with the device; choices are made with ``torch.w
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from rsdl.config.data import AugmentConfig
+from rsdl.core.bands import divisors
 from rsdl.core.batch import Batch
 from rsdl.core.errors import ConfigError
 from rsdl.data.colour import blend, grey, shift_hue
@@ -62,7 +62,7 @@ class Augment(nn.Module):
         self.config = config
         self.num_bands = len(mean)
         self.top = {"uint8": 255.0, "uint16": 65535.0, "float32": None}[dtype]
-        scale = 1.0 / np.where(np.asarray(std) > 0, std, 1.0)
+        scale = 1.0 / divisors(std)
         # Not in the checkpoint: they are in the manifest, and a run is bound to its manifest.
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32), persistent=False)
         self.register_buffer("scale", torch.tensor(scale, dtype=torch.float32), persistent=False)

@@ -119,7 +119,7 @@ class DataModule(pl.LightningDataModule):
         """Reject a split of one class, and a batch size unfit for the split or the devices."""
         size, split = self.data.config.batch_size, self.data.config.train_split
         manifest = self.data.manifest
-        counts = zip(manifest.classes, manifest.splits[split].class_counts, strict=True)
+        counts = zip(manifest.classes, self._class_counts(split), strict=True)
         if len(present := [name for name, count in counts if count]) < 2:
             raise ConfigError(
                 "data.train_split",
@@ -139,6 +139,14 @@ class DataModule(pl.LightningDataModule):
         eval_size = self.data.config.eval_batch_size
         if eval_size is not None:  # fail before the first epoch and not after it
             check_share(eval_size, Share(0, world_size), where="data.eval_batch_size")
+
+    def _class_counts(self, split: str) -> Sequence[int]:
+        """Return how much of each class the targets of the train split hold."""
+        manifest = self.data.manifest
+        if self.data.fold is None or not KINDS[manifest.target].in_index:
+            return manifest.splits[split].class_counts
+        labels = self._train.index.labels
+        return [int(n) for n in np.bincount(labels, minlength=len(manifest.classes))]
 
     def _check_own_target(self, target: str) -> None:
         """Reject what needs one class for each image, or another image than the stored one."""

@@ -1,11 +1,18 @@
 """An opened dataset: its splits and their sampling plans."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
 
 from rsdl.config.data import DataConfig
+from rsdl.config.fold import parse_fold
+from rsdl.core.errors import ConfigError
 from rsdl.data.class_balance import class_balanced_counts, repeated_shards
 from rsdl.data.decode import DecodeRule
 from rsdl.data.decoded_cache.policy import DecodedCache, DecodedCacheRule
+from rsdl.data.folds import FoldParts, describe, divide, join_indexes
 from rsdl.data.index import Index, Rows, open_index
 from rsdl.data.manifest import Manifest, load_manifest
 from rsdl.data.plan import SamplingPlan
@@ -83,10 +90,15 @@ class DataSet:
     Args:
         config: The data config.
         storage: The S3 endpoint, if the dataset is in a bucket.
+        seed: Seed of the run, which draws the folds of ``data.fold``.
     """
 
-    def __init__(self, config: DataConfig, storage: StorageConfig = AWS) -> None:
+    def __init__(
+        self, config: DataConfig, storage: StorageConfig = AWS, *, seed: int | None = None
+    ) -> None:
+        assert config.fold is None or seed is not None, "a fold is drawn by the seed of the run"
         self.config = config
+        self._seed = seed
         self._storage = storage
         cache = None if config.cache == "none" else config.cache
         self.store = connect(config.url, cache, storage)
@@ -101,20 +113,80 @@ class DataSet:
         found = self.manifest.splits.get(test)
         return test if val is None or (found is not None and found.samples) else val
 
+    @cached_property
+    def fold(self) -> FoldParts | None:
+        """The pooled train and val splits, divided by ``data.fold``; ``None`` without it.
+
+        Raises:
+            ConfigError: If the index does not tell which samples are of one scene, or there are
+                fewer groups than folds.
+            DataError: If an index is damaged.
+        """
+        if self.config.fold is None or self._seed is None:
+            return None
+        pool = join_indexes(
+            [self._open_index(name, "data.train_split") for name in self._pooled_splits]
+        )
+        if pool.groups is None and self.manifest.is_cut_from_scenes:
+            raise ConfigError(
+                "data.fold",
+                f"{self.store.url} was cut from scenes by an older rsdl, and its index does not "
+                "tell which samples are of one scene",
+                "pack it again, with --overwrite",
+            )
+        in_index = KINDS[self.manifest.target].in_index
+        num_classes = len(self.manifest.classes) if in_index else None
+        pool.checked_rows(np.arange(len(pool)), num_classes=num_classes, url=self.store.url)
+        return divide(pool, parse_fold(self.config.fold), self._seed)
+
+    def describe_fold(self) -> list[str]:
+        """Return lines about the fold, classes that a part of it lacks included; none without."""
+        if self.fold is None or self.config.fold is None:
+            return []
+        in_index = KINDS[self.manifest.target].in_index
+        classes = self.manifest.classes if in_index else ()
+        return describe(self.fold, parse_fold(self.config.fold), classes)
+
+    @property
+    def _pooled_splits(self) -> list[str]:
+        """The splits that folds are of: train, and val if there is one."""
+        train, val = self.config.train_split, self.config.val_split
+        found = self.manifest.splits.get(val or "")
+        return [train, *([val] if val is not None and found is not None and found.samples else [])]
+
+    def check_split(self, name: str, where: str) -> None:
+        """Check that there is a split, or part of a fold; ``where`` is the field for errors."""
+        if self._fold_of(name) is None:
+            self.manifest.split(name, where=where)
+
+    def _fold_of(self, name: str) -> FoldParts | None:
+        """Return the parts of which one stands for a split; ``None`` for a split as stored."""
+        return self.fold if name in (self.config.train_split, self.config.val_split) else None
+
     def split(self, name: str, where: str) -> SplitData:
-        """Open one split; ``where`` is the config field for errors."""
-        split = self.manifest.split(name, where=where)
-        url = join(self.store.url, split.index.name)
-        index = open_index(self.store.local(split.index.name), split, url)
+        """Open one split, or the part of the fold; ``where`` is the config field for errors."""
+        names = [name]
+        if (fold := self._fold_of(name)) is None:
+            index = whole = self._open_index(name, where)
+        else:
+            names, whole = self._pooled_splits, fold.pool
+            index = fold.train if name == self.config.train_split else fold.val
         elsewhere = self.store.url if self.shards is not self.store else None
         if elsewhere is not None:
-            check_shards(self.shards, split, elsewhere)
-        if name not in self._tiers:
-            self._tiers[name] = self._decoded_cache(name, index)
-        decoded_cache, size = self._tiers[name], self.config.decode_size
+            for each in names:
+                check_shards(self.shards, self.manifest.split(each, where=where), elsewhere)
+        key = "+".join(names)  # pixels of the pool are kept once for all of its folds
+        if key not in self._tiers:
+            self._tiers[key] = self._decoded_cache(names, whole)
+        decoded_cache, size = self._tiers[key], self.config.decode_size
         return SplitData(self.shards, self.manifest, index, decoded_cache, size, elsewhere)
 
-    def _decoded_cache(self, name: str, index: Index) -> DecodedCache | None:
+    def _open_index(self, name: str, where: str) -> Index:
+        split = self.manifest.split(name, where=where)
+        url = join(self.store.url, split.index.name)
+        return open_index(self.store.local(split.index.name), split, url)
+
+    def _decoded_cache(self, names: Sequence[str], index: Index) -> DecodedCache | None:
         config, manifest = self.config, self.manifest
         wanted = config.decoded_cache
         if wanted == "off":
@@ -125,14 +197,14 @@ class DataSet:
         rule = DecodedCacheRule(
             cache=CacheConfig() if config.cache == "none" else config.cache,
             budget=None if wanted == "auto" else int(wanted),
-            shard_bytes=sum(s.bytes for s in manifest.splits[name].shards) if remote else 0,
+            shard_bytes=sum(s.bytes for n in names for s in manifest.splits[n].shards) * remote,
             # An existing file is always read. Decoding on a device yields no pixels to store.
-            makes=config.decode == "host" or name != config.train_split,
+            makes=config.decode == "host" or config.train_split not in names,
         )
         decode = DecodeRule(len(manifest.bands), manifest.dtype, config.decode_size)
         # No cache, so reads are by range: probing a few images does not justify copying shards.
         store = connect(self.shards.url, None, self._storage)
-        return DecodedCache(rule, decode, index, (manifest.digest, name), store)
+        return DecodedCache(rule, decode, index, (manifest.digest, "+".join(names)), store)
 
 
 def train_plan(config: DataConfig, data: SplitData, *, seed: int, epoch: int) -> SamplingPlan:

@@ -3,10 +3,15 @@
 An index is one ``.npy`` file of fixed-size records for each split, in the order of the manifest's
 shards. It is memory-mapped and not loaded, and a range of rows is a range of bytes. The trade-off
 against a compressed table: it is larger on disk (about 60 bytes per sample), but needs no parsing.
+
+Two pairs of columns are there only where a data set needs them: where the target's member lies, and
+the group that a sample belongs to, such as the scene that a tile was cut from. Indexes of older
+releases have no groups.
 """
 
 import io
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from tokenize import TokenError
 from typing import Any, NamedTuple
@@ -15,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsdl.core.errors import DataError
+from rsdl.core.rng import key_of
 from rsdl.core.versions import unknown_names
 from rsdl.data.manifest import Split
 from rsdl.data.sample import EXTENSIONS
@@ -35,6 +41,7 @@ class Row(NamedTuple):
         label: Class index; -1 if the target is not one class.
         target_offset: First byte of the target's member, if the index does not hold the target.
         target_length: Bytes of that member.
+        group: :func:`group_key` of what must not straddle train and validation, if it is known.
     """
 
     key: str
@@ -46,15 +53,17 @@ class Row(NamedTuple):
     label: int
     target_offset: int | None = None
     target_length: int | None = None
+    group: int | None = None
 
 
 def pack_rows(rows: Sequence[Row]) -> Rows:
     """Return the rows as records; keys get the width of the longest.
 
-    All rows must tell where the target's member lies, or none.
+    All rows must tell where the target's member lies, or none, and likewise their group.
     """
     width = max((len(row.key.encode()) for row in rows), default=1)
     members = any(row.target_offset is not None for row in rows)
+    groups = any(row.group is not None for row in rows)
     records = [
         (
             row.key.encode(),
@@ -65,18 +74,25 @@ def pack_rows(rows: Sequence[Row]) -> Rows:
             row.meta_length,
             row.label,
             *((row.target_offset, row.target_length) if members else ()),
+            *((row.group,) if groups else ()),
         )
         for row in rows
     ]
-    return np.array(records, dtype=record_type(width, members=members))
+    return np.array(records, dtype=record_type(width, members=members, groups=groups))
 
 
-def record_type(key_bytes: int, *, members: bool = False) -> np.dtype[Any]:
+def group_key(name: str) -> int:
+    """Return the 64 bits that stand for a group in an index, equal on every machine."""
+    return key_of("group", name) % (1 << 64)
+
+
+def record_type(key_bytes: int, *, members: bool = False, groups: bool = False) -> np.dtype[Any]:
     """Return the dtype of one record.
 
     Args:
         key_bytes: Bytes of the longest key.
         members: Whether it tells where the target's member lies.
+        groups: Whether it tells the sample's group.
     """
     target = [("target_offset", "<u8"), ("target_length", "<u4")] if members else []
     return np.dtype(
@@ -89,6 +105,7 @@ def record_type(key_bytes: int, *, members: bool = False) -> np.dtype[Any]:
             ("meta_length", "<u4"),
             ("label", "<i4"),
             *target,
+            *([("group", "<u8")] if groups else []),
         ]
     )
 
@@ -96,8 +113,12 @@ def record_type(key_bytes: int, *, members: bool = False) -> np.dtype[Any]:
 def join_rows(parts: Sequence[Rows]) -> Rows:
     """Return the rows of several shards as one table, with keys of equal width."""
     width = max((part.dtype["key"].itemsize for part in parts), default=1)
-    members = any("target_offset" in (part.dtype.names or ()) for part in parts)
-    return np.concatenate([part.astype(record_type(width, members=members)) for part in parts])
+    members, groups = (
+        any(column in (part.dtype.names or ()) for part in parts)
+        for column in ("target_offset", "group")
+    )
+    kind = record_type(width, members=members, groups=groups)
+    return np.concatenate([part.astype(kind) for part in parts])
 
 
 def rows_to_bytes(rows: Rows) -> bytes:
@@ -115,6 +136,10 @@ class Index:
         shard_samples: Samples in each shard, in order, ``[S]``.
         shard_names: Names of the shards, ``[S]``.
         shard_sha256s: SHA-256 of each shard, ``[S]``; ``None`` if unknown.
+
+    Attributes:
+        origin: Number of each sample in the index that this is a part of, ``[N]``; ``None`` if it
+            is whole.
     """
 
     def __init__(
@@ -128,6 +153,7 @@ class Index:
         self.shard_samples = shard_samples
         self.shard_names = tuple(shard_names)
         self.shard_sha256s = None if shard_sha256s is None else tuple(shard_sha256s)
+        self.origin: NDArray[np.int64] | None = None
         self._ends = np.cumsum(shard_samples)
 
     def __len__(self) -> int:
@@ -138,6 +164,25 @@ class Index:
     def labels(self) -> NDArray[np.int32]:
         """Class index of every sample, ``[N]``; read from the memory map at each access."""
         return np.asarray(self.rows["label"])
+
+    @property
+    def groups(self) -> NDArray[np.uint64] | None:
+        """Group of every sample, ``[N]``; ``None`` if the index does not tell."""
+        return self.rows["group"] if "group" in (self.rows.dtype.names or ()) else None
+
+    def take(self, kept: NDArray[np.bool_]) -> "Index":
+        """Return the index of the samples that are kept, ``[N]``, in memory.
+
+        Shards and their order stay; one without a sample that is kept is empty.
+        """
+        sizes = np.bincount(self.shards_of(np.flatnonzero(kept)), minlength=len(self.shard_names))
+        part = Index(self.rows[kept], sizes, self.shard_names, self.shard_sha256s)
+        part.origin = np.flatnonzero(kept)
+        return part
+
+    def numbers(self, samples: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the numbers of samples in the index that this is a part of."""
+        return samples if self.origin is None else self.origin[samples]
 
     def keys(self, samples: NDArray[np.int64]) -> list[str]:
         """Return the names of samples."""
@@ -220,7 +265,7 @@ def open_index(path: Path, split: Split, where: str) -> Index:
 
 def _unknown_columns(dtype: np.dtype[Any]) -> list[str]:
     """Return the columns that a newer release has added; empty if this is not an index."""
-    given, known = dtype.names or (), record_type(1, members=True).names or ()
+    given, known = dtype.names or (), record_type(1, members=True, groups=True).names or ()
     least = record_type(1).names or ()
     return [name for name in given if name not in known] if {*least} <= {*given} else []
 
@@ -229,5 +274,9 @@ def _is_record(dtype: np.dtype[Any]) -> bool:
     return (
         dtype.names is not None
         and "key" in dtype.names
-        and dtype in (record_type(dtype["key"].itemsize, members=own) for own in (False, True))
+        and dtype
+        in (
+            record_type(dtype["key"].itemsize, members=members, groups=groups)
+            for members, groups in product((False, True), repeat=2)
+        )
     )

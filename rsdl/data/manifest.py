@@ -33,8 +33,13 @@ from rsdl.storage.store import Store
 MANIFEST = "manifest.json"
 FORMAT = 2
 
-# Provenance that differs between draws of one split.
-OF_A_DRAW = ("seed", "pack_digest", "rsdl_version", "num_skipped", "skipped", "duplicates")
+# The provenance's name for columns that the index has in addition.
+INDEX_COLUMNS = "index_columns"
+
+# Provenance that differs between draws of one split, or between releases.
+OF_A_DRAW = (
+    "seed", "pack_digest", "rsdl_version", "num_skipped", "skipped", "duplicates", INDEX_COLUMNS,
+)  # fmt: skip
 
 
 class _Page(BaseModel):
@@ -153,6 +158,11 @@ class Manifest(_Page):
             return ""
         drawn = {key: value for key, value in facts.items() if key not in OF_A_DRAW}
         return hashlib.sha256(json.dumps(drawn, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def is_cut_from_scenes(self) -> bool:
+        """Whether several samples are of one scene, whether or not the index tells which."""
+        return self.provenance.get("source") == "geotiff" or "group_by" in self.provenance
 
     def split(self, name: str, *, where: str = "split") -> Split:
         """Return a split by name.

@@ -32,6 +32,8 @@ class Sample(NamedTuple):
             valid until the same thread reads the next item. ``None`` if the source does not decode
             every image; statistics then use the other images.
         valid: Which pixels have data, ``[H, W]`` bool; ``None`` if all do.
+        group: Name of what must not straddle train and validation, such as the scene of a tile;
+            ``None`` if each sample stands alone. All samples of a source have one, or none.
     """
 
     key: str
@@ -41,6 +43,7 @@ class Sample(NamedTuple):
     meta: dict[str, Any]
     pixels: NDArray[Any] | None
     valid: NDArray[np.bool_] | None = None
+    group: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,7 +72,7 @@ class SampleLoader:
         file = self._data.decoded_cache.file() if self._data.decoded_cache is not None else None
         if file is None:
             return self._fill_decoded(None, buffer, np.arange(first, last), rows)
-        found = file.find(samples)
+        found = file.find(self._data.index.numbers(samples))
         decoded = self._fill_kept(file, buffer, first, found)
         if found.here.all():
             return 0, decoded
@@ -126,8 +126,11 @@ class SampleLoader:
         filled: list[int] = []
         cuts: list[Cut] = []
         stored_images = self._reader.locate_all(samples, rows)
+        kept_as = self._data.index.numbers(samples).tolist()
         numbers = buffer.crop_uniforms[places].tolist()
-        for row, stored, own in zip(places.tolist(), stored_images, numbers, strict=True):
+        for row, stored, number, own in zip(
+            places.tolist(), stored_images, kept_as, numbers, strict=True
+        ):
             try:
                 data = self._reader.read(stored)
                 cut, pixels = self._fill_row(buffer, row, data, stored.extension, own)
@@ -136,14 +139,14 @@ class SampleLoader:
                 if not isinstance(error, CorruptSampleError):
                     raise
                 self._pass_over(buffer, row, error)
-                absent.append(stored.sample)
+                absent.append(number)
                 continue
             filled.append(row)
             cuts.append(cut)
             encoded += stored.length
             decoded += cut[4] * cut[5] * self._pixel_bytes
             if file is not None and pixels is not None and self._writes:
-                self._keep(file, stored.sample, pixels, (absent, here))
+                self._keep(file, number, pixels, (absent, here))
         if filled:
             made = np.array(cuts, np.int32)
             buffer.windows[filled], buffer.sizes[filled] = made[:, :4], made[:, 4:]

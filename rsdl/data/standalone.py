@@ -88,7 +88,7 @@ class DataModule(pl.LightningDataModule):
         data = config.data
         if data.eval_batch_size is None:  # the caller may keep gradients, rsdl train does not
             data = data.model_copy(update={"eval_batch_size": data.batch_size})
-        self.data = DataSet(data, config.storage)
+        self.data = DataSet(data, config.storage, seed=seed)
         manifest = self.data.manifest
         self._kind = KINDS[manifest.target]
         self._loaders = RunDataModule(self.data, seed=seed)

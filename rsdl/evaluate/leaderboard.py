@@ -1,8 +1,8 @@
 """The leaderboard: results by architecture and data set, with the best of each data set marked.
 
-Runs that differ only by their seed are one result, their mean and standard deviation; the best seed
-is never reported alone. Runs are grouped by their configs; a run that has no known config, or is
-not completed, is a result of its own.
+Runs that differ only by their seed or fold are one result, their mean and standard deviation; the
+best one is never reported alone. Runs are grouped by their configs; a run that has no known config,
+or is not completed, is a result of its own.
 
 A result is marked as best only among completed runs that were evaluated on the same split, so a
 validation score never beats a test score.
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from math import fsum
 from statistics import fmean, stdev
 
+from rsdl.config.fold import parse_fold
 from rsdl.evaluate import formatting
 from rsdl.evaluate.compared_run import ComparedRun, Headline
 from rsdl.evaluate.student_t import mean_half_width
@@ -22,7 +23,7 @@ from rsdl.records.run_record import RunRecord
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One recipe on one data set: one run, or several with different seeds.
+    """One recipe on one data set: one run, or several with different seeds or folds.
 
     Attributes:
         runs: The runs; several only if all are completed and evaluated on the same split.
@@ -41,11 +42,15 @@ class Result:
         return min((entry.run.name for entry in self.runs), key=len)
 
     @property
-    def by_seed(self) -> dict[tuple[int, str], float]:
-        """The primary metric by the seed of the run and the version of the data set."""
-        return {
-            (e.run.seed, e.run.manifest_digest): e.score for e in self.runs if e.score is not None
-        }
+    def by_repeat(self) -> dict[tuple[int, str | None, str], float]:
+        """The primary metric by seed and fold of the run, and the version of the data set."""
+        return {repeat_of(e.run): e.score for e in self.runs if e.score is not None}
+
+    @property
+    def overlap(self) -> float:
+        """Ratio of held-out to training data of folds; 0 without folds."""
+        fold = self.run.fold
+        return 0.0 if fold is None else 1 / (parse_fold(fold).num_folds - 1)
 
     @property
     def run(self) -> RunRecord:
@@ -59,7 +64,7 @@ class Result:
 
     @property
     def n(self) -> int:
-        """Number of seeds."""
+        """Number of runs: seeds, or seeds times folds."""
         return len(self.runs)
 
     @property
@@ -75,7 +80,7 @@ class Result:
 
     @property
     def std(self) -> float | None:
-        """Sample standard deviation (``n - 1``) of the primary metric over seeds."""
+        """Sample standard deviation (``n - 1``) of the primary metric over the runs."""
         known = [entry.score for entry in self.runs if entry.score is not None]
         return stdev(known) if len(known) > 1 else None
 
@@ -83,11 +88,11 @@ class Result:
     def half_width(self) -> float | None:
         """Half the 95% confidence interval of the mean, by Student's t; ``None`` for one run."""
         known = [entry.score for entry in self.runs if entry.score is not None]
-        return mean_half_width(known) if len(known) > 1 else None
+        return mean_half_width(known, overlap=self.overlap) if len(known) > 1 else None
 
     @property
     def spread(self) -> str:
-        """Standard deviation, seeds and interval as text; empty for a single run."""
+        """Standard deviation, number of runs and interval as text; empty for a single run."""
         if self.std is None:
             return ""
         interval = formatting.percent(self.half_width, 2)
@@ -170,11 +175,11 @@ def leaderboard_of(entries: Sequence[ComparedRun]) -> Leaderboard:
 
 
 def results_of(entries: Sequence[ComparedRun]) -> list[Result]:
-    """Return runs grouped by everything but the seed, in order of appearance.
+    """Return runs grouped by everything but seed and fold, in order of appearance.
 
     An extended run is no seed of one that was as long at once: their learning rates differ.
     The seed is that of the run, or of the draw of train, val and test, which papers repeat, too.
-    A second run of the same seeds goes to a separate result, since it is not a further sample.
+    A second run of the same seed and fold goes to a separate result: it is no further sample.
     """
     groups: dict[tuple[object, ...], list[ComparedRun]] = {}
     seen: Counter[tuple[object, ...]] = Counter()
@@ -184,11 +189,16 @@ def results_of(entries: Sequence[ComparedRun]) -> list[Result]:
         if entry.recipe and entry.is_final:
             key = (run.architecture, run.dataset, entry.head.basis, entry.recipe,
                    run.split_draw or run.manifest_digest, *run.extended_at)  # fmt: skip
-            seed = (*key, run.seed, run.manifest_digest)
-            seen[seed] += 1
-            key = (*key, seen[seed])
+            repeat = (*key, *repeat_of(run))
+            seen[repeat] += 1
+            key = (*key, seen[repeat])
         groups.setdefault(key, []).append(entry)
     return [Result(tuple(runs)) for runs in groups.values()]
+
+
+def repeat_of(run: RunRecord) -> tuple[int, str | None, str]:
+    """Return what runs of one recipe differ in: seed, fold and version of the data set."""
+    return run.seed, run.fold, run.manifest_digest
 
 
 def names_of(results: Sequence[Result]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Whether results differ by more than their seeds do: paired tests over the seeds they share."""
+"""Whether results differ by more than chance: paired tests over the seeds and folds they share."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,12 +11,12 @@ from rsdl.evaluate.student_t import PairedTest, holm, paired_test
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Two results on one data set; the better one over the shared seeds is ``left``.
+    """Two results on one data set; the better one over the shared repeats is ``left``.
 
     Attributes:
         column: Data set and split.
         names: Names of both, as in the figures.
-        test: Differences of the primary metric, ``left - right``, over the seeds of both.
+        test: Differences of the primary metric, ``left - right``, over the repeats of both.
         adjusted: p-value adjusted for all comparisons on this data set; ``None`` like ``test.p``.
     """
 
@@ -29,10 +29,10 @@ class Comparison:
 
 
 def comparisons_of(rows: Sequence[ComparedRun]) -> list[Comparison]:
-    """Return the paired tests between all results that share two seeds or more.
+    """Return the paired tests between all results that share two repeats or more.
 
-    Only final results on the split that their column compares; pairs have the same seed and
-    the same version of the data set.
+    Only final results on the split that their column compares; pairs have the same seed, the same
+    fold and the same version of the data set.
     """
     results = results_of(rows)
     named = list(zip(names_of(results), results, strict=True))
@@ -49,16 +49,17 @@ def comparisons_of(rows: Sequence[ComparedRun]) -> list[Comparison]:
 def compare(
     column: Column, better: tuple[str, Result], other: tuple[str, Result]
 ) -> Comparison | None:
-    """Return the paired test of two results; ``None`` if they share fewer than two seeds."""
+    """Return the paired test of two results; ``None`` if they share fewer than two repeats."""
     (name, left), (other_name, right) = better, other
     if left.run.task != right.run.task:
         return None
-    ours, theirs = left.by_seed, right.by_seed
-    seeds = [seed for seed in ours if seed in theirs]
-    if len(seeds) < 2:
+    ours, theirs = left.by_repeat, right.by_repeat
+    shared = [repeat for repeat in ours if repeat in theirs]
+    if len(shared) < 2:
         return None
-    test = paired_test([ours[seed] for seed in seeds], [theirs[seed] for seed in seeds])
-    if test.mean < 0:  # better over the shared seeds, though not over all
+    pairs = [ours[repeat] for repeat in shared], [theirs[repeat] for repeat in shared]
+    test = paired_test(*pairs, overlap=left.overlap)
+    if test.mean < 0:  # better over the shared repeats, though not over all
         return compare(column, other, better)
     return Comparison(column, left, right, (name, other_name), test)
 

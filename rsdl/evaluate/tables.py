@@ -17,7 +17,7 @@ from rsdl.evaluate.significance import Comparison
 from rsdl.evaluate.totals import Number, energy_of
 
 _RECORD = (
-    "parameters", "num_classes", "image_size", "global_batch", "seed", "epochs_completed",
+    "parameters", "num_classes", "image_size", "global_batch", "seed", "fold", "epochs_completed",
     "epochs_planned", "optimizer_steps", "samples_read", "bytes_encoded", "bytes_decoded", "wall_s",
     "device_s", "device_name", "device_count", "data_wait_s", "gpu_utilization", "preemptions",
     "resumes", "started_at", "updated_at", "rsdl_version", "git_revision", "config_digest",
@@ -34,7 +34,7 @@ def csv_table(rows: Sequence[ComparedRun], metrics: Sequence[str]) -> str:
 
     ``seeds`` and, for each task, mean and standard deviation of the primary metric (``oa_mean``,
     ``oa_std``) and half the 95% confidence interval of the mean (``oa_ci95``) cover the run and all
-    that differ from it only by seed.
+    that differ from it only by seed or fold, ``seeds`` is their number.
 
     Args:
         rows: The runs.
@@ -87,7 +87,7 @@ def latex_table(
         "% Made by rsdl from run records; needs \\usepackage{booktabs}.",
         *_open(
             f"{metric} (%) on the {splits} split; the best of each column in bold; "
-            "of several seeds the mean, the standard deviation and their number.",
+            "of several seeds or folds the mean, the standard deviation and their number.",
             "tab:rsdl-accuracy",
             "l" + "r" * len(heads),
         ),
@@ -108,10 +108,10 @@ def comparison_table(comparisons: Sequence[Comparison], *, metric: str) -> str:
     if not comparisons:
         return ""
     caption = (
-        f"{metric}: paired differences over seeds in points, with the 95% confidence interval; "
-        "two-sided t test, p-values adjusted by Holm's method within a data set."
+        f"{metric}: paired differences over seeds and folds in points, with the 95% confidence "
+        "interval; two-sided t test, p-values adjusted by Holm's method within a data set."
     )
-    heads = ["Data set", "Better", "Other", "Seeds", "Difference", "p", "adjusted"]
+    heads = ["Data set", "Better", "Other", "Pairs", "Difference", "p", "adjusted"]
     rows = [
         _row([
             escape(c.column.dataset), *map(escape, c.names), str(c.test.n), _difference(c),
@@ -146,7 +146,7 @@ def _scores(board: Leaderboard, architecture: str, summary: Summary) -> list[str
 
 
 def _cell(result: Result, best: bool) -> str:
-    """Return the score; for several seeds the mean, standard deviation and their number."""
+    """Return the score; for several runs the mean, standard deviation and their number."""
     mean = _percent(result.score, bold=best)
     return mean if result.std is None else rf"{mean} $\pm$ {100 * result.std:.2f} ({result.n})"
 

@@ -83,7 +83,11 @@ def build(spec: ModelSpec, tensors: Mapping[str, Any], where: str) -> TrainedMod
     """
     task = BUILDERS[spec.task.name](spec.task, spec.classes, ())
     network = task.build_network(
-        spec.model, in_chans=len(spec.bands), image_size=spec.image_size, storage=AWS, rgb=None
+        spec.model,
+        in_chans=len(spec.bands),
+        image_size=spec.image_size,
+        storage=AWS,
+        bands=spec.bands,
     ).to(memory_format=torch.channels_last)
     try:
         network.load_state_dict(tensors)

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from rsdl.core.bands import divisors
 from rsdl.core.image_size import height_width
 from rsdl.core.pixels import Pixels
 from rsdl.data.crop import CropRule, central_box
@@ -41,7 +42,7 @@ class Preprocess(nn.Module):
         self.size = height_width(spec.image_size)
         self.rule = CropRule(central=spec.central, aspect=spec.aspect)
         self.shorter = spec.decode_size
-        scale = 1.0 / np.where(np.asarray(spec.std) > 0, spec.std, 1.0)
+        scale = 1.0 / divisors(spec.std)
         # As Augment has them. Not in the state dict: they are in the spec.
         self.register_buffer("mean", torch.tensor(spec.mean, dtype=torch.float32), persistent=False)
         self.register_buffer("scale", torch.tensor(scale, dtype=torch.float32), persistent=False)

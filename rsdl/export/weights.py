@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import timm
 import torch
 from numpy.typing import NDArray
 from timm.models import save_for_hf
 
+from rsdl.core.bands import divisors
 from rsdl.core.image_size import height_width
 from rsdl.export.graph import Run
 from rsdl.export.model import TrainedModel
@@ -38,11 +38,10 @@ def write_weights(model: TrainedModel, folder: Path) -> None:
 def timm_input(spec: ModelSpec) -> dict[str, Any]:
     """Return timm's description of the preprocessing; it resizes before it crops, we after."""
     top = TOP[spec.dtype]
-    std = np.where(np.asarray(spec.std) > 0, spec.std, 1.0)
     return {
         "input_size": (len(spec.bands), *height_width(spec.image_size)),
         "mean": tuple(value / top for value in spec.mean),
-        "std": tuple((std / top).tolist()),
+        "std": tuple((divisors(spec.std) / top).tolist()),
         "interpolation": "bilinear",
         "crop_pct": spec.central or 1.0,
         "crop_mode": "squash" if spec.central is None else "center",

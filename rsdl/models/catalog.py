@@ -5,14 +5,14 @@ seconds to import, so they are imported only when a network is built, to keep re
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from rsdl.config.model import ModelConfig
-from rsdl.core.bands import Rgb
+from rsdl.core.bands import RGB_BANDS, match_bands
 from rsdl.core.errors import ConfigError
 from rsdl.core.image_size import ImageSize
 from rsdl.models.sizes import SizeRule
@@ -82,7 +82,7 @@ def build_model(
     in_chans: int,
     image_size: ImageSize,
     storage: StorageConfig = AWS,
-    rgb: Rgb | None = None,
+    bands: Sequence[str] = (),
 ) -> "nn.Module":
     """Build the classifier of a config and load its weights.
 
@@ -94,30 +94,35 @@ def build_model(
         in_chans: Bands of the data set, at least 1.
         image_size: Size of the input in pixels.
         storage: Endpoint of the object store, if the weights are in a bucket.
-        rgb: Bands of the data set that are red, green and blue, which get the filters of
-            pretrained weights for these; ``None`` adapts filters in their order.
+        bands: Names of the data set's bands, which get the filters of pretrained weights for the
+            same bands; without names, filters are adapted in their order.
 
     Raises:
         ConfigError: If the name is unknown, the network does not accept the size or an option, or
             the weights cannot be read or do not fit.
     """
     options = _options(config, in_chans, image_size) | {"num_classes": num_classes}
-    return _create_loaded(config, options, storage, rgb)
+    return _create_loaded(config, options, storage, bands)
 
 
 def _create_loaded(
-    config: ModelConfig, options: dict[str, Any], storage: StorageConfig, rgb: Rgb | None
+    config: ModelConfig, options: dict[str, Any], storage: StorageConfig, bands: Sequence[str]
 ) -> "nn.Module":
-    from rsdl.models.weights import RGB, load_rgb, load_weights
+    from rsdl.models.sources import find_source
+    from rsdl.models.weights import load_rgb, load_weights
 
     in_chans = options["in_chans"]
-    if config.weights == "pretrained" and in_chans == len(RGB) and rgb in (None, RGB):
+    matches = match_bands(bands, RGB_BANDS)
+    in_order = matches == (0, 1, 2) or not any(match is not None for match in matches)
+    if config.weights == "pretrained" and in_chans == len(RGB_BANDS) and in_order:
         return _create_pretrained(config, options)
     model = _create(config.name, options)
     if config.weights == "pretrained":
-        load_rgb(model, _create_pretrained(config, options | {"in_chans": len(RGB)}), rgb)
+        options |= {"in_chans": len(RGB_BANDS)}
+        load_rgb(model, _create_pretrained(config, options), bands)
     elif config.weights != "none":
-        load_weights(model, config.weights, storage, rgb)
+        source = find_source(config.weights, find_timm_name(config.name), storage)
+        load_weights(model, source, bands)
     return model
 
 
@@ -127,7 +132,7 @@ def build_backbone(
     in_chans: int,
     image_size: ImageSize,
     storage: StorageConfig = AWS,
-    rgb: Rgb | None = None,
+    bands: Sequence[str] = (),
     options: Mapping[str, Any] = MappingProxyType({}),
 ) -> "nn.Module":
     """Build the network without its classifier, as a source of feature maps for other heads.
@@ -140,7 +145,7 @@ def build_backbone(
         in_chans: Bands of the data set, at least 1.
         image_size: Size of the input in pixels.
         storage: Endpoint of the object store, if the weights are in a bucket.
-        rgb: As for ``build_model``.
+        bands: As for ``build_model``.
         options: Further arguments of the network in timm, in place of its image size.
 
     Raises:
@@ -153,7 +158,7 @@ def build_backbone(
     backbone = _create(config.name, own | {"features_only": True, "feature_cls": "getter"})
     if config.weights != "none":
         # The wrapper lacks layers that weights have, so they are loaded into the full network.
-        whole = _create_loaded(config, own | {"num_classes": 0}, storage, rgb)
+        whole = _create_loaded(config, own | {"num_classes": 0}, storage, bands)
         body, fitted = backbone.get_submodule("model"), whole.state_dict()
         body.load_state_dict({name: fitted[name] for name in body.state_dict()})
     return backbone

@@ -5,7 +5,9 @@ used without any request; otherwise one short request checks first whether the h
 """
 
 import hashlib
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -19,10 +21,17 @@ from huggingface_hub import constants, try_to_load_from_cache
 
 from rsdl.core.errors import ConfigError, RsdlError, UnreachableError
 from rsdl.core.http_status import is_temporary
-from rsdl.storage.local import LocalStore
+from rsdl.storage.local import LocalStore, translate
+from rsdl.storage.locks import exclusive_if_soon
+
+Progress = Callable[[int, int | None], None]
 
 TIMEOUT_S = 10
 CHUNK_BYTES = 1 << 20
+# How long a process waits for another of its node that downloads, before it does so itself.
+PATIENCE_S = 600
+LOCK = ".lock"
+HUB_ADDRESS = re.compile(r"hub:(?P<repository>[^@]+?/[^@/]+)(@(?P<revision>[^/]+))?/(?P<file>.+)")
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 REMEDY = "name a file with model.weights=PATH, or start at random with model.weights=none"
 
@@ -49,8 +58,38 @@ def find_pretrained(timm_name: str) -> dict[str, Any]:
     return {}
 
 
-def download(url: str) -> Path:
+def open_address(address: str, progress: Progress | None = None) -> Path:
+    """Return the local copy of ``hub:REPOSITORY@REVISION/FILE`` or of a URL.
+
+    A copy that the hub's own client has cached is used without any request.
+
+    Args:
+        address: The file; without a revision it is the newest.
+        progress: Called with the bytes that are there and those that there will be.
+
+    Raises:
+        ConfigError: If there is no such file, or ``HF_HUB_OFFLINE`` is set.
+        UnreachableError: If the server cannot be reached, or does not send the whole file.
+    """
+    parts = HUB_ADDRESS.fullmatch(address)
+    if parts is None:
+        return download(address, progress)
+    repository, revision, file = parts["repository"], parts["revision"], parts["file"]
+    cached = try_to_load_from_cache(repository, file, revision=revision)
+    if isinstance(cached, str):
+        return Path(cached)
+    url = f"{constants.ENDPOINT}/{repository}/resolve/{revision or 'main'}/{file}"
+    if constants.HF_HUB_OFFLINE:
+        raise ConfigError("model.weights", f"{url} is not cached and HF_HUB_OFFLINE is set", REMEDY)
+    return download(url, progress)
+
+
+def download(url: str, progress: Progress | None = None) -> Path:
     """Return the local copy of a file on a web server, downloaded once to torch's cache.
+
+    Args:
+        url: The file.
+        progress: Called with the bytes that are there and those that there will be.
 
     Raises:
         ConfigError: If the server refuses the request, as for a missing file.
@@ -58,20 +97,40 @@ def download(url: str) -> Path:
     """
     name = Path(urlsplit(url).path).name or "weights"
     name = f"{hashlib.sha256(url.encode()).hexdigest()[:16]}-{name}"
-    cache = LocalStore(Path(torch.hub.get_dir()) / "rsdl")
+    folder = Path(torch.hub.get_dir()) / "rsdl"
+    cache = LocalStore(folder)
     if cache.size(name) is None:
-        with cache.create(name) as part, part.open("wb") as file:
-            for chunk in _fetch(url):
-                file.write(chunk)
+        with _one_at_a_time(folder):
+            if cache.size(name) is None:  # no other process of this node has fetched it meanwhile
+                with cache.create(name) as part, part.open("wb") as file:
+                    for chunk in _fetch(url, progress):
+                        file.write(chunk)
     return cache.local(name)
 
 
-def _fetch(url: str) -> Iterator[bytes]:
+@contextmanager
+def _one_at_a_time(folder: Path) -> Iterator[None]:
+    """Hold the download lock of a folder, so that the ranks of a node download a file once."""
+    with ExitStack() as stack:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(exclusive_if_soon(folder / LOCK, PATIENCE_S))
+        except OSError as error:
+            raise translate(error, folder) from error
+        yield
+
+
+def _fetch(url: str, progress: Progress | None) -> Iterator[bytes]:
     """Yield the bytes of ``url`` in chunks; raise if the response is incomplete."""
+    done = 0
     try:
         with urlopen(url, timeout=TIMEOUT_S) as answer:
+            total = answer.length
             while chunk := answer.read(CHUNK_BYTES):
                 yield chunk
+                done += len(chunk)
+                if progress is not None:
+                    progress(done, total)
             if answer.length:  # the server closed the connection before Content-Length bytes
                 raise OSError(f"{answer.length} bytes are missing at the end")
     except (OSError, HTTPException, ValueError) as error:

@@ -7,15 +7,15 @@ set shift every activation of the first layers, which fine-tuning then has to un
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import timm
-
 from rsdl.config.model import ModelConfig
-from rsdl.core.bands import find_rgb
+from rsdl.core.bands import match_bands
 from rsdl.core.errors import ConfigError
 from rsdl.models.catalog import find_timm_name
+from rsdl.models.published import timm_trained_on
+from rsdl.models.sources import find_trained_on
+from rsdl.storage.s3.endpoint import AWS, StorageConfig
 
 FIELD = "data.normalize"
-TOP = 255.0  # timm's values are of pixels in [0, 1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,12 @@ class Normalization:
 
 
 def choose_normalization(
-    how: str, config: ModelConfig, bands: Sequence[str], dtype: str, own: Normalization
+    how: str,
+    config: ModelConfig,
+    bands: Sequence[str],
+    dtype: str,
+    own: Normalization,
+    storage: StorageConfig = AWS,
 ) -> Normalization:
     """Return the normalisation of a run.
 
@@ -44,29 +49,28 @@ def choose_normalization(
         bands: Names of the data set's bands.
         dtype: Type of the stored pixels.
         own: The data set's normalisation.
+        storage: Endpoint of the object store, if the weights are in a bucket.
 
     Raises:
-        ConfigError: If it is to be the weights', and the bands are not 8-bit red, green and blue.
+        ConfigError: If it is to be the weights', and they saw other bands or pixels.
     """
     # What a checkpoint of rsdl was trained with, it does not say: the data set's, unless asked.
     known = config.weights != "none" and not config.weights.endswith(".ckpt")
     if how == "dataset" or (how == "auto" and not known):
         return own
-    order = find_rgb(bands)
-    if order is None or len(bands) != 3 or dtype != "uint8":
-        if how == "auto":
-            return own
+    timm_name = find_timm_name(config.name)
+    told = find_trained_on(config.weights, timm_name, storage)
+    saw = told or timm_trained_on(timm_name)
+    order = [index for index in match_bands(bands, saw.bands) if index is not None]
+    fits = len(order) == len(bands) and dtype == saw.dtype
+    if how == "auto" and (not fits or saw.pixels):
+        return own
+    if not fits:
         raise ConfigError(
             FIELD,
-            f"is weights, which saw 8-bit red, green and blue, and the data set has "
+            f"is weights, which saw {saw.dtype} {', '.join(saw.bands)}, and the data set has "
             f"{dtype} {', '.join(bands)}",
             "set data.normalize=auto",
         )
-    timm_name = find_timm_name(config.name)
-    cfg = timm.get_pretrained_cfg(timm_name)
-    assert cfg is not None, timm_name
-    # [red, green, blue] -> the data set's order
-    values = [
-        tuple(TOP * three[order.index(band)] for band in range(3)) for three in (cfg.mean, cfg.std)
-    ]
-    return Normalization(values[0], values[1], f"the weights of {timm_name}")
+    mean, std = (tuple(values[index] for index in order) for values in (saw.mean, saw.std))
+    return Normalization(mean, std, f"the weights of {config.weights if told else timm_name}")

@@ -1,14 +1,13 @@
 """A backbone of any of the nine with a head that labels every pixel."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rsdl.config.model import ModelConfig
-from rsdl.core.bands import Rgb
 from rsdl.core.image_size import ImageSize, height_width
 from rsdl.models.catalog import build_backbone, find_timm_name
 from rsdl.models.heads.semantic_fpn import SemanticFpn
@@ -95,7 +94,7 @@ def build_segmenter(
     in_chans: int,
     image_size: ImageSize,
     storage: StorageConfig = AWS,
-    rgb: Rgb | None = None,
+    bands: Sequence[str] = (),
     freeze_norm: bool = False,
 ) -> Segmenter:
     """Return a backbone with a new head; the backbone's weights are loaded.
@@ -107,7 +106,7 @@ def build_segmenter(
         in_chans: Bands of the data set.
         image_size: Size of the images, any from 32 px; they are padded to what the backbone needs.
         storage: Endpoint of the object store, if the weights are in a bucket.
-        rgb: Bands of the data set that are red, green and blue.
+        bands: Names of the data set's bands.
         freeze_norm: Whether batch norms of the backbone keep their statistics in training.
 
     Raises:
@@ -116,7 +115,7 @@ def build_segmenter(
     """
     padded, options = pad_size(find_timm_name(config.name), image_size)
     backbone = build_backbone(
-        config, in_chans=in_chans, image_size=padded, storage=storage, rgb=rgb, options=options
+        config, in_chans=in_chans, image_size=padded, storage=storage, bands=bands, options=options
     )
     return Segmenter(
         backbone,

@@ -1,4 +1,4 @@
-"""Read tensors by name from a local or remote weight file or checkpoint of any project.
+"""Read tensors by name from a weight file or checkpoint of any project.
 
 Only tensors are read: PyTorch's own unpickler refuses a pickle that would run code.
 """
@@ -14,10 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from rsdl.core.errors import ConfigError, StorageError
-from rsdl.models.hub import download
-from rsdl.storage.connect import connect
-from rsdl.storage.s3.endpoint import AWS, StorageConfig
+from rsdl.core.errors import ConfigError
 
 FIELD = "model.weights"
 Tensors = dict[str, Tensor]
@@ -30,13 +27,17 @@ PICKLES = (b"PK", b"\x80")  # first bytes of torch.save's files, current and old
 WRAPPERS = ("_orig_mod.", "module.")  # torch.compile and DDP
 
 
-def read_tensors(source: str, storage: StorageConfig = AWS) -> Tensors:
+def read_tensors(path: Path, source: str) -> Tensors:
     """Return the tensors of a weight file or checkpoint by name, without wrappers' prefixes.
+
+    Args:
+        path: The file.
+        source: What it is, for errors.
 
     Raises:
         ConfigError: If the file cannot be read or holds anything but tensors.
     """
-    content: Any = _unpack(_find(source, storage), source)
+    content: Any = _unpack(path, source)
     while entry := _entry(content):
         content = content[entry]
     if not isinstance(content, dict) or not content:
@@ -57,20 +58,6 @@ def _entry(content: object) -> str | None:
     if not isinstance(content, dict):
         return None
     return next((entry for entry in ENTRIES if isinstance(content.get(entry), dict)), None)
-
-
-def _find(source: str, storage: StorageConfig) -> Path:
-    """Return a local path with the bytes of ``source``."""
-    if source.startswith(("http://", "https://")):
-        return download(source)
-    remedy = 'use "pretrained", "none" or the path or URL of a file'
-    if Path(source).is_dir():
-        raise ConfigError(FIELD, f"{source}: no such file, it is a folder", remedy)
-    folder, slash, name = source.rpartition("/")
-    try:
-        return connect(folder or slash or ".", storage=storage).local(name)
-    except StorageError as error:
-        raise ConfigError(FIELD, f"{error.where}: {error.problem}", remedy) from error
 
 
 def _unpack(path: Path, source: str) -> object:

@@ -9,21 +9,20 @@ import inspect
 import logging
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from rsdl.core.bands import Rgb
+from rsdl.core.bands import RGB_BANDS
 from rsdl.core.errors import ConfigError
+from rsdl.models.first_layer import adapt_first_layers
 from rsdl.models.prefixes import Stripped, strip_prefix
+from rsdl.models.sources import WeightsSource
 from rsdl.models.tensors import Tensors, read_tensors
-from rsdl.storage.s3.endpoint import AWS, StorageConfig
+from rsdl.models.torchvision_swin import from_torchvision
 
 FIELD = "model.weights"
-RGB: Rgb = (0, 1, 2)
-
 logger = logging.getLogger("rsdl")
 
 # timm passes its converters (older names, other patch and window sizes) only to its own factory.
@@ -31,38 +30,38 @@ logger = logging.getLogger("rsdl")
 CONVERTERS = ("checkpoint_filter_fn", "_filter_fn", "_filter_torchvision_pretrained")
 
 
-def load_weights(
-    model: nn.Module, source: str, storage: StorageConfig = AWS, rgb: Rgb | None = None
-) -> None:
+def load_weights(model: nn.Module, source: WeightsSource, bands: Sequence[str] = ()) -> None:
     """Load a file into a classifier built by timm, in place.
 
     Position embeddings and relative position tables are resized to another image size. The first
-    layer is adapted to another number of bands, and a head for other classes keeps its random
-    initialization; both are logged. A prefix (``module.encoder_q.``) that has to be removed to make
-    the tensors fit is logged too.
+    layer is adapted to other bands, and a head for other classes keeps its random initialization;
+    both are logged. A prefix (``module.encoder_q.``) that has to be removed to make the tensors
+    fit, and the decoder of a masked autoencoder, are logged too.
 
     Args:
         model: The network, as built by timm.
-        source: Path or URL of a ``.pth``, ``.pt``, ``.bin``, ``.safetensors`` or Lightning
-            ``.ckpt`` file; averaged (EMA) weights are preferred if a checkpoint has them.
-        storage: Endpoint of the object store, if the file is in a bucket.
-        rgb: Bands of the data set that are red, green and blue; they get the filters of an RGB
-            file. A checkpoint of rsdl for as many bands is taken to have the data set's order.
+        source: A ``.pth``, ``.pt``, ``.bin``, ``.safetensors`` or Lightning ``.ckpt`` file;
+            averaged (EMA) weights are preferred if a checkpoint has them.
+        bands: Names of the data set's bands; each gets the filters of the same band of the file.
+            A file that does not tell its bands has red, green and blue if it has three. A
+            checkpoint of rsdl for as many bands is taken to have the data set's order.
 
     Raises:
         ConfigError: If the file cannot be read, holds anything but tensors, or does not fit.
     """
-    own = model.state_dict()
+    own, label = model.state_dict(), source.label
     stripped = strip_prefix(
-        read_tensors(source, storage), lambda tensors: _is_whole(_convert(tensors, model), model)
+        read_tensors(source.open(), label),
+        lambda tensors: _is_whole(_convert(tensors, model), model),
     )
-    tensors = _convert(stripped.tensors, model)
-    _adapt_bands(tensors, model, source, rgb)
-    new = _drop_head(tensors, own, _names(model, "classifier"), source)
-    _check_fit(tensors, own, new, f"{source}: ", _architecture(model))
+    tensors = _drop_decoder(_convert(stripped.tensors, model), own, label)
+    known = source.trained_on.bands if source.trained_on else RGB_BANDS
+    adapt_first_layers(tensors, own, _names(model, "first_conv"), label, known, bands)
+    new = _drop_head(tensors, own, _names(model, "classifier"), label)
+    _check_fit(tensors, own, new, f"{label}: ", _architecture(model))
     model.load_state_dict(tensors, strict=False)
     if stripped.prefix:
-        _tell(stripped, sum(not _is_counter(name) for name in tensors), source)
+        _tell(stripped, sum(not _is_counter(name) for name in tensors), label)
 
 
 def _is_whole(tensors: Tensors, model: nn.Module) -> bool:
@@ -98,6 +97,7 @@ def quiet_resizing() -> Iterator[None]:
 
 def _convert(tensors: Tensors, model: nn.Module) -> Tensors:
     """Convert old names and other sizes with timm's converter for this family of models."""
+    tensors = from_torchvision(tensors, model)
     module = sys.modules[type(model).__module__]
     converters: Iterable[Callable[..., Tensors] | None] = (
         getattr(module, name, None) for name in CONVERTERS
@@ -124,58 +124,30 @@ def _architecture(model: nn.Module) -> str:
     return str(getattr(model, "pretrained_cfg", {}).get("architecture") or type(model).__name__)
 
 
-def load_rgb(model: nn.Module, published: nn.Module, rgb: Rgb | None) -> None:
+def load_rgb(model: nn.Module, published: nn.Module, bands: Sequence[str]) -> None:
     """Copy the weights of a network for red, green and blue into one for other bands, in place.
 
     Args:
         model: The network for the data set's bands.
         published: The same network for three bands, with its published weights.
-        rgb: Bands of the data set that are red, green and blue.
+        bands: Names of the data set's bands.
     """
     tensors = published.state_dict()
-    _adapt_bands(tensors, model, "pretrained", rgb)
+    layers = _names(model, "first_conv")
+    adapt_first_layers(tensors, model.state_dict(), layers, "pretrained", RGB_BANDS, bands)
     model.load_state_dict(tensors)
 
 
-def _adapt_bands(tensors: Tensors, model: nn.Module, source: str, rgb: Rgb | None) -> None:
-    own = model.state_dict()
-    for name in (f"{layer}.weight" for layer in _names(model, "first_conv")):
-        if name not in tensors or name not in own or tensors[name].ndim != 4:
-            continue
-        found, wanted = tensors[name].shape[1], own[name].shape[1]
-        named = rgb if found == len(RGB) else None
-        if found == wanted and (named in (None, RGB) or source.endswith(".ckpt")):
-            continue
-        tensors[name] = adapt_bands(tensors[name], wanted, named)
-        how = "by name" if named else "in order"
-        logger.info(
-            "%s: %s: first layer adapted from %d to %d bands, %s",
-            FIELD, source, found, wanted, how,
-        )  # fmt: skip
+# Parts of a masked autoencoder (He et al. 2022) that reconstruct pixels.
+DECODER = ("decoder_", "decoder.", "mask_token")
 
 
-def adapt_bands(weight: Tensor, in_chans: int, rgb: Rgb | None = None) -> Tensor:
-    """Return first-layer weights for other bands.
-
-    Bands are repeated or dropped in order, and scaled to keep the magnitude of their sum; a single
-    band gets the sum of all. This is the rule of timm's ``adapt_input_conv``, for any number of
-    input bands. The bands named red, green and blue get the filters of their colours instead.
-
-    Args:
-        weight: ``[D, C, h, w]``.
-        in_chans: New number of bands, at least 1.
-        rgb: New bands that are red, green and blue, if ``weight`` is of these three.
-
-    Returns:
-        ``[D, in_chans, h, w]``.
-    """
-    bands = weight.shape[1]
-    if in_chans == 1:
-        return weight.sum(dim=1, keepdim=True)
-    order = torch.arange(in_chans) % bands
-    if rgb is not None:
-        order[list(rgb)] = torch.arange(len(RGB))
-    return weight[:, order] * (bands / in_chans)
+def _drop_decoder(tensors: Tensors, own: Tensors, label: str) -> Tensors:
+    """Return the tensors without the decoder of a masked autoencoder, which no classifier has."""
+    left = [name for name in tensors if name.startswith(DECODER) and name not in own]
+    if left:
+        logger.info('%s: %s: left out: "%s"%s', FIELD, label, left[0], _and_more(left))
+    return {name: tensor for name, tensor in tensors.items() if name not in left}
 
 
 def _drop_head(

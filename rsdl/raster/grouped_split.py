@@ -5,7 +5,8 @@ classes are split as evenly as the groups allow. As in iterative stratification 
 2011), a group goes to the split that lacks the most of its classes relative to the split's share,
 so that a class of three groups has one in each. As in scikit-learn's ``StratifiedGroupKFold``, the
 groups that are hardest to place are assigned first. Two rules take precedence: train gets a group
-of every class, and no requested split stays empty.
+of every class, and no requested split stays empty. Folds of cross-validation are equal splits
+without the first rule.
 """
 
 import math
@@ -18,20 +19,25 @@ GROUPED_RULE = "groups, stratified by class"
 
 
 def deal_groups(
-    counts: NDArray[np.integer], keys: Sequence[int], fractions: Sequence[float]
+    counts: NDArray[np.integer],
+    keys: Sequence[float],
+    fractions: Sequence[float],
+    *,
+    cover: bool = True,
 ) -> NDArray[np.int8]:
     """Assign groups to splits, as a function of their counts and keys and not of their order.
 
     Args:
         counts: Samples of each class in each group, ``[G, C]``.
         keys: Random number of each group, ``[G]``; orders groups of similar size.
-        fractions: Share of each of ``SPLITS``; at most ``G`` of them are above 0.
+        fractions: Share of each split; at most ``G`` of them are above 0 if ``cover``.
+        cover: Whether the first split, train, gets a group of every class before others.
 
     Returns:
         Number of each group's split, as in ``fractions``, ``[G]``.
     """
     wanted = [split for split in range(len(fractions)) if fractions[split] > 0]
-    assert len(counts) >= len(wanted), "more splits than groups"
+    assert not cover or len(counts) >= len(wanted), "more splits than groups"
     # With shares, rare classes weigh as much as common ones; fsum is exact on every machine.
     shares = (counts / np.maximum(counts.sum(axis=0), 1)).tolist()
     sizes = [math.frexp(math.fsum(group))[1] for group in shares]  # powers of two
@@ -47,7 +53,7 @@ def deal_groups(
         lack = math.fsum(a * b for a, b in zip(lacks[split], shares[group], strict=True))
         return lack / fractions[split]
 
-    if 0 in wanted:
+    if cover and 0 in wanted:
         for group in _cover(counts > 0, order)[: len(counts) - len(wanted) + 1]:
             give(group, 0)
     rest = [group for group in order if splits[group] < 0]

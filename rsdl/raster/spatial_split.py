@@ -87,6 +87,26 @@ def split_tiles(
     yield from _split_by_block(placed, tile, crs, rule)
 
 
+def name_places(scenes: Sequence[Scene], corners: Sequence[Corners]) -> dict[int, str]:
+    """Return a name for the place of each scene with tiles; scenes that overlap or touch share it.
+
+    Args:
+        scenes: The scenes.
+        corners: (row, column) of the tiles of each scene, ``[N, 2]``.
+
+    Raises:
+        DataError: If scenes cannot be placed in one CRS.
+    """
+    crs = common_crs(scenes)
+    used = [number for number, tiles in enumerate(corners) if len(tiles)]
+    groups = group_boxes(np.stack([footprint(scenes[number], crs) for number in used])).tolist()
+    members: dict[int, list[str]] = {}
+    for group, number in zip(groups, used, strict=True):
+        members.setdefault(group, []).append(scenes[number].name)
+    names = {group: key_of("place", *sorted(found)) for group, found in members.items()}
+    return {number: f"{names[group]:032x}" for group, number in zip(groups, used, strict=True)}
+
+
 def _deal_scenes(
     groups: NDArray[np.integer], names: Sequence[str], classes: Sequence[Classes], rule: SplitRule
 ) -> Splits:

@@ -60,6 +60,7 @@ class RunRecord(BaseModel):
     manifest_digest: str
     split_draw: str = ""  # equal for data sets that differ only in the seed of their split
     seed: int
+    fold: str | None = None  # K/N of a cross-validation
     architecture: str
     timm_model: str
     parameters: int

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from rsdl.config.model import ModelConfig
 from rsdl.config.task import TaskFacts
-from rsdl.core.bands import Rgb
 from rsdl.core.image_size import ImageSize
 from rsdl.data.augment import Mix
 from rsdl.records.evaluation import Evaluation
@@ -75,7 +74,7 @@ class Task(Protocol):
         in_chans: int,
         image_size: ImageSize,
         storage: StorageConfig,
-        rgb: Rgb | None,
+        bands: Sequence[str],
     ) -> nn.Module:
         """Return the backbone of a config with this task's head, and its weights loaded.
 

@@ -17,7 +17,6 @@ from torchmetrics import Metric
 
 from rsdl.config.model import ModelConfig
 from rsdl.config.task import ClassificationConfig
-from rsdl.core.bands import Rgb
 from rsdl.core.image_size import ImageSize
 from rsdl.data.augment import Mix
 from rsdl.models.catalog import build_model
@@ -56,7 +55,7 @@ class ClassificationTask:
         in_chans: int,
         image_size: ImageSize,
         storage: StorageConfig,
-        rgb: Rgb | None,
+        bands: Sequence[str],
     ) -> nn.Module:
         """Return a network with timm's own head: images to logits ``[B, num_classes]``."""
         return build_model(
@@ -65,7 +64,7 @@ class ClassificationTask:
             in_chans=in_chans,
             image_size=image_size,
             storage=storage,
-            rgb=rgb,
+            bands=bands,
         )
 
     def head(self, network: nn.Module) -> nn.Module:

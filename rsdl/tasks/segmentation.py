@@ -16,7 +16,6 @@ from torchmetrics import Metric
 
 from rsdl.config.model import ModelConfig
 from rsdl.config.task import SegmentationConfig
-from rsdl.core.bands import Rgb
 from rsdl.core.errors import ConfigError
 from rsdl.core.image_size import ImageSize
 from rsdl.data.augment import Mix
@@ -64,7 +63,7 @@ class SegmentationTask:
         in_chans: int,
         image_size: ImageSize,
         storage: StorageConfig,
-        rgb: Rgb | None,
+        bands: Sequence[str],
     ) -> nn.Module:
         """Return a backbone with a head: images to logits ``[B, num_classes, H, W]``."""
         return build_segmenter(
@@ -74,7 +73,7 @@ class SegmentationTask:
             in_chans=in_chans,
             image_size=image_size,
             storage=storage,
-            rgb=rgb,
+            bands=bands,
             freeze_norm=self.config.freeze_norm,
         )
 

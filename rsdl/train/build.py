@@ -10,7 +10,6 @@ from torch import nn
 
 from rsdl.config.run import RunConfig
 from rsdl.config.trainer import TrainerConfig
-from rsdl.core.bands import find_rgb
 from rsdl.core.errors import ConfigError
 from rsdl.data.augment import Augment
 from rsdl.data.datamodule import DataModule
@@ -44,7 +43,7 @@ def open_session(
     """Build the objects of a run, with the cheap checks first."""
     known = begun.record
     check_optimizer(config.optim)
-    dataset = DataSet(config.data, config.storage)
+    dataset = DataSet(config.data, config.storage, seed=config.seed)
     check_splits(config, dataset)
     if known is not None and known.manifest_digest != dataset.manifest.digest:
         raise ConfigError(
@@ -55,7 +54,9 @@ def open_session(
     pl.seed_everything(config.seed, verbose=False)
     data = DataModule(dataset, seed=config.seed, accumulate=config.trainer.accumulate)
     # A resumed run takes its weights from the checkpoint, so pretrained ones are not fetched again.
-    module = build_module(config, dataset, load_weights=not begun.has_state)
+    module = build_module(
+        config, dataset, folder if known else None, load_weights=not begun.has_state
+    )
     network = module.model
     if config.trainer.strategy == "fsdp":
         check_sharding(network, sync_batchnorm=config.trainer.sync_batchnorm)
@@ -125,7 +126,7 @@ def open_evaluation(
     # No second network for the average: evaluation uses one set of weights only.
     optim = config.optim.model_copy(update={"ema_decay": None})
     plain = config.model_copy(update={"optim": optim})
-    module = build_module(plain, dataset, load_weights=False)
+    module = build_module(plain, dataset, folder, load_weights=False)
     module.tta = tta
     data = DataModule(dataset, seed=config.seed, accumulate=config.trainer.accumulate * devices)
     trainer = build_trainer(
@@ -137,13 +138,18 @@ def open_evaluation(
 
 
 def build_module(
-    config: RunConfig, dataset: DataSet, *, load_weights: bool = True
+    config: RunConfig,
+    dataset: DataSet,
+    folder: RunFolder | None = None,
+    *,
+    load_weights: bool = True,
 ) -> TrainingModule:
     """Return the LightningModule that trains or evaluates the network of a config.
 
     Args:
         config: Config of the run.
         dataset: Data set, which gives the classes and bands.
+        folder: Folder of the run, which keeps the normalisation that it was begun with.
         load_weights: Whether to load ``model.weights``; ``False`` if a checkpoint will be loaded.
     """
     manifest, how = dataset.manifest, config.trainer.compile
@@ -153,14 +159,14 @@ def build_module(
         in_chans=len(manifest.bands),
         image_size=config.data.image_size,
         storage=config.storage,
-        rgb=find_rgb(manifest.bands),
+        bands=manifest.bands,
     )
     if config.trainer.checkpoint_activations:
         checkpoint_activations(network, config.model.name)
     if config.trainer.channels_last:
         network = network.to(memory_format=torch.channels_last)
     compile_for(network, how)
-    chosen = find_normalization(config, manifest)
+    chosen = find_normalization(config, manifest, folder)
     augment = Augment(config.augment, chosen.mean, chosen.std, manifest.dtype)
     # No CUDA graphs: the fused augmentation has few kernels, and graphs would copy every batch.
     compile_for(augment, how, graphs=False)
@@ -180,6 +186,7 @@ def new_record(config: RunConfig, dataset: DataSet, network: nn.Module) -> RunRe
         manifest_digest=manifest.digest,
         split_draw=manifest.split_draw,
         seed=config.seed,
+        fold=config.data.fold,
         architecture=config.model.name,
         timm_model=find_timm_name(config.model.name),
         parameters=sum(parameter.numel() for parameter in network.parameters()),

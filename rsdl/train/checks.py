@@ -16,7 +16,7 @@ from rsdl.train.run_folder import ExistingRun
 def check_splits(config: RunConfig, dataset: DataSet) -> None:
     """Check that there is a split to validate on, or, without validation, one for the test."""
     if config.data.val_split is not None:
-        dataset.manifest.split(config.data.val_split, where="data.val_split")
+        dataset.check_split(config.data.val_split, "data.val_split")
         return
     dataset.manifest.split(config.data.test_split, where="data.test_split")
     if config.trainer.patience is not None:

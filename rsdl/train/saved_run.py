@@ -73,21 +73,34 @@ def check_same_data(folder: RunFolder, manifest_digest: str) -> None:
         )
 
 
-def find_normalization(config: RunConfig, manifest: Manifest) -> Normalization:
+def find_normalization(
+    config: RunConfig, manifest: Manifest, folder: RunFolder | None = None
+) -> Normalization:
     """Return the mean and standard deviation that a run's images are normalised with.
+
+    Args:
+        config: The run.
+        manifest: The data set.
+        folder: The run's folder. Where it has been begun, it keeps them, so that neither a mirror
+            that is gone nor another release of timm changes them.
 
     Raises:
         ConfigError: If ``data.normalize`` asks for what the weights or bands do not have.
     """
+    if folder is not None and folder.store.size(MODEL) is not None:
+        spec = parse_model_spec(folder.store.read(MODEL), join(folder.store.url, MODEL))
+        return Normalization(spec.mean, spec.std, f"the run's {MODEL}")
     own = Normalization(manifest.mean, manifest.std, "the data set")
     return choose_normalization(
-        config.data.normalize, config.model, manifest.bands, manifest.dtype, own
+        config.data.normalize, config.model, manifest.bands, manifest.dtype, own, config.storage
     )
 
 
-def describe_model(config: RunConfig, manifest: Manifest) -> ModelSpec:
-    """Return what a run's network needs beside its weights."""
-    data, normalization = config.data, find_normalization(config, manifest)
+def describe_model(
+    config: RunConfig, manifest: Manifest, folder: RunFolder | None = None
+) -> ModelSpec:
+    """Return what a run's network needs beside its weights; see :func:`find_normalization`."""
+    data, normalization = config.data, find_normalization(config, manifest, folder)
     return ModelSpec(
         run=config.name,
         task=config.task,

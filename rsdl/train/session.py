@@ -75,7 +75,8 @@ def fit(session: Session, begun: ExistingRun) -> None:
         session.folder.uploads.drain()
     if is_main():
         store.write(CONFIG, to_yaml(session.config).encode())
-        spec = describe_model(session.config, session.data.data.manifest)
+        known = session.folder if begun.record is not None else None
+        spec = describe_model(session.config, session.data.data.manifest, known)
         store.write(MODEL, spec.to_json())
     recorder.write(trainer)
     session.stop.check()

@@ -1,6 +1,8 @@
 """Every committed config loads, is short, and is what editors are told."""
 
 import json
+import re
+import runpy
 from pathlib import Path
 
 import jsonschema
@@ -38,6 +40,35 @@ def test_a_config_of_the_study_is_a_few_lines_over_shared_pieces(name: str):
     assert (config.name, config.model.name) == (name, architecture)
     assert dataset in DATASETS and config.data.url.endswith(f"/{dataset}")
     assert config.trainer.max_epochs == 300
+    assert config.model.weights == "pretrained" and config.optim.base_lr is not None
+
+
+@pytest.mark.parametrize("name", STUDY)
+def test_a_config_of_the_study_becomes_one_from_scratch_by_one_more_recipe(
+    name: str, tmp_path: Path
+):
+    path = tmp_path / "scratch.yaml"
+    path.write_text(f"extends: [{CONFIGS}/{name}.yaml, {CONFIGS}/recipes/scratch.yaml]\n")
+    config = load_config(str(path))
+    assert config.model.weights == "none" and config.model.drop_path_rate is None
+    assert config.optim.layer_decay is None and config.optim.ema_decay is None
+    assert config.optim.lr == 5e-4  # at batches of 64
+
+
+def test_the_page_of_recipes_is_up_to_date():
+    page = runpy.run_path(str(CONFIGS.parent / "scripts/recipes"))["page"]()
+    assert (CONFIGS.parent / "docs/recipes.md").read_text() == page, "run scripts/recipes"
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name.startswith("recipes/")])
+def test_every_value_that_a_recipe_takes_from_elsewhere_has_its_source(name: str):
+    text = (CONFIGS / name).read_text()
+    values = [line for line in text.splitlines() if re.match(r"  \w+: ", line)]
+    own = ("batch_size", "max_epochs", "every_minutes", "weights", "null")
+    bare = [line for line in values if "  # " not in line and not any(key in line for key in own)]
+    assert values and not bare
+    cited = {word for line in values for word in re.findall(r"  # (\w+)", line)} - {"the"}
+    assert all(re.search(rf"^# {word}: \w", text, re.M) for word in cited)
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -24,6 +24,7 @@ def test_each_of_the_nine_makes_a_step_from_its_config(
         "train",
         CONFIGS / f"{name}_ucm.yaml",
         f"data.url={packed}",
+        "model.weights=none",  # a test needs no hub
         "data.batch_size=2",
         "trainer.max_steps=1",
     )

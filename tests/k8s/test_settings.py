@@ -145,6 +145,25 @@ def test_another_config_is_another_config_map(folder: Path):
     assert mounted()[0] == job and mounted()[1] != before
 
 
+def test_pretrained_weights_come_from_the_mirror(folder: Path):
+    pretrained = "overrides=[model.weights=pretrained]"
+    set_all(folder, "weights=s3://mine/weights", pretrained)
+    own = "overrides=[model.weights=s3://mine/own.pth]"
+    set_all(folder, own, configs=("vit_base_ucm",))
+    found = {
+        path.parent.name: yaml.safe_load(path.read_text())["model"].get("weights")
+        for path in folder.glob("jobs/*/config.yaml")
+    }
+    assert found.pop("quickstart") == "s3://mine/weights"
+    assert found.pop("vit_base_ucm") == "s3://mine/own.pth"
+    assert len(found) == 26 and set(found.values()) == {"s3://mine/weights"}
+
+
+def test_a_mirror_that_no_config_reads_is_refused(tmp_path: Path):
+    with pytest.raises(ConfigError, match=r"settings\.yaml: weights: no config .*pretrained; add"):
+        render((), out=str(tmp_path), changes=("weights=s3://mine/weights",), folder=CONFIGS)
+
+
 def test_a_job_s_name_that_no_pod_could_have_is_refused(tmp_path: Path):
     problem = "resnet50_resisc45.yaml: its job would be called .*: 58 letters, 54 at most"
     with pytest.raises(ConfigError, match=problem):
@@ -178,6 +197,8 @@ def test_check_tells_what_is_stale_and_writes_nothing(
         ("bucket=$(HOME)", r"bucket: "),
         ("cuda=11", r"cuda: must be one of 13, is 11|cuda: .*is 11"),
         ("overrides=[output=$(RSDL_RUNS)]", r"overrides: .*write \$\{oc.env:NAME\}"),
+        ("weights=$(HOME)/weights", r"weights: .*is '\$\(HOME\)/weights'"),
+        ("weights=weights", r"weights: .*is 'weights'"),
         ("bucket=[", r"--set bucket: cannot read the value '\['"),
     ],
 )

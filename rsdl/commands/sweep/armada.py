@@ -29,7 +29,7 @@ def write_job_set(
     """
     scope = find_scope(selector)
     configs = scope.configs()
-    facts = read_facts(runs, configs)
+    facts = read_facts(runs, configs, scope.trained())
     done = [name for name in configs if name in facts and facts[name].status == "completed"]
     left = [job for job in scope.jobs if job.name not in done]
     sys.stdout.write(f"{len(done)} of {len(scope.jobs)} runs are completed, {len(left)} are left\n")

@@ -17,8 +17,8 @@ from rsdl.storage.store import Store
 TABLE, INDEX = "models.csv", "models.json"
 FACTS = ("run", "architecture", "timm_model", "dataset", "num_classes", "parameters", "status",
          "epochs", "best_epoch")  # fmt: skip
-ORIGIN = ("seed", "config_digest", "manifest_digest", "rsdl_version", "git_revision", "file",
-          "bytes", "sha256")  # fmt: skip
+ORIGIN = ("seed", "fold", "config_digest", "manifest_digest", "rsdl_version", "git_revision",
+          "file", "bytes", "sha256")  # fmt: skip
 
 
 class Kept(BaseModel):

@@ -27,7 +27,7 @@ from rsdl.cluster.device_slots import (
 from rsdl.cluster.queue import Outcome, Queue
 from rsdl.commands.report import print_totals, read_study, write_study
 from rsdl.commands.runs import is_completed
-from rsdl.commands.sweep.plan import PlannedRun, plan_study, split_arguments
+from rsdl.commands.sweep.plan import ONCE, PlannedRun, Repeats, plan_study, split_arguments
 from rsdl.commands.sweep.view import SweepView
 from rsdl.core.errors import PreemptedError, RsdlError
 from rsdl.storage.connect import connect, join
@@ -41,7 +41,7 @@ def sweep_local(
     arguments: Sequence[str],
     *,
     devices: int,
-    seeds: int = 1,
+    repeats: Repeats = ONCE,
     dry_run: bool = False,
     retry: bool = False,
 ) -> int:
@@ -50,7 +50,7 @@ def sweep_local(
     Args:
         arguments: Config files, and ``key=value`` overrides for all of them.
         devices: Concurrent runs: one on each GPU, or on a share of the cores.
-        seeds: Runs of each config, with its seed and those that follow.
+        repeats: Runs of each config.
         dry_run: Whether to only print what would be done.
         retry: Whether to retry runs that failed in an earlier sweep.
 
@@ -62,7 +62,7 @@ def sweep_local(
         PreemptedError: If it was asked to stop and all runs have saved.
     """
     paths, overrides = split_arguments(arguments)
-    runs = plan_study(paths, overrides, seeds=seeds)
+    runs = plan_study(paths, overrides, repeats)
     on_cpu = all(run.config.trainer.accelerator == "cpu" for run in runs)
     slots = find_slots(devices, 0 if on_cpu else torch.cuda.device_count())
     view = SweepView(Console(file=sys.stdout, soft_wrap=True), runs)
@@ -181,7 +181,7 @@ class Sweep:
             if lock is None:
                 self._view.note_wait(name)
                 continue
-            done = is_completed(run.folder) and not run.is_extended
+            done = is_completed(run.folder, run.config)
             if self._view.has_waited(name) and done:
                 self.queue.skip(name)
                 self._view.note_end(name, "completed", "by another process")

@@ -19,6 +19,22 @@ INTERRUPTED = "interrupted"
 
 
 @dataclass(frozen=True, slots=True)
+class Repeats:
+    """Runs of each config of a study.
+
+    Attributes:
+        seeds: Seeds: its own, and those that follow.
+        folds: Folds of a cross-validation, each a run for each seed; ``None`` for none.
+    """
+
+    seeds: int = 1
+    folds: int | None = None
+
+
+ONCE = Repeats()
+
+
+@dataclass(frozen=True, slots=True)
 class PlannedRun:
     """One run of a study.
 
@@ -27,7 +43,7 @@ class PlannedRun:
         folder: Folder of the run.
         record: Existing record; ``None`` for a new run.
         is_extended: Whether the run is completed, and the config makes it longer.
-        overrides: Overrides of this run alone: its seed, and a name of its own.
+        overrides: Overrides of this run alone: its seed and a name of its own, its fold.
     """
 
     path: str
@@ -72,14 +88,14 @@ def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def plan_study(
-    paths: Sequence[str], overrides: Sequence[str], *, seeds: int = 1
+    paths: Sequence[str], overrides: Sequence[str], repeats: Repeats = ONCE
 ) -> list[PlannedRun]:
     """Return the runs of configs, with their existing records.
 
     Args:
         paths: Config files.
         overrides: ``key=value`` overrides for all of them.
-        seeds: Runs of each config: its own seed, and those that follow.
+        repeats: Runs of each config.
 
     Raises:
         ConfigErrors: With the errors of all configs; no run was started then.
@@ -88,7 +104,7 @@ def plan_study(
     planned: list[tuple[str, tuple[str, ...], RunConfig]] = []
     for path in paths:
         try:
-            planned += _repeat(path, overrides, seeds)
+            planned += _repeat(path, overrides, repeats)
         except ConfigErrors as found:
             errors += [(path, error) for error in found.errors]
         except ConfigError as error:
@@ -115,15 +131,25 @@ def plan_study(
 
 
 def _repeat(
-    path: str, overrides: Sequence[str], seeds: int
+    path: str, overrides: Sequence[str], repeats: Repeats
 ) -> list[tuple[str, tuple[str, ...], RunConfig]]:
-    """Return a config for each seed, with the overrides that make it; the first needs none."""
+    """Return a config for each seed and fold, with its overrides; the first seed needs none."""
     first = load_config(path, overrides)
-    repeats: list[tuple[str, tuple[str, ...], RunConfig]] = [(path, (), first)]
-    for seed in range(first.seed + 1, first.seed + seeds):
-        own = (f"seed={seed}", f"name={first.name}_seed{seed}")
-        repeats.append((path, own, load_config(path, [*overrides, *own])))
-    return repeats
+    if repeats.folds is not None and first.data.fold is not None:
+        raise ConfigError("data.fold", f"is {first.data.fold}, and --folds is given", "leave one")
+    seeds = [
+        (f"seed={seed}", f"name={first.name}_seed{seed}") if seed > first.seed else ()
+        for seed in range(first.seed, first.seed + repeats.seeds)
+    ]
+    folds = (
+        [()]
+        if repeats.folds is None
+        else [(f"data.fold={number}/{repeats.folds}",) for number in range(1, repeats.folds + 1)]
+    )
+    return [
+        (path, own, load_config(path, [*overrides, *own]))
+        for own in (seed + fold for seed in seeds for fold in folds)
+    ]
 
 
 def _check(config: RunConfig, configs: Sequence[RunConfig]) -> list[ConfigError]:

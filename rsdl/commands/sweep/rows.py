@@ -106,27 +106,29 @@ def _make_row(
     note = "" if state is None else state.reason
     num_disruptions = 0 if state is None else state.num_disruptions
     record = None if runs is None else runs.records.get(run)
-    if record is None:
+    if runs is None or record is None:
         broken = None if runs is None else runs.broken.get(run)
         status = NONE if broken is None else "broken"
         note = note or (f"its record {broken}" if broken else "")
         return Row(run, job, phase, status, note, preemptions=num_disruptions)
+    standing = runs.standing(run)
+    status, planned = standing.status, standing.epochs_planned
     age_s = _age(record, now)
     stale = is_stale(record.status, age_s, state)
     if stale:
         heard = "at no time" if age_s is None else f"{duration(age_s)} ago"
         note = note or f"its record says running, and was last written {heard}"
-    if record.status == "failed":
-        note = note or record.reason
+    if record.status in ("failed", "completed"):
+        note = note or standing.reason
     return Row(
         run=run,
         job=job,
         cluster=phase,
-        status="stale" if stale else record.status,
+        status="stale" if stale else status,
         note=" ".join(note.split()),
         epochs=record.epochs_completed,
-        epochs_planned=record.epochs_planned,
-        eta_s=remaining_s(record),
+        epochs_planned=planned,
+        eta_s=0.0 if status == "completed" else remaining_s(record, planned),
         task=record.task,
         score=record.score("best" if record.metrics.get("best") else "final"),
         preemptions=record.preemptions,
@@ -149,13 +151,11 @@ def is_stale(status: str, age_s: float | None, state: JobState | None) -> bool:
     return state is None or not (state.phase is Phase.RUNNING or state.has_pods)
 
 
-def remaining_s(record: RunRecord) -> float | None:
-    """Return the seconds of training left, from the mean speed so far; 0 for a completed run.
+def remaining_s(record: RunRecord, planned: int) -> float | None:
+    """Return the seconds of training left to so many epochs, from the mean speed so far.
 
     Steps that were repeated after a preemption count as time but not as progress.
     """
-    if record.status == "completed":
-        return 0.0
     done = float(record.epochs_completed)
     if record.ledger:
         # Count steps of the current epoch; the last completed epoch gives the steps per epoch.
@@ -163,7 +163,7 @@ def remaining_s(record: RunRecord) -> float | None:
         done = max(done, min(record.optimizer_steps / max(steps, 1), done + 1))
     if done <= 0 or record.wall_s <= 0:
         return None
-    return record.wall_s / done * max(record.epochs_planned - done, 0.0)
+    return record.wall_s / done * max(planned - done, 0.0)
 
 
 def _age(record: RunRecord, now: datetime) -> float | None:

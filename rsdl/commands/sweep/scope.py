@@ -10,7 +10,9 @@ from rsdl.cluster.kubectl import Kubectl
 from rsdl.cluster.labels import CONFIG, STUDY, plain
 from rsdl.cluster.load import KUSTOMIZATIONS, Manifest, load_manifests
 from rsdl.cluster.policy.objects import ManifestSet
+from rsdl.cluster.policy.study.load import load_runs
 from rsdl.commands.runs import RUNS_VARIABLE
+from rsdl.config.run import RunConfig
 from rsdl.core.errors import ConfigError
 
 HERE = "k8s"  # folder of the study's manifests in a checkout
@@ -33,6 +35,13 @@ class Scope:
     def configs(self) -> dict[str, str]:
         """Return the config that each Job trains, by the Job's name."""
         return {job.name: job.annotations.get(CONFIG, job.name) for job in self.jobs}
+
+    def trained(self) -> dict[str, RunConfig]:
+        """Return the loaded config of each Job that brings it in a ConfigMap, by its name."""
+        loaded = load_runs(ManifestSet((*self.jobs, *self.others)), None)
+        names = self.configs()
+        found = {names[job.name]: loaded.get(job.title) for job in self.jobs}
+        return {name: run for name, run in found.items() if isinstance(run, RunConfig)}
 
 
 @dataclass(frozen=True, slots=True)

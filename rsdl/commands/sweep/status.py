@@ -87,8 +87,9 @@ class _Look:
     def __call__(self) -> list[Row]:
         """Return a row for each run."""
         snapshot = self._ask_cluster()
-        runs: Runs | None = None if self._url is None else read_runs(self._url)
         configs = {} if self._scope is None else self._scope.configs()
+        trained = {} if self._scope is None else self._scope.trained()
+        runs: Runs | None = None if self._url is None else read_runs(self._url, trained)
         rows = make_rows(configs, snapshot, runs, datetime.now(UTC))
         return rows if self._prometheus is None else self._with_gpu_use(rows, self._prometheus)
 

@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 
 from rich.console import Console
 
-from rsdl.cluster.job_actions import Decision, JobAction, admit, sort_out
+from rsdl.cluster.job_actions import Decision, JobAction, RunFacts, admit, sort_out
 from rsdl.cluster.jobs import Snapshot
 from rsdl.cluster.load import Manifest
 from rsdl.cluster.states import Phase
-from rsdl.commands.runs import is_completed, read_facts
+from rsdl.commands.runs import EXTENDED, is_completed, read_facts
 from rsdl.commands.sweep.request_retry import PASSING, retry_until_answered
 from rsdl.commands.sweep.scope import Scope
 from rsdl.storage.connect import connect, join
@@ -64,7 +64,8 @@ class Submission:
         self._options = options
         self._runs = runs
         self._retried = retried
-        self._configs = scope.configs()
+        self._configs, self._trained = scope.configs(), scope.trained()
+        self._extended: dict[str, RunFacts] = {}
         self._out = Console(file=sys.stdout, soft_wrap=True, highlight=False, markup=False)
         # Jobs are only removed from the queue: this command does not create a Job again that it
         # has seen on the cluster, even if someone deletes it meanwhile.
@@ -78,7 +79,8 @@ class Submission:
             0; 1 if a Job has failed or runs from another template; 130 if interrupted.
         """
         snapshot = self._cluster.read()
-        facts = read_facts(self._runs, self._configs)
+        facts = read_facts(self._runs, self._configs, self._trained)
+        self._extended = {name: run for name, run in facts.items() if run.status == EXTENDED}
         decisions = sort_out(self._scope.jobs, snapshot, facts, self._retried)
         self._settle(decisions)
         if self._options.dry_run:
@@ -133,7 +135,7 @@ class Submission:
         return after
 
     def _sort(self, snapshot: Snapshot) -> list[Decision]:
-        return sort_out(list(self._queue.values()), snapshot, {}, self._retried)
+        return sort_out(list(self._queue.values()), snapshot, self._extended, self._retried)
 
     def _settle(self, decisions: Sequence[Decision]) -> None:
         """Remove Jobs that need no submission from the queue, and print why."""
@@ -147,9 +149,10 @@ class Submission:
     def _admit(self, snapshot: Snapshot) -> None:
         """Submit waiting Jobs up to the limit."""
         for decision in admit(self._sort(snapshot), snapshot, self._options.max_running):
-            if snapshot.state(decision.name).phase is Phase.FAILED:
+            if (state := snapshot.state(decision.name)).is_finished:
                 self._cluster.delete([decision.name])
-                self._say(f"{decision.manifest.title}: the failed Job is deleted to make it anew")
+                title = decision.manifest.title
+                self._say(f"{title}: the {state.phase} Job is deleted to make it anew")
             elif self._is_completed(decision.name):
                 self._settle([replace(decision, action=JobAction.DONE)])
             else:
@@ -163,7 +166,9 @@ class Submission:
     def _is_completed(self, name: str) -> bool:
         if self._runs is None:
             return False
-        return is_completed(RunFolder(connect(join(self._runs, self._configs[name]), cache=None)))
+        config = self._configs[name]
+        folder = RunFolder(connect(join(self._runs, config), cache=None))
+        return is_completed(folder, self._trained.get(config))
 
     def _create(self, job: Manifest) -> bool:
         known = self._cluster.dropped
@@ -183,8 +188,8 @@ class Submission:
         now = {decision.name for decision in admit(decisions, snapshot, self._options.max_running)}
         for decision in decisions:
             if decision.action is JobAction.WAITING:
-                failed = snapshot.state(decision.name).phase is Phase.FAILED
-                what = "would be deleted and submitted anew" if failed else "would be submitted"
+                finished = snapshot.state(decision.name).is_finished
+                what = "would be deleted and submitted anew" if finished else "would be submitted"
                 when = "" if decision.name in now else ", once there is room"
                 self._say(f"{decision.manifest.title}: {what}{when}")
 
@@ -230,6 +235,6 @@ def _explain(decision: Decision) -> str | None:
             f"{title}: runs from another manifest than this one ({decision.why}), and a Job cannot "
             f"be changed; leave it, or: rsdl sweep cancel {name}, and submit again"
         )
-    if decision.action is JobAction.THERE and decision.why:
+    if decision.action in (JobAction.THERE, JobAction.DONE) and decision.why:
         return f"{title}: {decision.why}"
     return None

@@ -64,9 +64,11 @@ def retry(
     snapshot = scope.cluster.read()
     one_study(snapshot, scope.cluster.study)
     jobs = _known_jobs(scope, snapshot)
-    configs = replace(scope, jobs=list(jobs.values())).configs()
+    known = replace(scope, jobs=list(jobs.values()))
+    configs = known.configs()
     chosen = choose_names(names, configs) if names else list(jobs)
-    decisions = sort_out([jobs[name] for name in chosen], snapshot, read_facts(url, configs))
+    facts = read_facts(url, configs, known.trained())
+    decisions = sort_out([jobs[name] for name in chosen], snapshot, facts)
     failed = [decision.manifest for decision in decisions if decision.action is JobAction.FAILED]
     left = [decision for decision in decisions if names and decision.action is not JobAction.FAILED]
     for decision in left:

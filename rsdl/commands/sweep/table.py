@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from rsdl.cluster.nautilus import MIN_GPU_USE
+from rsdl.commands.runs import EXTENDED
 from rsdl.commands.sweep.rows import NONE, UNKNOWN, Row
 from rsdl.config.task import metric_label
 from rsdl.evaluate.formatting import duration
@@ -18,7 +19,7 @@ LEFT_ALIGNED = 3  # number of text columns, which come first; the others are num
 COLOURS = {
     "running": "green", "succeeded": "cyan", "completed": "cyan", "failed": "bold red",
     "broken": "bold red", "stale": "yellow", "pending": "yellow", "restarting": "yellow",
-    "preempted": "yellow", "ending": "yellow", "suspended": "magenta",
+    "preempted": "yellow", "extended": "yellow", "ending": "yellow", "suspended": "magenta",
 }  # fmt: skip
 
 
@@ -98,9 +99,9 @@ def count_states(rows: Sequence[Row]) -> dict[str, int]:
 
 def overall(row: Row) -> str:
     """Return the overall state of a run; a completed run is completed whatever its Job's phase."""
-    if row.status == "completed" or row.cluster == "succeeded":
+    if row.status == "completed" or (row.cluster == "succeeded" and row.status != EXTENDED):
         return "completed"
-    if row.cluster in ("absent", UNKNOWN):
+    if row.cluster in ("absent", "succeeded", UNKNOWN):
         return "to go" if row.status == NONE else row.status
     return row.cluster
 

@@ -111,10 +111,10 @@ def free_bytes(device: torch.device, processes: int) -> int:
 
 
 def shard_bytes(data: SplitData) -> int:
-    """Return the bytes of the shards of a split."""
-    names = set(data.index.shard_names)
-    splits = data.manifest.splits.values()
-    return sum(s.bytes for split in splits for s in split.shards if s.name in names)
+    """Return the bytes of a split in its shards; of a part, by its share of their samples."""
+    kept = dict(zip(data.index.shard_names, data.index.shard_samples.tolist(), strict=True))
+    shards = [shard for split in data.manifest.splits.values() for shard in split.shards]
+    return sum(s.bytes * kept.get(s.name, 0) // s.samples for s in shards)
 
 
 def gigabytes(num: int) -> str:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from rsdl.core.errors import CorruptSampleError, DataError
-from rsdl.data.index import Row, Rows, pack_rows, rows_to_bytes
+from rsdl.data.index import Row, Rows, group_key, pack_rows, rows_to_bytes
 from rsdl.data.manifest import Shard
 from rsdl.data.packing.duplicates import Sketches, sketch
 from rsdl.data.packing.statistics import BandStatistics, RunningStatistics
@@ -254,6 +254,8 @@ def _add(writer: TarWriter, sample: Sample, kind: TargetKind) -> Row:
         key, ((extension, image), (kind.member, data), ("json", meta))
     )
     row = Row(key, extension, offset, len(image), meta_offset, len(meta), kind.label(target))
+    if sample.group is not None:
+        row = row._replace(group=group_key(sample.group))
     if kind.in_index:
         return row
     return row._replace(target_offset=target_offset, target_length=len(data))

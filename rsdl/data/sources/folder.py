@@ -138,9 +138,9 @@ class FolderSource:
         data, kind = read_image(where, item.size)
         meta: dict[str, Any] = {"class": self.classes[item.label], "source": item.path}
         if self._may_pass(item, data, kind):
-            return Sample(item.key, kind, data, item.label, meta, None)
+            return Sample(item.key, kind, data, item.label, meta, None, group=item.group)
         if kind == "jpg" and (pixels := self._decode_plain(data, where)) is not None:
-            return Sample(item.key, kind, data, item.label, meta, pixels)
+            return Sample(item.key, kind, data, item.label, meta, pixels, group=item.group)
         picture = self._layout.fit(
             read_picture(data, kind, where, self._layout.rules, where), kind, where
         )
@@ -148,7 +148,7 @@ class FolderSource:
         if picture.changed or valid is not None:
             kind, data = encode_picture(picture, kind)
         meta |= georeference(picture)
-        return Sample(item.key, kind, data, item.label, meta, picture.pixels, valid)
+        return Sample(item.key, kind, data, item.label, meta, picture.pixels, valid, item.group)
 
     def _may_pass(self, item: ImageFile, data: bytes, extension: str) -> bool:
         """Return whether an image need not be decoded: a JPEG with a valid header and end."""
@@ -171,6 +171,7 @@ class FolderSource:
         if pixels.nbytes > self._memory.buffer.nbytes:
             self._memory.buffer = pixels.reshape(-1)
         return pixels
+
 
 Found = tuple[Dtype, tuple[str, ...], PictureRules]
 

@@ -7,6 +7,7 @@ unlabelled is only known once it is read, so shards are somewhat smaller than pl
 """
 
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from rsdl.config.task import TASKS, TaskName
 from rsdl.core.errors import ConfigError
+from rsdl.data.manifest import INDEX_COLUMNS
 from rsdl.data.packing.encode import encode_npy, encode_tif
 from rsdl.data.sample import SPLITS, Sample, ShardPlan
 from rsdl.data.targets.mask import IGNORE, MAX_CLASSES
@@ -26,7 +28,7 @@ from rsdl.raster.labels import open_labels
 from rsdl.raster.rasterize import LabelMap, LabelRules, majority
 from rsdl.raster.read_tile import read_tile
 from rsdl.raster.scenes import SceneRules, describe_scenes, fingerprint
-from rsdl.raster.spatial_split import SplitRule, split_tiles
+from rsdl.raster.spatial_split import SplitRule, name_places, split_tiles
 from rsdl.raster.tiles import Tile, Tiles, corners_hit
 
 # Why tiles are left out.
@@ -221,6 +223,7 @@ class GeotiffSource:
         self.provenance: dict[str, Any] = {
             "source": "geotiff",
             "split_rule": GROUPED_RULE,
+            INDEX_COLUMNS: ["group"],
             "scenes": [
                 {"name": s.name, "height": s.height, "width": s.width, **fingerprint(s.path)}
                 for s in self.scenes
@@ -323,6 +326,7 @@ class GeotiffSource:
             },
             pixels=pixels,
             valid=valid,
+            group=self._places[item.scene],
         )
 
     def _check_classes(self) -> None:
@@ -335,6 +339,11 @@ class GeotiffSource:
         if len(self.classes) > MAX_CLASSES:
             problem = f"{len(self.classes)} are too many: a mask holds {MAX_CLASSES}"
             raise ConfigError("classes", problem, "name fewer with --classes")
+
+    @cached_property
+    def _places(self) -> dict[int, str]:
+        """The place of each scene with tiles: scenes that overlap or touch share one."""
+        return name_places(self.scenes, self._corners)
 
     def _check_sizes(self) -> None:
         for scene in self.scenes:

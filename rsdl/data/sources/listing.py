@@ -40,6 +40,7 @@ class ImageFile(NamedTuple):
         key: Name of the sample, unique in the tree.
         split: The split of its folder, ``None`` if the tree has no split folders.
         modified_ns: Modification time in nanoseconds.
+        group: The scene that it is of; ``None`` if scenes are not told apart.
     """
 
     path: str
@@ -48,6 +49,7 @@ class ImageFile(NamedTuple):
     key: str
     split: str | None
     modified_ns: int = 0
+    group: str | None = None
 
 
 class Tree(NamedTuple):

@@ -169,7 +169,9 @@ def _survey(masks: Iterable[Path], ignored: set[int]) -> dict[int, str]:
         low, high = sorted(values - ignored)
         return {low: "background", high: "foreground"}
     if IGNORE in values - ignored:
-        log.warning("masks: 255 is taken for no label; name it with --classes to have it as a class")
+        log.warning(
+            "masks: 255 is taken for no label; name it with --classes to have it as a class"
+        )
     return {value: f"class_{value}" for value in sorted(values - ignored - {IGNORE})}
 
 
@@ -185,10 +187,14 @@ def _read_colours(path: Path) -> dict[Colour, str | None]:
             continue
         *numbers, name = line.replace(",", " ").split(maxsplit=3)
         if len(numbers) != 3 or not all(part.isdecimal() and int(part) < 256 for part in numbers):
-            raise ConfigError("--colors", f'{path}:{number}: cannot read "{line}"', "write R G B NAME")
+            raise ConfigError(
+                "--colors", f'{path}:{number}: cannot read "{line}"', "write R G B NAME"
+            )
         red, green, blue = map(int, numbers)
         if (red, green, blue) in table:
-            raise ConfigError("--colors", f"{path}:{number}: this colour comes twice", "name it once")
+            raise ConfigError(
+                "--colors", f"{path}:{number}: this colour comes twice", "name it once"
+            )
         table[red, green, blue] = name
     return table
 

@@ -17,6 +17,7 @@ import numpy as np
 from rsdl.core.errors import ConfigError, DataError
 from rsdl.core.rng import key_of, text_keys
 from rsdl.data.class_table import plain_name
+from rsdl.data.manifest import INDEX_COLUMNS
 from rsdl.data.sample import SPLITS
 from rsdl.data.sources.listing import ImageFile, Tree
 from rsdl.data.sources.split_files import OPTION, SplitFile, assign_listed
@@ -103,17 +104,18 @@ def assign_splits(
     if group_by is not None:
         rule["group_by"] = group_by
         groups = _find_groups(tree, group_by)
-        rule["groups"] = len(set(groups))
+        rule |= {"groups": len(set(groups)), INDEX_COLUMNS: ["group"]}
         if rule["groups"] == len(groups):
             log.warning(
                 "%s: --group-by finds a scene of its own for each of %d images: it keeps nothing "
                 "together", tree.root, len(groups),
             )  # fmt: skip
-        if tree.has_splits:
-            _check_groups(tree.files, groups)
-        else:
-            files = _draw_grouped(tree.files, groups, fractions, seed)
+        found = [file._replace(group=group) for file, group in zip(tree.files, groups, strict=True)]
+        if not tree.has_splits:
+            files = _draw_grouped(found, groups, fractions, seed)
             return files, rule | {"split_rule": GROUPED_RULE}
+        _check_groups(found, groups)
+        return found, rule | {"split_rule": "split folders"}
     if tree.has_splits:
         return tree.files, rule | {"split_rule": "split folders"}
     return draw_splits(tree.files, fractions, seed), rule | {"split_rule": "stratified by class"}

@@ -137,6 +137,7 @@ def run_facts(run: RunRecord) -> dict[str, dict[str, str]]:
             "Optimizer steps": count(run.optimizer_steps),
             "Global batch": count(run.global_batch),
             "Seed": str(run.seed),
+            "Fold": text(run.fold),
             "Samples read": count(run.samples_read),
             "Imagery read, encoded": size(run.bytes_encoded),
             "Imagery read, decoded": size(run.bytes_decoded),

@@ -24,7 +24,8 @@ KEYS = {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY}
 # A run of seconds instead of hours on a GPU.
 SMALL = (
     "model.name=test_vit", "data.image_size=32", "data.batch_size=6", "data.num_workers=2",
-    "trainer.accelerator=cpu", "trainer.log_every_steps=1", "optim.warmup_epochs=0.5",
+    "model.weights=none", "model.drop_path_rate=null", "trainer.accelerator=cpu",
+    "trainer.log_every_steps=1", "optim.warmup_epochs=0.5", "augment.mixup=0", "augment.cutmix=0",
 )  # fmt: skip
 
 

@@ -61,6 +61,22 @@ def account() -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata}
 
 
+def mount_config(job: dict[str, Any], text: str) -> list[dict[str, Any]]:
+    """Return a Job that trains a config of this text, and the ConfigMap that brings it."""
+    name = job["metadata"]["name"]
+    pod = job["spec"]["template"]["spec"]
+    pod["volumes"] = [{"name": "config", "configMap": {"name": name}}]
+    pod["containers"][0] |= {
+        "args": ["train", "/config/config.yaml"],
+        "volumeMounts": [{"name": "config", "mountPath": "/config"}],
+    }
+    data = {"config.yaml": text}
+    return [
+        job,
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data},
+    ]
+
+
 def write_study(folder: Path, configs: tuple[str, ...] = CONFIGS, **options: Any) -> Path:  # noqa: ANN401
     """Write a study's manifests below a folder, as files that Kustomize puts together."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -26,7 +26,7 @@ snapshots = st.builds(
 )
 records = st.dictionaries(
     st.sampled_from(NAMES),
-    st.sampled_from(("running", "completed", "preempted", "failed")).map(RunFacts),
+    st.sampled_from(("running", "completed", "preempted", "failed", "extended")).map(RunFacts),
 )
 retries = st.frozensets(st.sampled_from(NAMES))
 
@@ -39,7 +39,9 @@ def test_there_are_never_more_than_asked(
     assert not admitted or snapshot.num_active + len(admitted) <= max_running
     for decision in admitted:
         state = snapshot.state(decision.name)
-        done = state.phase is Phase.SUCCEEDED or runs.get(decision.name) == RunFacts("completed")
+        run = runs.get(decision.name)
+        succeeded = state.phase is Phase.SUCCEEDED and run != RunFacts("extended")
+        done = succeeded or run == RunFacts("completed")
         assert not done and not state.is_active
         failed = state.phase is Phase.FAILED or runs.get(decision.name) == RunFacts("failed")
         assert not failed or decision.name in retried
@@ -79,3 +81,16 @@ def test_what_an_index_of_another_job_trains_is_not_trained_twice():
     assert action(Phase.RUNNING) is action(Phase.PENDING) is action(Phase.ENDING) is JobAction.THERE
     assert action(Phase.SUCCEEDED) is JobAction.DONE
     assert action(Phase.FAILED) is action(Phase.RUNNING, "vit_ucm") is JobAction.WAITING
+
+
+def test_a_completed_run_that_its_config_extends_waits_whatever_became_of_its_job():
+    def action(phase: Phase, status: str) -> JobAction:
+        found = {} if phase is Phase.ABSENT else {"a": JobState("a", phase)}
+        snapshot = Snapshot(found, {name: {"spec": {}} for name in found})
+        (decision,) = sort_out(JOBS[:1], snapshot, {"a": RunFacts(status)})
+        return decision.action
+
+    for phase in (Phase.ABSENT, Phase.SUCCEEDED):
+        assert action(phase, "extended") is JobAction.WAITING
+        assert action(phase, "completed") is JobAction.DONE
+    assert action(Phase.RUNNING, "extended") is JobAction.THERE

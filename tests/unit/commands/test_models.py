@@ -1,10 +1,13 @@
 import json
 
 import pytest
+import typer
 
-from rsdl.commands.models import describe_model, list_models
+from rsdl.cli import app
+from rsdl.commands.models import describe_model, list_models, list_weights
 from rsdl.core.errors import ConfigError
 from rsdl.models.catalog import ARCHITECTURES
+from rsdl.models.remote_sensing import WEIGHTS
 
 
 @pytest.fixture(autouse=True)
@@ -57,3 +60,27 @@ def test_a_wrong_name_or_size_is_refused(name: str, size: int, where: str):
     with pytest.raises(ConfigError) as caught:
         list_models([name], image_size=size)
     assert caught.value.where == where
+
+
+def test_remote_sensing_weights_are_listed_with_bands_and_licence(
+    capsys: pytest.CaptureFixture[str],
+):
+    list_weights()
+    lines = capsys.readouterr().out.splitlines()
+    assert all(len(line) <= 80 for line in lines)
+    for name, row in WEIGHTS.items():
+        (line,) = (line for line in lines if line.startswith(f"{name} "))
+        assert row.license in line and row.trained_on.dtype in line
+    list_weights(["vit_base"], as_json=True)
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["name"] for row in rows] == [
+        "vit_base_sentinel1_all_fgmae", "vit_base_sentinel2_all_fgmae",
+    ]  # fmt: skip
+    assert rows[1]["trained_on"]["std"] == [10_000] * 13
+
+
+def test_a_model_without_the_word_list_is_listed(capsys: pytest.CaptureFixture[str]):
+    command = typer.main.get_command(app)
+    command(["models", "test_vit", "--json"], standalone_mode=False)
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row["name"] == "test_vit"

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from rsdl.commands.sweep.plan import plan_study, split_arguments
+from rsdl.commands.sweep.plan import Repeats, plan_study, split_arguments
 from rsdl.config.load import load_config, to_yaml
 from rsdl.core.errors import ConfigError, ConfigErrors
 from tests.run_records import make_record
@@ -123,7 +123,7 @@ def test_each_config_is_planned_once_a_seed_and_the_first_keeps_its_name(tmp_pat
         write(tmp_path, "a", seed=7),
         write(tmp_path, "b", seed=0, logging={"project": "p${seed}"}),
     ]
-    runs = plan_study(paths, ["trainer.max_epochs=3"], seeds=3)
+    runs = plan_study(paths, ["trainer.max_epochs=3"], Repeats(seeds=3))
     assert [(run.name, run.config.seed) for run in runs] == [
         ("a", 7), ("a_seed8", 8), ("a_seed9", 9), ("b", 0), ("b_seed1", 1), ("b_seed2", 2),
     ]  # fmt: skip
@@ -137,4 +137,19 @@ def test_each_config_is_planned_once_a_seed_and_the_first_keeps_its_name(tmp_pat
 def test_a_seed_whose_name_another_config_has_is_refused(tmp_path: Path):
     paths = [write(tmp_path, "a"), write(tmp_path, "a_seed1", seed=5)]
     with pytest.raises(ConfigErrors, match="another config is named a_seed1, too"):
-        plan_study(paths, [], seeds=2)
+        plan_study(paths, [], Repeats(seeds=2))
+
+
+def test_each_seed_of_a_config_is_planned_once_a_fold(tmp_path: Path):
+    paths = [write(tmp_path, "a", seed=7), write(tmp_path, "b")]
+    runs = plan_study(paths, [], Repeats(seeds=2, folds=2))
+    assert [(run.name, run.config.seed, run.config.data.fold) for run in runs] == [
+        ("a-fold1of2", 7, "1/2"), ("a-fold2of2", 7, "2/2"),
+        ("a_seed8-fold1of2", 8, "1/2"), ("a_seed8-fold2of2", 8, "2/2"),
+        ("b-fold1of2", 0, "1/2"), ("b-fold2of2", 0, "2/2"),
+        ("b_seed1-fold1of2", 1, "1/2"), ("b_seed1-fold2of2", 1, "2/2"),
+    ]  # fmt: skip
+    for run in runs:
+        assert load_config(run.path, run.overrides) == run.config
+    with pytest.raises(ConfigErrors, match=r"data\.fold: is 1/3, and --folds is given"):
+        plan_study(paths, ["data.fold=1/3"], Repeats(folds=2))

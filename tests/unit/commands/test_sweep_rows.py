@@ -32,13 +32,16 @@ def row_of(found: RunRecord, state: JobState | None = None) -> Row:
 
 
 def test_time_left_goes_by_the_pace_so_far():
-    assert remaining_s(record(wall_s=50.0)) is None
-    assert remaining_s(record(epochs_completed=5, wall_s=50.0)) == 50.0
+    assert remaining_s(record(wall_s=50.0), 10) is None
+    assert remaining_s(record(epochs_completed=5, wall_s=50.0), 10) == 50.0
     half = record(epochs_completed=1, optimizer_steps=15, ledger=[entry(0)], wall_s=30.0)
-    assert remaining_s(half) == pytest.approx(30.0 / 1.5 * 8.5)
+    assert remaining_s(half, 10) == pytest.approx(30.0 / 1.5 * 8.5)
     odd = record(epochs_completed=1, optimizer_steps=11, ledger=[entry(0, 101)], wall_s=10.0)
-    assert remaining_s(odd) == pytest.approx(90.0)  # a last batch that is not full is a step, too
-    assert remaining_s(record(status="completed", epochs_completed=4, wall_s=9.0)) == 0.0
+    assert remaining_s(odd, 10) == pytest.approx(
+        90.0
+    )  # a last batch that is not full is a step, too
+    early = record(status="completed", epochs_completed=4, wall_s=9.0)  # trainer.patience
+    assert row_of(early).eta_s == 0.0
 
 
 @pytest.mark.parametrize(

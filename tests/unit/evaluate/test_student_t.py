@@ -39,6 +39,16 @@ def test_the_paired_test_is_the_one_that_student_published():
     assert mean_half_width(left) == pytest.approx(2.262157 * 2.002249 / 10**0.5, abs=1e-5)
 
 
+def test_folds_are_less_certain_than_seeds_by_what_their_training_data_shares():
+    left, right = [0.91, 0.94, 0.93, 0.97, 0.92], [0.90, 0.91, 0.93, 0.94, 0.92]
+    plain, folds = paired_test(left, right), paired_test(left, right, overlap=1 / 4)
+    # Nadeau and Bengio (2003): 1/5 + 1/4 in place of 1/5.
+    assert folds.half_width == pytest.approx(plain.half_width * (0.45 / 0.2) ** 0.5)
+    assert folds.mean == plain.mean and folds.p > plain.p
+    t = t_quantile(1 - plain.p, 4) / 1.5
+    assert folds.p == pytest.approx(two_sided_p(t, 4))
+
+
 def test_equal_differences_have_no_p_value():
     test = paired_test([0.91, 0.93, 0.95], [0.9, 0.92, 0.94])
     assert (test.p, test.half_width) == (None, None)

@@ -338,6 +338,27 @@ def test_architectures_are_compared_pair_by_pair_over_the_seeds_that_they_share(
     assert "n = 3; 95% CI \u00b1 8.96%" in render_study(study)
 
 
+def fold_of(entry: ComparedRun, number: int, num_folds: int) -> ComparedRun:
+    run = entry.run.model_copy(update={"seed": 0, "fold": f"{number}/{num_folds}"})
+    return replace(entry, run=run)
+
+
+def test_folds_are_repeats_of_one_result_and_paired_fold_by_fold(rivals: list[ComparedRun]):
+    folded = [fold_of(row, 1 + place % 3, 3) for place, row in enumerate(rivals[:6])]
+    study = study_of(folded)
+    (found,) = study.comparisons
+    assert (found.names, found.test.n) == (("vit", "cnn"), 3)
+    plain = study_of(rivals[:6]).comparisons[0]
+    wider = ((1 / 3 + 1 / 2) / (1 / 3)) ** 0.5
+    assert found.test.half_width == pytest.approx(plain.test.half_width * wider)
+    (cell,) = [r for r, _ in study.board.cells[("cnn", "ucm")]]
+    assert cell.n == 3 and cell.half_width == pytest.approx(0.0895667 * wider, abs=1e-5)
+    assert {row["fold"] for row in csv.DictReader(io.StringIO(study.csv))} == {"1/3", "2/3", "3/3"}
+    # The same fold of another seed is another repeat; the same one again is none.
+    again = [*folded[:3], fold_of(rename(rivals[0], "again", seed=0, recipe="cnn"), 1, 3)]
+    assert [r.n for r, _ in study_of(again).board.cells[("cnn", "ucm")]] == [3, 1]
+
+
 def test_without_shared_seeds_nothing_is_called_significant(rivals: list[ComparedRun]):
     study = study_of([row for row in rivals if row.run.architecture != "vit"])
     assert not study.comparisons

@@ -2,7 +2,7 @@ import http.server
 import logging
 import pickle
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,12 @@ from timm.models import adapt_input_conv
 from torch import Tensor
 
 from rsdl.config.model import ModelConfig
-from rsdl.core.bands import Rgb
 from rsdl.core.errors import ConfigError, RsdlError
 from rsdl.models.catalog import build_backbone, build_model
+from rsdl.models.first_layer import adapt_bands
+from rsdl.models.sources import WeightsSource
 from rsdl.models.tensors import read_tensors
-from rsdl.models.weights import adapt_bands, load_weights
+from rsdl.models.weights import load_weights
 
 SIZE = 64
 CLASSES = 5
@@ -38,11 +39,11 @@ def trained(name: str) -> torch.nn.Module:
 
 def load(
     name: str, source: object, *, num_classes: int = CLASSES, in_chans: int = 3, size: int = SIZE,
-    rgb: Rgb | None = None,
+    bands: Sequence[str] = (),
 ) -> torch.nn.Module:  # fmt: skip
     config = ModelConfig(name=name, weights=str(source))
     model = build_model(
-        config, num_classes=num_classes, in_chans=in_chans, image_size=size, rgb=rgb
+        config, num_classes=num_classes, in_chans=in_chans, image_size=size, bands=bands
     )
     return model.eval()
 
@@ -133,30 +134,42 @@ def test_the_first_layer_is_adapted_to_other_bands(
 
 
 @pytest.mark.parametrize(
-    ("rgb", "in_chans", "filters"),
+    ("bands", "filters", "how"),
     [
-        ((1, 2, 3), 4, [0, 0, 1, 2]),  # nir, red, green, blue
-        ((3, 2, 1), 10, [0, 2, 1, 0, 1, 2, 0, 1, 2, 0]),  # Sentinel-2: b04, b03, b02
-        ((2, 1, 0), 3, [2, 1, 0]),
+        (["nir", "red", "green", "blue"], [0, 0, 1, 2], "red, green, blue; in order: nir"),
+        (["B01", "B02", "b3", "B04", "B05"], [0, 2, 1, 0, 1], "B02, b3, B04; in order: B01, B05"),
+        (["blue", "green", "red"], [2, 1, 0], "blue, green, red"),
     ],
 )
 def test_bands_named_by_a_colour_get_its_filters(
-    rgb: Rgb, in_chans: int, filters: list[int], tmp_path: Path, caplog: pytest.LogCaptureFixture
+    bands: list[str], filters: list[int], how: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
     tensors = trained("test_resnet").state_dict()
     torch.save(tensors, tmp_path / "w.pth")
     with caplog.at_level(logging.INFO, logger="rsdl"):
-        model = load("test_resnet", tmp_path / "w.pth", in_chans=in_chans, rgb=rgb)
+        model = load("test_resnet", tmp_path / "w.pth", in_chans=len(bands), bands=bands)
     (stem,) = _first_convs(model)
-    expected = tensors[stem][:, filters] * (3 / in_chans)
+    expected = tensors[stem][:, filters] * (3 / len(bands))
     torch.testing.assert_close(model.state_dict()[stem], expected)
-    assert f"adapted from 3 to {in_chans} bands, by name" in caplog.text
+    line = f"adapted from 3 to {len(bands)} bands, by name: {how}"
+    assert any(message.endswith(line) for message in caplog.messages)
+
+
+def test_bands_of_other_names_are_taken_in_order_and_that_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    tensors = trained("test_resnet").state_dict()
+    torch.save(tensors, tmp_path / "w.pth")
+    with caplog.at_level(logging.INFO, logger="rsdl"):
+        model = load("test_resnet", tmp_path / "w.pth", bands=["vv", "vh", "angle"])
+    assert_equal(model.state_dict(), tensors)
+    assert "bands vv, vh, angle taken for red, green, blue: in order" in caplog.text
 
 
 def test_a_checkpoint_of_as_many_bands_keeps_its_order(tmp_path: Path):
     tensors = trained("test_resnet").state_dict()
     torch.save({"state_dict": tensors}, tmp_path / "w.ckpt")
-    model = load("test_resnet", tmp_path / "w.ckpt", rgb=(2, 1, 0))
+    model = load("test_resnet", tmp_path / "w.ckpt", bands=["blue", "green", "red"])
     assert_equal(model.state_dict(), tensors)
 
 
@@ -168,7 +181,7 @@ def _first_convs(model: torch.nn.Module) -> set[str]:
 @pytest.mark.parametrize(("bands", "in_chans"), [(13, 3), (3, 13), (4, 4), (6, 2)])
 def test_equal_bands_give_the_same_response_whatever_their_number(bands: int, in_chans: int):
     weight = torch.rand(2, 1, 3, 3).expand(2, bands, 3, 3)
-    adapted = adapt_bands(weight, in_chans)
+    adapted = adapt_bands(weight, [None] * in_chans)
     assert adapted.shape == (2, in_chans, 3, 3)
     torch.testing.assert_close(adapted.sum(1), weight.sum(1))
 
@@ -198,7 +211,7 @@ def test_relative_position_tables_follow_the_window(tmp_path: Path):
     tensors[table] = slope.repeat(13).unsqueeze(1)
     torch.save(tensors, tmp_path / "w.pth")
     model = tiny(96)
-    load_weights(model, str(tmp_path / "w.pth"))
+    load_weights(model, WeightsSource("w.pth", lambda: tmp_path / "w.pth"))
     resized = model.state_dict()[table].reshape(5, 5)  # the last map has 3 x 3 cells
     assert torch.allclose(resized, resized[0].expand(5, 5), atol=1e-3)
     assert resized[0].abs().max() <= 6.01
@@ -291,7 +304,7 @@ def test_any_other_file_is_refused(content: bytes, tmp_path: Path):
 def test_a_file_without_named_tensors_is_refused(content: object, tmp_path: Path):
     torch.save(content, tmp_path / "w.pth")
     with pytest.raises(ConfigError, match=r"^model\.weights: "):
-        read_tensors(str(tmp_path / "w.pth"))
+        read_tensors(tmp_path / "w.pth", "w.pth")
 
 
 @pytest.mark.parametrize("source", ["nowhere/w.pth", "pretraind", "."])
@@ -358,7 +371,7 @@ def test_a_failed_download_is_told_and_leaves_nothing(server: str, file: str, tm
     text = refusal("test_resnet", f"{server}/{file}")
     assert "cannot be fetched" in text
     assert "model.weights=PATH" in text
-    assert [p for p in (tmp_path / "home").rglob("*") if p.is_file()] == []
+    assert [p for p in (tmp_path / "home").rglob("*") if p.is_file() and p.name != ".lock"] == []
 
 
 @pytest.mark.parametrize(
@@ -398,7 +411,13 @@ def test_pretrained_weights_in_the_cache_need_no_internet(
     loaded = load("test_resnet", "pretrained", num_classes=9)
     assert_equal(loaded.state_dict(), tensors, but=HEADS["test_resnet"])
     (stem,) = _first_convs(loaded)
-    other = load("test_resnet", "pretrained", num_classes=9, in_chans=4, rgb=(3, 2, 1))
+    other = load(
+        "test_resnet",
+        "pretrained",
+        num_classes=9,
+        in_chans=4,
+        bands=["nir", "blue", "green", "red"],
+    )
     expected = tensors[stem][:, [0, 2, 1, 0]] * (3 / 4)
     torch.testing.assert_close(other.state_dict()[stem], expected)
     same = {k: v for k, v in other.state_dict().items() if k != stem}

@@ -13,8 +13,10 @@ from rsdl.cluster.policy.objects import Pod
 
 PROGRAM = "rsdl"
 FOLDER = "configs"  # in the image's working directory
-WITH_VALUE = ("--nnodes", "--nproc-per-node", "--node-rank", "--rdzv-endpoint", "--rdzv-id")
-AS_FIELD = {"--nnodes": "trainer.num_nodes", "--nproc-per-node": "trainer.devices"}
+AS_FIELD = {
+    "--nnodes": "trainer.num_nodes", "--nproc-per-node": "trainer.devices", "--fold": "data.fold",
+}  # fmt: skip
+WITH_VALUE = (*AS_FIELD, "--node-rank", "--rdzv-endpoint", "--rdzv-id")
 
 
 @dataclass(frozen=True, slots=True)

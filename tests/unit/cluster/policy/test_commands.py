@@ -55,6 +55,7 @@ def test_who_works_is_let_be(words: list[str]):
         (["rsdl", "train", "a.yaml", "x=1", "--restart", "y=2"], ("a.yaml", ("x=1", "y=2"))),
         (["train", "--nnodes", "2", "a.yaml"], ("a.yaml", ("trainer.num_nodes=2",))),
         (["train", "a.yaml", "--nproc-per-node=4"], ("a.yaml", ("trainer.devices=4",))),
+        (["train", "a.yaml", "--fold", "2/5"], ("a.yaml", ("data.fold=2/5",))),
         (["train", "--rdzv-endpoint", "a-0.b:29500", "a.yaml"], ("a.yaml", ())),
         (["torchrun", "--nnodes", "2", "-m", "rsdl", "train", "a.yaml"], ("a.yaml", ())),
         (["sh", "-c", "cd /app && exec rsdl train a.yaml x='1 2'; echo"], ("a.yaml", ("x=1 2",))),
