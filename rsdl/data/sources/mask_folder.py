@@ -1,35 +1,315 @@
 """Pairs of an image and a mask of its size, in two folders: most published segmentation sets.
 
 Whole images are stored unchanged, or cut into tiles, which are stored without loss. Splits are
-those of the folders, or drawn: by image, or by scene, so that tiles of one never straddle splits.
+those of the folders, or drawn by image, or by scene (``group_by``): tiles of one image never
+straddle splits.
 """
 
+import hashlib
 import threading
-from typing import NamedTuple
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
+import rasterio
 from numpy.typing import NDArray
 
-from rsdl.data.sources.listing import ImageFile
-from rsdl.raster.picture import Picture
+from rsdl.core.errors import ConfigError, CorruptSampleError, DataError
+from rsdl.data.packing.encode import encode_picture
+from rsdl.data.read_picture import read_picture
+from rsdl.data.sample import Sample, ShardPlan
+from rsdl.data.sources.encoded import read_image
+from rsdl.data.sources.folder import FRACTIONS, describe_rules, georeference, probe_layout
+from rsdl.data.sources.listing import SPLIT_NAMES, ImageFile, Tree, unique_keys, walk_images
+from rsdl.data.sources.mask_values import MaskValues, find_colours, find_values, read_values
+from rsdl.data.sources.splits import assign_splits, check_fractions, deal, order_splits
+from rsdl.data.targets.mask import IGNORE
+from rsdl.raster.gate import admit
+from rsdl.raster.georef import shift
+from rsdl.raster.headers import UPRIGHT, jpeg_header
+from rsdl.raster.picture import PLAIN, Picture, PictureRules
+from rsdl.raster.tiles import tile_corners
 
-# What masks are often named beside their images.
-SUFFIXES = ("_mask", "_label", "_labels", "_gt", "_gtFine_labelIds")
+# What a mask is often named beside its image.
+ENDINGS = ("_mask", "_masks", "_label", "_labels", "_gt", "-mask", "-label")
 UNLABELLED = "tiles without a label"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MaskOptions:
+    """How images and masks are paired, cut and split.
+
+    Attributes:
+        classes: See :func:`rsdl.data.sources.mask_values.find_values`.
+        colours: See :func:`rsdl.data.sources.mask_values.find_colours`; ``None`` for numbers.
+        ignore: Values, or names of colours, that count for nothing.
+        tile: Side of the tiles that images are cut into, in pixels; ``None`` keeps them whole.
+        overlap: Pixels two neighbouring tiles share.
+        keep_unlabelled: Whether images and tiles without a label are kept.
+        fractions: Shares of train, val and test, used if there are no split folders.
+        seed: Seed of the split and of the order within each split.
+        group_by: See :func:`rsdl.data.sources.splits.assign_splits`.
+        name: Name of the dataset; ``None`` takes the folder's.
+        rules: The user's options for the images.
+    """
+
+    classes: tuple[str, ...] | None = None
+    colours: str | None = None
+    ignore: tuple[str, ...] = ()
+    tile: int | None = None
+    overlap: int = 0
+    keep_unlabelled: bool = False
+    fractions: tuple[float, float, float] = FRACTIONS
+    seed: int = 0
+    group_by: str | None = None
+    name: str | None = None
+    rules: PictureRules = PLAIN
+
+
 class Part(NamedTuple):
-    """An image, or the tile of it at a row and column."""
+    """An image, or the tile of it whose corner lies at a row and column."""
 
     file: ImageFile
-    row: int | None = None
-    col: int | None = None
-    size: int = 0
-    path: str = ""
+    row: int = 0
+    col: int = 0
+
+
+class Pair(NamedTuple):
+    """A decoded image with its mask; ``valid`` as in :class:`rsdl.data.sample.Sample`."""
+
+    kind: str
+    data: bytes
+    picture: Picture
+    valid: NDArray[np.bool_] | None
+    mask: NDArray[np.uint8]
 
 
 class _Last(threading.local):
-    """The image that a thread read last, since its tiles follow each other."""
+    """The pair that a thread read last: the tiles of an image follow each other."""
 
     path = ""
-    content: tuple[Picture, NDArray[np.bool_] | None, NDArray[np.uint8], str, bytes] | None = None
+    pair: Pair | None = None
+
+
+class MaskFolderSource:
+    """Images and masks of the same names, as a source for the packer.
+
+    Args:
+        images: Folder of the images; folders named train, val and test in it are splits.
+        masks: Folder of the masks, with the same names but for the suffix and ``ENDINGS``.
+        options: How they are paired, cut and split.
+
+    Raises:
+        ConfigError: If an option is out of its range, or does not fit the masks.
+        DataError: If images and masks do not pair up, or no image decodes.
+    """
+
+    def __init__(self, images: Path, masks: Path, options: MaskOptions) -> None:
+        check_fractions(options.fractions)
+        if options.tile is not None and not 0 <= options.overlap < options.tile:
+            raise ConfigError("overlap", f"is {options.overlap}", f"use 0 to {options.tile - 1}")
+        self._options = options
+        left_out: Counter[str] = Counter()
+        tree = list_pairs(images, left_out)
+        self._masks = match_masks(tree, masks, left_out)
+        tree = tree._replace(files=tuple(f for f in tree.files if f.path in self._masks))
+        files, rule = assign_splits(tree, options.fractions, options.seed, options.group_by)
+        self._root = tree.root
+        self._splits = order_splits(files, options.seed)
+        self.left_out = dict(sorted(left_out.items()))
+        self._values = self._find_values()
+        self._layout = probe_layout(tree.root, tree.files, None, options.rules)
+        self._last = _Last()
+        self.dataset = options.name or images.resolve().name
+        self.target = "mask"
+        self.classes = self._values.classes
+        self.dtype, self.bands = self._layout.dtype, self._layout.bands
+        self.provenance: dict[str, Any] = {
+            "source": self.dataset,
+            "layout": "images and masks",
+            "listing_sha256": self._digest(),
+            **rule,
+            "masks": {
+                "codes": {str(value): code for value, code in sorted(self._values.codes.items())},
+                "colours": self._values.is_colour,
+                "tile": options.tile,
+                "overlap": options.overlap,
+                "keep_unlabelled": options.keep_unlabelled,
+            },
+            **describe_rules(options.rules),
+        }
+
+    def shards(self, shard_bytes: int) -> list[ShardPlan]:
+        """Return plans that divide the images, or their tiles, into shards of about that size."""
+        plans = []
+        for split, files in self._splits.items():
+            for chosen in deal(files, shard_bytes):
+                parts = [part for file in chosen for part in self._cut(file)]
+                stamp = " ".join(str(file.modified_ns) for file in chosen)
+                plans.append(ShardPlan(split, parts, hashlib.sha256(stamp.encode()).hexdigest()))
+        return plans
+
+    def read(self, item: Part) -> Sample | str:
+        """Return an image or tile with its mask, or the reason to leave it out.
+
+        Raises:
+            CorruptSampleError: If image or mask cannot be read, or they do not fit each other.
+        """
+        file, tile = item.file, self._options.tile
+        pair, key = self._read_pair(file), file.key
+        kind, data, picture, valid, mask = pair
+        meta: dict[str, Any] = {"source": file.path}
+        if tile is not None:
+            key = f"{key}_r{item.row:05d}_c{item.col:05d}"
+            rows, cols = slice(item.row, item.row + tile), slice(item.col, item.col + tile)
+            mask = np.ascontiguousarray(mask[rows, cols])
+            valid = None if valid is None else valid[rows, cols]
+            profile = picture.profile
+            if profile:
+                profile = profile | {"transform": shift(profile["transform"], item.row, item.col)}
+            pixels = np.ascontiguousarray(picture.pixels[rows, cols])
+            picture = picture._replace(pixels=pixels, profile=profile)
+            meta |= {"row": item.row, "col": item.col}
+        if (mask == IGNORE).all() and not self._options.keep_unlabelled:
+            return UNLABELLED
+        if tile is not None or picture.changed or valid is not None:
+            kind, data = encode_picture(picture, kind)
+        meta |= georeference(picture)
+        group = file.group if tile is None else file.group or file.path
+        return Sample(key, kind, data, mask, meta, picture.pixels, valid, group)
+
+    def _read_pair(self, file: ImageFile) -> Pair:
+        if self._last.path == file.path and self._last.pair is not None:
+            return self._last.pair
+        where, mask_path = str(self._root / file.path), self._masks[file.path]
+        data, kind = read_image(where, file.size)
+        if kind == "jpg" and jpeg_header(data).orientation != UPRIGHT:
+            problem = "is turned by its Exif orientation, and its mask is not"
+            raise CorruptSampleError(where, problem, "save it upright")
+        picture = read_picture(data, kind, where, self._layout.rules, where)
+        picture = self._layout.fit(picture, kind, where)
+        valid = admit(picture.pixels, picture.present, where, dark_zero=picture.dark_zero)
+        values = read_values(mask_path, is_colour=self._values.is_colour)
+        size = picture.pixels.shape[:2]
+        if values.shape != size:
+            problem = f"is {_show(values.shape)}, and its image {file.path} is {_show(size)}"
+            raise CorruptSampleError(str(mask_path), problem, "give a mask of the image's size")
+        mask = self._values.translate(values, str(mask_path))
+        if valid is not None:
+            mask = np.where(valid, mask, np.uint8(IGNORE))
+        pair = Pair(kind, data, picture, valid, mask)
+        self._last.path, self._last.pair = file.path, pair
+        return pair
+
+    def _cut(self, file: ImageFile) -> list[Part]:
+        options = self._options
+        if options.tile is None:
+            return [Part(file)]
+        path = self._root / file.path
+        try:
+            with rasterio.open(path) as source:
+                height, width = source.height, source.width
+        except rasterio.errors.RasterioError as error:
+            raise CorruptSampleError(str(path), f"cannot be read: {error}", "replace it") from error
+        if min(height, width) < options.tile:
+            problem = f"is {options.tile} px, but {path} is only {_show((height, width))}"
+            raise ConfigError("tile", problem, f"use {min(height, width)} or less")
+        corners = tile_corners(height, width, tile=options.tile, overlap=options.overlap)
+        return [Part(file, row, col) for row, col in corners]
+
+    def _find_values(self) -> MaskValues:
+        options = self._options
+        if options.colours is not None:
+            if options.classes is not None:
+                raise ConfigError("--classes", "does not go with --colors", "leave one out")
+            return find_colours(options.colours, options.ignore)
+        return find_values(self._masks.values(), options.classes, options.ignore)
+
+    def _digest(self) -> str:
+        lines = "".join(
+            f"{file.path}\t{file.size}\t{self._masks[file.path].stat().st_size}\n"
+            for files in self._splits.values()
+            for file in sorted(files)
+        )
+        return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def list_pairs(images: Path, left_out: Counter[str]) -> Tree:
+    """Return the images of a folder, with the splits of folders named train, val and test.
+
+    Raises:
+        DataError: If the folder is missing or has no image.
+    """
+    if not images.is_dir():
+        raise DataError(str(images), "no such folder", "name the folder of the images")
+    found = list(walk_images(images, (), left_out))
+    if not found:
+        raise DataError(str(images), "has no images", "name the folder of the images")
+    tops = {path.partition("/")[0].casefold() for path, *_ in found if "/" in path}
+    has_splits = bool(tops) and tops <= set(SPLIT_NAMES) and all("/" in path for path, *_ in found)
+    root = images if has_splits else images.parent
+    paths = [path if has_splits else f"{images.name}/{path}" for path, *_ in found]
+    keys = unique_keys([path for path, *_ in found], has_splits=has_splits)
+    files = sorted(
+        ImageFile(
+            path,
+            size,
+            0,
+            key,
+            SPLIT_NAMES[path.partition("/")[0].casefold()] if has_splits else None,
+            modified_ns,
+        )
+        for path, key, (_, size, modified_ns) in zip(paths, keys, found, strict=True)
+    )
+    return Tree(root, ("",), tuple(files), has_splits, {})
+
+
+def match_masks(tree: Tree, masks: Path, left_out: Counter[str]) -> dict[str, Path]:
+    """Return the mask of each image by the image's path; those without one are left out.
+
+    Names are compared without suffix and ``ENDINGS``, below the two folders; where no folder of a
+    mask fits, by the file's name alone.
+
+    Raises:
+        DataError: If no image has a mask, or one has two.
+    """
+    if not masks.is_dir():
+        raise DataError(str(masks), "no such folder", "name the folder of the masks")
+    by_path: dict[str, Path] = {}
+    by_name: dict[str, list[str]] = {}
+    for path, *_ in walk_images(masks, (), Counter()):
+        stem = _stem(path)
+        if stem in by_path:
+            problem = f'"{by_path[stem].name}" and "{path}" are masks of the same image'
+            raise DataError(str(masks), problem, "remove one of them")
+        by_path[stem] = masks / path
+        by_name.setdefault(stem.rpartition("/")[2], []).append(stem)
+    found: dict[str, Path] = {}
+    used: set[str] = set()
+    for file in tree.files:
+        stem = _stem(file.path if tree.has_splits else file.path.partition("/")[2])
+        same = by_name.get(stem.rpartition("/")[2], [])
+        stem = stem if stem in by_path or len(same) != 1 else same[0]
+        if stem in by_path:
+            found[file.path] = by_path[stem]
+            used.add(stem)
+    if not found:
+        first = tree.files[0].path
+        problem = f'has no mask for any image, such as "{first}"'
+        raise DataError(str(masks), problem, "name masks as their images, but for the suffix")
+    if lost := len(tree.files) - len(found):
+        left_out["images without a mask"] += lost
+    if lost := len(by_path) - len(used):
+        left_out["masks without an image"] += lost
+    return found
+
+
+def _stem(path: str) -> str:
+    stem = path.rpartition(".")[0]
+    return next((stem.removesuffix(end) for end in ENDINGS if stem.endswith(end)), stem)
+
+
+def _show(size: tuple[int, ...]) -> str:
+    return f"{size[0]} x {size[1]} px"

@@ -36,7 +36,8 @@ class MaskValues:
 
     Attributes:
         classes: Class names, by class index.
-        codes: Value -> class index; 255 stands for nothing. A colour's value is r << 16 | g << 8 | b.
+        codes: Value -> class index; 255 stands for nothing. That of a colour is
+            ``r << 16 | g << 8 | b``.
         is_colour: Whether masks are colour images.
     """
 
@@ -88,17 +89,17 @@ def read_values(path: Path, *, is_colour: bool) -> NDArray[np.int64]:
         raise CorruptSampleError(str(path), "holds fractions", "give a mask of whole numbers")
     if bands.dtype.kind == "c":
         raise CorruptSampleError(str(path), "holds complex numbers", "give a mask of whole numbers")
-    whole = bands.astype(np.int64)
+    whole: NDArray[np.int64] = bands.astype(np.int64)
     if is_colour:
         if len(whole) < 3 or bands.dtype != np.uint8:
             problem = f"has {len(whole)} bands of {bands.dtype}, not the colours of --colors"
             raise CorruptSampleError(str(path), problem, "leave --colors out, or convert the mask")
-        return whole[0] << 16 | whole[1] << 8 | whole[2]
+        return np.asarray(whole[0] << 16 | whole[1] << 8 | whole[2])
     if any((band != whole[0]).any() for band in whole[1:3]):
         problem = "is a colour image: its bands differ"
         remedy = f"pass --colors FILE, or one of {', '.join(PALETTES)}"
         raise CorruptSampleError(str(path), problem, remedy)
-    return whole[0]
+    return np.asarray(whole[0])
 
 
 def find_values(
@@ -120,10 +121,10 @@ def find_values(
         named = parse_values(classes)
     else:
         named = _survey(masks, set(nothing))
-        nothing.setdefault(IGNORE, IGNORE) if IGNORE not in named else None
     if both := set(nothing) & set(named):
-        if classes is None or min(both) != IGNORE or ignore:
-            raise ConfigError("--ignore", f"{min(both)} is among the classes, too", "name it once")
+        raise ConfigError("--ignore", f"{min(both)} is among the classes, too", "name it once")
+    if IGNORE not in named:
+        nothing[IGNORE] = IGNORE
     return _values(named, nothing)
 
 
