@@ -25,9 +25,9 @@ FIELDS = {
 @pytest.fixture
 def masks(rsdl: "Rsdl", tmp_path: Path) -> str:
     """Return the URL of tiles of generated scenes with a mask each."""
-    assert rsdl("data", "scenes", "scenes", "--num-scenes", 6, "--size", 128).returncode == 0
+    assert rsdl("data", "scenes", "scenes", "--num-scenes", 6, "--size", 256).returncode == 0
     packed = rsdl(
-        "data", "pack", "geotiff", "scenes", "--labels", "scenes/labels.geojson", "--tile", 32,
+        "data", "pack", "geotiff", "scenes", "--labels", "scenes/labels.geojson", "--tile", 64,
         "--split-by", "scene", "--task", "segmentation", "--out", "masks",
     )  # fmt: skip
     assert packed.returncode == 0, packed
@@ -68,7 +68,7 @@ def test_a_run_that_is_killed_ends_as_one_that_is_not(
     fields = FIELDS | {"data__url": masks, "checkpoint__every_minutes": 1e-4}
     once, twice = (write_config(name, **fields) for name in ("once", "twice"))
     assert rsdl("train", once).returncode == 0
-    assert rsdl("train", twice, die=90).returncode == -9
+    assert rsdl("train", twice, die=160).returncode == -9
     ended = rsdl("train", twice)
     assert ended.returncode == 0 and "resuming" in ended.stdout
     compare_runs(run_at("once"), run_at("twice"))
