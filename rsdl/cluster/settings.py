@@ -86,8 +86,8 @@ class Settings(JobSettings):
     weights: str = Field(
         "",
         pattern=r"^((s3://[a-z0-9]|/)[^$\s]+)?$",
-        description="Mirror by rsdl models fetch, such as s3://BUCKET/weights, for configs with "
-        "model.weights=pretrained; empty: each job asks the hub.",
+        description="Mirror by rsdl models fetch, such as s3://BUCKET/weights; empty: each job "
+        "asks the hub.",
     )
     region: Annotated[str, _one_of(REGIONS)] = Field(
         "west", description=f"One of {', '.join(REGIONS)}."

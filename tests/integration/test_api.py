@@ -29,7 +29,7 @@ SMALL = {
     "image_size=224, batch_size=64": "image_size=16, batch_size=6",
     '"resnet50", ': '"test_resnet", ',
     "trainer__max_epochs=30": "trainer__max_epochs=1, data__batch_size=6, data__image_size=32, "
-    'model__name="test_resnet"',
+    'model__name="test_resnet", model__weights="none"',
     "range(30)": "range(2)",
 }
 FIELDS: dict[str, Any] = {

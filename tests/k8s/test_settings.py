@@ -161,7 +161,8 @@ def test_pretrained_weights_come_from_the_mirror(folder: Path):
 
 def test_a_mirror_that_no_config_reads_is_refused(tmp_path: Path):
     with pytest.raises(ConfigError, match=r"settings\.yaml: weights: no config .*pretrained; add"):
-        render((), out=str(tmp_path), changes=("weights=s3://mine/weights",), folder=CONFIGS)
+        changes = ("weights=s3://mine/weights", "overrides=[model.weights=none]")
+        render((), out=str(tmp_path), changes=changes, folder=CONFIGS)
 
 
 def test_a_job_s_name_that_no_pod_could_have_is_refused(tmp_path: Path):
