@@ -28,6 +28,7 @@ from rsdl.data.sources.geotiff import GeotiffOptions, GeotiffSource
 from rsdl.data.sources.published import fetch_lists, prepare_source
 from rsdl.data.sources.split_files import SplitFile, read_split_files
 from rsdl.data.sources.synthetic import write_scenes
+from rsdl.data.targets import KINDS
 from rsdl.storage.connect import connect
 from rsdl.storage.local import translate
 from rsdl.storage.store import Store
@@ -170,14 +171,14 @@ def info(url: str, *, sheet: str | None, split: str) -> int:
     dataset = DataSet(DataConfig(url=url))
     manifest = dataset.manifest
     print(f"{manifest.dataset} at {dataset.store.url}: {describe(manifest)}")
-    table = Table("class", title="samples")
+    table = Table("class", title=KINDS[manifest.target].counts)
     for name in manifest.splits:
         table.add_column(name, justify="right")
     table.add_column("all", justify="right")
     for number, name in enumerate(manifest.classes):
         counts = [each.class_counts[number] for each in manifest.splits.values()]
         table.add_row(name, *map(str, counts), str(sum(counts)))
-    totals = [each.samples for each in manifest.splits.values()]
+    totals = [sum(each.class_counts) for each in manifest.splits.values()]
     table.add_row("all", *map(str, totals), str(sum(totals)), style="bold")
     console.print(table)
     bands = Table("band", title=f"train statistics ({manifest.dtype})")

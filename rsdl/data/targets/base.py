@@ -60,12 +60,14 @@ class TargetKind(Protocol):
     Attributes:
         name: Name of the kind in manifests.
         member: Extension of the target's member in a shard.
+        counts: What :meth:`count` counts, for people.
         in_index: Whether the index holds the whole target as a class index, so that nothing is read
             from the shard; otherwise it holds where the member lies.
     """
 
     name: str
     member: str
+    counts: str
     in_index: bool
 
     def encode(self, target: Target) -> bytes:

@@ -29,6 +29,7 @@ class ClassIndex:
 
     name = "class_index"
     member = "cls"
+    counts = "samples"
     in_index = True
 
     def encode(self, target: int) -> bytes:

@@ -30,6 +30,7 @@ class Mask:
 
     name = "mask"
     member = "mask.png"
+    counts = "pixels"
     in_index = False
 
     def encode(self, target: Classes) -> bytes:

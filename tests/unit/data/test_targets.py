@@ -43,7 +43,7 @@ SIDE, SIZE, NUM = 12, 24, 9
 class Brightness:
     """A dense kind, as a mask would be: for each pixel its own first band, as an array."""
 
-    name, member, in_index = "brightness", "bright", False
+    name, member, counts, in_index = "brightness", "bright", "pixels", False
 
     def encode(self, target: NDArray[np.uint8]) -> bytes:
         stream = io.BytesIO()

@@ -1,5 +1,7 @@
 """A head on any of the nine: any size, no parameter without a gradient."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -11,7 +13,7 @@ from rsdl.models.pyramid import Pyramid
 from rsdl.models.segmenter import HEADS, build_segmenter, pad_size
 
 
-def build(name: str, head: str, image_size: ImageSize, **fields: bool) -> torch.nn.Module:
+def build(name: str, head: str, image_size: ImageSize, **fields: Any) -> torch.nn.Module:
     return build_segmenter(
         ModelConfig(name=name), head=head, num_classes=5, in_chans=4, image_size=image_size,
         **fields,

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -73,7 +74,7 @@ def pack_masks(source: MaskFolderSource, out: Path) -> Manifest:
     ],
 )
 def test_values_become_classes(
-    values: list[int], fields: dict[str, tuple[str, ...]], classes: tuple[str, ...],
+    values: list[int], fields: dict[str, Any], classes: tuple[str, ...],
     codes: dict[int, int] | None, draw: Draw,
 ):  # fmt: skip
     source = MaskFolderSource(*draw(values), MaskOptions(**fields))
@@ -163,7 +164,7 @@ def test_pixels_without_data_count_for_nothing(draw: Draw):
 def test_images_without_a_label_are_left_out_unless_wanted(draw: Draw):
     images, masks = draw([0, 1])
     write(masks / "scene_2.png", np.full((SIDE, SIDE), 255, np.uint8))
-    options = {"classes": ("a", "b")}
+    options: dict[str, Any] = {"classes": ("a", "b")}
     assert "scene_2" not in samples(MaskFolderSource(images, masks, MaskOptions(**options)))
     kept = MaskFolderSource(images, masks, MaskOptions(**options, keep_unlabelled=True))
     assert (samples(kept)["scene_2"] == IGNORE).all()
@@ -238,7 +239,7 @@ def test_masks_that_do_not_fit_are_one_line_that_names_the_file(
     ],
 )
 def test_options_that_do_not_fit_are_refused(
-    fields: dict[str, object], problem: str, draw: Draw, tmp_path: Path
+    fields: dict[str, Any], problem: str, draw: Draw, tmp_path: Path
 ):
     images, masks = draw([0, 1])
     with pytest.raises((ConfigError, RsdlError), match=problem):
