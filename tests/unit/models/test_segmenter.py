@@ -1,7 +1,5 @@
 """A head on any of the nine: any size, no parameter without a gradient."""
 
-from typing import Any
-
 import pytest
 import torch
 
@@ -13,10 +11,12 @@ from rsdl.models.pyramid import Pyramid
 from rsdl.models.segmenter import HEADS, build_segmenter, pad_size
 
 
-def build(name: str, head: str, image_size: ImageSize, **fields: Any) -> torch.nn.Module:
+def build(
+    name: str, head: str, image_size: ImageSize, *, freeze_norm: bool = False
+) -> torch.nn.Module:
     return build_segmenter(
         ModelConfig(name=name), head=head, num_classes=5, in_chans=4, image_size=image_size,
-        **fields,
+        freeze_norm=freeze_norm,
     )  # fmt: skip
 
 
