@@ -70,6 +70,12 @@ class SegmentationConfig(_Config):
     head: Literal["fpn", "upernet"] = Field(
         "fpn", description="Head on the backbone's pyramid: semantic FPN, or UPerNet, larger."
     )
+    head_width: int | None = Field(
+        None,
+        ge=32,
+        multiple_of=32,
+        description="Channels of the head; null: as in its paper, 128 for fpn and 256 for upernet.",
+    )
     freeze_norm: bool = Field(
         False, description="Keep the statistics of the backbone's batch norms: for small batches."
     )

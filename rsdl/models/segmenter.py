@@ -45,6 +45,7 @@ class Segmenter(nn.Module):
         num_classes: Classes of the data set.
         padded_size: Size that images are padded to, at the bottom and on the right, for the
             backbone's strides and windows.
+        width: Channels of the head; ``None`` takes the head's own.
         freeze_norm: Whether batch norms of the backbone keep their statistics in training.
     """
 
@@ -55,6 +56,7 @@ class Segmenter(nn.Module):
         head: str,
         num_classes: int,
         padded_size: ImageSize,
+        width: int | None = None,
         freeze_norm: bool = False,
     ) -> None:
         super().__init__()
@@ -62,7 +64,8 @@ class Segmenter(nn.Module):
         info: Any = backbone.feature_info
         name = type(backbone).__name__
         pyramid = Pyramid(info.reduction(), info.channels(), name)
-        self.decoder = Decoder(pyramid, HEADS[head](pyramid.channels, num_classes))
+        options = {} if width is None else {"width": width}
+        self.decoder = Decoder(pyramid, HEADS[head](pyramid.channels, num_classes, **options))
         self.padded_size = height_width(padded_size)
         self.freeze_norm = freeze_norm
 
@@ -95,6 +98,7 @@ def build_segmenter(
     image_size: ImageSize,
     storage: StorageConfig = AWS,
     bands: Sequence[str] = (),
+    width: int | None = None,
     freeze_norm: bool = False,
 ) -> Segmenter:
     """Return a backbone with a new head; the backbone's weights are loaded.
@@ -107,6 +111,7 @@ def build_segmenter(
         image_size: Size of the images, any from 32 px; they are padded to what the backbone needs.
         storage: Endpoint of the object store, if the weights are in a bucket.
         bands: Names of the data set's bands.
+        width: Channels of the head; ``None`` takes the head's own.
         freeze_norm: Whether batch norms of the backbone keep their statistics in training.
 
     Raises:
@@ -122,6 +127,7 @@ def build_segmenter(
         head=head,
         num_classes=num_classes,
         padded_size=padded,
+        width=width,
         freeze_norm=freeze_norm,
     )
 

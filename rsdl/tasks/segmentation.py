@@ -74,6 +74,7 @@ class SegmentationTask:
             image_size=image_size,
             storage=storage,
             bands=bands,
+            width=self.config.head_width,
             freeze_norm=self.config.freeze_norm,
         )
 

@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import FeaturePyramidNetwork
 
-PYRAMID_CHANNELS = 256
 GROUPS = 32
 
 
@@ -20,7 +19,7 @@ class SemanticFpn(nn.Module):
     Args:
         channels: Channels of each map, fine to coarse.
         num_classes: Classes of the data set.
-        width: Channels of the head, a multiple of 32.
+        width: Channels of the head, a multiple of 32; the pyramid has twice as many.
         dropout: Share of the channels dropped before the classifier.
     """
 
@@ -28,12 +27,12 @@ class SemanticFpn(nn.Module):
         self, channels: Sequence[int], num_classes: int, width: int = 128, dropout: float = 0.1
     ) -> None:
         super().__init__()
-        self.neck = FeaturePyramidNetwork(list(channels), PYRAMID_CHANNELS)
+        self.neck = FeaturePyramidNetwork(list(channels), 2 * width)
         # A map of stride 2^k * 4 is doubled k times; the finest gets one convolution, too.
         self.branches = nn.ModuleList(
             nn.Sequential(
                 *(
-                    block(PYRAMID_CHANNELS if step == 0 else width, width, double=level > 0)
+                    block(2 * width if step == 0 else width, width, double=level > 0)
                     for step in range(max(level, 1))
                 )
             )
