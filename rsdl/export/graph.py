@@ -94,6 +94,8 @@ def open_torch(model: TrainedModel, folder: Path) -> Run:
 
 def write_onnx(model: TrainedModel, folder: Path) -> None:
     """Write ``model.onnx``."""
+    from onnxscript import optimizer
+
     program = capture(model)
     try:
         with quiet():
@@ -102,9 +104,16 @@ def write_onnx(model: TrainedModel, folder: Path) -> None:
                 dynamo=True,
                 input_names=["images"],
                 output_names=["logits"],
+                # Its pattern rules scan the graph anew for each node, which takes minutes for
+                # thousands of nodes; ONNX Runtime applies its own to what it loads.
+                optimize=False,
                 verbose=False,
             )
             assert exported is not None
+            optimizer.fold_constants(exported.model)
+            optimizer.remove_unused_nodes(exported.model)
+            for node in exported.model.graph.all_nodes():
+                node.metadata_props.clear()  # stack traces, which name files of this machine
             exported.save(folder / ONNX)
     except Exception as error:  # the exporter's errors share no base class
         raise not_captured(model, error) from error

@@ -92,7 +92,23 @@ def test_a_graph_crops_and_resizes_images_of_any_size(
     images = [image.astype(dtype) for image in drawn(3)]
     for to in ("torch", "onnx"):
         FORMATS[to].write(model, tmp_path)
-        assert check_parity(FORMATS[to].open(model, tmp_path), model, images).difference < 1e-3
+        parity = check_parity(FORMATS[to].open(model, tmp_path), model, images)
+        assert parity.difference < 1e-5 and parity.same_classes == len(SIZES)
+
+
+def test_a_graph_computes_the_pixels_of_the_loader(tmp_path: Path, require: Require):
+    require("onnx", has_onnx())
+    model = untrained("test_resnet", image_size=(32, 48), mean=(0.0,) * 3, std=(1.0,) * 3)
+    model.network = torch.nn.Identity()
+    FORMATS["onnx"].write(model, tmp_path)
+    run = FORMATS["onnx"].open(model, tmp_path)
+    random = np.random.default_rng(2)
+    # Enlarged, shrunk by less than the half, averaged over 2 x 2 pixels and over more.
+    sizes = [(64, 96), *random.integers(1, 100, (20, 2)), *random.integers(100, 400, (20, 2))]
+    for size in sizes:
+        images = random.integers(0, 256, (2, *size, 3), np.uint8)
+        loaded = np.stack([model.preprocess.fit_on_host(image) for image in images])
+        assert np.array_equal(run(np.moveaxis(images, 3, 1)), np.moveaxis(loaded, 3, 1))
 
 
 def test_other_weights_are_seen(tmp_path: Path):
@@ -122,8 +138,16 @@ def test_the_nine_run_in_onnx_runtime(name: str, tmp_path: Path, require: Requir
     require("onnx", has_onnx())
     model = untrained(name, image_size=224)
     FORMATS["onnx"].write(model, tmp_path)
-    parity = check_parity(FORMATS["onnx"].open(model, tmp_path), model, drawn(3))
-    assert parity.difference < 1e-3 and parity.samples == len(SIZES)
+    run = FORMATS["onnx"].open(model, tmp_path)
+    parity = check_parity(run, model, drawn(3))
+    batch = np.random.default_rng(3).integers(0, 256, (3, 3, 190, 240), np.uint8)
+    batch //= np.array([1, 2, 4], np.uint8)[:, None, None, None]
+    with torch.no_grad():
+        logits = model(torch.from_numpy(batch)).numpy()
+    # Networks of random weights hardly tell images apart: differences are compared with theirs.
+    allowed = 1e-3 * min(logits.std(0).max(), 1)
+    assert np.abs(run(batch) - logits).max() < allowed
+    assert parity.difference < allowed and parity.same_classes == parity.samples == len(SIZES)
 
 
 def has_onnx() -> bool:
