@@ -56,9 +56,11 @@ def test_a_run_is_exported_for_timm_torch_and_onnx(
     network = timm.create_model(f"local-dir:{out}", pretrained=True).eval()
     assert network.pretrained_cfg["input_size"] == (3, 32, 32)
     _, front, card = (out / "README.md").read_text().split("---\n", 2)
-    assert yaml.safe_load(front)["license"] == "cc-by-4.0"
-    oa = json.loads((run_at("run").folder / "report.json").read_text())["metrics"]["oa"]
-    assert f"| oa | {oa:.4f} |" in card and "harbor" in card and "CC-BY-4.0" in card
+    front = yaml.safe_load(front)
+    assert (front["license"], front["pipeline_tag"]) == ("cc-by-4.0", "image-classification")
+    report = json.loads((run_at("run").folder / "report.json").read_text())
+    assert f"| oa | {report['metrics']['oa']:.4f} |" in card and "CC-BY-4.0" in card
+    assert "| name | support | precision | recall | f1 |" in card and "| harbor | 3 | " in card
 
     out = tmp_path / "graph"
     assert export(run, to="torch", out=str(out)) == 0
