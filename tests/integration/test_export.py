@@ -2,6 +2,7 @@
 
 import json
 import os
+import zipfile
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -111,6 +112,16 @@ def test_a_graph_computes_the_pixels_of_the_loader(tmp_path: Path, require: Requ
         images = random.integers(0, 256, (2, *size, 3), np.uint8)
         loaded = np.stack([model.preprocess.fit_on_host(image) for image in images])
         assert np.array_equal(run(np.moveaxis(images, 3, 1)), np.moveaxis(loaded, 3, 1))
+
+
+def test_a_graph_names_no_file_of_the_machine_that_exported_it(tmp_path: Path, require: Require):
+    require("onnx", has_onnx())
+    for to in ("torch", "onnx"):
+        FORMATS[to].write(untrained("test_vit"), tmp_path)
+    with zipfile.ZipFile(tmp_path / "model.pt2") as archive:
+        written = [archive.read(name) for name in archive.namelist()]
+    for data in (*written, (tmp_path / "model.onnx").read_bytes()):
+        assert b"rsdl/export" not in data and b"timm/models" not in data
 
 
 def test_other_weights_are_seen(tmp_path: Path):
