@@ -5,6 +5,7 @@ is plain: a loss for each row, metrics by name, columns by sample, an :class:`Ev
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
@@ -23,6 +24,21 @@ Columns = dict[str, NDArray[Any]]
 # Sample numbers -> for each the fields of a report's picture that are not the task's: key, source,
 # image, crs, bounds.
 Show = Callable[[Sequence[int]], list[dict[str, Any]]]
+
+
+@dataclass(frozen=True, slots=True)
+class CardFacts:
+    """What the model card of an exported network says of its task.
+
+    Attributes:
+        pipeline: The task's name on the Hugging Face Hub, its ``pipeline_tag``.
+        outputs: What the network returns for an image.
+        caution: What a prediction does not tell, in a sentence.
+    """
+
+    pipeline: str
+    outputs: str
+    caution: str
 
 
 class MetricValues(Protocol):
@@ -104,6 +120,9 @@ class Task(Protocol):
     def predict(self, outputs: Any) -> Any:  # noqa: ANN401
         """Return the prediction of each row from the network's outputs."""
 
+    def labels(self, prediction: Any) -> list[Any]:  # noqa: ANN401
+        """Return what each row was predicted to be, in the data set's names."""
+
     def merge_views(self, views: Iterable[Any]) -> tuple[Any, Any]:
         """Return outputs and prediction that stand for those of all turned views of a batch.
 
@@ -141,6 +160,9 @@ class Task(Protocol):
             planned: Samples of the split, those that could not be decoded included.
             about: Fields that every task's evaluation has: run, split, checkpoint, weights, tta.
         """
+
+    def card(self) -> CardFacts:
+        """Return what a model card says of the task."""
 
 
 def turned_views(images: Tensor) -> Iterator[Tensor]:
