@@ -118,7 +118,7 @@ def card(
     if evaluation is not None and evaluation.checkpoint != checkpoint:
         evaluation = None  # of other weights
     record = folder.read_record()
-    return write_card(model.spec, record, evaluation, parity, to=to, licence=licence)
+    return write_card(model, record, evaluation, parity, to=to, licence=licence)
 
 
 def publish(work: Path, store: Store) -> None:

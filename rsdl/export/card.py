@@ -1,14 +1,17 @@
 """The model card: ``README.md`` of an export, with the front matter of the Hugging Face Hub."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import yaml
 
 from rsdl.core.image_size import show_size
 from rsdl.export.formats import Parity
+from rsdl.export.model import TrainedModel
 from rsdl.records.evaluation import Evaluation
 from rsdl.records.model_spec import ModelSpec
 from rsdl.records.run_record import RunRecord
+from rsdl.tasks.base import CardFacts
 
 USES = {
     "safetensors": """```python
@@ -35,7 +38,7 @@ ORIGINS = ("title", "homepage", "url", "source", "md5", "split_rule", "seed", "r
 
 
 def write_card(
-    spec: ModelSpec,
+    model: TrainedModel,
     record: RunRecord | None,
     evaluation: Evaluation | None,
     parity: Parity,
@@ -46,26 +49,27 @@ def write_card(
     """Return the model card as Markdown.
 
     Args:
-        spec: What the network takes and returns.
+        model: The exported network.
         record: The run's record, if there is one.
         evaluation: Its evaluation, if there is one.
         parity: How far the export is from the run.
         to: Format of the export.
         licence: SPDX identifier of the licence; ``None`` if it is not known.
     """
+    spec, facts = model.spec, model.task.card()
     front = {
         "license": (licence or "other").lower(),
         "library_name": "timm" if to in ("safetensors", "hf") else to.replace("torch", "pytorch"),
-        "pipeline_tag": f"image-{spec.task.name}",
-        "tags": ["remote-sensing", f"image-{spec.task.name}", spec.timm_model],
+        "pipeline_tag": facts.pipeline,
+        "tags": ["remote-sensing", facts.pipeline, spec.timm_model],
     }
     sections = (
         _model(spec, record),
-        _input(spec),
+        _input(spec, facts),
         _use(spec, to, parity),
         _metrics(evaluation),
         _data(spec, licence),
-        _intended(spec),
+        _intended(spec, facts),
     )
     text = "\n\n".join("\n".join(section) for section in sections)
     return f"---\n{yaml.safe_dump(front, sort_keys=False)}---\n\n{text}\n"
@@ -75,8 +79,8 @@ def _model(spec: ModelSpec, record: RunRecord | None) -> Iterator[str]:
     yield f"# {spec.run}"
     yield ""
     yield (
-        f"{spec.timm_model} for {spec.task.name} of remote-sensing images into "
-        f"{len(spec.classes)} classes, trained on {spec.dataset} with rsdl {spec.rsdl_version}."
+        f"{spec.timm_model} for remote-sensing images ({spec.task.name}, {len(spec.classes)} "
+        f"classes), trained on {spec.dataset} with rsdl {spec.rsdl_version}."
     )
     if record is not None:
         yield (
@@ -86,7 +90,7 @@ def _model(spec: ModelSpec, record: RunRecord | None) -> Iterator[str]:
         )
 
 
-def _input(spec: ModelSpec) -> Iterator[str]:
+def _input(spec: ModelSpec, facts: CardFacts) -> Iterator[str]:
     size = f"{show_size(spec.image_size)} px"
     if spec.central is None:
         fitted = f"stretched to {size}"
@@ -99,7 +103,7 @@ def _input(spec: ModelSpec) -> Iterator[str]:
     yield f"- Pixels: {spec.dtype}, as stored, not scaled; images of any size"
     yield f"- An image is {fitted} and normalised by band"
     yield f"- Mean by band: {_numbers(spec.mean)}; standard deviation: {_numbers(spec.std)}"
-    yield f"- Logits of {len(spec.classes)} classes, in the order of `labels.json`"
+    yield f"- {facts.outputs}"
 
 
 def _use(spec: ModelSpec, to: str, parity: Parity) -> Iterator[str]:
@@ -124,12 +128,22 @@ def _metrics(evaluation: Evaluation | None) -> Iterator[str]:
     for name, value in evaluation.metrics.items():
         yield f"| {name} | {'-' if value is None else f'{value:.4f}'} |"
     yield ""
-    yield "| class | images | precision | recall | F1 |"
-    yield "| --- | ---: | ---: | ---: | ---: |"
-    for row in evaluation.per_class:
-        shares = (row.precision, row.recall, row.f1)
-        cells = " | ".join("-" if share is None else f"{share:.3f}" for share in shares)
-        yield f"| {row.name} | {row.support} | {cells} |"
+    yield from _table([row.model_dump() for row in evaluation.per_class])
+
+
+def _table(rows: list[dict[str, Any]]) -> Iterator[str]:
+    """Yield the scores of the classes, whichever the task has."""
+    for number, row in enumerate(rows):
+        if number == 0:
+            yield f"| {' | '.join(row)} |"
+            yield f"| --- |{' ---: |' * (len(row) - 1)}"
+        yield f"| {' | '.join(map(_cell, row.values()))} |"
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
 def _data(spec: ModelSpec, licence: str | None) -> Iterator[str]:
@@ -143,14 +157,13 @@ def _data(spec: ModelSpec, licence: str | None) -> Iterator[str]:
     yield f"- Licence of these weights: {licence or unknown}"
 
 
-def _intended(spec: ModelSpec) -> Iterator[str]:
+def _intended(spec: ModelSpec, facts: CardFacts) -> Iterator[str]:
     yield "## Intended use"
     yield ""
     yield (
-        f"{spec.task.name.capitalize()} of images like those of {spec.dataset}: the same bands, "
-        "units and ground resolution. Every image gets one of the classes, also one that shows "
-        "none of them. On other sensors, seasons or regions, measure before use; no decision about "
-        "people should rest on it alone."
+        f"Images like those of {spec.dataset}: the same bands, units and ground resolution. "
+        f"{facts.caution} On other sensors, seasons or regions, measure before use; no decision "
+        "about people should rest on it alone."
     )
 
 

@@ -83,6 +83,7 @@ def check_parity(run: Run, model: TrainedModel, images: Iterable[Pixels]) -> Par
         # NaN is a difference too.
         gap = float(np.abs(ours - theirs).max())
         difference = max(difference, gap) if np.isfinite(gap) else np.inf
-        same += model.classes[int(ours.argmax())] == model.predict(image).labels[0]
+        labels = model.task.labels(model.task.predict(torch.from_numpy(ours)))
+        same += labels == model.predict(image).labels
         samples += 1
     return Parity(samples, difference, same)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.fx import GraphModule
 
 from rsdl.core.errors import ConfigError
 from rsdl.core.image_size import height_width
@@ -57,11 +58,15 @@ def capture(model: TrainedModel) -> torch.export.ExportedProgram:
     free = torch.export.Dim.DYNAMIC
     try:
         with torch.no_grad(), quiet():
-            return torch.export.export(
+            program = torch.export.export(
                 model, (images,), dynamic_shapes={"images": {0: free, 2: free, 3: free}}
             )
     except Exception as error:  # torch.export's errors share no base class
         raise not_captured(model, error) from error
+    parts = [part for part in program.graph_module.modules() if isinstance(part, GraphModule)]
+    for node in (node for part in parts for node in part.graph.nodes):
+        node.meta.pop("stack_trace", None)  # names files of this machine
+    return program
 
 
 def not_captured(model: TrainedModel, error: Exception) -> ConfigError:
@@ -94,6 +99,8 @@ def open_torch(model: TrainedModel, folder: Path) -> Run:
 
 def write_onnx(model: TrainedModel, folder: Path) -> None:
     """Write ``model.onnx``."""
+    from onnxscript import optimizer
+
     program = capture(model)
     try:
         with quiet():
@@ -102,9 +109,14 @@ def write_onnx(model: TrainedModel, folder: Path) -> None:
                 dynamo=True,
                 input_names=["images"],
                 output_names=["logits"],
+                # Its pattern rules scan the graph anew for each node, which takes minutes for
+                # thousands of nodes; ONNX Runtime applies its own to what it loads.
+                optimize=False,
                 verbose=False,
             )
             assert exported is not None
+            optimizer.fold_constants(exported.model)
+            optimizer.remove_unused_nodes(exported.model)
             exported.save(folder / ONNX)
     except Exception as error:  # the exporter's errors share no base class
         raise not_captured(model, error) from error

@@ -99,8 +99,7 @@ class TrainedModel(nn.Module):
             pixels = torch.cat(fitted[first : first + batch_size])
             parts.append(self.task.predict(self.network(self.preprocess.normalize(pixels))).cpu())
         probabilities = torch.cat(parts)
-        labels = [self.classes[number] for number in probabilities.argmax(1).tolist()]
-        return Prediction(labels, probabilities)
+        return Prediction(self.task.labels(probabilities), probabilities)
 
     def _fit(self, image: Tensor) -> Tensor:
         """Return one image in the network's size, ``[1, C, S, T]``, on the network's device."""

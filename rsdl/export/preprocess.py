@@ -1,15 +1,13 @@
 """Raw pixels -> the input of a network, as evaluation makes it: crop, resize, normalise.
 
-Crop and resize are one product with a matrix along each axis. Its weights are those of
-:func:`rsdl.data.resize.resize_into`, which averages whole cells of pixels and interpolates them
-linearly, but the product is exact for integers and rounded once, where OpenCV rounds in between:
-an integer pixel differs by one grey level at most, and not at all if the size does not change.
-
-Everything is computed from sizes by operations on tensors, so that an exported graph takes images
-of any size.
+:func:`rsdl.data.resize.resize_into` averages whole cells of pixels and interpolates between them
+linearly, by OpenCV. The same is computed here by operations on tensors, so that an exported graph
+takes images of any size, and with OpenCV's rounding: uint8 pixels are bit-equal to the loader's
+(OpenCV 4.11 to 5.0 on x86). Those of uint16 differ by one of 65,535 levels at most, where OpenCV
+interpolates by code that is not published.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -23,8 +21,22 @@ from rsdl.data.decode import shrunk_size
 from rsdl.data.resize import resize_into
 from rsdl.records.model_spec import ModelSpec
 
-# Weights of an axis, and what those of an output pixel add up to.
-Axis = tuple[Tensor, Tensor]
+# OpenCV's weights of uint8 pixels are whole numbers of 1/2048 (INTER_RESIZE_COEF_BITS = 11).
+UNIT = 2048
+
+
+class Axis(NamedTuple):
+    """The two cells of pixels along an axis that each pixel of the result lies between.
+
+    Attributes:
+        cell: Pixels of a cell, a scalar.
+        starts: First pixel of each cell, ``[2, size]`` int64.
+        weights: Weight of each cell, ``[2, size]`` float32.
+    """
+
+    cell: Tensor
+    starts: Tensor
+    weights: Tensor
 
 
 class Preprocess(nn.Module):
@@ -36,12 +48,19 @@ class Preprocess(nn.Module):
 
     mean: Tensor
     scale: Tensor
+    rounds_up: Tensor
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
         self.size = height_width(spec.image_size)
         self.rule = CropRule(central=spec.central, aspect=spec.aspect)
         self.shorter = spec.decode_size
+        self.is_uint8 = spec.dtype == "uint8"
+        # OpenCV rounds halves to even numbers, but the means of 2 x 2 pixels up, unless there are
+        # two bands; resize_into passes four at a time.
+        bands = len(spec.bands)
+        rounds_up = torch.arange(bands) < bands - 2 * (bands % 4 == 2)
+        self.register_buffer("rounds_up", rounds_up, persistent=False)
         scale = 1.0 / divisors(spec.std)
         # As Augment has them. Not in the state dict: they are in the spec.
         self.register_buffer("mean", torch.tensor(spec.mean, dtype=torch.float32), persistent=False)
@@ -58,14 +77,13 @@ class Preprocess(nn.Module):
             images: Stored pixels, ``[B, C, H, W]``, of any real dtype. Results of integers are
                 rounded to integers, as those of the loader are.
         """
-        is_integer = not images.dtype.is_floating_point
-        pixels = images.to(torch.float32)
+        height, width = images.shape[2:]
+        pixels = images
         if self.shorter is not None:
-            pixels = _shrink(pixels, self.shorter, is_integer=is_integer)
-        top, left, height, width = self._box(pixels.shape[2], pixels.shape[3])
-        rows = axis_weights(pixels.shape[2], top, height, self.size[0], pixels.device)
-        columns = axis_weights(pixels.shape[3], left, width, self.size[1], pixels.device)
-        return _resize(pixels, rows, columns, is_integer=is_integer)
+            shrunk = shrunk_size(height, width, self.shorter)
+            if shrunk != (height, width):
+                pixels = self._resize(images, (0, 0, height, width), shrunk).to(images.dtype)
+        return self._resize(pixels, self._box(*pixels.shape[2:]), self.size)
 
     def normalize(self, images: Tensor) -> Tensor:
         """Return ``(images - mean) / std`` by band, ``[B, C, S, T]`` float32."""
@@ -97,6 +115,28 @@ class Preprocess(nn.Module):
         top, left = corners
         return top, left, h.long(), w.long()
 
+    def _resize(
+        self,
+        images: Tensor,
+        box: tuple[Any, Any, Any, Any],
+        size: tuple[int, int],
+    ) -> Tensor:
+        """Return a box of images in a size, ``[B, C, S, T]`` float32."""
+        top, left, height, width = box
+        rows = find_cells(top, height, size[0], images.device)
+        columns = find_cells(left, width, size[1], images.device)
+        # float64 holds all sums and products of integers here exactly.
+        sums = _sum_cells(_sum_cells(images.to(torch.float64), 2, rows), 3, columns)
+        area = rows.cell * columns.cell
+        if images.dtype.is_floating_point:
+            return _interpolate(sums / area, rows.weights, columns.weights).to(torch.float32)
+        means = (sums.to(torch.float32) * (1 / area.to(torch.float32))).round().to(torch.float64)
+        rounds_up = self.rounds_up[:, None, None] & (rows.cell == 2) & (columns.cell == 2)
+        means = torch.where(rounds_up, ((sums + 2) / 4).floor(), means)
+        if not self.is_uint8:
+            return (_interpolate(means, rows.weights, columns.weights) + 0.5).floor().float()
+        return _interpolate_uint8(means, rows.weights, columns.weights).float()
+
 
 def _resized(image: Pixels, size: tuple[int, int]) -> Pixels:
     resized = np.empty((*size, image.shape[2]), image.dtype)
@@ -104,20 +144,15 @@ def _resized(image: Pixels, size: tuple[int, int]) -> Pixels:
     return resized
 
 
-def axis_weights(
-    count: Any,  # noqa: ANN401
+def find_cells(
     first: Any,  # noqa: ANN401
     length: Any,  # noqa: ANN401
     size: int,
     device: torch.device,
 ) -> Axis:
-    """Return the weights of an axis's pixels in each output pixel, and what they add up to.
-
-    As :func:`rsdl.data.gpu.resample.find_taps`, but dense, ``[size, count]`` int64, and whole
-    numbers, so that sums of integers are exact on every device.
+    """Return the cells that an axis's pixels are averaged in, and interpolated between.
 
     Args:
-        count: Pixels of the axis.
         first: First pixel of the box, a number or a tensor.
         length: Pixels of the box, a number or a tensor.
         size: Pixels of the result.
@@ -127,14 +162,14 @@ def axis_weights(
     cell = (span // size).clamp(min=1)
     cells = span // cell
     origin = start + (span - cells * cell) // 2
-    number = torch.arange(size, device=device)
-    unit = 2 * size  # positions are in units of 1/unit of a cell
-    center = torch.minimum(((2 * number + 1) * cells - size).clamp(min=0), unit * (cells - 1))
-    place = torch.arange(count, device=device) - origin
-    inside = (place >= 0) & (place < cells * cell)
-    which = place.clamp(min=0) // cell
-    near = (unit - (center[:, None] - which * unit).abs()).clamp(min=0)
-    return torch.where(inside, near, torch.zeros_like(near)), unit * cell
+    # In the precisions that OpenCV has: position of a pixel's centre between those of the cells.
+    number = torch.arange(size, device=device, dtype=torch.float64)
+    place = ((number + 0.5) * (1 / (size / cells.double())) - 0.5).to(torch.float32)
+    low = place.floor()
+    far = place - low
+    which = torch.stack((low, low + 1)).long()
+    which = torch.minimum(which.clamp(min=0), cells - 1)
+    return Axis(cell, origin + which * cell, torch.stack((1 - far, far)))
 
 
 def _scalar(number: Any, device: torch.device) -> Tensor:  # noqa: ANN401
@@ -143,23 +178,29 @@ def _scalar(number: Any, device: torch.device) -> Tensor:  # noqa: ANN401
     return torch.scalar_tensor(number, dtype=torch.int64, device=device)
 
 
-def _shrink(pixels: Tensor, shorter: int, *, is_integer: bool) -> Tensor:
-    """Return images whose shorter side is at most ``shorter``, as ``data.decode_size`` does it."""
-    height, width = pixels.shape[2:]
-    size = shrunk_size(height, width, shorter)
-    if size == (height, width):
-        return pixels
-    rows = axis_weights(height, 0, height, size[0], pixels.device)
-    columns = axis_weights(width, 0, width, size[1], pixels.device)
-    return _resize(pixels, rows, columns, is_integer=is_integer)
+def _sum_cells(pixels: Tensor, dim: int, axis: Axis) -> Tensor:
+    """Return the sums of cells along a dimension: all first ones, then all second ones."""
+    first = axis.starts.flatten()
+    sums = pixels.cumsum(dim)
+    before, last = (sums.index_select(dim, place) for place in (first, first + axis.cell - 1))
+    return last - before + pixels.index_select(dim, first)
 
 
-def _resize(pixels: Tensor, rows: Axis, columns: Axis, *, is_integer: bool) -> Tensor:
-    # float64 adds whole numbers exactly, so that every runtime rounds halves alike.
-    dtype = torch.float64 if is_integer else torch.float32
-    (tall, high), (broad, wide) = ((part.to(dtype) for part in axis) for axis in (rows, columns))
-    if not is_integer:
-        return (tall / high) @ pixels @ (broad / wide).T
-    # [S, H] @ [B, C, H, W] @ [W, T] -> [B, C, S, T]
-    resized = (tall @ pixels.to(dtype) @ broad.T) / (high * wide)
-    return (resized + 0.5).floor().to(torch.float32)
+def _interpolate(cells: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Interpolate cells ``[B, C, 2S, 2T]`` linearly, ``[B, C, S, T]``."""
+    high, wide = rows.shape[1], columns.shape[1]
+    lines = cells[..., :wide] * columns[0] + cells[..., wide:] * columns[1]
+    return lines[:, :, :high] * rows[0, :, None] + lines[:, :, high:] * rows[1, :, None]
+
+
+def _interpolate_uint8(cells: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """As :func:`_interpolate`, by OpenCV's integers.
+
+    That is HResizeLinear and VResizeLinear of ``modules/imgproc/src/resize.cpp``, where the
+    divisions are shifts.
+    """
+    tall, broad = ((weights * UNIT).round().to(torch.float64) for weights in (rows, columns))
+    high, wide = rows.shape[1], columns.shape[1]
+    lines = ((cells[..., :wide] * broad[0] + cells[..., wide:] * broad[1]) / 16).floor()
+    upper, lower = lines[:, :, :high] * tall[0, :, None], lines[:, :, high:] * tall[1, :, None]
+    return (((upper / 65536).floor() + (lower / 65536).floor() + 2) / 4).floor()

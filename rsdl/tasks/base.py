@@ -5,6 +5,7 @@ is plain: a loss for each row, metrics by name, columns by sample, an :class:`Ev
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -28,6 +29,21 @@ Show = Callable[[Sequence[int]], list[dict[str, Any]]]
 # Sample numbers -> for each the image as the network saw it, in colours ``[H, W, 3]``, the
 # prediction of its row, and its target.
 Predict = Callable[[Sequence[int]], Iterator[tuple[NDArray[np.uint8], Any, Any]]]
+
+
+@dataclass(frozen=True, slots=True)
+class CardFacts:
+    """What the model card of an exported network says of its task.
+
+    Attributes:
+        pipeline: The task's name on the Hugging Face Hub, its ``pipeline_tag``.
+        outputs: What the network returns for an image.
+        caution: What a prediction does not tell, in a sentence.
+    """
+
+    pipeline: str
+    outputs: str
+    caution: str
 
 
 class MetricValues(Protocol):
@@ -109,6 +125,9 @@ class Task(Protocol):
     def predict(self, outputs: Any) -> Any:  # noqa: ANN401
         """Return the prediction of each row from the network's outputs."""
 
+    def labels(self, prediction: Any) -> list[Any]:  # noqa: ANN401
+        """Return what each row was predicted to be, in the data set's names."""
+
     def merge_views(self, views: Iterable[Any]) -> tuple[Any, Any]:
         """Return outputs and prediction that stand for those of all turned views of a batch.
 
@@ -148,6 +167,9 @@ class Task(Protocol):
             planned: Samples of the split, those that could not be decoded included.
             about: Fields that every task's evaluation has: run, split, checkpoint, weights, tta.
         """
+
+    def card(self) -> CardFacts:
+        """Return what a model card says of the task."""
 
 
 def turned_views(images: Tensor) -> Iterator[Tensor]:

@@ -27,7 +27,7 @@ from rsdl.records.evaluation import (
     RunnerUp,
 )
 from rsdl.storage.s3.endpoint import StorageConfig
-from rsdl.tasks.base import Columns, Predict, Show
+from rsdl.tasks.base import CardFacts, Columns, Predict, Show
 from rsdl.tasks.scores import ConfusionScores, class_scores, score_confusion
 
 NUM_BINS = 15
@@ -99,6 +99,10 @@ class ClassificationTask:
         """Return class probabilities, ``[B, num_classes]`` float32."""
         return outputs.float().softmax(1)
 
+    def labels(self, prediction: Tensor) -> list[str]:
+        """Return the name of the most probable class of each row."""
+        return [self.classes[number] for number in prediction.argmax(1).tolist()]
+
     def merge_views(self, views: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
         """Return the logarithm of the mean probabilities, and the mean probabilities."""
         mean = torch.stack([self.predict(outputs) for outputs in views]).mean(0)
@@ -148,6 +152,14 @@ class ClassificationTask:
             calibration=tuple(CalibrationBin(**row) for row in values.calibration),
             mistakes=self._pictures(columns, worst_mistakes(columns, NUM_PICTURES), show),
             uncertain=self._pictures(columns, least_certain(columns, NUM_PICTURES), show),
+        )
+
+    def card(self) -> CardFacts:
+        """Return what a model card says of scene classification."""
+        return CardFacts(
+            pipeline="image-classification",
+            outputs=f"Logits of {len(self.classes)} classes, in the order of `labels.json`",
+            caution="Every image gets one of the classes, also one that shows none of them.",
         )
 
     def _pictures(

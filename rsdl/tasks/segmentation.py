@@ -25,7 +25,7 @@ from rsdl.models.segmenter import build_segmenter
 from rsdl.records.evaluation import Overlay, SegmentationEvaluation
 from rsdl.storage.s3.endpoint import StorageConfig
 from rsdl.tasks import pixel_losses
-from rsdl.tasks.base import Columns, Predict, Show
+from rsdl.tasks.base import CardFacts, Columns, Predict, Show
 from rsdl.tasks.boundary import boundary_counts
 from rsdl.tasks.scores import ConfusionScores, class_scores, score_confusion
 
@@ -188,6 +188,15 @@ class SegmentationTask:
                     chosen, show(samples), predict(samples), strict=True
                 )
             ),
+        )
+
+    def card(self) -> CardFacts:
+        """Return what a model card says of segmentation."""
+        return CardFacts(
+            pipeline="image-segmentation",
+            outputs=f"Logits of {len(self.classes)} classes for each pixel, in the order of "
+            "`labels.json`",
+            caution="Every pixel gets one of the classes, also one that shows none of them.",
         )
 
     def _draw(

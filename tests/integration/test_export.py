@@ -2,6 +2,7 @@
 
 import json
 import os
+import zipfile
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -56,9 +57,11 @@ def test_a_run_is_exported_for_timm_torch_and_onnx(
     network = timm.create_model(f"local-dir:{out}", pretrained=True).eval()
     assert network.pretrained_cfg["input_size"] == (3, 32, 32)
     _, front, card = (out / "README.md").read_text().split("---\n", 2)
-    assert yaml.safe_load(front)["license"] == "cc-by-4.0"
-    oa = json.loads((run_at("run").folder / "report.json").read_text())["metrics"]["oa"]
-    assert f"| oa | {oa:.4f} |" in card and "harbor" in card and "CC-BY-4.0" in card
+    front = yaml.safe_load(front)
+    assert (front["license"], front["pipeline_tag"]) == ("cc-by-4.0", "image-classification")
+    report = json.loads((run_at("run").folder / "report.json").read_text())
+    assert f"| oa | {report['metrics']['oa']:.4f} |" in card and "CC-BY-4.0" in card
+    assert "| name | support | precision | recall | f1 |" in card and "| harbor | 3 | " in card
 
     out = tmp_path / "graph"
     assert export(run, to="torch", out=str(out)) == 0
@@ -92,7 +95,33 @@ def test_a_graph_crops_and_resizes_images_of_any_size(
     images = [image.astype(dtype) for image in drawn(3)]
     for to in ("torch", "onnx"):
         FORMATS[to].write(model, tmp_path)
-        assert check_parity(FORMATS[to].open(model, tmp_path), model, images).difference < 1e-3
+        parity = check_parity(FORMATS[to].open(model, tmp_path), model, images)
+        assert parity.difference < 1e-5 and parity.same_classes == len(SIZES)
+
+
+def test_a_graph_computes_the_pixels_of_the_loader(tmp_path: Path, require: Require):
+    require("onnx", has_onnx())
+    model = untrained("test_resnet", image_size=(32, 48), mean=(0.0,) * 3, std=(1.0,) * 3)
+    model.network = torch.nn.Identity()
+    FORMATS["onnx"].write(model, tmp_path)
+    run = FORMATS["onnx"].open(model, tmp_path)
+    random = np.random.default_rng(2)
+    # Enlarged, shrunk by less than the half, averaged over 2 x 2 pixels and over more.
+    sizes = [(64, 96), *random.integers(1, 100, (20, 2)), *random.integers(100, 400, (20, 2))]
+    for size in sizes:
+        images = random.integers(0, 256, (2, *size, 3), np.uint8)
+        loaded = np.stack([model.preprocess.fit_on_host(image) for image in images])
+        assert np.array_equal(run(np.moveaxis(images, 3, 1)), np.moveaxis(loaded, 3, 1))
+
+
+def test_a_graph_names_no_file_of_the_machine_that_exported_it(tmp_path: Path, require: Require):
+    require("onnx", has_onnx())
+    for to in ("torch", "onnx"):
+        FORMATS[to].write(untrained("test_vit"), tmp_path)
+    with zipfile.ZipFile(tmp_path / "model.pt2") as archive:
+        written = [archive.read(name) for name in archive.namelist()]
+    for data in (*written, (tmp_path / "model.onnx").read_bytes()):
+        assert b"rsdl/export" not in data and b"timm/models" not in data
 
 
 def test_other_weights_are_seen(tmp_path: Path):
@@ -122,8 +151,16 @@ def test_the_nine_run_in_onnx_runtime(name: str, tmp_path: Path, require: Requir
     require("onnx", has_onnx())
     model = untrained(name, image_size=224)
     FORMATS["onnx"].write(model, tmp_path)
-    parity = check_parity(FORMATS["onnx"].open(model, tmp_path), model, drawn(3))
-    assert parity.difference < 1e-3 and parity.samples == len(SIZES)
+    run = FORMATS["onnx"].open(model, tmp_path)
+    parity = check_parity(run, model, drawn(3))
+    batch = np.random.default_rng(3).integers(0, 256, (3, 3, 190, 240), np.uint8)
+    batch //= np.array([1, 2, 4], np.uint8)[:, None, None, None]
+    with torch.no_grad():
+        logits = model(torch.from_numpy(batch)).numpy()
+    # Networks of random weights hardly tell images apart: differences are compared with theirs.
+    allowed = 1e-3 * min(logits.std(0).max(), 1)
+    assert np.abs(run(batch) - logits).max() < allowed
+    assert parity.difference < allowed and parity.same_classes == parity.samples == len(SIZES)
 
 
 def has_onnx() -> bool:

@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 from rsdl.config.model import ModelConfig
 from rsdl.config.task import ClassificationConfig
 from rsdl.core.errors import DataError
-from rsdl.data.gpu.resample import count_taps, find_taps
 from rsdl.export.model import channels_first
-from rsdl.export.preprocess import Preprocess, axis_weights
+from rsdl.export.preprocess import Preprocess
 from rsdl.records.model_spec import ModelSpec, parse_model_spec
 
 SIDES = st.integers(1, 150)
@@ -46,9 +45,8 @@ def test_an_image_is_cropped_and_resized_as_by_the_loader(
     image = (random.random((height, width, bands)) * top).astype(dtype)
     images = torch.from_numpy(image)[None].permute(0, 3, 1, 2)
     ours, loaders = part.fit(images)[0].permute(1, 2, 0).numpy(), part.fit_on_host(image)
-    # OpenCV rounds intermediate values; shrinking before the crop rounds once more.
-    steps = 1 if shorter is None else 3
-    allowed = 2e-5 if dtype == "float32" else steps
+    # Levels that differ; shrinking before the crop rounds once more.
+    allowed = {"uint8": 0, "uint16": 1 if shorter is None else 2, "float32": 2e-5}[dtype]
     assert np.abs(ours - loaders.astype(np.float32)).max() <= allowed
 
 
@@ -60,17 +58,6 @@ def test_an_image_of_the_right_size_is_not_changed():
     normal = part(images)
     assert torch.equal(normal[:, 0], images[:, 0] - 100.0)  # no spread: not divided
     assert torch.equal(normal[:, 1], (images[:, 1] - 100.0) * torch.tensor(1 / 50.0))
-
-
-@given(length=st.integers(1, 300), size=st.integers(1, 40), first=st.integers(0, 9))
-def test_weights_are_the_taps_of_the_device_loader(length: int, size: int, first: int):
-    taps = find_taps(torch.tensor([length]), size, count_taps(np.array([length]), size))
-    expected = torch.zeros(size, first + length + 5)
-    for places, weights in zip(taps.places[:, 0], taps.weights[:, 0], strict=True):
-        expected[torch.arange(size), first + places] += weights
-    found, total = axis_weights(first + length + 5, first, length, size, torch.device("cpu"))
-    assert torch.equal(found.sum(1), total.expand(size))
-    assert torch.allclose(found / total, expected, atol=1e-6)
 
 
 def test_bands_are_found_by_their_number_and_never_guessed():

@@ -20,7 +20,7 @@ from rsdl.core.sample_counts import SampleCounts
 from rsdl.data.augment import Augment
 from rsdl.data.manifest import Manifest
 from rsdl.data.targets import KINDS
-from rsdl.tasks.base import turned_views
+from rsdl.tasks.base import CardFacts, turned_views
 from rsdl.tasks.build import build_task
 from rsdl.train.module import TrainingModule
 from tests.unit.data.test_targets import Brightness
@@ -97,6 +97,12 @@ class DenseTask:
 
     def evaluation(self, *args: Any, **kwargs: Any) -> Any:
         raise AssertionError("the module makes no evaluation")
+
+    def labels(self, prediction: Tensor) -> list[Any]:
+        raise AssertionError("the module names no class")
+
+    def card(self) -> CardFacts:
+        raise AssertionError("the module writes no card")
 
 
 @pytest.fixture(autouse=True)
