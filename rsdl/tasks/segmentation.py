@@ -119,6 +119,15 @@ class SegmentationTask:
         """Return the most probable class of each pixel, ``[B, H, W]`` int64."""
         return outputs.argmax(1)
 
+    def labels(self, prediction: Tensor) -> list[list[str]]:
+        """Return the names of the classes in each row, those of most pixels first."""
+        rows = prediction.flatten(1).cpu().numpy()
+        counts = [np.bincount(row, minlength=len(self.classes)) for row in rows]
+        return [
+            [self.classes[label] for label in np.argsort(-row, kind="stable") if row[label]]
+            for row in counts
+        ]
+
     def merge_views(self, views: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
         """Return the logarithm of the mean probabilities, turned back, and its classes."""
         total, count = None, 0
