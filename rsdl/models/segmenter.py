@@ -1,6 +1,7 @@
 """A backbone of any of the nine with a head that labels every pixel."""
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ from rsdl.storage.s3.endpoint import AWS, StorageConfig
 WINDOWS = (7, 8)
 MAXVIT_STRIDE = 32
 STEP = 32  # stride of the coarsest map
+PREFIX = r"^backbone\.model\."
 HEADS: dict[str, Callable[..., nn.Module]] = {"fpn": SemanticFpn, "upernet": UperNet}
 
 
@@ -78,6 +80,29 @@ class Segmenter(nn.Module):
         logits = self.decoder(self.backbone(images))
         raised = F.interpolate(logits.float(), size=padded, mode="bilinear", align_corners=False)
         return raised[:, :, :height, :width]
+
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        """Return the layers of the backbone as timm's layer decay wants them; the rest is above."""
+        layers: dict[str, Any] = self._inner().group_matcher(coarse=coarse)  # type: ignore[operator]
+
+        def move(pattern: str) -> str:
+            return PREFIX + "(?:" + re.sub(r"(^|\|)\^", r"\1", pattern) + ")"
+
+        return {
+            name: move(found)
+            if isinstance(found, str)
+            else [(move(pattern), group) for pattern, group in found]
+            for name, found in layers.items()
+        }
+
+    def no_weight_decay(self) -> set[str]:
+        """Return the weights of the backbone that are not decayed, such as position embeddings."""
+        names: set[str] = getattr(self._inner(), "no_weight_decay", set)()
+        return {f"backbone.model.{name}" for name in names}
+
+    def _inner(self) -> nn.Module:
+        """Return timm's network in the wrapper that returns its maps."""
+        return self.backbone.get_submodule("model")
 
     def train(self, mode: bool = True) -> "Segmenter":
         """Set the mode of all layers; frozen batch norms stay in evaluation."""

@@ -4,11 +4,13 @@ import pytest
 import torch
 
 from rsdl.config.model import ModelConfig
+from rsdl.config.optim import OptimConfig
 from rsdl.core.errors import ConfigError
 from rsdl.core.image_size import ImageSize, height_width
 from rsdl.models.catalog import ARCHITECTURES
 from rsdl.models.pyramid import Pyramid
 from rsdl.models.segmenter import HEADS, build_segmenter, pad_size
+from rsdl.train.optim import build_optimizer
 
 
 def build(
@@ -74,3 +76,19 @@ def test_frozen_norms_keep_their_statistics_in_training():
 def test_a_backbone_without_the_strides_of_a_pyramid_is_refused():
     with pytest.raises(ConfigError, match=r"model\.name: net has maps at strides 2, 8, 16, and a"):
         Pyramid((2, 8, 16), (4, 8, 16), "net")
+
+
+@pytest.mark.parametrize("name", ["test_vit", "test_resnet", "test_convnext"])
+def test_layer_decay_knows_the_layers_of_the_backbone(name: str):
+    network = build(name, "fpn", 64)
+    optimizer = build_optimizer(OptimConfig(lr=1.0, layer_decay=0.5, weight_decay=0.1), network)
+    scales: dict[str, float] = {}
+    names = {id(weight): name for name, weight in network.named_parameters()}
+    for group in optimizer.param_groups:
+        scales |= {names[id(weight)]: group["lr_scale"] for weight in group["params"]}
+    head = {scale for name, scale in scales.items() if name.startswith("decoder.")}
+    body = [scale for name, scale in scales.items() if name.startswith("backbone.")]
+    assert head == {1.0} and max(body) <= 0.5
+    assert min(body) == body[0] < 0.3  # the stem is the lowest layer
+    decayed = {group["weight_decay"] for group in optimizer.param_groups}
+    assert decayed == {0.0, 0.1}
