@@ -1,4 +1,4 @@
-"""Pairs of an image and a mask of its size, in two folders: most published segmentation sets.
+"""Pairs of an image and a mask of its size, as in two folders, to shards.
 
 Whole images are stored unchanged, or cut into tiles, which are stored without loss. Splits are
 those of the folders, or drawn by image, or by scene (``group_by``): tiles of one image never
@@ -8,7 +8,8 @@ straddle splits.
 import hashlib
 import threading
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +25,7 @@ from rsdl.data.sources.encoded import read_image
 from rsdl.data.sources.folder import FRACTIONS, describe_rules, georeference, probe_layout
 from rsdl.data.sources.listing import SPLIT_NAMES, ImageFile, Tree, unique_keys, walk_images
 from rsdl.data.sources.mask_values import MaskValues, find_colours, find_values, read_values
+from rsdl.data.sources.split_files import SplitFile
 from rsdl.data.sources.splits import assign_splits, check_fractions, deal, order_splits
 from rsdl.data.targets.mask import IGNORE
 from rsdl.raster.gate import admit
@@ -44,6 +46,7 @@ class MaskOptions:
     Attributes:
         classes: See :func:`rsdl.data.sources.mask_values.find_values`.
         colours: See :func:`rsdl.data.sources.mask_values.find_colours`; ``None`` for numbers.
+        nearest_colour: Whether a colour that is not among ``colours`` counts as the nearest one.
         ignore: Values, or names of colours, that count for nothing.
         tile: Side of the tiles that images are cut into, in pixels; ``None`` keeps them whole.
         overlap: Pixels two neighbouring tiles share.
@@ -51,12 +54,15 @@ class MaskOptions:
         fractions: Shares of train, val and test, used if there are no split folders.
         seed: Seed of the split and of the order within each split.
         group_by: See :func:`rsdl.data.sources.splits.assign_splits`.
+        lists: Lists of the images of each split, instead of a draw by ``fractions``.
         name: Name of the dataset; ``None`` takes the folder's.
+        bands: Band names, which every image must then have; ``None`` reads them from the images.
         rules: The user's options for the images.
     """
 
     classes: tuple[str, ...] | None = None
     colours: str | None = None
+    nearest_colour: bool = False
     ignore: tuple[str, ...] = ()
     tile: int | None = None
     overlap: int = 0
@@ -64,7 +70,9 @@ class MaskOptions:
     fractions: tuple[float, float, float] = FRACTIONS
     seed: int = 0
     group_by: str | None = None
+    lists: Mapping[str, SplitFile] | None = None
     name: str | None = None
+    bands: tuple[str, ...] | None = None
     rules: PictureRules = PLAIN
 
 
@@ -74,6 +82,21 @@ class Part(NamedTuple):
     file: ImageFile
     row: int = 0
     col: int = 0
+
+
+class Pairs(NamedTuple):
+    """Images with a mask each.
+
+    Attributes:
+        tree: The images; if ``has_splits``, each has its split.
+        masks: Path of each image's mask, by the image's path.
+        corners: Row and column of the only tiles to cut from an image, by its path and split;
+            images that are not named are cut into all of their tiles.
+    """
+
+    tree: Tree
+    masks: Mapping[str, Path]
+    corners: Mapping[tuple[str, str], tuple[tuple[int, int], ...]] = {}
 
 
 class Pair(NamedTuple):
@@ -93,36 +116,38 @@ class _Last(threading.local):
     pair: Pair | None = None
 
 
-class MaskFolderSource:
-    """Images and masks of the same names, as a source for the packer.
+class MaskSource:
+    """Images with a mask each, as a source for the packer.
 
     Args:
-        images: Folder of the images; folders named train, val and test in it are splits.
-        masks: Folder of the masks, with the same names but for the suffix and ``ENDINGS``.
-        options: How they are paired, cut and split.
+        pairs: The images and their masks.
+        options: How they are cut and split, and what the masks mean.
+        provenance: Additional provenance entries.
 
     Raises:
         ConfigError: If an option is out of its range, or does not fit the masks.
-        DataError: If images and masks do not pair up, or no image decodes.
+        DataError: If no image decodes.
     """
 
-    def __init__(self, images: Path, masks: Path, options: MaskOptions) -> None:
+    def __init__(
+        self, pairs: Pairs, options: MaskOptions, provenance: Mapping[str, Any] | None = None
+    ) -> None:
         check_fractions(options.fractions)
         if options.tile is not None and not 0 <= options.overlap < options.tile:
             raise ConfigError("overlap", f"is {options.overlap}", f"use 0 to {options.tile - 1}")
         self._options = options
-        left_out: Counter[str] = Counter()
-        tree = list_pairs(images, left_out)
-        self._masks = match_masks(tree, masks, left_out)
-        tree = tree._replace(files=tuple(f for f in tree.files if f.path in self._masks))
-        files, rule = assign_splits(tree, options.fractions, options.seed, options.group_by)
+        self._masks, self._corners = pairs.masks, pairs.corners
+        tree = pairs.tree
+        files, rule = assign_splits(
+            tree, options.fractions, options.seed, options.group_by, options.lists
+        )
         self._root = tree.root
         self._splits = order_splits(files, options.seed)
-        self.left_out = dict(sorted(left_out.items()))
+        self.left_out = dict(sorted(tree.left_out.items()))
         self._values = self._find_values()
-        self._layout = probe_layout(tree.root, tree.files, None, options.rules)
+        self._layout = probe_layout(tree.root, tree.files, options.bands, options.rules)
         self._last = _Last()
-        self.dataset = options.name or images.resolve().name
+        self.dataset = options.name or tree.root.resolve().name
         self.target = "mask"
         self.classes = self._values.classes
         self.dtype, self.bands = self._layout.dtype, self._layout.bands
@@ -137,8 +162,10 @@ class MaskFolderSource:
                 "tile": options.tile,
                 "overlap": options.overlap,
                 "keep_unlabelled": options.keep_unlabelled,
+                **({"nearest_colour": True} if options.nearest_colour else {}),
             },
             **describe_rules(options.rules),
+            **(provenance or {}),
         }
 
     def shards(self, shard_bytes: int) -> list[ShardPlan]:
@@ -207,6 +234,8 @@ class MaskFolderSource:
         options = self._options
         if options.tile is None:
             return [Part(file)]
+        if (only := self._corners.get((file.path, str(file.split)))) is not None:
+            return [Part(file, row, col) for row, col in only]
         path = self._root / file.path
         try:
             with rasterio.open(path) as source:
@@ -224,7 +253,8 @@ class MaskFolderSource:
         if options.colours is not None:
             if options.classes is not None:
                 raise ConfigError("--classes", "does not go with --colors", "leave one out")
-            return find_colours(options.colours, options.ignore)
+            found = find_colours(options.colours, options.ignore)
+            return replace(found, nearest=options.nearest_colour)
         return find_values(self._masks.values(), options.classes, options.ignore)
 
     def _digest(self) -> str:
@@ -234,6 +264,28 @@ class MaskFolderSource:
             for file in sorted(files)
         )
         return hashlib.sha256(lines.encode()).hexdigest()
+
+
+class MaskFolderSource(MaskSource):
+    """Images and masks of the same names in two folders, as a source for the packer.
+
+    Args:
+        images: Folder of the images; folders named train, val and test in it are splits.
+        masks: Folder of the masks, with the same names but for the suffix and ``ENDINGS``.
+        options: How they are paired, cut and split.
+
+    Raises:
+        ConfigError: If an option is out of its range, or does not fit the masks.
+        DataError: If images and masks do not pair up, or no image decodes.
+    """
+
+    def __init__(self, images: Path, masks: Path, options: MaskOptions) -> None:
+        left_out: Counter[str] = Counter()
+        tree = list_pairs(images, left_out)
+        found = match_masks(tree, masks, left_out)
+        files = tuple(file for file in tree.files if file.path in found)
+        options = replace(options, name=options.name or images.resolve().name)
+        super().__init__(Pairs(tree._replace(files=files, left_out=left_out), found), options)
 
 
 def list_pairs(images: Path, left_out: Counter[str]) -> Tree:
