@@ -7,23 +7,23 @@ straddle splits.
 
 import hashlib
 import threading
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import rasterio
 from numpy.typing import NDArray
 
-from rsdl.core.errors import ConfigError, CorruptSampleError, DataError
+from rsdl.core.errors import ConfigError, CorruptSampleError
+from rsdl.data.manifest import INDEX_COLUMNS
 from rsdl.data.packing.encode import encode_picture
 from rsdl.data.read_picture import read_picture
 from rsdl.data.sample import Sample, ShardPlan
 from rsdl.data.sources.encoded import read_image
 from rsdl.data.sources.folder import FRACTIONS, describe_rules, georeference, probe_layout
-from rsdl.data.sources.listing import SPLIT_NAMES, ImageFile, Tree, unique_keys, walk_images
+from rsdl.data.sources.listing import ImageFile
+from rsdl.data.sources.mask_pairs import Pairs, image_size, pair_folders
 from rsdl.data.sources.mask_values import MaskValues, find_colours, find_values, read_values
 from rsdl.data.sources.split_files import SplitFile
 from rsdl.data.sources.splits import assign_splits, check_fractions, deal, order_splits
@@ -34,8 +34,6 @@ from rsdl.raster.headers import UPRIGHT, jpeg_header
 from rsdl.raster.picture import PLAIN, Picture, PictureRules
 from rsdl.raster.tiles import tile_corners
 
-# What a mask is often named beside its image.
-ENDINGS = ("_mask", "_masks", "_label", "_labels", "_gt", "-mask", "-label")
 UNLABELLED = "tiles without a label"
 
 
@@ -82,21 +80,6 @@ class Part(NamedTuple):
     file: ImageFile
     row: int = 0
     col: int = 0
-
-
-class Pairs(NamedTuple):
-    """Images with a mask each.
-
-    Attributes:
-        tree: The images; if ``has_splits``, each has its split.
-        masks: Path of each image's mask, by the image's path.
-        corners: Row and column of the only tiles to cut from an image, by its path and split;
-            images that are not named are cut into all of their tiles.
-    """
-
-    tree: Tree
-    masks: Mapping[str, Path]
-    corners: Mapping[tuple[str, str], tuple[tuple[int, int], ...]] = {}
 
 
 class Pair(NamedTuple):
@@ -164,6 +147,7 @@ class MaskSource:
                 "keep_unlabelled": options.keep_unlabelled,
                 **({"nearest_colour": True} if options.nearest_colour else {}),
             },
+            **({INDEX_COLUMNS: ["group"]} if options.tile is not None else {}),
             **describe_rules(options.rules),
             **(provenance or {}),
         }
@@ -237,11 +221,7 @@ class MaskSource:
         if (only := self._corners.get((file.path, str(file.split)))) is not None:
             return [Part(file, row, col) for row, col in only]
         path = self._root / file.path
-        try:
-            with rasterio.open(path) as source:
-                height, width = source.height, source.width
-        except rasterio.errors.RasterioError as error:
-            raise CorruptSampleError(str(path), f"cannot be read: {error}", "replace it") from error
+        height, width = image_size(path)
         if min(height, width) < options.tile:
             problem = f"is {options.tile} px, but {path} is only {_show((height, width))}"
             raise ConfigError("tile", problem, f"use {min(height, width)} or less")
@@ -280,87 +260,8 @@ class MaskFolderSource(MaskSource):
     """
 
     def __init__(self, images: Path, masks: Path, options: MaskOptions) -> None:
-        left_out: Counter[str] = Counter()
-        tree = list_pairs(images, left_out)
-        found = match_masks(tree, masks, left_out)
-        files = tuple(file for file in tree.files if file.path in found)
         options = replace(options, name=options.name or images.resolve().name)
-        super().__init__(Pairs(tree._replace(files=files, left_out=left_out), found), options)
-
-
-def list_pairs(images: Path, left_out: Counter[str]) -> Tree:
-    """Return the images of a folder, with the splits of folders named train, val and test.
-
-    Raises:
-        DataError: If the folder is missing or has no image.
-    """
-    if not images.is_dir():
-        raise DataError(str(images), "no such folder", "name the folder of the images")
-    found = list(walk_images(images, (), left_out))
-    if not found:
-        raise DataError(str(images), "has no images", "name the folder of the images")
-    tops = {path.partition("/")[0].casefold() for path, *_ in found if "/" in path}
-    has_splits = bool(tops) and tops <= set(SPLIT_NAMES) and all("/" in path for path, *_ in found)
-    root = images if has_splits else images.parent
-    paths = [path if has_splits else f"{images.name}/{path}" for path, *_ in found]
-    keys = unique_keys([path for path, *_ in found], has_splits=has_splits)
-    files = sorted(
-        ImageFile(
-            path,
-            size,
-            0,
-            key,
-            SPLIT_NAMES[path.partition("/")[0].casefold()] if has_splits else None,
-            modified_ns,
-        )
-        for path, key, (_, size, modified_ns) in zip(paths, keys, found, strict=True)
-    )
-    return Tree(root, ("",), tuple(files), has_splits, {})
-
-
-def match_masks(tree: Tree, masks: Path, left_out: Counter[str]) -> dict[str, Path]:
-    """Return the mask of each image by the image's path; those without one are left out.
-
-    Names are compared without suffix and ``ENDINGS``, below the two folders; where no folder of a
-    mask fits, by the file's name alone.
-
-    Raises:
-        DataError: If no image has a mask, or one has two.
-    """
-    if not masks.is_dir():
-        raise DataError(str(masks), "no such folder", "name the folder of the masks")
-    by_path: dict[str, Path] = {}
-    by_name: dict[str, list[str]] = {}
-    for path, *_ in walk_images(masks, (), Counter()):
-        stem = _stem(path)
-        if stem in by_path:
-            problem = f'"{by_path[stem].name}" and "{path}" are masks of the same image'
-            raise DataError(str(masks), problem, "remove one of them")
-        by_path[stem] = masks / path
-        by_name.setdefault(stem.rpartition("/")[2], []).append(stem)
-    found: dict[str, Path] = {}
-    used: set[str] = set()
-    for file in tree.files:
-        stem = _stem(file.path if tree.has_splits else file.path.partition("/")[2])
-        same = by_name.get(stem.rpartition("/")[2], [])
-        stem = stem if stem in by_path or len(same) != 1 else same[0]
-        if stem in by_path:
-            found[file.path] = by_path[stem]
-            used.add(stem)
-    if not found:
-        first = tree.files[0].path
-        problem = f'has no mask for any image, such as "{first}"'
-        raise DataError(str(masks), problem, "name masks as their images, but for the suffix")
-    if lost := len(tree.files) - len(found):
-        left_out["images without a mask"] += lost
-    if lost := len(by_path) - len(used):
-        left_out["masks without an image"] += lost
-    return found
-
-
-def _stem(path: str) -> str:
-    stem = path.rpartition(".")[0]
-    return next((stem.removesuffix(end) for end in ENDINGS if stem.endswith(end)), stem)
+        super().__init__(pair_folders(images, masks), options)
 
 
 def _show(size: tuple[int, ...]) -> str:
