@@ -1,4 +1,4 @@
-"""Pairs of an image and a mask of its size, in two folders: most published segmentation sets.
+"""Pairs of an image and a mask of its size, as in two folders, to shards.
 
 Whole images are stored unchanged, or cut into tiles, which are stored without loss. Splits are
 those of the folders, or drawn by image, or by scene (``group_by``): tiles of one image never
@@ -7,23 +7,25 @@ straddle splits.
 
 import hashlib
 import threading
-from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import rasterio
 from numpy.typing import NDArray
 
-from rsdl.core.errors import ConfigError, CorruptSampleError, DataError
+from rsdl.core.errors import ConfigError, CorruptSampleError
+from rsdl.data.manifest import INDEX_COLUMNS
 from rsdl.data.packing.encode import encode_picture
 from rsdl.data.read_picture import read_picture
 from rsdl.data.sample import Sample, ShardPlan
 from rsdl.data.sources.encoded import read_image
 from rsdl.data.sources.folder import FRACTIONS, describe_rules, georeference, probe_layout
-from rsdl.data.sources.listing import SPLIT_NAMES, ImageFile, Tree, unique_keys, walk_images
+from rsdl.data.sources.listing import ImageFile
+from rsdl.data.sources.mask_pairs import Pairs, image_size, pair_folders
 from rsdl.data.sources.mask_values import MaskValues, find_colours, find_values, read_values
+from rsdl.data.sources.split_files import SplitFile
 from rsdl.data.sources.splits import assign_splits, check_fractions, deal, order_splits
 from rsdl.data.targets.mask import IGNORE
 from rsdl.raster.gate import admit
@@ -32,8 +34,6 @@ from rsdl.raster.headers import UPRIGHT, jpeg_header
 from rsdl.raster.picture import PLAIN, Picture, PictureRules
 from rsdl.raster.tiles import tile_corners
 
-# What a mask is often named beside its image.
-ENDINGS = ("_mask", "_masks", "_label", "_labels", "_gt", "-mask", "-label")
 UNLABELLED = "tiles without a label"
 
 
@@ -44,6 +44,7 @@ class MaskOptions:
     Attributes:
         classes: See :func:`rsdl.data.sources.mask_values.find_values`.
         colours: See :func:`rsdl.data.sources.mask_values.find_colours`; ``None`` for numbers.
+        nearest_colour: Whether a colour that is not among ``colours`` counts as the nearest one.
         ignore: Values, or names of colours, that count for nothing.
         tile: Side of the tiles that images are cut into, in pixels; ``None`` keeps them whole.
         overlap: Pixels two neighbouring tiles share.
@@ -51,12 +52,15 @@ class MaskOptions:
         fractions: Shares of train, val and test, used if there are no split folders.
         seed: Seed of the split and of the order within each split.
         group_by: See :func:`rsdl.data.sources.splits.assign_splits`.
+        lists: Lists of the images of each split, instead of a draw by ``fractions``.
         name: Name of the dataset; ``None`` takes the folder's.
+        bands: Band names, which every image must then have; ``None`` reads them from the images.
         rules: The user's options for the images.
     """
 
     classes: tuple[str, ...] | None = None
     colours: str | None = None
+    nearest_colour: bool = False
     ignore: tuple[str, ...] = ()
     tile: int | None = None
     overlap: int = 0
@@ -64,7 +68,9 @@ class MaskOptions:
     fractions: tuple[float, float, float] = FRACTIONS
     seed: int = 0
     group_by: str | None = None
+    lists: Mapping[str, SplitFile] | None = None
     name: str | None = None
+    bands: tuple[str, ...] | None = None
     rules: PictureRules = PLAIN
 
 
@@ -93,36 +99,38 @@ class _Last(threading.local):
     pair: Pair | None = None
 
 
-class MaskFolderSource:
-    """Images and masks of the same names, as a source for the packer.
+class MaskSource:
+    """Images with a mask each, as a source for the packer.
 
     Args:
-        images: Folder of the images; folders named train, val and test in it are splits.
-        masks: Folder of the masks, with the same names but for the suffix and ``ENDINGS``.
-        options: How they are paired, cut and split.
+        pairs: The images and their masks.
+        options: How they are cut and split, and what the masks mean.
+        provenance: Additional provenance entries.
 
     Raises:
         ConfigError: If an option is out of its range, or does not fit the masks.
-        DataError: If images and masks do not pair up, or no image decodes.
+        DataError: If no image decodes.
     """
 
-    def __init__(self, images: Path, masks: Path, options: MaskOptions) -> None:
+    def __init__(
+        self, pairs: Pairs, options: MaskOptions, provenance: Mapping[str, Any] | None = None
+    ) -> None:
         check_fractions(options.fractions)
         if options.tile is not None and not 0 <= options.overlap < options.tile:
             raise ConfigError("overlap", f"is {options.overlap}", f"use 0 to {options.tile - 1}")
         self._options = options
-        left_out: Counter[str] = Counter()
-        tree = list_pairs(images, left_out)
-        self._masks = match_masks(tree, masks, left_out)
-        tree = tree._replace(files=tuple(f for f in tree.files if f.path in self._masks))
-        files, rule = assign_splits(tree, options.fractions, options.seed, options.group_by)
+        self._masks, self._corners = pairs.masks, pairs.corners
+        tree = pairs.tree
+        files, rule = assign_splits(
+            tree, options.fractions, options.seed, options.group_by, options.lists
+        )
         self._root = tree.root
         self._splits = order_splits(files, options.seed)
-        self.left_out = dict(sorted(left_out.items()))
+        self.left_out = dict(sorted(tree.left_out.items()))
         self._values = self._find_values()
-        self._layout = probe_layout(tree.root, tree.files, None, options.rules)
+        self._layout = probe_layout(tree.root, tree.files, options.bands, options.rules)
         self._last = _Last()
-        self.dataset = options.name or images.resolve().name
+        self.dataset = options.name or tree.root.resolve().name
         self.target = "mask"
         self.classes = self._values.classes
         self.dtype, self.bands = self._layout.dtype, self._layout.bands
@@ -137,8 +145,11 @@ class MaskFolderSource:
                 "tile": options.tile,
                 "overlap": options.overlap,
                 "keep_unlabelled": options.keep_unlabelled,
+                **({"nearest_colour": True} if options.nearest_colour else {}),
             },
+            **({INDEX_COLUMNS: ["group"]} if options.tile is not None else {}),
             **describe_rules(options.rules),
+            **(provenance or {}),
         }
 
     def shards(self, shard_bytes: int) -> list[ShardPlan]:
@@ -207,12 +218,10 @@ class MaskFolderSource:
         options = self._options
         if options.tile is None:
             return [Part(file)]
+        if (only := self._corners.get((file.path, str(file.split)))) is not None:
+            return [Part(file, row, col) for row, col in only]
         path = self._root / file.path
-        try:
-            with rasterio.open(path) as source:
-                height, width = source.height, source.width
-        except rasterio.errors.RasterioError as error:
-            raise CorruptSampleError(str(path), f"cannot be read: {error}", "replace it") from error
+        height, width = image_size(path)
         if min(height, width) < options.tile:
             problem = f"is {options.tile} px, but {path} is only {_show((height, width))}"
             raise ConfigError("tile", problem, f"use {min(height, width)} or less")
@@ -224,7 +233,8 @@ class MaskFolderSource:
         if options.colours is not None:
             if options.classes is not None:
                 raise ConfigError("--classes", "does not go with --colors", "leave one out")
-            return find_colours(options.colours, options.ignore)
+            found = find_colours(options.colours, options.ignore)
+            return replace(found, nearest=options.nearest_colour)
         return find_values(self._masks.values(), options.classes, options.ignore)
 
     def _digest(self) -> str:
@@ -236,79 +246,22 @@ class MaskFolderSource:
         return hashlib.sha256(lines.encode()).hexdigest()
 
 
-def list_pairs(images: Path, left_out: Counter[str]) -> Tree:
-    """Return the images of a folder, with the splits of folders named train, val and test.
+class MaskFolderSource(MaskSource):
+    """Images and masks of the same names in two folders, as a source for the packer.
+
+    Args:
+        images: Folder of the images; folders named train, val and test in it are splits.
+        masks: Folder of the masks, with the same names but for the suffix and ``ENDINGS``.
+        options: How they are paired, cut and split.
 
     Raises:
-        DataError: If the folder is missing or has no image.
+        ConfigError: If an option is out of its range, or does not fit the masks.
+        DataError: If images and masks do not pair up, or no image decodes.
     """
-    if not images.is_dir():
-        raise DataError(str(images), "no such folder", "name the folder of the images")
-    found = list(walk_images(images, (), left_out))
-    if not found:
-        raise DataError(str(images), "has no images", "name the folder of the images")
-    tops = {path.partition("/")[0].casefold() for path, *_ in found if "/" in path}
-    has_splits = bool(tops) and tops <= set(SPLIT_NAMES) and all("/" in path for path, *_ in found)
-    root = images if has_splits else images.parent
-    paths = [path if has_splits else f"{images.name}/{path}" for path, *_ in found]
-    keys = unique_keys([path for path, *_ in found], has_splits=has_splits)
-    files = sorted(
-        ImageFile(
-            path,
-            size,
-            0,
-            key,
-            SPLIT_NAMES[path.partition("/")[0].casefold()] if has_splits else None,
-            modified_ns,
-        )
-        for path, key, (_, size, modified_ns) in zip(paths, keys, found, strict=True)
-    )
-    return Tree(root, ("",), tuple(files), has_splits, {})
 
-
-def match_masks(tree: Tree, masks: Path, left_out: Counter[str]) -> dict[str, Path]:
-    """Return the mask of each image by the image's path; those without one are left out.
-
-    Names are compared without suffix and ``ENDINGS``, below the two folders; where no folder of a
-    mask fits, by the file's name alone.
-
-    Raises:
-        DataError: If no image has a mask, or one has two.
-    """
-    if not masks.is_dir():
-        raise DataError(str(masks), "no such folder", "name the folder of the masks")
-    by_path: dict[str, Path] = {}
-    by_name: dict[str, list[str]] = {}
-    for path, *_ in walk_images(masks, (), Counter()):
-        stem = _stem(path)
-        if stem in by_path:
-            problem = f'"{by_path[stem].name}" and "{path}" are masks of the same image'
-            raise DataError(str(masks), problem, "remove one of them")
-        by_path[stem] = masks / path
-        by_name.setdefault(stem.rpartition("/")[2], []).append(stem)
-    found: dict[str, Path] = {}
-    used: set[str] = set()
-    for file in tree.files:
-        stem = _stem(file.path if tree.has_splits else file.path.partition("/")[2])
-        same = by_name.get(stem.rpartition("/")[2], [])
-        stem = stem if stem in by_path or len(same) != 1 else same[0]
-        if stem in by_path:
-            found[file.path] = by_path[stem]
-            used.add(stem)
-    if not found:
-        first = tree.files[0].path
-        problem = f'has no mask for any image, such as "{first}"'
-        raise DataError(str(masks), problem, "name masks as their images, but for the suffix")
-    if lost := len(tree.files) - len(found):
-        left_out["images without a mask"] += lost
-    if lost := len(by_path) - len(used):
-        left_out["masks without an image"] += lost
-    return found
-
-
-def _stem(path: str) -> str:
-    stem = path.rpartition(".")[0]
-    return next((stem.removesuffix(end) for end in ENDINGS if stem.endswith(end)), stem)
+    def __init__(self, images: Path, masks: Path, options: MaskOptions) -> None:
+        options = replace(options, name=options.name or images.resolve().name)
+        super().__init__(pair_folders(images, masks), options)
 
 
 def _show(size: tuple[int, ...]) -> str:

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import rasterio
@@ -16,6 +17,7 @@ from rsdl.raster.class_raster import parse_ignored, parse_values
 log = logging.getLogger(__name__)
 
 Colour = tuple[int, int, int]
+Values = NDArray[np.integer[Any]]  # [H, W]
 # Published colours; those of ISPRS are Potsdam's and Vaihingen's.
 PALETTES: dict[str, dict[Colour, str | None]] = {
     "isprs": {
@@ -39,32 +41,36 @@ class MaskValues:
         codes: Value -> class index; 255 stands for nothing. That of a colour is
             ``r << 16 | g << 8 | b``.
         is_colour: Whether masks are colour images.
+        nearest: Whether an unknown colour counts as the nearest one.
     """
 
     classes: tuple[str, ...]
     codes: Mapping[int, int]
     is_colour: bool = False
+    nearest: bool = False
 
-    def translate(self, values: NDArray[np.int64], where: str) -> NDArray[np.uint8]:
+    def translate(self, values: Values, where: str) -> NDArray[np.uint8]:
         """Return the mask of the values of a file, ``[H, W]``.
 
         Raises:
             CorruptSampleError: If a value is no class, and not to be ignored.
         """
-        found, places = np.unique(values, return_inverse=True)
-        unknown = [value for value in found.tolist() if value not in self.codes]
-        if unknown:
+        found, places = _tabulate(values)
+        codes = dict(self.codes)
+        unknown = [value for value in found.tolist() if value not in codes]
+        if unknown and self.nearest:
+            codes |= {value: codes[_nearest(value, self.codes)] for value in unknown}
+        elif unknown:
             shown = show_colour(unknown[0]) if self.is_colour else str(unknown[0])
             raise CorruptSampleError(
                 where,
                 f"holds {shown}, which is no class ({', '.join(self.classes)})",
                 "name it with --classes or --colors, or pass it to --ignore",
             )
-        codes = np.array([self.codes[value] for value in found.tolist()], np.uint8)
-        return codes[places].reshape(values.shape)
+        return np.array([codes[value] for value in found.tolist()], np.uint8)[places]
 
 
-def read_values(path: Path, *, is_colour: bool) -> NDArray[np.int64]:
+def read_values(path: Path, *, is_colour: bool) -> Values:
     """Return the values of a mask file, ``[H, W]``; a colour becomes r << 16 | g << 8 | b.
 
     A PNG with a palette holds the numbers of its colours.
@@ -89,17 +95,17 @@ def read_values(path: Path, *, is_colour: bool) -> NDArray[np.int64]:
         raise CorruptSampleError(str(path), "holds fractions", "give a mask of whole numbers")
     if bands.dtype.kind == "c":
         raise CorruptSampleError(str(path), "holds complex numbers", "give a mask of whole numbers")
-    whole: NDArray[np.int64] = bands.astype(np.int64)
     if is_colour:
-        if len(whole) < 3 or bands.dtype != np.uint8:
-            problem = f"has {len(whole)} bands of {bands.dtype}, not the colours of --colors"
+        if len(bands) < 3 or bands.dtype != np.uint8:
+            problem = f"has {len(bands)} bands of {bands.dtype}, not the colours of --colors"
             raise CorruptSampleError(str(path), problem, "leave --colors out, or convert the mask")
-        return np.asarray(whole[0] << 16 | whole[1] << 8 | whole[2])
-    if any((band != whole[0]).any() for band in whole[1:3]):
+        red, green, blue = (band.astype(np.int32) for band in bands[:3])
+        return np.asarray(red << 16 | green << 8 | blue)
+    if any((band != bands[0]).any() for band in bands[1:3]):
         problem = "is a colour image: its bands differ"
         remedy = f"pass --colors FILE, or one of {', '.join(PALETTES)}"
         raise CorruptSampleError(str(path), problem, remedy)
-    return np.asarray(whole[0])
+    return np.asarray(bands[0].astype(np.int64))
 
 
 def find_values(
@@ -148,7 +154,7 @@ def find_colours(colours: str, ignore: Sequence[str]) -> MaskValues:
 
 def show_colour(value: int) -> str:
     """Return a packed colour for people."""
-    return f"the colour ({value >> 16}, {value >> 8 & 255}, {value & 255})"
+    return f"the colour {_unpack(value)}"
 
 
 def _values(named: Mapping[int, str], nothing: Mapping[int, int]) -> MaskValues:
@@ -198,6 +204,31 @@ def _read_colours(path: Path) -> dict[Colour, str | None]:
             )
         table[red, green, blue] = name
     return table
+
+
+def _tabulate(values: Values) -> tuple[Values, Values]:
+    """Return the values that occur, sorted, and the place of each pixel's value among them."""
+    if values.min() < 0 or values.max() >= 1 << 24:
+        found, places = np.unique(values, return_inverse=True)
+        return found, places.reshape(values.shape)
+    # A table is 10 times as fast as sorting the 36 million pixels of a tile of Potsdam.
+    occurs = np.zeros(int(values.max()) + 1, np.bool_)
+    occurs[values] = True
+    ranks = np.cumsum(occurs, dtype=np.int32) - 1
+    return np.flatnonzero(occurs), ranks[values]
+
+
+def _nearest(colour: int, known: Iterable[int]) -> int:
+    """Return the known colour with the least distance in red, green and blue."""
+    parts = _unpack(colour)
+    return min(
+        known,
+        key=lambda each: sum((a - b) ** 2 for a, b in zip(parts, _unpack(each), strict=True)),
+    )
+
+
+def _unpack(value: int) -> Colour:
+    return value >> 16, value >> 8 & 255, value & 255
 
 
 def _pack(colour: Colour) -> int:
