@@ -249,7 +249,7 @@ def data_pack_geotiff(
     """
     from rsdl.commands import data
     from rsdl.data.packing.pack import PackOptions
-    from rsdl.data.sources.geotiff import GeotiffOptions
+    from rsdl.data.sources.geotiff_options import GeotiffOptions
 
     options = PackOptions(round(shard_mb * 1e6), on_corrupt, overwrite, num_workers)
     cut = GeotiffOptions(

@@ -22,7 +22,8 @@ from rsdl.data.plan import Share, check_share, deal_parts
 from rsdl.data.preview import contact_sheet, encode_png
 from rsdl.data.sample import Source
 from rsdl.data.shard_store import SHARDS_URL
-from rsdl.data.sources.geotiff import GeotiffOptions, GeotiffSource
+from rsdl.data.sources.geotiff import GeotiffSource
+from rsdl.data.sources.geotiff_options import GeotiffOptions
 from rsdl.data.sources.split_files import SplitFile, read_split_files
 from rsdl.data.sources.synthetic import write_scenes
 from rsdl.data.targets import KINDS

@@ -173,6 +173,8 @@ def json_schema() -> dict[str, Any]:
     for part in (schema, *schema.get("$defs", {}).values()):
         part.pop("required", None)
         for field in part.get("properties", {}).values():
+            if "oneOf" in field:  # a fragment need not say which
+                field["anyOf"] = field.pop("oneOf")
             _allow_interpolation(field)
     return schema
 

@@ -5,14 +5,12 @@ on any number of processes. Pixels whose target is 255 count in nothing.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torchmetrics import Metric
 
 from rsdl.config.model import ModelConfig
 from rsdl.config.task import SegmentationConfig
@@ -26,8 +24,8 @@ from rsdl.records.evaluation import Overlay, SegmentationEvaluation
 from rsdl.storage.s3.endpoint import StorageConfig
 from rsdl.tasks import pixel_losses
 from rsdl.tasks.base import CardFacts, Columns, Predict, Show
-from rsdl.tasks.boundary import boundary_counts
-from rsdl.tasks.scores import ConfusionScores, class_scores, score_confusion
+from rsdl.tasks.pixel_metrics import MetricValues, SegmentationMetrics, pixel_union
+from rsdl.tasks.scores import class_scores
 
 NUM_OVERLAYS = 4
 OVERLAY_SIDE = 256
@@ -154,7 +152,7 @@ class SegmentationTask:
             "both": per_class(prediction, counted & (prediction == targets)),
         }
 
-    def metrics(self) -> "SegmentationMetrics":
+    def metrics(self) -> SegmentationMetrics:
         """Return new, empty metrics."""
         return SegmentationMetrics(len(self.classes), self.config.boundary_px)
 
@@ -164,7 +162,7 @@ class SegmentationTask:
 
     def evaluation(
         self,
-        values: "MetricValues",
+        values: MetricValues,
         columns: Columns,
         show: Show,
         predict: Predict,
@@ -175,8 +173,8 @@ class SegmentationTask:
         """Return the content of ``report.json``, with the best, median and worst images."""
         metrics = dict(values.metrics)
         loss = metrics.pop("loss")
-        iou = np.diagonal(values.confusion) / np.maximum(_union(values.confusion), 1)
-        known = _union(values.confusion) > 0
+        iou = np.diagonal(values.confusion) / np.maximum(pixel_union(values.confusion), 1)
+        known = pixel_union(values.confusion) > 0
         chosen = choose_images(columns, NUM_OVERLAYS)
         samples = [int(columns["samples"][row]) for _, row, _ in chosen]
         return SegmentationEvaluation(
@@ -273,104 +271,3 @@ def choose_images(columns: Columns, count: int) -> list[tuple[str, int, float]]:
             if 0 <= place < len(order) and place not in taken:
                 taken[place] = (rank, int(order[place]), float(ranked[place]))
     return [taken[place] for place in sorted(taken)]
-
-
-class SegmentationMetrics(Metric):
-    """Confusion matrix of pixels, counts of boundaries, and loss, as sums over valid samples.
-
-    Args:
-        num_classes: Classes of the data set.
-        boundary_px: Pixels within which a boundary counts as found.
-    """
-
-    full_state_update = False
-    confusion: Tensor
-    boundaries: Tensor
-    num_samples: Tensor
-    loss_sum: Tensor
-
-    def __init__(self, num_classes: int, boundary_px: int) -> None:
-        super().__init__()
-        self.num_classes = num_classes
-        self.boundary_px = boundary_px
-        for name, shape, dtype in (
-            ("confusion", (num_classes, num_classes), torch.int64),
-            ("boundaries", (4,), torch.int64),
-            ("num_samples", (), torch.int64),
-            ("loss_sum", (), torch.float64),
-        ):
-            self.add_state(name, torch.zeros(shape, dtype=dtype), dist_reduce_fx="sum")
-
-    def update(self, prediction: Tensor, targets: Tensor, valid: Tensor, losses: Tensor) -> None:
-        """Add a batch.
-
-        Args:
-            prediction: Predicted classes, ``[B, H, W]``.
-            targets: True classes, ``[B, H, W]``; 255 is ignored.
-            valid: Whether each row counts, ``[B]`` bool.
-            losses: Loss of each row, ``[B]``.
-        """
-        counted = (targets != IGNORE) & valid[:, None, None]
-        cells = torch.where(counted, targets.long(), 0) * self.num_classes + prediction
-        self.confusion.view(-1).scatter_add_(0, cells.flatten(), counted.long().flatten())
-        found = boundary_counts(prediction, targets, self.boundary_px)
-        self.boundaries += (found * valid[:, None]).sum(0)
-        self.num_samples += valid.sum()
-        self.loss_sum += (losses.double() * valid).sum()
-
-    def compute(self) -> dict[str, Tensor]:
-        """Return the sums over all ranks."""
-        return {name: getattr(self, name) for name in self._defaults}
-
-    def values(self) -> "MetricValues":
-        """Return every metric over all ranks; a collective that every rank must call."""
-        sums = {name: value.cpu().numpy() for name, value in self.compute().items()}
-        return summarize(sums)
-
-
-@dataclass(frozen=True, slots=True)
-class MetricValues:
-    """The metrics of an evaluation.
-
-    Attributes:
-        metrics: By name: loss, miou, oa, kappa, macro_f1, fw_iou (weighted by the pixels of each
-            class), boundary_f1; NaN if undefined.
-        confusion: Pixels by true class (rows) and predicted class (columns), ``[C, C]``.
-        scores: Of the confusion matrix, overall and by class.
-        num_samples: Images that were evaluated.
-    """
-
-    metrics: dict[str, float]
-    confusion: NDArray[np.int64]
-    scores: ConfusionScores
-    num_samples: int
-
-
-def summarize(sums: dict[str, NDArray[Any]]) -> MetricValues:
-    """Return the metrics computed from the sums of :class:`SegmentationMetrics`."""
-    confusion, count = sums["confusion"], int(sums["num_samples"])
-    scores, union = score_confusion(confusion), _union(confusion)
-    known, support = union > 0, confusion.sum(axis=1)
-    iou = np.diagonal(confusion) / np.maximum(union, 1)
-    predicted, right, true, met = sums["boundaries"].tolist()
-    precision, recall = _share(right, predicted), _share(met, true)
-    metrics = {
-        "loss": _share(float(sums["loss_sum"]), count),
-        "miou": float(iou[known].mean()) if known.any() else float("nan"),
-        "oa": scores.oa,
-        "kappa": scores.kappa,
-        "macro_f1": scores.macro_f1,
-        "fw_iou": _share(float((iou * support).sum()), int(support.sum())),
-        "boundary_f1": _share(2 * precision * recall, precision + recall),
-    }
-    return MetricValues(metrics, confusion, scores, count)
-
-
-def _union(confusion: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the pixels that are true or predicted as each class, ``[C]``."""
-    union: NDArray[np.int64] = confusion.sum(axis=0) + confusion.sum(axis=1)
-    return union - np.diagonal(confusion)
-
-
-def _share(part: float, total: float) -> float:
-    return part / total if total else float("nan")

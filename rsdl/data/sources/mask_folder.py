@@ -21,7 +21,8 @@ from rsdl.data.packing.encode import encode_picture
 from rsdl.data.read_picture import read_picture
 from rsdl.data.sample import Sample, ShardPlan
 from rsdl.data.sources.encoded import read_image
-from rsdl.data.sources.folder import FRACTIONS, describe_rules, georeference, probe_layout
+from rsdl.data.sources.folder import FRACTIONS
+from rsdl.data.sources.image_layout import describe_rules, georeference, probe_layout
 from rsdl.data.sources.listing import ImageFile
 from rsdl.data.sources.mask_pairs import Pairs, image_size, pair_folders
 from rsdl.data.sources.mask_values import MaskValues, find_colours, find_values, read_values

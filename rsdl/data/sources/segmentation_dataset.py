@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from rsdl.data.sources.folder import RGB
+from rsdl.data.sources.image_layout import RGB
 from rsdl.data.sources.listing import SPLIT_NAMES
 from rsdl.raster.picture import PLAIN, PictureRules
 
