@@ -1,0 +1,293 @@
+"""``rsdl predict``: a map of each scene, by a trained network."""
+
+import hashlib
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from rsdl import __version__
+from rsdl.commands.bars import SampleProgress, pixel_bar
+from rsdl.core.errors import ConfigError, NoGpuError
+from rsdl.data.targets.mask import MAX_CLASSES
+from rsdl.export.load import load
+from rsdl.export.model import TrainedModel
+from rsdl.predict import writers
+from rsdl.predict.inputs import SceneOptions, choose_part, find_scenes, find_tile, scene_rules
+from rsdl.predict.scene import WindowRule, WriteRows, predict_scene
+from rsdl.predict.windows import Floats
+from rsdl.raster.scenes import Scene, SceneRules
+from rsdl.records.prediction import PREDICTION, Prediction, parse_prediction
+from rsdl.storage.connect import connect, join
+from rsdl.storage.store import Store
+from rsdl.train.accelerator import find_hindrance
+
+log = logging.getLogger(__name__)
+TARGETS = ("class_index", "mask")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PredictOptions:
+    """How scenes are predicted.
+
+    Attributes:
+        tile: Side of the training tiles in pixels; ``None``: as the run's data set was cut.
+        overlap: Pixels that two windows share; ``None``: a quarter, and 0 where a tile has a class.
+        probabilities: Whether probabilities are written beside each map.
+        tta: Whether to average over flips and quarter turns.
+        batch_size: Windows computed at once.
+        device: ``auto``, or a device of PyTorch.
+        part: ``I/N`` takes every N-th scene from the I-th on.
+        dry_run: Whether to list the scenes only.
+    """
+
+    tile: int | None = None
+    overlap: int | None = None
+    probabilities: bool = False
+    tta: bool = False
+    batch_size: int = 16
+    device: str = "auto"
+    part: str | None = None
+    dry_run: bool = False
+
+
+def predict(
+    run: str, paths: Sequence[str], out: str, given: SceneOptions, options: PredictOptions
+) -> int:
+    """Write a map for each scene that has none yet, and print how long each took.
+
+    Args:
+        run: What ``rsdl.load`` takes.
+        paths: Scenes: files, folders and globs.
+        out: Folder or URL to write to.
+        given: What the user says of the scenes.
+        options: How they are predicted.
+
+    Raises:
+        InputError: If the run, a scene, an option or ``out`` cannot be used.
+        NoGpuError: If the GPU that is asked for is not there.
+    """
+    model, store = load(run, device=choose_device(options.device)), connect(out)
+    rules = scene_rules(model.spec, given)
+    mapper = Mapper(model, rules, store, options)
+    found = find_scenes(paths, rules, model.spec, maps=find_maps(store))
+    check_apart(store, found)
+    scenes = choose_part(found, options.part)
+    missing = [scene for scene in scenes if store.size(map_name(scene)) is None]
+    mapper.claim(dry_run=options.dry_run)
+    if options.dry_run:
+        for scene in scenes:
+            state = "to predict" if scene in missing else "is there"
+            print(f"{scene.path}: {scene.height} x {scene.width} px, {map_name(scene)} {state}")
+        print(f"{len(missing)} of {len(scenes)} scenes to predict, {num_pixels(*missing):,} px")
+        return 0
+    with pixel_bar("predict") as bar:
+        for number, scene in enumerate(missing):
+            before, total = num_pixels(*missing[:number]), num_pixels(*missing)
+            print(mapper.write(scene, bar, before, total), flush=True)
+    there = f"; {len(scenes) - len(missing)} were there" if len(missing) < len(scenes) else ""
+    print(f"{len(missing)} of {len(scenes)} maps written to {store.url}{there}")
+    return 0
+
+
+class Mapper:
+    """Writes maps of scenes with one network.
+
+    Args:
+        model: The network.
+        rules: How scenes are read.
+        store: Where maps go.
+        options: How they are predicted.
+
+    Raises:
+        ConfigError: If the network makes no maps, or windows cannot be laid.
+    """
+
+    def __init__(
+        self, model: TrainedModel, rules: SceneRules, store: Store, options: PredictOptions
+    ) -> None:
+        if model.task.facts.target not in TARGETS or len(model.classes) > MAX_CLASSES:
+            problem = f"is {model.spec.task.name} of {len(model.classes)} classes"
+            remedy = f"name one of classification or segmentation, of {MAX_CLASSES} at most"
+            raise ConfigError(model.spec.run, problem, remedy)
+        self._model, self._store, self._options = model, store, options
+        self._rule = window_rule(model, options, judged=rules.alpha == "auto")
+        self.settings = Prediction(
+            run=model.spec.run,
+            weights=digest_weights(model),
+            classes=model.classes,
+            window=self._rule.size,
+            overlap=self._rule.overlap,
+            tta=options.tta,
+            probabilities=options.probabilities,
+            bands=rules.bands,
+            alpha=rules.alpha,
+            unscale=rules.unscale,
+            nodata=rules.nodata,
+        )
+
+    def claim(self, *, dry_run: bool) -> None:
+        """Say in ``prediction.json`` what the maps are made with, unless it is a dry run.
+
+        Raises:
+            ConfigError: If the maps that are there were made with something else.
+        """
+        store = self._store
+        if store.size(PREDICTION) is None and (
+            dry_run or store.write_once(PREDICTION, self.settings.to_json())
+        ):
+            return
+        there = parse_prediction(store.read(PREDICTION), join(store.url, PREDICTION))
+        if (field := self.settings.differs_in(there)) is not None:
+            mine, theirs = getattr(self.settings, field), getattr(there, field)
+            raise ConfigError(
+                "--out",
+                f"{store.url} holds maps made with {field} {theirs}, not {mine}",
+                "name another folder, or predict as before",
+            )
+
+    def write(self, scene: Scene, bar: SampleProgress, before: int, total: int) -> str:
+        """Write the map of a scene, and return what is to be said of it.
+
+        Args:
+            scene: The scene.
+            bar: Shows the pixels that are done.
+            before: Pixels of the scenes before it.
+            total: Pixels of all scenes.
+        """
+        start, pixels = time.monotonic(), num_pixels(scene)
+        with self._open(scene) as write:
+            predict_scene(
+                scene,
+                self._compute,
+                self._rule,
+                write,
+                num_classes=len(self._model.classes),
+                batch_size=self._options.batch_size,
+                progress=lambda share: bar(before + round(share * pixels), total),
+            )
+        spent = time.monotonic() - start
+        where = join(self._store.url, map_name(scene))
+        return f"{where}: {pixels:,} px in {spent:.1f} s, {pixels / spent / 1e6:.2f} Mpx/s"
+
+    @contextmanager
+    def _open(self, scene: Scene) -> Iterator[WriteRows]:
+        """Yield what writes rows of a map; the classes appear last, once all is written."""
+        classes = self._model.classes
+        tags = {
+            "RSDL_VERSION": __version__,
+            "RSDL_RUN": self.settings.run,
+            "RSDL_WEIGHTS": self.settings.weights,
+        }
+        with ExitStack() as stack:
+
+            def open_one(name: str, layer: writers.Layer) -> writers.WriteBytes:
+                part = stack.enter_context(self._store.create(name))
+                return stack.enter_context(writers.write_cog(part, scene, layer))
+
+            write_classes = open_one(map_name(scene), writers.class_layer(classes, tags))
+            write_levels = None
+            if self._options.probabilities:
+                layer = writers.probability_layer(classes, tags)
+                write_levels = open_one(map_name(scene, "_probabilities"), layer)
+
+            def write(top: int, shares: Floats, valid: NDArray[np.bool_]) -> None:
+                write_classes(top, writers.to_classes(shares, valid))
+                if write_levels is not None:
+                    write_levels(top, writers.to_levels(shares, valid))
+
+            yield write
+
+    def _compute(self, windows: NDArray[Any]) -> Floats:
+        try:
+            return self._model.predict_windows(windows, tta=self._options.tta)
+        except torch.OutOfMemoryError as error:
+            problem = f"{len(windows)} windows do not fit into the device's memory"
+            raise ConfigError("--batch-size", problem, "use fewer") from error
+
+
+def window_rule(model: TrainedModel, options: PredictOptions, *, judged: bool) -> WindowRule:
+    """Return how scenes are cut for a network, and say it.
+
+    Raises:
+        ConfigError: If windows never advance.
+    """
+    tile, reason = (options.tile, "--tile") if options.tile else find_tile(model.spec)
+    size = model.window_size(tile)
+    overlap = options.overlap
+    if overlap is None:
+        overlap = min(size) // 4 if model.is_dense else 0
+    if not 0 <= overlap < min(size):
+        raise ConfigError("--overlap", f"is {overlap} px", f"use 0 to {min(size) - 1}")
+    log.info("windows of %d x %d px (%s) that overlap by %d", *size, reason, overlap)
+    return WindowRule(size, overlap, model.is_dense, judged)
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device of a name; ``auto`` is a GPU where one can be used.
+
+    Raises:
+        ConfigError: If there is no such device.
+        NoGpuError: If a GPU is asked for and none can be used here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError("--device", f'"{name}" is none', "use auto, cpu or cuda:0") from error
+    if device.type not in ("cpu", "cuda"):
+        raise ConfigError("--device", f'"{name}" is untried', "use auto, cpu or cuda:0")
+    if device.type == "cuda":
+        reason = find_hindrance()
+        if reason is None and (device.index or 0) >= torch.cuda.device_count():
+            reason = f"there are {torch.cuda.device_count()}"
+        if reason is not None:
+            raise NoGpuError("--device", f"{name} cannot be used: {reason}", "use cpu")
+    return device
+
+
+def digest_weights(model: TrainedModel) -> str:
+    """Return the SHA-256 of a network's weights."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.network.state_dict().items()):
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        digest.update(tensor.cpu().contiguous().view(-1).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def find_maps(store: Store) -> Path | None:
+    """Return the folder of maps among which no scenes are looked for; ``None`` if it has none."""
+    has_maps = "://" not in store.url and store.size(PREDICTION) is not None
+    return Path(store.url) if has_maps else None
+
+
+def check_apart(store: Store, scenes: Sequence[Scene]) -> None:
+    """Check that no scene lies where maps are written.
+
+    Raises:
+        ConfigError: If one does.
+    """
+    if "://" in store.url:
+        return
+    folder = Path(store.url).resolve()
+    for scene in scenes:
+        if scene.path.resolve().is_relative_to(folder):
+            raise ConfigError("--out", f"holds the scene {scene.path}", "name another folder")
+
+
+def map_name(scene: Scene, suffix: str = "") -> str:
+    """Return the name of a scene's map."""
+    return f"{scene.slug}{suffix}.tif"
+
+
+def num_pixels(*scenes: Scene) -> int:
+    """Return the pixels of scenes."""
+    return sum(scene.height * scene.width for scene in scenes)
