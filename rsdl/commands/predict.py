@@ -1,7 +1,6 @@
 """``rsdl predict``: a map of each scene, by a trained network."""
 
 import hashlib
-import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -29,7 +28,6 @@ from rsdl.storage.connect import connect, join
 from rsdl.storage.store import Store
 from rsdl.train.accelerator import find_hindrance
 
-log = logging.getLogger(__name__)
 TARGETS = ("class_index", "mask")
 
 
@@ -82,6 +80,7 @@ def predict(
     scenes = choose_part(found, options.part)
     missing = [scene for scene in scenes if store.size(map_name(scene)) is None]
     mapper.claim(dry_run=options.dry_run)
+    print(mapper.windows)
     if options.dry_run:
         for scene in scenes:
             state = "to predict" if scene in missing else "is there"
@@ -106,6 +105,10 @@ class Mapper:
         store: Where maps go.
         options: How they are predicted.
 
+    Attributes:
+        settings: What the maps are made with.
+        windows: How scenes are cut, for users.
+
     Raises:
         ConfigError: If the network makes no maps, or windows cannot be laid.
     """
@@ -118,7 +121,7 @@ class Mapper:
             remedy = f"name one of classification or segmentation, of {MAX_CLASSES} at most"
             raise ConfigError(model.spec.run, problem, remedy)
         self._model, self._store, self._options = model, store, options
-        self._rule = window_rule(model, options, judged=rules.alpha == "auto")
+        self._rule, self.windows = window_rule(model, options, judged=rules.alpha == "auto")
         self.settings = Prediction(
             run=model.spec.run,
             weights=digest_weights(model),
@@ -213,8 +216,10 @@ class Mapper:
             raise ConfigError("--batch-size", problem, "use fewer") from error
 
 
-def window_rule(model: TrainedModel, options: PredictOptions, *, judged: bool) -> WindowRule:
-    """Return how scenes are cut for a network, and say it.
+def window_rule(
+    model: TrainedModel, options: PredictOptions, *, judged: bool
+) -> tuple[WindowRule, str]:
+    """Return how scenes are cut for a network, in words, too.
 
     Raises:
         ConfigError: If windows never advance.
@@ -226,8 +231,8 @@ def window_rule(model: TrainedModel, options: PredictOptions, *, judged: bool) -
         overlap = min(size) // 4 if model.is_dense else 0
     if not 0 <= overlap < min(size):
         raise ConfigError("--overlap", f"is {overlap} px", f"use 0 to {min(size) - 1}")
-    log.info("windows of %d x %d px (%s) that overlap by %d", *size, reason, overlap)
-    return WindowRule(size, overlap, model.is_dense, judged)
+    said = f"windows of {size[0]} x {size[1]} px ({reason}) that overlap by {overlap}"
+    return WindowRule(size, overlap, model.is_dense, judged), said
 
 
 def choose_device(name: str) -> torch.device:

@@ -4,6 +4,7 @@ A prediction that is started again goes on with the scenes that are not there ye
 whether the maps that are there were made by the same network in the same way.
 """
 
+import json
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -52,7 +53,8 @@ class Prediction(BaseModel):
 
     def differs_in(self, other: "Prediction") -> str | None:
         """Return the first field whose value is another one, or ``None``."""
-        mine, theirs = (each.model_dump(mode="json") for each in (self, other))
+        # As they are stored: a nodata of NaN is that of the file.
+        mine, theirs = (json.loads(each.to_json()) for each in (self, other))
         return next((name for name in mine if mine[name] != theirs[name]), None)
 
 
