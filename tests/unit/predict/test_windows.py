@@ -56,9 +56,9 @@ def test_a_strip_gives_the_sum_over_the_whole_scene_row_by_row(
             known[place] |= valid
             strip.add(col, shares, valid)
         tops.append(strip.top)
-        final, valid = (part.copy() for part in strip.rows())
-        found.append(final)
-        there.append(valid)
+        final, final_valid = strip.rows()
+        found.append(final.copy())
+        there.append(final_valid.copy())
         strip.advance()
     assert tops == rows.starts.tolist()
     np.testing.assert_allclose(np.concatenate(found, axis=1), whole, atol=1e-5)

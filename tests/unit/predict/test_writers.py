@@ -58,8 +58,8 @@ def test_a_map_is_a_cog_with_overviews_colours_and_class_names(tmp_path: Path):
 
 def test_probabilities_are_bytes_whose_scale_gdal_knows(tmp_path: Path):
     draw_scene(tmp_path / "a.tif", (20, 30))
-    shares = np.moveaxis(np.random.default_rng(0).dirichlet(np.ones(3), (20, 30)), 2, 0)
-    shares = shares.astype(np.float32)
+    drawn = np.random.default_rng(0).dirichlet(np.ones(3), (20, 30))
+    shares = np.moveaxis(drawn, 2, 0).astype(np.float32)
     valid = np.ones((20, 30), bool)
     valid[4] = False
     layer = probability_layer(("a", "b", "c"), {"RSDL_RUN": "r"})
