@@ -22,8 +22,14 @@ from rsdl.predict import writers
 from rsdl.predict.inputs import SceneOptions, choose_part, find_scenes, find_tile, scene_rules
 from rsdl.predict.scene import WindowRule, WriteRows, predict_scene
 from rsdl.predict.windows import Floats
-from rsdl.raster.scenes import Scene, SceneRules
-from rsdl.records.prediction import PREDICTION, Prediction, parse_prediction
+from rsdl.raster.scenes import Scene, SceneRules, fingerprint
+from rsdl.records.prediction import (
+    PREDICTION,
+    MappedScene,
+    Prediction,
+    parse_mapped_scene,
+    parse_prediction,
+)
 from rsdl.storage.connect import connect, join
 from rsdl.storage.store import Store
 from rsdl.train.accelerator import find_hindrance
@@ -78,8 +84,8 @@ def predict(
     found = find_scenes(paths, rules, model.spec, maps=find_maps(store))
     check_apart(store, found)
     scenes = choose_part(found, options.part)
-    missing = [scene for scene in scenes if store.size(map_name(scene)) is None]
     mapper.claim(dry_run=options.dry_run)
+    missing = [scene for scene in scenes if not mapper.is_mapped(scene)]
     print(mapper.windows)
     if options.dry_run:
         for scene in scenes:
@@ -156,6 +162,24 @@ class Mapper:
                 "name another folder, or predict as before",
             )
 
+    def is_mapped(self, scene: Scene) -> bool:
+        """Return whether the map of a scene is there.
+
+        Raises:
+            ConfigError: If it is of another scene of that name.
+        """
+        name = f"{scene.slug}.json"
+        if self._store.size(name) is None:
+            return False
+        there = parse_mapped_scene(self._store.read(name), join(self._store.url, name))
+        if not there.is_same(mapped_scene(scene)):
+            raise ConfigError(
+                "--out",
+                f"{self._store.url} holds the map of another {there.scene} than {scene.path}",
+                f"name another folder, or remove {name} there to replace it",
+            )
+        return True
+
     def write(self, scene: Scene, bar: SampleProgress, before: int, total: int) -> str:
         """Write the map of a scene, and return what is to be said of it.
 
@@ -176,13 +200,14 @@ class Mapper:
                 batch_size=self._options.batch_size,
                 progress=lambda share: bar(before + round(share * pixels), total),
             )
+        self._store.write(f"{scene.slug}.json", mapped_scene(scene).to_json())
         spent = time.monotonic() - start
         where = join(self._store.url, map_name(scene))
         return f"{where}: {pixels:,} px in {spent:.1f} s, {pixels / spent / 1e6:.2f} Mpx/s"
 
     @contextmanager
     def _open(self, scene: Scene) -> Iterator[WriteRows]:
-        """Yield what writes rows of a map; the classes appear last, once all is written."""
+        """Yield what writes rows of a map; the files appear once all is written."""
         classes = self._model.classes
         tags = {
             "RSDL_VERSION": __version__,
@@ -286,6 +311,11 @@ def check_apart(store: Store, scenes: Sequence[Scene]) -> None:
     for scene in scenes:
         if scene.path.resolve().is_relative_to(folder):
             raise ConfigError("--out", f"holds the scene {scene.path}", "name another folder")
+
+
+def mapped_scene(scene: Scene) -> MappedScene:
+    """Return what tells a scene from another of its name."""
+    return MappedScene(scene=scene.name, **fingerprint(scene.path))
 
 
 def map_name(scene: Scene, suffix: str = "") -> str:

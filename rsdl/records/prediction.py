@@ -1,11 +1,12 @@
-"""What the maps of a folder were made with: ``prediction.json``, beside them.
+"""What the maps of a folder were made with and of: ``prediction.json`` and a file a scene.
 
-A prediction that is started again goes on with the scenes that are not there yet. This file tells
-whether the maps that are there were made by the same network in the same way.
+A prediction that is started again goes on with the scenes that are not there yet. These files tell
+whether the maps that are there were made by the same network in the same way, and of the same
+scenes.
 """
 
 import json
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -13,6 +14,7 @@ from rsdl.core.versions import document_error
 
 PREDICTION = "prediction.json"
 FORMAT = 1
+Record = TypeVar("Record", bound=BaseModel)
 
 
 class Prediction(BaseModel):
@@ -58,14 +60,48 @@ class Prediction(BaseModel):
         return next((name for name in mine if mine[name] != theirs[name]), None)
 
 
+class MappedScene(BaseModel):
+    """The scene that a map shows; it is written once the map is there.
+
+    Attributes:
+        scene: Name of the scene.
+        bytes: Size of its file.
+        sha256_of_ends: SHA-256 of the two ends of its file; see ``rsdl.raster.scenes.fingerprint``.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal[1] = 1
+    scene: str
+    bytes: int
+    sha256_of_ends: str
+
+    def to_json(self) -> bytes:
+        """Return the stored bytes."""
+        return (self.model_dump_json(indent=2) + "\n").encode()
+
+    def is_same(self, other: "MappedScene") -> bool:
+        """Return whether both are of one file, whatever it is called."""
+        return (self.bytes, self.sha256_of_ends) == (other.bytes, other.sha256_of_ends)
+
+
 def parse_prediction(data: bytes, where: str) -> Prediction:
     """Parse the content of a ``prediction.json``.
 
     Raises:
         DataError: If it is damaged, or a newer release has written it.
     """
+    return _parse(Prediction, data, where)
+
+
+def parse_mapped_scene(data: bytes, where: str) -> MappedScene:
+    """Parse the record of a map's scene; errors as :func:`parse_prediction`."""
+    return _parse(MappedScene, data, where)
+
+
+def _parse(kind: type[Record], data: bytes, where: str) -> Record:
     try:
-        return Prediction.model_validate_json(data)
+        return kind.model_validate_json(data)
     except ValidationError as error:
         raise document_error(
             error,

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from rsdl.core.errors import DataError
-from rsdl.records.prediction import PREDICTION, parse_prediction
+from rsdl.records.prediction import PREDICTION, parse_mapped_scene, parse_prediction
 
-STORED = (Path(__file__).with_name("0.1.0-f849616") / PREDICTION).read_bytes()
+MADE = Path(__file__).with_name("0.1.0-f849616")
+STORED = (MADE / PREDICTION).read_bytes()
 
 
 def test_a_stored_record_is_read_and_is_that_of_the_same_prediction():
@@ -36,3 +37,11 @@ def test_a_record_of_a_newer_release_or_a_damaged_one_is_refused(change: dict, p
     data = json.dumps(json.loads(STORED) | change).encode()
     with pytest.raises(DataError, match=problem):
         parse_prediction(data, "maps/prediction.json")
+
+
+def test_a_stored_record_of_a_scene_is_read_and_tells_it_from_another():
+    scene = parse_mapped_scene((MADE / "scene_000.json").read_bytes(), "scene_000.json")
+    renamed = scene.model_copy(update={"scene": "moved.tif"})
+    changed = scene.model_copy(update={"sha256_of_ends": "0" * 64})
+    assert (scene.scene, scene.bytes) == ("scene_000.tif", 605588)
+    assert (scene.is_same(renamed), scene.is_same(changed)) == (True, False)

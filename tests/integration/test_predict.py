@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tests.integration.conftest import Rsdl
 
 pytestmark = pytest.mark.slow
+FILES = ["scene_000.json", "scene_000.tif", "scene_000_probabilities.tif"]
 
 
 @pytest.fixture(scope="module")
@@ -132,10 +133,10 @@ def test_a_prediction_killed_anywhere_goes_on_to_the_same_files(
     running.wait_for(begun.exists)
     running.kill()
     assert running.wait().returncode == -signal.SIGKILL
-    assert names(tmp_path / "killed")[1:] == ["scene_000.tif", "scene_000_probabilities.tif"]
+    assert names(tmp_path / "killed")[1:] == FILES
     deaths = 0
-    # A map and its probabilities take 6 calls, so that each start ends amid its second scene.
-    while (ended := rsdl(*command, "--out", "killed", die=9)).returncode:
+    # The three files of a scene take 9 calls, so that each start ends amid its second scene.
+    while (ended := rsdl(*command, "--out", "killed", die=13)).returncode:
         assert ended.returncode == -signal.SIGKILL, ended.stderr
         for name in names(tmp_path / "killed"):
             assert digest(tmp_path / "killed" / name) == digest(tmp_path / "whole" / name)
@@ -194,6 +195,20 @@ def test_what_the_run_was_not_trained_on_is_refused_in_one_line(
     assert '--device: "gpu" is none' in refused(scene, "--device", "gpu")
     assert "no scenes found" in refused("absent.tif")
     assert not (tmp_path / "maps").exists()
+
+
+def test_another_scene_of_the_same_name_is_not_taken_for_one_that_is_mapped(
+    rsdl: "Rsdl", study: Path, tmp_path: Path
+):
+    command = ("predict", study / "runs/segmentation", "--out", "maps")
+    for number, folder in enumerate(("first", "second")):
+        cut(study / f"scenes/scene_00{number}.tif", tmp_path / folder / "one.tif", 64, 64)
+    assert rsdl(*command, "first/one.tif").returncode == 0
+    line = refusal(rsdl(*command, "second/one.tif"))
+    assert "maps holds the map of another one.tif than" in line
+    assert "1 were there" in rsdl(*command, "first").stdout
+    (tmp_path / "maps/one.json").unlink()
+    assert "1 of 1 maps written" in rsdl(*command, "second/one.tif").stdout
 
 
 def test_maps_made_otherwise_and_folders_of_scenes_are_not_written_to(
