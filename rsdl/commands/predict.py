@@ -1,11 +1,9 @@
 """``rsdl predict``: a map of each scene, by a trained network."""
 
-import hashlib
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,25 +12,20 @@ from numpy.typing import NDArray
 
 from rsdl import __version__
 from rsdl.commands.bars import SampleProgress, pixel_bar
-from rsdl.core.errors import ConfigError, NoGpuError
+from rsdl.core.errors import ConfigError
 from rsdl.data.targets.mask import MAX_CLASSES
 from rsdl.export.load import load
 from rsdl.export.model import TrainedModel
 from rsdl.predict import writers
+from rsdl.predict.folder import MapFolder, map_name
 from rsdl.predict.inputs import SceneOptions, choose_part, find_scenes, find_tile, scene_rules
 from rsdl.predict.scene import WindowRule, WriteRows, predict_scene
 from rsdl.predict.windows import Floats
-from rsdl.raster.scenes import Scene, SceneRules, fingerprint
-from rsdl.records.prediction import (
-    PREDICTION,
-    MappedScene,
-    Prediction,
-    parse_mapped_scene,
-    parse_prediction,
-)
+from rsdl.raster.scenes import Scene, SceneRules
+from rsdl.records.prediction import Prediction
 from rsdl.storage.connect import connect, join
 from rsdl.storage.store import Store
-from rsdl.train.accelerator import find_hindrance
+from rsdl.train.accelerator import choose_device
 
 TARGETS = ("class_index", "mask")
 
@@ -78,27 +71,32 @@ def predict(
         InputError: If the run, a scene, an option or ``out`` cannot be used.
         NoGpuError: If the GPU that is asked for is not there.
     """
-    model, store = load(run, device=choose_device(options.device)), connect(out)
+    device = choose_device(options.device, "--device")
+    model, folder = load(run, device=device), MapFolder(connect(out))
     rules = scene_rules(model.spec, given)
-    mapper = Mapper(model, rules, store, options)
-    found = find_scenes(paths, rules, model.spec, maps=find_maps(store))
-    check_apart(store, found)
+    mapper = Mapper(model, rules, folder.store, options)
+    found = find_scenes(paths, rules, model.spec, maps=folder.maps)
+    folder.check_apart(found)
     scenes = choose_part(found, options.part)
-    mapper.claim(dry_run=options.dry_run)
-    missing = [scene for scene in scenes if not mapper.is_mapped(scene)]
-    print(mapper.windows)
+    folder.claim(mapper.settings, dry_run=options.dry_run)
+    missing = [scene for scene in scenes if not folder.has(scene)]
+    print(f"{mapper.windows}, on {device}")
     if options.dry_run:
+        names = {scene.slug for scene in missing}
         for scene in scenes:
-            state = "to predict" if scene in missing else "is there"
+            state = "to predict" if scene.slug in names else "is there"
             print(f"{scene.path}: {scene.height} x {scene.width} px, {map_name(scene)} {state}")
         print(f"{len(missing)} of {len(scenes)} scenes to predict, {num_pixels(*missing):,} px")
         return 0
     with pixel_bar("predict") as bar:
-        for number, scene in enumerate(missing):
-            before, total = num_pixels(*missing[:number]), num_pixels(*missing)
-            print(mapper.write(scene, bar, before, total), flush=True)
+        before, total = 0, num_pixels(*missing)
+        for scene in missing:
+            said = mapper.write(scene, bar, before, total)
+            folder.finish(scene)
+            before += num_pixels(scene)
+            print(said, flush=True)
     there = f"; {len(scenes) - len(missing)} were there" if len(missing) < len(scenes) else ""
-    print(f"{len(missing)} of {len(scenes)} maps written to {store.url}{there}")
+    print(f"{len(missing)} of {len(scenes)} maps written to {folder.store.url}{there}")
     return 0
 
 
@@ -124,13 +122,13 @@ class Mapper:
     ) -> None:
         if model.task.facts.target not in TARGETS or len(model.classes) > MAX_CLASSES:
             problem = f"is {model.spec.task.name} of {len(model.classes)} classes"
-            remedy = f"name one of classification or segmentation, of {MAX_CLASSES} at most"
+            remedy = f"name a run of classification or segmentation, of {MAX_CLASSES} at most"
             raise ConfigError(model.spec.run, problem, remedy)
         self._model, self._store, self._options = model, store, options
         self._rule, self.windows = window_rule(model, options, judged=rules.alpha == "auto")
         self.settings = Prediction(
             run=model.spec.run,
-            weights=digest_weights(model),
+            weights=model.digest(),
             classes=model.classes,
             window=self._rule.size,
             overlap=self._rule.overlap,
@@ -141,44 +139,6 @@ class Mapper:
             unscale=rules.unscale,
             nodata=rules.nodata,
         )
-
-    def claim(self, *, dry_run: bool) -> None:
-        """Say in ``prediction.json`` what the maps are made with, unless it is a dry run.
-
-        Raises:
-            ConfigError: If the maps that are there were made with something else.
-        """
-        store = self._store
-        if store.size(PREDICTION) is None and (
-            dry_run or store.write_once(PREDICTION, self.settings.to_json())
-        ):
-            return
-        there = parse_prediction(store.read(PREDICTION), join(store.url, PREDICTION))
-        if (field := self.settings.differs_in(there)) is not None:
-            mine, theirs = getattr(self.settings, field), getattr(there, field)
-            raise ConfigError(
-                "--out",
-                f"{store.url} holds maps made with {field} {theirs}, not {mine}",
-                "name another folder, or predict as before",
-            )
-
-    def is_mapped(self, scene: Scene) -> bool:
-        """Return whether the map of a scene is there.
-
-        Raises:
-            ConfigError: If it is of another scene of that name.
-        """
-        name = f"{scene.slug}.json"
-        if self._store.size(name) is None:
-            return False
-        there = parse_mapped_scene(self._store.read(name), join(self._store.url, name))
-        if not there.is_same(mapped_scene(scene)):
-            raise ConfigError(
-                "--out",
-                f"{self._store.url} holds the map of another {there.scene} than {scene.path}",
-                f"name another folder, or remove {name} there to replace it",
-            )
-        return True
 
     def write(self, scene: Scene, bar: SampleProgress, before: int, total: int) -> str:
         """Write the map of a scene, and return what is to be said of it.
@@ -200,7 +160,6 @@ class Mapper:
                 batch_size=self._options.batch_size,
                 progress=lambda share: bar(before + round(share * pixels), total),
             )
-        self._store.write(f"{scene.slug}.json", mapped_scene(scene).to_json())
         spent = time.monotonic() - start
         where = join(self._store.url, map_name(scene))
         return f"{where}: {pixels:,} px in {spent:.1f} s, {pixels / spent / 1e6:.2f} Mpx/s"
@@ -258,69 +217,6 @@ def window_rule(
         raise ConfigError("--overlap", f"is {overlap} px", f"use 0 to {min(size) - 1}")
     said = f"windows of {size[0]} x {size[1]} px ({reason}) that overlap by {overlap}"
     return WindowRule(size, overlap, model.is_dense, judged), said
-
-
-def choose_device(name: str) -> torch.device:
-    """Return the device of a name; ``auto`` is a GPU where one can be used.
-
-    Raises:
-        ConfigError: If there is no such device.
-        NoGpuError: If a GPU is asked for and none can be used here.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ConfigError("--device", f'"{name}" is none', "use auto, cpu or cuda:0") from error
-    if device.type not in ("cpu", "cuda"):
-        raise ConfigError("--device", f'"{name}" is untried', "use auto, cpu or cuda:0")
-    if device.type == "cuda":
-        reason = find_hindrance()
-        if reason is None and (device.index or 0) >= torch.cuda.device_count():
-            reason = f"there are {torch.cuda.device_count()}"
-        if reason is not None:
-            raise NoGpuError("--device", f"{name} cannot be used: {reason}", "use cpu")
-    return device
-
-
-def digest_weights(model: TrainedModel) -> str:
-    """Return the SHA-256 of a network's weights."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.network.state_dict().items()):
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        digest.update(tensor.cpu().contiguous().view(-1).numpy().tobytes())
-    return digest.hexdigest()
-
-
-def find_maps(store: Store) -> Path | None:
-    """Return the folder of maps among which no scenes are looked for; ``None`` if it has none."""
-    has_maps = "://" not in store.url and store.size(PREDICTION) is not None
-    return Path(store.url) if has_maps else None
-
-
-def check_apart(store: Store, scenes: Sequence[Scene]) -> None:
-    """Check that no scene lies where maps are written.
-
-    Raises:
-        ConfigError: If one does.
-    """
-    if "://" in store.url:
-        return
-    folder = Path(store.url).resolve()
-    for scene in scenes:
-        if scene.path.resolve().is_relative_to(folder):
-            raise ConfigError("--out", f"holds the scene {scene.path}", "name another folder")
-
-
-def mapped_scene(scene: Scene) -> MappedScene:
-    """Return what tells a scene from another of its name."""
-    return MappedScene(scene=scene.name, **fingerprint(scene.path))
-
-
-def map_name(scene: Scene, suffix: str = "") -> str:
-    """Return the name of a scene's map."""
-    return f"{scene.slug}{suffix}.tif"
 
 
 def num_pixels(*scenes: Scene) -> int:

@@ -1,5 +1,6 @@
 """A trained network that takes raw pixels, with its classes and bands."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -149,6 +150,14 @@ class TrainedModel(nn.Module):
             size = windows.shape[1:3]
             shares = F.interpolate(shares, size=size, mode="bilinear", align_corners=False)
         return shares.cpu().numpy()
+
+    def digest(self) -> str:
+        """Return the SHA-256 of the network's weights."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.network.state_dict().items()):
+            digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+            digest.update(tensor.cpu().contiguous().view(-1).numpy().tobytes())
+        return digest.hexdigest()
 
     def _fit(self, image: Tensor) -> Tensor:
         """Return one image in the network's size, ``[1, C, S, T]``, on the network's device."""

@@ -192,7 +192,7 @@ def test_what_the_run_was_not_trained_on_is_refused_in_one_line(
     scene = study / "scenes/scene_000.tif"
     assert '--part: "3/2" is not I/N' in refused(scene, "--part", "3/2")
     assert "--overlap: is 64 px; use 0 to 63" in refused(scene, "--overlap", 64)
-    assert '--device: "gpu" is none' in refused(scene, "--device", "gpu")
+    assert '--device: "gpu" is no device' in refused(scene, "--device", "gpu")
     assert "no scenes found" in refused("absent.tif")
     assert not (tmp_path / "maps").exists()
 
