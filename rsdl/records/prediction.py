@@ -65,7 +65,7 @@ class MappedScene(BaseModel):
 
     Attributes:
         scene: Name of the scene.
-        bytes: Size of its file.
+        num_bytes: Size of its file.
         sha256_of_ends: SHA-256 of the two ends of its file; see ``rsdl.raster.scenes.fingerprint``.
     """
 
@@ -73,7 +73,7 @@ class MappedScene(BaseModel):
 
     format: Literal[1] = 1
     scene: str
-    bytes: int
+    num_bytes: int
     sha256_of_ends: str
 
     def to_json(self) -> bytes:
@@ -82,7 +82,7 @@ class MappedScene(BaseModel):
 
     def is_same(self, other: "MappedScene") -> bool:
         """Return whether both are of one file, whatever it is called."""
-        return (self.bytes, self.sha256_of_ends) == (other.bytes, other.sha256_of_ends)
+        return (self.num_bytes, self.sha256_of_ends) == (other.num_bytes, other.sha256_of_ends)
 
 
 def parse_prediction(data: bytes, where: str) -> Prediction:

@@ -43,5 +43,5 @@ def test_a_stored_record_of_a_scene_is_read_and_tells_it_from_another():
     scene = parse_mapped_scene((MADE / "scene_000.json").read_bytes(), "scene_000.json")
     renamed = scene.model_copy(update={"scene": "moved.tif"})
     changed = scene.model_copy(update={"sha256_of_ends": "0" * 64})
-    assert (scene.scene, scene.bytes) == ("scene_000.tif", 605588)
+    assert (scene.scene, scene.num_bytes) == ("scene_000.tif", 605588)
     assert (scene.is_same(renamed), scene.is_same(changed)) == (True, False)
