@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import rasterio
+import torch
 import yaml
 
+import rsdl as api
 from tests.integration.conftest import Rsdl as Command
 from tests.integration.conftest import refusal, tiny_run
 
@@ -74,11 +76,9 @@ def test_each_scene_gets_a_map_on_its_grid_with_the_classes_of_the_run(
     assert "0 of 6 maps written to maps; 6 were there" in again.stdout
 
 
-def test_a_tile_in_the_middle_of_nothing_else_is_what_the_loaded_network_says(
+def test_each_tile_has_the_class_that_the_loaded_network_gives_it(
     rsdl: "Rsdl", study: Path, tmp_path: Path
 ):
-    import rsdl as api
-
     run = study / "runs/classification"
     assert rsdl("predict", run, study / "scenes", "--out", "maps").returncode == 0
     model = api.load(str(run))
@@ -97,10 +97,6 @@ def test_a_tile_in_the_middle_of_nothing_else_is_what_the_loaded_network_says(
 def test_a_scene_as_large_as_a_window_is_what_the_network_says_of_it(
     rsdl: "Rsdl", study: Path, tmp_path: Path
 ):
-    import torch
-
-    import rsdl as api
-
     run = study / "runs/segmentation"
     pixels = cut(study / "scenes/scene_001.tif", tmp_path / "one.tif", 64, 64)
     assert rsdl("predict", run, "one.tif", "--out", "maps").returncode == 0
