@@ -73,6 +73,29 @@ def test_windows_without_data_are_not_predicted_and_nodata_is_filled_as_packing_
     assert (seen[0] > 0).all()
 
 
+def test_rows_of_windows_without_data_are_empty_rows_of_the_map(tmp_path: Path):
+    pixels = draw_scene(tmp_path / "a.tif", (90, 40), nodata=0, hole=(slice(20, 70), slice(None)))
+    shares, valid = predict(describe(tmp_path / "a.tif"), by_pixel, BLENDED)
+    np.testing.assert_array_equal(valid.all(axis=1), [not 20 <= row < 70 for row in range(90)])
+    whole = by_pixel(np.moveaxis(pixels, 0, 2)[None])[0]
+    np.testing.assert_allclose(shares[:, valid], whole[:, valid], atol=1e-6)
+
+
+def test_a_scene_smaller_than_a_window_is_continued_by_its_mirror_image(tmp_path: Path):
+    pixels = np.moveaxis(draw_scene(tmp_path / "a.tif", (5, 9)), 0, 2)
+    seen = []
+
+    def network(windows: np.ndarray) -> np.ndarray:
+        seen.extend(windows)
+        return by_pixel(windows)
+
+    _, valid = predict(describe(tmp_path / "a.tif"), network, BLENDED)
+    assert valid.shape == (5, 9)
+    np.testing.assert_array_equal(seen[0][:5, :9], pixels)
+    np.testing.assert_array_equal(seen[0][5:10, :9], pixels[::-1])
+    np.testing.assert_array_equal(seen[0][:5, 9:16], pixels[:, :1:-1])
+
+
 def test_a_scene_without_data_is_written_without_asking_the_network(tmp_path: Path):
     draw_scene(tmp_path / "a.tif", nodata=0, hole=(slice(None), slice(None)))
 

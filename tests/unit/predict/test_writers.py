@@ -50,9 +50,13 @@ def test_a_map_is_a_cog_with_overviews_colours_and_class_names(tmp_path: Path):
         assert [found.tags()[f"CLASS_{n}"] for n in range(3)] == ["a", "b", "c"]
         colours = found.colormap(1)
         assert [colours[n][:3] for n in range(3)] == [tuple(rgb) for rgb in class_colours(3)]
-        classes = found.read(1)
+        classes, smaller = found.read(1), found.read(1, out_shape=(300, 550))
         np.testing.assert_array_equal(found.read_masks(1) > 0, classes != 255)
     assert (classes[:300, :500] == 255).all()
+    # An overview shows the class that most pixels have.
+    cells = classes.reshape(300, 2, 550, 2).swapaxes(1, 2).reshape(300, 550, 4)
+    for value in range(3):
+        assert (smaller[(cells == value).sum(axis=2) > 2] == value).all()
     assert classes[300:].max() < 3
 
 
