@@ -1,7 +1,6 @@
 """Segmentation from scenes to a report, as processes: trained, killed, resumed, evaluated."""
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,18 +19,6 @@ FIELDS = {
     "data__batch_size": 8,
     "trainer__max_epochs": 2,
 }
-
-
-@pytest.fixture
-def masks(rsdl: "Rsdl", tmp_path: Path) -> str:
-    """Return the URL of tiles of generated scenes with a mask each."""
-    assert rsdl("data", "scenes", "scenes", "--num-scenes", 6, "--size", 256).returncode == 0
-    packed = rsdl(
-        "data", "pack", "geotiff", "scenes", "--labels", "scenes/labels.geojson", "--tile", 64,
-        "--split-by", "scene", "--task", "segmentation", "--out", "masks",
-    )  # fmt: skip
-    assert packed.returncode == 0, packed
-    return str(tmp_path / "masks")
 
 
 def test_scenes_become_a_network_that_labels_pixels_and_a_report(
@@ -58,6 +45,8 @@ def test_scenes_become_a_network_that_labels_pixels_and_a_report(
     assert merged["num_pixels"] == found.num_pixels and merged["metrics"] != found.metrics
     assert "with TTA (test)" in (run.folder / "report.html").read_text()
     assert rsdl("data", "info", masks, "--sheet", "sheet.png").returncode == 0
+    said = refusal(rsdl("export", run.folder, "--to", "safetensors", "--out", "weights"))
+    assert "--to: timm has no segmentation network" in said
     study = rsdl("report", run.folder.parent, "--out", "study.html")
     assert study.returncode == 0, study
 
