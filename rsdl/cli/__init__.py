@@ -16,7 +16,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from rsdl import __version__
-from rsdl.cli import data, k8s, models, run, sweep
+from rsdl.cli import data, k8s, models, predict, run, sweep
 from rsdl.core.errors import PeerError, RsdlError
 from rsdl.storage.local import explain_error
 
@@ -31,6 +31,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(run.app)
+app.add_typer(predict.app)
 app.add_typer(models.app, name="models")
 app.add_typer(data.app, name="data")
 app.add_typer(k8s.app, name="k8s")

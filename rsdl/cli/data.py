@@ -39,7 +39,14 @@ CacheOf = Annotated[
 
 @app.command("prepare")
 def data_prepare(
-    name: Annotated[str, typer.Argument(metavar="{ucm|aid|resisc45|eurosat}", help="Data set.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME",
+            help="For classification ucm, aid, resisc45, eurosat; for segmentation loveda, "
+            "potsdam, vaihingen, landcoverai, inria, massachusetts_roads, deepglobe, burned.",
+        ),
+    ],
     out: Out,
     origin: Annotated[
         str | None,
@@ -49,14 +56,24 @@ def data_prepare(
         str, typer.Option(metavar="DIR", help="Where archives are kept and unpacked.")
     ] = "~/.cache/rsdl",
     split: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="A,B,C",
             help="Shares of train, val and test, such as 0.2,0,0.8; or a published split: "
-            "torchgeo (ucm, resisc45, eurosat), torchgeo-spatial (eurosat).",
+            "torchgeo (ucm, resisc45, eurosat), torchgeo-spatial (eurosat). Default: the "
+            "published split of a segmentation set, else 0.8,0.1,0.1.",
         ),
-    ] = "0.8,0.1,0.1",
+    ] = None,
     split_files: SplitFiles = None,
+    tile: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            metavar="PX",
+            help="Segmentation: cut images into tiles; 0: keep them whole. Default: 512, for "
+            "burned 225; images that are tiles already are kept.",
+        ),
+    ] = None,
     seed: Seed = 0,
     shard_mb: ShardMb = 64,
     on_corrupt: Corrupt = "error",
@@ -68,24 +85,22 @@ def data_prepare(
     Downloads resume, are checked, and are kept. Run it again if it was interrupted.
     """
     from rsdl.commands import data
+    from rsdl.commands.prepare import PrepareOptions, prepare
     from rsdl.data.packing.pack import PackOptions
 
     options = PackOptions(round(shard_mb * 1e6), on_corrupt, overwrite, num_workers)
     if split_files is not None:
         choice = data.SplitChoice(files=split_files)
+    elif split is None:
+        choice = data.SplitChoice()
     elif split[:1].isalpha():
         choice = data.SplitChoice(published=split)
     else:
         choice = data.SplitChoice(parse_shares(split))
-    code = data.prepare(
-        name,
-        out=out,
-        origin=origin,
-        work=os.path.expanduser(work),
-        split=choice,
-        seed=seed,
-        options=options,
+    asked = PrepareOptions(
+        origin=origin, work=os.path.expanduser(work), split=choice, seed=seed, tile=tile
     )
+    code = prepare(name, asked, out=out, options=options)
     raise typer.Exit(code)
 
 

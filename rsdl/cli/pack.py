@@ -92,6 +92,82 @@ def data_pack_folder(
     raise typer.Exit(data.pack_source(source, out, options))
 
 
+@app.command("masks")
+def data_pack_masks(
+    images: Annotated[str, typer.Argument(help="Folder of the images.")],
+    masks: Annotated[str, typer.Argument(help="Folder of their masks, of the same names.")],
+    out: Out,
+    classes: Annotated[
+        str | None,
+        typer.Option(help="Names of the values 0, 1, 2: a,b,c (or 1=a,2=b), or a file."),
+    ] = None,
+    colors: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help='Colours: lines "R G B NAME", or isprs or deepglobe.'),
+    ] = None,
+    ignore: Annotated[
+        list[str] | None, typer.Option(help="Value, or name of a colour, that counts for nothing.")
+    ] = None,
+    tile: Annotated[int | None, typer.Option(min=8, help="Cut images into tiles, px.")] = None,
+    overlap: Annotated[int, typer.Option(min=0, help="Pixels that neighbours share.")] = 0,
+    keep_unlabelled: Annotated[
+        bool, typer.Option("--keep-unlabelled", help="Keep images and tiles without a label.")
+    ] = False,
+    name: Annotated[str | None, typer.Option(help="Name; default: the folder's.")] = None,
+    split: SplitShares = "0.8,0.1,0.1",
+    group_by: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REGEX",
+            help="Keep a scene in one split: what this finds in an image's path names the scene.",
+        ),
+    ] = None,
+    seed: Seed = 0,
+    shard_mb: ShardMb = 64,
+    nodata: Nodata = None,
+    bands: Bands = None,
+    alpha: Annotated[
+        Literal["auto", "mask", "band"],
+        typer.Option(help="A band tagged as alpha; auto: a mask if it is 0 and the highest alone."),
+    ] = "auto",
+    on_corrupt: Corrupt = "error",
+    overwrite: Overwrite = False,
+    num_workers: Workers = None,
+) -> None:
+    """Pack images with a mask each, for segmentation.
+
+    Masks hold a number for each pixel (also 0 and 255), or a colour. Pixels without data, and
+    values that are to be ignored, are 255 in the shards and count for nothing. Folders named train,
+    val and test below both folders are taken as the splits.
+    """
+    from rsdl.commands import data
+    from rsdl.data.packing.pack import PackOptions
+    from rsdl.data.sources.mask_folder import MaskFolderSource, MaskOptions
+    from rsdl.raster.picture import PictureRules
+
+    options = PackOptions(round(shard_mb * 1e6), on_corrupt, overwrite, num_workers)
+    data.check_local("IMAGES", images)
+    data.check_local("MASKS", masks)
+    source = MaskFolderSource(
+        Path(images),
+        Path(masks),
+        MaskOptions(
+            classes=data.read_names(classes),
+            colours=colors,
+            ignore=tuple(value for text in ignore or () for value in text.split(",")),
+            tile=tile,
+            overlap=overlap,
+            keep_unlabelled=keep_unlabelled,
+            fractions=parse_shares(split),
+            seed=seed,
+            group_by=group_by,
+            name=name,
+            rules=PictureRules(None, nodata, alpha, data.read_names(bands, "--bands"), False),
+        ),
+    )
+    raise typer.Exit(data.pack_source(source, out, options))
+
+
 @app.command("geotiff")
 def data_pack_geotiff(
     scenes: Annotated[list[str], typer.Argument(help="GeoTIFFs, folders of them, or globs.")],
@@ -144,6 +220,22 @@ def data_pack_geotiff(
     tile_format: Annotated[
         Literal["npy", "tif"], typer.Option(help="npy reads fastest; tif is smaller.")
     ] = "npy",
+    task: Annotated[
+        Literal["classification", "segmentation"],
+        typer.Option(help="Give a tile its main class, or each pixel its own."),
+    ] = "classification",
+    all_touched: Annotated[
+        bool,
+        typer.Option(
+            "--all-touched", help="Segmentation: label each pixel that a polygon touches."
+        ),
+    ] = False,
+    background: Annotated[
+        str | None,
+        typer.Option(
+            help="Segmentation: name of the class of pixels without a label; default: ignore them."
+        ),
+    ] = None,
     seed: Seed = 0,
     shard_mb: ShardMb = 64,
     on_corrupt: Corrupt = "error",
@@ -157,7 +249,7 @@ def data_pack_geotiff(
     """
     from rsdl.commands import data
     from rsdl.data.packing.pack import PackOptions
-    from rsdl.data.sources.geotiff import GeotiffOptions
+    from rsdl.data.sources.geotiff_options import GeotiffOptions
 
     options = PackOptions(round(shard_mb * 1e6), on_corrupt, overwrite, num_workers)
     cut = GeotiffOptions(
@@ -182,5 +274,8 @@ def data_pack_geotiff(
         block=block,
         gap=gap,
         tile_format=tile_format,
+        task=task,
+        all_touched=all_touched,
+        background=background,
     )
     raise typer.Exit(data.pack_geotiff(cut, out=out, options=options))

@@ -11,9 +11,11 @@ from rich.progress import (
     MofNCompleteColumn,
     Progress,
     ProgressColumn,
+    Task,
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 # The bar is redrawn ten times a second; an update for each sample would cost a tenth of packing.
 BETWEEN_MOVES_S = 0.1
@@ -31,6 +33,22 @@ def download_bar(what: str) -> Iterator["SampleProgress"]:
     """Show a progress bar over bytes, on stderr, once a download begins."""
     with _open_counter(DownloadColumn()) as bar:
         yield SampleProgress(bar, what)
+
+
+@contextmanager
+def pixel_bar(what: str) -> Iterator["SampleProgress"]:
+    """Show a progress bar over pixels with their rate, on stderr."""
+    shown = TextColumn("{task.description}")
+    with open_bar(shown, BarColumn(), PixelRate(), TimeRemainingColumn()) as bar:
+        yield SampleProgress(bar, what)
+
+
+class PixelRate(ProgressColumn):
+    """Millions of pixels a second."""
+
+    def render(self, task: Task) -> Text:
+        """Return the rate, empty while it is not known."""
+        return Text("" if task.speed is None else f"{task.speed / 1e6:.2f} Mpx/s")
 
 
 def _open_counter(count: ProgressColumn) -> Progress:

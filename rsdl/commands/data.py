@@ -1,4 +1,4 @@
-"""``rsdl data``: prepare, pack, index, inspect and verify data sets."""
+"""``rsdl data``: pack, index, inspect and verify data sets."""
 
 import os
 import sys
@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from rsdl.commands.bars import download_bar, sample_bar
+from rsdl.commands.bars import sample_bar
 from rsdl.config.data import DataConfig
 from rsdl.core.errors import ConfigError, DataError
 from rsdl.data.dataset import DataSet, train_plan
@@ -22,12 +22,11 @@ from rsdl.data.plan import Share, check_share, deal_parts
 from rsdl.data.preview import contact_sheet, encode_png
 from rsdl.data.sample import Source
 from rsdl.data.shard_store import SHARDS_URL
-from rsdl.data.sources.catalog import DATASETS
-from rsdl.data.sources.folder import FRACTIONS
-from rsdl.data.sources.geotiff import GeotiffOptions, GeotiffSource
-from rsdl.data.sources.published import fetch_lists, prepare_source
+from rsdl.data.sources.geotiff import GeotiffSource
+from rsdl.data.sources.geotiff_options import GeotiffOptions
 from rsdl.data.sources.split_files import SplitFile, read_split_files
 from rsdl.data.sources.synthetic import write_scenes
+from rsdl.data.targets import KINDS
 from rsdl.storage.connect import connect
 from rsdl.storage.local import translate
 from rsdl.storage.store import Store
@@ -40,49 +39,18 @@ class SplitChoice:
     """How train, val and test are chosen.
 
     Attributes:
-        fractions: Their shares of a draw.
+        fractions: Their shares of a draw; ``None`` if the user names none.
         published: Name of a published split, which replaces the draw.
         files: Paths of the lists of their images, which replace the draw.
     """
 
-    fractions: Fractions = FRACTIONS
+    fractions: Fractions | None = None
     published: str | None = None
     files: tuple[str, str, str] | None = None
 
     def read_lists(self) -> dict[str, SplitFile] | None:
         """Return the lists of images, if they are given."""
         return None if self.files is None else read_split_files(self.files)
-
-
-def prepare(
-    name: str,
-    *,
-    out: str,
-    origin: str | None,
-    work: str,
-    split: SplitChoice,
-    seed: int,
-    options: PackOptions,
-) -> int:
-    """Download a published data set unless it is already there, and pack it."""
-    if name not in DATASETS:
-        known = ", ".join(DATASETS)
-        raise ConfigError("data set", f'no data set "{name}"', f"use one of {known}")
-    dataset = DATASETS[name]
-    lists = split.read_lists()
-    with download_bar(name) as progress:
-        if split.published is not None:
-            lists = fetch_lists(dataset, split.published, Path(work), progress)
-        source = prepare_source(
-            dataset,
-            origin=Path(origin) if origin is not None else None,
-            work=Path(work),
-            progress=progress,
-            fractions=split.fractions,
-            seed=seed,
-            lists=lists,
-        )
-    return pack_source(source, out, options)
 
 
 def pack_geotiff(scenes: GeotiffOptions, *, out: str, options: PackOptions) -> int:
@@ -170,14 +138,14 @@ def info(url: str, *, sheet: str | None, split: str) -> int:
     dataset = DataSet(DataConfig(url=url))
     manifest = dataset.manifest
     print(f"{manifest.dataset} at {dataset.store.url}: {describe(manifest)}")
-    table = Table("class", title="samples")
+    table = Table("class", title=KINDS[manifest.target].counts)
     for name in manifest.splits:
         table.add_column(name, justify="right")
     table.add_column("all", justify="right")
     for number, name in enumerate(manifest.classes):
         counts = [each.class_counts[number] for each in manifest.splits.values()]
         table.add_row(name, *map(str, counts), str(sum(counts)))
-    totals = [each.samples for each in manifest.splits.values()]
+    totals = [sum(each.class_counts) for each in manifest.splits.values()]
     table.add_row("all", *map(str, totals), str(sum(totals)), style="bold")
     console.print(table)
     bands = Table("band", title=f"train statistics ({manifest.dtype})")

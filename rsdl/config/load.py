@@ -16,6 +16,7 @@ from pydantic_core import ErrorDetails
 
 from rsdl.config.names import find_config, nearest_config
 from rsdl.config.run import RunConfig
+from rsdl.config.task import CONFIGS as TASK_CONFIGS
 from rsdl.core.errors import ConfigError, ConfigErrors
 
 EXTENDS = "extends"
@@ -239,8 +240,11 @@ def _merge_choices(errors: Iterable[ConfigError]) -> list[ConfigError]:
 
 def _explain(error: ErrorDetails) -> ConfigError:
     location = [str(part) for part in error["loc"]]
+    if error["type"] == "union_tag_invalid":  # only the task's name selects a class
+        choices = " or ".join(f'"{name}"' for name in TASK_CONFIGS)
+        return ConfigError("task.name", f"must be {choices}, is {error['ctx']['tag']!r}")
     # pydantic appends the name of the failed union member, which is not part of the field path.
-    path = ".".join(part for part in location if _is_field(part))
+    path = ".".join(part for part in _without_tag(location) if _is_field(part))
     value, kind = error.get("input"), error["type"]
     if kind == "extra_forbidden" and path in REMOVED:
         return ConfigError(path, *REMOVED[path][1:])
@@ -262,6 +266,11 @@ def _explain(error: ErrorDetails) -> ConfigError:
     return ConfigError(path, f"{message}, is {value!r}")
 
 
+def _without_tag(location: Sequence[str]) -> Sequence[str]:
+    """Return a location without the name of the task, which pydantic puts after ``task``."""
+    return location if location[:1] != ["task"] else ["task", *location[2:]]
+
+
 def _is_field(part: str) -> bool:
     marks = ("[", "(", "literal", "function-", "constrained-")
     return part not in {"int", "str", "float", "bool"} and not any(mark in part for mark in marks)
@@ -269,6 +278,8 @@ def _is_field(part: str) -> bool:
 
 def _fields_at(location: Sequence[str]) -> list[str]:
     model: type[BaseModel] = RunConfig
+    if location[:1] == ["task"]:
+        return list(TASK_CONFIGS[location[1]].model_fields)
     for part in location:
         field = model.model_fields.get(part)
         if field is None:

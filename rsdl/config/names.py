@@ -18,11 +18,12 @@ def packaged_folder() -> Path:
 def find_config(name: str) -> Path:
     """Return the file that a path or a bare name stands for.
 
-    A name without folder and suffix is looked up in ``./configs`` first, then among the configs
-    that come with rsdl. Anything else, and a name that neither has, is the path itself.
+    A name without suffix, such as ``resnet50_ucm`` or ``segmentation/vit_base_loveda``, is looked
+    up in ``./configs`` first, then among the configs that come with rsdl. Anything else, and a name
+    that neither has, is the path itself.
     """
     path = Path(name)
-    if path.name != name or path.suffix in SUFFIXES or path.is_file():
+    if name.startswith((".", "/")) or path.suffix in SUFFIXES or path.is_file():
         return path
     files = (folder / f"{name}.yaml" for folder in (HERE, packaged_folder()))
     return next((file for file in files if file.is_file()), path)
@@ -31,8 +32,13 @@ def find_config(name: str) -> Path:
 def list_configs() -> dict[str, Path]:
     """Return the file of each name that :func:`find_config` knows, sorted by name."""
     folders = (packaged_folder(), HERE)  # the latter win
-    files = {file.stem: file for folder in folders for file in folder.glob("*.yaml")}
-    return dict(sorted(files.items()))
+    found = {
+        file.relative_to(folder).with_suffix("").as_posix(): file
+        for folder in folders
+        for pattern in ("*.yaml", "segmentation/*.yaml")
+        for file in folder.glob(pattern)
+    }
+    return dict(sorted(found.items()))
 
 
 def nearest_config(path: Path) -> str | None:

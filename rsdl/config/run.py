@@ -10,7 +10,7 @@ from rsdl.config.data import DEFAULT_BATCH_SIZE, AugmentConfig, DataConfig
 from rsdl.config.fold import parse_fold
 from rsdl.config.model import ModelConfig
 from rsdl.config.optim import OptimConfig, scale_lr
-from rsdl.config.task import TaskConfig
+from rsdl.config.task import ClassificationConfig, TaskConfig
 from rsdl.config.trainer import CheckpointConfig, LoggingConfig, TrainerConfig
 from rsdl.storage.s3.endpoint import StorageConfig
 
@@ -65,7 +65,7 @@ class RunConfig(BaseModel):
     output: str = Field("runs", description="Folder or s3:// of all runs.")
     storage: StorageConfig = Field(StorageConfig(), description="How s3:// is reached.")
     seed: int = Field(0, ge=0, description="Seed of every random choice.")
-    task: TaskConfig = Field(TaskConfig(), description="What is learnt.")
+    task: TaskConfig = Field(ClassificationConfig(), description="What is learnt.")
     data: DataConfig = Field(description="Where the data lies and how it is fed.")
     model: ModelConfig = Field(description="The network.")
     augment: AugmentConfig = Field(AugmentConfig(), description="What happens to training images.")
@@ -173,6 +173,8 @@ def json_schema() -> dict[str, Any]:
     for part in (schema, *schema.get("$defs", {}).values()):
         part.pop("required", None)
         for field in part.get("properties", {}).values():
+            if "oneOf" in field:  # a fragment need not say which
+                field["anyOf"] = field.pop("oneOf")
             _allow_interpolation(field)
     return schema
 

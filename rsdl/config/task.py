@@ -2,9 +2,11 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+
+LossName = Literal["cross_entropy", "focal", "dice", "lovasz"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,16 +18,21 @@ class TaskFacts:
         primary_metric: Metric that ranks runs and selects the best checkpoint; higher is better.
         label: Name of the primary metric in tables, as ``OA``.
         title: Name of the primary metric in prose, as ``overall accuracy``.
+        mixes: Whether images may be mixed in pairs, by mixup or CutMix.
     """
 
     target: str
     primary_metric: str
     label: str
     title: str
+    mixes: bool = False
 
 
-TaskName = Literal["classification"]
-TASKS = {"classification": TaskFacts("class_index", "oa", "OA", "overall accuracy")}
+TaskName = Literal["classification", "segmentation"]
+TASKS = {
+    "classification": TaskFacts("class_index", "oa", "OA", "overall accuracy", mixes=True),
+    "segmentation": TaskFacts("mask", "miou", "mIoU", "mean intersection over union"),
+}
 
 
 def metric_label(tasks: Iterable[str]) -> str:
@@ -33,17 +40,72 @@ def metric_label(tasks: Iterable[str]) -> str:
     return "/".join(dict.fromkeys(TASKS[task].label for task in tasks))
 
 
-class TaskConfig(BaseModel):
-    """What is learnt."""
-
+class _Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: TaskName = Field("classification", description="The task.")
-    label_smoothing: float = Field(
-        0.0, ge=0, lt=1, description="Share of the target spread over all classes in training."
-    )
+    name: TaskName
 
     @property
     def facts(self) -> TaskFacts:
         """The task's entry in ``TASKS``."""
         return TASKS[self.name]
+
+
+class ClassificationConfig(_Config):
+    """One class for a whole image."""
+
+    name: Literal["classification"] = Field("classification", description="The task.")
+    label_smoothing: float = Field(
+        0.0, ge=0, lt=1, description="Share of the target spread over all classes in training."
+    )
+
+
+class SegmentationConfig(_Config):
+    """A class for each pixel."""
+
+    name: Literal["segmentation"] = Field(description="The task.")
+    label_smoothing: float = Field(
+        0.0, ge=0, lt=1, description="Share of the target spread over all classes in training."
+    )
+    head: Literal["fpn", "upernet"] = Field(
+        "fpn", description="Head on the backbone's pyramid: semantic FPN, or UPerNet, larger."
+    )
+    head_width: int | None = Field(
+        None,
+        ge=32,
+        multiple_of=32,
+        description="Channels of the head; null: as in its paper, 128 for fpn and 256 for upernet.",
+    )
+    freeze_norm: bool = Field(
+        False, description="Keep the statistics of the backbone's batch norms: for small batches."
+    )
+    losses: dict[LossName, Annotated[float, Field(gt=0)]] = Field(
+        {"cross_entropy": 1.0},
+        min_length=1,
+        description="Losses and their weights in the sum: cross_entropy, focal, dice, lovasz.",
+    )
+    class_weights: Literal["none", "balanced"] | tuple[Annotated[float, Field(gt=0)], ...] = Field(
+        "none",
+        description="Weight of each class in cross_entropy and focal: one a class; balanced: the "
+        "inverse of the root of its share of the train pixels; none: all alike.",
+    )
+    focal_gamma: float = Field(2.0, ge=0, description="Exponent of the focal loss.")
+    boundary_px: int = Field(
+        2, ge=1, le=50, description="Pixels within which a boundary counts as found."
+    )
+
+
+def _name_of(value: object) -> str:
+    name = value.get("name") if isinstance(value, dict) else getattr(value, "name", None)
+    return str(name or "classification")
+
+
+CONFIGS: dict[str, type[BaseModel]] = {
+    "classification": ClassificationConfig,
+    "segmentation": SegmentationConfig,
+}
+TaskConfig = Annotated[
+    Annotated[ClassificationConfig, Tag("classification")]
+    | Annotated[SegmentationConfig, Tag("segmentation")],
+    Discriminator(_name_of),
+]

@@ -1,6 +1,7 @@
 """The Lightning data module: loaders for each epoch from the config, with resume in mid-epoch."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -13,15 +14,17 @@ from rsdl.core.batch import Batch
 from rsdl.core.errors import ConfigError
 from rsdl.core.image_size import aspect_ratio
 from rsdl.core.resources import usable_cores
+from rsdl.data.batch_buffer import open_buffer
 from rsdl.data.crop import CropRule
-from rsdl.data.dataset import DataSet, eval_plan, train_plan
+from rsdl.data.dataset import DataSet, SplitData, eval_plan, train_plan
 from rsdl.data.gpu.decoder import DeviceDecoder
 from rsdl.data.gpu.loader import DeviceLoader, choose_decoder
 from rsdl.data.gpu.read_split import ResidentSplit
 from rsdl.data.gpu.resident import ResidentLoader, open_resident
 from rsdl.data.gpu.transfer import Transfer
 from rsdl.data.loader import BatchLoader, LoadRule
-from rsdl.data.plan import SamplingPlan, Share, check_share
+from rsdl.data.plan import PlannedBatch, SamplingPlan, Share, check_share
+from rsdl.data.sample_loader import SampleLoader
 from rsdl.data.targets import KINDS
 
 # Training micro-batches in one evaluation batch. Evaluation keeps nothing for gradients: on the
@@ -234,6 +237,17 @@ class DataModule(pl.LightningDataModule):
     def open_test_loader(self, process: Process) -> BatchLoader:
         """Return a loader that reads every sample of the split to evaluate once."""
         return self._open_loader(self.evaluation_split, "data.test_split", process)
+
+    def read_samples(self, data: SplitData, samples: Sequence[int]) -> Iterator[Batch]:
+        """Yield samples one by one as evaluation sees them, as batches of one row."""
+        rule = load_rule(self.data.config, training=False, pin_memory=False, processes=1)
+        with closing(SampleLoader(data, rule, [])) as loader:
+            for sample in samples:
+                one = np.array([sample], np.int64)
+                planned = PlannedBatch(0, one, one, np.array([True]), 1)
+                buffer = open_buffer(planned, data.manifest, rule, np.empty((1, 0)))
+                loader.fill(buffer, 0, 1)
+                yield buffer.to_batch(np.empty((1, 0)))
 
     def _open_loader(self, split: str, where: str, process: Process) -> BatchLoader:
         data = self.data.split(split, where)

@@ -1,5 +1,6 @@
 """Preview imagery: convert any bands and type to small RGB pictures."""
 
+import base64
 from collections.abc import Sequence
 from contextlib import closing
 from typing import Any
@@ -76,6 +77,11 @@ def encode_jpeg(picture: NDArray[np.uint8], quality: int = 85) -> bytes:
     """Return an RGB picture as JPEG."""
     _, data = cv2.imencode(".jpg", picture[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
     return data.tobytes()
+
+
+def data_uri(picture: NDArray[np.uint8]) -> str:
+    """Return an RGB picture as a ``data:`` URI of a JPEG."""
+    return f"data:image/jpeg;base64,{base64.b64encode(encode_jpeg(picture)).decode()}"
 
 
 def encode_png(picture: NDArray[np.uint8]) -> bytes:

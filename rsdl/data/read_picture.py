@@ -71,6 +71,8 @@ def read_picture(
     if rules.unscale and picture.table is not None:  # an unscaled image becomes float32 too
         pixels = unscale(picture.pixels, picture.table)
         picture = picture._replace(pixels=pixels, changed=True)
+    if rules.narrow and picture.pixels.dtype == np.float64:
+        picture = picture._replace(pixels=picture.pixels.astype(np.float32), changed=True)
     return picture
 
 

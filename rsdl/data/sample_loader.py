@@ -87,12 +87,15 @@ class SampleLoader:
             window = Window(*buffer.windows[row].tolist())
             if not window.height:
                 continue  # a corrupt image
+            sample, size = int(buffer.planned.samples[row]), buffer.sizes[row].tolist()
             try:
-                target = self._reader.target(int(buffer.planned.samples[row]), kind)
+                target = self._reader.target(sample, kind)
+                cropped = kind.crop(target, window, tuple(size), self._rule.image_size)
             except CorruptSampleError as error:
+                self._reader.name_error(error, sample)
                 self._pass_over(buffer, row, error)
                 continue
-            buffer.targets[row] = kind.crop(target, window, self._rule.image_size)
+            buffer.targets[row] = cropped
             encoded += length
         return encoded
 

@@ -1,12 +1,15 @@
 """Checkpoint + split -> Evaluation, for ``rsdl train`` and ``rsdl evaluate`` alike."""
 
-import base64
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
 from rsdl.data.dataset import SplitData
-from rsdl.data.preview import encode_jpeg, read_pictures
+from rsdl.data.preview import data_uri, read_pictures, to_rgb
 from rsdl.records.evaluation import Evaluation
 from rsdl.storage.connect import join
 from rsdl.train.checkpoint import load_weights, read_checkpoint
@@ -40,6 +43,7 @@ def evaluate_checkpoint(parts: RunParts, checkpoint: str, split: str) -> Evaluat
         module.metrics.values(),
         module.collector.collect(),
         partial(show_samples, data),
+        partial(predict_samples, parts, data),
         planned=len(data.index),
         run=parts.config.name,
         split=split,
@@ -49,6 +53,18 @@ def evaluate_checkpoint(parts: RunParts, checkpoint: str, split: str) -> Evaluat
     )
 
 
+@torch.inference_mode()
+def predict_samples(
+    parts: RunParts, data: SplitData, samples: Sequence[int]
+) -> Iterator[tuple[NDArray[np.uint8], Any, Any]]:
+    """Yield samples as the network saw them: RGB image ``[H, W, 3]``, prediction and target."""
+    module = parts.module.eval()
+    for batch in parts.data.read_samples(data, samples):
+        _, prediction = module.predict_batch(batch.to(module.device))
+        picture = to_rgb(batch.images[0].numpy(), data.manifest)
+        yield picture, prediction[0].cpu().numpy(), batch.targets[0].numpy()
+
+
 def show_samples(data: SplitData, samples: Sequence[int]) -> list[dict[str, Any]]:
     """Return samples as fields of :class:`rsdl.records.evaluation.Picture`."""
     images = read_pictures(data, samples, PICTURE_SIDE)
@@ -56,13 +72,12 @@ def show_samples(data: SplitData, samples: Sequence[int]) -> list[dict[str, Any]
     shown = []
     for sample, image in zip(samples, images, strict=True):
         meta = reader.meta(sample)
-        coded = None if image is None else base64.b64encode(encode_jpeg(image)).decode()
         bounds = meta.get("bounds")
         shown.append(
             {
                 "key": data.index.rows["key"][sample].decode(),
                 "source": str(meta.get("source", "")),
-                "image": None if coded is None else f"data:image/jpeg;base64,{coded}",
+                "image": None if image is None else data_uri(image),
                 "crs": meta.get("crs"),
                 "bounds": tuple(bounds) if bounds is not None and len(bounds) == 4 else None,
             }

@@ -81,7 +81,7 @@ def build(spec: ModelSpec, tensors: Mapping[str, Any], where: str) -> TrainedMod
     Raises:
         DataError: If they belong to another network.
     """
-    task = BUILDERS[spec.task.name](spec.task, spec.classes)
+    task = BUILDERS[spec.task.name](spec.task, spec.classes, ())
     network = task.build_network(
         spec.model,
         in_chans=len(spec.bands),

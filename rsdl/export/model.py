@@ -1,19 +1,22 @@
 """A trained network that takes raw pixels, with its classes and bands."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rsdl.core.errors import DataError
 from rsdl.data.batch_buffer import TORCH_DTYPES
+from rsdl.data.crop import central_box
 from rsdl.export.preprocess import Preprocess
 from rsdl.records.model_spec import ModelSpec
-from rsdl.tasks.base import Task
+from rsdl.tasks.base import Task, turned_views
 
 Images = Tensor | NDArray[Any]
 
@@ -100,6 +103,60 @@ class TrainedModel(nn.Module):
             parts.append(self.task.predict(self.network(self.preprocess.normalize(pixels))).cpu())
         probabilities = torch.cat(parts)
         return Prediction(self.task.labels(probabilities), probabilities)
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether the network says something of every pixel, and not of the whole image."""
+        return self.spec.task.facts.target == "mask"
+
+    def window_size(self, tile: int) -> tuple[int, int]:
+        """Return height and width of the windows that a scene is cut into.
+
+        The network then sees the ground as in evaluation: of tiles of that side it is shown the
+        central box, so that a dense network takes windows of the box's size.
+
+        Args:
+            tile: Side of the tiles that the data set was cut into, in pixels.
+        """
+        if not self.is_dense:
+            return tile, tile
+        _, _, height, width = central_box(self.preprocess.rule, tile, tile)
+        return height, width
+
+    @torch.inference_mode()
+    def predict_windows(self, windows: NDArray[Any], *, tta: bool = False) -> NDArray[np.float32]:
+        """Return class probabilities of windows of a scene.
+
+        Args:
+            windows: Stored pixels of :meth:`window_size`, ``[B, H, W, C]``.
+            tta: Whether to average over flips and quarter turns, as ``rsdl evaluate --tta``.
+
+        Returns:
+            ``[B, num_classes, H, W]``, or ``[B, num_classes, 1, 1]`` where an image has one class.
+        """
+        fit = self.preprocess.resize_on_host if self.is_dense else self.preprocess.fit_on_host
+        fitted = torch.from_numpy(np.stack([fit(window) for window in windows]))
+        images = fitted.permute(0, 3, 1, 2).to(self.device).to(torch.float32)
+        pixels = self.preprocess.normalize(images)
+        if tta:
+            outputs, _ = self.task.merge_views(map(self.network, turned_views(pixels)))
+        else:
+            outputs = self.network(pixels)
+        shares: Tensor = outputs.float().softmax(1)
+        if not self.is_dense:
+            shares = shares[:, :, None, None]
+        elif shares.shape[2:] != windows.shape[1:3]:
+            size = windows.shape[1:3]
+            shares = F.interpolate(shares, size=size, mode="bilinear", align_corners=False)
+        return shares.cpu().numpy()
+
+    def digest(self) -> str:
+        """Return the SHA-256 of the network's weights."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.network.state_dict().items()):
+            digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+            digest.update(tensor.cpu().contiguous().view(-1).numpy().tobytes())
+        return digest.hexdigest()
 
     def _fit(self, image: Tensor) -> Tensor:
         """Return one image in the network's size, ``[1, C, S, T]``, on the network's device."""

@@ -99,6 +99,10 @@ class Preprocess(nn.Module):
         top, left, height, width = central_box(self.rule, image.shape[0], image.shape[1])
         return _resized(image[top : top + height, left : left + width], self.size)
 
+    def resize_on_host(self, image: Pixels) -> Pixels:
+        """Resize one image ``[H, W, C]`` as a whole by OpenCV; of the network's size it stays."""
+        return image if image.shape[:2] == self.size else _resized(image, self.size)
+
     def _box(self, height: Any, width: Any) -> tuple[Any, Any, Any, Any]:  # noqa: ANN401
         """Return top, left, height and width of the evaluated box, as numbers or tensors."""
         if not torch.compiler.is_exporting():

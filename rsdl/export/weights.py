@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from timm.models import save_for_hf
 
 from rsdl.core.bands import divisors
+from rsdl.core.errors import ConfigError
 from rsdl.core.image_size import height_width
 from rsdl.export.graph import Run
 from rsdl.export.model import TrainedModel
@@ -19,8 +20,18 @@ TOP = {"uint8": 255.0, "uint16": 65535.0, "float32": 1.0}
 
 
 def write_weights(model: TrainedModel, folder: Path) -> None:
-    """Write ``model.safetensors`` and timm's ``config.json``."""
+    """Write ``model.safetensors`` and timm's ``config.json``.
+
+    Raises:
+        ConfigError: If the network is not one of timm's, but one with a head of rsdl.
+    """
     spec = model.spec
+    if not hasattr(model.network, "pretrained_cfg"):
+        raise ConfigError(
+            "--to",
+            f"timm has no {spec.task.name} network, which safetensors and hf are for",
+            "use onnx or torch; rsdl.load reads the run itself",
+        )
     network = model.network.to(memory_format=torch.contiguous_format)
     save_for_hf(
         network,

@@ -5,9 +5,10 @@ seconds to import, so they are imported only when a network is built, to keep re
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from rsdl.config.model import ModelConfig
@@ -100,10 +101,17 @@ def build_model(
         ConfigError: If the name is unknown, the network does not accept the size or an option, or
             the weights cannot be read or do not fit.
     """
+    options = _options(config, in_chans, image_size) | {"num_classes": num_classes}
+    return _create_loaded(config, options, storage, bands)
+
+
+def _create_loaded(
+    config: ModelConfig, options: dict[str, Any], storage: StorageConfig, bands: Sequence[str]
+) -> "nn.Module":
     from rsdl.models.sources import find_source
     from rsdl.models.weights import load_rgb, load_weights
 
-    options = _options(config, in_chans, image_size) | {"num_classes": num_classes}
+    in_chans = options["in_chans"]
     matches = match_bands(bands, RGB_BANDS)
     in_order = matches == (0, 1, 2) or not any(match is not None for match in matches)
     if config.weights == "pretrained" and in_chans == len(RGB_BANDS) and in_order:
@@ -118,24 +126,39 @@ def build_model(
     return model
 
 
-def build_backbone(config: ModelConfig, *, in_chans: int, image_size: ImageSize) -> "nn.Module":
+def build_backbone(
+    config: ModelConfig,
+    *,
+    in_chans: int,
+    image_size: ImageSize,
+    storage: StorageConfig = AWS,
+    bands: Sequence[str] = (),
+    options: Mapping[str, Any] = MappingProxyType({}),
+) -> "nn.Module":
     """Build the network without its classifier, as a source of feature maps for other heads.
 
     It maps ``[B, in_chans, H, W]`` to a list of maps ``[B, D, H, W]``, fine to
     coarse; ``feature_info.channels()`` and ``feature_info.reduction()`` return D and the strides.
 
+    Args:
+        config: Name, weights and drop rates.
+        in_chans: Bands of the data set, at least 1.
+        image_size: Size of the input in pixels.
+        storage: Endpoint of the object store, if the weights are in a bucket.
+        bands: As for ``build_model``.
+        options: Further arguments of the network in timm, in place of its image size.
+
     Raises:
         ConfigError: As for ``build_model``.
     """
     # "getter" gives [B, D, H, W] for every family; without it Swin's maps are [B, H, W, D].
-    options = _options(config, in_chans, image_size)
-    features = {"features_only": True, "feature_cls": "getter"}
-    if config.weights == "pretrained":
-        return _create_pretrained(config, options | features)
-    backbone = _create(config.name, options | features)
+    own = _options(config, in_chans, image_size)
+    if options:
+        own = {key: value for key, value in own.items() if key != "img_size"} | dict(options)
+    backbone = _create(config.name, own | {"features_only": True, "feature_cls": "getter"})
     if config.weights != "none":
-        # The wrapper lacks layers that a weight file has, so load the file into the full network.
-        whole = build_model(config, num_classes=0, in_chans=in_chans, image_size=image_size)
+        # The wrapper lacks layers that weights have, so they are loaded into the full network.
+        whole = _create_loaded(config, own | {"num_classes": 0}, storage, bands)
         body, fitted = backbone.get_submodule("model"), whole.state_dict()
         body.load_state_dict({name: fitted[name] for name in body.state_dict()})
     return backbone

@@ -26,6 +26,7 @@ class PictureRules:
             value.
         bands: Bands to read, in order; ``None`` reads all.
         unscale: Whether scale and offset are applied.
+        narrow: Whether float64 is read as float32; otherwise it is refused.
     """
 
     axes: Axes | None = None
@@ -33,6 +34,7 @@ class PictureRules:
     alpha: Literal["auto", "mask", "band"] = "auto"
     bands: tuple[str, ...] | None = None
     unscale: bool = False
+    narrow: bool = False
 
 
 class Picture(NamedTuple):

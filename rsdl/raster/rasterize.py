@@ -123,6 +123,7 @@ class LabelRules:
     layer: str | None = None
     classes: Sequence[str] | None = None
     ignore: Sequence[str] = ()
+    all_touched: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +159,7 @@ class PolygonLabels:
     def __init__(self, path: Path, rules: LabelRules, scenes: Sequence[Scene]) -> None:
         self.files = files_of(path)
         self._scenes = scenes
+        self._all_touched = rules.all_touched
         # GEOS builds prepared geometries lazily at the first query, which is not thread-safe.
         self._lock = threading.Lock()
         found = read_polygons(path, rules.field, rules.layer)
@@ -184,7 +186,8 @@ class PolygonLabels:
     def paint(self, scene: int, row: int, col: int, tile: int) -> LabelMap | int:
         """Return class index + 1 for each pixel whose centre a polygon covers, 0 elsewhere.
 
-        Returns a single number if no polygon edge is near the tile.
+        With ``all_touched``, for each pixel that a polygon touches. Returns a single number if no
+        polygon edge is near the tile.
         """
         place = shift(self._scenes[scene].transform, row, col)
         ground, edges = self._uncover(self._covers[scene], place, tile)
@@ -192,7 +195,12 @@ class PolygonLabels:
             return ground
         with WARNINGS:
             painted: LabelMap = rasterize(
-                edges, out_shape=(tile, tile), fill=ground, transform=place, dtype=np.int32
+                edges,
+                out_shape=(tile, tile),
+                fill=ground,
+                transform=place,
+                dtype=np.int32,
+                all_touched=self._all_touched,
             )
         return painted
 

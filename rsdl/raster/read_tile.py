@@ -1,4 +1,4 @@
-"""Read the pixels of one tile, with nodata filled.
+"""Read the pixels of one tile or window, with nodata filled.
 
 Nodata is filled by ``rsdl/raster/gate.py``. At most ``max_nodata`` of a tile may be nodata, and
 the statistics exclude it by ``Sample.valid``.
@@ -31,7 +31,24 @@ def read_tile(
         col: Left of the tile in pixels.
         tile: Side of the tile in pixels.
         pool: Pool of open files for each thread.
-        judged: Whether alpha was classified as a mask by its values, so this tile is checked too.
+        judged: As in :func:`read_window`.
+
+    Returns:
+        As :func:`read_window`; errors are the same, too.
+    """
+    return read_window(scene, Window(col, row, tile, tile), pool, judged=judged)
+
+
+def read_window(
+    scene: Scene, window: Window, pool: DatasetPool, *, judged: bool = False
+) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+    """Read a window of a scene, with nodata filled.
+
+    Args:
+        scene: The scene.
+        window: The window, inside of the scene.
+        pool: Pool of open files for each thread.
+        judged: Whether alpha was classified as a mask by its values, so this window is checked too.
 
     Returns:
         Pixels ``[H, W, C]`` without NaN, and where there is data ``[H, W]``, ``None`` for
@@ -39,9 +56,9 @@ def read_tile(
 
     Raises:
         CorruptSampleError: If the file cannot be read there.
-        DataError: If the alpha band is imagery in this tile.
+        DataError: If the alpha band is imagery in this window.
     """
-    window = Window(col, row, tile, tile)
+    row, col = window.row_off, window.col_off
     present = None
     try:
         source = pool.get(scene.path, lambda stack: open_raster(scene.path, stack))

@@ -16,6 +16,7 @@ from pydantic import (
     model_validator,
 )
 
+from rsdl.config.task import TaskName
 from rsdl.core.versions import document_error
 
 REPORT = "report.json"
@@ -28,17 +29,24 @@ def _finite(value: object) -> object:
 
 Number = Annotated[float | None, BeforeValidator(_finite)]
 Share = Annotated[float, Field(ge=0, le=1)]
+DataUri = Annotated[str, Field(pattern=r"^data:image/(png|jpeg|webp);base64,[A-Za-z0-9+/]+=*$")]
 
 
 class _Page(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class Task(BaseModel):
+    """The task of a page, whose other fields depend on it."""
+
+    task: TaskName = "classification"
+
+
 class ClassScores(_Page):
     """Metrics of one class.
 
     Attributes:
-        support: Samples of this true class.
+        support: Samples, or pixels, of this true class.
         precision: Correct share of the predictions of this class; ``None`` without predictions.
         recall: Correct share of ``support``; ``None`` without support.
         f1: Harmonic mean of both; ``None`` if no sample has or is predicted as this class.
@@ -68,15 +76,12 @@ class RunnerUp(_Page):
     probability: Share
 
 
-class Picture(_Page):
+class Shown(_Page):
     """One sample shown in the report.
 
     Attributes:
         key: Name of the sample in its shard.
         source: File that the sample was made from.
-        label: True class, by name.
-        predicted: Predicted class, by name.
-        confidence: Probability of the predicted class.
         image: Thumbnail as a ``data:`` URI; no other URI, so that a report makes no requests.
         crs: Coordinate reference system of ``bounds``.
         bounds: Left, bottom, right and top in units of ``crs``.
@@ -84,37 +89,61 @@ class Picture(_Page):
 
     key: str
     source: str
-    label: str
-    predicted: str
-    confidence: Share
-    runner_up: RunnerUp | None = None
-    image: str | None = Field(
-        default=None, pattern=r"^data:image/(png|jpeg|webp);base64,[A-Za-z0-9+/]+=*$"
-    )
+    image: DataUri | None = None
     crs: str | None = None
     bounds: tuple[float, float, float, float] | None = None
 
 
+class Picture(Shown):
+    """One classified sample.
+
+    Attributes:
+        label: True class, by name.
+        predicted: Predicted class, by name.
+        confidence: Probability of the predicted class.
+    """
+
+    label: str
+    predicted: str
+    confidence: Share
+    runner_up: RunnerUp | None = None
+
+
+class Overlay(Shown):
+    """One segmented sample; the pictures are of the image as the network saw it.
+
+    Attributes:
+        rank: Whether it is one of the best, median or worst images.
+        miou: Its mean IoU, over the classes that are true or predicted in it.
+        truth: The true classes, drawn over the image.
+        predicted: The predicted classes, drawn over the image.
+        error: The image, with wrong pixels marked.
+    """
+
+    rank: Literal["best", "median", "worst"]
+    miou: Share
+    truth: DataUri | None = None
+    predicted: DataUri | None = None
+    error: DataUri | None = None
+
+
 class Evaluation(_Page):
-    """The result of evaluating one checkpoint on one split.
+    """The result of evaluating one checkpoint on one split, of any task.
 
     Attributes:
         run: Name of the run.
         checkpoint: Checkpoint that was evaluated.
         weights: ``raw`` for the trained weights, ``ema`` for their moving average.
         tta: Whether predictions were averaged over flipped and rotated copies.
-        num_samples: Evaluated samples, the sum of ``confusion``.
+        num_samples: Evaluated samples.
         num_skipped: Samples that could not be decoded.
-        metrics: By name; values in ``[0, 1]``: ``oa``, ``balanced_accuracy``, ``kappa`` (down to
-            -1), ``macro_f1``, ``top5``, ``ece``; and ``loss``.
+        metrics: By name, in the order of tables; ``loss`` is among them.
         per_class: One row for each class, in the order of ``classes``.
-        confusion: Samples by true class (rows) and predicted class (columns), ``[C][C]``.
-        mistakes: Wrong predictions, the most confident first.
-        uncertain: Predictions with the smallest margin to the runner-up, smallest first.
+        confusion: Counts by true class (rows) and predicted class (columns), ``[C][C]``.
     """
 
     format: Literal[1] = 1
-    task: Literal["classification"] = "classification"
+    task: TaskName
     run: str
     split: str
     checkpoint: str
@@ -126,9 +155,11 @@ class Evaluation(_Page):
     metrics: dict[str, Number]
     per_class: tuple[ClassScores, ...]
     confusion: tuple[tuple[Annotated[int, Field(ge=0)], ...], ...]
-    calibration: tuple[CalibrationBin, ...] = ()
-    mistakes: tuple[Picture, ...] = ()
-    uncertain: tuple[Picture, ...] = ()
+
+    @property
+    def num_counted(self) -> int:
+        """The sum of ``confusion``: samples, pixels."""
+        return self.num_samples
 
     @model_validator(mode="after")
     def _sizes_agree(self) -> "Evaluation":
@@ -137,9 +168,53 @@ class Evaluation(_Page):
             raise ValueError(f"confusion must be {size} x {size}, as there are {size} classes")
         if tuple(row.name for row in self.per_class) != self.classes:
             raise ValueError("per_class must have one row for each class, in the same order")
-        if sum(map(sum, self.confusion)) != self.num_samples:
+        if sum(map(sum, self.confusion)) != self.num_counted:
             raise ValueError("num_samples must be the sum of confusion")
         return self
+
+
+class ClassificationEvaluation(Evaluation):
+    """That of scene classification; ``confusion`` counts samples.
+
+    Attributes:
+        metrics: Values in ``[0, 1]``: ``oa``, ``balanced_accuracy``, ``kappa`` (down to -1),
+            ``macro_f1``, ``top5``, ``ece``; and ``loss``.
+        mistakes: Wrong predictions, the most confident first.
+        uncertain: Predictions with the smallest margin to the runner-up, smallest first.
+    """
+
+    task: Literal["classification"] = "classification"
+    calibration: tuple[CalibrationBin, ...] = ()
+    mistakes: tuple[Picture, ...] = ()
+    uncertain: tuple[Picture, ...] = ()
+
+
+class SegmentationEvaluation(Evaluation):
+    """That of segmentation; ``confusion`` and each class's ``support`` count pixels.
+
+    Attributes:
+        metrics: Values in ``[0, 1]``: ``miou``, ``oa``, ``kappa`` (down to -1), ``macro_f1``,
+            ``fw_iou``, ``boundary_f1``; and ``loss``.
+        num_pixels: Pixels with a class, the sum of ``confusion``.
+        iou: Intersection over union of each class; ``None`` if it is neither true nor predicted.
+        overlays: The best, median and worst images.
+    """
+
+    task: Literal["segmentation"] = "segmentation"
+    num_pixels: int = Field(ge=0)
+    iou: tuple[Number, ...]
+    overlays: tuple[Overlay, ...] = ()
+
+    @property
+    def num_counted(self) -> int:
+        """The sum of ``confusion``: pixels."""
+        return self.num_pixels
+
+
+KINDS: dict[str, type[Evaluation]] = {
+    "classification": ClassificationEvaluation,
+    "segmentation": SegmentationEvaluation,
+}
 
 
 def parse_evaluation(data: bytes, where: str) -> Evaluation:
@@ -149,7 +224,8 @@ def parse_evaluation(data: bytes, where: str) -> Evaluation:
         DataError: If ``data`` is no valid evaluation; the message names the first wrong field.
     """
     try:
-        return Evaluation.model_validate_json(data)
+        task = Task.model_validate_json(data).task
+        return KINDS[task].model_validate_json(data)
     except ValidationError as error:
         remedy = 'make it again with "rsdl evaluate RUN"'
         raise document_error(

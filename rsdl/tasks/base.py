@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -24,6 +25,10 @@ Columns = dict[str, NDArray[Any]]
 # Sample numbers -> for each the fields of a report's picture that are not the task's: key, source,
 # image, crs, bounds.
 Show = Callable[[Sequence[int]], list[dict[str, Any]]]
+
+# Sample numbers -> for each the image as the network saw it, in colours ``[H, W, 3]``, the
+# prediction of its row, and its target.
+Predict = Callable[[Sequence[int]], Iterator[tuple[NDArray[np.uint8], Any, Any]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +152,7 @@ class Task(Protocol):
         values: Any,  # noqa: ANN401 - of this task's own metrics
         columns: Columns,
         show: Show,
+        predict: Predict,
         *,
         planned: int,
         **about: Any,  # noqa: ANN401
@@ -157,6 +163,7 @@ class Task(Protocol):
             values: Result of :meth:`TaskMetrics.values`.
             columns: Those of :meth:`columns`, and ``samples``, the numbers of the samples.
             show: Makes pictures of samples that the report shows.
+            predict: Runs the network on such samples once more.
             planned: Samples of the split, those that could not be decoded included.
             about: Fields that every task's evaluation has: run, split, checkpoint, weights, tta.
         """

@@ -1,15 +1,19 @@
 """The tasks by name."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from rsdl.config.task import TASKS, TaskConfig
 from rsdl.core.errors import ConfigError
 from rsdl.data.manifest import Manifest
 from rsdl.tasks.base import Task
 from rsdl.tasks.classification import ClassificationTask
+from rsdl.tasks.segmentation import SegmentationTask
 
-BUILDERS: dict[str, Callable[[TaskConfig, tuple[str, ...]], Task]] = {
-    "classification": ClassificationTask,
+# Config, classes, and how much of each class the train split holds.
+BUILDERS: dict[str, Callable[[Any, tuple[str, ...], Sequence[int]], Task]] = {
+    "classification": lambda config, classes, counts: ClassificationTask(config, classes),
+    "segmentation": SegmentationTask,
 }
 
 
@@ -33,4 +37,6 @@ def build_task(config: TaskConfig, manifest: Manifest, *, url: str) -> Task:
             f'"{found}"',
             f"set task.name={fit}, or name another data set" if fit else "name another data set",
         )
-    return BUILDERS[config.name](config, manifest.classes)
+    train = manifest.splits.get("train")
+    counts = train.class_counts if train is not None else (1,) * len(manifest.classes)
+    return BUILDERS[config.name](config, manifest.classes, counts)

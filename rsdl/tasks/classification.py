@@ -16,14 +16,19 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 
 from rsdl.config.model import ModelConfig
-from rsdl.config.task import TaskConfig
+from rsdl.config.task import ClassificationConfig
 from rsdl.core.image_size import ImageSize
 from rsdl.data.augment import Mix
 from rsdl.models.catalog import build_model
-from rsdl.records.evaluation import CalibrationBin, ClassScores, Evaluation, Picture, RunnerUp
+from rsdl.records.evaluation import (
+    CalibrationBin,
+    ClassificationEvaluation,
+    Picture,
+    RunnerUp,
+)
 from rsdl.storage.s3.endpoint import StorageConfig
-from rsdl.tasks.base import CardFacts, Columns, Show
-from rsdl.tasks.scores import ConfusionScores, score_confusion
+from rsdl.tasks.base import CardFacts, Columns, Predict, Show
+from rsdl.tasks.scores import ConfusionScores, class_scores, score_confusion
 
 NUM_BINS = 15
 TOP_K = 5
@@ -38,7 +43,7 @@ class ClassificationTask:
         classes: Names of the data set's classes.
     """
 
-    def __init__(self, config: TaskConfig, classes: Sequence[str]) -> None:
+    def __init__(self, config: ClassificationConfig, classes: Sequence[str]) -> None:
         self.config = config
         self.facts = config.facts
         self.classes = tuple(classes)
@@ -127,15 +132,16 @@ class ClassificationTask:
         values: "MetricValues",
         columns: Columns,
         show: Show,
+        predict: Predict,
         *,
         planned: int,
         **about: Any,  # noqa: ANN401 - fields of Evaluation
-    ) -> Evaluation:
+    ) -> ClassificationEvaluation:
         """Return the content of ``report.json``, with mistakes and uncertain predictions."""
         total = int(values.confusion.sum())
         metrics = dict(values.metrics)
         loss = metrics.pop("loss")
-        return Evaluation(
+        return ClassificationEvaluation(
             **about,
             classes=self.classes,
             num_samples=total,
@@ -177,15 +183,6 @@ class ClassificationTask:
             )
             for row, shown in zip(rows, show(columns["samples"][rows].tolist()), strict=True)
         )
-
-
-def class_scores(scores: ConfusionScores, classes: Sequence[str]) -> tuple[ClassScores, ...]:
-    """Return one row for each class; undefined numbers are ``None``."""
-    rows = zip(classes, scores.support, scores.precision, scores.recall, scores.f1, strict=True)
-    return tuple(
-        ClassScores(name=name, support=int(n), precision=float(p), recall=float(r), f1=float(f))
-        for name, n, p, r, f in rows
-    )
 
 
 def worst_mistakes(columns: Columns, count: int) -> NDArray[np.int64]:

@@ -4,11 +4,14 @@ The matrix contains everything that an accuracy assessment reports about hard pr
 network runs once, and the scores are computed on the CPU in double precision.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from rsdl.records.evaluation import ClassScores
 
 Floats = NDArray[np.float64]
 
@@ -66,6 +69,15 @@ def score_confusion(confusion: NDArray[Any]) -> ConfusionScores:
         precision=_ratio(correct, predicted),
         recall=recall,
         f1=f1,
+    )
+
+
+def class_scores(scores: ConfusionScores, classes: Sequence[str]) -> tuple[ClassScores, ...]:
+    """Return one row for each class; undefined numbers are ``None``."""
+    rows = zip(classes, scores.support, scores.precision, scores.recall, scores.f1, strict=True)
+    return tuple(
+        ClassScores(name=name, support=int(n), precision=float(p), recall=float(r), f1=float(f))
+        for name, n, p, r, f in rows
     )
 
 

@@ -1,11 +1,15 @@
-"""Check that the requested GPU is usable: present, new enough driver, supported architecture."""
+"""Choose a device, and check that the requested GPU is usable.
+
+It must be present, with a driver that is new enough and an architecture that PyTorch has code for.
+"""
 
 import logging
+import re
 from pathlib import Path
 
 import torch
 
-from rsdl.core.errors import NoGpuError
+from rsdl.core.errors import ConfigError, NoGpuError
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +38,32 @@ def check_accelerator(accelerator: str) -> None:
             "train where there is one, or set it to cpu",
         )
     logger.warning("%s: this machine has a GPU, but trains on the CPU: %s", FIELD, reason)
+
+
+def choose_device(name: str, field: str) -> torch.device:
+    """Return the device of a name.
+
+    Args:
+        name: ``cpu``, ``cuda`` or ``cuda:N``; ``auto`` is a GPU where one can be used.
+        field: What named it, for errors.
+
+    Raises:
+        ConfigError: If there is no such device.
+        NoGpuError: If a GPU is named that cannot be used here.
+    """
+    if name == "auto":
+        usable = torch.cuda.is_available() and find_hindrance() is None
+        return torch.device("cuda" if usable else "cpu")
+    if not re.fullmatch(r"cpu|cuda(:\d{1,4})?", name):
+        raise ConfigError(field, f'"{name}" is no device', "use auto, cpu, cuda or cuda:0")
+    device = torch.device(name)
+    if device.type == "cuda":
+        reason = find_hindrance()
+        if reason is None and (device.index or 0) >= torch.cuda.device_count():
+            reason = f"this machine has {torch.cuda.device_count()}"
+        if reason is not None:
+            raise NoGpuError(field, f"{name} cannot be used here: {reason}", "use cpu")
+    return device
 
 
 def find_hindrance() -> str | None:

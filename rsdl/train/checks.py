@@ -51,7 +51,13 @@ def check_extension(config: RunConfig, begun: ExistingRun, module: TrainingModul
 
 
 def check_mixing(config: RunConfig, world_size: int) -> None:
-    """Check that a device's batch is even if images are mixed in pairs."""
+    """Check that the task can mix images, and that a device's batch is even to do so in pairs."""
+    if config.augment.mixes and not config.task.facts.mixes:
+        raise ConfigError(
+            "augment",
+            f"mixes images, and {config.task.name} cannot mix its targets",
+            "set augment.mixup and augment.cutmix to 0",
+        )
     size = config.data.batch_size // (config.trainer.accumulate * world_size)
     if config.augment.mixes and size % 2:
         raise ConfigError(

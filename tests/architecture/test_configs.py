@@ -17,6 +17,9 @@ from rsdl.models.catalog import ARCHITECTURES
 CONFIGS = Path(__file__).parents[2] / "configs"
 STUDY = [f"{name}_{data}" for name in ARCHITECTURES for data in ("ucm", "aid", "resisc45")]
 FILES = sorted(path.relative_to(CONFIGS).as_posix() for path in CONFIGS.rglob("*.yaml"))
+SEGMENTATION = [
+    f"{name}_{data}" for name in ARCHITECTURES for data in ("loveda", "potsdam", "burned")
+]
 RUNS = [name for name in FILES if "/" not in name]
 
 
@@ -60,11 +63,25 @@ def test_the_page_of_recipes_is_up_to_date():
     assert (CONFIGS.parent / "docs/recipes.md").read_text() == page, "run scripts/recipes"
 
 
-@pytest.mark.parametrize("name", [name for name in FILES if name.startswith("recipes/")])
+@pytest.mark.parametrize("name", SEGMENTATION)
+def test_a_config_of_segmentation_is_a_few_lines_over_shared_pieces(name: str):
+    path = CONFIGS / "segmentation" / f"{name}.yaml"
+    assert len(path.read_text().splitlines()) < 8
+    config = load_config(str(path))
+    architecture, _, dataset = name.rpartition("_")
+    assert (config.name, config.model.name) == (name, architecture)
+    assert config.task.name == "segmentation" and config.data.url.endswith(f"/{dataset}")
+    assert config.model.weights == "pretrained"
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if "recipes/" in name])
 def test_every_value_that_a_recipe_takes_from_elsewhere_has_its_source(name: str):
     text = (CONFIGS / name).read_text()
     values = [line for line in text.splitlines() if re.match(r"  \w+: ", line)]
-    own = ("batch_size", "max_epochs", "every_minutes", "weights", "null")
+    own = (
+        "batch_size", "max_epochs", "every_minutes", "weights", "null", "crop_scale",
+        "  name: segmentation", "  head: upernet",
+    )  # fmt: skip
     bare = [line for line in values if "  # " not in line and not any(key in line for key in own)]
     assert values and not bare
     cited = {word for line in values for word in re.findall(r"  # (\w+)", line)} - {"the"}

@@ -129,6 +129,8 @@ def test_compose_does_what_scripts_quickstart_does() -> None:
     ours = {word for service in services.values() for word in service.get("command", [])}
     ours |= {part for word in ours for part in word.split("=", 1)}
     script = (ROOT / "scripts" / "quickstart").read_text().replace("\\\n", " ")
+    script = script.replace('--task "$task" --out "$out"', "--out quickstart/tiles")
+    script = script.replace('"$config"', "configs/quickstart.yaml")
     lines = [line.split()[1:] for line in script.splitlines() if line.startswith("rsdl ")]
     assert len(lines) == 3
     for line in lines:

@@ -295,6 +295,18 @@ def fault() -> type[Fault]:
 
 
 @pytest.fixture
+def masks(rsdl: Rsdl, tmp_path: Path) -> str:
+    """Return the URL of tiles of generated scenes with a mask each."""
+    assert rsdl("data", "scenes", "scenes", "--num-scenes", 6, "--size", 256).returncode == 0
+    packed = rsdl(
+        "data", "pack", "geotiff", "scenes", "--labels", "scenes/labels.geojson", "--tile", 64,
+        "--split-by", "scene", "--task", "segmentation", "--out", "masks",
+    )  # fmt: skip
+    assert packed.returncode == 0, packed
+    return str(tmp_path / "masks")
+
+
+@pytest.fixture
 def write_config(packed: str, tmp_path: Path) -> "Write":
     """Return what writes ``NAME.yaml`` for a tiny run on ``packed``, with fields by dotted path."""
 

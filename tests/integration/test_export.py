@@ -17,7 +17,7 @@ import yaml
 import rsdl as api
 from rsdl.commands.export import export
 from rsdl.config.model import NINE, ModelConfig
-from rsdl.config.task import TaskConfig
+from rsdl.config.task import ClassificationConfig
 from rsdl.core.errors import ConfigError, RsdlError
 from rsdl.export.formats import FORMATS, check_parity
 from rsdl.export.load import build
@@ -180,7 +180,7 @@ def untrained(name: str, **fields: object) -> TrainedModel:
     """Return a network of random weights as a run's."""
     spec = ModelSpec(
         **{
-            "run": "run", "task": TaskConfig(), "model": ModelConfig(name=name),
+            "run": "run", "task": ClassificationConfig(), "model": ModelConfig(name=name),
             "timm_model": ARCHITECTURES[name].timm_name if name in ARCHITECTURES else name,
             "classes": ("field", "harbor", "roofs"), "bands": ("red", "green", "blue"),
             "dtype": "uint8", "mean": (110.0, 120.0, 130.0), "std": (60.0, 50.0, 40.0),

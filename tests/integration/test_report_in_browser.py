@@ -12,7 +12,7 @@ import pytest
 from rsdl.evaluate.compared_run import ComparedRun
 from rsdl.evaluate.report import render_report
 from rsdl.evaluate.study import render_study, study_of
-from rsdl.records.evaluation import Evaluation, Picture, RunnerUp
+from rsdl.records.evaluation import ClassificationEvaluation, Picture, RunnerUp
 from tests.run_records import make_record
 from tests.unit.evaluate.class_scores import scores_of
 
@@ -20,7 +20,7 @@ CLASSES = tuple(f"very_long_land_use_class_name_number_{number}" for number in r
 RUN = make_record(name="a_run_with_quite_a_long_name_" * 3, num_classes=45)
 
 
-def evaluation() -> Evaluation:
+def evaluation() -> ClassificationEvaluation:
     """Return an evaluation of many classes with long names, mistakes and pictures."""
     import numpy as np
 
@@ -34,7 +34,7 @@ def evaluation() -> Evaluation:
         confidence=0.9,
         runner_up=RunnerUp(name=CLASSES[2], probability=0.05),
     )
-    return Evaluation(
+    return ClassificationEvaluation(
         run="run",
         split="test",
         checkpoint="checkpoints/best.ckpt",

@@ -9,7 +9,7 @@ from benchmarks.harness.task import Counter, Task, Workload
 from rsdl.commands.data import pack_geotiff
 from rsdl.data.manifest import load_manifest
 from rsdl.data.packing.pack import PackOptions
-from rsdl.data.sources.geotiff import GeotiffOptions
+from rsdl.data.sources.geotiff_options import GeotiffOptions
 from rsdl.storage.connect import connect
 
 

@@ -11,30 +11,27 @@ import os
 import threading
 import warnings
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
-import rasterio
 from rasterio.errors import NotGeoreferencedWarning
 
-from rsdl.core.errors import CorruptSampleError, DataError
-from rsdl.core.pixels import Dtype, Pixels
+from rsdl.core.pixels import Pixels
 from rsdl.data.decode import decode_padded, jpeg_bands
 from rsdl.data.packing.encode import encode_picture
 from rsdl.data.read_picture import read_picture
 from rsdl.data.sample import Sample, ShardPlan
 from rsdl.data.sources.encoded import read_image
+from rsdl.data.sources.image_layout import describe_rules, georeference, probe_layout
 from rsdl.data.sources.listing import ImageFile, list_tree
 from rsdl.data.sources.split_files import SplitFile
 from rsdl.data.sources.splits import assign_splits, check_fractions, deal, order_splits
-from rsdl.raster.gate import BandAgreement, admit
+from rsdl.raster.gate import admit
 from rsdl.raster.headers import UPRIGHT, JpegHeader, jpeg_header
-from rsdl.raster.picture import PLAIN, Picture, PictureRules
+from rsdl.raster.picture import PLAIN, PictureRules
 
 FRACTIONS = (0.8, 0.1, 0.1)
-RGB = ("red", "green", "blue")
 # Most images that "sample" decodes, each class by its share. The error of their mean is a 16th of
 # the spread between images of a class.
 SAMPLE = 256
@@ -103,14 +100,10 @@ class FolderSource:
         self.classes = tree.classes
         self.left_out = tree.left_out
         self.num_images = len(tree.files)
-        self.dtype, self.bands, self._rules = _probe(tree.root, tree.files, bands, rules)
-        # Grey JPEGs and PNGs are common in colour datasets and lose nothing as three bands. A grey
-        # dataset converts nothing, because a colour image would lose its colour.
-        self._convert_to = 3 if self.dtype == "uint8" and len(self.bands) == 3 else None
-        self._type = np.dtype(self.dtype)
+        self._layout = probe_layout(tree.root, tree.files, bands, rules)
+        self.dtype, self.bands = self._layout.dtype, self._layout.bands
         # With default rules, an upright JPEG is stored unchanged.
         self._plain = rules == PLAIN
-        self._agreement = BandAgreement(scaling=not rules.unscale, names=rules.bands is None)
         self._memory = _Memory()
         self.provenance: dict[str, Any] = {
             "source": self.dataset,
@@ -118,7 +111,7 @@ class FolderSource:
             "listing_sha256": _digest(tree.files),
             **rule,
             **({"decoded": decode} if decode == "sample" else {}),
-            **_describe_rules(rules),
+            **describe_rules(rules),
             **(provenance or {}),
         }
         self._decoded = _choose(files) if decode == "sample" else None
@@ -145,11 +138,13 @@ class FolderSource:
             return Sample(item.key, kind, data, item.label, meta, None, group=item.group)
         if kind == "jpg" and (pixels := self._decode_plain(data, where)) is not None:
             return Sample(item.key, kind, data, item.label, meta, pixels, group=item.group)
-        picture = self._fit(read_picture(data, kind, where, self._rules, where), kind, where)
+        picture = self._layout.fit(
+            read_picture(data, kind, where, self._layout.rules, where), kind, where
+        )
         valid = admit(picture.pixels, picture.present, where, dark_zero=picture.dark_zero)
         if picture.changed or valid is not None:
             kind, data = encode_picture(picture, kind)
-        meta |= _georeference(picture)
+        meta |= georeference(picture)
         return Sample(item.key, kind, data, item.label, meta, picture.pixels, valid, item.group)
 
     def _may_pass(self, item: ImageFile, data: bytes, extension: str) -> bool:
@@ -157,7 +152,7 @@ class FolderSource:
         if self._decoded is None or item.path in self._decoded or extension != "jpg":
             return False
         bands = jpeg_bands(data)
-        agrees = bands == len(self.bands) or (bands == 1 and self._convert_to == 3)
+        agrees = bands == len(self.bands) or (bands == 1 and self._layout.is_colour)
         plain = self._plain and self.dtype == "uint8" and data.endswith(JPEG_END)
         return agrees and plain and jpeg_header(data)[:2] == (UPRIGHT, 8)
 
@@ -167,143 +162,12 @@ class FolderSource:
         Such a JPEG is stored unchanged, and has no nodata pixels. Any other, also one that is to be
         rejected, goes through ``read_picture``.
         """
-        if self._convert_to != 3 or not self._plain or jpeg_header(data) not in PLAIN_JPEGS:
+        if not self._layout.is_colour or not self._plain or jpeg_header(data) not in PLAIN_JPEGS:
             return None
         pixels = decode_padded(data, where, self._memory.buffer)
         if pixels.nbytes > self._memory.buffer.nbytes:
             self._memory.buffer = pixels.reshape(-1)
         return pixels
-
-    def _fit(self, picture: Picture, kind: str, where: str) -> Picture:
-        """Return an image with the bands of the dataset, repeating a grey band; reject others."""
-        if self._convert_to == 3 and picture.pixels.shape[2] == 1 and kind not in ("tif", "npy"):
-            picture = picture._replace(
-                pixels=np.repeat(picture.pixels, 3, axis=2),
-                present=None if picture.present is None else np.repeat(picture.present, 3, axis=2),
-            )
-        pixels = picture.pixels
-        if self._rules.alpha == "auto" and pixels.shape[2] == len(self.bands) + 1 and kind != "npy":
-            raise DataError(
-                where,
-                f"has {_bands(pixels.shape[2])}, the data set {len(self.bands)} and perhaps a mask",
-                "pass --alpha band if the last one is imagery, or --alpha mask",
-            )
-        if pixels.shape[2] != len(self.bands) or pixels.dtype != self._type:
-            raise CorruptSampleError(
-                where,
-                f"has {_bands(pixels.shape[2])} of {pixels.dtype.name}, "
-                f"the data set has {_bands(len(self.bands))} of {self.dtype}",
-                "convert or remove the file, or choose with --bands or --alpha",
-            )
-        self._agreement.check(picture.table, where)
-        return picture
-
-
-Found = tuple[Dtype, tuple[str, ...], PictureRules]
-
-
-def _probe(
-    root: Path,
-    files: tuple[ImageFile, ...],
-    wanted: tuple[str, ...] | None,
-    rules: PictureRules,
-) -> Found:
-    """Return type, bands and rules from the first image that decodes.
-
-    A grey JPEG or PNG does not represent the others, so one image of each class is tried until one
-    is not grey.
-    """
-    first_error: CorruptSampleError | None = None
-    grey: Found | None = None
-    asked: set[int] = set()
-    for file in files:
-        if file.label in asked:
-            continue
-        try:
-            found = _describe(str(root / file.path), file.size, wanted, rules)
-        except CorruptSampleError as error:
-            first_error = first_error or error
-            continue
-        asked.add(file.label)
-        if len(found[1]) > 1 or file.path.lower().endswith((".tif", ".tiff", ".npy", ".jp2")):
-            return found
-        grey = grey or found
-    if grey is None:
-        raise DataError(str(root), f"no image can be decoded; the first: {first_error}")
-    return grey
-
-
-def _describe(where: str, size: int, wanted: tuple[str, ...] | None, rules: PictureRules) -> Found:
-    data, kind = read_image(where, size)
-    picture = read_picture(data, kind, where, rules, where)
-    dtype, count = picture.pixels.dtype.name, picture.pixels.shape[2]
-    if count == 1 and kind in ("jpg", "png") and wanted is not None and len(wanted) == 3:
-        count = 3
-    if dtype not in get_args(Dtype):
-        raise DataError(
-            where,
-            f"has type {dtype}; rsdl reads {', '.join(get_args(Dtype))}",
-            "convert the images",
-        )
-    if wanted is not None and len(wanted) != count:
-        raise DataError(
-            where,
-            f"has {_bands(count)}, expected {len(wanted)}: {', '.join(wanted)}",
-            "use its data",
-        )
-    table = picture.table
-    if wanted is None and table is not None:
-        described = tuple(text for text in table.names if text)
-        wanted = described if len(set(described)) == count else None
-    if wanted is None and rules.bands is not None:
-        wanted = rules.bands
-    if wanted is None and count == 3 and dtype == "uint8":
-        wanted = RGB
-    names = wanted or tuple(f"band_{number}" for number in range(1, count + 1))
-    kept: Dtype = next(known for known in get_args(Dtype) if known == dtype)
-    return kept, names, _settle_alpha(data, kind, where, rules, count)
-
-
-def _settle_alpha(
-    data: bytes, kind: str, where: str, rules: PictureRules, count: int
-) -> PictureRules:
-    """Return rules that treat alpha as imagery if the first image's alpha band is imagery."""
-    if rules.alpha != "auto" or kind in ("jpg", "npy") or rules.bands is not None:
-        return rules
-    masked = read_picture(data, kind, where, replace(rules, alpha="mask"))
-    if masked.pixels.shape[2] == count:
-        return rules
-    log.warning(
-        "%s: band %d is tagged as alpha but holds more than 0 and the highest value: taken as "
-        "imagery; --alpha mask takes it for a mask",
-        where,
-        count,
-    )
-    return replace(rules, alpha="band")
-
-
-def _describe_rules(rules: PictureRules) -> dict[str, Any]:
-    """Return the user's non-default options for images, for the provenance."""
-    said = {name: value for name, value in asdict(rules).items() if value != getattr(PLAIN, name)}
-    if rules.bands is not None:
-        said["bands"] = list(rules.bands)
-    return {"rules": said} if said else {}
-
-
-def _georeference(picture: Picture) -> dict[str, Any]:
-    if not picture.profile:
-        return {}
-    height, width = picture.pixels.shape[:2]
-    transform = picture.profile["transform"]
-    return {
-        "crs": picture.profile["crs"].to_string(),
-        "transform": list(transform)[:6],
-        "bounds": list(rasterio.transform.array_bounds(height, width, transform)),
-    }
-
-
-def _bands(count: int) -> str:
-    return f"{count} band{'s' if count != 1 else ''}"
 
 
 def _choose(files: Iterable[ImageFile]) -> frozenset[str]:

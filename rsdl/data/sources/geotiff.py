@@ -6,24 +6,27 @@ with the scene; training shuffles within windows of shards. Whether a tile is mo
 unlabelled is only known once it is read, so shards are somewhat smaller than planned.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rsdl.config.task import TASKS
 from rsdl.core.errors import ConfigError
 from rsdl.data.manifest import INDEX_COLUMNS
 from rsdl.data.packing.encode import encode_npy, encode_tif
 from rsdl.data.sample import SPLITS, Sample, ShardPlan
+from rsdl.data.sources.geotiff_options import ADDED, GeotiffOptions
+from rsdl.data.targets.mask import IGNORE, MAX_CLASSES
 from rsdl.raster.dataset_pool import DatasetPool
 from rsdl.raster.files import find_rasters, relative_names
 from rsdl.raster.georef import bounds_of, shift
 from rsdl.raster.grouped_split import GROUPED_RULE
 from rsdl.raster.labels import open_labels
-from rsdl.raster.rasterize import LabelRules, majority
+from rsdl.raster.rasterize import LabelMap, LabelRules, majority
 from rsdl.raster.read_tile import read_tile
 from rsdl.raster.scenes import SceneRules, describe_scenes, fingerprint
 from rsdl.raster.spatial_split import SplitRule, name_places, split_tiles
@@ -35,102 +38,26 @@ MIXED = "tiles of which no class covers enough (--min-cover)"
 BETWEEN = "tiles between splits (--gap)"
 # Tar overhead of one sample: headers, padding, label and metadata.
 TAR_BYTES = 4096
-CHOICES = {
-    "alpha": ("auto", "mask", "band"),
-    "unscale": ("auto", "on", "off"),
-    "split_by": ("auto", "scene", "block"),
-    "tile_format": ("npy", "tif"),
-}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GeotiffOptions:
-    """How scenes are cut, labelled and split.
+def to_mask(
+    painted: LabelMap | int,
+    valid: NDArray[np.bool_] | None,
+    shape: tuple[int, ...],
+    *,
+    has_background: bool,
+) -> NDArray[np.uint8]:
+    """Return the mask of a tile, ``[H, W]``: class indices, 255 without data or label.
 
-    Attributes:
-        scenes: Files, folders (searched recursively) and globs.
-        labels: A vector file of polygons, a class raster, or a folder of class rasters.
-        name: Name of the dataset.
-        tile: Side of a tile in pixels.
-        overlap: Pixels two neighbours share, below ``tile``.
-        label_field: Property of a polygon that names its class.
-        label_layer: Layer of a vector file that has several.
-        classes: Class names in order; for rasters also ``VALUE=NAME``. ``None`` takes all classes
-            that occur.
-        ignore: Values of a class raster, or classes of polygons, to treat as unlabelled.
-        min_cover: Least share of a tile's pixels with data that its class must cover, 0 to 1.
-        max_nodata: Largest share of nodata pixels of a kept tile, 0 to 1.
-        alpha: ``mask`` treats a band tagged as alpha as the mask, ``band`` as imagery (by default
-            GDAL tags the fourth band of 8-bit files as alpha, near infrared included); ``auto``: a
-            mask if it holds only 0 and the highest value.
-        bands: Bands to use, in order: descriptions, colours or numbers; ``None`` takes all.
-        unscale: Whether scale and offset of the files are applied, which gives float32; ``auto``:
-            if they differ.
-        nodata: Nodata value, in addition to the files' own.
-        split_by: ``scene``, ``block``, or ``auto``: by scene if at least 5 groups of scenes are
-            apart.
-        fractions: Shares of train, val and test.
-        seed: Seed of the split.
-        block: Side of a block of ground in tiles.
-        gap: Tiles between splits, at least 1.
-        tile_format: ``npy``, or ``tif``: deflated GeoTIFF with CRS and transform, smaller, slower.
-
-    Raises:
-        ConfigError: If a value is out of its range.
+    Args:
+        painted: Class index + 1, 0 where there is no label, ``[H, W]``, or one for all pixels.
+        valid: Where the tile has data, ``[H, W]``; ``None`` means everywhere.
+        shape: Height and width of the tile.
+        has_background: Whether pixels without a label are class 0, and the labels' come after.
     """
-
-    scenes: tuple[str, ...]
-    labels: str
-    name: str = "scenes"
-    tile: int = 256
-    overlap: int = 0
-    label_field: str = "class"
-    label_layer: str | None = None
-    classes: tuple[str, ...] | None = None
-    ignore: tuple[str, ...] = ()
-    min_cover: float = 0.5
-    max_nodata: float = 0.5
-    alpha: Literal["auto", "mask", "band"] = "auto"
-    bands: tuple[str, ...] | None = None
-    unscale: Literal["auto", "on", "off"] = "auto"
-    nodata: float | None = None
-    split_by: Literal["auto", "scene", "block"] = "auto"
-    fractions: tuple[float, float, float] = (0.7, 0.15, 0.15)
-    seed: int = 0
-    block: int = 8
-    gap: int = 1
-    tile_format: Literal["npy", "tif"] = "npy"
-
-    def __post_init__(self) -> None:
-        """Check every value."""
-        _check_ranges(self)
-        _check_choices(self)
-        fair = len(self.fractions) == len(SPLITS) and min(self.fractions) >= 0
-        if not fair or abs(sum(self.fractions) - 1) > 1e-6 or not self.fractions[0]:
-            raise ConfigError(
-                "fractions", f"are {self.fractions}", "give train, val and test, in all 1"
-            )
-        if not self.scenes:
-            raise ConfigError("scenes", "none given", "give files, folders or globs")
-        if self.classes is not None and len(set(self.classes)) != len(self.classes):
-            raise ConfigError("classes", "a name comes twice", "name each once")
-
-
-def _check_ranges(options: GeotiffOptions) -> None:
-    for field in ("tile", "block", "gap"):
-        if (number := getattr(options, field)) < 1:
-            raise ConfigError(field, f"is {number}", "use 1 or more")
-    for field in ("min_cover", "max_nodata"):
-        if not 0 <= (share := getattr(options, field)) <= 1:
-            raise ConfigError(field, f"is {share}", "use a share from 0 to 1")
-    if not 0 <= options.overlap < options.tile:
-        raise ConfigError("overlap", f"is {options.overlap}", f"use 0 to {options.tile - 1}")
-
-
-def _check_choices(options: GeotiffOptions) -> None:
-    for field, known in CHOICES.items():
-        if (choice := getattr(options, field)) not in known:
-            raise ConfigError(field, f'is "{choice}"', f"use {' or '.join(known)}")
+    classes = np.broadcast_to(painted, shape)
+    mask = classes if has_background else np.where(classes > 0, classes - 1, IGNORE)
+    return (mask if valid is None else np.where(valid, mask, IGNORE)).astype(np.uint8)
 
 
 class GeotiffSource:
@@ -153,19 +80,27 @@ class GeotiffSource:
         self.scenes = describe_scenes(paths, rules)
         self._check_sizes()
         wanted = LabelRules(
-            options.label_field, options.label_layer, options.classes, options.ignore
+            options.label_field,
+            options.label_layer,
+            options.classes,
+            options.ignore,
+            options.all_touched,
         )
         self._labels = open_labels(labels_path, wanted, self.scenes, self._pool)
         self.left_out = self._labels.left_out
         self.dataset = options.name
-        self.target = "class_index"
-        self.classes = self._labels.classes
+        self.target = TASKS[options.task].target
+        self._ground = [] if options.background is None else [options.background]
+        self.classes = (*self._ground, *self._labels.classes)
         self.bands = self.scenes[0].bands
         self.dtype = self.scenes[0].dtype
+        self._check_classes()
         self._crs = [scene.crs.to_string() for scene in self.scenes]
         self._corners = [
             corners_hit(
-                self._labels.boxes(number),
+                np.array([[0, 0, scene.height, scene.width]], np.float64)
+                if self._ground
+                else self._labels.boxes(number),
                 scene.height,
                 scene.width,
                 tile=options.tile,
@@ -192,7 +127,7 @@ class GeotiffSource:
             "options": {
                 key: list(value) if isinstance(value, tuple) else value
                 for key, value in asdict(options).items()
-                if key not in ("scenes", "labels")
+                if key not in ("scenes", "labels") and (key, value) not in ADDED.items()
             },
         }
 
@@ -241,15 +176,23 @@ class GeotiffSource:
         """Return one tile, or the reason to leave it out: unlabelled, nodata or mixed classes."""
         scene, tile = self.scenes[item.scene], self._options.tile
         painted = self._labels.paint(item.scene, item.row, item.col, tile)
-        if not (painted if isinstance(painted, int) else painted.any()):
+        if not self._ground and not (painted if isinstance(painted, int) else painted.any()):
             return UNLABELLED
         judged = self._options.alpha == "auto"
         pixels, valid = read_tile(scene, item.row, item.col, tile, self._pool, judged=judged)
         if valid is not None and 1 - valid.mean() > self._options.max_nodata:
             return NODATA
-        label = majority(painted, valid, len(self.classes), self._options.min_cover)
-        if label is None:
-            return MIXED
+        target: int | NDArray[np.uint8] | None
+        if self._options.task == "segmentation":
+            target = to_mask(painted, valid, pixels.shape[:2], has_background=bool(self._ground))
+            if (target == IGNORE).all():
+                return UNLABELLED
+            named: dict[str, Any] = {}
+        else:
+            target = majority(painted, valid, len(self.classes), self._options.min_cover)
+            if target is None:
+                return MIXED
+            named = {"class": self.classes[target]}
         place = shift(scene.transform, item.row, item.col)
         tif = self._options.tile_format == "tif"
         image = (
@@ -261,9 +204,9 @@ class GeotiffSource:
             key=f"{scene.slug}_r{item.row:05d}_c{item.col:05d}",
             extension=self._options.tile_format,
             image=image,
-            target=label,
+            target=target,
             meta={
-                "class": self.classes[label],
+                **named,
                 "source": scene.name,
                 "row": item.row,
                 "col": item.col,
@@ -275,6 +218,17 @@ class GeotiffSource:
             valid=valid,
             group=self._places[item.scene],
         )
+
+    def _check_classes(self) -> None:
+        """Check that masks can hold the classes, and that the background is none of the labels'."""
+        if self._options.task != "segmentation":
+            return
+        if self._options.background in self._labels.classes:
+            name = self._options.background
+            raise ConfigError("background", f'"{name}" is a class of the labels', "name another")
+        if len(self.classes) > MAX_CLASSES:
+            problem = f"{len(self.classes)} are too many: a mask holds {MAX_CLASSES}"
+            raise ConfigError("classes", problem, "name fewer with --classes")
 
     @cached_property
     def _places(self) -> dict[int, str]:

@@ -97,7 +97,7 @@ def list_tree(root: Path) -> Tree:
         names = _class_folders(root / prefix, left_out) if prefix else folders
         for name in names:
             images = found.setdefault(plain_name(name), [])
-            walked = _walk(root / prefix / name, (), left_out)
+            walked = walk_images(root / prefix / name, (), left_out)
             images += (
                 (f"{prefix}{name}/{path}", size, time_ns, split) for path, size, time_ns in walked
             )
@@ -145,7 +145,7 @@ def _tree(
         for label, name in enumerate(classes)
         for path, size, modified_ns, split in found[name]
     )
-    keys = _unique_keys([path for path, *_ in rows], has_splits=has_splits)
+    keys = unique_keys([path for path, *_ in rows], has_splits=has_splits)
     files = (
         ImageFile(path, size, label, key, split, modified_ns)
         for (path, size, label, split, modified_ns), key in zip(rows, keys, strict=True)
@@ -196,7 +196,7 @@ def _split_folders(root: Path, folders: list[str], left_out: Counter[str]) -> li
     return splits
 
 
-def _walk(
+def walk_images(
     folder: Path, above: tuple[tuple[int, int], ...], left_out: Counter[str]
 ) -> Iterator[tuple[str, int, int]]:
     """Yield relative path, size and modification time of every image below ``folder``."""
@@ -207,7 +207,7 @@ def _walk(
             return
         for entry in _scan(folder, left_out):
             if entry.is_dir():
-                deeper = _walk(folder / entry.name, (*above, identity), left_out)
+                deeper = walk_images(folder / entry.name, (*above, identity), left_out)
                 yield from (
                     (f"{entry.name}/{path}", size, time_ns) for path, size, time_ns in deeper
                 )
@@ -263,7 +263,7 @@ def _count_files(entry: os.DirEntry[str]) -> int:
     return sum(len(files) for _, _, files in os.walk(entry.path))
 
 
-def _unique_keys(paths: list[str], *, has_splits: bool) -> list[str]:
+def unique_keys(paths: list[str], *, has_splits: bool) -> list[str]:
     """Return a key for every path: its class, folders and stem, joined by ``_``."""
     keys = [_plain_key(path.partition("/")[2] if has_splits else path) for path in paths]
     counts = Counter(keys)

@@ -7,7 +7,7 @@ and moved, and users keep subsets. A difference from the publication is a warnin
 import logging
 import os
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -84,13 +84,9 @@ def prepare_source(
     if origin is None:
         origin = _fetch(dataset, work, progress)
         provenance["url"] = dataset.url
-    if not origin.exists():
-        raise DataError(str(origin), "no such file or folder", 'check the path after "--from"')
-    folder = origin
-    if not origin.is_dir():
-        md5 = _checksum(dataset, origin)
-        provenance["md5"] = md5
-        folder = unpack(origin, work / f"{dataset.name}-{md5[:12]}")
+    published = (dataset.md5,) if dataset.md5 is not None else ()
+    folder, found = unpack_origin(dataset.name, origin, work, published)
+    provenance |= found
     tree = find_class_tree(folder, dataset)
     source = FolderSource(
         tree,
@@ -105,6 +101,29 @@ def prepare_source(
     return source
 
 
+def unpack_origin(
+    name: str, origin: Path, work: Path, published: Sequence[str]
+) -> tuple[Path, dict[str, str]]:
+    """Return the folder of a data set, and the MD5 of its archive if it was unpacked from one.
+
+    Args:
+        name: Name of the data set.
+        origin: A folder, or an archive.
+        work: Folder for the unpacked files.
+        published: MD5s of the published archives in hex; others give a warning.
+
+    Raises:
+        DataError: If ``origin`` does not exist, or is a damaged archive or none.
+        StorageError: If ``work`` cannot be written.
+    """
+    if not origin.exists():
+        raise DataError(str(origin), "no such file or folder", 'check the path after "--from"')
+    if origin.is_dir():
+        return origin, {}
+    md5 = _checksum(origin, published)
+    return unpack(origin, work / f"{name}-{md5[:12]}"), {"md5": md5}
+
+
 def fetch_lists(
     dataset: PublishedDataset, split: str, work: Path, progress: Progress
 ) -> dict[str, SplitFile]:
@@ -117,7 +136,7 @@ def fetch_lists(
     if split not in dataset.lists:
         known = ", ".join(dataset.lists) or "shares or --split-files"
         raise ConfigError("--split", f'{dataset.name} has no split "{split}"', f"use {known}")
-    _make(work)
+    make_folder(work)
     paths = [
         download(url, work / url.rpartition("/")[2], md5=md5, progress=progress)
         for url, md5 in dataset.lists[split]
@@ -154,28 +173,35 @@ def find_class_tree(folder: Path, dataset: PublishedDataset) -> Path:
 
 def _fetch(dataset: PublishedDataset, work: Path, progress: Progress) -> Path:
     if dataset.url is None or dataset.md5 is None:
-        raise DataError(
-            dataset.name,
-            f"is only given out by hand ({dataset.homepage})",
-            'get it there and name the archive or folder with "--from PATH"',
-        )
-    _make(work)
+        raise by_hand(dataset.name, dataset.homepage)
+    make_folder(work)
     return download(dataset.url, work / dataset.archive, md5=dataset.md5, progress=progress)
 
 
-def _make(work: Path) -> None:
+def by_hand(name: str, homepage: str) -> DataError:
+    """Return the error for a data set that has no stable address."""
+    return DataError(
+        name,
+        f"is only given out by hand ({homepage})",
+        'get it there and name the archive or folder with "--from PATH"',
+    )
+
+
+def make_folder(work: Path) -> None:
+    """Make a folder for downloads, unless it is there."""
     try:
         work.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise translate(error, work) from error
 
 
-def _checksum(dataset: PublishedDataset, archive: Path) -> str:
+def _checksum(archive: Path, published: Sequence[str]) -> str:
     if not is_archive(archive):
         raise DataError(str(archive), "is no zip or tar archive", "name an archive or a folder")
     md5 = md5_of(archive)
-    if dataset.md5 is not None and md5 != dataset.md5:
-        log.warning("%s: MD5 is %s, the published archive's is %s", archive, md5, dataset.md5)
+    if published and md5 not in published:
+        shown = " or ".join(published)
+        log.warning("%s: MD5 is %s, the published archive's is %s", archive, md5, shown)
     return md5
 
 

@@ -99,10 +99,15 @@ def assign_listed(
     if num_unlisted := len(tree.files) - len(split_of):
         tree.left_out[f"in no list of {OPTION}"] = num_unlisted
     files = [f._replace(split=split_of[f.path]) for f in tree.files if f.path in split_of]
+    return files, describe_lists(lists)
+
+
+def describe_lists(lists: Mapping[str, SplitFile]) -> dict[str, Any]:
+    """Return the rule of a split by lists, for the provenance."""
     named = {
         split: {"file": each.path.name, "sha256": each.sha256} for split, each in lists.items()
     }
-    return files, {"split_rule": "split files", "split_files": named}
+    return {"split_rule": "split files", "split_files": named}
 
 
 class _Finder:

@@ -2,5 +2,6 @@
 
 from rsdl.data.targets.base import TargetKind
 from rsdl.data.targets.class_index import ClassIndex
+from rsdl.data.targets.mask import Mask
 
-KINDS: dict[str, TargetKind] = {kind.name: kind for kind in (ClassIndex(),)}
+KINDS: dict[str, TargetKind] = {kind.name: kind for kind in (ClassIndex(), Mask())}

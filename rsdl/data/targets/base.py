@@ -60,12 +60,14 @@ class TargetKind(Protocol):
     Attributes:
         name: Name of the kind in manifests.
         member: Extension of the target's member in a shard.
+        counts: What :meth:`count` counts, for people.
         in_index: Whether the index holds the whole target as a class index, so that nothing is read
             from the shard; otherwise it holds where the member lies.
     """
 
     name: str
     member: str
+    counts: str
     in_index: bool
 
     def encode(self, target: Target) -> bytes:
@@ -106,8 +108,20 @@ class TargetKind(Protocol):
         """Return memory for the targets of a batch: an array ``[B, ...]``, or a list of rows."""
         ...
 
-    def crop(self, target: Target, window: Window, image_size: ImageSize) -> Target:
-        """Return a target after its image was cropped to ``window`` and resized."""
+    def crop(
+        self, target: Target, window: Window, size: tuple[int, int], image_size: ImageSize
+    ) -> Target:
+        """Return a target after its image was cropped and resized.
+
+        Args:
+            target: That of the whole image.
+            window: The part of the image that was cropped.
+            size: Height and width of the image.
+            image_size: What the window was resized to.
+
+        Raises:
+            CorruptSampleError: If the target does not fit the image.
+        """
         ...
 
     def collate(self, targets: Any) -> NDArray[Any]:  # noqa: ANN401

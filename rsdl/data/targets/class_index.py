@@ -29,6 +29,7 @@ class ClassIndex:
 
     name = "class_index"
     member = "cls"
+    counts = "samples"
     in_index = True
 
     def encode(self, target: int) -> bytes:
@@ -81,7 +82,9 @@ class ClassIndex:
         """Return an array of class indices, ``[B]``."""
         return np.zeros(rows, dtype=np.int64)
 
-    def crop(self, target: int, window: Window, image_size: ImageSize) -> int:
+    def crop(
+        self, target: int, window: Window, size: tuple[int, int], image_size: ImageSize
+    ) -> int:
         """Return the class index; a part of the image has the same."""
         return target
 

@@ -7,7 +7,7 @@ from rsdl.evaluate.figures.reliability import reliability
 from rsdl.evaluate.formatting import decimal, percent
 from rsdl.evaluate.report.run_summary import TaskReport, Tile, images
 from rsdl.evaluate.scores import wilson_interval
-from rsdl.records.evaluation import ClassScores, Evaluation
+from rsdl.records.evaluation import ClassificationEvaluation, ClassScores
 
 
 def tiles(entry: ComparedRun) -> list[Tile]:
@@ -32,7 +32,7 @@ def tiles(entry: ComparedRun) -> list[Tile]:
     ]
 
 
-def verdict(evaluation: Evaluation) -> str:
+def verdict(evaluation: ClassificationEvaluation) -> str:
     """Return the correct share, the best and the worst class, and the commonest mistake."""
     right = sum(row[i] for i, row in enumerate(evaluation.confusion))
     total, split = evaluation.num_samples, evaluation.split
@@ -50,7 +50,7 @@ def verdict(evaluation: Evaluation) -> str:
     return text
 
 
-def sections(evaluation: Evaluation) -> dict[str, object]:
+def sections(evaluation: ClassificationEvaluation) -> dict[str, object]:
     """Return the variables of ``classification.html.jinja``."""
     # About as many confusions as the table of classes beside them has rows.
     limit = min(max(len(evaluation.classes) // 2, 10), 22)

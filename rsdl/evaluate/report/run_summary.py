@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from rsdl.core.image_size import show_size
 from rsdl.evaluate import formatting
@@ -44,8 +45,8 @@ class TaskReport:
     columns: Sequence[Column]
     curves: Sequence[Curves]
     tiles: Callable[[ComparedRun], list[Tile]]
-    verdict: Callable[[Evaluation], str]
-    sections: Callable[[Evaluation], Mapping[str, object]]
+    verdict: Callable[[Any], str]  # of the task's own Evaluation
+    sections: Callable[[Any], Mapping[str, object]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from rsdl.cli import app
 from rsdl.commands.data import pack_geotiff
 from rsdl.core.errors import ConfigError
 from rsdl.data.packing.pack import PackOptions
-from rsdl.data.sources.geotiff import GeotiffOptions
+from rsdl.data.sources.geotiff_options import GeotiffOptions
 
 
 def test_a_source_in_a_bucket_is_refused_before_anything_is_read():

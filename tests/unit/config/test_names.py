@@ -34,6 +34,7 @@ def test_a_name_is_a_config_of_rsdl_unless_there_is_one_here(elsewhere: Path):
     assert load_config("resnet50_ucm").model.name == "vit_base"
     assert list_configs()["resnet50_ucm"].resolve() == mine
     assert list_configs()["quickstart"] == PACKAGED / "quickstart.yaml"
+    assert find_config("segmentation/quickstart") == PACKAGED / "segmentation/quickstart.yaml"
     assert "schema" not in list_configs() and "base" not in list_configs()
 
 
@@ -76,6 +77,9 @@ def test_a_wheel_has_the_configs(elsewhere: Path, require: Callable[[str, bool],
     names = {
         line.split()[0]: Path(line.split()[1]) for line in rsdl("config", "--list").splitlines()
     }
-    assert set(names) == {file.stem for file in PACKAGED.glob("*.yaml")}
+    segmentation = PACKAGED.glob("segmentation/*.yaml")
+    assert set(names) == {file.stem for file in PACKAGED.glob("*.yaml")} | {
+        f"segmentation/{file.stem}" for file in segmentation
+    }
     assert names["quickstart"] == installed / "rsdl" / "_configs" / "quickstart.yaml"
     assert "name: resnet50_ucm\n" in rsdl("config", "resnet50_ucm")  # with what it extends

@@ -43,7 +43,7 @@ SIDE, SIZE, NUM = 12, 24, 9
 class Brightness:
     """A dense kind, as a mask would be: for each pixel its own first band, as an array."""
 
-    name, member, in_index = "brightness", "bright", False
+    name, member, counts, in_index = "brightness", "bright", "pixels", False
 
     def encode(self, target: NDArray[np.uint8]) -> bytes:
         stream = io.BytesIO()
@@ -76,7 +76,11 @@ class Brightness:
         return np.zeros((rows, *height_width(image_size)), np.uint8)
 
     def crop(
-        self, target: NDArray[np.uint8], window: Window, image_size: ImageSize
+        self,
+        target: NDArray[np.uint8],
+        window: Window,
+        size: tuple[int, int],
+        image_size: ImageSize,
     ) -> NDArray[np.uint8]:
         top, left, height, width = window
         part = target[top : top + height, left : left + width]
@@ -172,7 +176,7 @@ def test_a_random_window_is_that_of_the_pixels(
                 top, left, height, width = batch.windows[row].tolist()
                 source = Source().read(int(batch.samples[row])).target
                 part = source[top : top + height, left : left + width]
-                wanted = Brightness().crop(part, Window(0, 0, height, width), size)
+                wanted = Brightness().crop(part, Window(0, 0, height, width), part.shape, size)
                 assert (batch.targets[row].numpy() == wanted).all()
 
 

@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsdl.records.evaluation import ClassScores
-from rsdl.tasks.classification import class_scores
-from rsdl.tasks.scores import score_confusion
+from rsdl.tasks.scores import class_scores, score_confusion
 
 NAMES = ("oa", "balanced_accuracy", "kappa", "macro_f1")
 

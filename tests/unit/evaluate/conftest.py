@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from rsdl.evaluate.compared_run import ComparedRun
-from rsdl.records.evaluation import CalibrationBin, Evaluation, Picture, RunnerUp
+from rsdl.records.evaluation import CalibrationBin, ClassificationEvaluation, Picture, RunnerUp
 from rsdl.records.run_record import RunRecord
 from tests.run_records import make_record
 from tests.unit.evaluate.class_scores import scores_of
@@ -18,12 +18,12 @@ PIXEL = "data:image/png;base64,iVBORw0KGgo="
 
 
 @pytest.fixture
-def make_evaluation() -> Callable[..., Evaluation]:
+def make_evaluation() -> Callable[..., ClassificationEvaluation]:
     """Return a maker of evaluations with a given accuracy."""
 
     def make(
         classes: tuple[str, ...] = ("field", "harbor", "park"), **fields: object
-    ) -> Evaluation:
+    ) -> ClassificationEvaluation:
         confusion = np.full((len(classes), len(classes)), 1) + 7 * np.eye(len(classes), dtype=int)
         confusion = np.asarray(fields.pop("confusion", confusion))
         scores = scores_of(confusion, classes)
@@ -55,7 +55,7 @@ def make_evaluation() -> Callable[..., Evaluation]:
             "mistakes": (picture,),
             "uncertain": (picture.model_copy(update={"image": None}),),
         }
-        return Evaluation.model_validate({**given, **fields})
+        return ClassificationEvaluation.model_validate({**given, **fields})
 
     return make
 
@@ -105,7 +105,7 @@ def history() -> list[dict[str, float | None]]:
 
 @pytest.fixture
 def entry(
-    make_evaluation: Callable[..., Evaluation], run: RunRecord, history: Rows
+    make_evaluation: Callable[..., ClassificationEvaluation], run: RunRecord, history: Rows
 ) -> Callable[..., ComparedRun]:
     """Return a maker of entries with ``right`` of 100 samples classified correctly."""
 

@@ -5,9 +5,9 @@ import pytest
 from pydantic import ValidationError
 
 from rsdl.core.errors import DataError
-from rsdl.records.evaluation import Evaluation, Picture, parse_evaluation
+from rsdl.records.evaluation import ClassificationEvaluation, Picture, parse_evaluation
 
-Make = Callable[..., Evaluation]
+Make = Callable[..., ClassificationEvaluation]
 
 
 def test_an_evaluation_survives_its_json(make_evaluation: Make) -> None:
@@ -34,7 +34,7 @@ def test_pages_that_contradict_themselves_are_refused(
 ) -> None:
     page = {**make_evaluation().model_dump(), **change}
     with pytest.raises(ValidationError, match=message):
-        Evaluation.model_validate(page)
+        ClassificationEvaluation.model_validate(page)
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,10 @@ from rsdl.evaluate.compared_run import ComparedRun
 from rsdl.evaluate.figures.confusion import Cell, confusion_matrix, frequent_confusions
 from rsdl.evaluate.figures.reliability import reliability
 from rsdl.evaluate.report import render_report
-from rsdl.records.evaluation import CalibrationBin, Evaluation
+from rsdl.records.evaluation import CalibrationBin, ClassificationEvaluation
 from rsdl.records.run_record import RunRecord
 
-Make = Callable[..., Evaluation]
+Make = Callable[..., ClassificationEvaluation]
 Rows = list[dict[str, float | None]]
 EVIL = "<b onmouseover=\"alert(1)\">'x'</b><script>alert(2)</script>"
 SECTIONS = ("summary", "curves", "confusion", "classes", "calibration", "pictures", "ledger")

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rsdl.config.model import ModelConfig
-from rsdl.config.task import TaskConfig
+from rsdl.config.task import ClassificationConfig
 from rsdl.core.errors import DataError
 from rsdl.export.model import channels_first
 from rsdl.export.preprocess import Preprocess
@@ -19,7 +19,7 @@ SIDES = st.integers(1, 150)
 def describe(bands: int = 3, **fields: object) -> ModelSpec:
     return ModelSpec(
         **{
-            "run": "run", "task": TaskConfig(), "model": ModelConfig(name="test_resnet"),
+            "run": "run", "task": ClassificationConfig(), "model": ModelConfig(name="test_resnet"),
             "timm_model": "test_resnet", "classes": ("a", "b"),
             "bands": tuple("abcdefghijkl"[:bands]), "dtype": "uint8",
             "mean": (100.0,) * bands, "std": (0.0, *[50.0] * (bands - 1)), "image_size": 32,

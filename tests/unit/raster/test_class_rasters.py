@@ -9,7 +9,8 @@ import rasterio
 
 from rsdl.core.errors import ConfigError, CorruptSampleError, DataError
 from rsdl.data.sample import Sample
-from rsdl.data.sources.geotiff import GeotiffOptions, GeotiffSource
+from rsdl.data.sources.geotiff import GeotiffSource
+from rsdl.data.sources.geotiff_options import GeotiffOptions
 
 LEFT, TOP = 500_000.0, 4_500_000.0
 

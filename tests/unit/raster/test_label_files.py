@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from rasterio.warp import transform
 
 from rsdl.core.errors import ConfigError, DataError
-from rsdl.data.sources.geotiff import GeotiffOptions, GeotiffSource
+from rsdl.data.sources.geotiff import GeotiffSource
+from rsdl.data.sources.geotiff_options import GeotiffOptions
 from rsdl.raster.georef import apply
 from rsdl.raster.rasterize import LabelRules, PolygonLabels
 

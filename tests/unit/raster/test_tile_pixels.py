@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rsdl.data.sample import Sample
-from rsdl.data.sources.geotiff import GeotiffOptions, GeotiffSource
+from rsdl.data.sources.geotiff import GeotiffSource
+from rsdl.data.sources.geotiff_options import GeotiffOptions
 from rsdl.raster.georef import apply, bounding_box, outline, shift
 from rsdl.raster.tiles import tile_corners
 

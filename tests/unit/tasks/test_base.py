@@ -3,7 +3,7 @@
 # ruff: noqa: ANN401 - outputs of any structure
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import pytorch_lightning as pl
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from rsdl.config.data import AugmentConfig
 from rsdl.config.optim import OptimConfig
-from rsdl.config.task import TASKS, TaskConfig, TaskFacts
+from rsdl.config.task import TASKS, SegmentationConfig, TaskFacts
 from rsdl.core.batch import Batch
 from rsdl.core.errors import ConfigError
 from rsdl.core.sample_counts import SampleCounts
@@ -168,7 +168,7 @@ def test_a_task_and_a_data_set_of_another_kind_are_one_clear_line(
         dataset="d", classes=("a",), bands=("r",), dtype="uint8", mean=(0.0,), std=(1.0,),
         provenance={}, splits={},
     )  # fmt: skip
-    config = TaskConfig.model_construct(name=cast(Any, "segmentation"))
+    config = SegmentationConfig(name="segmentation")
     with pytest.raises(ConfigError) as caught:
         build_task(config, manifest, url="./data/d")
     line = str(caught.value)

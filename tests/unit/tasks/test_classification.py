@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchmetrics.functional import classification as reference
 
-from rsdl.config.task import TaskConfig
+from rsdl.config.task import ClassificationConfig
 from rsdl.data.augment import Mix
 from rsdl.tasks.classification import ClassificationMetrics, ClassificationTask
 
@@ -36,7 +36,7 @@ def batches(count: int, size: int) -> Iterator[slice]:
 @pytest.mark.parametrize("size", [1, 17, 400])
 def test_metrics_are_torchmetrics_over_the_rows_that_count(size: int):
     probabilities, targets, valid = predictions(1, 400)
-    task = ClassificationTask(TaskConfig(), CLASSES)
+    task = ClassificationTask(ClassificationConfig(), CLASSES)
     losses = task.loss(probabilities.log(), targets, training=False)
     metrics = task.metrics()
     for rows in batches(400, size):
@@ -86,7 +86,7 @@ def test_no_rows_have_no_metrics():
 
 
 def test_smoothing_is_of_training_alone():
-    task = ClassificationTask(TaskConfig(label_smoothing=0.2), CLASSES)
+    task = ClassificationTask(ClassificationConfig(label_smoothing=0.2), CLASSES)
     probabilities, targets, _ = predictions(2, 9)
     logits = probabilities.log()
     plain = F.cross_entropy(logits, targets, reduction="none")
@@ -96,7 +96,7 @@ def test_smoothing_is_of_training_alone():
 
 
 def test_mixed_images_have_the_loss_of_mixed_targets():
-    task = ClassificationTask(TaskConfig(label_smoothing=0.1), CLASSES)
+    task = ClassificationTask(ClassificationConfig(label_smoothing=0.1), CLASSES)
     probabilities, targets, _ = predictions(3, 8)
     logits = probabilities.log()
     partner = torch.arange(8) ^ 1
@@ -109,7 +109,7 @@ def test_mixed_images_have_the_loss_of_mixed_targets():
 
 
 def test_half_precision_outputs_are_scored_in_full():
-    task = ClassificationTask(TaskConfig(), CLASSES)
+    task = ClassificationTask(ClassificationConfig(), CLASSES)
     logits = torch.randn(4, NUM_CLASSES).bfloat16()
     assert (
         task.loss(logits, torch.zeros(4, dtype=torch.long), training=False).dtype == torch.float32
@@ -118,12 +118,12 @@ def test_half_precision_outputs_are_scored_in_full():
 
 
 def test_columns_name_the_first_two_classes():
-    task, targets = ClassificationTask(TaskConfig(), "abc"), torch.tensor([1, 2])
+    task, targets = ClassificationTask(ClassificationConfig(), "abc"), torch.tensor([1, 2])
     columns = task.columns(torch.tensor([[0.2, 0.5, 0.3], [0.7, 0.1, 0.2]]), targets)
     assert columns["targets"].tolist() == [1, 2]
     assert columns["predicted"].tolist() == [1, 0]
     assert columns["runner_up"].tolist() == [2, 2]
     assert columns["confidence"].tolist() == pytest.approx([0.5, 0.7])
     assert columns["runner_up_probability"].tolist() == pytest.approx([0.3, 0.2])
-    only = ClassificationTask(TaskConfig(), "a").columns(torch.ones(2, 1), targets * 0)
+    only = ClassificationTask(ClassificationConfig(), "a").columns(torch.ones(2, 1), targets * 0)
     assert only["predicted"].tolist() == only["runner_up"].tolist() == [0, 0]

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from rsdl.core.errors import NoGpuError
+from rsdl.core.errors import ConfigError, NoGpuError
 from rsdl.train import accelerator
-from rsdl.train.accelerator import check_accelerator, has_code_for
+from rsdl.train.accelerator import check_accelerator, choose_device, has_code_for
 
 ARCHITECTURES = ["sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120"]
 
@@ -83,3 +83,14 @@ def test_the_command_ends_with_69(tmp_path: Path):
     assert ended.returncode == 69, ended
     assert ended.stderr.startswith("trainer.accelerator: is gpu, but no GPU can be used here: ")
     assert len(ended.stderr.splitlines()) == 1
+
+
+@without_gpu
+def test_a_device_is_chosen_by_name():
+    assert choose_device("auto", "--device") == choose_device("cpu", "--device")
+    assert choose_device("cpu", "--device").type == "cpu"
+    with pytest.raises(NoGpuError, match="--device: cuda:1 cannot be used here: "):
+        choose_device("cuda:1", "--device")
+    for name in ("gpu", "cpu:x", "cuda:", ""):
+        with pytest.raises(ConfigError, match=r"--device: .* is no device"):
+            choose_device(name, "--device")

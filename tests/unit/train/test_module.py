@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from rsdl.config.data import AugmentConfig
 from rsdl.config.optim import OptimConfig
-from rsdl.config.task import TaskConfig
+from rsdl.config.task import ClassificationConfig
 from rsdl.core.batch import Batch
 from rsdl.core.sample_counts import SampleCounts
 from rsdl.data.augment import Augment
@@ -33,7 +33,7 @@ def build(
     sizes: Any = {"img_size": 32} if "vit" in name else {}
     network = timm.create_model(name, num_classes=NUM_CLASSES, **sizes)
     augment = Augment(AugmentConfig(), [100.0] * 3, [50.0] * 3, "uint8")
-    task = ClassificationTask(TaskConfig(label_smoothing=0.1), "abc")
+    task = ClassificationTask(ClassificationConfig(label_smoothing=0.1), "abc")
     module = TrainingModule(network, task, augment, optim or OptimConfig(), seed=0)
     module.trainer = pl.Trainer(
         accelerator="cpu",

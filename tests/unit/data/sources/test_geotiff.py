@@ -18,7 +18,8 @@ from rasterio.vrt import WarpedVRT
 from rsdl.core.errors import ConfigError, CorruptSampleError, DataError
 from rsdl.data.packing.pack import PackOptions, pack
 from rsdl.data.sample import Sample
-from rsdl.data.sources.geotiff import GeotiffOptions, GeotiffSource
+from rsdl.data.sources.geotiff import GeotiffSource
+from rsdl.data.sources.geotiff_options import GeotiffOptions
 from rsdl.storage.connect import connect
 
 LEFT, TOP = 500_000.0, 4_500_000.0

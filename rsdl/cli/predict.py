@@ -1,0 +1,76 @@
+"""The command that maps scenes."""
+
+from typing import Annotated, Literal
+
+import typer
+
+app = typer.Typer()
+
+
+@app.command()
+def predict(
+    run: Annotated[str, typer.Argument(help="A run, one of its checkpoints, or an export.")],
+    scenes: Annotated[list[str], typer.Argument(help="GeoTIFFs, folders of them, or globs.")],
+    out: Annotated[str, typer.Option(metavar="URL", help="Folder or s3:// for the maps.")],
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="Also write SCENE_probabilities.tif.")
+    ] = False,
+    tile: Annotated[
+        int | None,
+        typer.Option(min=1, help="Side of the training tiles in px; default: as they were cut."),
+    ] = None,
+    overlap: Annotated[
+        int | None,
+        typer.Option(min=0, help="Px that windows share; default: a quarter; classification: 0."),
+    ] = None,
+    tta: Annotated[
+        bool, typer.Option("--tta", help="Average over 8 flips and quarter turns.")
+    ] = False,
+    batch_size: Annotated[int, typer.Option(min=1, help="Windows computed at once.")] = 16,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    part: Annotated[
+        str | None, typer.Option(metavar="I/N", help="Every N-th scene from the I-th on.")
+    ] = None,
+    bands: Annotated[
+        str | None,
+        typer.Option(metavar="NAME,...", help="The run's bands as the scenes name or number them."),
+    ] = None,
+    alpha: Annotated[
+        Literal["auto", "mask", "band"] | None,
+        typer.Option(help="What a band tagged as alpha is; default: as the data set was packed."),
+    ] = None,
+    unscale: Annotated[
+        Literal["auto", "on", "off"] | None,
+        typer.Option(help="Apply scale and offset; default: as the data set was packed."),
+    ] = None,
+    nodata: Annotated[
+        float | None, typer.Option(help="Value of pixels without data, if the files do not say.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list the scenes.")] = False,
+) -> None:
+    """Map scenes by a trained network: SCENE.tif in the scene's CRS and grid.
+
+    A Cloud Optimized GeoTIFF of class numbers with colours and names; 255 where the scene has no
+    data. Segmentation: windows overlap and are blended. Classification: each tile has one class.
+
+    Scenes whose map is there are left out, so that the same command goes on after it was killed.
+    """
+    from rsdl.commands.data import read_names
+    from rsdl.commands.predict import PredictOptions
+    from rsdl.commands.predict import predict as command
+    from rsdl.predict.inputs import SceneOptions
+
+    given = SceneOptions(
+        bands=read_names(bands, "--bands"), alpha=alpha, unscale=unscale, nodata=nodata
+    )
+    options = PredictOptions(
+        tile=tile,
+        overlap=overlap,
+        probabilities=probabilities,
+        tta=tta,
+        batch_size=batch_size,
+        device=device,
+        part=part,
+        dry_run=dry_run,
+    )
+    raise typer.Exit(command(run, scenes, out, given, options))

@@ -1,0 +1,224 @@
+"""``rsdl predict``: a map of each scene, by a trained network."""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from rsdl import __version__
+from rsdl.commands.bars import SampleProgress, pixel_bar
+from rsdl.core.errors import ConfigError
+from rsdl.data.targets.mask import MAX_CLASSES
+from rsdl.export.load import load
+from rsdl.export.model import TrainedModel
+from rsdl.predict import writers
+from rsdl.predict.folder import MapFolder, map_name
+from rsdl.predict.inputs import SceneOptions, choose_part, find_scenes, find_tile, scene_rules
+from rsdl.predict.scene import WindowRule, WriteRows, predict_scene
+from rsdl.predict.windows import Floats
+from rsdl.raster.scenes import Scene, SceneRules
+from rsdl.records.prediction import Prediction
+from rsdl.storage.connect import connect, join
+from rsdl.storage.store import Store
+from rsdl.train.accelerator import choose_device
+
+TARGETS = ("class_index", "mask")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PredictOptions:
+    """How scenes are predicted.
+
+    Attributes:
+        tile: Side of the training tiles in pixels; ``None``: as the run's data set was cut.
+        overlap: Pixels that two windows share; ``None``: a quarter, and 0 where a tile has a class.
+        probabilities: Whether probabilities are written beside each map.
+        tta: Whether to average over flips and quarter turns.
+        batch_size: Windows computed at once.
+        device: ``auto``, or a device of PyTorch.
+        part: ``I/N`` takes every N-th scene from the I-th on.
+        dry_run: Whether to list the scenes only.
+    """
+
+    tile: int | None = None
+    overlap: int | None = None
+    probabilities: bool = False
+    tta: bool = False
+    batch_size: int = 16
+    device: str = "auto"
+    part: str | None = None
+    dry_run: bool = False
+
+
+def predict(
+    run: str, paths: Sequence[str], out: str, given: SceneOptions, options: PredictOptions
+) -> int:
+    """Write a map for each scene that has none yet, and print how long each took.
+
+    Args:
+        run: What ``rsdl.load`` takes.
+        paths: Scenes: files, folders and globs.
+        out: Folder or URL to write to.
+        given: What the user says of the scenes.
+        options: How they are predicted.
+
+    Raises:
+        InputError: If the run, a scene, an option or ``out`` cannot be used.
+        NoGpuError: If the GPU that is asked for is not there.
+    """
+    device = choose_device(options.device, "--device")
+    model, folder = load(run, device=device), MapFolder(connect(out))
+    rules = scene_rules(model.spec, given)
+    mapper = Mapper(model, rules, folder.store, options)
+    found = find_scenes(paths, rules, model.spec, maps=folder.maps)
+    folder.check_apart(found)
+    scenes = choose_part(found, options.part)
+    folder.claim(mapper.settings, dry_run=options.dry_run)
+    missing = [scene for scene in scenes if not folder.has(scene)]
+    print(f"{mapper.windows}, on {device}")
+    if options.dry_run:
+        names = {scene.slug for scene in missing}
+        for scene in scenes:
+            state = "to predict" if scene.slug in names else "is there"
+            print(f"{scene.path}: {scene.height} x {scene.width} px, {map_name(scene)} {state}")
+        print(f"{len(missing)} of {len(scenes)} scenes to predict, {num_pixels(*missing):,} px")
+        return 0
+    with pixel_bar("predict") as bar:
+        before, total = 0, num_pixels(*missing)
+        for scene in missing:
+            said = mapper.write(scene, bar, before, total)
+            folder.finish(scene)
+            before += num_pixels(scene)
+            print(said, flush=True)
+    there = f"; {len(scenes) - len(missing)} were there" if len(missing) < len(scenes) else ""
+    print(f"{len(missing)} of {len(scenes)} maps written to {folder.store.url}{there}")
+    return 0
+
+
+class Mapper:
+    """Writes maps of scenes with one network.
+
+    Args:
+        model: The network.
+        rules: How scenes are read.
+        store: Where maps go.
+        options: How they are predicted.
+
+    Attributes:
+        settings: What the maps are made with.
+        windows: How scenes are cut, for users.
+
+    Raises:
+        ConfigError: If the network makes no maps, or windows cannot be laid.
+    """
+
+    def __init__(
+        self, model: TrainedModel, rules: SceneRules, store: Store, options: PredictOptions
+    ) -> None:
+        if model.task.facts.target not in TARGETS or len(model.classes) > MAX_CLASSES:
+            problem = f"is {model.spec.task.name} of {len(model.classes)} classes"
+            remedy = f"name a run of classification or segmentation, of {MAX_CLASSES} at most"
+            raise ConfigError(model.spec.run, problem, remedy)
+        self._model, self._store, self._options = model, store, options
+        self._rule, self.windows = window_rule(model, options, judged=rules.alpha == "auto")
+        self.settings = Prediction(
+            run=model.spec.run,
+            weights=model.digest(),
+            classes=model.classes,
+            window=self._rule.size,
+            overlap=self._rule.overlap,
+            tta=options.tta,
+            probabilities=options.probabilities,
+            bands=rules.bands,
+            alpha=rules.alpha,
+            unscale=rules.unscale,
+            nodata=rules.nodata,
+        )
+
+    def write(self, scene: Scene, bar: SampleProgress, before: int, total: int) -> str:
+        """Write the map of a scene, and return what is to be said of it.
+
+        Args:
+            scene: The scene.
+            bar: Shows the pixels that are done.
+            before: Pixels of the scenes before it.
+            total: Pixels of all scenes.
+        """
+        start, pixels = time.monotonic(), num_pixels(scene)
+        with self._open(scene) as write:
+            predict_scene(
+                scene,
+                self._compute,
+                self._rule,
+                write,
+                num_classes=len(self._model.classes),
+                batch_size=self._options.batch_size,
+                progress=lambda share: bar(before + round(share * pixels), total),
+            )
+        spent = time.monotonic() - start
+        where = join(self._store.url, map_name(scene))
+        return f"{where}: {pixels:,} px in {spent:.1f} s, {pixels / spent / 1e6:.2f} Mpx/s"
+
+    @contextmanager
+    def _open(self, scene: Scene) -> Iterator[WriteRows]:
+        """Yield what writes rows of a map; the files appear once all is written."""
+        classes = self._model.classes
+        tags = {
+            "RSDL_VERSION": __version__,
+            "RSDL_RUN": self.settings.run,
+            "RSDL_WEIGHTS": self.settings.weights,
+        }
+        with ExitStack() as stack:
+
+            def open_one(name: str, layer: writers.Layer) -> writers.WriteBytes:
+                part = stack.enter_context(self._store.create(name))
+                return stack.enter_context(writers.write_cog(part, scene, layer))
+
+            write_classes = open_one(map_name(scene), writers.class_layer(classes, tags))
+            write_levels = None
+            if self._options.probabilities:
+                layer = writers.probability_layer(classes, tags)
+                write_levels = open_one(map_name(scene, "_probabilities"), layer)
+
+            def write(top: int, shares: Floats, valid: NDArray[np.bool_]) -> None:
+                write_classes(top, writers.to_classes(shares, valid))
+                if write_levels is not None:
+                    write_levels(top, writers.to_levels(shares, valid))
+
+            yield write
+
+    def _compute(self, windows: NDArray[Any]) -> Floats:
+        try:
+            return self._model.predict_windows(windows, tta=self._options.tta)
+        except torch.OutOfMemoryError as error:
+            problem = f"{len(windows)} windows do not fit into the device's memory"
+            raise ConfigError("--batch-size", problem, "use fewer") from error
+
+
+def window_rule(
+    model: TrainedModel, options: PredictOptions, *, judged: bool
+) -> tuple[WindowRule, str]:
+    """Return how scenes are cut for a network, in words, too.
+
+    Raises:
+        ConfigError: If windows never advance.
+    """
+    tile, reason = (options.tile, "--tile") if options.tile else find_tile(model.spec)
+    size = model.window_size(tile)
+    overlap = options.overlap
+    if overlap is None:
+        overlap = min(size) // 4 if model.is_dense else 0
+    if not 0 <= overlap < min(size):
+        raise ConfigError("--overlap", f"is {overlap} px", f"use 0 to {min(size) - 1}")
+    said = f"windows of {size[0]} x {size[1]} px ({reason}) that overlap by {overlap}"
+    return WindowRule(size, overlap, model.is_dense, judged), said
+
+
+def num_pixels(*scenes: Scene) -> int:
+    """Return the pixels of scenes."""
+    return sum(scene.height * scene.width for scene in scenes)

@@ -1,0 +1,222 @@
+"""Published segmentation sets: how images and masks are paired and split, download and unpacking.
+
+A set is recognized by the paths of its files below any folder, as an archive unpacks them or as a
+library rearranges them: each such arrangement is a rule. A difference from the publication in
+number is a warning, not an error.
+"""
+
+import logging
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+from rsdl.core.errors import ConfigError, DataError
+from rsdl.data.sources.archive import unpack
+from rsdl.data.sources.download import Progress, download
+from rsdl.data.sources.folder import FRACTIONS
+from rsdl.data.sources.listed_tiles import pick_listed_tiles
+from rsdl.data.sources.listing import ImageFile, Tree, unique_keys, walk_images
+from rsdl.data.sources.mask_folder import MaskOptions, MaskSource
+from rsdl.data.sources.mask_pairs import Pairs
+from rsdl.data.sources.published import by_hand, make_folder, unpack_origin
+from rsdl.data.sources.segmentation_dataset import Groups, PairRule, SegmentationDataset
+from rsdl.data.sources.split_files import SplitFile, describe_lists, read_split_files
+
+SMALLEST_TILE = 8
+LISTS = ("train.txt", "val.txt", "test.txt")
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MaskChoice:
+    """The user's choice of splits and tiles.
+
+    Attributes:
+        fractions: Shares of train, val and test for a draw instead of the published split.
+        lists: Lists of the images of each split instead of it.
+        seed: Seed of the draw and of the order within each split.
+        tile: Side of the tiles in pixels instead of the rule's; 0 keeps images whole.
+    """
+
+    fractions: tuple[float, float, float] | None = None
+    lists: Mapping[str, SplitFile] | None = None
+    seed: int = 0
+    tile: int | None = None
+
+
+class Found(NamedTuple):
+    """An image with its mask, as paths below the folder, and the groups of its path."""
+
+    groups: Groups
+    top: str
+    image: str
+    mask: str
+    size: int
+    modified_ns: int
+
+
+def prepare_masks(
+    dataset: SegmentationDataset,
+    choice: MaskChoice,
+    *,
+    origin: Path | None,
+    work: Path,
+    progress: Progress = lambda received, total: None,
+) -> MaskSource:
+    """Return a segmentation set as a source, after downloading and unpacking it if needed.
+
+    Args:
+        dataset: The set to prepare.
+        choice: The user's choice of splits and tiles.
+        origin: An archive, or a folder that holds the files; ``None`` downloads the archives.
+        work: Folder for the archives and their unpacked files; the next run reuses it.
+        progress: Called while downloading; see :func:`rsdl.data.sources.download.download`.
+
+    Raises:
+        ConfigError: If the tiles are too small, or do not go with the published split.
+        DataError: If the data cannot be fetched, unpacked or recognised.
+        StorageError: If ``work`` cannot be written.
+    """
+    if choice.tile is not None and 0 < choice.tile < SMALLEST_TILE:
+        raise ConfigError("--tile", f"is {choice.tile} px", f"use 0, or {SMALLEST_TILE} and more")
+    md5s = [archive.md5 for archive in dataset.archives]
+    provenance: dict[str, object] = {"title": dataset.title, "homepage": dataset.homepage}
+    if origin is None:
+        folder = _fetch(dataset, work, progress)
+        provenance |= {"url": [each.url for each in dataset.archives], "md5": md5s}
+    else:
+        folder, unpacked = unpack_origin(dataset.name, origin, work, md5s)
+        provenance |= unpacked
+    left_out: Counter[str] = Counter()
+    rule, found = find_pairs(folder, dataset, left_out)
+    if rule.num_pairs not in (None, len(found)):
+        counts = len(found), rule.num_pairs
+        log.warning("%s: %d images with masks; the publication has %d", dataset.name, *counts)
+    tile = (rule.tile if choice.tile is None else choice.tile) or None
+    is_published = choice.fractions is None and choice.lists is None
+    pairs = _arrange(folder, found, rule.split if is_published else None, left_out)
+    lists = choice.lists
+    if is_published and rule.split is not None:
+        provenance["split_rule"] = "published"
+    if is_published and rule.listed is not None:
+        lists = _read_lists(folder / found[0].top)
+        if rule.listed == "tiles":
+            pairs = pick_listed_tiles(pairs, lists, tile, rule.tile)
+            provenance |= describe_lists(lists)
+            lists = None
+    options = _options(rule, choice)
+    options = replace(options, tile=tile, lists=lists, name=dataset.name, rules=dataset.pictures)
+    return MaskSource(pairs, options, provenance)
+
+
+def _options(rule: PairRule, choice: MaskChoice) -> MaskOptions:
+    return MaskOptions(
+        classes=rule.masks.classes,
+        colours=rule.masks.colours,
+        nearest_colour=rule.masks.nearest_colour,
+        ignore=rule.masks.ignore,
+        fractions=choice.fractions or FRACTIONS,
+        group_by=rule.group_by if choice.fractions is not None else None,
+        seed=choice.seed,
+        bands=rule.bands,
+    )
+
+
+def find_pairs(
+    folder: Path, dataset: SegmentationDataset, left_out: Counter[str]
+) -> tuple[PairRule, list[Found]]:
+    """Return the first rule that finds an image with its mask, and all that it finds, by path.
+
+    Raises:
+        DataError: If no rule finds any, or an image or mask comes twice.
+    """
+    files = sorted(walk_images(folder, (), left_out))
+    for rule in dataset.rules:
+        images = _match(rule.image, files, folder)
+        paths = {path for _, _, path, *_ in images.values()}
+        masks = _match(rule.mask, [file for file in files if file[0] not in paths], folder)
+        found = [
+            Found(groups, top, path, masks[key][2], size, modified_ns)
+            for key, (groups, top, path, size, modified_ns) in images.items()
+            if key in masks
+        ]
+        if not found:
+            continue
+        for reason, count in (
+            ("images without a mask", len(images) - len(found)),
+            ("masks without an image", len(masks) - len(found)),
+            ("images of other kinds", len(files) - len(images) - len(masks)),
+        ):
+            left_out.update({reason: count} if count else {})
+        return rule, found
+    shown = " or ".join(rule.example for rule in dataset.rules)
+    raise DataError(
+        str(folder),
+        f"holds no image of {dataset.name} with its mask, such as {shown}",
+        'name the folder above with --from, or use "rsdl data pack masks" for other files',
+    )
+
+
+_Match = tuple[Groups, str, str, int, int]  # groups, folder above, path, size, time in ns
+
+
+def _match(pattern: str, files: list[tuple[str, int, int]], folder: Path) -> dict[Groups, _Match]:
+    compiled = re.compile(f"((?:.*/)?){pattern}", re.IGNORECASE)
+    matches: dict[Groups, _Match] = {}
+    for path, size, modified_ns in files:
+        if (match := compiled.fullmatch(path)) is None:
+            continue
+        top, *groups = match.groups()
+        key = tuple(group.casefold() for group in groups)
+        if key in matches:
+            problem = f'"{matches[key][2]}" and "{path}" are of the same image'
+            raise DataError(str(folder), problem, "remove one of them, or name a folder with one")
+        matches[key] = tuple(groups), top, path, size, modified_ns
+    return matches
+
+
+def _arrange(
+    folder: Path,
+    found: list[Found],
+    split: Callable[[Groups], str | None] | None,
+    left_out: Counter[str],
+) -> Pairs:
+    """Return the pairs, with their published split if there is one."""
+    splits = [split(each.groups) if split is not None else None for each in found]
+    names = ["/".join(each.groups) + Path(each.image).suffix for each in found]
+    files = tuple(
+        ImageFile(each.image, each.size, 0, key, name, each.modified_ns)
+        for each, key, name in zip(found, unique_keys(names, has_splits=False), splits, strict=True)
+        if name is not None or split is None
+    )
+    if not files:
+        problem = f'holds no image of the published split, such as "{found[0].image}"'
+        raise DataError(str(folder), problem, "draw the splits with --split 0.8,0.1,0.1")
+    if num_out := len(found) - len(files):
+        left_out["images in no published split"] += num_out
+    tree = Tree(folder, ("",), tuple(sorted(files)), split is not None, left_out)
+    return Pairs(tree, {each.image: folder / each.mask for each in found})
+
+
+def _read_lists(top: Path) -> dict[str, SplitFile]:
+    paths = [top / name for name in LISTS]
+    if absent := [path for path in paths if not path.is_file()]:
+        remedy = "put it there, or draw the splits with --split 0.8,0.1,0.1"
+        raise DataError(str(absent[0]), "no such file, which lists the published split", remedy)
+    return read_split_files([str(path) for path in paths])
+
+
+def _fetch(dataset: SegmentationDataset, work: Path, progress: Progress) -> Path:
+    if not dataset.archives:
+        raise by_hand(dataset.name, dataset.homepage)
+    folder = work / dataset.name
+    make_folder(folder)
+    for url, md5 in dataset.archives:
+        name = url.rpartition("/")[2].partition("?")[0]
+        archive = download(url, folder / name, md5=md5, progress=progress)
+        unpack(archive, folder / f"{name.rpartition('.')[0]}-{md5[:12]}")
+    return folder

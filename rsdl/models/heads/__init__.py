@@ -1,0 +1,1 @@
+"""Heads for dense prediction, on the maps of :mod:`rsdl.models.pyramid`."""

@@ -1,0 +1,98 @@
+"""The folder or bucket that maps go to: which scenes are mapped there, by which network."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rsdl.core.errors import ConfigError
+from rsdl.raster.scenes import Scene, fingerprint
+from rsdl.records.prediction import (
+    PREDICTION,
+    MappedScene,
+    Prediction,
+    parse_mapped_scene,
+    parse_prediction,
+)
+from rsdl.storage.connect import join
+from rsdl.storage.store import Store
+
+
+class MapFolder:
+    """Where maps go.
+
+    Args:
+        store: The folder or bucket; it need not exist.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        is_local = "://" not in store.url
+        self._path = Path(store.url).resolve() if is_local else None
+
+    @property
+    def maps(self) -> Path | None:
+        """The folder among whose files no scenes are looked for; ``None`` if it has no maps."""
+        return self._path if self.store.size(PREDICTION) is not None else None
+
+    def check_apart(self, scenes: Sequence[Scene]) -> None:
+        """Check that no scene lies where maps are written.
+
+        Raises:
+            ConfigError: If one does.
+        """
+        for scene in scenes:
+            if self._path is not None and scene.path.resolve().is_relative_to(self._path):
+                raise ConfigError("--out", f"holds the scene {scene.path}", "name another folder")
+
+    def claim(self, settings: Prediction, *, dry_run: bool) -> None:
+        """Write what maps are made with to ``prediction.json``, unless it is a dry run.
+
+        Raises:
+            ConfigError: If the maps that are there were made with something else.
+        """
+        store = self.store
+        if store.size(PREDICTION) is None and (
+            dry_run or store.write_once(PREDICTION, settings.to_json())
+        ):
+            return
+        there = parse_prediction(store.read(PREDICTION), join(store.url, PREDICTION))
+        if (field := settings.differs_in(there)) is not None:
+            mine, theirs = getattr(settings, field), getattr(there, field)
+            raise ConfigError(
+                "--out",
+                f"{store.url} holds maps made with {field} {theirs}, not {mine}",
+                "name another folder, or predict as before",
+            )
+
+    def has(self, scene: Scene) -> bool:
+        """Return whether the map of a scene is there.
+
+        Raises:
+            ConfigError: If it is of another scene of that name.
+        """
+        name, url = f"{scene.slug}.json", self.store.url
+        if self.store.size(name) is None:
+            return False
+        there = parse_mapped_scene(self.store.read(name), join(url, name))
+        if not there.is_same(_describe(scene)):
+            raise ConfigError(
+                "--out",
+                f"{url} holds the map of another {there.scene} than {scene.path}",
+                f"name another folder, or remove {name} there to replace it",
+            )
+        return True
+
+    def finish(self, scene: Scene) -> None:
+        """Write that the map of a scene is there, whole."""
+        self.store.write(f"{scene.slug}.json", _describe(scene).to_json())
+
+
+def map_name(scene: Scene, suffix: str = "") -> str:
+    """Return the name of a scene's map."""
+    return f"{scene.slug}{suffix}.tif"
+
+
+def _describe(scene: Scene) -> MappedScene:
+    found = fingerprint(scene.path)
+    return MappedScene(
+        scene=scene.name, num_bytes=found["bytes"], sha256_of_ends=found["sha256_of_ends"]
+    )

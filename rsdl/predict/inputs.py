@@ -1,0 +1,126 @@
+"""Which scenes are predicted, and how their pixels are read so that they are those of the run."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from rsdl.core.errors import ConfigError, DataError
+from rsdl.core.image_size import show_size
+from rsdl.raster.files import find_rasters
+from rsdl.raster.scenes import Scene, SceneRules, describe_scenes
+from rsdl.records.model_spec import ModelSpec
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SceneOptions:
+    """What a user says of the scenes; ``None`` is what the data set was packed with.
+
+    Attributes:
+        bands: The run's bands as the scenes name or number them, in the run's order.
+        alpha: What a band tagged as alpha is; as in ``SceneRules``.
+        unscale: Whether scale and offset are applied; as in ``SceneRules``.
+        nodata: Nodata value, in addition to the files' own.
+    """
+
+    bands: tuple[str, ...] | None = None
+    alpha: Literal["auto", "mask", "band"] | None = None
+    unscale: Literal["auto", "on", "off"] | None = None
+    nodata: float | None = None
+
+
+def scene_rules(spec: ModelSpec, options: SceneOptions) -> SceneRules:
+    """Return how scenes are read for a run.
+
+    Raises:
+        ConfigError: If not as many bands are named as the run has.
+    """
+    packed = _packed_options(spec)
+    bands = spec.bands if options.bands is None else options.bands
+    if len(bands) != len(spec.bands):
+        raise ConfigError(
+            "--bands",
+            f"names {len(bands)} bands, the run was trained on {len(spec.bands)}",
+            f"name these, in this order: {', '.join(spec.bands)}",
+        )
+    numbered = tuple(f"band_{number}" for number in range(1, len(bands) + 1))
+    return SceneRules(
+        alpha=options.alpha or packed.get("alpha", "auto"),
+        # Bands that had no names are all bands: find_scenes compares their number.
+        bands=None if bands == numbered and options.bands is None else bands,
+        unscale=options.unscale or packed.get("unscale", "auto"),
+        nodata=packed.get("nodata") if options.nodata is None else options.nodata,
+    )
+
+
+def find_scenes(
+    paths: Sequence[str], rules: SceneRules, spec: ModelSpec, *, maps: Path | None = None
+) -> tuple[Scene, ...]:
+    """Return the scenes at ``paths``, checked to have the bands and the type of a run.
+
+    Args:
+        paths: Files, folders and globs.
+        rules: How scenes are read.
+        spec: What the network takes.
+        maps: Folder whose files are maps, not scenes.
+
+    Raises:
+        DataError: If there are none, or one is not such a scene.
+        ConfigError: If a band is missing.
+    """
+    scenes = describe_scenes(find_rasters(paths, leave_out=maps), rules)
+    first = scenes[0]  # all agree
+    if len(first.bands) != len(spec.bands):
+        raise DataError(
+            str(first.path),
+            f"has {len(first.bands)} bands ({', '.join(first.bands)}), the run was trained on "
+            f"{len(spec.bands)} ({', '.join(spec.bands)})",
+            "choose them in the run's order with --bands NAME,...",
+        )
+    if first.dtype != spec.dtype:
+        remedy = "convert it as the training scenes were"
+        if spec.dtype == "float32":
+            remedy += ", or apply its scale with --unscale on"
+        problem = f"has pixels of {first.dtype}, the run was trained on {spec.dtype}"
+        raise DataError(str(first.path), problem, remedy)
+    return scenes
+
+
+def find_tile(spec: ModelSpec) -> tuple[int, str]:
+    """Return the side of the tiles that a network was trained on, in pixels, and where it is said.
+
+    Raises:
+        ConfigError: If nothing says it.
+    """
+    for room in (_packed_options(spec), spec.provenance.get("masks")):
+        if isinstance(room, dict) and isinstance(tile := room.get("tile"), int):
+            return tile, "as the data set was cut"
+    if isinstance(spec.image_size, int):
+        return spec.image_size, "data.image_size; nothing says how large the images were"
+    problem = f"is needed: the network sees {show_size(spec.image_size)} px"
+    raise ConfigError("--tile", problem, "name the side of the training images in pixels")
+
+
+def choose_part(items: Sequence[Item], part: str | None) -> Sequence[Item]:
+    """Return every N-th item from the I-th on, as ``I/N`` says.
+
+    Raises:
+        ConfigError: Unless I is 1 to N.
+    """
+    if part is None:
+        return items
+    found = re.fullmatch(r"(\d{1,9})/(\d{1,9})", part)
+    number, parts = map(int, found.groups()) if found else (0, 0)
+    if not 1 <= number <= parts:
+        raise ConfigError("--part", f'"{part}" is not I/N', "use I from 1 to N, as 1/8")
+    return items[number - 1 :: parts]
+
+
+def _packed_options(spec: ModelSpec) -> dict[str, Any]:
+    """Return the options that scenes were packed with; none for other sources."""
+    options = spec.provenance.get("options")
+    is_geotiff = spec.provenance.get("source") == "geotiff"
+    return options if is_geotiff and isinstance(options, dict) else {}

@@ -1,0 +1,115 @@
+"""Metrics of segmentation: counts of pixels, as sums over valid samples of all ranks."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torchmetrics import Metric
+
+from rsdl.data.targets.mask import IGNORE
+from rsdl.tasks.boundary import boundary_counts
+from rsdl.tasks.scores import ConfusionScores, score_confusion
+
+
+class SegmentationMetrics(Metric):
+    """Confusion matrix of pixels, counts of boundaries, and loss, as sums over valid samples.
+
+    Args:
+        num_classes: Classes of the data set.
+        boundary_px: Pixels within which a boundary counts as found.
+    """
+
+    full_state_update = False
+    confusion: Tensor
+    boundaries: Tensor
+    num_samples: Tensor
+    loss_sum: Tensor
+
+    def __init__(self, num_classes: int, boundary_px: int) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.boundary_px = boundary_px
+        for name, shape, dtype in (
+            ("confusion", (num_classes, num_classes), torch.int64),
+            ("boundaries", (4,), torch.int64),
+            ("num_samples", (), torch.int64),
+            ("loss_sum", (), torch.float64),
+        ):
+            self.add_state(name, torch.zeros(shape, dtype=dtype), dist_reduce_fx="sum")
+
+    def update(self, prediction: Tensor, targets: Tensor, valid: Tensor, losses: Tensor) -> None:
+        """Add a batch.
+
+        Args:
+            prediction: Predicted classes, ``[B, H, W]``.
+            targets: True classes, ``[B, H, W]``; 255 is ignored.
+            valid: Whether each row counts, ``[B]`` bool.
+            losses: Loss of each row, ``[B]``.
+        """
+        counted = (targets != IGNORE) & valid[:, None, None]
+        cells = torch.where(counted, targets.long(), 0) * self.num_classes + prediction
+        self.confusion.view(-1).scatter_add_(0, cells.flatten(), counted.long().flatten())
+        found = boundary_counts(prediction, targets, self.boundary_px)
+        self.boundaries += (found * valid[:, None]).sum(0)
+        self.num_samples += valid.sum()
+        self.loss_sum += (losses.double() * valid).sum()
+
+    def compute(self) -> dict[str, Tensor]:
+        """Return the sums over all ranks."""
+        return {name: getattr(self, name) for name in self._defaults}
+
+    def values(self) -> "MetricValues":
+        """Return every metric over all ranks; a collective that every rank must call."""
+        sums = {name: value.cpu().numpy() for name, value in self.compute().items()}
+        return summarize(sums)
+
+
+@dataclass(frozen=True, slots=True)
+class MetricValues:
+    """The metrics of an evaluation.
+
+    Attributes:
+        metrics: By name: loss, miou, oa, kappa, macro_f1, fw_iou (weighted by the pixels of each
+            class), boundary_f1; NaN if undefined.
+        confusion: Pixels by true class (rows) and predicted class (columns), ``[C, C]``.
+        scores: Of the confusion matrix, overall and by class.
+        num_samples: Images that were evaluated.
+    """
+
+    metrics: dict[str, float]
+    confusion: NDArray[np.int64]
+    scores: ConfusionScores
+    num_samples: int
+
+
+def summarize(sums: dict[str, NDArray[Any]]) -> MetricValues:
+    """Return the metrics computed from the sums of :class:`SegmentationMetrics`."""
+    confusion, count = sums["confusion"], int(sums["num_samples"])
+    scores, union = score_confusion(confusion), pixel_union(confusion)
+    known, support = union > 0, confusion.sum(axis=1)
+    iou = np.diagonal(confusion) / np.maximum(union, 1)
+    predicted, right, true, met = sums["boundaries"].tolist()
+    precision, recall = _share(right, predicted), _share(met, true)
+    metrics = {
+        "loss": _share(float(sums["loss_sum"]), count),
+        "miou": float(iou[known].mean()) if known.any() else float("nan"),
+        "oa": scores.oa,
+        "kappa": scores.kappa,
+        "macro_f1": scores.macro_f1,
+        "fw_iou": _share(float((iou * support).sum()), int(support.sum())),
+        "boundary_f1": _share(2 * precision * recall, precision + recall),
+    }
+    return MetricValues(metrics, confusion, scores, count)
+
+
+def pixel_union(confusion: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the pixels that are true or predicted as each class, ``[C]``."""
+    union: NDArray[np.int64] = confusion.sum(axis=0) + confusion.sum(axis=1)
+    return union - np.diagonal(confusion)
+
+
+def _share(part: float, total: float) -> float:
+    return part / total if total else float("nan")

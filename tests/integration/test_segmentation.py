@@ -1,0 +1,80 @@
+"""Segmentation from scenes to a report, as processes: trained, killed, resumed, evaluated."""
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from rsdl.records.evaluation import SegmentationEvaluation, parse_evaluation
+from tests.integration.conftest import refusal
+
+if TYPE_CHECKING:
+    from tests.integration.conftest import Compare, Find, Rsdl, Write
+
+pytestmark = pytest.mark.slow
+
+FIELDS = {
+    "task": {"name": "segmentation", "losses": {"cross_entropy": 1.0, "dice": 0.5}},
+    "model__name": "test_resnet",
+    "data__batch_size": 8,
+    "trainer__max_epochs": 2,
+}
+
+
+def test_scenes_become_a_network_that_labels_pixels_and_a_report(
+    rsdl: "Rsdl", write_config: "Write", run_at: "Find", masks: str
+):
+    config = write_config("run", data__url=masks, **FIELDS)
+    ended = rsdl("train", config)
+    assert (ended.returncode, ended.stderr) == (0, ""), ended
+    run = run_at("run")
+    assert run.record["task"] == "segmentation" and run.record["status"] == "completed"
+    assert "mIoU" in ended.stdout and "val_miou" in run.rows[-1]
+    found = parse_evaluation((run.folder / "report.json").read_bytes(), "report.json")
+    assert isinstance(found, SegmentationEvaluation)
+    assert found.num_pixels == sum(map(sum, found.confusion)) > 0
+    # Chance is one of ten classes.
+    assert found.metrics["miou"] is not None and found.metrics["miou"] > 0.15
+    assert {shown.rank for shown in found.overlays} == {"best", "median", "worst"}
+    page = (run.folder / "report.html").read_text()
+    assert "Mean IoU (test)" in page and page.count('alt="prediction of') == len(found.overlays)
+
+    turned = rsdl("evaluate", run.folder, "--tta")
+    assert turned.returncode == 0, turned
+    merged = json.loads((run.folder / "report-tta.json").read_text())
+    assert merged["num_pixels"] == found.num_pixels and merged["metrics"] != found.metrics
+    assert "with TTA (test)" in (run.folder / "report.html").read_text()
+    assert rsdl("data", "info", masks, "--sheet", "sheet.png").returncode == 0
+    said = refusal(rsdl("export", run.folder, "--to", "safetensors", "--out", "weights"))
+    assert "--to: timm has no segmentation network" in said
+    study = rsdl("report", run.folder.parent, "--out", "study.html")
+    assert study.returncode == 0, study
+
+
+def test_a_run_that_is_killed_ends_as_one_that_is_not(
+    rsdl: "Rsdl", write_config: "Write", run_at: "Find", compare_runs: "Compare", masks: str
+):
+    fields = FIELDS | {"data__url": masks, "checkpoint__every_minutes": 1e-4}
+    once, twice = (write_config(name, **fields) for name in ("once", "twice"))
+    assert rsdl("train", once).returncode == 0
+    assert rsdl("train", twice, die=160).returncode == -9
+    ended = rsdl("train", twice)
+    assert ended.returncode == 0 and "resuming" in ended.stdout
+    compare_runs(run_at("once"), run_at("twice"))
+
+
+def test_what_segmentation_cannot_do_is_one_line(
+    rsdl: "Rsdl", write_config: "Write", packed: str, masks: str
+):
+    def refused(**fields: object) -> str:
+        return refusal(
+            rsdl("train", write_config("run", **({"data__url": masks} | FIELDS | fields)))
+        )
+
+    assert 'needs targets of kind "mask", the data set at' in refused(data__url=packed)
+    assert "set task.name=segmentation" in refused(task={"name": "classification"})
+    assert "augment: mixes images, and segmentation cannot mix" in refused(augment={"mixup": 0.2})
+    assert "data.sampling: is balanced, but a mask is not one" in refused(data__sampling="balanced")
+    assert "task.class_weights: has 2 weights" in refused(
+        task={"name": "segmentation", "class_weights": [1, 2]}
+    )

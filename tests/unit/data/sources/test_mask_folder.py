@@ -1,0 +1,246 @@
+"""Images and masks in two folders, as people have them: which class each pixel gets."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import rasterio
+from numpy.typing import NDArray
+
+from rsdl.core.errors import ConfigError, CorruptSampleError, DataError, RsdlError
+from rsdl.data.manifest import Manifest
+from rsdl.data.packing.pack import PackOptions, pack
+from rsdl.data.packing.verify import check_dataset
+from rsdl.data.sources.mask_folder import MaskFolderSource, MaskOptions
+from rsdl.data.targets.mask import IGNORE
+from rsdl.raster.picture import PictureRules
+from rsdl.storage.connect import connect
+
+SIDE = 24
+Draw = Callable[..., tuple[Path, Path]]
+
+
+def write(path: Path, pixels: NDArray[np.uint8]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    assert cv2.imwrite(str(path), pixels[..., ::-1] if pixels.ndim == 3 else pixels)
+    return path
+
+
+def draw_mask(number: int, values: list[int]) -> NDArray[np.uint8]:
+    return np.random.default_rng(number).choice(np.array(values, np.uint8), (SIDE, SIDE))
+
+
+@pytest.fixture
+def draw(tmp_path: Path) -> Draw:
+    """Return what draws eight images, and masks of the values that are named."""
+
+    def make(
+        values: list[int], *, folders: tuple[str, ...] = ("",), ending: str = ""
+    ) -> tuple[Path, Path]:
+        for number in range(8):
+            name = f"{folders[number % len(folders)]}/scene_{number}"
+            image = np.random.default_rng(number).integers(1, 255, (SIDE, SIDE, 3), np.uint8)
+            write(tmp_path / f"images/{name}.png", image)
+            write(tmp_path / f"masks/{name}{ending}.png", draw_mask(number, values))
+        return tmp_path / "images", tmp_path / "masks"
+
+    return make
+
+
+def samples(source: MaskFolderSource) -> dict[str, NDArray[np.uint8]]:
+    """Return the mask of each sample by its key."""
+    read = [source.read(item) for plan in source.shards(10**6) for item in plan.items]
+    return {sample.key: sample.target for sample in read if not isinstance(sample, str)}
+
+
+def pack_masks(source: MaskFolderSource, out: Path) -> Manifest:
+    return pack(source, connect(str(out)), PackOptions(num_workers=1))
+
+
+@pytest.mark.parametrize(
+    ("values", "fields", "classes", "codes"),
+    [
+        ([0, 1, 2], {}, ("class_0", "class_1", "class_2"), {0: 0, 1: 1, 2: 2}),
+        ([0, 255], {}, ("background", "foreground"), {0: 0, 255: 1}),
+        ([0, 1], {}, ("background", "foreground"), {0: 0, 1: 1}),
+        ([0, 1, 255], {}, ("background", "foreground"), None),
+        ([0, 3, 255], {}, ("class_0", "class_3"), {0: 0, 3: 1, 255: IGNORE}),
+        ([0, 1, 7], {"ignore": ("0",)}, ("class_1", "class_7"), {0: IGNORE, 1: 0, 7: 1}),
+        ([0, 1, 255], {"classes": ("a", "b")}, ("a", "b"), {0: 0, 1: 1, 255: IGNORE}),
+        ([1, 4, 5], {"classes": ("4=a", "1=b", "5=a")}, ("a", "b"), {4: 0, 1: 1, 5: 0}),
+    ],
+)
+def test_values_become_classes(
+    values: list[int], fields: dict[str, Any], classes: tuple[str, ...],
+    codes: dict[int, int] | None, draw: Draw,
+):  # fmt: skip
+    source = MaskFolderSource(*draw(values), MaskOptions(**fields))
+    if codes is None:  # 255 beside 0 and 1 counts for nothing
+        classes, codes = ("class_0", "class_1"), {0: 0, 1: 1, 255: IGNORE}
+    assert source.classes == classes
+    found = samples(source)
+    assert len(found) == 8
+    for number in range(8):
+        mask = draw_mask(number, values)
+        wanted = np.vectorize(codes.__getitem__)(mask)
+        assert (found[f"scene_{number}"] == wanted).all()
+
+
+def test_packed_masks_verify_and_their_pixels_are_counted(draw: Draw, tmp_path: Path):
+    source = MaskFolderSource(*draw([0, 1, 2, 9]), MaskOptions(ignore=("9",)))
+    manifest = pack_masks(source, tmp_path / "out")
+    assert manifest.target == "mask" and [manifest.splits[s].samples for s in manifest.splits] == [
+        6,
+        1,
+        1,
+    ]
+    counts = np.sum([split.class_counts for split in manifest.splits.values()], axis=0)
+    drawn = np.stack([draw_mask(number, [0, 1, 2, 9]) for number in range(8)])
+    assert counts.tolist() == [int((drawn == value).sum()) for value in range(3)]
+    report = check_dataset(connect(str(tmp_path / "out")))
+    assert (report.num_samples, report.problems) == (8, [])
+
+
+def test_folders_named_as_splits_are_splits_and_masks_may_have_an_ending(draw: Draw):
+    images, masks = draw([0, 1], folders=("train", "val"), ending="_mask")
+    plans = MaskFolderSource(images, masks, MaskOptions()).shards(10**6)
+    assert {plan.split: len(plan.items) for plan in plans} == {"train": 4, "val": 4}
+
+
+def test_tiles_of_an_image_lie_in_one_split_and_are_its_parts(draw: Draw):
+    images, masks = draw([0, 1, 2])
+    source = MaskFolderSource(images, masks, MaskOptions(tile=12, overlap=4))
+    splits: dict[str, set[str]] = {}
+    for plan in source.shards(10**5):
+        for item in plan.items:
+            sample = source.read(item)
+            assert not isinstance(sample, str)
+            name, row, col = sample.key.rsplit("_", 2)
+            top, left = int(row[1:]), int(col[1:])
+            number = int(name.rpartition("_")[2])
+            whole = draw_mask(number, [0, 1, 2])
+            assert (sample.target == whole[top : top + 12, left : left + 12]).all()
+            assert sample.pixels is not None and sample.pixels.shape == (12, 12, 3)
+            splits.setdefault(name, set()).add(plan.split)
+            assert sample.group == f"images/scene_{number}.png"
+    assert len(splits) == 8 and all(len(found) == 1 for found in splits.values())
+
+
+def test_colours_are_classes(tmp_path: Path, draw: Draw):
+    images, masks = draw([0])
+    colours = np.array([[255, 0, 0], [0, 0, 255], [0, 0, 0]], np.uint8)
+    for number in range(8):
+        write(masks / f"scene_{number}.png", colours[draw_mask(number, [0, 1, 2])])
+    table = tmp_path / "colours.txt"
+    table.write_text("# R G B NAME\n255 0 0 clutter of all kinds\n0,0,255 building\n0 0 0 edge\n")
+    for given in (str(table), "isprs"):
+        ignore = ("edge",) if given != "isprs" else ()
+        source = MaskFolderSource(images, masks, MaskOptions(colours=given, ignore=ignore))
+        names = [
+            source.classes.index(n) for n in source.classes if n.startswith(("clutter", "build"))
+        ]
+        codes = np.array([max(names), min(names), IGNORE])
+        if given == str(table):
+            assert source.classes == ("clutter of all kinds", "building")
+            codes = np.array([0, 1, IGNORE])
+        for number in range(8):
+            wanted = codes[draw_mask(number, [0, 1, 2])]
+            assert (samples(source)[f"scene_{number}"] == wanted).all()
+
+
+def test_pixels_without_data_count_for_nothing(draw: Draw):
+    images, masks = draw([0, 1])
+    image = np.full((SIDE, SIDE, 3), 255, np.uint8)
+    image[:, :10] = np.random.default_rng(0).integers(1, 250, (SIDE, 10, 3))
+    write(images / "scene_3.png", image)
+    rules = PictureRules(nodata=255)
+    found = samples(MaskFolderSource(images, masks, MaskOptions(rules=rules)))["scene_3"]
+    assert (found[:, 10:] == IGNORE).all() and (found[:, :10] != IGNORE).all()
+
+
+def test_images_without_a_label_are_left_out_unless_wanted(draw: Draw):
+    images, masks = draw([0, 1])
+    write(masks / "scene_2.png", np.full((SIDE, SIDE), 255, np.uint8))
+    options: dict[str, Any] = {"classes": ("a", "b")}
+    assert "scene_2" not in samples(MaskFolderSource(images, masks, MaskOptions(**options)))
+    kept = MaskFolderSource(images, masks, MaskOptions(**options, keep_unlabelled=True))
+    assert (samples(kept)["scene_2"] == IGNORE).all()
+
+
+def test_what_has_no_counterpart_is_counted(draw: Draw):
+    images, masks = draw([0, 1])
+    (masks / "scene_1.png").unlink()
+    (images / "scene_2.png").unlink()
+    source = MaskFolderSource(images, masks, MaskOptions())
+    assert source.left_out == {"images without a mask": 1, "masks without an image": 1}
+
+
+def damage(images: Path, masks: Path, how: str) -> None:
+    if how == "size":
+        write(masks / "scene_0.png", np.zeros((SIDE, SIDE + 1), np.uint8))
+    elif how == "value":
+        write(masks / "scene_0.png", np.full((SIDE, SIDE), 7, np.uint8))
+    elif how == "colour":
+        write(
+            masks / "scene_0.png",
+            np.random.default_rng(0).integers(0, 2, (SIDE, SIDE, 3), np.uint8),
+        )
+    elif how == "jpeg":
+        (masks / "scene_0.png").unlink()
+        write(masks / "scene_0.jpg", np.zeros((SIDE, SIDE), np.uint8))
+    elif how == "fraction":
+        (masks / "scene_0.png").unlink()
+        with rasterio.open(
+            masks / "scene_0.tif", "w", driver="GTiff", height=SIDE, width=SIDE, count=1,
+            dtype="float32", transform=rasterio.Affine(1, 0, 0, 0, -1, 0),
+        ) as target:  # fmt: skip
+            target.write(np.full((1, SIDE, SIDE), 0.5, np.float32))
+    elif how == "twice":
+        write(masks / "scene_0_mask.png", np.zeros((SIDE, SIDE), np.uint8))
+    elif how == "none":
+        for path in masks.iterdir():
+            path.rename(path.with_name(f"x{path.name}"))
+
+
+@pytest.mark.parametrize(
+    ("how", "problem"),
+    [
+        ("size", "scene_0.png: is 24 x 25 px, and its image images/scene_0.png is 24 x 24 px"),
+        ("value", r"scene_0.png: holds 7, which is no class \(a, b\); name it with --classes"),
+        ("colour", "scene_0.png: is a colour image: its bands differ; pass --colors FILE, or one"),
+        ("jpeg", "scene_0.jpg: is a JPEG, which changes the values of a mask"),
+        ("fraction", "scene_0.tif: holds fractions; give a mask of whole numbers"),
+        ("twice", '"scene_0.*" and "scene_0.*" are masks of the same image; remove one'),
+        ("none", 'has no mask for any image, such as "images/scene_0.png"'),
+    ],
+)
+def test_masks_that_do_not_fit_are_one_line_that_names_the_file(
+    how: str, problem: str, draw: Draw, tmp_path: Path
+):
+    images, masks = draw([0, 1])
+    damage(images, masks, how)
+    with pytest.raises((DataError, CorruptSampleError), match=problem) as caught:
+        pack_masks(MaskFolderSource(images, masks, MaskOptions(classes=("a", "b"))), tmp_path / "o")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        ({"classes": ("a", "b"), "ignore": ("1",)}, "--ignore: 1 is among the classes, too"),
+        ({"colours": "isprs", "classes": ("a",)}, "--classes: does not go with --colors"),
+        ({"colours": "isprs", "ignore": ("sea",)}, '--ignore: no colour is named "sea"; use imper'),
+        ({"colours": "no/such"}, "--colors: cannot read no/such: .*; or use isprs, deepglobe"),
+        ({"tile": 48}, "tile: is 48 px, but .* is only 24 x 24 px; use 24 or less"),
+        ({"tile": 8, "overlap": 8}, "overlap: is 8; use 0 to 7"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(
+    fields: dict[str, Any], problem: str, draw: Draw, tmp_path: Path
+):
+    images, masks = draw([0, 1])
+    with pytest.raises((ConfigError, RsdlError), match=problem):
+        pack_masks(MaskFolderSource(images, masks, MaskOptions(**fields)), tmp_path / "out")

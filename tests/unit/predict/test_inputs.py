@@ -1,0 +1,109 @@
+"""Scenes are read as those that the run was trained on were packed."""
+
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import pytest
+import rasterio
+
+from rsdl.config.model import ModelConfig
+from rsdl.config.task import SegmentationConfig
+from rsdl.core.errors import ConfigError, DataError
+from rsdl.predict.inputs import SceneOptions, choose_part, find_scenes, find_tile, scene_rules
+from rsdl.raster.scenes import SceneRules
+from rsdl.records.model_spec import ModelSpec
+from tests.unit.predict.scenes import draw_scene
+
+PACKED = {"alpha": "band", "unscale": "on", "nodata": 7.0, "tile": 96}
+
+
+def describe_network(**fields: Any) -> ModelSpec:  # noqa: ANN401 - of ModelSpec
+    bands = fields.get("bands", ("red", "green", "blue"))
+    return ModelSpec.model_validate(
+        {
+            "run": "r", "task": SegmentationConfig(name="segmentation"),
+            "model": ModelConfig(name="test_resnet", weights="none"), "timm_model": "test_resnet",
+            "classes": ("a", "b"), "bands": bands, "dtype": "uint8", "mean": (0.0,) * len(bands),
+            "std": (1.0,) * len(bands), "image_size": 64, "eval_crop": 1.0, "decode_size": None,
+            "dataset": "d", "provenance": {},
+        }
+        | fields
+    )  # fmt: skip
+
+
+def test_what_the_user_does_not_say_is_what_the_data_set_was_packed_with():
+    spec = describe_network(provenance={"source": "geotiff", "options": PACKED})
+    bands = ("red", "green", "blue")
+    assert scene_rules(spec, SceneOptions()) == SceneRules("band", bands, "on", 7.0)
+    given = SceneOptions(bands=("3", "2", "1"), alpha="mask", unscale="off", nodata=0.0)
+    assert scene_rules(spec, given) == SceneRules("mask", ("3", "2", "1"), "off", 0.0)
+    other = describe_network(provenance={"source": "folder", "options": PACKED})
+    assert scene_rules(other, SceneOptions()) == SceneRules("auto", bands, "auto", None)
+
+
+def test_bands_are_found_by_name_in_the_order_of_the_run(tmp_path: Path):
+    draw_scene(tmp_path / "a.tif")
+    spec = describe_network(bands=("blue", "red"))
+    (scene,) = find_scenes([str(tmp_path)], scene_rules(spec, SceneOptions()), spec)
+    assert scene.indexes == (3, 1)
+
+
+def test_bands_without_names_are_all_bands_of_a_scene(tmp_path: Path):
+    draw_scene(tmp_path / "a.tif")
+    spec = describe_network(bands=("band_1", "band_2"))
+    rules = scene_rules(spec, SceneOptions())
+    with pytest.raises(DataError, match=r"has 3 bands .*, the run was trained on 2"):
+        find_scenes([str(tmp_path)], rules, spec)
+    named = scene_rules(spec, SceneOptions(bands=("band_1", "band_2")))
+    assert find_scenes([str(tmp_path)], named, spec)[0].indexes == (1, 2)
+
+
+def test_maps_are_no_scenes(tmp_path: Path):
+    draw_scene(tmp_path / "a.tif")
+    (tmp_path / "maps").mkdir()
+    draw_scene(tmp_path / "maps/a.tif")
+    spec = describe_network()
+    rules = scene_rules(spec, SceneOptions())
+    found = find_scenes([str(tmp_path)], rules, spec, maps=tmp_path / "maps")
+    assert [scene.path for scene in found] == [tmp_path / "a.tif"]
+
+
+def test_a_float_run_says_that_scale_may_be_missing(tmp_path: Path):
+    draw_scene(tmp_path / "a.tif")
+    with rasterio.open(tmp_path / "a.tif", "r+") as raster:
+        raster.scales = (0.1,) * 3
+    spec = describe_network(dtype="float32")
+    rules = scene_rules(spec, SceneOptions())
+    with pytest.raises(DataError, match=r"has pixels of uint8, .*--unscale on"):
+        find_scenes([str(tmp_path)], rules, spec)
+    scaled = scene_rules(spec, SceneOptions(unscale="on"))
+    assert find_scenes([str(tmp_path)], scaled, spec)[0].dtype == "float32"
+
+
+@pytest.mark.parametrize(
+    ("provenance", "tile"),
+    [
+        ({"source": "geotiff", "options": PACKED}, 96),
+        ({"source": "roads", "masks": {"tile": 48}}, 48),
+        ({"source": "roads", "masks": {"tile": None}}, 64),
+        ({}, 64),
+    ],
+)
+def test_windows_are_as_large_as_the_training_tiles(provenance: dict, tile: int):
+    assert find_tile(describe_network(provenance=provenance))[0] == tile
+
+
+def test_a_tile_that_nothing_tells_is_asked_for():
+    with pytest.raises(ConfigError, match="--tile: is needed: the network sees 64 x 96 px"):
+        find_tile(describe_network(image_size=(64, 96)))
+
+
+def test_parts_are_all_items_each_once():
+    items = list(range(10))
+    parts = [choose_part(items, f"{number}/3") for number in (1, 2, 3)]
+    assert parts[0] == [0, 3, 6, 9]
+    assert sorted(chain(*parts)) == items
+    for wrong in ("0/3", "4/3", "1", "1/0", "a/b", "-1/3"):
+        with pytest.raises(ConfigError, match="--part"):
+            choose_part(items, wrong)
