@@ -17,7 +17,7 @@ from rsdl.data.targets.mask import MAX_CLASSES
 from rsdl.export.load import load
 from rsdl.export.model import TrainedModel
 from rsdl.predict import writers
-from rsdl.predict.folder import MapFolder, map_name
+from rsdl.predict.folder import PROBABILITIES, MapFolder, map_name
 from rsdl.predict.inputs import SceneOptions, choose_part, find_scenes, find_tile, scene_rules
 from rsdl.predict.scene import WindowRule, WriteRows, predict_scene
 from rsdl.predict.windows import Floats
@@ -183,7 +183,7 @@ class Mapper:
             write_levels = None
             if self._options.probabilities:
                 layer = writers.probability_layer(classes, tags)
-                write_levels = open_one(map_name(scene, "_probabilities"), layer)
+                write_levels = open_one(map_name(scene, PROBABILITIES), layer)
 
             def write(top: int, shares: Floats, valid: NDArray[np.bool_]) -> None:
                 write_classes(top, writers.to_classes(shares, valid))

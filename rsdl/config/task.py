@@ -41,7 +41,7 @@ def metric_label(tasks: Iterable[str]) -> str:
 
 
 class _Config(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: TaskName
 
@@ -82,7 +82,8 @@ class SegmentationConfig(_Config):
     losses: dict[LossName, Annotated[float, Field(gt=0)]] = Field(
         {"cross_entropy": 1.0},
         min_length=1,
-        description="Losses and their weights in the sum: cross_entropy, focal, dice, lovasz.",
+        description="Losses and their weights in the sum: cross_entropy, focal, dice, lovasz; "
+        "those that are named replace the default.",
     )
     class_weights: Literal["none", "balanced"] | tuple[Annotated[float, Field(gt=0)], ...] = Field(
         "none",

@@ -26,11 +26,13 @@ class Prediction:
     """The predictions of ``N`` images.
 
     Attributes:
-        labels: Name of the most probable class of each.
-        probabilities: Probability of each class, ``[N, num_classes]`` float32, on the CPU.
+        labels: Name of the most probable class of each; of segmentation, the names of the classes
+            in it, those of most pixels first.
+        probabilities: Probability of each class, ``[N, num_classes]`` float32, on the CPU; of
+            segmentation ``[N, num_classes, H, W]``, for the image as the network sees it.
     """
 
-    labels: list[str]
+    labels: list[Any]
     probabilities: Tensor
 
 
@@ -100,9 +102,9 @@ class TrainedModel(nn.Module):
         parts = []
         for first in range(0, len(fitted), batch_size):
             pixels = torch.cat(fitted[first : first + batch_size])
-            parts.append(self.task.predict(self.network(self.preprocess.normalize(pixels))).cpu())
-        probabilities = torch.cat(parts)
-        return Prediction(self.task.labels(probabilities), probabilities)
+            parts.append(self.network(self.preprocess.normalize(pixels)).float().cpu())
+        outputs = torch.cat(parts)
+        return Prediction(self.task.labels(self.task.predict(outputs)), outputs.softmax(1))
 
     @property
     def is_dense(self) -> bool:

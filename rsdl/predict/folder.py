@@ -15,6 +15,8 @@ from rsdl.records.prediction import (
 from rsdl.storage.connect import join
 from rsdl.storage.store import Store
 
+PROBABILITIES = "_probabilities"  # at the end of their map's name
+
 
 class MapFolder:
     """Where maps go.
@@ -34,11 +36,19 @@ class MapFolder:
         return self._path if self.store.size(PREDICTION) is not None else None
 
     def check_apart(self, scenes: Sequence[Scene]) -> None:
-        """Check that no scene lies where maps are written.
+        """Check that no scene lies where maps are written, and no two maps have one name.
 
         Raises:
-            ConfigError: If one does.
+            ConfigError: If one does, or two have.
         """
+        names = {PREDICTION: "the record of all maps"}
+        for scene in scenes:
+            suffixes = (".json", ".tif", f"{PROBABILITIES}.tif")
+            for name in (f"{scene.slug}{suffix}" for suffix in suffixes):
+                if name in names:
+                    problem = f'"{name}" would be of {scene.path} and of {names[name]}'
+                    raise ConfigError("--out", problem, "rename the scene, or map it apart")
+                names[name] = str(scene.path)
         for scene in scenes:
             if self._path is not None and scene.path.resolve().is_relative_to(self._path):
                 raise ConfigError("--out", f"holds the scene {scene.path}", "name another folder")

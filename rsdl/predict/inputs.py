@@ -120,7 +120,9 @@ def choose_part(items: Sequence[Item], part: str | None) -> Sequence[Item]:
 
 
 def _packed_options(spec: ModelSpec) -> dict[str, Any]:
-    """Return the options that scenes were packed with; none for other sources."""
-    options = spec.provenance.get("options")
+    """Return the options that the images of the data set were packed with."""
     is_geotiff = spec.provenance.get("source") == "geotiff"
-    return options if is_geotiff and isinstance(options, dict) else {}
+    options = spec.provenance.get("options" if is_geotiff else "rules")
+    given = options if isinstance(options, dict) else {}
+    # Images have a switch where scenes have three positions.
+    return given | {"unscale": "on"} if given.get("unscale") is True else given

@@ -33,7 +33,8 @@ def focal(
 ) -> Tensor:
     """Return the focal loss of each row, ``[B]`` (Lin et al. 2017)."""
     entropy = F.cross_entropy(logits, targets, ignore_index=IGNORE, reduction="none")
-    hard = (1 - torch.exp(-entropy)).pow(gamma)
+    # Away from 0, where a power below 1 has no finite slope.
+    hard = (1 - torch.exp(-entropy)).clamp_min(1e-6).pow(gamma)
     own = 1.0 if weights is None else weights[targets.clamp_max(len(weights) - 1)]
     return (hard * entropy * own).mean((1, 2))
 

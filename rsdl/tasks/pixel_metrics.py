@@ -92,7 +92,9 @@ def summarize(sums: dict[str, NDArray[Any]]) -> MetricValues:
     known, support = union > 0, confusion.sum(axis=1)
     iou = np.diagonal(confusion) / np.maximum(union, 1)
     predicted, right, true, met = sums["boundaries"].tolist()
-    precision, recall = _share(right, predicted), _share(met, true)
+    # As of a class: 0 if there are boundaries and none is found, unknown if there are none.
+    precision, recall = right / max(predicted, 1), met / max(true, 1)
+    f1 = 2 * precision * recall / max(precision + recall, 1e-300)
     metrics = {
         "loss": _share(float(sums["loss_sum"]), count),
         "miou": float(iou[known].mean()) if known.any() else float("nan"),
@@ -100,7 +102,7 @@ def summarize(sums: dict[str, NDArray[Any]]) -> MetricValues:
         "kappa": scores.kappa,
         "macro_f1": scores.macro_f1,
         "fw_iou": _share(float((iou * support).sum()), int(support.sum())),
-        "boundary_f1": _share(2 * precision * recall, precision + recall),
+        "boundary_f1": f1 if predicted + true else float("nan"),
     }
     return MetricValues(metrics, confusion, scores, count)
 

@@ -226,8 +226,8 @@ def _class_weights(
     config: SegmentationConfig, classes: tuple[str, ...], counts: Sequence[int]
 ) -> Tensor | None:
     given = config.class_weights
-    if given == "none":
-        return None
+    if given == "none" or (given == "balanced" and not len(counts)):
+        return None  # without counts nothing is trained
     if given == "balanced":
         shares = np.asarray(counts, np.float64) / max(sum(counts), 1)
         # A class without a pixel has no loss, whatever its weight.

@@ -97,6 +97,9 @@ class GeotiffOptions:
             for field in ("all_touched", "background"):
                 if getattr(self, field) != ADDED[field]:
                     raise ConfigError(field, "is for masks", "pass --task segmentation, too")
+        if self.background is not None and self.ignore:
+            problem = "does not go with ignore, whose pixels count for nothing"
+            raise ConfigError("background", problem, "leave one out")
         if not self.scenes:
             raise ConfigError("scenes", "none given", "give files, folders or globs")
         if self.classes is not None and len(set(self.classes)) != len(self.classes):

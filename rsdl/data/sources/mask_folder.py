@@ -25,7 +25,13 @@ from rsdl.data.sources.folder import FRACTIONS
 from rsdl.data.sources.image_layout import describe_rules, georeference, probe_layout
 from rsdl.data.sources.listing import ImageFile
 from rsdl.data.sources.mask_pairs import Pairs, image_size, pair_folders
-from rsdl.data.sources.mask_values import MaskValues, find_colours, find_values, read_values
+from rsdl.data.sources.mask_values import (
+    MaskValues,
+    check_place,
+    find_colours,
+    find_values,
+    read_values,
+)
 from rsdl.data.sources.split_files import SplitFile
 from rsdl.data.sources.splits import assign_splits, check_fractions, deal, order_splits
 from rsdl.data.targets.mask import IGNORE
@@ -208,6 +214,8 @@ class MaskSource:
         if values.shape != size:
             problem = f"is {_show(values.shape)}, and its image {file.path} is {_show(size)}"
             raise CorruptSampleError(str(mask_path), problem, "give a mask of the image's size")
+        if picture.profile:
+            check_place(mask_path, picture.profile, size)
         mask = self._values.translate(values, str(mask_path))
         if valid is not None:
             mask = np.where(valid, mask, np.uint8(IGNORE))

@@ -92,7 +92,7 @@ def match_masks(tree: Tree, masks: Path, left_out: Counter[str]) -> dict[str, Pa
     mask fits, by the file's name alone.
 
     Raises:
-        DataError: If no image has a mask, or one has two.
+        DataError: If no image has a mask, one has two, or two have the same.
     """
     if not masks.is_dir():
         raise DataError(str(masks), "no such folder", "name the folder of the masks")
@@ -106,14 +106,17 @@ def match_masks(tree: Tree, masks: Path, left_out: Counter[str]) -> dict[str, Pa
         by_path[stem] = masks / path
         by_name.setdefault(stem.rpartition("/")[2], []).append(stem)
     found: dict[str, Path] = {}
-    used: set[str] = set()
+    used: dict[str, str] = {}
     for file in tree.files:
         stem = _stem(file.path if tree.has_splits else file.path.partition("/")[2])
         same = by_name.get(stem.rpartition("/")[2], [])
         stem = stem if stem in by_path or len(same) != 1 else same[0]
+        if stem in used:
+            problem = f'"{used[stem]}" and "{file.path}" would have the same mask, "{stem}"'
+            raise DataError(str(masks), problem, "keep the folders of the images in the masks")
         if stem in by_path:
             found[file.path] = by_path[stem]
-            used.add(stem)
+            used[stem] = file.path
     if not found:
         first = tree.files[0].path
         problem = f'has no mask for any image, such as "{first}"'

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from rsdl.core.errors import ConfigError, CorruptSampleError, DataError
 from rsdl.data.targets.mask import IGNORE, MAX_CLASSES
-from rsdl.raster.class_raster import parse_ignored, parse_values
+from rsdl.raster.class_raster import MAX_VALUE, parse_ignored, parse_values
+from rsdl.raster.georef import apply
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +30,8 @@ PALETTES: dict[str, dict[Colour, str | None]] = {
         (0, 255, 0): "forest", (0, 0, 255): "water", (255, 255, 255): "barren", (0, 0, 0): None,
     },
 }  # fmt: skip
+UNKNOWN = -(2**62)  # no value of a file
+HALF_PIXEL = 0.5
 TWO_VALUED = ({0, IGNORE}, {0, 1})
 
 
@@ -56,7 +59,7 @@ class MaskValues:
             CorruptSampleError: If a value is no class, and not to be ignored.
         """
         found, places = _tabulate(values)
-        codes = dict(self.codes)
+        codes = {UNKNOWN: IGNORE, **self.codes}
         unknown = [value for value in found.tolist() if value not in codes]
         if unknown and self.nearest:
             codes |= {value: codes[_nearest(value, self.codes)] for value in unknown}
@@ -73,7 +76,8 @@ class MaskValues:
 def read_values(path: Path, *, is_colour: bool) -> Values:
     """Return the values of a mask file, ``[H, W]``; a colour becomes r << 16 | g << 8 | b.
 
-    A PNG with a palette holds the numbers of its colours.
+    A PNG with a palette holds the numbers of its colours. Pixels of the file's nodata, and NaN,
+    become ``UNKNOWN``.
 
     Raises:
         CorruptSampleError: If it cannot be read, or has no whole numbers, or has other bands.
@@ -84,17 +88,17 @@ def read_values(path: Path, *, is_colour: bool) -> Values:
                 problem = "is a JPEG, which changes the values of a mask"
                 raise CorruptSampleError(str(path), problem, "use its PNG or TIFF")
             palette = source.colormap(1) if is_colour and source.count == 1 else None
+            nothing = source.nodata
             bands = source.read()
     except (rasterio.errors.RasterioError, ValueError) as error:
         problem = f"cannot be read: {str(error).splitlines()[0]}"
         raise CorruptSampleError(str(path), problem, "replace it, or leave it out") from error
-    if palette is not None:
-        bands = np.array([palette[value][:3] for value in range(256)], np.uint8)[bands[0]]
-        bands = np.moveaxis(bands, 2, 0)
-    if bands.dtype.kind == "f" and not (bands == np.rint(bands)).all():
-        raise CorruptSampleError(str(path), "holds fractions", "give a mask of whole numbers")
     if bands.dtype.kind == "c":
         raise CorruptSampleError(str(path), "holds complex numbers", "give a mask of whole numbers")
+    if palette is not None:
+        bands = _paint(bands[0], palette, path)
+    elif not is_colour:
+        bands = _mark_unknown(bands, nothing, path)
     if is_colour:
         if len(bands) < 3 or bands.dtype != np.uint8:
             problem = f"has {len(bands)} bands of {bands.dtype}, not the colours of --colors"
@@ -106,6 +110,53 @@ def read_values(path: Path, *, is_colour: bool) -> Values:
         remedy = f"pass --colors FILE, or one of {', '.join(PALETTES)}"
         raise CorruptSampleError(str(path), problem, remedy)
     return np.asarray(bands[0].astype(np.int64))
+
+
+def _paint(
+    numbers: NDArray[Any], palette: Mapping[int, Sequence[int]], path: Path
+) -> NDArray[np.uint8]:
+    """Return the colours of a palette's numbers, ``[3, H, W]``."""
+    table = np.zeros((max(palette) + 1, 3), np.uint8)
+    table[list(palette)] = [colour[:3] for colour in palette.values()]
+    if numbers.max() >= len(table):
+        problem = f"holds {numbers.max()}, for which its palette has no colour"
+        raise CorruptSampleError(str(path), problem, "save it as a colour image")
+    return np.moveaxis(table[numbers], 2, 0)
+
+
+def _mark_unknown(bands: NDArray[Any], nothing: float | None, path: Path) -> NDArray[Any]:
+    """Return whole numbers, with ``UNKNOWN`` for nodata and NaN."""
+    is_float = bands.dtype.kind == "f"
+    unknown = np.isnan(bands) if is_float else np.zeros(bands.shape, bool)
+    if nothing is not None:
+        unknown |= bands == nothing
+    known = bands[~unknown]
+    if is_float and not ((known == np.rint(known)) & (np.abs(known) < MAX_VALUE)).all():
+        problem = "holds fractions or infinity"
+        raise CorruptSampleError(str(path), problem, "give a mask of whole numbers")
+    return np.where(unknown, UNKNOWN, np.where(unknown, 0, bands).astype(np.int64))
+
+
+def check_place(path: Path, profile: Mapping[str, Any], size: tuple[int, ...]) -> None:
+    """Check that a mask with georeferencing lies where its image does, to half a pixel.
+
+    Args:
+        path: The mask.
+        profile: ``crs`` and ``transform`` of the image.
+        size: Height and width of both.
+
+    Raises:
+        CorruptSampleError: If it lies elsewhere.
+    """
+    with rasterio.open(path) as source:
+        crs, transform = source.crs, source.transform
+    if crs is None:
+        return
+    corners = np.array([(0, 0), (size[1], 0), (0, size[0])], float)
+    moved = apply(~profile["transform"], apply(transform, corners))
+    if crs != profile["crs"] or np.abs(moved - corners).max() > HALF_PIXEL:
+        remedy = "warp it to the image's grid, or remove its georeferencing"
+        raise CorruptSampleError(str(path), "lies elsewhere than its image", remedy)
 
 
 def find_values(
@@ -126,7 +177,7 @@ def find_values(
     elif classes is not None:
         named = parse_values(classes)
     else:
-        named = _survey(masks, set(nothing))
+        named = _survey(masks, {UNKNOWN, *nothing})
     if both := set(nothing) & set(named):
         raise ConfigError("--ignore", f"{min(both)} is among the classes, too", "name it once")
     if IGNORE not in named:
@@ -175,6 +226,8 @@ def _survey(masks: Iterable[Path], ignored: set[int]) -> dict[int, str]:
     if values - ignored in TWO_VALUED:
         low, high = sorted(values - ignored)
         return {low: "background", high: "foreground"}
+    if not values - ignored - {IGNORE}:
+        raise DataError("MASKS", "have no label: all is 255 or ignored", "name the right folder")
     if IGNORE in values - ignored:
         log.warning(
             "masks: 255 is taken for no label; name it with --classes to have it as a class"

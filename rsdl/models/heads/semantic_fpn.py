@@ -57,7 +57,8 @@ def block(channels: int, width: int, *, double: bool = False, kernel: int = 3) -
     """Return a convolution with group normalisation and ReLU, which may double the map's sides."""
     layers: list[nn.Module] = [
         nn.Conv2d(channels, width, kernel, padding=kernel // 2, bias=False),
-        nn.GroupNorm(GROUPS, width),
+        # Several channels a group: of one channel of a 1 x 1 map nothing would be left.
+        nn.GroupNorm(min(GROUPS, width // 4), width),
         nn.ReLU(inplace=True),
     ]
     if double:

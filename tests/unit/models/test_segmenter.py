@@ -92,3 +92,21 @@ def test_layer_decay_knows_the_layers_of_the_backbone(name: str):
     assert min(body) == body[0] < 0.3  # the stem is the lowest layer
     decayed = {group["weight_decay"] for group in optimizer.param_groups}
     assert decayed == {0.0, 0.1}
+
+
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("width", [32, 64, None])
+def test_a_single_image_of_one_cell_trains_and_its_context_counts(head: str, width: int | None):
+    torch.manual_seed(0)
+    network = build_segmenter(
+        ModelConfig(name="test_vit"), head=head, num_classes=3, in_chans=3, image_size=32,
+        width=width,
+    ).train()  # fmt: skip
+    for module in network.modules():
+        if isinstance(module, torch.nn.Dropout2d):
+            module.eval()
+    assert network(torch.randn(1, 3, 32, 32)).shape == (1, 3, 32, 32)
+    norms = [
+        module for module in network.decoder.modules() if isinstance(module, torch.nn.GroupNorm)
+    ]
+    assert all(norm.num_channels // norm.num_groups >= 4 for norm in norms)

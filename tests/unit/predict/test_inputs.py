@@ -10,9 +10,11 @@ import rasterio
 from rsdl.config.model import ModelConfig
 from rsdl.config.task import SegmentationConfig
 from rsdl.core.errors import ConfigError, DataError
+from rsdl.predict.folder import MapFolder
 from rsdl.predict.inputs import SceneOptions, choose_part, find_scenes, find_tile, scene_rules
-from rsdl.raster.scenes import SceneRules
+from rsdl.raster.scenes import SceneRules, describe_scenes
 from rsdl.records.model_spec import ModelSpec
+from rsdl.storage.connect import connect
 from tests.unit.predict.scenes import draw_scene
 
 PACKED = {"alpha": "band", "unscale": "on", "nodata": 7.0, "tile": 96}
@@ -40,6 +42,18 @@ def test_what_the_user_does_not_say_is_what_the_data_set_was_packed_with():
     assert scene_rules(spec, given) == SceneRules("mask", ("3", "2", "1"), "off", 0.0)
     other = describe_network(provenance={"source": "folder", "options": PACKED})
     assert scene_rules(other, SceneOptions()) == SceneRules("auto", bands, "auto", None)
+    images = {"source": "folder", "rules": {"nodata": 255.0, "unscale": True}}
+    packed = describe_network(provenance=images)
+    assert scene_rules(packed, SceneOptions()) == SceneRules("auto", bands, "on", 255.0)
+
+
+@pytest.mark.parametrize("name", ["a_probabilities.tif", "prediction.tif"])
+def test_scenes_whose_maps_would_have_one_name_are_refused(name: str, tmp_path: Path):
+    for each in ("a.tif", name):
+        draw_scene(tmp_path / each)
+    scenes = describe_scenes([tmp_path / "a.tif", tmp_path / name], SceneRules())
+    with pytest.raises(ConfigError, match=r"--out: .* would be of .*; rename the scene"):
+        MapFolder(connect(str(tmp_path / "maps"))).check_apart(scenes)
 
 
 def test_bands_are_found_by_name_in_the_order_of_the_run(tmp_path: Path):

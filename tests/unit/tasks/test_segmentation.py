@@ -171,6 +171,24 @@ def test_boundaries_within_the_tolerance_are_found():
     assert not find_boundaries(ignored, ignored != IGNORE).any()
 
 
+def test_a_boundary_f1_without_a_hit_is_0_and_without_boundaries_unknown():
+    task = SegmentationTask(configure(boundary_px=1), "ab")
+    truth = torch.zeros((1, 16, 16), dtype=torch.uint8)
+    truth[:, :, 12:] = 1
+    missed = torch.zeros((1, 16, 16), dtype=torch.int64)
+    missed[:, :, 3:] = 1
+    for found, targets, wanted in (
+        (missed, truth, 0.0),
+        (missed * 0, truth, 0.0),
+        (truth.long(), truth, 1.0),
+        (missed * 0, truth * 0, None),
+    ):
+        metrics = task.metrics()
+        metrics.update(found, targets, torch.ones(1, dtype=torch.bool), torch.zeros(1))
+        value = metrics.values().metrics["boundary_f1"]
+        assert math.isnan(value) if wanted is None else value == wanted
+
+
 def test_the_best_the_median_and_the_worst_images_are_chosen_once_each():
     scores = np.array([50, 100, 0, 80, 20, 60, 40, 90, 10])
     columns = {

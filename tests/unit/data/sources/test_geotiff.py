@@ -125,6 +125,46 @@ def test_the_class_that_covers_most_wins_and_too_little_is_left_out(tmp_path: Pa
     assert len(read_all(field)) == 3
 
 
+def test_each_pixel_gets_its_own_class_and_255_where_nothing_is_known(tmp_path: Path):
+    scene = noise(1, 16, 24)
+    scene[0, :3, :5] = 0
+    path = write_scene(tmp_path / "a.tif", scene, nodata=0)
+    labels = write_labels(
+        tmp_path / "labels.geojson",
+        [feature("water", box(0, 0, 5, 16)), feature("field", box(5, 0, 12, 8))],
+    )
+    wanted = np.full((16, 24), 255)
+    wanted[:, :5], wanted[:8, 5:12] = 1, 0
+    for background, code, shift in ((None, 255, 0), ("ground", 0, 1)):
+        truth = np.where(wanted == 255, code, wanted + shift)
+        truth[:3, :5] = 255
+        source = open_source(path, labels, task="segmentation", background=background)
+        assert source.classes == (("ground",) if background else ()) + ("field", "water")
+        found = read_all(source)
+        for row in (0, 8):
+            for col in (0, 8, 16):
+                key = f"a_r{row:05d}_c{col:05d}"
+                tile = truth[row : row + 8, col : col + 8]
+                if (tile == 255).all():
+                    assert key not in found
+                else:
+                    assert (found[key].target == tile).all()
+
+
+def test_a_background_is_refused_where_pixels_are_not_known(tmp_path: Path, everywhere: Path):
+    path = write_scene(tmp_path / "a.tif", noise(1, 16, 16))
+    raster = write_scene(tmp_path / "labels.tif", noise(1, 16, 16) % 3)
+    for labels, options, problem in (
+        (raster, {}, "background: is for polygons: a class raster says itself"),
+        (everywhere, {"ignore": ("land",)}, "background: does not go with ignore"),
+        (everywhere, {"background": "land"}, 'background: "land" is a class of the labels'),
+        (everywhere, {"task": "classification"}, "background: is for masks; pass --task segm"),
+    ):
+        fields = {"task": "segmentation", "background": "ground", **options}
+        with pytest.raises(ConfigError, match=problem):
+            open_source(path, labels, **fields)
+
+
 @pytest.mark.parametrize(("max_nodata", "kept"), [(0.5, 1), (0.2, 0)])
 def test_tiles_that_are_mostly_nodata_are_left_out(
     tmp_path: Path, everywhere: Path, max_nodata: float, kept: int

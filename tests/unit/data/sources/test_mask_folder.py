@@ -178,6 +178,80 @@ def test_what_has_no_counterpart_is_counted(draw: Draw):
     assert source.left_out == {"images without a mask": 1, "masks without an image": 1}
 
 
+def write_tif(
+    path: Path, pixels: NDArray[Any], *, origin: float = 0.0, nodata: float | None = None
+) -> None:
+    path.unlink(missing_ok=True)
+    count = 1 if pixels.ndim == 2 else pixels.shape[2]
+    with rasterio.open(
+        path, "w", driver="GTiff", height=SIDE, width=SIDE, count=count, dtype=pixels.dtype,
+        crs="EPSG:32633", transform=rasterio.Affine(10, 0, 500_000 + origin, 0, -10, 5_000_000),
+        nodata=nodata,
+    ) as target:  # fmt: skip
+        target.write(pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, 2, 0))
+
+
+def test_a_mask_s_nodata_and_nan_count_for_nothing(draw: Draw):
+    images, masks = draw([0, 1])
+    for number in range(8):
+        (masks / f"scene_{number}.png").unlink()
+        mask = draw_mask(number, [0, 1, 9]).astype(np.float32)
+        mask[0, :3] = np.nan
+        write_tif(masks / f"scene_{number}.tif", mask, nodata=9)
+    source = MaskFolderSource(images, masks, MaskOptions())
+    assert source.classes == ("background", "foreground")
+    found = samples(source)["scene_3"]
+    drawn = draw_mask(3, [0, 1, 9])
+    assert (found[0, :3] == IGNORE).all() and (found[1:][drawn[1:] == 9] == IGNORE).all()
+    assert (found[1:][drawn[1:] != 9] == drawn[1:][drawn[1:] != 9]).all()
+
+
+def test_a_mask_lies_where_its_image_does(draw: Draw, tmp_path: Path):
+    images, masks = draw([0, 1])
+    for number in range(8):
+        image = np.random.default_rng(number).integers(1, 255, (SIDE, SIDE, 3), np.uint8)
+        (images / f"scene_{number}.png").unlink()
+        write_tif(images / f"scene_{number}.tif", image)
+        (masks / f"scene_{number}.png").unlink()
+        write_tif(masks / f"scene_{number}.tif", draw_mask(number, [0, 1]), origin=4.0)
+    assert len(samples(MaskFolderSource(images, masks, MaskOptions()))) == 8  # within half a pixel
+    write_tif(masks / "scene_5.tif", draw_mask(5, [0, 1]), origin=6.0)
+    with pytest.raises(CorruptSampleError, match=r"scene_5\.tif: lies elsewhere than its image"):
+        pack_masks(MaskFolderSource(images, masks, MaskOptions()), tmp_path / "out")
+
+
+def test_two_images_never_share_a_mask(draw: Draw):
+    images, masks = draw([0, 1])
+    write(images / "other" / "scene_1.png", np.zeros((SIDE, SIDE, 3), np.uint8))
+    with pytest.raises(DataError, match=r'scene_1\.png" would have the same mask, "scene_1"'):
+        MaskFolderSource(images, masks, MaskOptions())
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_a_palette_has_the_colours_of_its_numbers(bits: int, draw: Draw):
+    images, masks = draw([0])
+    for number in range(8):
+        path = masks / f"scene_{number}.png"
+        path.unlink()
+        with rasterio.open(
+            path, "w", driver="PNG", height=SIDE, width=SIDE, count=1, dtype="uint8", nbits=bits
+        ) as target:
+            target.write(draw_mask(number, [0, 1, 2])[None])
+            target.write_colormap(1, {0: (0, 0, 0), 1: (0, 0, 255), 2: (255, 0, 0)})
+    source = MaskFolderSource(images, masks, MaskOptions(colours="isprs"))
+    names = [None, "building", "clutter"]
+    codes = [IGNORE, *(source.classes.index(str(name)) for name in names[1:])]
+    for number in range(8):
+        wanted = np.array(codes)[draw_mask(number, [0, 1, 2])]
+        assert (samples(source)[f"scene_{number}"] == wanted).all()
+
+
+def test_masks_without_any_label_are_refused(draw: Draw):
+    images, masks = draw([255])
+    with pytest.raises(DataError, match="MASKS: have no label: all is 255 or ignored"):
+        MaskFolderSource(images, masks, MaskOptions())
+
+
 def damage(images: Path, masks: Path, how: str) -> None:
     if how == "size":
         write(masks / "scene_0.png", np.zeros((SIDE, SIDE + 1), np.uint8))
@@ -212,7 +286,7 @@ def damage(images: Path, masks: Path, how: str) -> None:
         ("value", r"scene_0.png: holds 7, which is no class \(a, b\); name it with --classes"),
         ("colour", "scene_0.png: is a colour image: its bands differ; pass --colors FILE, or one"),
         ("jpeg", "scene_0.jpg: is a JPEG, which changes the values of a mask"),
-        ("fraction", "scene_0.tif: holds fractions; give a mask of whole numbers"),
+        ("fraction", "scene_0.tif: holds fractions or infinity; give a mask of whole numbers"),
         ("twice", '"scene_0.*" and "scene_0.*" are masks of the same image; remove one'),
         ("none", 'has no mask for any image, such as "images/scene_0.png"'),
     ],
