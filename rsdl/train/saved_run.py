@@ -87,10 +87,11 @@ def find_normalization(
     Raises:
         ConfigError: If ``data.normalize`` asks for what the weights or bands do not have.
     """
+    own = Normalization(manifest.mean, manifest.std, "the data set")
     if folder is not None and folder.store.size(MODEL) is not None:
         spec = parse_model_spec(folder.store.read(MODEL), join(folder.store.url, MODEL))
-        return Normalization(spec.mean, spec.std, f"the run's {MODEL}")
-    own = Normalization(manifest.mean, manifest.std, "the data set")
+        kept = Normalization(spec.mean, spec.std, f"the run's {MODEL}")
+        return own if (own.mean, own.std) == (kept.mean, kept.std) else kept
     return choose_normalization(
         config.data.normalize, config.model, manifest.bands, manifest.dtype, own, config.storage
     )
