@@ -13,7 +13,6 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torchmetrics import Metric
 
 from rsdl.config.model import ModelConfig
 from rsdl.config.task import ClassificationConfig
@@ -28,7 +27,8 @@ from rsdl.records.evaluation import (
 )
 from rsdl.storage.s3.endpoint import StorageConfig
 from rsdl.tasks.base import CardFacts, Columns, Predict, Show
-from rsdl.tasks.scores import ConfusionScores, class_scores, score_confusion
+from rsdl.tasks.scores import ConfusionScores, class_scores, score_confusion, share
+from rsdl.tasks.sum_metric import SumMetric
 
 NUM_BINS = 15
 TOP_K = 5
@@ -197,14 +197,13 @@ def least_certain(columns: Columns, count: int) -> NDArray[np.int64]:
     return np.argsort(margin, kind="stable")[:count]
 
 
-class ClassificationMetrics(Metric):
+class ClassificationMetrics(SumMetric):
     """Confusion matrix, top-5 accuracy, calibration and loss, as sums over valid samples.
 
     Args:
         num_classes: Classes of the data set.
     """
 
-    full_state_update = False
     confusion: Tensor
     num_top: Tensor
     bin_count: Tensor
@@ -215,16 +214,12 @@ class ClassificationMetrics(Metric):
     def __init__(self, num_classes: int) -> None:
         super().__init__()
         self.num_classes = num_classes
-
-        def sums(name: str, *shape: int, dtype: torch.dtype) -> None:
-            self.add_state(name, torch.zeros(shape, dtype=dtype), dist_reduce_fx="sum")
-
-        sums("confusion", num_classes, num_classes, dtype=torch.int64)
-        sums("num_top", dtype=torch.int64)
-        sums("bin_count", NUM_BINS, dtype=torch.int64)
-        sums("bin_confidence", NUM_BINS, dtype=torch.float64)
-        sums("bin_correct", NUM_BINS, dtype=torch.int64)
-        sums("loss_sum", dtype=torch.float64)
+        self.add_sum("confusion", num_classes, num_classes, dtype=torch.int64)
+        self.add_sum("num_top", dtype=torch.int64)
+        self.add_sum("bin_count", NUM_BINS, dtype=torch.int64)
+        self.add_sum("bin_confidence", NUM_BINS, dtype=torch.float64)
+        self.add_sum("bin_correct", NUM_BINS, dtype=torch.int64)
+        self.add_sum("loss_sum", dtype=torch.float64)
 
     def update(self, prediction: Tensor, targets: Tensor, valid: Tensor, losses: Tensor) -> None:
         """Add a batch.
@@ -248,14 +243,9 @@ class ClassificationMetrics(Metric):
         self.bin_correct.scatter_add_(0, bins, (predicted == targets).long() * counts)
         self.loss_sum += (losses.double() * counts).sum()
 
-    def compute(self) -> dict[str, Tensor]:
-        """Return the sums over all ranks."""
-        return {name: getattr(self, name) for name in self._defaults}
-
     def values(self) -> "MetricValues":
         """Return every metric over all ranks; a collective that every rank must call."""
-        sums = {name: value.cpu().numpy() for name, value in self.compute().items()}
-        return summarize(sums)
+        return summarize(self.sums())
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,13 +273,13 @@ def summarize(sums: dict[str, NDArray[Any]]) -> MetricValues:
     scores, total = score_confusion(confusion), int(confusion.sum())
     gap = np.abs(sums["bin_confidence"] - sums["bin_correct"]).sum()
     metrics = {
-        "loss": _share(sums["loss_sum"], total),
+        "loss": share(sums["loss_sum"], total),
         "oa": scores.oa,
         "balanced_accuracy": scores.balanced_accuracy,
         "kappa": scores.kappa,
         "macro_f1": scores.macro_f1,
-        "top5": _share(sums["num_top"], total),
-        "ece": _share(gap, total),
+        "top5": share(sums["num_top"], total),
+        "ece": share(gap, total),
     }
     calibration = [
         {
@@ -304,7 +294,3 @@ def summarize(sums: dict[str, NDArray[Any]]) -> MetricValues:
         )
     ]
     return MetricValues(metrics, confusion, scores, calibration)
-
-
-def _share(part: Any, total: int) -> float:  # noqa: ANN401 - NumPy scalars
-    return float(part) / total if total else float("nan")

@@ -7,14 +7,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torchmetrics import Metric
 
 from rsdl.data.targets.mask import IGNORE
 from rsdl.tasks.boundary import boundary_counts
-from rsdl.tasks.scores import ConfusionScores, score_confusion
+from rsdl.tasks.scores import ConfusionScores, Floats, score_confusion, share
+from rsdl.tasks.sum_metric import SumMetric
 
 
-class SegmentationMetrics(Metric):
+class SegmentationMetrics(SumMetric):
     """Confusion matrix of pixels, counts of boundaries, and loss, as sums over valid samples.
 
     Args:
@@ -22,7 +22,6 @@ class SegmentationMetrics(Metric):
         boundary_px: Pixels within which a boundary counts as found.
     """
 
-    full_state_update = False
     confusion: Tensor
     boundaries: Tensor
     num_samples: Tensor
@@ -32,13 +31,10 @@ class SegmentationMetrics(Metric):
         super().__init__()
         self.num_classes = num_classes
         self.boundary_px = boundary_px
-        for name, shape, dtype in (
-            ("confusion", (num_classes, num_classes), torch.int64),
-            ("boundaries", (4,), torch.int64),
-            ("num_samples", (), torch.int64),
-            ("loss_sum", (), torch.float64),
-        ):
-            self.add_state(name, torch.zeros(shape, dtype=dtype), dist_reduce_fx="sum")
+        self.add_sum("confusion", num_classes, num_classes, dtype=torch.int64)
+        self.add_sum("boundaries", 4, dtype=torch.int64)
+        self.add_sum("num_samples", dtype=torch.int64)
+        self.add_sum("loss_sum", dtype=torch.float64)
 
     def update(self, prediction: Tensor, targets: Tensor, valid: Tensor, losses: Tensor) -> None:
         """Add a batch.
@@ -57,14 +53,9 @@ class SegmentationMetrics(Metric):
         self.num_samples += valid.sum()
         self.loss_sum += (losses.double() * valid).sum()
 
-    def compute(self) -> dict[str, Tensor]:
-        """Return the sums over all ranks."""
-        return {name: getattr(self, name) for name in self._defaults}
-
     def values(self) -> "MetricValues":
         """Return every metric over all ranks; a collective that every rank must call."""
-        sums = {name: value.cpu().numpy() for name, value in self.compute().items()}
-        return summarize(sums)
+        return summarize(self.sums())
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,42 +67,35 @@ class MetricValues:
             class), boundary_f1; NaN if undefined.
         confusion: Pixels by true class (rows) and predicted class (columns), ``[C, C]``.
         scores: Of the confusion matrix, overall and by class.
+        iou: Intersection over union of each class, ``[C]``; NaN if it is neither true nor
+            predicted.
         num_samples: Images that were evaluated.
     """
 
     metrics: dict[str, float]
     confusion: NDArray[np.int64]
     scores: ConfusionScores
+    iou: Floats
     num_samples: int
 
 
 def summarize(sums: dict[str, NDArray[Any]]) -> MetricValues:
     """Return the metrics computed from the sums of :class:`SegmentationMetrics`."""
     confusion, count = sums["confusion"], int(sums["num_samples"])
-    scores, union = score_confusion(confusion), pixel_union(confusion)
-    known, support = union > 0, confusion.sum(axis=1)
-    iou = np.diagonal(confusion) / np.maximum(union, 1)
+    scores, support, both = score_confusion(confusion), confusion.sum(axis=1), confusion.diagonal()
+    union = confusion.sum(axis=0) + support - both
+    iou, known = both / np.maximum(union, 1), union > 0
     predicted, right, true, met = sums["boundaries"].tolist()
     # As of a class: 0 if there are boundaries and none is found, unknown if there are none.
     precision, recall = right / max(predicted, 1), met / max(true, 1)
     f1 = 2 * precision * recall / max(precision + recall, 1e-300)
     metrics = {
-        "loss": _share(float(sums["loss_sum"]), count),
+        "loss": share(sums["loss_sum"], count),
         "miou": float(iou[known].mean()) if known.any() else float("nan"),
         "oa": scores.oa,
         "kappa": scores.kappa,
         "macro_f1": scores.macro_f1,
-        "fw_iou": _share(float((iou * support).sum()), int(support.sum())),
+        "fw_iou": share((iou * support).sum(), int(support.sum())),
         "boundary_f1": f1 if predicted + true else float("nan"),
     }
-    return MetricValues(metrics, confusion, scores, count)
-
-
-def pixel_union(confusion: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the pixels that are true or predicted as each class, ``[C]``."""
-    union: NDArray[np.int64] = confusion.sum(axis=0) + confusion.sum(axis=1)
-    return union - np.diagonal(confusion)
-
-
-def _share(part: float, total: float) -> float:
-    return part / total if total else float("nan")
+    return MetricValues(metrics, confusion, scores, np.where(known, iou, np.nan), count)

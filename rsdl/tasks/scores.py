@@ -81,6 +81,11 @@ def class_scores(scores: ConfusionScores, classes: Sequence[str]) -> tuple[Class
     )
 
 
+def share(part: Any, total: int) -> float:  # noqa: ANN401 - NumPy scalars
+    """Return a part of a total; NaN if the total is 0."""
+    return float(part) / total if total else float("nan")
+
+
 def _ratio(numerator: Any, denominator: Any) -> Floats:  # noqa: ANN401 - scalars and arrays alike
     numerator, denominator = np.asarray(numerator), np.asarray(denominator)
     empty = np.full(np.broadcast_shapes(numerator.shape, denominator.shape), np.nan)

@@ -24,7 +24,7 @@ from rsdl.records.evaluation import Overlay, SegmentationEvaluation
 from rsdl.storage.s3.endpoint import StorageConfig
 from rsdl.tasks import pixel_losses
 from rsdl.tasks.base import CardFacts, Columns, Predict, Show
-from rsdl.tasks.pixel_metrics import MetricValues, SegmentationMetrics, pixel_union
+from rsdl.tasks.pixel_metrics import MetricValues, SegmentationMetrics
 from rsdl.tasks.scores import class_scores
 
 NUM_OVERLAYS = 4
@@ -173,8 +173,6 @@ class SegmentationTask:
         """Return the content of ``report.json``, with the best, median and worst images."""
         metrics = dict(values.metrics)
         loss = metrics.pop("loss")
-        iou = np.diagonal(values.confusion) / np.maximum(pixel_union(values.confusion), 1)
-        known = pixel_union(values.confusion) > 0
         chosen = choose_images(columns, NUM_OVERLAYS)
         samples = [int(columns["samples"][row]) for _, row, _ in chosen]
         return SegmentationEvaluation(
@@ -185,9 +183,7 @@ class SegmentationTask:
             num_pixels=int(values.confusion.sum()),
             metrics={**metrics, "loss": loss},
             per_class=class_scores(values.scores, self.classes),
-            iou=tuple(
-                float(each) if there else None for each, there in zip(iou, known, strict=True)
-            ),
+            iou=tuple(values.iou.tolist()),
             confusion=tuple(map(tuple, values.confusion.tolist())),
             overlays=tuple(
                 Overlay(rank=rank, miou=score, **(shown | self._draw(*drawn)))
@@ -260,8 +256,8 @@ def choose_images(columns: Columns, count: int) -> list[tuple[str, int, float]]:
     iou = np.divide(columns["both"], union, out=np.zeros(union.shape), where=known)
     labelled = np.flatnonzero(known.any(axis=1))
     scores = iou.sum(axis=1)[labelled] / known.sum(axis=1)[labelled]
-    order = labelled[np.argsort(-scores, kind="stable")]
-    ranked = np.sort(-scores, kind="stable") * -1
+    best_first = np.argsort(-scores, kind="stable")
+    order, ranked = labelled[best_first], scores[best_first]
     middle = max((len(order) - count) // 2, 0)
     places = {"best": range(count), "median": range(middle, middle + count),
               "worst": range(len(order) - count, len(order))}  # fmt: skip
