@@ -95,6 +95,16 @@ def frequent_confusions(evaluation: Evaluation, limit: int) -> list[Confusion]:
     return sorted(found, key=lambda item: (-item.count, -item.share))[:limit]
 
 
+def confusion_sections(evaluation: Evaluation) -> dict[str, object]:
+    """Return the variables of a page that shows the matrix, and confusions beside the classes."""
+    # About as many confusions as the table of classes beside them has rows.
+    limit = min(max(len(evaluation.classes) // 2, 10), 22)
+    return {
+        "matrix": confusion_matrix(evaluation),
+        "confusions": frequent_confusions(evaluation, limit),
+    }
+
+
 _SIDES = ((12, 40), (24, 32), (32, 27), (52, 20), (100, 14))
 
 

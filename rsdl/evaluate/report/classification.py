@@ -1,7 +1,7 @@
 """The report of a classification run: confusion matrix, classes, calibration and pictures."""
 
 from rsdl.evaluate.compared_run import ComparedRun
-from rsdl.evaluate.figures.confusion import confusion_matrix, frequent_confusions
+from rsdl.evaluate.figures.confusion import confusion_sections, frequent_confusions
 from rsdl.evaluate.figures.curves import Curves
 from rsdl.evaluate.figures.reliability import reliability
 from rsdl.evaluate.formatting import decimal, percent
@@ -52,11 +52,8 @@ def verdict(evaluation: ClassificationEvaluation) -> str:
 
 def sections(evaluation: ClassificationEvaluation) -> dict[str, object]:
     """Return the variables of ``classification.html.jinja``."""
-    # About as many confusions as the table of classes beside them has rows.
-    limit = min(max(len(evaluation.classes) // 2, 10), 22)
     return {
-        "matrix": confusion_matrix(evaluation),
-        "confusions": frequent_confusions(evaluation, limit),
+        **confusion_sections(evaluation),
         "class_rows": weakest_first(evaluation.per_class),
         "reliability": reliability(evaluation.calibration),
     }

@@ -3,7 +3,7 @@
 from itertools import groupby
 
 from rsdl.evaluate.compared_run import ComparedRun
-from rsdl.evaluate.figures.confusion import confusion_matrix, frequent_confusions
+from rsdl.evaluate.figures.confusion import confusion_sections, frequent_confusions
 from rsdl.evaluate.figures.curves import Curves
 from rsdl.evaluate.formatting import compact, decimal, percent
 from rsdl.evaluate.report.run_summary import TaskReport, Tile, images
@@ -61,11 +61,9 @@ def class_rows(evaluation: SegmentationEvaluation) -> list[tuple[float | None, C
 
 def sections(evaluation: SegmentationEvaluation) -> dict[str, object]:
     """Return the variables of ``segmentation.html.jinja``."""
-    limit = min(max(len(evaluation.classes) // 2, 10), 22)
     ranked = groupby(evaluation.overlays, key=lambda shown: RANKS[shown.rank])
     return {
-        "matrix": confusion_matrix(evaluation),
-        "confusions": frequent_confusions(evaluation, limit),
+        **confusion_sections(evaluation),
         "class_rows": class_rows(evaluation),
         "colours": dict(zip(evaluation.classes, class_colours(evaluation), strict=True)),
         "overlays": {title: list(shown) for title, shown in ranked},

@@ -1,5 +1,6 @@
 """Small files in the arrangement of a published segmentation set."""
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -69,3 +70,11 @@ def samples_of(source: MaskSource) -> dict[str, Sample]:
     """Return the samples by key."""
     read = [source.read(item) for plan in source.shards(10**9) for item in plan.items]
     return {sample.key: sample for sample in read if isinstance(sample, Sample)}
+
+
+def zip_tree(root: Path, path: Path) -> Path:
+    """Write the files below a folder into a ZIP archive."""
+    with zipfile.ZipFile(path, "w") as pack:
+        for file in sorted(root.rglob("*")):
+            pack.write(file, file.relative_to(root))
+    return path

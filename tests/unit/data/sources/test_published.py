@@ -1,6 +1,5 @@
 import hashlib
 import logging
-import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from rsdl.core.errors import DataError
 from rsdl.data.sources.catalog import DATASETS
 from rsdl.data.sources.folder import FolderSource
 from rsdl.data.sources.published import PublishedDataset, find_class_tree, prepare_source
+from tests.unit.data.sources.published_files import zip_tree
 
 SMALL = replace(DATASETS["ucm"], classes=("beach", "forest", "river"), num_images=6, md5=None)
 
@@ -25,13 +25,6 @@ def make_tree(root: Path, classes: tuple[str, ...] = SMALL.classes, count: int =
             pixels = np.full((8, 8, 3), 10 * label + number, np.uint8)
             (root / name / f"{name}{number}.jpg").write_bytes(simplejpeg.encode_jpeg(pixels))
     return root
-
-
-def zip_tree(root: Path, path: Path) -> Path:
-    with zipfile.ZipFile(path, "w") as pack:
-        for file in sorted(root.rglob("*")):
-            pack.write(file, file.relative_to(root))
-    return path
 
 
 def prepare(dataset: PublishedDataset, origin: Path | None, work: Path) -> FolderSource:

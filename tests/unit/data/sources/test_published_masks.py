@@ -1,12 +1,8 @@
 """Published segmentation sets: what is recognized, chosen, downloaded and refused."""
 
 import hashlib
-import threading
-import zipfile
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -33,6 +29,7 @@ from tests.unit.data.sources.published_files import (
     samples_of,
     striped,
     write,
+    zip_tree,
 )
 
 
@@ -45,33 +42,10 @@ def write_loveda(root: Path, split: str, numbers: range = range(2), side: int = 
     return root
 
 
-def zip_tree(root: Path, path: Path) -> Path:
-    with zipfile.ZipFile(path, "w") as pack:
-        for file in sorted(root.rglob("*")):
-            pack.write(file, file.relative_to(root))
-    return path
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[tuple[Path, str]]:
-    """Return a folder and the URL that serves it."""
-    folder = tmp_path / "site"
-    folder.mkdir()
-
-    class Handler(SimpleHTTPRequestHandler):
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder))) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield folder, f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-
-
 def test_archives_are_downloaded_once_and_unpacked_beside_each_other(
-    tmp_path: Path, site: tuple[Path, str]
+    tmp_path: Path, served: tuple[Path, str]
 ):
-    folder, url = site
+    folder, url = served
     archives = []
     for split in ("Train", "Val"):
         archive = zip_tree(write_loveda(tmp_path / split, split), folder / f"{split}.zip")

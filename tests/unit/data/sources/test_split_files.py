@@ -2,10 +2,7 @@
 
 import hashlib
 from dataclasses import replace
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import pytest
@@ -92,19 +89,6 @@ def test_lists_do_not_go_with_folders_of_splits_or_groups(tmp_path: Path):
         FolderSource(tmp_path / "split", lists=lists)
     with pytest.raises(ConfigError, match="does not go with --split-files"):
         FolderSource(make_tree(tmp_path / "tree"), lists=lists, group_by="^(.)")
-
-
-@pytest.fixture
-def served(tmp_path: Path):
-    """Return a folder and the URL under which it is served."""
-    folder = tmp_path / "served"
-    folder.mkdir()
-    handler = partial(SimpleHTTPRequestHandler, directory=str(folder))
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    Thread(target=server.serve_forever, daemon=True).start()
-    yield folder, f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
 
 
 def test_published_lists_are_downloaded_and_checked(served: tuple[Path, str], tmp_path: Path):
