@@ -38,8 +38,7 @@ def download_bar(what: str) -> Iterator["SampleProgress"]:
 @contextmanager
 def pixel_bar(what: str) -> Iterator["SampleProgress"]:
     """Show a progress bar over pixels with their rate, on stderr."""
-    shown = TextColumn("{task.description}")
-    with open_bar(shown, BarColumn(), PixelRate(), TimeRemainingColumn()) as bar:
+    with _open_counter(PixelRate()) as bar:
         yield SampleProgress(bar, what)
 
 

@@ -33,10 +33,14 @@ def parse_fold(text: str) -> Fold:
     Raises:
         ValueError: Unless N is 2 to 100 and K is 1 to N; the message says so.
     """
-    found = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text)
-    fold = Fold(*map(int, found.groups())) if found else None
-    if fold is None or not (
-        2 <= fold.num_folds <= MOST_FOLDS and 1 <= fold.number <= fold.num_folds
-    ):
+    part = parse_part(text)
+    if part is None or not 2 <= part[1] <= MOST_FOLDS:
         raise ValueError(f"must be K/N with N from 2 to {MOST_FOLDS} and K from 1 to N, as 2/5")
-    return fold
+    return Fold(*part)
+
+
+def parse_part(text: str) -> tuple[int, int] | None:
+    """Return the numbers of ``K/N``; ``None`` unless K is 1 to N."""
+    found = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text)
+    number, parts = map(int, found.groups()) if found else (0, 0)
+    return (number, parts) if 1 <= number <= parts else None

@@ -1,12 +1,15 @@
 """Errors for files that a newer release has written; they are never read in part."""
 
 from collections.abc import Iterable
+from typing import TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from rsdl.core.errors import DataError
 
 UPDATE = "update rsdl"
+
+Document = TypeVar("Document", bound=BaseModel)
 
 
 def document_error(
@@ -27,6 +30,23 @@ def document_error(
     first = error.errors()[0]
     field = ".".join(map(str, first["loc"])) or whole
     return DataError(where, f"{what}{field}: {first['msg']}", remedy)
+
+
+def parse_document(
+    kind: type[Document], data: bytes, where: str, *, reads: int, what: str, whole: str, remedy: str
+) -> Document:
+    """Return the document that JSON holds.
+
+    Raises:
+        DataError: If it does not validate; arguments and message are those of
+            :func:`document_error`.
+    """
+    try:
+        return kind.model_validate_json(data)
+    except ValidationError as error:
+        raise document_error(
+            error, where, reads=reads, what=what, whole=whole, remedy=remedy
+        ) from error
 
 
 def newer_error(error: ValidationError, where: str, *, reads: int) -> DataError | None:

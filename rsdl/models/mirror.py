@@ -9,11 +9,11 @@ import hashlib
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, JsonValue, model_validator
 
 from rsdl.core.errors import ChangedError
 from rsdl.core.pixels import Dtype
-from rsdl.core.versions import document_error
+from rsdl.core.versions import parse_document
 from rsdl.models.published import TrainedOn
 from rsdl.storage.connect import join
 from rsdl.storage.store import Store
@@ -90,14 +90,15 @@ def read_card(store: Store, name: str) -> WeightsCard | None:
     data, where = store.read(name + CARD), join(store.url, name + CARD)
     if b'"rsdl weights"' not in data:
         return None
-    try:
-        return WeightsCard.model_validate_json(data)
-    except ValidationError as error:
-        what = "is no description of weights: "
-        remedy = f"fetch it again: rsdl models fetch {name} --out {store.url} --overwrite"
-        raise document_error(
-            error, where, reads=FORMAT, what=what, whole="JSON", remedy=remedy
-        ) from error
+    return parse_document(
+        WeightsCard,
+        data,
+        where,
+        reads=FORMAT,
+        what="is no description of weights: ",
+        whole="JSON",
+        remedy=f"fetch it again: rsdl models fetch {name} --out {store.url} --overwrite",
+    )
 
 
 def read_weights(store: Store, card: WeightsCard) -> Path:

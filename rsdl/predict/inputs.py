@@ -1,11 +1,11 @@
 """Which scenes are predicted, and how their pixels are read so that they are those of the run."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from rsdl.config.fold import parse_part
 from rsdl.core.errors import ConfigError, DataError
 from rsdl.core.image_size import show_size
 from rsdl.raster.files import find_rasters
@@ -112,10 +112,9 @@ def choose_part(items: Sequence[Item], part: str | None) -> Sequence[Item]:
     """
     if part is None:
         return items
-    found = re.fullmatch(r"(\d{1,9})/(\d{1,9})", part)
-    number, parts = map(int, found.groups()) if found else (0, 0)
-    if not 1 <= number <= parts:
+    if (found := parse_part(part)) is None:
         raise ConfigError("--part", f'"{part}" is not I/N', "use I from 1 to N, as 1/8")
+    number, parts = found
     return items[number - 1 :: parts]
 
 

@@ -60,11 +60,10 @@ def split_tiles(
         ConfigError: If there are fewer groups of scenes, or blocks, than splits.
         DataError: If scenes cannot be placed in one CRS.
     """
-    crs = common_crs(scenes)
-    used = [number for number, tiles in enumerate(corners) if len(tiles)]
+    crs, used = common_crs(scenes), _with_tiles(corners)
     wanted = sum(fraction > 0 for fraction in rule.fractions)
     if rule.split_by != "block":
-        groups = group_boxes(np.stack([footprint(scenes[number], crs) for number in used]))
+        groups = _group(scenes, used, crs)
         num_groups = int(groups.max()) + 1
         if rule.split_by == "scene" and num_groups < wanted:
             raise ConfigError(
@@ -97,14 +96,22 @@ def name_places(scenes: Sequence[Scene], corners: Sequence[Corners]) -> dict[int
     Raises:
         DataError: If scenes cannot be placed in one CRS.
     """
-    crs = common_crs(scenes)
-    used = [number for number, tiles in enumerate(corners) if len(tiles)]
-    groups = group_boxes(np.stack([footprint(scenes[number], crs) for number in used])).tolist()
+    crs, used = common_crs(scenes), _with_tiles(corners)
+    groups = _group(scenes, used, crs).tolist()
     members: dict[int, list[str]] = {}
     for group, number in zip(groups, used, strict=True):
         members.setdefault(group, []).append(scenes[number].name)
     names = {group: key_of("place", *sorted(found)) for group, found in members.items()}
     return {number: f"{names[group]:032x}" for group, number in zip(groups, used, strict=True)}
+
+
+def _with_tiles(corners: Sequence[Corners]) -> list[int]:
+    return [number for number, tiles in enumerate(corners) if len(tiles)]
+
+
+def _group(scenes: Sequence[Scene], used: Sequence[int], crs: rasterio.CRS) -> NDArray[np.integer]:
+    """Return the group of each scene used ``[N]``: those that overlap or touch share one."""
+    return group_boxes(np.stack([footprint(scenes[number], crs) for number in used]))
 
 
 def _deal_scenes(

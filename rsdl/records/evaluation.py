@@ -169,7 +169,7 @@ class Evaluation(_Page):
         if tuple(row.name for row in self.per_class) != self.classes:
             raise ValueError("per_class must have one row for each class, in the same order")
         if sum(map(sum, self.confusion)) != self.num_counted:
-            raise ValueError("num_samples must be the sum of confusion")
+            raise ValueError(f"confusion must add up to {self.num_counted:,}")
         return self
 
 

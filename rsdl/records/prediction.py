@@ -8,9 +8,9 @@ scenes.
 import json
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from rsdl.core.versions import document_error
+from rsdl.core.versions import parse_document
 
 PREDICTION = "prediction.json"
 FORMAT = 1
@@ -100,14 +100,12 @@ def parse_mapped_scene(data: bytes, where: str) -> MappedScene:
 
 
 def _parse(kind: type[Record], data: bytes, where: str) -> Record:
-    try:
-        return kind.model_validate_json(data)
-    except ValidationError as error:
-        raise document_error(
-            error,
-            where,
-            reads=FORMAT,
-            what="is no record of maps: ",
-            whole="JSON",
-            remedy="name a new folder with --out",
-        ) from error
+    return parse_document(
+        kind,
+        data,
+        where,
+        reads=FORMAT,
+        what="is no record of maps: ",
+        whole="JSON",
+        remedy="name a new folder with --out",
+    )

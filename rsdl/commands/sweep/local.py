@@ -181,8 +181,7 @@ class Sweep:
             if lock is None:
                 self._view.note_wait(name)
                 continue
-            done = is_completed(run.folder, run.config)
-            if self._view.has_waited(name) and done:
+            if self._view.has_waited(name) and is_completed(run.folder, run.config):
                 self.queue.skip(name)
                 self._view.note_end(name, "completed", "by another process")
                 continue

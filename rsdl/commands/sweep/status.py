@@ -16,6 +16,7 @@ from rsdl.commands.sweep.request_retry import retry_until_answered
 from rsdl.commands.sweep.rows import Row, make_rows
 from rsdl.commands.sweep.scope import JobSelector, Scope, find_scope, one_study
 from rsdl.commands.sweep.table import count_states, overall, print_table
+from rsdl.config.run import RunConfig
 from rsdl.core.errors import ClusterError, ConfigError
 
 OVER = {"completed", "failed", "broken"}
@@ -83,13 +84,13 @@ class _Look:
         self._prometheus = prometheus
         self._told = ""
         self._scope: Scope | None = None
+        self._trained: dict[str, RunConfig] = {}
 
     def __call__(self) -> list[Row]:
         """Return a row for each run."""
         snapshot = self._ask_cluster()
         configs = {} if self._scope is None else self._scope.configs()
-        trained = {} if self._scope is None else self._scope.trained()
-        runs: Runs | None = None if self._url is None else read_runs(self._url, trained)
+        runs: Runs | None = None if self._url is None else read_runs(self._url, self._trained)
         rows = make_rows(configs, snapshot, runs, datetime.now(UTC))
         return rows if self._prometheus is None else self._with_gpu_use(rows, self._prometheus)
 
@@ -105,6 +106,7 @@ class _Look:
         try:
             if self._scope is None:
                 self._scope = find_scope(self._selector, self._url)
+                self._trained = {} if self._url is None else self._scope.trained()
             snapshot = self._scope.cluster.read()
         except ClusterError as error:
             if self._selector.namespace is not None or self._selector.study is not None:

@@ -219,7 +219,7 @@ def _values(named: Mapping[int, str], nothing: Mapping[int, int]) -> MaskValues:
 def _survey(masks: Iterable[Path], ignored: set[int]) -> dict[int, str]:
     values: set[int] = set()
     for path in masks:
-        values.update(np.unique(read_values(path, is_colour=False)).tolist())
+        values.update(_tabulate(read_values(path, is_colour=False))[0].tolist())
         if len(values) > MAX_CLASSES + 1:
             problem = f"has more than {MAX_CLASSES} different values"
             raise DataError(str(path), problem, "is it a mask? name the classes with --classes")

@@ -1,7 +1,6 @@
 import json
 import logging
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,16 +17,10 @@ from rsdl.models.mirror import read_card
 from rsdl.models.normalization import Normalization, choose_normalization
 from rsdl.models.remote_sensing import WEIGHTS
 from rsdl.storage.local import LocalStore
-from tests.hub_server import Hub, serve_as_hub
+from tests.hub_server import Hub
 
 OWN = Normalization((1.0,) * 3, (2.0,) * 3, "the data set")
 RGB = ("red", "green", "blue")
-
-
-@pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    with serve_as_hub(tmp_path, monkeypatch) as running:
-        yield running
 
 
 @pytest.fixture

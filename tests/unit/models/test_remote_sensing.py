@@ -1,9 +1,7 @@
 import argparse
 import logging
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,16 +16,10 @@ from rsdl.models.catalog import build_model
 from rsdl.models.hub import HUB_ADDRESS, open_address
 from rsdl.models.normalization import Normalization, choose_normalization
 from rsdl.models.remote_sensing import SECO, SENTINEL2, WEIGHTS
-from tests.hub_server import Hub, serve_as_hub
+from tests.hub_server import Hub
 
 OWN = Normalization((1.0,), (2.0,), "the data set")
 ALL = "resnet50_sentinel2_all_moco"
-
-
-@pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    with serve_as_hub(tmp_path, monkeypatch) as running:
-        yield running
 
 
 def build(weights: str, bands: tuple[str, ...], name: str | None = None) -> nn.Module:
