@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 from rsdl.core.errors import ConfigError, UnreachableError
 from rsdl.models.catalog import find_timm_name
-from rsdl.models.hub import HUB_FILES, Progress, open_address
+from rsdl.models.hub import Progress, hub_addresses, open_address
 from rsdl.models.mirror import CARD, MODEL_CARD, TENSORS, WeightsCard, file_sha256, read_card
 from rsdl.models.published import TrainedOn, timm_trained_on
 from rsdl.models.remote_sensing import WEIGHTS
@@ -72,12 +72,10 @@ def find_published(name: str) -> Published:
             f"timm has no pretrained weights of {timm_name} that can be mirrored",
             "leave it out, or name another",
         )
-    files = (config.hf_hub_filename,) if config.hf_hub_filename else HUB_FILES
-    addresses = [f"hub:{config.hf_hub_id}/{file}" for file in files]
     return Published(
         timm_name,
         timm_name.partition(".")[0],
-        tuple(addresses) if config.hf_hub_id else (str(config.url),),
+        hub_addresses(config) if config.hf_hub_id else (str(config.url),),
         timm_trained_on(timm_name),
         config.license or "not stated",
         pretrained_cfg=json.loads(json.dumps(asdict(config))),
@@ -108,7 +106,6 @@ def fetch(found: Published, store: Store, progress: Progress | None = None) -> W
     with store.create(found.name + TENSORS) as part:
         _write_tensors(path, part, found.source)
         sha256, num_bytes = file_sha256(part), part.stat().st_size
-    trained_on = found.trained_on
     card = WeightsCard(
         name=found.name,
         architecture=found.architecture,
@@ -117,11 +114,7 @@ def fetch(found: Published, store: Store, progress: Progress | None = None) -> W
         paper=found.paper,
         num_bytes=num_bytes,
         sha256=sha256,
-        bands=trained_on.bands,
-        dtype=trained_on.dtype,
-        mean=trained_on.mean,
-        std=trained_on.std,
-        pixels=trained_on.pixels,
+        **asdict(found.trained_on),
         pretrained_cfg=found.pretrained_cfg,
     )
     for text in _model_card(found.addresses[0]):

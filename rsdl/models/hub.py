@@ -18,6 +18,7 @@ from urllib.request import Request, urlopen
 import timm
 import torch
 from huggingface_hub import constants, try_to_load_from_cache
+from timm.models import PretrainedCfg
 
 from rsdl.core.errors import ConfigError, RsdlError, UnreachableError
 from rsdl.core.http_status import is_temporary
@@ -48,14 +49,25 @@ def find_pretrained(timm_name: str) -> dict[str, Any]:
         raise ConfigError("model.weights", f"timm has no pretrained weights of {timm_name}", REMEDY)
     if source.custom_load or not source.hf_hub_id:
         return {}  # timm loads this rare format itself
-    repository, _, revision = source.hf_hub_id.partition("@")
-    names = (source.hf_hub_filename,) if source.hf_hub_filename else HUB_FILES
-    for name in names:
-        cached = try_to_load_from_cache(repository, name, revision=revision or None)
-        if isinstance(cached, str):
-            return {"file": cached}
+    for address in hub_addresses(source):
+        if (cached := cached_copy(address)) is not None:
+            return {"file": str(cached)}
     _check_hub(timm_name)
     return {}
+
+
+def hub_addresses(source: PretrainedCfg) -> tuple[str, ...]:
+    """Return the addresses at the hub that one of timm's configs may have its weights under."""
+    names = (source.hf_hub_filename,) if source.hf_hub_filename else HUB_FILES
+    return tuple(f"hub:{source.hf_hub_id}/{name}" for name in names)
+
+
+def cached_copy(address: str) -> Path | None:
+    """Return the copy of ``hub:REPOSITORY@REVISION/FILE`` in the cache of the hub's own client."""
+    if (parts := HUB_ADDRESS.fullmatch(address)) is None:
+        return None
+    cached = try_to_load_from_cache(parts["repository"], parts["file"], revision=parts["revision"])
+    return Path(cached) if isinstance(cached, str) else None
 
 
 def open_address(address: str, progress: Progress | None = None) -> Path:
@@ -74,11 +86,10 @@ def open_address(address: str, progress: Progress | None = None) -> Path:
     parts = HUB_ADDRESS.fullmatch(address)
     if parts is None:
         return download(address, progress)
-    repository, revision, file = parts["repository"], parts["revision"], parts["file"]
-    cached = try_to_load_from_cache(repository, file, revision=revision)
-    if isinstance(cached, str):
-        return Path(cached)
-    url = f"{constants.ENDPOINT}/{repository}/resolve/{revision or 'main'}/{file}"
+    if (cached := cached_copy(address)) is not None:
+        return cached
+    revision = parts["revision"] or "main"
+    url = f"{constants.ENDPOINT}/{parts['repository']}/resolve/{revision}/{parts['file']}"
     if constants.HF_HUB_OFFLINE:
         raise ConfigError("model.weights", f"{url} is not cached and HF_HUB_OFFLINE is set", REMEDY)
     return download(url, progress)
