@@ -179,6 +179,11 @@ def parse_ignored(values: Sequence[str]) -> set[int]:
 def _refuse_vector_rules(rules: LabelRules) -> None:
     if rules.layer is not None:
         raise ConfigError("label_layer", "a class raster has no layers", "leave it out")
+    if rules.all_touched:
+        raise ConfigError("all_touched", "is for polygons, not a class raster", "leave it out")
+    if rules.background is not None:
+        problem = "is for polygons: a class raster says itself where nothing is known"
+        raise ConfigError("background", problem, "name its value with --classes, as 0=ground")
 
 
 def _whole(

@@ -124,6 +124,7 @@ class LabelRules:
     classes: Sequence[str] | None = None
     ignore: Sequence[str] = ()
     all_touched: bool = False
+    background: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,6 @@ from rsdl.data.packing.encode import encode_npy, encode_tif
 from rsdl.data.sample import SPLITS, Sample, ShardPlan
 from rsdl.data.sources.geotiff_options import ADDED, GeotiffOptions
 from rsdl.data.targets.mask import IGNORE, MAX_CLASSES
-from rsdl.raster.class_raster import RasterLabels
 from rsdl.raster.dataset_pool import DatasetPool
 from rsdl.raster.files import find_rasters, relative_names
 from rsdl.raster.georef import bounds_of, shift
@@ -86,6 +85,7 @@ class GeotiffSource:
             options.classes,
             options.ignore,
             options.all_touched,
+            options.background,
         )
         self._labels = open_labels(labels_path, wanted, self.scenes, self._pool)
         self.left_out = self._labels.left_out
@@ -224,9 +224,6 @@ class GeotiffSource:
         """Check that masks can hold the classes, and that the background is none of the labels'."""
         if self._options.task != "segmentation":
             return
-        if self._options.background is not None and isinstance(self._labels, RasterLabels):
-            problem = "is for polygons: a class raster says itself where nothing is known"
-            raise ConfigError("background", problem, "name its value with --classes, as 0=ground")
         if self._options.background in self._labels.classes:
             name = self._options.background
             raise ConfigError("background", f'"{name}" is a class of the labels', "name another")

@@ -165,7 +165,10 @@ class MaskSource:
         for split, files in self._splits.items():
             for chosen in deal(files, shard_bytes):
                 parts = [part for file in chosen for part in self._cut(file)]
-                stamp = " ".join(str(file.modified_ns) for file in chosen)
+                stamp = " ".join(
+                    f"{file.modified_ns} {self._masks[file.path].stat().st_mtime_ns}"
+                    for file in chosen
+                )
                 plans.append(ShardPlan(split, parts, hashlib.sha256(stamp.encode()).hexdigest()))
         return plans
 

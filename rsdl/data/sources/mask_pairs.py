@@ -1,5 +1,6 @@
 """Pair images and masks of the same names in two folders."""
 
+import os
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -36,6 +37,7 @@ def pair_folders(images: Path, masks: Path) -> Pairs:
         DataError: If a folder is missing, or images and masks do not pair up.
     """
     left_out: Counter[str] = Counter()
+    images = Path(os.path.abspath(images))  # a folder given as "." has a name as well
     tree = list_pairs(images, left_out)
     found = match_masks(tree, masks, left_out)
     files = tuple(file for file in tree.files if file.path in found)

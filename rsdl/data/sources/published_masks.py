@@ -8,12 +8,13 @@ number is a warning, not an error.
 import logging
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
 from rsdl.core.errors import ConfigError, DataError
+from rsdl.data.manifest import INDEX_COLUMNS
 from rsdl.data.sources.archive import unpack
 from rsdl.data.sources.download import Progress, download
 from rsdl.data.sources.folder import FRACTIONS
@@ -24,6 +25,7 @@ from rsdl.data.sources.mask_pairs import Pairs
 from rsdl.data.sources.published import by_hand, make_folder, unpack_origin
 from rsdl.data.sources.segmentation_dataset import Groups, PairRule, SegmentationDataset
 from rsdl.data.sources.split_files import SplitFile, describe_lists, read_split_files
+from rsdl.data.sources.splits import name_group
 
 SMALLEST_TILE = 8
 LISTS = ("train.txt", "val.txt", "test.txt")
@@ -98,7 +100,9 @@ def prepare_masks(
         log.warning("%s: %d images with masks; the publication has %d", dataset.name, *counts)
     tile = (rule.tile if choice.tile is None else choice.tile) or None
     is_published = choice.fractions is None and choice.lists is None
-    pairs = _arrange(folder, found, rule.split if is_published else None, left_out)
+    pairs = _arrange(folder, found, rule, is_published=is_published, left_out=left_out)
+    if rule.group_by is not None:
+        provenance[INDEX_COLUMNS] = ["group"]
     lists = choice.lists
     if is_published and rule.split is not None:
         provenance["split_rule"] = "published"
@@ -182,14 +186,19 @@ def _match(pattern: str, files: list[tuple[str, int, int]], folder: Path) -> dic
 def _arrange(
     folder: Path,
     found: list[Found],
-    split: Callable[[Groups], str | None] | None,
+    rule: PairRule,
+    *,
+    is_published: bool,
     left_out: Counter[str],
 ) -> Pairs:
-    """Return the pairs, with their published split if there is one."""
+    """Return the pairs, with their scenes if they are tiles, and the published split if wanted."""
+    split = rule.split if is_published else None
     splits = [split(each.groups) if split is not None else None for each in found]
     names = ["/".join(each.groups) + Path(each.image).suffix for each in found]
     files = tuple(
-        ImageFile(each.image, each.size, 0, key, name, each.modified_ns)
+        ImageFile(
+            each.image, each.size, 0, key, name, each.modified_ns, _scene(each.image, rule.group_by)
+        )
         for each, key, name in zip(found, unique_keys(names, has_splits=False), splits, strict=True)
         if name is not None or split is None
     )
@@ -200,6 +209,14 @@ def _arrange(
         left_out["images in no published split"] += num_out
     tree = Tree(folder, ("",), tuple(sorted(files)), split is not None, left_out)
     return Pairs(tree, {each.image: folder / each.mask for each in found})
+
+
+def _scene(path: str, group_by: str | None) -> str | None:
+    """Return the scene of a tile; the tile's own path where the rule does not find one."""
+    if group_by is None:
+        return None
+    found = re.search(group_by, path, re.IGNORECASE)
+    return path if found is None else name_group(found)
 
 
 def _read_lists(top: Path) -> dict[str, SplitFile]:

@@ -140,8 +140,13 @@ def _find_groups(tree: Tree, pattern: str) -> list[str]:
                 f'"{pattern}" is not found in "{path}" ({tree.root / file.path})',
                 "write one that finds the scene of every image below its class folder",
             )
-        groups.append("/".join(part or "" for part in found.groups()) or found[0])
+        groups.append(name_group(found))
     return groups
+
+
+def name_group(found: re.Match[str]) -> str:
+    """Return the scene that a match of ``group_by`` names."""
+    return "/".join(part or "" for part in found.groups()) or found[0]
 
 
 def _check_groups(files: Sequence[ImageFile], groups: Sequence[str]) -> None:

@@ -151,6 +151,13 @@ def test_each_pixel_gets_its_own_class_and_255_where_nothing_is_known(tmp_path: 
                     assert (found[key].target == tile).all()
 
 
+def test_a_class_raster_is_not_taken_with_an_option_for_polygons(tmp_path: Path):
+    path = write_scene(tmp_path / "a.tif", noise(1, 16, 16))
+    raster = write_scene(tmp_path / "labels.tif", noise(1, 16, 16) % 3)
+    with pytest.raises(ConfigError, match="all_touched: is for polygons, not a class raster"):
+        open_source(path, raster, task="segmentation", all_touched=True)
+
+
 def test_a_background_is_refused_where_pixels_are_not_known(tmp_path: Path, everywhere: Path):
     path = write_scene(tmp_path / "a.tif", noise(1, 16, 16))
     raster = write_scene(tmp_path / "labels.tif", noise(1, 16, 16) % 3)

@@ -104,6 +104,37 @@ def test_packed_masks_verify_and_their_pixels_are_counted(draw: Draw, tmp_path: 
     assert (report.num_samples, report.problems) == (8, [])
 
 
+def test_a_mask_that_was_painted_over_is_packed_again(draw: Draw, tmp_path: Path):
+    images, masks = draw([0, 1])
+    for path in list(masks.iterdir()):
+        pixels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        path.unlink()
+        with rasterio.open(
+            path.with_suffix(".tif"), "w", driver="GTiff", width=SIDE, height=SIDE, count=1,
+            dtype="uint8",
+        ) as file:  # fmt: skip
+            file.write(pixels, 1)
+
+    def pack_again() -> Manifest:
+        return pack_masks(MaskFolderSource(images, masks, MaskOptions()), tmp_path / "shards")
+
+    first, mask = pack_again(), masks / "scene_3.tif"
+    assert pack_again() == first
+    size = mask.stat().st_size
+    with rasterio.open(mask, "r+") as file:
+        file.write(1 - file.read())
+    assert mask.stat().st_size == size
+    assert pack_again().digest != first.digest
+
+
+def test_a_folder_may_be_named_by_a_dot(draw: Draw, monkeypatch: pytest.MonkeyPatch):
+    images, masks = draw([0, 1])
+    monkeypatch.chdir(images)
+    found = MaskFolderSource(Path("."), Path("../masks"), MaskOptions())
+    assert found.dataset == "images"
+    assert samples(found).keys() == samples(MaskFolderSource(images, masks, MaskOptions())).keys()
+
+
 def test_folders_named_as_splits_are_splits_and_masks_may_have_an_ending(draw: Draw):
     images, masks = draw([0, 1], folders=("train", "val"), ending="_mask")
     plans = MaskFolderSource(images, masks, MaskOptions()).shards(10**6)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from rsdl.config.load import load_config
+from rsdl.data.manifest import INDEX_COLUMNS
 from rsdl.data.sources.catalog import DATASETS
 from rsdl.data.sources.isprs import POTSDAM_SPLIT, VAIHINGEN_SPLIT
 from rsdl.data.sources.segmentation_catalog import SEGMENTATION_DATASETS
@@ -104,6 +105,7 @@ def test_tiles_of_mmsegmentation_hold_numbers_and_keep_the_split_of_their_scene(
     (sample,) = samples_of(source).values()
     assert sample.target[:3, 0].tolist() == [IGNORE, 0, 5]
     assert source.bands == bands and list(keys_of(source)) == ["test"]
+    assert sample.group == tile and source.provenance[INDEX_COLUMNS] == ["group"]
 
 
 def test_vaihingen_masks_have_the_names_of_their_images_and_other_labels_are_left_out(
