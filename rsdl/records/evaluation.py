@@ -5,7 +5,7 @@ since JSON has no NaN and a reader must not mistake "unknown" for zero.
 """
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import (
     BaseModel,
@@ -156,10 +156,7 @@ class Evaluation(_Page):
     per_class: tuple[ClassScores, ...]
     confusion: tuple[tuple[Annotated[int, Field(ge=0)], ...], ...]
 
-    @property
-    def num_counted(self) -> int:
-        """The sum of ``confusion``: samples, pixels."""
-        return self.num_samples
+    counted: ClassVar[str] = "num_samples"  # the field that is the sum of confusion
 
     @model_validator(mode="after")
     def _sizes_agree(self) -> "Evaluation":
@@ -168,8 +165,8 @@ class Evaluation(_Page):
             raise ValueError(f"confusion must be {size} x {size}, as there are {size} classes")
         if tuple(row.name for row in self.per_class) != self.classes:
             raise ValueError("per_class must have one row for each class, in the same order")
-        if sum(map(sum, self.confusion)) != self.num_counted:
-            raise ValueError(f"confusion must add up to {self.num_counted:,}")
+        if sum(map(sum, self.confusion)) != getattr(self, self.counted):
+            raise ValueError(f"{self.counted} must be the sum of confusion")
         return self
 
 
@@ -205,10 +202,7 @@ class SegmentationEvaluation(Evaluation):
     iou: tuple[Number, ...]
     overlays: tuple[Overlay, ...] = ()
 
-    @property
-    def num_counted(self) -> int:
-        """The sum of ``confusion``: pixels."""
-        return self.num_pixels
+    counted: ClassVar[str] = "num_pixels"
 
 
 KINDS: dict[str, type[Evaluation]] = {
