@@ -87,6 +87,14 @@ def evaluate(
             "--tta", help="Average over 8 flips and quarter turns (4 flips if not square)."
         ),
     ] = False,
+    windows: Annotated[
+        bool,
+        typer.Option(
+            "--windows",
+            help="Segmentation: whole images, by overlapping windows as in predict; default: "
+            "images as packed, cropped and resized by data.eval_crop.",
+        ),
+    ] = False,
     data: Annotated[
         str | None, typer.Option(metavar="URL", help="URL of the data set, if it has moved.")
     ] = None,
@@ -94,7 +102,7 @@ def evaluate(
     """Evaluate a trained network and write its report anew."""
     from rsdl.commands.evaluate import evaluate as command
 
-    raise typer.Exit(command(target, split=split, tta=tta, data_url=data))
+    raise typer.Exit(command(target, split=split, tta=tta, windows=windows, data_url=data))
 
 
 @app.command()

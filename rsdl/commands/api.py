@@ -85,6 +85,7 @@ def evaluate(
     *,
     split: str | None = None,
     tta: bool = False,
+    windows: bool = False,
     data_url: str | os.PathLike[str] | None = None,
 ) -> Evaluation:
     """Evaluate a run's best weights on a split as ``rsdl evaluate`` does, and rewrite its report.
@@ -98,6 +99,7 @@ def evaluate(
         run: A run's folder, one of its checkpoints, or what :func:`train` has returned.
         split: Split to evaluate on; ``None`` takes the config's test split, else validation.
         tta: Whether to average over flips and rotations.
+        windows: Segmentation: whether to predict whole images by overlapping windows.
         data_url: New location of the data, if it has moved.
 
     Returns:
@@ -108,7 +110,7 @@ def evaluate(
     """
     target = run.url if isinstance(run, TrainedRun) else os.fspath(run)
     moved = None if data_url is None else os.fspath(data_url)
-    evaluation, _ = evaluate_run(target, split=split, tta=tta, data_url=moved)
+    evaluation, _ = evaluate_run(target, split=split, tta=tta, windows=windows, data_url=moved)
     return evaluation
 
 

@@ -1,20 +1,35 @@
 """``rsdl evaluate``: metrics of a run or checkpoint on a split, and its report."""
 
 import sys
+from functools import partial
 
 from rich.console import Console
 from rich.table import Table
 
+from rsdl.commands.bars import sample_bar
+from rsdl.commands.predict import PredictOptions, window_rule
 from rsdl.commands.report import write_report
-from rsdl.data.dataset import DataSet
+from rsdl.config.run import RunConfig
+from rsdl.core.errors import ConfigError
+from rsdl.core.image_size import show_size
+from rsdl.data.dataset import DataSet, SplitData
 from rsdl.evaluate.evaluator import evaluate_checkpoint
+from rsdl.evaluate.whole_images import evaluate_images
+from rsdl.export.load import load
+from rsdl.predict.image import predict_image
 from rsdl.records.evaluation import Evaluation
+from rsdl.train.accelerator import choose_device
 from rsdl.train.build import open_evaluation
 from rsdl.train.saved_run import check_same_data, find_run, read_config
 
 
 def evaluate(
-    target: str, *, split: str | None = None, tta: bool = False, data_url: str | None = None
+    target: str,
+    *,
+    split: str | None = None,
+    tta: bool = False,
+    windows: bool = False,
+    data_url: str | None = None,
 ) -> int:
     """Evaluate a run's best weights, or one checkpoint, and rewrite the run's report.
 
@@ -22,17 +37,25 @@ def evaluate(
         target: Folder of a run, or a checkpoint in its ``checkpoints`` folder.
         split: Split to evaluate on; ``None`` takes the config's test split, else validation.
         tta: Whether to average over flips and rotations.
+        windows: Whether to predict whole images by windows as ``rsdl predict`` does scenes.
         data_url: New location of the data, if it has moved.
     """
     console = Console(file=sys.stdout, soft_wrap=True)
-    evaluation, page = evaluate_run(target, split=split, tta=tta, data_url=data_url)
+    evaluation, page = evaluate_run(
+        target, split=split, tta=tta, windows=windows, data_url=data_url
+    )
     console.print(summary_table(evaluation))
     console.print(f"report: {page}", highlight=False)
     return 0
 
 
 def evaluate_run(
-    target: str, *, split: str | None = None, tta: bool = False, data_url: str | None = None
+    target: str,
+    *,
+    split: str | None = None,
+    tta: bool = False,
+    windows: bool = False,
+    data_url: str | None = None,
 ) -> tuple[Evaluation, str]:
     """Return what :func:`evaluate` prints: the evaluation and where the rewritten report lies."""
     folder, checkpoint = find_run(target)
@@ -41,6 +64,12 @@ def evaluate_run(
     check_same_data(folder, dataset.manifest.digest)
     split = split or dataset.evaluated_split
     dataset.check_split(split, "--split")
+    if windows:
+        data = dataset.split(split, "--split")
+        evaluation = evaluate_whole(
+            target, data, config, tta=tta, split=split, checkpoint=checkpoint
+        )
+        return evaluation, write_report(folder, evaluation)
     record = folder.read_record()
     devices = record.device_count if record is not None else 1
     parts = open_evaluation(config, folder, dataset, devices=devices, tta=tta)
@@ -48,9 +77,48 @@ def evaluate_run(
     return evaluation, write_report(folder, evaluation)
 
 
+def evaluate_whole(
+    target: str, data: SplitData, config: RunConfig, *, tta: bool, **about: str
+) -> Evaluation:
+    """Return the evaluation of a run on the whole images of a split.
+
+    Raises:
+        ConfigError: If its network says nothing of single pixels.
+    """
+    device = config.trainer.accelerator.replace("gpu", "cuda")
+    model = load(target, device=choose_device(device, "trainer.accelerator"))
+    if not model.is_dense:
+        problem = f"are for networks that label pixels, {config.name} labels whole images"
+        raise ConfigError("--windows", problem, "evaluate without it")
+    rule, said = window_rule(model, PredictOptions(), judged=False)
+    print(f"whole images, {said}")
+    predict = partial(
+        predict_image,
+        network=partial(model.predict_windows, tta=tta),
+        rule=rule,
+        num_classes=len(model.classes),
+        batch_size=config.data.eval_batch_size or config.data.batch_size,
+    )
+    with sample_bar("evaluate") as bar:
+        return evaluate_images(
+            model.task,
+            data,
+            predict,
+            skip_corrupt=config.data.on_corrupt == "skip",
+            progress=bar,
+            run=config.name,
+            weights="raw" if config.optim.ema_decay is None else "ema",
+            tta=tta,
+            windows=rule.size,
+            **about,
+        )
+
+
 def summary_table(evaluation: Evaluation) -> Table:
     """Return a table of the metrics for the terminal."""
     how = ", test-time augmentation" if evaluation.tta else ""
+    if evaluation.windows is not None:
+        how += f", whole, by windows of {show_size(evaluation.windows)} px"
     title = f"{evaluation.run}: {evaluation.split}, {evaluation.num_samples} images{how}"
     table = Table(title=title)
     table.add_column("metric")

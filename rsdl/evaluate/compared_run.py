@@ -48,7 +48,9 @@ class ComparedRun:
         """The evaluation's metrics, else those of the run's best or last validation."""
         if self.evaluation is not None:
             split = self.evaluation.split
-            return Headline(split, f"{split} split", self.evaluation.metrics)
+            # Whole images and packed ones are not compared with each other.
+            how = "" if self.evaluation.windows is None else ", whole images"
+            return Headline(f"{split}{how}", f"{split} split{how}", self.evaluation.metrics)
         for kind, note in (("best", "best validation"), ("final", "last validation")):
             if number(self.run.score(kind)) is not None:
                 metrics = self.run.metrics[kind]

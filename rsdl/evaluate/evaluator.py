@@ -1,6 +1,7 @@
 """Checkpoint + split -> Evaluation, for ``rsdl train`` and ``rsdl evaluate`` alike."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from functools import partial
 from typing import Any
 
@@ -12,6 +13,7 @@ from rsdl.data.dataset import SplitData
 from rsdl.data.preview import data_uri, read_pictures, to_rgb
 from rsdl.records.evaluation import Evaluation
 from rsdl.storage.connect import join
+from rsdl.tasks.base import Lookup
 from rsdl.train.checkpoint import load_weights, read_checkpoint
 from rsdl.train.session import RunParts
 
@@ -42,8 +44,11 @@ def evaluate_checkpoint(parts: RunParts, checkpoint: str, split: str) -> Evaluat
     return module.task.evaluation(
         module.metrics.values(),
         module.collector.collect(),
-        partial(show_samples, data),
-        partial(predict_samples, parts, data),
+        Lookup(
+            partial(show_samples, data),
+            partial(predict_samples, parts, data),
+            partial(name_scenes, data),
+        ),
         planned=len(data.index),
         run=parts.config.name,
         split=split,
@@ -65,22 +70,28 @@ def predict_samples(
         yield picture, prediction[0].cpu().numpy(), batch.targets[0].numpy()
 
 
+def name_scenes(data: SplitData, samples: Sequence[int]) -> list[str]:
+    """Return the name of the scene or file that each sample was made from, or its key."""
+    keys = data.index.rows["key"]
+    with closing(data.open_reader()) as reader:
+        return [str(reader.meta(one).get("source") or keys[one].decode()) for one in samples]
+
+
 def show_samples(data: SplitData, samples: Sequence[int]) -> list[dict[str, Any]]:
     """Return samples as fields of :class:`rsdl.records.evaluation.Picture`."""
     images = read_pictures(data, samples, PICTURE_SIDE)
-    reader = data.open_reader()
     shown = []
-    for sample, image in zip(samples, images, strict=True):
-        meta = reader.meta(sample)
-        bounds = meta.get("bounds")
-        shown.append(
-            {
-                "key": data.index.rows["key"][sample].decode(),
-                "source": str(meta.get("source", "")),
-                "image": None if image is None else data_uri(image),
-                "crs": meta.get("crs"),
-                "bounds": tuple(bounds) if bounds is not None and len(bounds) == 4 else None,
-            }
-        )
-    reader.close()
+    with closing(data.open_reader()) as reader:
+        for sample, image in zip(samples, images, strict=True):
+            meta = reader.meta(sample)
+            bounds = meta.get("bounds")
+            shown.append(
+                {
+                    "key": data.index.rows["key"][sample].decode(),
+                    "source": str(meta.get("source", "")),
+                    "image": None if image is None else data_uri(image),
+                    "crs": meta.get("crs"),
+                    "bounds": tuple(bounds) if bounds is not None and len(bounds) == 4 else None,
+                }
+            )
     return shown

@@ -47,15 +47,15 @@ class WindowRule:
     blend: bool
     judged: bool = True
 
-    def lay(self, scene: Scene) -> tuple[Axis, Axis]:
-        """Return the windows along a scene's height and its width.
+    def lay(self, size: tuple[int, int]) -> tuple[Axis, Axis]:
+        """Return the windows along the height and the width of a scene or image.
 
         Raises:
             ConfigError: If ``overlap`` is not below both sides of a window.
         """
         rows, cols = (
             lay_windows(length, window=window, overlap=self.overlap, blend=self.blend)
-            for length, window in zip((scene.height, scene.width), self.size, strict=True)
+            for length, window in zip(size, self.size, strict=True)
         )
         return rows, cols
 
@@ -95,7 +95,7 @@ def predict_scene(
         CorruptSampleError: If the file cannot be read somewhere.
         DataError: If the network gives no numbers, or alpha is imagery.
     """
-    rows, cols = rule.lay(scene)
+    rows, cols = rule.lay((scene.height, scene.width))
     strip, pool = Strip(rows, cols, num_classes), DatasetPool()
     num_windows, done = len(rows.starts) * len(cols.starts), 0
 
@@ -139,8 +139,7 @@ def read_padded(
 ) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
     """Read a window of a scene, with nodata filled as packing fills it.
 
-    A side of the scene that is shorter than the window is continued by its mirror image, as in
-    U-Net (Ronneberger et al. 2015): a border of one colour is none that the network was trained on.
+    What the window exceeds the scene by is as :func:`mirror` makes it.
 
     Returns:
         Pixels ``[H, W, C]`` of the window's size, and where there is data ``[H, W]``, ``None`` for
@@ -154,8 +153,19 @@ def read_padded(
         return pixels, valid
     there = np.zeros(rule.size, bool)
     there[: inside[0], : inside[1]] = True if valid is None else valid
-    missing = ((0, height - inside[0]), (0, width - inside[1]), (0, 0))
-    return np.pad(pixels, missing, mode="symmetric"), there
+    return mirror(pixels, rule.size), there
+
+
+def mirror(pixels: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
+    """Return pixels ``[H, W, C]`` of at least a size, a shorter side continued by its mirror image.
+
+    As in U-Net (Ronneberger et al. 2015): a border of one colour is none that the network was
+    trained on.
+    """
+    height, width = (max(side - have, 0) for side, have in zip(size, pixels.shape[:2], strict=True))
+    if not height and not width:
+        return pixels
+    return np.pad(pixels, ((0, height), (0, width), (0, 0)), mode="symmetric")
 
 
 class RowWriter:

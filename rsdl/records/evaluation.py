@@ -127,6 +127,24 @@ class Overlay(Shown):
     error: DataUri | None = None
 
 
+class SceneScores(_Page):
+    """The scores of one scene, over all of its tiles.
+
+    Attributes:
+        name: Name of the scene, or of the image's file.
+        num_samples: Tiles of the scene that were evaluated.
+        num_pixels: Its pixels with a class.
+        miou: Mean IoU over the classes that are true or predicted in it.
+        oa: Correct share of its pixels.
+    """
+
+    name: str
+    num_samples: int = Field(ge=1)
+    num_pixels: int = Field(ge=0)
+    miou: Number
+    oa: Share
+
+
 class Evaluation(_Page):
     """The result of evaluating one checkpoint on one split, of any task.
 
@@ -135,6 +153,8 @@ class Evaluation(_Page):
         checkpoint: Checkpoint that was evaluated.
         weights: ``raw`` for the trained weights, ``ema`` for their moving average.
         tta: Whether predictions were averaged over flipped and rotated copies.
+        windows: Height and width of the windows that whole images were cut into, in pixels;
+            ``None`` if images were seen as packed, cropped and resized by ``data.eval_crop``.
         num_samples: Evaluated samples.
         num_skipped: Samples that could not be decoded.
         metrics: By name, in the order of tables; ``loss`` is among them.
@@ -149,6 +169,7 @@ class Evaluation(_Page):
     checkpoint: str
     weights: Literal["raw", "ema"] = "raw"
     tta: bool = False
+    windows: tuple[int, int] | None = None
     classes: tuple[str, ...] = Field(min_length=1)
     num_samples: int = Field(ge=0)
     num_skipped: int = Field(default=0, ge=0)
@@ -195,12 +216,16 @@ class SegmentationEvaluation(Evaluation):
         num_pixels: Pixels with a class, the sum of ``confusion``.
         iou: Intersection over union of each class; ``None`` if it is neither true nor predicted.
         overlays: The best, median and worst images.
+        scenes: The scores of the 100 worst scenes, the worst first.
+        num_scenes: Scenes of the split; 0 if they were not told apart.
     """
 
     task: Literal["segmentation"] = "segmentation"
     num_pixels: int = Field(ge=0)
     iou: tuple[Number, ...]
     overlays: tuple[Overlay, ...] = ()
+    scenes: tuple[SceneScores, ...] = ()
+    num_scenes: int = Field(default=0, ge=0)
 
     counted: ClassVar[str] = "num_pixels"
 

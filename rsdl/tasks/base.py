@@ -32,6 +32,21 @@ Predict = Callable[[Sequence[int]], Iterator[tuple[NDArray[np.uint8], Any, Any]]
 
 
 @dataclass(frozen=True, slots=True)
+class Lookup:
+    """What an evaluation may ask of single samples of its split, by their numbers.
+
+    Attributes:
+        show: Returns what a report shows of them.
+        predict: Runs the network on them once more.
+        scenes: Returns the name of the scene that each was cut from, or of its file.
+    """
+
+    show: Show
+    predict: Predict
+    scenes: Callable[[Sequence[int]], list[str]]
+
+
+@dataclass(frozen=True, slots=True)
 class CardFacts:
     """What the model card of an exported network says of its task.
 
@@ -151,8 +166,7 @@ class Task(Protocol):
         self,
         values: Any,  # noqa: ANN401 - of this task's own metrics
         columns: Columns,
-        show: Show,
-        predict: Predict,
+        lookup: Lookup,
         *,
         planned: int,
         **about: Any,  # noqa: ANN401
@@ -162,10 +176,10 @@ class Task(Protocol):
         Args:
             values: Result of :meth:`TaskMetrics.values`.
             columns: Those of :meth:`columns`, and ``samples``, the numbers of the samples.
-            show: Makes pictures of samples that the report shows.
-            predict: Runs the network on such samples once more.
+            lookup: What may be asked of single samples.
             planned: Samples of the split, those that could not be decoded included.
-            about: Fields that every task's evaluation has: run, split, checkpoint, weights, tta.
+            about: Fields that every task's evaluation has: run, split, checkpoint, weights, tta,
+                windows.
         """
 
     def card(self) -> CardFacts:

@@ -26,7 +26,7 @@ from rsdl.records.evaluation import (
     RunnerUp,
 )
 from rsdl.storage.s3.endpoint import StorageConfig
-from rsdl.tasks.base import CardFacts, Columns, Predict, Show
+from rsdl.tasks.base import CardFacts, Columns, Lookup, Show
 from rsdl.tasks.scores import ConfusionScores, class_scores, score_confusion, share
 from rsdl.tasks.sum_metric import SumMetric
 
@@ -131,8 +131,7 @@ class ClassificationTask:
         self,
         values: "MetricValues",
         columns: Columns,
-        show: Show,
-        predict: Predict,
+        lookup: Lookup,
         *,
         planned: int,
         **about: Any,  # noqa: ANN401 - fields of Evaluation
@@ -150,8 +149,8 @@ class ClassificationTask:
             per_class=class_scores(values.scores, self.classes),
             confusion=tuple(map(tuple, values.confusion.tolist())),
             calibration=tuple(CalibrationBin(**row) for row in values.calibration),
-            mistakes=self._pictures(columns, worst_mistakes(columns, NUM_PICTURES), show),
-            uncertain=self._pictures(columns, least_certain(columns, NUM_PICTURES), show),
+            mistakes=self._pictures(columns, worst_mistakes(columns, NUM_PICTURES), lookup.show),
+            uncertain=self._pictures(columns, least_certain(columns, NUM_PICTURES), lookup.show),
         )
 
     def card(self) -> CardFacts:

@@ -23,11 +23,13 @@ from rsdl.models.segmenter import build_segmenter
 from rsdl.records.evaluation import Overlay, SegmentationEvaluation
 from rsdl.storage.s3.endpoint import StorageConfig
 from rsdl.tasks import pixel_losses
-from rsdl.tasks.base import CardFacts, Columns, Predict, Show
+from rsdl.tasks.base import CardFacts, Columns, Lookup
+from rsdl.tasks.image_scores import choose_images, score_scenes
 from rsdl.tasks.pixel_metrics import MetricValues, SegmentationMetrics
 from rsdl.tasks.scores import class_scores
 
 NUM_OVERLAYS = 4
+NUM_SCENES = 100
 OVERLAY_SIDE = 256
 
 
@@ -164,8 +166,7 @@ class SegmentationTask:
         self,
         values: MetricValues,
         columns: Columns,
-        show: Show,
-        predict: Predict,
+        lookup: Lookup,
         *,
         planned: int,
         **about: Any,  # noqa: ANN401 - fields of Evaluation
@@ -173,6 +174,7 @@ class SegmentationTask:
         """Return the content of ``report.json``, with the best, median and worst images."""
         metrics = dict(values.metrics)
         loss = metrics.pop("loss")
+        scenes = score_scenes(columns, lookup)
         chosen = choose_images(columns, NUM_OVERLAYS)
         samples = [int(columns["samples"][row]) for _, row, _ in chosen]
         return SegmentationEvaluation(
@@ -188,9 +190,11 @@ class SegmentationTask:
             overlays=tuple(
                 Overlay(rank=rank, miou=score, **(shown | self._draw(*drawn)))
                 for (rank, _, score), shown, drawn in zip(
-                    chosen, show(samples), predict(samples), strict=True
+                    chosen, lookup.show(samples), lookup.predict(samples), strict=True
                 )
             ),
+            scenes=tuple(scenes[:NUM_SCENES]),
+            num_scenes=len(scenes),
         )
 
     def card(self) -> CardFacts:
@@ -244,26 +248,3 @@ def unturn(maps: Tensor, number: int) -> Tensor:
     axes = [axis for axis, bit in ((2, 1), (3, 2)) if flip & bit]
     flipped = maps.flip(axes) if axes else maps
     return flipped.transpose(2, 3) if swapped else flipped
-
-
-def choose_images(columns: Columns, count: int) -> list[tuple[str, int, float]]:
-    """Return the images with the best, median and worst mean IoU: rank, row number and mean IoU.
-
-    Images without a labelled pixel are left out, and none is chosen twice.
-    """
-    union = columns["true"] + columns["predicted"] - columns["both"]
-    known = union > 0
-    iou = np.divide(columns["both"], union, out=np.zeros(union.shape), where=known)
-    labelled = np.flatnonzero(known.any(axis=1))
-    scores = iou.sum(axis=1)[labelled] / known.sum(axis=1)[labelled]
-    best_first = np.argsort(-scores, kind="stable")
-    order, ranked = labelled[best_first], scores[best_first]
-    middle = max((len(order) - count) // 2, 0)
-    places = {"best": range(count), "median": range(middle, middle + count),
-              "worst": range(len(order) - count, len(order))}  # fmt: skip
-    taken: dict[int, tuple[str, int, float]] = {}
-    for rank, wanted in places.items():
-        for place in wanted:
-            if 0 <= place < len(order) and place not in taken:
-                taken[place] = (rank, int(order[place]), float(ranked[place]))
-    return [taken[place] for place in sorted(taken)]

@@ -17,6 +17,7 @@ FIELDS = {
     "task": {"name": "segmentation", "losses": {"cross_entropy": 1.0, "dice": 0.5}},
     "model__name": "test_resnet",
     "data__batch_size": 8,
+    "data__image_size": 64,
     "trainer__max_epochs": 2,
 }
 
@@ -44,6 +45,16 @@ def test_scenes_become_a_network_that_labels_pixels_and_a_report(
     merged = json.loads((run.folder / "report-tta.json").read_text())
     assert merged["num_pixels"] == found.num_pixels and merged["metrics"] != found.metrics
     assert "with TTA (test)" in (run.folder / "report.html").read_text()
+
+    # A window sees a tile of the data set whole: nothing is blended, and all numbers are equal.
+    whole = rsdl("evaluate", run.folder, "--windows")
+    assert whole.returncode == 0 and "whole images, windows of" in whole.stdout, whole
+    seen = json.loads((run.folder / "report.json").read_text())
+    assert found.windows is None and seen["windows"] == [64, 64]
+    assert seen["confusion"] == json.loads(found.model_dump_json())["confusion"]
+    assert "by overlapping windows" in (run.folder / "report.html").read_text()
+    scenes = {row["name"]: row["num_samples"] for row in seen["scenes"]}
+    assert len(scenes) == seen["num_scenes"] == 1 and sum(scenes.values()) == found.num_samples
     assert rsdl("data", "info", masks, "--sheet", "sheet.png").returncode == 0
     said = refusal(rsdl("export", run.folder, "--to", "safetensors", "--out", "weights"))
     assert "--to: timm has no segmentation network" in said

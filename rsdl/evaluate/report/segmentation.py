@@ -66,8 +66,17 @@ def sections(evaluation: SegmentationEvaluation) -> dict[str, object]:
         **confusion_sections(evaluation),
         "class_rows": class_rows(evaluation),
         "colours": dict(zip(evaluation.classes, class_colours(evaluation), strict=True)),
+        "seen": seen(evaluation),
         "overlays": {title: list(shown) for title, shown in ranked},
     }
+
+
+def seen(evaluation: SegmentationEvaluation) -> str:
+    """Return in a sentence what the network was shown."""
+    if evaluation.windows is None:
+        return "Images as packed, cropped and resized as in validation."
+    windows = " x ".join(map(str, evaluation.windows))
+    return f"Whole images, by overlapping windows of {windows} px that are blended."
 
 
 def class_colours(evaluation: SegmentationEvaluation) -> list[str]:

@@ -17,7 +17,7 @@ from rsdl.data.targets.mask import IGNORE
 from rsdl.tasks import pixel_losses
 from rsdl.tasks.base import turned_views
 from rsdl.tasks.boundary import boundary_counts, find_boundaries
-from rsdl.tasks.segmentation import SegmentationTask, choose_images, unturn
+from rsdl.tasks.segmentation import SegmentationTask, unturn
 
 CLASSES = "abcd"
 SIZE = (7, 9)
@@ -187,18 +187,3 @@ def test_a_boundary_f1_without_a_hit_is_0_and_without_boundaries_unknown():
         metrics.update(found, targets, torch.ones(1, dtype=torch.bool), torch.zeros(1))
         value = metrics.values().metrics["boundary_f1"]
         assert math.isnan(value) if wanted is None else value == wanted
-
-
-def test_the_best_the_median_and_the_worst_images_are_chosen_once_each():
-    scores = np.array([50, 100, 0, 80, 20, 60, 40, 90, 10])
-    columns = {
-        "samples": np.arange(9), "true": np.full((9, 1), 100), "predicted": scores[:, None],
-        "both": scores[:, None],
-    }  # fmt: skip
-    columns["true"][2] = columns["predicted"][2] = 0  # nothing is labelled in it
-    chosen = choose_images(columns, 2)
-    assert [(rank, round(100 * score)) for rank, _, score in chosen] == [
-        ("best", 100), ("best", 90), ("median", 60), ("median", 50), ("worst", 20), ("worst", 10),
-    ]  # fmt: skip
-    few = choose_images({name: column[:2] for name, column in columns.items()}, 4)
-    assert [row for _, row, _ in few] == [1, 0]
