@@ -38,6 +38,7 @@ CONTAINER = "/spec/template/spec/containers/0"
 # Data sets with a download URL; AID is distributed by hand only, and packed from its local copy.
 DATASETS = (*(name for name in ("ucm", "aid", "resisc45") if PUBLISHED[name].url), "quickstart")
 BASE_SIZES = Sizes(cpu=4, memory_gib=16, cache_gb=30, cache_gib=34, shm_gib=2, grace_s=120)
+PREDICT_SIZES = Sizes(cpu=8, memory_gib=32, cache_gb=100, cache_gib=110, shm_gib=2, grace_s=60)
 DATA_SIZES = Sizes(cpu=4, memory_gib=8, cache_gb=10, cache_gib=20, shm_gib=2, grace_s=60)
 NVME_GB = 200
 # Pod names are labels; Kubernetes appends an index and five letters.
@@ -252,9 +253,18 @@ def _render_components(settings: Settings) -> dict[str, str]:
 
 def _render_extras(settings: Settings) -> dict[str, str]:
     gpu = GPUS[settings.gpu]
+    one_pod = settings.model_copy(update={"gpus": 1, "nodes": 1})
     return {
         "data/kustomization.yaml": _render("data.yaml", settings),
-        "data/job.yaml": _render("data-job.yaml", settings, sizes=DATA_SIZES, datasets=DATASETS),
+        "data/job.yaml": _render(
+            "data-job.yaml", settings, sizes=DATA_SIZES, datasets=DATASETS, backoff=BACKOFF
+        ),
+        "predict/kustomization.yaml": _render(
+            "predict.yaml", settings, components=_components_of(one_pod, on_cpu=False)
+        ),
+        "predict/job.yaml": _render(
+            "predict-job.yaml", settings, sizes=PREDICT_SIZES, backoff=BACKOFF
+        ),
         "dev/kustomization.yaml": _render("dev.yaml", settings),
         "dev/pod.yaml": _render("dev-pod.yaml", settings, sizes=BASE_SIZES, gpu=gpu),
     }

@@ -61,6 +61,29 @@ class JobSettings(BaseModel):
         return values
 
 
+# A word of a shell command, which is quoted; nothing in it can end the quotes.
+Word = Annotated[str, Field(min_length=1, pattern=r"^[^'\s$`\\]([^'\n$`\\]*[^'\s$`\\])?$")]
+Url = Annotated[str, Field(pattern=r"^(s3|https)://[^'\s$`\\]+$")]
+
+
+class PredictSettings(BaseModel):
+    """Which scenes are mapped by which run: the arguments of ``rsdl predict``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    run: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$")] | Url = Field(
+        "swin_base_loveda", description="Name of a run of the study, or s3:// of any."
+    )
+    scenes: tuple[Url, ...] = Field(
+        (), description="Scenes, or what lists them; none: s3://BUCKET/scenes."
+    )
+    out: Url | None = Field(None, description="Where maps go; null: s3://BUCKET/maps/STUDY.")
+    parts: int = Field(8, ge=1, le=1000, description="Pods that share the scenes.")
+    options: tuple[Word, ...] = Field(
+        (), description="More options of rsdl predict, such as --probabilities."
+    )
+
+
 # Its config is written for one machine; pods read and write the bucket.
 QUICKSTART = JobSettings(
     overrides=("output=${oc.env:RSDL_RUNS}", "data.url=${oc.env:RSDL_DATA}/quickstart"),
@@ -109,6 +132,11 @@ class Settings(JobSettings):
         9, ge=1, description="Pods at a time of the study as one Indexed Job (render --indexed)."
     )
     deadline_hours: int = Field(168, ge=1, description="Hours that a job may take, waiting too.")
+    predict: PredictSettings = Field(
+        PredictSettings(),
+        description="What k8s/predict maps: run, scenes, out, parts (pods) and options of rsdl "
+        "predict.",
+    )
     jobs: dict[str, JobSettings] = Field(
         {"quickstart": QUICKSTART}, description="What is otherwise for one config."
     )
@@ -136,6 +164,12 @@ class Settings(JobSettings):
     def image_name(self) -> str:
         """The image without its tag or digest."""
         return self.image.removesuffix(f":{self.image_tag}").removesuffix(f"@{self.image_digest}")
+
+    @property
+    def predict_run(self) -> str:
+        """The run whose network maps scenes, as an argument in a pod."""
+        run = self.predict.run
+        return f"'{run}'" if "://" in run else f'"$RSDL_RUNS/{run}"'
 
     @property
     def image_digest(self) -> str:
@@ -238,7 +272,8 @@ def _validate(tree: dict[str, Any], where: str) -> Settings:
 def _explain(error: Any, where: str) -> ConfigError:  # noqa: ANN401 - pydantic's ErrorDetails
     path = ".".join(map(str, error["loc"]))
     if error["type"] == "extra_forbidden":
-        model = JobSettings if path.startswith("jobs.") else Settings
+        rooms = {"jobs": JobSettings, "predict": PredictSettings}
+        model = rooms.get(path.partition(".")[0], Settings) if "." in path else Settings
         known = ", ".join(model.model_fields)
         return ConfigError(f"{where}: {path}", "unknown setting", f"known here: {known}")
     message = error["msg"].removeprefix("Value error, ")

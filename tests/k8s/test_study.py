@@ -1,5 +1,9 @@
 """``kubectl apply -k k8s/`` is the whole study, and every other folder builds too."""
 
+import os
+import subprocess
+from pathlib import Path
+
 import pytest
 import torch
 import yaml
@@ -15,10 +19,19 @@ from rsdl.data.sources.catalog import DATASETS
 from rsdl.models.catalog import ARCHITECTURES
 from tests.k8s.conftest import K8S, Build
 from tests.k8s.kubelet import Cluster, Process, start
-from tests.k8s.rules import check_jobs, check_objects, cluster_of, expressions, pod_of
+from tests.k8s.rules import check_card, check_jobs, check_objects, cluster_of, expressions, pod_of
 
 STUDY = [f"{name}_{data}" for name in ARCHITECTURES for data in ("ucm", "aid", "resisc45")]
-FOLDERS = ("", "base", "base/volumes", "data", "dev", "jobs/quickstart", "jobs/vit_base_aid")
+FOLDERS = (
+    "",
+    "base",
+    "base/volumes",
+    "data",
+    "dev",
+    "predict",
+    "jobs/quickstart",
+    "jobs/vit_base_aid",
+)
 SHARED = {
     labels.NAME: "rsdl",
     labels.COMPONENT: "train",
@@ -127,6 +140,28 @@ def test_each_index_of_the_data_job_has_its_data_set(build: Build):
     # What is given out by hand alone would fail the Job for good.
     assert all(DATASETS[name].url for name in names if name != "quickstart")
     assert job.labels[labels.COMPONENT] == "data"
+
+
+def test_each_index_maps_its_part_of_the_scenes(build: Build, tmp_path: Path):
+    (job,) = build("predict")
+    check_card(job)
+    assert job.labels[labels.COMPONENT] == "predict"  # and not one of the study's Jobs
+    spec = job.body["spec"]
+    assert spec["completionMode"] == "Indexed" and spec["completions"] == 8
+    (tmp_path / "rsdl").write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    (tmp_path / "rsdl").chmod(0o755)
+    for index in range(8):
+        process = start(job, cluster_of(build("")), index)
+        path = f"{tmp_path}:{os.environ['PATH']}"
+        index_of = {"JOB_COMPLETION_INDEX": str(index), "PATH": path}  # the first by Kubernetes
+        said = subprocess.run(
+            [*process.command, *process.arguments], env=process.environment | index_of,
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        assert said.stdout.split() == [
+            "predict", "s3://rsdl/runs/hrrsi/swin_base_loveda", "s3://rsdl/scenes",
+            "--out", "s3://rsdl/maps/hrrsi", "--device", "cuda", "--part", f"{index + 1}/8",
+        ]  # fmt: skip
 
 
 def test_the_example_of_a_secret_holds_what_pods_ask_for(build: Build, jobs: list[Manifest]):

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from rsdl.cluster.nautilus import GPUS, REGIONS
 from rsdl.cluster.settings import JobSettings, Settings, change, load_settings, to_yaml
@@ -55,6 +56,24 @@ def test_changes_are_for_all_or_for_some() -> None:
     assert changed.of("z").nodes == 1 and "quickstart" in changed.jobs
     with pytest.raises(ConfigErrors, match=r"--set: jobs\.x\.bucket: unknown setting"):
         change(Settings(), ["bucket=b"], ["x"])
+
+
+def test_what_is_mapped_is_set_as_a_whole() -> None:
+    changed = change(Settings(), ["predict={run: a_b, scenes: [s3://x/y], options: [--tta]}"])
+    assert changed.predict_run == '"$RSDL_RUNS/a_b"' and changed.predict.scenes == ("s3://x/y",)
+    assert change(changed, ["predict={run: s3://r/x}"]).predict_run == "'s3://r/x'"
+    with pytest.raises(ConfigErrors, match=r"predict\.runs: unknown setting; known here: run,"):
+        change(Settings(), ["predict={runs: a}"])
+
+
+@pytest.mark.parametrize("word", ["a'b", "$(x)", "`x`", "a\nb", "\\", "", " a"])
+def test_no_setting_can_leave_the_quotes_of_a_shell_command(word: str) -> None:
+    for tree in (
+        {"options": [word]}, {"scenes": [f"s3://{word}"]}, {"out": f"s3://{word}"},
+        {"run": word}, {"run": f"s3://{word}"},
+    ):  # fmt: skip
+        with pytest.raises(ValidationError):
+            Settings.model_validate({"predict": tree})
 
 
 @pytest.mark.parametrize("value", ["12", "'12'", "13"])
