@@ -4,9 +4,11 @@ The amount of detail decides the cost of decoding, so tiles come from scenes wit
 land use and not from noise or flat colours. Labels are arbitrary.
 """
 
+import glob
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import cv2
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
@@ -14,7 +16,10 @@ from numpy.typing import NDArray
 from rsdl.data.kinds import SUFFIXES
 from rsdl.data.manifest import MANIFEST
 from rsdl.data.packing.pack import PackOptions, pack
+from rsdl.data.sample import Source
 from rsdl.data.sources.folder import FolderSource
+from rsdl.data.sources.mask_folder import MaskOptions, MaskSource
+from rsdl.data.sources.mask_pairs import pair_folders
 from rsdl.data.sources.synthetic import draw_parcels, paint_scene
 from rsdl.storage.connect import connect
 
@@ -78,13 +83,43 @@ def paint_scenes(folder: Path, seed: int) -> Iterator[NDArray[np.uint8]]:
         yield np.load(path)
 
 
-def pack_tiles(work: Path, size: int, counts: Mapping[str, int]) -> str:
+def masks_of(images: Path) -> Path:
+    """Return the tree of the masks of a tree of images."""
+    return images.with_name(f"{images.name}-drawn")
+
+
+def draw_masks(images: Path, *, size: int, seed: int = 0) -> Path:
+    """Write a mask of ten classes, in patches of some 50 px, of each JPEG that has none.
+
+    Args:
+        images: A tree of images, links to folders included.
+        size: Side of an image in pixels.
+        seed: Random seed.
+
+    Returns:
+        The tree of masks, :func:`masks_of`.
+    """
+    masks = masks_of(images)
+    random = np.random.default_rng(seed)
+    noise = random.standard_normal((NUM_CLASSES, SCENE_PX, SCENE_PX), np.float32)
+    scene = np.stack([cv2.GaussianBlur(plane, (0, 0), 24) for plane in noise]).argmax(0)
+    for image in sorted(map(Path, glob.glob(f"{images}/**/*.jpg", recursive=True))):
+        path = masks / image.relative_to(images).with_suffix(".png")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        top, left = (int(corner) for corner in random.integers(SCENE_PX - size + 1, size=2))
+        if not path.exists():
+            cv2.imwrite(str(path), scene[top : top + size, left : left + size].astype(np.uint8))
+    return masks
+
+
+def pack_tiles(work: Path, size: int, counts: Mapping[str, int], *, masks: bool = False) -> str:
     """Pack synthetic tiles, unless that is done already.
 
     Args:
         work: Folder for all files.
         size: Side of a tile in pixels.
         counts: Images of each split.
+        masks: Whether each has a mask instead of a class.
 
     Returns:
         URL of the data set.
@@ -97,7 +132,7 @@ def pack_tiles(work: Path, size: int, counts: Mapping[str, int]) -> str:
             wanted = f"{split} would have {count} images, but takes {MIN_IMAGES} at least"
             raise SystemExit(f"{wanted}: pass larger --steps, --batch-size or --images")
     name = "-".join([f"tiles-{size}px", *(f"{split}{count}" for split, count in counts.items())])
-    tree, shards = work / name, work / f"{name}-packed"
+    tree, shards = work / name, work / f"{name}-{'masks' if masks else 'packed'}"
     if (shards / MANIFEST).exists():
         return str(shards)
     tree.mkdir(parents=True, exist_ok=True)
@@ -106,5 +141,8 @@ def pack_tiles(work: Path, size: int, counts: Mapping[str, int]) -> str:
         link = tree / split
         link.unlink(missing_ok=True)
         link.symlink_to(images)
-    pack(FolderSource(tree), connect(str(shards)), PackOptions(shard_bytes=SHARD_BYTES))
+    source: Source = FolderSource(tree)
+    if masks:
+        source = MaskSource(pair_folders(tree, draw_masks(tree, size=size)), MaskOptions())
+    pack(source, connect(str(shards)), PackOptions(shard_bytes=SHARD_BYTES))
     return str(shards)

@@ -26,6 +26,10 @@ PACKERS: dict[str, Peer] = {
         "https://github.com/webdataset/webdataset/blob/main/README.md",
     ),
 }
+MASK_PACKERS: dict[str, Peer] = {
+    "rsdl data pack": our_peer(f"{MODULES}.pack_ours"),
+    "rsdl data pack masks": our_peer(f"{MODULES}.pack_masks"),
+}
 WINDOWS_DOCS = "https://rasterio.readthedocs.io/en/stable/topics/windowed-rw.html"
 TILERS: dict[str, Peer] = {
     "rsdl data pack geotiff": our_peer(f"{MODULES}.tile_ours"),

@@ -3,10 +3,11 @@
 The same JPEGs are packed by ``rsdl data pack folder``, MosaicML's MDSWriter, LitData's optimize
 and webdataset's ShardWriter, with one and two threads or processes. None of the others decodes the
 images, so they are compared with ``--decode sample``; without it every image is decoded, and the
-bound is the decoder alone. A 4-band uint16 scene is cut by ``rsdl data pack geotiff`` and by a bare
-loop over rasterio's windows. Each runs in its own process, whose start and imports do not count; a
-turn lists the tree and packs all of it into an empty folder. Files are in the page cache, or in
-memory with --work /dev/shm/FOLDER.
+bound is the decoder alone. ``rsdl data pack masks`` packs them with a mask each, beside the images
+alone. A 4-band uint16 scene is cut by ``rsdl data pack geotiff`` and by a bare loop over rasterio's
+windows. Each runs in its own process, whose start and imports do not count; a turn lists the tree
+and packs all of it into an empty folder. Files are in the page cache, or in memory with --work
+/dev/shm/FOLDER.
 
     python -m benchmarks.packing.pack --python /path/to/peers/bin/python [--images FOLDER]
 """
@@ -21,7 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness.imagery import cut_images, list_images
+from benchmarks.harness.imagery import cut_images, draw_masks, list_images, masks_of
 from benchmarks.harness.measure import Row, Table, Target, build_result, run_benchmark
 from benchmarks.harness.task import Task
 from benchmarks.harness.worker_process import (
@@ -30,11 +31,12 @@ from benchmarks.harness.worker_process import (
     measure_peers,
     peak_megabytes,
 )
-from benchmarks.packing.catalog import PACKERS, TILERS
+from benchmarks.packing.catalog import MASK_PACKERS, PACKERS, TILERS
 from benchmarks.packing.scene import BANDS, make_scene
 
 SAMPLED, OURS = "rsdl data pack, --decode sample", "rsdl data pack"
 DECODER = "decoder alone"
+MASKS = "rsdl data pack masks"
 TILER = "rsdl data pack geotiff"
 LOOP = "rasterio windows, saved"
 PEAK = "peak RSS MB"
@@ -42,8 +44,8 @@ COUNTS = {"full": 10_000, "quick": 1_000}
 SIDES = {"full": 20_000, "quick": 4_096}
 IMAGE_PX, TILE_PX = 256, 256
 TITLES = {
-    "folder": "Packing images", "geotiff": "Cutting scenes",
-    None: "Packing images, cutting scenes",
+    "folder": "Packing images", "masks": "Packing images with masks", "geotiff": "Cutting scenes",
+    None: "Packing images, images with masks, cutting scenes",
 }  # fmt: skip
 
 
@@ -53,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--images", type=Path, help="class folders of JPEGs (default: 10,000 made here)")
     add_peer_arguments(parser)
     add("--workers", type=int, nargs="+", default=[1, 2], help="threads or processes (1 2)")
-    add("--only", choices=["folder", "geotiff"], help="one of the two")
+    add("--only", choices=[name for name in TITLES if name], help="one of them")
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
@@ -64,12 +66,17 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         work = work.resolve()
         work.mkdir(parents=True, exist_ok=True)
         found: list[tuple[Table, dict[str, str]]] = []
-        if options.only != "geotiff":
-            images = options.images.resolve() if options.images else None
-            images = images or cut_images(work / "imagery", size=IMAGE_PX, count=COUNTS[size])
+        make = partial(cut_images, work / "imagery", size=IMAGE_PX, count=COUNTS[size])
+        if options.only in (None, "folder"):
+            images = options.images.resolve() if options.images else make()
             for workers in options.workers:
                 found.append(pack_folder(images, work, workers, options))
-        if options.only != "folder":
+        if options.only in (None, "masks"):
+            images = make()
+            draw_masks(images, size=IMAGE_PX)
+            for workers in options.workers:
+                found.append(pack_masks(images, work, workers, options))
+        if options.only in (None, "geotiff"):
             scene = make_scene(work / f"scene-{SIDES[size]}.tif", SIDES[size])
             for workers in options.workers:
                 found.append(cut_scene(scene, work, workers, options))
@@ -91,6 +98,27 @@ def pack_folder(
     title = f"{len(sizes):,} JPEGs of {1e3 * megabytes:.0f} kB; {describe(workers)}"
     table = Table(title, "MB/s", SAMPLED, rows)
     return replace(table, targets=packing_targets(table)), versions
+
+
+def pack_masks(
+    images: Path, work: Path, workers: int, options: argparse.Namespace
+) -> tuple[Table, dict[str, str]]:
+    """Pack one tree of images alone, and with the mask of each, interleaved."""
+    paths = list_images(images)
+    alone = statistics.mean(path.stat().st_size for path in paths) / 1e6
+    drawn = statistics.mean(path.stat().st_size for path in masks_of(images).rglob("*.png")) / 1e6
+    task = Task(str(images), "", str(work), "", workers=workers)
+
+    def make(worker: WorkerProcess, values: list[float]) -> Row:
+        return make_row(alone + drawn * (worker.name == MASKS), worker, values)
+
+    rows, versions = measure_peers(MASK_PACKERS, task, options, make)
+    size = f"{1e3 * alone:.0f} kB, masks of {1e3 * drawn:.1f} kB"
+    title = f"{len(paths):,} JPEGs of {size}; {describe(workers)}"
+    table = Table(title, "MB/s", OURS, rows)
+    ratio = table.ratio(MASKS)
+    targets = [] if ratio is None else [Target(f"{MASKS} over {OURS}, MB/s", ratio.median, 1.0)]
+    return replace(table, targets=targets), versions
 
 
 def cut_scene(

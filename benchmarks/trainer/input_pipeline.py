@@ -18,6 +18,7 @@ On a CPU the loader shares the cores with the network: its CPU time is the least
 cost, and is shown beside the ratio. On a GPU it has the cores to itself.
 
     python -m benchmarks.trainer.input_pipeline [--models resnet50 vit_base] [--accelerator cpu]
+    python -m benchmarks.trainer.input_pipeline --task segmentation     # a mask for each image
 """
 
 import argparse
@@ -54,6 +55,7 @@ from benchmarks.harness.training_fixture import (
 from benchmarks.trainer.overhead import hold_batches
 from rsdl.config.load import validate
 from rsdl.config.run import RunConfig
+from rsdl.config.task import TASKS
 from rsdl.core.batch import Batch
 from rsdl.data.datamodule import DataModule
 from rsdl.data.dataset import DataSet
@@ -141,12 +143,14 @@ class InputSwitch(pl.Callback):
         self._session = session
         self._work = work
         self._num_cold = 0
-        self.turns: dict[str, list[Turn]] = {way: [] for way in WAYS}
+        self._ways = ways_of(session.config.task.name)
+        self.turns: dict[str, list[Turn]] = {way: [] for way in self._ways}
         self._modules = {
             DECODED: self._module("kept"),
             DEVICE: self._module("none", decode="device", decoded_cache="off"),
-            RESIDENT: self._module("kept", resident="on"),
         }
+        if RESIDENT in self._ways:
+            self._modules[RESIDENT] = self._module("kept", resident="on")
         device = session.trainer.strategy.root_device
         every = hold_batches(session.config, session.data.data, device)
         first = every.batches[0]
@@ -163,11 +167,11 @@ class InputSwitch(pl.Callback):
         spent = self._clock.read()
         if trainer.current_epoch:
             turn = Turn(spent, self._meter.waited_s, self._meter.cpu_s)
-            self.turns[way_of(trainer.current_epoch)].append(turn)
+            self.turns[way_of(trainer.current_epoch, self._ways)].append(turn)
 
     def _open(self) -> Meter:
         """Return the loader of the current epoch."""
-        way = way_of(self._session.trainer.current_epoch)
+        way = way_of(self._session.trainer.current_epoch, self._ways)
         if way == FIRST:
             self._num_cold += 1
             self._modules[FIRST] = self._module(f"cold-{self._num_cold}")
@@ -187,18 +191,26 @@ class InputSwitch(pl.Callback):
         return module
 
 
-def way_of(epoch: int) -> str:
+def ways_of(task: str) -> tuple[str, ...]:
+    """Return the inputs of a task: no device holds the masks of a split."""
+    return WAYS if TASKS[task].target == "class_index" else WAYS[:-1]
+
+
+def way_of(epoch: int, ways: Sequence[str] = WAYS) -> str:
     """Return the input of an epoch."""
     if not epoch:
         return HELD
-    number, place = divmod(epoch - 1, len(WAYS))
-    return WAYS[place] if number % 2 == 0 else WAYS[::-1][place]
+    number, place = divmod(epoch - 1, len(ways))
+    return ways[place] if number % 2 == 0 else ways[::-1][place]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this benchmark's own options."""
     add_training_arguments(parser)
     parser.add_argument("--steps", type=int, help="in an epoch (on a GPU 200, else 10)")
+    parser.add_argument(
+        "--task", choices=list(TASKS), default="classification", help="(%(default)s)"
+    )
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
@@ -209,15 +221,22 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     rounds = min(options.rounds, 2) if options.quick else options.rounds
     with tempfile.TemporaryDirectory() as temporary:
         work = (options.work or Path(temporary)).resolve()
-        url = pack_tiles(work, options.tile_size, {"train": steps * batch, "val": MIN_IMAGES})
+        url = pack_tiles(
+            work,
+            options.tile_size,
+            {"train": steps * batch, "val": MIN_IMAGES},
+            masks=TASKS[options.task].target == "mask",
+        )
         fields = {"url": url, "image_size": options.image_size, "batch_size": batch}
         tables = []
         for model in options.models:
-            show_progress(f"{model}: {1 + len(WAYS) * rounds} epochs of {steps} steps")
-            trainer = {"accelerator": options.accelerator, "max_epochs": 1 + len(WAYS) * rounds}
+            epochs = 1 + len(ways_of(options.task)) * rounds
+            show_progress(f"{model}: {epochs} epochs of {steps} steps")
+            trainer = {"accelerator": options.accelerator, "max_epochs": epochs}
             config = validate(
                 {
                     "name": "input-pipeline",
+                    "task": {"name": options.task},
                     "data": fields,
                     "model": {"name": model},
                     "trainer": trainer,
@@ -230,7 +249,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             gc.collect()  # a session has reference cycles, and the next network needs the memory
     title = f"Training from shards: {options.tile_size} px JPEGs to {options.image_size} px"
     versions = describe_versions(("rsdl-train", "torch", "pytorch-lightning", "timm"))
-    return build_result("input_pipeline", title, tables, options=vars(options), versions=versions)
+    name = "input_pipeline" + "_masks" * (TASKS[options.task].target == "mask")
+    return build_result(name, title, tables, options=vars(options), versions=versions)
 
 
 def train_in_turns(config: RunConfig, work: Path) -> dict[str, list[Turn]]:

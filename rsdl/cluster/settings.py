@@ -272,7 +272,7 @@ def _validate(tree: dict[str, Any], where: str) -> Settings:
 def _explain(error: Any, where: str) -> ConfigError:  # noqa: ANN401 - pydantic's ErrorDetails
     path = ".".join(map(str, error["loc"]))
     if error["type"] == "extra_forbidden":
-        rooms = {"jobs": JobSettings, "predict": PredictSettings}
+        rooms: dict[str, type[BaseModel]] = {"jobs": JobSettings, "predict": PredictSettings}
         model = rooms.get(path.partition(".")[0], Settings) if "." in path else Settings
         known = ", ".join(model.model_fields)
         return ConfigError(f"{where}: {path}", "unknown setting", f"known here: {known}")

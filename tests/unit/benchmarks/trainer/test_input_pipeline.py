@@ -1,5 +1,6 @@
 """Every input gets its epochs, and what it loads is what it counts."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from benchmarks.trainer.input_pipeline import (
     pipeline_table,
     train_in_turns,
     way_of,
+    ways_of,
 )
 from rsdl.config.load import validate
 from rsdl.data.dataset import DataSet
@@ -49,10 +51,13 @@ def test_tiles_are_packed_to_the_number(work: Path) -> None:
     assert pack_tiles(work, 32, COUNTS) == url
 
 
-def test_all_ways_train_and_their_ledgers_balance(work: Path, tmp_path: Path) -> None:
-    config = validate(fields(pack_tiles(work, 32, COUNTS)))
+@pytest.mark.parametrize("task", ["classification", "segmentation"])
+def test_all_ways_train_and_their_ledgers_balance(work: Path, tmp_path: Path, task: str) -> None:
+    ways = ways_of(task)
+    url = pack_tiles(work, 32, COUNTS, masks=task == "segmentation")
+    config = validate(fields(url, ways) | {"task": {"name": task}})
     turns = train_in_turns(config, tmp_path / "kept")
-    assert list(turns) == list(WAYS)
+    assert list(turns) == list(ways)
     assert all(len(epochs) == 2 for epochs in turns.values())
     # Each first epoch had a folder of its own, or it would not have been one.
     kept = {path.name for path in (tmp_path / "kept").iterdir()}
@@ -72,10 +77,10 @@ def test_a_threshold_is_missed_where_a_way_takes_longer_or_more_of_the_processor
     assert len(pipeline_table("x", 10, turns, shares_cores=False).targets) == 2
 
 
-def fields(url: str) -> dict[str, object]:
+def fields(url: str, ways: Sequence[str] = WAYS) -> dict[str, object]:
     return {
         "name": "x",
         "data": {"url": url, "image_size": 32, "batch_size": 4},
         "model": {"name": "test_resnet"},
-        "trainer": {"accelerator": "cpu", "max_epochs": 1 + 2 * len(WAYS)},
+        "trainer": {"accelerator": "cpu", "max_epochs": 1 + 2 * len(ways)},
     }
