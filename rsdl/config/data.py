@@ -54,7 +54,10 @@ class DataConfig(BaseModel):
         "drop", description="The last, incomplete training batch: drop it, or pad it uncounted."
     )
     sampling: Literal["natural", "balanced"] = Field(
-        "natural", description="Each sample once, or each class equally often."
+        "natural",
+        description="Each sample once, or each class equally often. balanced with masks: as many "
+        "draws for each class, given to images by their part in its pixels (class-aware sampling, "
+        "Shen et al. 2016). An epoch keeps its length.",
     )
     on_corrupt: Literal["error", "skip"] = Field(
         "error", description="A sample that cannot be decoded stops the run, or is left out."

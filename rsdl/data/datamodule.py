@@ -142,20 +142,16 @@ class DataModule(pl.LightningDataModule):
 
     def _class_counts(self, split: str) -> Sequence[int]:
         """Return how much of each class the targets of the train split hold."""
-        manifest = self.data.manifest
-        if self.data.fold is None or not KINDS[manifest.target].in_index:
+        manifest, index = self.data.manifest, self._train.index
+        in_index = KINDS[manifest.target].in_index
+        if self.data.fold is None or not (in_index or index.class_counts is not None):
             return manifest.splits[split].class_counts
-        labels = self._train.index.labels
-        return [int(n) for n in np.bincount(labels, minlength=len(manifest.classes))]
+        if index.class_counts is not None:
+            return [int(n) for n in index.class_counts.sum(axis=0)]
+        return [int(n) for n in np.bincount(index.labels, minlength=len(manifest.classes))]
 
     def _check_own_target(self, target: str) -> None:
-        """Reject what needs one class for each image, or another image than the stored one."""
-        if self.data.config.sampling == "balanced":
-            raise ConfigError(
-                "data.sampling",
-                f"is balanced, but a {target} is not one class",
-                "pass data.sampling=natural",
-            )
+        """Reject what needs another image than the stored one."""
         if self.data.config.decode_size is not None:
             raise ConfigError(
                 "data.decode_size",

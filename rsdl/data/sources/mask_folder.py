@@ -154,10 +154,11 @@ class MaskSource:
                 "keep_unlabelled": options.keep_unlabelled,
                 **({"nearest_colour": True} if options.nearest_colour else {}),
             },
-            **({INDEX_COLUMNS: ["group"]} if options.tile is not None else {}),
             **describe_rules(options.rules),
             **(provenance or {}),
         }
+        groups = ["group"] if options.tile is not None or INDEX_COLUMNS in self.provenance else []
+        self.provenance[INDEX_COLUMNS] = [*groups, "class_counts"]
 
     def shards(self, shard_bytes: int) -> list[ShardPlan]:
         """Return plans that divide the images, or their tiles, into shards of about that size."""
