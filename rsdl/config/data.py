@@ -69,6 +69,12 @@ class DataConfig(BaseModel):
         (3 / 4, 4 / 3),
         description="Random crop: smallest and largest width over height, times image_size's.",
     )
+    crop_on: Literal["any", "foreground"] = Field(
+        "any",
+        description="Random crop of an image with a mask: anywhere, or the first of ten positions "
+        "where less than three quarters of the labelled pixels are of one class, else the one with "
+        "the least of one class (mmsegmentation's cat_max_ratio).",
+    )
     cache: CacheConfig | Literal["none"] = Field(
         CacheConfig(), description="Copies of remote shards on this node; none: read by range."
     )
@@ -204,6 +210,7 @@ class DataFields(TypedDict, total=False):
     on_corrupt: Literal["error", "skip"]
     crop_scale: tuple[float, float]
     crop_ratio: tuple[float, float]
+    crop_on: Literal["any", "foreground"]
     cache: dict[str, Any] | Literal["none"]
     decoded_cache: int | str
     decode_size: int | None

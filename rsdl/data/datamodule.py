@@ -47,7 +47,12 @@ def load_rule(config: DataConfig, *, training: bool, pin_memory: bool, processes
     return LoadRule(
         image_size=config.image_size,
         crop=CropRule(
-            training, config.crop_scale, (narrowest * aspect, widest * aspect), central, aspect
+            training,
+            config.crop_scale,
+            (narrowest * aspect, widest * aspect),
+            central,
+            aspect,
+            foreground=training and config.crop_on == "foreground",
         ),
         on_corrupt=config.on_corrupt,
         num_workers=config.num_workers or max(1, usable_cores() // processes),
@@ -129,6 +134,12 @@ class DataModule(pl.LightningDataModule):
             )
         if not KINDS[manifest.target].in_index:
             self._check_own_target(manifest.target)
+        elif self.data.config.crop_on == "foreground":
+            raise ConfigError(
+                "data.crop_on",
+                f"is foreground, but a {manifest.target} is that of the whole image",
+                "pass data.crop_on=any",
+            )
         if self.plan(0).num_batches() == 0:
             raise ConfigError(
                 "data.batch_size",

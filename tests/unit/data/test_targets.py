@@ -34,7 +34,7 @@ from rsdl.data.sample import Sample, ShardPlan
 from rsdl.data.shuffle import GlobalOrder, OrderRule
 from rsdl.data.tar import Member
 from rsdl.data.targets import KINDS
-from rsdl.data.targets.base import Content, Dihedral, Window
+from rsdl.data.targets.base import Choices, Content, Dihedral, Window
 from rsdl.storage.connect import connect
 
 SIDE, SIZE, NUM = 12, 24, 9
@@ -74,6 +74,10 @@ class Brightness:
 
     def allocate(self, rows: int, image_size: ImageSize) -> NDArray[np.uint8]:
         return np.zeros((rows, *height_width(image_size)), np.uint8)
+
+    def aim(self, target: NDArray[np.uint8], choices: Choices) -> int:
+        parts = [target[t : t + h, x : x + w] for t, x, h, w in choices(*target.shape)]
+        return int(np.argmax([part.mean() for part in parts]))
 
     def crop(
         self,
