@@ -154,12 +154,11 @@ class DataModule(pl.LightningDataModule):
     def _class_counts(self, split: str) -> Sequence[int]:
         """Return how much of each class the targets of the train split hold."""
         manifest, index = self.data.manifest, self._train.index
-        in_index = KINDS[manifest.target].in_index
-        if self.data.fold is None or not (in_index or index.class_counts is not None):
-            return manifest.splits[split].class_counts
-        if index.class_counts is not None:
+        if self.data.fold is not None and index.class_counts is not None:
             return [int(n) for n in index.class_counts.sum(axis=0)]
-        return [int(n) for n in np.bincount(index.labels, minlength=len(manifest.classes))]
+        if self.data.fold is not None and KINDS[manifest.target].in_index:
+            return [int(n) for n in np.bincount(index.labels, minlength=len(manifest.classes))]
+        return manifest.splits[split].class_counts
 
     def _check_own_target(self, target: str) -> None:
         """Reject what needs another image than the stored one."""

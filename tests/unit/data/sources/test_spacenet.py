@@ -212,7 +212,9 @@ def test_a_file_of_lines_alone_is_refused(tmp_path: Path):
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        ("elsewhere", "has polygons that lie elsewhere than its image; pair the files"),
+        ("east", "has polygons that lie elsewhere than its image; pair the files"),
+        ("north", "has polygons that lie elsewhere than its image; pair the files"),
+        ("west", "has polygons that lie elsewhere than its image; pair the files"),
         ("damaged", "is not JSON.*; replace it"),
         ("plain", "has polygons, and its image no georeferencing to lay them on"),
     ],
@@ -223,7 +225,8 @@ def test_footprints_that_do_not_fit_their_image_are_refused(
     path = write_buildings(tmp_path / "a.geojson", [building(place(), 4, 5, 9, 15)])
     if change == "damaged":
         path.write_text(path.read_text()[:-20])
-    where = place(5000 if change == "elsewhere" else 0)
+    moves = {"east": (5000.0, 0.0), "north": (0.0, 5000.0), "west": (-5000.0, 0.0)}
+    where = place(*moves.get(change, (0.0, 0.0)))
     profile = {"crs": rasterio.CRS.from_user_input(UTM), "transform": where}
     with pytest.raises(CorruptSampleError, match=problem) as caught:
         burn_footprints(path, None if change == "plain" else profile, (SIDE, SIDE))
