@@ -44,7 +44,8 @@ def data_prepare(
         typer.Argument(
             metavar="NAME",
             help="For classification ucm, aid, resisc45, eurosat; for segmentation loveda, "
-            "potsdam, vaihingen, landcoverai, inria, massachusetts_roads, deepglobe, burned.",
+            "potsdam, vaihingen, landcoverai, inria, massachusetts_roads, deepglobe, spacenet, "
+            "burned.",
         ),
     ],
     out: Out,

@@ -108,7 +108,9 @@ def data_pack_masks(
     ignore: Annotated[
         list[str] | None, typer.Option(help="Value, or name of a colour, that counts for nothing.")
     ] = None,
-    tile: Annotated[int | None, typer.Option(min=8, help="Cut images into tiles, px.")] = None,
+    tile: Annotated[
+        int, typer.Option(min=0, help="Cut images into tiles, px; 0: keep them whole.")
+    ] = 0,
     overlap: Annotated[int, typer.Option(min=0, help="Pixels that neighbours share.")] = 0,
     keep_unlabelled: Annotated[
         bool, typer.Option("--keep-unlabelled", help="Keep images and tiles without a label.")
@@ -155,7 +157,7 @@ def data_pack_masks(
             classes=data.read_names(classes),
             colours=colors,
             ignore=tuple(value for text in ignore or () for value in text.split(",")),
-            tile=tile,
+            tile=tile or None,
             overlap=overlap,
             keep_unlabelled=keep_unlabelled,
             fractions=parse_shares(split),

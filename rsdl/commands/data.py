@@ -91,6 +91,8 @@ def describe_findings(manifest: Manifest) -> Iterator[str]:
     facts = manifest.provenance
     if isinstance(groups := facts.get("groups"), int):
         yield f"{groups} groups, each in one split (--group-by {facts.get('group_by')})"
+    if isinstance(blocks := facts.get("blocks"), int):
+        yield f"{blocks} blocks of ground, each in one split ({facts.get('split_rule')})"
     if num_skipped := facts.get("num_skipped"):
         yield f"{num_skipped} corrupt samples left out; manifest.json names them"
     if isinstance(left_out := facts.get("left_out"), dict):

@@ -54,7 +54,10 @@ class DataConfig(BaseModel):
         "drop", description="The last, incomplete training batch: drop it, or pad it uncounted."
     )
     sampling: Literal["natural", "balanced"] = Field(
-        "natural", description="Each sample once, or each class equally often."
+        "natural",
+        description="Each sample once, or each class equally often. balanced with masks: as many "
+        "draws for each class, given to images by their part in its pixels (class-aware sampling, "
+        "Shen et al. 2016). An epoch keeps its length.",
     )
     on_corrupt: Literal["error", "skip"] = Field(
         "error", description="A sample that cannot be decoded stops the run, or is left out."
@@ -65,6 +68,12 @@ class DataConfig(BaseModel):
     crop_ratio: tuple[float, float] = Field(
         (3 / 4, 4 / 3),
         description="Random crop: smallest and largest width over height, times image_size's.",
+    )
+    crop_on: Literal["any", "foreground"] = Field(
+        "any",
+        description="Random crop of an image with a mask: anywhere, or the first of ten positions "
+        "where less than three quarters of the labelled pixels are of one class, else the one with "
+        "the least of one class (mmsegmentation's cat_max_ratio).",
     )
     cache: CacheConfig | Literal["none"] = Field(
         CacheConfig(), description="Copies of remote shards on this node; none: read by range."
@@ -201,6 +210,7 @@ class DataFields(TypedDict, total=False):
     on_corrupt: Literal["error", "skip"]
     crop_scale: tuple[float, float]
     crop_ratio: tuple[float, float]
+    crop_on: Literal["any", "foreground"]
     cache: dict[str, Any] | Literal["none"]
     decoded_cache: int | str
     decode_size: int | None

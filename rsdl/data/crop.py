@@ -1,4 +1,9 @@
-"""Compute the crop box of an image from its size and the sample's own random numbers."""
+"""Compute the crop box of an image from its size and the sample's own random numbers.
+
+A box that is to hold foreground is chosen among boxes of one size at several positions. Whoever
+reads the target chooses (``rsdl/data/sample_loader.py``), by putting the numbers of that position
+into their place. So the box remains a function of size and numbers, whoever decodes the image.
+"""
 
 import math
 from collections.abc import Sequence
@@ -12,6 +17,9 @@ Int64s = NDArray[np.int64]
 # As torchvision's RandomResizedCrop: ten tries, then the largest central box within the ratios.
 NUM_TRIES = 10
 
+# Places of a box's position among its numbers.
+ROW, COLUMN = 2 * NUM_TRIES, 2 * NUM_TRIES + 1
+
 
 @dataclass(frozen=True, slots=True)
 class CropRule:
@@ -24,6 +32,7 @@ class CropRule:
         central: Share of the largest central box with the aspect ratio, if not random; ``None``:
             the whole image.
         aspect: Width over height of the central box.
+        foreground: Whether a random box is to hold foreground, which targets define.
     """
 
     random: bool = False
@@ -31,11 +40,15 @@ class CropRule:
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
     central: float | None = 1.0
     aspect: float = 1.0
+    foreground: bool = False
 
     @property
     def num_uniforms(self) -> int:
         """Random numbers needed for one sample's box."""
-        return 2 * NUM_TRIES + 2 if self.random else 0
+        if not self.random:
+            return 0
+        positions = NUM_TRIES if self.foreground else 1
+        return 2 * NUM_TRIES + 2 * positions
 
 
 Box = tuple[int, int, int, int]
@@ -64,10 +77,23 @@ def random_box(rule: CropRule, height: int, width: int, numbers: Sequence[float]
         area = height * width * share
         w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
         if 0 < w <= width and 0 < h <= height:
-            top = int(numbers[-2] * (height - h + 1))
-            left = int(numbers[-1] * (width - w + 1))
+            top = int(numbers[ROW] * (height - h + 1))
+            left = int(numbers[COLUMN] * (width - w + 1))
             return top, left, h, w
     return _widest_box(rule, height, width)
+
+
+def position_choices(numbers: Sequence[float]) -> list[list[float]]:
+    """Return the numbers of boxes of one size at other positions, those that are given first.
+
+    Args:
+        numbers: ``rule.num_uniforms`` numbers in ``[0, 1)``.
+    """
+    size, positions = numbers[:ROW], numbers[ROW:]
+    return [
+        [*size, *positions[first : first + 2], *positions[2:]]
+        for first in range(0, len(positions), 2)
+    ]
 
 
 def _widest_box(rule: CropRule, height: int, width: int) -> Box:

@@ -47,7 +47,12 @@ def load_rule(config: DataConfig, *, training: bool, pin_memory: bool, processes
     return LoadRule(
         image_size=config.image_size,
         crop=CropRule(
-            training, config.crop_scale, (narrowest * aspect, widest * aspect), central, aspect
+            training,
+            config.crop_scale,
+            (narrowest * aspect, widest * aspect),
+            central,
+            aspect,
+            foreground=training and config.crop_on == "foreground",
         ),
         on_corrupt=config.on_corrupt,
         num_workers=config.num_workers or max(1, usable_cores() // processes),
@@ -129,6 +134,12 @@ class DataModule(pl.LightningDataModule):
             )
         if not KINDS[manifest.target].in_index:
             self._check_own_target(manifest.target)
+        elif self.data.config.crop_on == "foreground":
+            raise ConfigError(
+                "data.crop_on",
+                f"is foreground, but a {manifest.target} is that of the whole image",
+                "pass data.crop_on=any",
+            )
         if self.plan(0).num_batches() == 0:
             raise ConfigError(
                 "data.batch_size",
@@ -142,20 +153,15 @@ class DataModule(pl.LightningDataModule):
 
     def _class_counts(self, split: str) -> Sequence[int]:
         """Return how much of each class the targets of the train split hold."""
-        manifest = self.data.manifest
-        if self.data.fold is None or not KINDS[manifest.target].in_index:
-            return manifest.splits[split].class_counts
-        labels = self._train.index.labels
-        return [int(n) for n in np.bincount(labels, minlength=len(manifest.classes))]
+        manifest, index = self.data.manifest, self._train.index
+        if self.data.fold is not None and index.class_counts is not None:
+            return [int(n) for n in index.class_counts.sum(axis=0)]
+        if self.data.fold is not None and KINDS[manifest.target].in_index:
+            return [int(n) for n in np.bincount(index.labels, minlength=len(manifest.classes))]
+        return manifest.splits[split].class_counts
 
     def _check_own_target(self, target: str) -> None:
-        """Reject what needs one class for each image, or another image than the stored one."""
-        if self.data.config.sampling == "balanced":
-            raise ConfigError(
-                "data.sampling",
-                f"is balanced, but a {target} is not one class",
-                "pass data.sampling=natural",
-            )
+        """Reject what needs another image than the stored one."""
         if self.data.config.decode_size is not None:
             raise ConfigError(
                 "data.decode_size",

@@ -9,7 +9,11 @@ import numpy as np
 from rsdl.config.data import DataConfig
 from rsdl.config.fold import parse_fold
 from rsdl.core.errors import ConfigError
-from rsdl.data.class_balance import class_balanced_counts, repeated_shards
+from rsdl.data.class_balance import (
+    class_balanced_counts,
+    pixel_balanced_counts,
+    repeated_shards,
+)
 from rsdl.data.decode import DecodeRule
 from rsdl.data.decoded_cache.policy import DecodedCache, DecodedCacheRule
 from rsdl.data.folds import FoldParts, describe, divide, join_indexes
@@ -208,14 +212,32 @@ class DataSet:
 
 
 def train_plan(config: DataConfig, data: SplitData, *, seed: int, epoch: int) -> SamplingPlan:
-    """Return the plan of one training epoch."""
+    """Return the plan of one training epoch.
+
+    Raises:
+        ConfigError: If it is to be balanced, and the index does not tell of what.
+    """
     rule = OrderRule(seed, epoch, config.window, config.partitions)
     shards, repeats = data.index.shard_samples, None
     if config.sampling == "balanced":
-        repeats = class_balanced_counts(data.index.labels, seed=seed, epoch=epoch)
+        repeats = _balanced_counts(data, seed=seed, epoch=epoch)
         shards = repeated_shards(shards, repeats)
     order = GlobalOrder(shards, rule)
     return SamplingPlan(order, global_batch=config.batch_size, tail=config.tail, repeats=repeats)
+
+
+def _balanced_counts(data: SplitData, *, seed: int, epoch: int) -> Int64s:
+    kind = KINDS[data.manifest.target]
+    if kind.in_index:
+        return class_balanced_counts(data.index.labels, seed=seed, epoch=epoch)
+    if data.index.class_counts is None:
+        raise ConfigError(
+            "data.sampling",
+            f"is balanced, but the index of {data.url} does not tell the {kind.counts} of each "
+            "class in each sample",
+            "pack it again, with --overwrite, or pass data.sampling=natural",
+        )
+    return pixel_balanced_counts(data.index.class_counts, seed=seed, epoch=epoch)
 
 
 def eval_plan(config: DataConfig, data: SplitData, default: int | None = None) -> SamplingPlan:

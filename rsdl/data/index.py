@@ -4,14 +4,14 @@ An index is one ``.npy`` file of fixed-size records for each split, in the order
 shards. It is memory-mapped and not loaded, and a range of rows is a range of bytes. The trade-off
 against a compressed table: it is larger on disk (about 60 bytes per sample), but needs no parsing.
 
-Two pairs of columns are there only where a data set needs them: where the target's member lies, and
-the group that a sample belongs to, such as the scene that a tile was cut from. Indexes of older
-releases have no groups.
+Three kinds of columns are there only where a data set needs them: where the target's member lies,
+how much of each class that target holds, and the group that a sample belongs to, such as the scene
+that a tile was cut from. Indexes of older releases have no groups and no counts.
 """
 
 import io
+import math
 from collections.abc import Sequence
-from itertools import product
 from pathlib import Path
 from tokenize import TokenError
 from typing import Any, NamedTuple
@@ -42,6 +42,7 @@ class Row(NamedTuple):
         target_offset: First byte of the target's member, if the index does not hold the target.
         target_length: Bytes of that member.
         group: :func:`group_key` of what must not straddle train and validation, if it is known.
+        class_counts: How much of each class the target holds, such as pixels, if it is known.
     """
 
     key: str
@@ -54,16 +55,18 @@ class Row(NamedTuple):
     target_offset: int | None = None
     target_length: int | None = None
     group: int | None = None
+    class_counts: tuple[int, ...] | None = None
 
 
 def pack_rows(rows: Sequence[Row]) -> Rows:
     """Return the rows as records; keys get the width of the longest.
 
-    All rows must tell where the target's member lies, or none, and likewise their group.
+    All rows must tell where the target's member lies, or none, and likewise their group and counts.
     """
     width = max((len(row.key.encode()) for row in rows), default=1)
     members = any(row.target_offset is not None for row in rows)
     groups = any(row.group is not None for row in rows)
+    classes = max((len(row.class_counts or ()) for row in rows), default=0)
     records = [
         (
             row.key.encode(),
@@ -75,10 +78,12 @@ def pack_rows(rows: Sequence[Row]) -> Rows:
             row.label,
             *((row.target_offset, row.target_length) if members else ()),
             *((row.group,) if groups else ()),
+            *((row.class_counts,) if classes else ()),
         )
         for row in rows
     ]
-    return np.array(records, dtype=record_type(width, members=members, groups=groups))
+    kind = record_type(width, members=members, groups=groups, classes=classes)
+    return np.array(records, dtype=kind)
 
 
 def group_key(name: str) -> int:
@@ -86,13 +91,16 @@ def group_key(name: str) -> int:
     return key_of("group", name) % (1 << 64)
 
 
-def record_type(key_bytes: int, *, members: bool = False, groups: bool = False) -> np.dtype[Any]:
+def record_type(
+    key_bytes: int, *, members: bool = False, groups: bool = False, classes: int = 0
+) -> np.dtype[Any]:
     """Return the dtype of one record.
 
     Args:
         key_bytes: Bytes of the longest key.
         members: Whether it tells where the target's member lies.
         groups: Whether it tells the sample's group.
+        classes: Classes of which it tells how much the target holds; 0 if it does not tell.
     """
     target = [("target_offset", "<u8"), ("target_length", "<u4")] if members else []
     return np.dtype(
@@ -106,6 +114,7 @@ def record_type(key_bytes: int, *, members: bool = False, groups: bool = False) 
             ("label", "<i4"),
             *target,
             *([("group", "<u8")] if groups else []),
+            *([("class_counts", "<u4", (classes,))] if classes else []),
         ]
     )
 
@@ -117,7 +126,8 @@ def join_rows(parts: Sequence[Rows]) -> Rows:
         any(column in (part.dtype.names or ()) for part in parts)
         for column in ("target_offset", "group")
     )
-    kind = record_type(width, members=members, groups=groups)
+    classes = max((_num_counted(part.dtype) for part in parts), default=0)
+    kind = record_type(width, members=members, groups=groups, classes=classes)
     return np.concatenate([part.astype(kind) for part in parts])
 
 
@@ -169,6 +179,11 @@ class Index:
     def groups(self) -> NDArray[np.uint64] | None:
         """Group of every sample, ``[N]``; ``None`` if the index does not tell."""
         return self.rows["group"] if "group" in (self.rows.dtype.names or ()) else None
+
+    @property
+    def class_counts(self) -> NDArray[np.uint32] | None:
+        """How much of each class every target holds, ``[N, C]``; ``None`` if it does not tell."""
+        return self.rows["class_counts"] if _num_counted(self.rows.dtype) else None
 
     def take(self, kept: NDArray[np.bool_]) -> "Index":
         """Return the index of the samples that are kept, ``[N]``, in memory.
@@ -258,6 +273,9 @@ def open_index(path: Path, split: Split, where: str) -> Index:
     if len(rows) != split.samples:
         problem = f"does not fit the manifest: {len(rows)} rows for {split.samples} samples"
         raise DataError(where, problem, remedy)
+    if (counted := _num_counted(rows.dtype)) not in (0, len(split.class_counts)):
+        problem = f"counts {counted} classes, the manifest has {len(split.class_counts)}"
+        raise DataError(where, problem, remedy)
     sizes = np.array([shard.samples for shard in split.shards], dtype=np.int64)
     shards = split.shards
     return Index(rows, sizes, [s.name for s in shards], [s.sha256 for s in shards])
@@ -265,18 +283,23 @@ def open_index(path: Path, split: Split, where: str) -> Index:
 
 def _unknown_columns(dtype: np.dtype[Any]) -> list[str]:
     """Return the columns that a newer release has added; empty if this is not an index."""
-    given, known = dtype.names or (), record_type(1, members=True, groups=True).names or ()
+    known = record_type(1, members=True, groups=True, classes=1).names or ()
+    given = dtype.names or ()
     least = record_type(1).names or ()
     return [name for name in given if name not in known] if {*least} <= {*given} else []
 
 
 def _is_record(dtype: np.dtype[Any]) -> bool:
-    return (
-        dtype.names is not None
-        and "key" in dtype.names
-        and dtype
-        in (
-            record_type(dtype["key"].itemsize, members=members, groups=groups)
-            for members, groups in product((False, True), repeat=2)
-        )
+    names = dtype.names or ()
+    return "key" in names and dtype == record_type(
+        dtype["key"].itemsize,
+        members="target_offset" in names,
+        groups="group" in names,
+        classes=_num_counted(dtype),
     )
+
+
+def _num_counted(dtype: np.dtype[Any]) -> int:
+    """Return the number of classes of which rows tell how much their targets hold, or 0."""
+    counted = "class_counts" in (dtype.names or ())
+    return math.prod(dtype["class_counts"].shape) if counted else 0

@@ -5,6 +5,8 @@ the GIL serializes the Python code that runs for each sample.
 """
 
 import logging
+from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,12 +14,12 @@ from numpy.typing import NDArray
 from rsdl.core.errors import CorruptSampleError
 from rsdl.core.pixels import Pixels
 from rsdl.data.batch_buffer import BatchBuffer, LoadRule
-from rsdl.data.crop import crop_box, crop_boxes
+from rsdl.data.crop import crop_box, crop_boxes, position_choices
 from rsdl.data.dataset import SplitData
 from rsdl.data.decoded_cache.file import DecodedFile, KeptSamples
 from rsdl.data.index import Rows
 from rsdl.data.resize import resize_into
-from rsdl.data.targets.base import Window
+from rsdl.data.targets.base import Target, Window
 
 logger = logging.getLogger(__name__)
 
@@ -58,12 +60,28 @@ class SampleLoader:
             Bytes read from shards, and bytes of the full decoded images.
         """
         rows = self._data.checked_rows(buffer.planned.samples[first:last])
+        targets = self._aim(buffer, first, last) if self._rule.crop.foreground else {}
         encoded, decoded = self._fill_pixels(buffer, first, rows)
         if buffer.target.in_index:
             buffer.targets[first:last] = rows["label"]
         else:
-            encoded += self._fill_targets(buffer, first, rows)
+            encoded += self._fill_targets(buffer, first, rows, targets)
         return encoded, decoded
+
+    def _aim(self, buffer: BatchBuffer, first: int, last: int) -> dict[int, Target]:
+        """Move the boxes of rows to foreground; return the targets read, by row."""
+        kind = buffer.target
+        targets: dict[int, Target] = {}
+        for row in range(first, last):
+            try:
+                target = self._reader.target(int(buffer.planned.samples[row]), kind)
+            except CorruptSampleError:
+                continue  # told when it is cropped
+            positions = position_choices(buffer.crop_uniforms[row].tolist())
+            chosen = kind.aim(target, partial(self._windows, positions))
+            buffer.crop_uniforms[row] = positions[chosen]
+            targets[row] = target
+        return targets
 
     def _fill_pixels(self, buffer: BatchBuffer, first: int, rows: Rows) -> tuple[int, int]:
         """Fill the pixels of consecutive rows; return bytes read and decoded."""
@@ -80,8 +98,13 @@ class SampleLoader:
         encoded, more = self._fill_decoded(file, buffer, first + rest, rows[rest])
         return encoded, decoded + more
 
-    def _fill_targets(self, buffer: BatchBuffer, first: int, rows: Rows) -> int:
-        """Read the targets of filled rows, and crop them as the pixels; return the bytes read."""
+    def _windows(self, positions: list[list[float]], height: int, width: int) -> Iterator[Window]:
+        return (Window(*crop_box(self._rule.crop, height, width, each)) for each in positions)
+
+    def _fill_targets(
+        self, buffer: BatchBuffer, first: int, rows: Rows, read: dict[int, Target]
+    ) -> int:
+        """Crop the targets of filled rows as the pixels; return their bytes in shards."""
         kind, encoded = buffer.target, 0
         for row, length in enumerate(rows["target_length"].tolist(), first):
             window = Window(*buffer.windows[row].tolist())
@@ -89,7 +112,7 @@ class SampleLoader:
                 continue  # a corrupt image
             sample, size = int(buffer.planned.samples[row]), buffer.sizes[row].tolist()
             try:
-                target = self._reader.target(sample, kind)
+                target = read[row] if row in read else self._reader.target(sample, kind)
                 cropped = kind.crop(target, window, tuple(size), self._rule.image_size)
             except CorruptSampleError as error:
                 self._reader.name_error(error, sample)

@@ -72,12 +72,13 @@ def glob_safe(text: str) -> str:
     return re.sub(r"([*?[])", r"[\1]", text)
 
 
-def read_polygons(path: Path, column: str, layer: str | None = None) -> Polygons:
+def read_polygons(path: Path, column: str | None, layer: str | None = None) -> Polygons:
     """Return the polygons of a vector file.
 
     Args:
         path: The file.
-        column: Field that names the class.
+        column: Field that names the class; ``None``: all are of one class without a name, and of
+            the features some may have no area.
         layer: Layer of the file, needed if it has several.
 
     Raises:
@@ -96,16 +97,18 @@ def read_polygons(path: Path, column: str, layer: str | None = None) -> Polygons
         raise DataError(str(path), "has no coordinate reference system", remedy)
     shapes = _parse(blobs, given, path)
     there = ~(shapely.is_missing(shapes) | shapely.is_empty(shapes))
-    _check_geometry(shapes, given, path)
+    _check_geometry(shapes, given, path, areas_only=column is not None)
     known = meta["fields"].tolist()
-    if column not in known and there.any():
+    if column is not None and column not in known and there.any():
         where = f"{path}: feature {int(np.flatnonzero(there)[0])}"
         has = ", ".join(known) or "none"
         remedy = "name it with --label-field"
         raise DataError(where, f'has no property "{column}" (it has {has})', remedy)
-    values = columns[known.index(column)] if column in known else ()
     numbers = np.flatnonzero(there)
-    names = {n: _name(values[n], f"{path}: feature {n}", column) for n in numbers.tolist()}
+    names = dict.fromkeys(numbers.tolist(), "")
+    if column is not None and column in known:
+        values = columns[known.index(column)]
+        names = {n: _name(values[n], f"{path}: feature {n}", column) for n in names}
     parts, owners = _explode(shapes[there], numbers)
     parts, owners = _repair(parts, owners, path)
     left_out = {
@@ -191,8 +194,13 @@ def _unreadable(path: Path, error: Exception) -> DataError:
     return DataError(str(path), f"cannot be read: {reason}", "export it again")
 
 
-def _check_geometry(shapes: Objects, given: NDArray[np.bool_], path: Path) -> None:
-    """Reject a feature that is not an area or has broken coordinates, and name its number."""
+def _check_geometry(
+    shapes: Objects, given: NDArray[np.bool_], path: Path, *, areas_only: bool
+) -> None:
+    """Reject a feature that has broken coordinates, and name its number; likewise one of no area.
+
+    Unless ``areas_only``, only a file without any area is rejected.
+    """
     broken = given & shapely.is_missing(shapes)
     points, owners = shapely.get_coordinates(shapes, return_index=True)
     broken[owners[~(np.abs(points) < FARTHEST).all(axis=1)]] = True
@@ -200,7 +208,10 @@ def _check_geometry(shapes: Objects, given: NDArray[np.bool_], path: Path) -> No
         where = f"{path}: feature {int(np.flatnonzero(broken)[0])}"
         raise DataError(where, "has broken coordinates: no ring of numbers", "export it again")
     leaves, owners = _leaves(shapes[given], np.flatnonzero(given))
-    for kind, owner in zip(leaves[~_is_area(leaves)], owners[~_is_area(leaves)], strict=True):
+    others = ~_is_area(leaves)
+    if not areas_only and not others.all():
+        return
+    for kind, owner in zip(leaves[others], owners[others], strict=True):
         where = f"{path}: feature {int(owner)}"
         what = kind.geom_type
         raise DataError(where, f"is a {what}, not a Polygon or MultiPolygon", "remove or buffer it")

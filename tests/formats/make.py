@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import simplejpeg
 import torch
@@ -47,6 +48,19 @@ def draw(root: Path) -> None:
             pixels = np.clip(np.array(colour) + shade, 0, 255).astype(np.uint8)
             data = simplejpeg.encode_jpeg(pixels, quality=80, colorspace="RGB")
             (root / name / f"{name}_{number:02d}.jpg").write_bytes(data)
+
+
+def draw_masks(root: Path) -> None:
+    """Draw 12 PNGs of 16 x 20 pixels, and masks of 0 and 1 with a corner of 255."""
+    random = np.random.default_rng(9)
+    for folder in ("images", "masks"):
+        (root / folder).mkdir(parents=True)
+    for number in range(12):
+        mask = (random.random((4, 5)) < 0.3).repeat(4, axis=0).repeat(4, axis=1).astype(np.uint8)
+        pixels = random.integers(1, 120, (16, 20, 3)).astype(np.uint8) + mask[..., None] * 100
+        mask[:2, :2] = 255
+        for folder, array in (("images", pixels), ("masks", mask)):
+            assert cv2.imwrite(str(root / folder / f"field_{number:02d}.png"), array)
 
 
 def write_foreign(root: Path, images: Path) -> None:
@@ -100,6 +114,10 @@ def main(folder: Path) -> None:
          "--out", "geotiff", "--split-by", "scene", "--max-nodata", "0", "--min-cover", "1",
          "--num-workers", "1")  # fmt: skip
     shutil.rmtree("scenes")
+    draw_masks(Path("pairs"))
+    rsdl("data", "pack", "masks", "pairs/images", "pairs/masks", "--out", "masks", "--classes",
+         "ground,roofs", "--split", "0.5,0.25,0.25", "--num-workers", "1")  # fmt: skip
+    shutil.rmtree("pairs")
     write_foreign(Path("foreign"), Path("images"))
     rsdl("data", "index", "foreign", "--classes", ",".join(CLASSES))
     Path("completed.yaml").write_text(yaml.safe_dump({"name": "completed", **RUN}))

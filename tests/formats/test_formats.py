@@ -107,6 +107,16 @@ def test_an_index_with_groups_is_read_and_gives_the_same_folds():
     assert held == [(["scene_000"], 23), (["scene_001"], 21)]
 
 
+def test_masks_without_counts_in_their_index_are_read_and_verify():
+    # Of this revision only the masks of make.py: nothing else has changed.
+    url = str(MADE.with_name("0.1.0-91d5aca") / "masks")
+    assert data.verify(url) == 0
+    dataset = DataSet(DataConfig(url=url, batch_size=4, fold="1/3"), seed=3)
+    index = dataset.split("train", "").index
+    assert (len(index), index.class_counts) == (6, None)
+    assert dataset.manifest.splits["train"].class_counts == (1340, 556)
+
+
 def rsdl(*arguments: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         [sys.executable, "-m", "rsdl", *arguments], capture_output=True, text=True, check=False

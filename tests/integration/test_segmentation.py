@@ -66,6 +66,7 @@ def test_a_run_that_is_killed_ends_as_one_that_is_not(
     rsdl: "Rsdl", write_config: "Write", run_at: "Find", compare_runs: "Compare", masks: str
 ):
     fields = FIELDS | {"data__url": masks, "checkpoint__every_minutes": 1e-4}
+    fields |= {"data__sampling": "balanced", "data__crop_on": "foreground"}
     once, twice = (write_config(name, **fields) for name in ("once", "twice"))
     assert rsdl("train", once).returncode == 0
     assert rsdl("train", twice, die=160).returncode == -9
@@ -85,7 +86,8 @@ def test_what_segmentation_cannot_do_is_one_line(
     assert 'needs targets of kind "mask", the data set at' in refused(data__url=packed)
     assert "set task.name=segmentation" in refused(task={"name": "classification"})
     assert "augment: mixes images, and segmentation cannot mix" in refused(augment={"mixup": 0.2})
-    assert "data.sampling: is balanced, but a mask is not one" in refused(data__sampling="balanced")
+    crop = {"data__url": packed, "data__crop_on": "foreground", "task": {"name": "classification"}}
+    assert "data.crop_on: is foreground, but a class_index is" in refused(**crop)
     assert "task.class_weights: has 2 weights" in refused(
         task={"name": "segmentation", "class_weights": [1, 2]}
     )

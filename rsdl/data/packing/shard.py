@@ -192,6 +192,7 @@ def _fill(
     shared: SharedState,
 ) -> PackedShard:
     kind = KINDS[source.target]
+    classes = () if kind.in_index else range(len(source.classes))
     rows: list[Row] = []
     counts: Counter[int] = Counter()
     sketches: list[int] = []
@@ -208,8 +209,9 @@ def _fill(
                 if isinstance(sample, str):
                     left_out[sample] += 1
                 elif sample is not None:
-                    rows.append(_add(writer, sample, kind))
-                    counts.update(kind.count(sample.target))
+                    held = kind.count(sample.target)
+                    counts.update(held)
+                    rows.append(_add(writer, sample, kind, [held[n] for n in classes]))
                     sketches.append(sketch(sample.image))
                     if plan.split == "train" and sample.pixels is not None:
                         statistics.add(sample.pixels, sample.valid)
@@ -246,7 +248,8 @@ def _read(
         return None
 
 
-def _add(writer: TarWriter, sample: Sample, kind: TargetKind) -> Row:
+def _add(writer: TarWriter, sample: Sample, kind: TargetKind, held: list[int]) -> Row:
+    """Write a sample, and return its row; its target holds so much of each class."""
     key, extension, image, target = sample[:4]
     meta = META.encode(sample.meta).encode(errors="backslashreplace")
     data = kind.encode(target)
@@ -258,7 +261,9 @@ def _add(writer: TarWriter, sample: Sample, kind: TargetKind) -> Row:
         row = row._replace(group=group_key(sample.group))
     if kind.in_index:
         return row
-    return row._replace(target_offset=target_offset, target_length=len(data))
+    return row._replace(
+        target_offset=target_offset, target_length=len(data), class_counts=tuple(held)
+    )
 
 
 def save_record(store: Store, name: str, done: PackedShard, digest: str, stamp: str) -> None:

@@ -87,6 +87,9 @@ def _check_index(store: Store, manifest: Manifest, name: str, report: CheckRepor
         return None
     report.problems += problems
     if not KINDS[manifest.target].in_index:
+        held = index.class_counts
+        if held is not None and held.sum(axis=0).tolist() != list(split.class_counts):
+            report.problems.append(f"{where}: disagrees with the manifest's counts of {name}")
         return index
     # Damaged labels can have any value: clip out-of-range ones into two extra bins.
     num_classes = len(split.class_counts)
@@ -160,8 +163,15 @@ def _check_sample(
     try:
         if members is not None and (wrong := _compare(reader, stored, members, kind)):
             return wrong
-        if not kind.in_index and (wrong := kind.problem(reader.target(sample, kind), num_classes)):
-            return wrong
+        if not kind.in_index:
+            target, counts = reader.target(sample, kind), reader.index.class_counts
+            if wrong := kind.problem(target, num_classes):
+                return wrong
+            held = kind.count(target)
+            if counts is not None and counts[sample].tolist() != [
+                held[number] for number in range(num_classes)
+            ]:
+                return f"the index counts other {kind.counts} than its target holds"
         reader.pixels(stored)
     except RsdlError as error:
         return error.problem

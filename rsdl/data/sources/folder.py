@@ -20,14 +20,12 @@ from rasterio.errors import NotGeoreferencedWarning
 from rsdl.core.pixels import Pixels
 from rsdl.data.decode import decode_padded, jpeg_bands
 from rsdl.data.packing.encode import encode_picture
-from rsdl.data.read_picture import read_picture
 from rsdl.data.sample import Sample, ShardPlan
 from rsdl.data.sources.encoded import read_image
 from rsdl.data.sources.image_layout import describe_rules, georeference, probe_layout
 from rsdl.data.sources.listing import ImageFile, list_tree
 from rsdl.data.sources.split_files import SplitFile
 from rsdl.data.sources.splits import assign_splits, check_fractions, deal, order_splits
-from rsdl.raster.gate import admit
 from rsdl.raster.headers import UPRIGHT, JpegHeader, jpeg_header
 from rsdl.raster.picture import PLAIN, PictureRules
 
@@ -138,10 +136,7 @@ class FolderSource:
             return Sample(item.key, kind, data, item.label, meta, None, group=item.group)
         if kind == "jpg" and (pixels := self._decode_plain(data, where)) is not None:
             return Sample(item.key, kind, data, item.label, meta, pixels, group=item.group)
-        picture = self._layout.fit(
-            read_picture(data, kind, where, self._layout.rules, where), kind, where
-        )
-        valid = admit(picture.pixels, picture.present, where, dark_zero=picture.dark_zero)
+        picture, valid = self._layout.read(data, kind, where)
         if picture.changed or valid is not None:
             kind, data = encode_picture(picture, kind)
         meta |= georeference(picture)

@@ -20,6 +20,7 @@ from rsdl.data.manifest import INDEX_COLUMNS
 from rsdl.data.packing.encode import encode_npy, encode_tif
 from rsdl.data.sample import SPLITS, Sample, ShardPlan
 from rsdl.data.sources.geotiff_options import ADDED, GeotiffOptions
+from rsdl.data.targets import KINDS
 from rsdl.data.targets.mask import IGNORE, MAX_CLASSES
 from rsdl.raster.dataset_pool import DatasetPool
 from rsdl.raster.files import find_rasters, relative_names
@@ -114,7 +115,7 @@ class GeotiffSource:
         self.provenance: dict[str, Any] = {
             "source": "geotiff",
             "split_rule": GROUPED_RULE,
-            INDEX_COLUMNS: ["group"],
+            INDEX_COLUMNS: ["group", *(() if KINDS[self.target].in_index else ("class_counts",))],
             "scenes": [
                 {"name": s.name, "height": s.height, "width": s.width, **fingerprint(s.path)}
                 for s in self.scenes

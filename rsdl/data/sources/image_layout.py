@@ -8,13 +8,14 @@ from typing import Any, get_args
 
 import numpy as np
 import rasterio
+from numpy.typing import NDArray
 
 from rsdl.core.errors import CorruptSampleError, DataError
 from rsdl.core.pixels import Dtype
 from rsdl.data.read_picture import read_picture
 from rsdl.data.sources.encoded import read_image
 from rsdl.data.sources.listing import ImageFile
-from rsdl.raster.gate import BandAgreement
+from rsdl.raster.gate import BandAgreement, admit
 from rsdl.raster.picture import PLAIN, Picture, PictureRules
 
 RGB = ("red", "green", "blue")
@@ -47,6 +48,21 @@ class Layout:
         would lose its colour.
         """
         return self.dtype == "uint8" and len(self.bands) == 3
+
+    def read(self, data: bytes, kind: str, where: str) -> tuple[Picture, NDArray[np.bool_] | None]:
+        """Return an encoded image with nodata filled, and where it has data, ``[H, W]``.
+
+        Args:
+            data: The encoded image.
+            kind: Its format; see :func:`rsdl.data.read_picture.read_picture`.
+            where: Path of the file.
+
+        Raises:
+            CorruptSampleError: If it cannot be read, has only nodata, or does not :meth:`fit`.
+            DataError: See :meth:`fit`.
+        """
+        picture = self.fit(read_picture(data, kind, where, self.rules, where), kind, where)
+        return picture, admit(picture.pixels, picture.present, where, dark_zero=picture.dark_zero)
 
     def fit(self, picture: Picture, kind: str, where: str) -> Picture:
         """Return an image with the bands of the dataset, repeating a grey band; reject others.

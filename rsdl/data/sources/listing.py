@@ -197,9 +197,15 @@ def _split_folders(root: Path, folders: list[str], left_out: Counter[str]) -> li
 
 
 def walk_images(
-    folder: Path, above: tuple[tuple[int, int], ...], left_out: Counter[str]
+    folder: Path,
+    above: tuple[tuple[int, int], ...],
+    left_out: Counter[str],
+    others: tuple[str, ...] = (),
 ) -> Iterator[tuple[str, int, int]]:
-    """Yield relative path, size and modification time of every image below ``folder``."""
+    """Yield relative path, size and modification time of every image below ``folder``.
+
+    Files whose suffix is among ``others`` are taken as well.
+    """
     try:
         status = folder.stat()
         identity = (status.st_dev, status.st_ino)
@@ -207,11 +213,11 @@ def walk_images(
             return
         for entry in _scan(folder, left_out):
             if entry.is_dir():
-                deeper = walk_images(folder / entry.name, (*above, identity), left_out)
+                deeper = walk_images(folder / entry.name, (*above, identity), left_out, others)
                 yield from (
                     (f"{entry.name}/{path}", size, time_ns) for path, size, time_ns in deeper
                 )
-            elif _is_image(entry.name):
+            elif _is_image(entry.name) or entry.name.lower().endswith(others):
                 try:
                     found = entry.stat()
                 except OSError as error:

@@ -18,29 +18,31 @@ from numpy.typing import NDArray
 from rsdl.core.errors import ConfigError, CorruptSampleError
 from rsdl.data.manifest import INDEX_COLUMNS
 from rsdl.data.packing.encode import encode_picture
-from rsdl.data.read_picture import read_picture
 from rsdl.data.sample import Sample, ShardPlan
 from rsdl.data.sources.encoded import read_image
 from rsdl.data.sources.folder import FRACTIONS
+from rsdl.data.sources.footprints import SUFFIX as FOOTPRINTS
+from rsdl.data.sources.footprints import burn_footprints
 from rsdl.data.sources.image_layout import describe_rules, georeference, probe_layout
 from rsdl.data.sources.listing import ImageFile
 from rsdl.data.sources.mask_pairs import Pairs, image_size, pair_folders
 from rsdl.data.sources.mask_values import (
     MaskValues,
+    Values,
     check_place,
     find_colours,
     find_values,
-    read_values,
+    read_mask,
 )
 from rsdl.data.sources.split_files import SplitFile
 from rsdl.data.sources.splits import assign_splits, check_fractions, deal, order_splits
 from rsdl.data.targets.mask import IGNORE
-from rsdl.raster.gate import admit
 from rsdl.raster.georef import shift
 from rsdl.raster.headers import UPRIGHT, jpeg_header
 from rsdl.raster.picture import PLAIN, Picture, PictureRules
 from rsdl.raster.tiles import tile_corners
 
+SMALLEST_TILE = 8
 UNLABELLED = "tiles without a label"
 
 
@@ -123,6 +125,7 @@ class MaskSource:
         self, pairs: Pairs, options: MaskOptions, provenance: Mapping[str, Any] | None = None
     ) -> None:
         check_fractions(options.fractions)
+        check_tile(options.tile)
         if options.tile is not None and not 0 <= options.overlap < options.tile:
             raise ConfigError("overlap", f"is {options.overlap}", f"use 0 to {options.tile - 1}")
         self._options = options
@@ -154,10 +157,11 @@ class MaskSource:
                 "keep_unlabelled": options.keep_unlabelled,
                 **({"nearest_colour": True} if options.nearest_colour else {}),
             },
-            **({INDEX_COLUMNS: ["group"]} if options.tile is not None else {}),
             **describe_rules(options.rules),
             **(provenance or {}),
         }
+        groups = ["group"] if options.tile is not None or INDEX_COLUMNS in self.provenance else []
+        self.provenance[INDEX_COLUMNS] = [*groups, "class_counts"]
 
     def shards(self, shard_bytes: int) -> list[ShardPlan]:
         """Return plans that divide the images, or their tiles, into shards of about that size."""
@@ -209,22 +213,26 @@ class MaskSource:
         if kind == "jpg" and jpeg_header(data).orientation != UPRIGHT:
             problem = "is turned by its Exif orientation, and its mask is not"
             raise CorruptSampleError(where, problem, "save it upright")
-        picture = read_picture(data, kind, where, self._layout.rules, where)
-        picture = self._layout.fit(picture, kind, where)
-        valid = admit(picture.pixels, picture.present, where, dark_zero=picture.dark_zero)
-        values = read_values(mask_path, is_colour=self._values.is_colour)
-        size = picture.pixels.shape[:2]
-        if values.shape != size:
-            problem = f"is {_show(values.shape)}, and its image {file.path} is {_show(size)}"
-            raise CorruptSampleError(str(mask_path), problem, "give a mask of the image's size")
-        if picture.profile:
-            check_place(mask_path, picture.profile, size)
+        picture, valid = self._layout.read(data, kind, where)
+        values = self._read_values(mask_path, picture, file.path)
         mask = self._values.translate(values, str(mask_path))
         if valid is not None:
             mask = np.where(valid, mask, np.uint8(IGNORE))
         pair = Pair(kind, data, picture, valid, mask)
         self._last.path, self._last.pair = file.path, pair
         return pair
+
+    def _read_values(self, path: Path, picture: Picture, image: str) -> Values:
+        size = picture.pixels.shape[:2]
+        if path.suffix.lower() == FOOTPRINTS:
+            return burn_footprints(path, picture.profile, size)
+        found = read_mask(path, is_colour=self._values.is_colour)
+        if found.values.shape != size:
+            problem = f"is {_show(found.values.shape)}, and its image {image} is {_show(size)}"
+            raise CorruptSampleError(str(path), problem, "give a mask of the image's size")
+        if picture.profile:
+            check_place(found, str(path), picture.profile)
+        return found.values
 
     def _cut(self, file: ImageFile) -> list[Part]:
         options = self._options
@@ -236,7 +244,8 @@ class MaskSource:
         height, width = image_size(path)
         if min(height, width) < options.tile:
             problem = f"is {options.tile} px, but {path} is only {_show((height, width))}"
-            raise ConfigError("tile", problem, f"use {min(height, width)} or less")
+            least = min(height, width)
+            raise ConfigError("--tile", problem, f"use 0 to keep images whole, or {least} or less")
         corners = tile_corners(height, width, tile=options.tile, overlap=options.overlap)
         return [Part(file, row, col) for row, col in corners]
 
@@ -274,6 +283,12 @@ class MaskFolderSource(MaskSource):
     def __init__(self, images: Path, masks: Path, options: MaskOptions) -> None:
         options = replace(options, name=options.name or images.resolve().name)
         super().__init__(pair_folders(images, masks), options)
+
+
+def check_tile(tile: int | None) -> None:
+    """Reject a side of tiles, in pixels, below the least."""
+    if tile is not None and tile < SMALLEST_TILE:
+        raise ConfigError("--tile", f"is {tile} px", f"use 0, or {SMALLEST_TILE} and more")
 
 
 def _show(size: tuple[int, ...]) -> str:

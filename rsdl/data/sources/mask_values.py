@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import rasterio
@@ -73,8 +73,22 @@ class MaskValues:
         return np.array([codes[value] for value in found.tolist()], np.uint8)[places]
 
 
-def read_values(path: Path, *, is_colour: bool) -> Values:
-    """Return the values of a mask file, ``[H, W]``; a colour becomes r << 16 | g << 8 | b.
+class MaskFile(NamedTuple):
+    """The content of a mask file.
+
+    Attributes:
+        values: A number for each pixel, ``[H, W]``; a colour becomes r << 16 | g << 8 | b.
+        crs: Where it lies; ``None`` if it is not georeferenced.
+        transform: From (column, row) to the CRS.
+    """
+
+    values: Values
+    crs: rasterio.CRS | None
+    transform: rasterio.Affine
+
+
+def read_mask(path: Path, *, is_colour: bool) -> MaskFile:
+    """Return the content of a mask file.
 
     A PNG with a palette holds the numbers of its colours. Pixels of the file's nodata, and NaN,
     become ``UNKNOWN``.
@@ -88,7 +102,7 @@ def read_values(path: Path, *, is_colour: bool) -> Values:
                 problem = "is a JPEG, which changes the values of a mask"
                 raise CorruptSampleError(str(path), problem, "use its PNG or TIFF")
             palette = source.colormap(1) if is_colour and source.count == 1 else None
-            nothing = source.nodata
+            nothing, place = source.nodata, (source.crs, source.transform)
             bands = source.read()
     except (rasterio.errors.RasterioError, ValueError) as error:
         problem = f"cannot be read: {str(error).splitlines()[0]}"
@@ -104,12 +118,12 @@ def read_values(path: Path, *, is_colour: bool) -> Values:
             problem = f"has {len(bands)} bands of {bands.dtype}, not the colours of --colors"
             raise CorruptSampleError(str(path), problem, "leave --colors out, or convert the mask")
         red, green, blue = (band.astype(np.int32) for band in bands[:3])
-        return np.asarray(red << 16 | green << 8 | blue)
+        return MaskFile(red << 16 | green << 8 | blue, *place)
     if any((band != bands[0]).any() for band in bands[1:3]):
         problem = "is a colour image: its bands differ"
         remedy = f"pass --colors FILE, or one of {', '.join(PALETTES)}"
         raise CorruptSampleError(str(path), problem, remedy)
-    return np.asarray(bands[0].astype(np.int64))
+    return MaskFile(bands[0].astype(np.int64), *place)
 
 
 def _paint(
@@ -137,26 +151,25 @@ def _mark_unknown(bands: NDArray[Any], nothing: float | None, path: Path) -> NDA
     return np.where(unknown, UNKNOWN, np.where(unknown, 0, bands).astype(np.int64))
 
 
-def check_place(path: Path, profile: Mapping[str, Any], size: tuple[int, ...]) -> None:
+def check_place(mask: MaskFile, where: str, profile: Mapping[str, Any]) -> None:
     """Check that a mask with georeferencing lies where its image does, to half a pixel.
 
     Args:
-        path: The mask.
+        mask: The mask, of its image's size.
+        where: Its file, for errors.
         profile: ``crs`` and ``transform`` of the image.
-        size: Height and width of both.
 
     Raises:
         CorruptSampleError: If it lies elsewhere.
     """
-    with rasterio.open(path) as source:
-        crs, transform = source.crs, source.transform
-    if crs is None:
+    if mask.crs is None:
         return
-    corners = np.array([(0, 0), (size[1], 0), (0, size[0])], float)
-    moved = apply(~profile["transform"], apply(transform, corners))
-    if crs != profile["crs"] or np.abs(moved - corners).max() > HALF_PIXEL:
+    height, width = mask.values.shape
+    corners = np.array([(0, 0), (width, 0), (0, height)], float)
+    moved = apply(~profile["transform"], apply(mask.transform, corners))
+    if mask.crs != profile["crs"] or np.abs(moved - corners).max() > HALF_PIXEL:
         remedy = "warp it to the image's grid, or remove its georeferencing"
-        raise CorruptSampleError(str(path), "lies elsewhere than its image", remedy)
+        raise CorruptSampleError(where, "lies elsewhere than its image", remedy)
 
 
 def find_values(
@@ -219,7 +232,7 @@ def _values(named: Mapping[int, str], nothing: Mapping[int, int]) -> MaskValues:
 def _survey(masks: Iterable[Path], ignored: set[int]) -> dict[int, str]:
     values: set[int] = set()
     for path in masks:
-        values.update(_tabulate(read_values(path, is_colour=False))[0].tolist())
+        values.update(_tabulate(read_mask(path, is_colour=False).values)[0].tolist())
         if len(values) > MAX_CLASSES + 1:
             problem = f"has more than {MAX_CLASSES} different values"
             raise DataError(str(path), problem, "is it a mask? name the classes with --classes")

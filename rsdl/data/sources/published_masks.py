@@ -8,26 +8,26 @@ number is a warning, not an error.
 import logging
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from rsdl.core.errors import ConfigError, DataError
+from rsdl.core.errors import DataError
 from rsdl.data.manifest import INDEX_COLUMNS
 from rsdl.data.sources.archive import unpack
+from rsdl.data.sources.blocks import BlockDraw, find_blocks
 from rsdl.data.sources.download import Progress, download
 from rsdl.data.sources.folder import FRACTIONS
 from rsdl.data.sources.listed_tiles import pick_listed_tiles
 from rsdl.data.sources.listing import ImageFile, Tree, unique_keys, walk_images
-from rsdl.data.sources.mask_folder import MaskOptions, MaskSource
+from rsdl.data.sources.mask_folder import MaskOptions, MaskSource, check_tile
 from rsdl.data.sources.mask_pairs import Pairs
 from rsdl.data.sources.published import by_hand, make_folder, unpack_origin
 from rsdl.data.sources.segmentation_dataset import Groups, PairRule, SegmentationDataset
 from rsdl.data.sources.split_files import SplitFile, describe_lists, read_split_files
 from rsdl.data.sources.splits import name_group
 
-SMALLEST_TILE = 8
 LISTS = ("train.txt", "val.txt", "test.txt")
 
 log = logging.getLogger(__name__)
@@ -83,8 +83,7 @@ def prepare_masks(
         DataError: If the data cannot be fetched, unpacked or recognised.
         StorageError: If ``work`` cannot be written.
     """
-    if choice.tile is not None and 0 < choice.tile < SMALLEST_TILE:
-        raise ConfigError("--tile", f"is {choice.tile} px", f"use 0, or {SMALLEST_TILE} and more")
+    check_tile(choice.tile or None)
     md5s = [archive.md5 for archive in dataset.archives]
     provenance: dict[str, object] = {"title": dataset.title, "homepage": dataset.homepage}
     if origin is None:
@@ -101,11 +100,16 @@ def prepare_masks(
     tile = (rule.tile if choice.tile is None else choice.tile) or None
     is_published = choice.fractions is None and choice.lists is None
     pairs = _arrange(folder, found, rule, is_published=is_published, left_out=left_out)
-    if rule.group_by is not None:
+    if rule.group_by is not None or rule.block_m is not None:
         provenance[INDEX_COLUMNS] = ["group"]
     lists = choice.lists
     if is_published and rule.split is not None:
         provenance["split_rule"] = "published"
+    elif rule.block_m is not None and lists is None:
+        draw = BlockDraw(rule.block_m, choice.fractions or FRACTIONS, choice.seed)
+        files, drawn = draw.draw(pairs.tree.files)
+        pairs = pairs._replace(tree=pairs.tree._replace(files=files, has_splits=True))
+        provenance |= drawn
     if is_published and rule.listed is not None:
         lists = _read_lists(folder / found[0].top)
         if rule.listed == "tiles":
@@ -138,7 +142,7 @@ def find_pairs(
     Raises:
         DataError: If no rule finds any, or an image or mask comes twice.
     """
-    files = sorted(walk_images(folder, (), left_out))
+    files = sorted(walk_images(folder, (), left_out, dataset.mask_suffixes))
     for rule in dataset.rules:
         images = _match(rule.image, files, folder)
         paths = {path for _, _, path, *_ in images.values()}
@@ -157,6 +161,10 @@ def find_pairs(
         ):
             left_out.update({reason: count} if count else {})
         return rule, found
+    for pattern, problem in dataset.others:
+        if any(re.search(pattern, path, re.IGNORECASE) for path, *_ in files):
+            remedy = f"name a folder of {dataset.name} such as {dataset.rules[0].example}"
+            raise DataError(str(folder), problem, remedy)
     shown = " or ".join(rule.example for rule in dataset.rules)
     raise DataError(
         str(folder),
@@ -195,11 +203,13 @@ def _arrange(
     split = rule.split if is_published else None
     splits = [split(each.groups) if split is not None else None for each in found]
     names = ["/".join(each.groups) + Path(each.image).suffix for each in found]
+    scenes: Sequence[str | None] = [_scene(each.image, rule.group_by) for each in found]
+    if rule.block_m is not None:
+        scenes = find_blocks([folder / each.image for each in found], rule.block_m)
+    keys = unique_keys(names, has_splits=False)
     files = tuple(
-        ImageFile(
-            each.image, each.size, 0, key, name, each.modified_ns, _scene(each.image, rule.group_by)
-        )
-        for each, key, name in zip(found, unique_keys(names, has_splits=False), splits, strict=True)
+        ImageFile(each.image, each.size, 0, key, name, each.modified_ns, scene)
+        for each, key, name, scene in zip(found, keys, splits, scenes, strict=True)
         if name is not None or split is None
     )
     if not files:

@@ -12,6 +12,7 @@ from rsdl.data.sources.segmentation_dataset import (
     SegmentationDataset,
     split_of_folder,
 )
+from rsdl.data.sources.spacenet import SPACENET
 from rsdl.raster.picture import PictureRules
 
 LANDCOVERAI_CLASSES = MaskClasses(("background", "building", "woodland", "water", "road"))
@@ -176,6 +177,7 @@ BURNED = SegmentationDataset(
 SEGMENTATION_DATASETS: dict[str, SegmentationDataset] = {
     dataset.name: dataset
     for dataset in (
-        LOVEDA, POTSDAM, VAIHINGEN, LANDCOVERAI, INRIA, MASSACHUSETTS_ROADS, DEEPGLOBE, BURNED,
+        LOVEDA, POTSDAM, VAIHINGEN, LANDCOVERAI, INRIA, MASSACHUSETTS_ROADS, DEEPGLOBE, SPACENET,
+        BURNED,
     )
 }  # fmt: skip

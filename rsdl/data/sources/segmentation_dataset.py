@@ -39,6 +39,8 @@ class PairRule:
             those of :func:`rsdl.data.sources.listed_tiles.pick_listed_tiles`.
         group_by: Regular expression for the scene of an image that is a tile of one, in its path;
             a draw keeps scenes whole.
+        block_m: Side in metres of the blocks of ground by which splits are drawn if none are
+            published; ``None`` draws image by image, or by ``group_by``.
         num_pairs: Published number of pairs; ``None`` if it is unknown.
     """
 
@@ -51,6 +53,7 @@ class PairRule:
     split: Callable[[Groups], str | None] | None = None
     listed: Literal["images", "tiles"] | None = None
     group_by: str | None = None
+    block_m: float | None = None
     num_pairs: int | None = None
 
 
@@ -59,6 +62,13 @@ class Archive(NamedTuple):
 
     url: str
     md5: str
+
+
+class Other(NamedTuple):
+    """Files that look like those of a set and are not taken: what is in their paths, and why."""
+
+    pattern: str
+    problem: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +82,8 @@ class SegmentationDataset:
         rules: Arrangements of its files; the first that finds a pair is used.
         archives: Its archives; none if it must be obtained by hand.
         pictures: Options for the images.
+        mask_suffixes: Suffixes of masks that are no images.
+        others: Files for which the user is told why nothing is found.
     """
 
     name: str
@@ -80,6 +92,8 @@ class SegmentationDataset:
     rules: tuple[PairRule, ...]
     archives: tuple[Archive, ...] = ()
     pictures: PictureRules = PLAIN
+    mask_suffixes: tuple[str, ...] = ()
+    others: tuple[Other, ...] = ()
 
 
 def split_of_folder(groups: Groups) -> str:

@@ -6,7 +6,7 @@ read, cropped and turned by code that knows no task.
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
@@ -36,6 +36,9 @@ class Window(NamedTuple):
     left: int
     height: int
     width: int
+
+
+Choices = Callable[[int, int], Iterable[Window]]  # of the height and width of an image
 
 
 class Dihedral(NamedTuple):
@@ -106,6 +109,15 @@ class TargetKind(Protocol):
 
     def allocate(self, rows: int, image_size: ImageSize) -> Any:  # noqa: ANN401
         """Return memory for the targets of a batch: an array ``[B, ...]``, or a list of rows."""
+        ...
+
+    def aim(self, target: Target, choices: Choices) -> int:
+        """Return the number of the window, of several, that a crop with foreground takes.
+
+        Args:
+            target: That of the whole image.
+            choices: The windows for an image's height and width.
+        """
         ...
 
     def crop(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rsdl.core.errors import CorruptSampleError, DataError
 from rsdl.core.image_size import ImageSize
 from rsdl.data.tar import Member
-from rsdl.data.targets.base import Content, Dihedral, Window
+from rsdl.data.targets.base import Choices, Content, Dihedral, Window
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -81,6 +81,10 @@ class ClassIndex:
     def allocate(self, rows: int, image_size: ImageSize) -> NDArray[np.int64]:
         """Return an array of class indices, ``[B]``."""
         return np.zeros(rows, dtype=np.int64)
+
+    def aim(self, target: int, choices: Choices) -> int:
+        """Return the first window: the class is that of the whole image."""
+        return 0
 
     def crop(
         self, target: int, window: Window, size: tuple[int, int], image_size: ImageSize

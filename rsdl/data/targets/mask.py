@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 from rsdl.core.errors import CorruptSampleError
 from rsdl.core.image_size import ImageSize, height_width
 from rsdl.data.tar import Member
-from rsdl.data.targets.base import Content, Dihedral, Window
+from rsdl.data.targets.base import Choices, Content, Dihedral, Window
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 IGNORE = 255
 MAX_CLASSES = 255
+MIN_FOREGROUND = 0.25
 # Of a drawn class: as many hues as classes, so that neighbours in a table differ.
 OPACITY = 0.45
 PNG_HEADER = b"\x89PNG\r\n\x1a\n"
@@ -85,6 +86,23 @@ class Mask:
         """Return masks that ignore every pixel, ``[B, H, W]``."""
         return np.full((rows, *height_width(image_size)), IGNORE, np.uint8)
 
+    def aim(self, target: Classes, choices: Choices) -> int:
+        """Return the first window of which the commonest class holds less than three quarters.
+
+        Foreground is what is not of the window's commonest class, so that any class can be the
+        background. Of ten random crops mmsegmentation takes the first whose commonest class holds
+        less than a share, ``cat_max_ratio``, 0.75 in its recipes, or the last. If none does, this
+        takes the one with most foreground, the first of equals. Ignored pixels do not count.
+        """
+        best, most = 0, -1.0
+        for number, (top, left, height, width) in enumerate(choices(*target.shape)):
+            found = foreground(target[top : top + height, left : left + width])
+            if found > MIN_FOREGROUND:
+                return number
+            if found > most:
+                best, most = number, found
+        return best
+
     def crop(
         self, target: Classes, window: Window, size: tuple[int, int], image_size: ImageSize
     ) -> Classes:
@@ -115,6 +133,13 @@ class Mask:
         from rsdl.data.dihedral import apply_dihedral
 
         return apply_dihedral(targets[..., None], *turned)[..., 0]
+
+
+def foreground(mask: Classes) -> float:
+    """Return the share of the labelled pixels of a mask that are not of its commonest class."""
+    counts = cv2.calcHist([mask], [0], None, [IGNORE + 1], [0, IGNORE + 1]).ravel()[:IGNORE]
+    labelled = float(counts.sum())
+    return 1 - float(counts.max()) / labelled if labelled else 0.0
 
 
 def overlay(

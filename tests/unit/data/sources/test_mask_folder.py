@@ -339,7 +339,11 @@ def test_masks_that_do_not_fit_are_one_line_that_names_the_file(
         ({"colours": "isprs", "classes": ("a",)}, "--classes: does not go with --colors"),
         ({"colours": "isprs", "ignore": ("sea",)}, '--ignore: no colour is named "sea"; use imper'),
         ({"colours": "no/such"}, "--colors: cannot read no/such: .*; or use isprs, deepglobe"),
-        ({"tile": 48}, "tile: is 48 px, but .* is only 24 x 24 px; use 24 or less"),
+        ({"tile": 4}, "--tile: is 4 px; use 0, or 8 and more"),
+        (
+            {"tile": 48},
+            "--tile: is 48 px, but .* is only 24 x 24 px; use 0 to keep images whole, or 24 ",
+        ),
         ({"tile": 8, "overlap": 8}, "overlap: is 8; use 0 to 7"),
     ],
 )
