@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
@@ -31,6 +32,7 @@ PALETTES: dict[str, dict[Colour, str | None]] = {
     },
 }  # fmt: skip
 UNKNOWN = -(2**62)  # no value of a file
+TABLE = 1 << 24  # values below it, all colours among them, are looked up in a table
 HALF_PIXEL = 0.5
 TWO_VALUED = ({0, IGNORE}, {0, 1})
 
@@ -58,7 +60,7 @@ class MaskValues:
         Raises:
             CorruptSampleError: If a value is no class, and not to be ignored.
         """
-        found, places = _tabulate(values)
+        found = _distinct(values)
         codes = {UNKNOWN: IGNORE, **self.codes}
         unknown = [value for value in found.tolist() if value not in codes]
         if unknown and self.nearest:
@@ -70,7 +72,7 @@ class MaskValues:
                 f"holds {shown}, which is no class ({', '.join(self.classes)})",
                 "name it with --classes or --colors, or pass it to --ignore",
             )
-        return np.array([codes[value] for value in found.tolist()], np.uint8)[places]
+        return _replace(values, found, np.array([codes[each] for each in found.tolist()], np.uint8))
 
 
 class MaskFile(NamedTuple):
@@ -123,7 +125,7 @@ def read_mask(path: Path, *, is_colour: bool) -> MaskFile:
         problem = "is a colour image: its bands differ"
         remedy = f"pass --colors FILE, or one of {', '.join(PALETTES)}"
         raise CorruptSampleError(str(path), problem, remedy)
-    return MaskFile(bands[0].astype(np.int64), *place)
+    return MaskFile(bands[0] if bands.dtype == np.uint8 else bands[0].astype(np.int64), *place)
 
 
 def _paint(
@@ -141,6 +143,8 @@ def _paint(
 def _mark_unknown(bands: NDArray[Any], nothing: float | None, path: Path) -> NDArray[Any]:
     """Return whole numbers, with ``UNKNOWN`` for nodata and NaN."""
     is_float = bands.dtype.kind == "f"
+    if not is_float and nothing is None:
+        return bands
     unknown = np.isnan(bands) if is_float else np.zeros(bands.shape, bool)
     if nothing is not None:
         unknown |= bands == nothing
@@ -232,7 +236,7 @@ def _values(named: Mapping[int, str], nothing: Mapping[int, int]) -> MaskValues:
 def _survey(masks: Iterable[Path], ignored: set[int]) -> dict[int, str]:
     values: set[int] = set()
     for path in masks:
-        values.update(_tabulate(read_mask(path, is_colour=False).values)[0].tolist())
+        values.update(_distinct(read_mask(path, is_colour=False).values).tolist())
         if len(values) > MAX_CLASSES + 1:
             problem = f"has more than {MAX_CLASSES} different values"
             raise DataError(str(path), problem, "is it a mask? name the classes with --classes")
@@ -272,16 +276,25 @@ def _read_colours(path: Path) -> dict[Colour, str | None]:
     return table
 
 
-def _tabulate(values: Values) -> tuple[Values, Values]:
-    """Return the values that occur, sorted, and the place of each pixel's value among them."""
-    if values.min() < 0 or values.max() >= 1 << 24:
-        found, places = np.unique(values, return_inverse=True)
-        return found, places.reshape(values.shape)
+def _distinct(values: Values) -> Values:
+    """Return the values that occur, sorted."""
+    if values.dtype == np.uint8:
+        return np.flatnonzero(cv2.calcHist([values], [0], None, [256], [0, 256]))
+    if values.min() < 0 or values.max() >= TABLE:
+        return np.unique(values)
     # A table is 10 times as fast as sorting the 36 million pixels of a tile of Potsdam.
     occurs = np.zeros(int(values.max()) + 1, np.bool_)
     occurs[values] = True
-    ranks = np.cumsum(occurs, dtype=np.int32) - 1
-    return np.flatnonzero(occurs), ranks[values]
+    return np.flatnonzero(occurs)
+
+
+def _replace(values: Values, found: Values, by: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return values with each of those that occur, ``found``, replaced."""
+    if found[0] < 0 or found[-1] >= TABLE:
+        return by[np.searchsorted(found, values)]
+    table = np.zeros(max(256, int(found[-1]) + 1), np.uint8)
+    table[found] = by
+    return cv2.LUT(values, table) if values.dtype == np.uint8 else table[values]  # type: ignore[return-value]
 
 
 def _nearest(colour: int, known: Iterable[int]) -> int:
