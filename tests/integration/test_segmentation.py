@@ -75,6 +75,34 @@ def test_a_run_that_is_killed_ends_as_one_that_is_not(
     compare_runs(run_at("once"), run_at("twice"))
 
 
+def test_two_and_three_processes_train_and_score_as_one(
+    rsdl: "Rsdl", write_config: "Write", run_at: "Find", masks: str
+):
+    fields = FIELDS | {
+        "data__url": masks,
+        "data__image_size": 32,
+        "data__batch_size": 6,
+        "data__tail": "pad",
+        "trainer__max_epochs": 1,
+    }
+    for count in (1, 2, 3):
+        config = write_config(f"on{count}", **fields)
+        ended = rsdl("train", config, f"trainer.devices={count}")
+        assert ended.returncode == 0, ended
+        run = run_at(f"on{count}")
+        assert run.record["device_count"] == count
+        assert run.record["ledger"] == run_at("on1").record["ledger"]
+        # The head's dropout is drawn by step and process: losses differ, samples and rates do not.
+        for name in ("step", "samples", "lr"):
+            assert [row[name] for row in run.rows] == [row[name] for row in run_at("on1").rows]
+        if count > 1:  # the same weights, scored by one process: all counts are of whole pixels
+            together = json.loads((run.folder / "report.json").read_text())
+            assert rsdl("evaluate", run.folder).returncode == 0
+            alone = json.loads((run.folder / "report.json").read_text())
+            alone["metrics"].pop("loss"), together["metrics"].pop("loss")
+            assert alone == together
+
+
 def test_what_segmentation_cannot_do_is_one_line(
     rsdl: "Rsdl", write_config: "Write", packed: str, masks: str
 ):
