@@ -6,6 +6,7 @@ are joined to a collection here, as it appends to no collection without reading 
 """
 
 import io
+import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -32,8 +33,35 @@ WriteFeatures = Callable[[Shapes, Columns], None]
 LAYER = "classes"
 # A straight edge of the scene's CRS is none of another: edges are cut before they are projected.
 LONGEST_EDGE_PX = 256
+MAX_CORNERS = 30_000  # that a page shows; more make it slow
 # GDAL would write the time into a GeoPackage, and keep a journal beside it that no one sweeps up.
 SAME_BYTES = {"OGR_CURRENT_DATE": "2000-01-01T00:00:00.000Z", "OGR_SQLITE_JOURNAL": "OFF"}
+
+
+class FewFeatures:
+    """Keeps the features of a map for a page, as long as they are few."""
+
+    def __init__(self) -> None:
+        self._features: list[Any] = []
+        self._corners = 0
+
+    @property
+    def are_many(self) -> bool:
+        """Whether they are too many, and were dropped."""
+        return self._corners > MAX_CORNERS
+
+    def add(self, polygons: Shapes, columns: Columns, scene: Scene) -> None:
+        """Add polygons in the scene's CRS."""
+        self._corners += int(shapely.get_num_coordinates(polygons).sum())
+        if self.are_many:
+            self._features.clear()
+        else:
+            self._features += map(json.loads, geojson_lines(polygons, columns, scene))
+
+    def collection(self) -> dict[str, Any] | None:
+        """Return them as GeoJSON, or ``None`` if they are many."""
+        found = {"type": "FeatureCollection", "features": self._features}
+        return None if self.are_many else found
 
 
 class Ground:
@@ -84,12 +112,18 @@ class Ground:
 
 @contextmanager
 def write_features(
-    part: Path, scene: Scene, classes: tuple[str, ...], kind: Format, min_area_m2: float = 0.0
+    part: Path,
+    scene: Scene,
+    classes: tuple[str, ...],
+    kind: Format,
+    *,
+    min_area_m2: float = 0.0,
+    few: FewFeatures | None = None,
 ) -> Iterator[WriteFeatures]:
     """Yield what writes polygons; ``part`` is the file once the block ends.
 
     Each has ``class``, ``name`` and ``area_m2``, and the columns that are given. Those that are
-    smaller than ``min_area_m2`` are left out.
+    smaller than ``min_area_m2`` are left out, and the others added to ``few``.
 
     Raises:
         DataError: If the scene's CRS has no place on Earth.
@@ -108,10 +142,10 @@ def write_features(
                 "name": names[columns["class"][large]],
                 "area_m2": areas[large].round(4),
             }
-            chosen = polygons[large]
-            if kind == "geojson":
-                chosen = shapely.segmentize(chosen, LONGEST_EDGE_PX)
-            append(ground.place(chosen), fields | kept)
+            cut = ground.place(shapely.segmentize(polygons[large], LONGEST_EDGE_PX))
+            append(ground.place(polygons[large]) if kind == "gpkg" else cut, fields | kept)
+            if few is not None:
+                few.add(cut, fields | kept, scene)
 
         yield write
 

@@ -16,7 +16,7 @@ from rasterio.windows import Window
 from rsdl import __version__
 from rsdl.core.errors import ConfigError
 from rsdl.predict import writers
-from rsdl.predict.features import Format, Ground, write_features
+from rsdl.predict.features import FewFeatures, Format, Ground, write_features
 from rsdl.predict.legend import PixelCounts
 from rsdl.predict.page import draw_page
 from rsdl.predict.polygons import trace_polygons
@@ -141,8 +141,8 @@ class MapWriter:
                         tiles.add(top, shares, valid)
 
                 yield write
-            self._write_polygons(scene, parts, tiles)
-            self._draw(scene, parts, counts)
+            few = self._write_polygons(scene, parts, tiles)
+            self._draw(scene, parts, counts, few)
 
     @contextmanager
     def _open_layers(
@@ -166,19 +166,22 @@ class MapWriter:
 
     def _write_polygons(
         self, scene: Scene, parts: dict[str, Path], tiles: TileCollector | None
-    ) -> None:
-        settings = self._settings
+    ) -> FewFeatures | None:
+        settings, few = self._settings, FewFeatures() if self._settings.page else None
         if (kind := settings.polygons) is None:
-            return
-        least = settings.min_area_m2 or 0.0
-        part, classes = parts[POLYGONS[kind]], settings.classes
+            return None
         with ExitStack() as stack:
-            write = stack.enter_context(write_features(part, scene, classes, kind, least))
+            write = stack.enter_context(
+                write_features(
+                    parts[POLYGONS[kind]], scene, settings.classes, kind,
+                    min_area_m2=settings.min_area_m2 or 0.0, few=few,
+                )
+            )  # fmt: skip
             if tiles is not None:
                 found = tiles.table()
                 columns = {"class": found.classes, "probability": found.probabilities}
                 write(found.shapes, columns)
-                return
+                return few
             raster = open_raster(parts[MAP], stack)
 
             def read(top: int, count: int) -> NDArray[np.uint8]:
@@ -188,13 +191,14 @@ class MapWriter:
             tolerance = settings.simplify_px or 0.0
             for traced in trace_polygons(read, scene.height, scene.width, simplify_px=tolerance):
                 write(traced.shapes, {"class": traced.classes})
+        return few
 
-    def _draw(self, scene: Scene, parts: dict[str, Path], counts: PixelCounts) -> None:
+    def _draw(
+        self, scene: Scene, parts: dict[str, Path], counts: PixelCounts, few: FewFeatures | None
+    ) -> None:
         settings, legend = self._settings, counts.legend(self._settings.classes)
         if settings.quicklook:
             parts[QUICKLOOK].write_bytes(draw_quicklook(parts[MAP], scene, legend))
         if settings.page:
-            kind = settings.polygons
-            polygons = None if kind is None else (parts[POLYGONS[kind]], kind)
-            page = draw_page(parts[MAP], scene, legend, run=settings.run, polygons=polygons)
+            page = draw_page(parts[MAP], scene, legend, run=settings.run, polygons=few)
             parts[PAGE].write_bytes(page)

@@ -6,24 +6,20 @@ pole, is shown in its own pixels.
 """
 
 import base64
-import json
 import re
 from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
-import pyogrio.raw
-import shapely
 from jinja2 import Environment
 
 from rsdl import __version__
 from rsdl.core.html import open_templates, read_source, render_page
 from rsdl.data.targets.mask import IGNORE
-from rsdl.predict.features import Format, geojson_lines
+from rsdl.predict.features import FewFeatures
 from rsdl.predict.legend import LegendEntry
 from rsdl.predict.pictures import (
     Picture,
@@ -37,8 +33,6 @@ from rsdl.raster.scenes import Scene
 
 SIDE = 2048
 WEBP_QUALITY = 85
-# More make a page slow.
-MAX_POLYGONS, MAX_CORNERS = 2_000, 50_000
 
 
 def draw_page(
@@ -47,7 +41,7 @@ def draw_page(
     legend: Sequence[LegendEntry],
     *,
     run: str,
-    polygons: tuple[Path, Format] | None = None,
+    polygons: FewFeatures | None = None,
 ) -> bytes:
     """Return the page of a map.
 
@@ -66,9 +60,9 @@ def draw_page(
         south, west, north, east = web.bounds
     else:
         south, west, north, east = -scene.height, 0, 0, scene.width
-    shown = None if polygons is None or not web else _read_few(*polygons, scene)
+    shown = None if polygons is None or web is None else polygons.collection()
     notes = []
-    if polygons is not None and shown is None:
+    if polygons is not None and polygons.are_many:
         notes.append("The polygons are too many for this page: open their file.")
     if not web:
         notes.append("The scene cannot lie in Web Mercator: shown in its own pixels.")
@@ -99,23 +93,6 @@ def draw_page(
         scene=scene.name, run=run, height=scene.height, width=scene.width, legend=legend,
         notes=notes, page=page,
     ).encode()  # fmt: skip
-
-
-def _read_few(path: Path, kind: Format, scene: Scene) -> dict[str, Any] | None:
-    """Return polygons as GeoJSON in longitude and latitude, or ``None`` if they are many."""
-    if kind == "geojson":
-        if path.stat().st_size > MAX_CORNERS * 40:
-            return None
-        found: dict[str, Any] = json.loads(path.read_bytes())
-        is_few = len(found["features"]) <= MAX_POLYGONS
-        return found if is_few else None
-    meta, _, blobs, columns = pyogrio.raw.read(path, max_features=MAX_POLYGONS + 1)
-    polygons = shapely.from_wkb(blobs)
-    if len(polygons) > MAX_POLYGONS or shapely.get_num_coordinates(polygons).sum() > MAX_CORNERS:
-        return None
-    named = dict(zip(meta["fields"].tolist(), columns, strict=True))
-    lines = geojson_lines(polygons, named, scene)
-    return {"type": "FeatureCollection", "features": [json.loads(line) for line in lines]}
 
 
 def _uri(picture: Picture, alpha: Picture, kind: str) -> str:

@@ -17,7 +17,7 @@ from rsdl.core.errors import CorruptSampleError
 from rsdl.data.preview import rgb_bands
 from rsdl.data.targets.mask import IGNORE, class_colours
 from rsdl.raster.dataset_pool import WARNINGS
-from rsdl.raster.georef import apply, bounding_box, outline, project
+from rsdl.raster.georef import apply, bounding_box, outline, project, shift
 from rsdl.raster.scenes import Scene, open_raster
 
 Picture = NDArray[np.uint8]
@@ -61,8 +61,8 @@ def scene_grid(scene: Scene, side: int) -> Grid:
     """Return the scene's grid with so large pixels that no side has more than ``side``."""
     factor = max(1.0, max(scene.height, scene.width) / side)
     height, width = (max(1, round(n / factor)) for n in (scene.height, scene.width))
-    scale = rasterio.Affine.scale(scene.width / width, scene.height / height)
-    return Grid(scene.crs, scene.transform * scale, height, width)
+    transform = _scale(scene.transform, scene.width / width, scene.height / height)
+    return Grid(scene.crs, transform, height, width)
 
 
 def web_grid(scene: Scene, side: int) -> WebGrid | None:
@@ -135,9 +135,8 @@ def read_picture(scene: Scene, grid: Grid) -> Picture:
                 bands, window=window, out_shape=(3, *size), resampling=Resampling.average,
                 masked=True,
             )  # fmt: skip
-            transform = source.window_transform(window) * rasterio.Affine.scale(
-                window.width / size[1], window.height / size[0]
-            )
+            corner = shift(source.transform, window.row_off, window.col_off)
+            transform = _scale(corner, window.width / size[1], window.height / size[0])
             crs = source.crs
     except rasterio.errors.RasterioError as error:
         reason = str(error.__cause__ or error).splitlines()[0]
@@ -153,6 +152,13 @@ def paint(classes: Picture, num_classes: int) -> Picture:
     colours = np.zeros((IGNORE + 1, 3), np.uint8)
     colours[:num_classes] = class_colours(num_classes)
     return np.asarray(colours[classes])
+
+
+def _scale(affine: rasterio.Affine, x: float, y: float) -> rasterio.Affine:
+    """Return the transform of pixels that are so many times as wide and as high."""
+    return rasterio.Affine(
+        affine.a * x, affine.b * y, affine.c, affine.d * x, affine.e * y, affine.f
+    )
 
 
 def _window(source: Any, scene: Scene) -> Window:  # noqa: ANN401 - rasterio has no types

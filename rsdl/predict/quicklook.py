@@ -30,20 +30,20 @@ def draw_quicklook(path: Path, scene: Scene, legend: Sequence[LegendEntry]) -> b
         scene: What it shows.
         legend: All of its classes, those of most pixels first.
     """
-    is_wide = scene.width > scene.height
-    beneath = (min(len(legend), MAX_LINES) + 1) * LINE + GAP
-    # Two pictures in a row or a column, with gaps, over the legend.
-    room = (SIDE - beneath - 3 * GAP) // 2 if is_wide else SIDE - beneath - 2 * GAP
-    across = SIDE - 2 * GAP if is_wide else (SIDE - 3 * GAP) // 2
-    shrunk = max(scene.height / room, scene.width / across, 1)
-    grid = scene_grid(scene, max(1, int(max(scene.height, scene.width) / shrunk)))
+    high = SIDE - (min(len(legend), MAX_LINES) + 1) * LINE - GAP  # over the legend
+    # Room of a picture, with gaps: the two side by side, or one below the other.
+    beside = high - 2 * GAP, (SIDE - 3 * GAP) // 2
+    below = (high - 3 * GAP) // 2, SIDE - 2 * GAP
+    size = scene.height, scene.width
+    room = max((beside, below), key=lambda each: min(each[0] / size[0], each[1] / size[1]))
+    grid = scene_grid(scene, max(1, int(min(1, room[0] / size[0], room[1] / size[1]) * max(size))))
     classes = read_classes(path, scene, grid)
     known = (classes != IGNORE)[..., None]
     panels = [
         np.where(known, picture, NO_DATA).astype(np.uint8)
         for picture in (read_picture(scene, grid), paint(classes, len(legend)))
     ]
-    shown = _join([_enlarge(panel, min(across, room)) for panel in panels], vertical=is_wide)
+    shown = _join([_enlarge(panel, min(room)) for panel in panels], vertical=room == below)
     lower = _draw_legend(legend, shown.shape[1], has_nodata=not known.all())
     wide = max(shown.shape[1], lower.shape[1])
     return encode_png(np.concatenate([_pad(shown, wide), _pad(lower, wide)]))

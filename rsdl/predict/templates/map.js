@@ -37,7 +37,7 @@
     }).bindPopup((layer) => label(layer.feature));
   }
   L.control.layers(null, layers, { collapsed: false, position: "topright" }).addTo(map);
-  if (onEarth) L.control.scale({ maxWidth: 160 }).addTo(map);
+  if (onEarth) L.control.scale({ maxWidth: 160, imperial: false }).addTo(map);
   const position = L.control({ position: "bottomright" });
   position.onAdd = () => L.DomUtil.create("div", "position");
   position.addTo(map);
