@@ -93,12 +93,11 @@ class Ground:
         return np.asarray(shapely.transform(polygons, lambda points: apply(affine, points)), object)
 
     def areas_m2(self, polygons: Shapes) -> NDArray[np.float64]:
-        """Return the areas of polygons of pixels on the ellipsoid, in square metres.
+        """Return the areas of polygons in the scene's CRS on the ellipsoid, in square metres.
 
         Raises:
             DataError: If a corner cannot be projected.
         """
-        cut = self.place(shapely.segmentize(polygons, LONGEST_EDGE_PX))
 
         def move(points: NDArray[np.float64]) -> NDArray[np.float64]:
             moved = project(points, self._scene.crs, self._equal_area)
@@ -107,7 +106,7 @@ class Ground:
                 raise DataError(str(self._scene.path), problem, "leave out --vectorize")
             return moved
 
-        return np.asarray(shapely.area(shapely.transform(cut, move)))
+        return np.asarray(shapely.area(shapely.transform(polygons, move)))
 
 
 @contextmanager
@@ -134,7 +133,8 @@ def write_features(
     with translated(part), open_file(part, scene) as append:
 
         def write(polygons: Shapes, columns: Columns) -> None:
-            areas = ground.areas_m2(polygons)
+            cut = ground.place(shapely.segmentize(polygons, LONGEST_EDGE_PX))
+            areas = ground.areas_m2(cut)
             large = areas >= min_area_m2
             kept = {name: values[large] for name, values in columns.items()}
             fields = {
@@ -142,10 +142,10 @@ def write_features(
                 "name": names[columns["class"][large]],
                 "area_m2": areas[large].round(4),
             }
-            cut = ground.place(shapely.segmentize(polygons[large], LONGEST_EDGE_PX))
-            append(ground.place(polygons[large]) if kind == "gpkg" else cut, fields | kept)
+            plain = ground.place(polygons[large]) if kind == "gpkg" else cut[large]
+            append(plain, fields | kept)
             if few is not None:
-                few.add(cut, fields | kept, scene)
+                few.add(cut[large], fields | kept, scene)
 
         yield write
 

@@ -80,10 +80,13 @@ class MapFolder:
             ConfigError: If one that is there is of another scene of that name.
         """
         there = {entry.name for entry in self.store.list()}
-        known = [scene for scene in scenes if f"{scene.slug}{RECORD}" in there]
-        for scene in known:
-            self._check(scene)
-        return [scene for scene in scenes if scene not in known]
+        missing = []
+        for scene in scenes:
+            if f"{scene.slug}{RECORD}" in there:
+                self._check(scene)
+            else:
+                missing.append(scene)
+        return missing
 
     def finish(self, scene: Scene) -> None:
         """Write that the map of a scene is there, whole."""

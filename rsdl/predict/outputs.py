@@ -4,6 +4,7 @@ They appear together once the last of them is whole. All are made from the map o
 that nothing is predicted twice.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -62,9 +63,12 @@ class OutputOptions:
             is_dense: Whether a pixel has a class, and not a tile.
 
         Raises:
-            ConfigError: If one is given where it means nothing.
+            ConfigError: If one is no number, or given where it means nothing.
         """
         given = {"--simplify": self.simplify_px, "--min-area": self.min_area_m2}
+        for option, value in given.items():
+            if value is not None and not 0 <= value < math.inf:
+                raise ConfigError(option, f"is {value}", "use a number of 0 or more")
         if self.polygons is not None and is_dense:
             simplify = SIMPLIFY_PX if self.simplify_px is None else self.simplify_px
             return simplify, self.min_area_m2 or 0.0

@@ -226,6 +226,8 @@ def test_outputs_that_a_folder_was_not_made_with_and_odd_options_are_refused_in_
     assert "holds maps made with polygons None, not gpkg; name another folder" in line
     line = refusal(rsdl(*command, "--min-area", 5))
     assert "--min-area: is for polygons; add --vectorize gpkg or geojson" in line
+    line = refusal(rsdl(*command, "--vectorize", "gpkg", "--simplify", "nan"))
+    assert "--simplify: is nan; use a number of 0 or more" in line
     tiles = ("predict", study / "runs/classification", scene, "--out", "tiles")
     line = refusal(rsdl(*tiles, "--vectorize", "gpkg", "--simplify", 2))
     assert "--simplify: is for maps of pixels; here each tile is a rectangle" in line
