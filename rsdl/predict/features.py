@@ -50,13 +50,13 @@ class FewFeatures:
         """Whether they are too many, and were dropped."""
         return self._corners > MAX_CORNERS
 
-    def add(self, polygons: Shapes, columns: Columns, scene: Scene) -> None:
-        """Add polygons in the scene's CRS."""
+    def add(self, polygons: Shapes, columns: Columns, crs: rasterio.CRS) -> None:
+        """Add polygons in a projected CRS."""
         self._corners += int(shapely.get_num_coordinates(polygons).sum())
         if self.are_many:
             self._features.clear()
         else:
-            self._features += map(json.loads, geojson_lines(polygons, columns, scene))
+            self._features += map(json.loads, geojson_lines(polygons, columns, crs))
 
     def collection(self) -> dict[str, Any] | None:
         """Return them as GeoJSON, or ``None`` if they are many."""
@@ -69,10 +69,12 @@ class Ground:
 
     Args:
         scene: The scene.
-        remedy: What to do if its CRS has no place on Earth.
+
+    Attributes:
+        crs: An equal-area CRS around the scene, in metres.
 
     Raises:
-        DataError: If it has none.
+        DataError: If the scene's CRS has no place on Earth.
     """
 
     def __init__(self, scene: Scene) -> None:
@@ -85,28 +87,29 @@ class Ground:
         lon, lat = place[0].tolist()
         # Equal-area, and least distorted where the scene is (Lambert 1772).
         laea = f"+proj=laea +lat_0={lat:.4f} +lon_0={lon:.4f} +datum=WGS84 +units=m"
-        self._equal_area = rasterio.CRS.from_string(laea)
+        self.crs = rasterio.CRS.from_string(laea)
 
     def place(self, polygons: Shapes) -> Shapes:
         """Return polygons of pixels in the scene's CRS."""
         affine = self._scene.transform
         return np.asarray(shapely.transform(polygons, lambda points: apply(affine, points)), object)
 
-    def areas_m2(self, polygons: Shapes) -> NDArray[np.float64]:
-        """Return the areas of polygons in the scene's CRS on the ellipsoid, in square metres.
+    def project(self, polygons: Shapes) -> Shapes:
+        """Return polygons of pixels in :attr:`crs`, where areas are square metres of the ground.
 
         Raises:
             DataError: If a corner cannot be projected.
         """
 
         def move(points: NDArray[np.float64]) -> NDArray[np.float64]:
-            moved = project(points, self._scene.crs, self._equal_area)
+            moved = project(points, self._scene.crs, self.crs)
             if moved is None:
                 problem = "has pixels that lie nowhere on Earth"
                 raise DataError(str(self._scene.path), problem, "leave out --vectorize")
             return moved
 
-        return np.asarray(shapely.area(shapely.transform(polygons, move)))
+        placed = self.place(shapely.segmentize(polygons, LONGEST_EDGE_PX))
+        return np.asarray(shapely.transform(placed, move), object)
 
 
 @contextmanager
@@ -129,12 +132,13 @@ def write_features(
         StorageError: If GDAL cannot write.
     """
     ground, names = Ground(scene), np.array(classes, object)
-    open_file = _geopackage if kind == "gpkg" else _geojson
-    with translated(part), open_file(part, scene) as append:
+    is_gpkg = kind == "gpkg"
+    opened = _geopackage(part, scene.crs) if is_gpkg else _geojson(part, ground.crs)
+    with translated(part), opened as append:
 
         def write(polygons: Shapes, columns: Columns) -> None:
-            cut = ground.place(shapely.segmentize(polygons, LONGEST_EDGE_PX))
-            areas = ground.areas_m2(cut)
+            projected = ground.project(polygons)
+            areas = shapely.area(projected)
             large = areas >= min_area_m2
             kept = {name: values[large] for name, values in columns.items()}
             fields = {
@@ -142,20 +146,20 @@ def write_features(
                 "name": names[columns["class"][large]],
                 "area_m2": areas[large].round(4),
             }
-            plain = ground.place(polygons[large]) if kind == "gpkg" else cut[large]
-            append(plain, fields | kept)
+            chosen = ground.place(polygons[large]) if is_gpkg else projected[large]
+            append(chosen, fields | kept)
             if few is not None:
-                few.add(cut[large], fields | kept, scene)
+                few.add(projected[large], fields | kept, ground.crs)
 
         yield write
 
 
 @contextmanager
-def _geopackage(part: Path, scene: Scene) -> Iterator[WriteFeatures]:
+def _geopackage(part: Path, crs: rasterio.CRS) -> Iterator[WriteFeatures]:
     scratch = part.with_name(f"{part.name}.gpkg")  # GDAL wants the suffix
 
     def append(polygons: Shapes, columns: Columns) -> None:
-        _write_layer(scratch, "GPKG", polygons, columns, scene, append=scratch.exists())
+        _write_layer(scratch, "GPKG", polygons, columns, crs, append=scratch.exists())
 
     pyogrio.set_gdal_config_options(SAME_BYTES)
     try:
@@ -167,14 +171,14 @@ def _geopackage(part: Path, scene: Scene) -> Iterator[WriteFeatures]:
 
 
 @contextmanager
-def _geojson(part: Path, scene: Scene) -> Iterator[WriteFeatures]:
+def _geojson(part: Path, crs: rasterio.CRS) -> Iterator[WriteFeatures]:
     with part.open("wb") as file:
         file.write(b'{"type": "FeatureCollection", "features": [')
         between = b"\n"
 
         def append(polygons: Shapes, columns: Columns) -> None:
             nonlocal between
-            for line in geojson_lines(polygons, columns, scene):
+            for line in geojson_lines(polygons, columns, crs):
                 file.write(between + line)
                 between = b",\n"
 
@@ -182,12 +186,12 @@ def _geojson(part: Path, scene: Scene) -> Iterator[WriteFeatures]:
         file.write(b"\n]}\n")
 
 
-def geojson_lines(polygons: Shapes, columns: Columns, scene: Scene) -> list[bytes]:
-    """Return polygons in the scene's CRS as GeoJSON features in longitude and latitude."""
+def geojson_lines(polygons: Shapes, columns: Columns, crs: rasterio.CRS) -> list[bytes]:
+    """Return polygons in a projected CRS as GeoJSON features in longitude and latitude."""
     if not len(polygons):
         return []
     lines = io.BytesIO()
-    _write_layer(lines, "GeoJSONSeq", polygons, columns, scene)
+    _write_layer(lines, "GeoJSONSeq", polygons, columns, crs)
     return lines.getvalue().splitlines()
 
 
@@ -196,7 +200,7 @@ def _write_layer(
     driver: str,
     polygons: Shapes,
     columns: Columns,
-    scene: Scene,
+    crs: rasterio.CRS,
     **options: bool,
 ) -> None:
     write(
@@ -205,7 +209,7 @@ def _write_layer(
         layer=LAYER,
         geometry=shapely.to_wkb(polygons),
         geometry_type="Polygon",
-        crs=scene.crs.to_wkt(),
+        crs=crs.to_wkt(),
         fields=np.array(list(columns)),
         field_data=list(columns.values()),
         **options,

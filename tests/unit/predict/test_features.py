@@ -74,7 +74,7 @@ def test_a_geopackage_has_the_polygons_in_the_crs_of_the_scene(tmp_path: Path):
 )
 def test_areas_are_square_metres_of_the_ground(tmp_path: Path, crs: str, place: Affine):
     scene = make_scene(tmp_path, crs, place)
-    found = Ground(scene).areas_m2(Ground(scene).place(SHAPES))
+    found = shapely.area(Ground(scene).project(SHAPES))
     unit = 1200 / 3937 if crs == "EPSG:2263" else 1.0
     pixel = abs(place.determinant) * unit**2
     # What the projection does to areas there: EPSG:3413 is true at 70 degrees, and not at the pole.
@@ -85,7 +85,7 @@ def test_areas_are_square_metres_of_the_ground(tmp_path: Path, crs: str, place: 
 def test_areas_of_degrees_are_those_of_the_ellipsoid(tmp_path: Path):
     place = Affine(0.1, 0, 20, 0, -0.1, 61)
     ground = Ground(make_scene(tmp_path, "EPSG:4326", place))
-    found = ground.areas_m2(ground.place(SHAPES[1:]))
+    found = shapely.area(ground.project(SHAPES[1:]))
     # Edges are straight on the equal-area map, parallels are not.
     assert found[0] == pytest.approx(ellipsoid_area_m2(60.1, 60.5, 0.4), rel=1e-5)
 
@@ -109,9 +109,11 @@ def test_geojson_is_that_of_rfc_7946(tmp_path: Path):
     assert pyogrio.read_info(tmp_path / "a.geojson")["features"] == 2
 
 
-def test_geojson_is_cut_at_the_180th_meridian(tmp_path: Path):
-    x, y = transform("EPSG:4326", "EPSG:32660", [180], [10])
-    scene = make_scene(tmp_path, "EPSG:32660", Affine(1000, 0, x[0] - 7000, 0, -1000, y[0]))
+@pytest.mark.parametrize("crs", ["EPSG:32660", "EPSG:4326"])
+def test_geojson_is_cut_at_the_180th_meridian(tmp_path: Path, crs: str):
+    x, y = transform("EPSG:4326", crs, [180], [10])
+    side = 1000 if crs == "EPSG:32660" else 0.01
+    scene = make_scene(tmp_path, crs, Affine(side, 0, x[0] - 7 * side, 0, -side, y[0]))
     page = json.loads(write(tmp_path / "a.geojson", scene, "geojson").read_text())
     outer = shapely.from_geojson(json.dumps(page["features"][0]["geometry"]))
     west, _, east, _ = outer.bounds
@@ -158,11 +160,12 @@ def test_what_cannot_be_written_is_an_error_of_the_store(tmp_path: Path, kind: F
 
 def test_a_page_gets_few_features_and_no_crowd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     scene, few = make_scene(tmp_path), FewFeatures()
-    polygons = Ground(scene).place(SHAPES)
-    few.add(polygons, {"class": np.array([0, 1])}, scene)
+    ground = Ground(scene)
+    polygons = ground.project(SHAPES)
+    few.add(polygons, {"class": np.array([0, 1])}, ground.crs)
     assert [each["properties"]["class"] for each in few.collection()["features"]] == [0, 1]
     monkeypatch.setattr("rsdl.predict.features.MAX_CORNERS", 20)
-    few.add(polygons, {"class": np.array([0, 1])}, scene)
+    few.add(polygons, {"class": np.array([0, 1])}, ground.crs)
     assert few.are_many
     assert few.collection() is None
 

@@ -36,7 +36,8 @@ def test_foreign_text_stays_text(tmp_path: Path):
     classes = np.zeros((20, 30), np.uint8)
     path, scene, legend = draw_map(tmp_path, classes, (EVIL, "b"))
     few = FewFeatures()
-    few.add(Ground(scene).place(SHAPES), {"name": np.array([EVIL, EVIL], object)}, scene)
+    ground = Ground(scene)
+    few.add(ground.project(SHAPES), {"name": np.array([EVIL, EVIL], object)}, ground.crs)
     page = draw_page(path, scene, legend, run=EVIL, polygons=few)
     assert page.count(b"<script") == page.count(b"</script>") == 2
     assert b"<img src=x" not in page
@@ -99,7 +100,8 @@ def test_many_polygons_are_not_shown_and_it_is_said(
     if many:
         monkeypatch.setattr("rsdl.predict.features.MAX_CORNERS", 5)
     few = FewFeatures()
-    few.add(Ground(scene).place(SHAPES), {"class": np.array([0, 0])}, scene)
+    ground = Ground(scene)
+    few.add(ground.project(SHAPES), {"class": np.array([0, 0])}, ground.crs)
     page = draw_page(path, scene, legend, run="run", polygons=few)
     assert (content(page)["polygons"] is None) == many
     assert (b"too many for this page" in page) == many

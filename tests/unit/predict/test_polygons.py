@@ -86,6 +86,8 @@ def test_simplified_neighbours_leave_neither_gaps_nor_overlaps(
     outline, found = trace(classes), trace(classes, 1.5)
     corners = shapely.get_num_coordinates
     assert corners(found.shapes).sum() < 0.6 * corners(outline.shapes).sum()
+    if max_edges == 300_000:  # of one strip; a corner on a border may be another's straight edge
+        assert shapely.coverage_is_valid(found.shapes)
     assert shapely.is_valid(found.shapes).all()
     assert len(found.shapes) == len(outline.shapes)
     assert shapely.area(found.shapes).sum() == pytest.approx(classes.size)
