@@ -32,13 +32,17 @@ class TileCollector:
     is cut off where windows are pulled back to the edge of the scene.
 
     Args:
-        rows: The windows along the scene's height.
+        rows: The windows along the map's height.
         cols: The windows along its width.
-        size: Height and width of the scene in pixels.
+        size: Height and width of the map in pixels.
+        corner: Where the map begins, in the pixels that the windows count.
     """
 
-    def __init__(self, rows: Axis, cols: Axis, size: tuple[int, int]) -> None:
-        self._rows, self._cols = rows.owned.clip(max=size[0]), cols.owned.clip(max=size[1])
+    def __init__(
+        self, rows: Axis, cols: Axis, size: tuple[int, int], corner: tuple[int, int] = (0, 0)
+    ) -> None:
+        self._rows = (rows.owned - corner[0]).clip(0, size[0])
+        self._cols = (cols.owned - corner[1]).clip(0, size[1])
         shape = len(self._rows), len(self._cols)
         self._classes = np.zeros(shape, np.int64)
         self._probabilities = np.zeros(shape)

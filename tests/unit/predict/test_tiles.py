@@ -7,6 +7,7 @@ import shapely
 
 from rsdl.predict.scene import WindowRule, predict_scene
 from rsdl.predict.tiles import TileCollector, TileTable
+from rsdl.predict.windows import lay_windows
 from rsdl.raster.scenes import Scene
 from tests.unit.predict.scenes import describe, draw_scene
 
@@ -46,6 +47,18 @@ def test_a_tile_without_data_is_left_out(tmp_path: Path):
     corners = sorted(shape.bounds[:2] for shape in found.shapes)
     # The second tile has data in 12 of its 16 columns.
     assert corners == [(0, 16), (16, 0), (16, 16), (32, 0), (32, 16)]
+
+
+def test_tiles_of_a_part_begin_where_the_part_does():
+    rows, cols = (lay_windows(n, window=16, overlap=0, blend=False) for n in (48, 64))
+    tiles = TileCollector(rows, cols, (30, 50), corner=(10, 14))
+    shares = np.zeros((2, 30, 50), np.float32)
+    shares[1, 6:22, 2:18] = 1  # the window at row 16, column 16
+    tiles.add(0, shares, np.ones((30, 50), bool))
+    found = tiles.table()
+    assert shapely.area(found.shapes).sum() == 30 * 50
+    (place,) = np.flatnonzero(found.classes == 1)
+    assert found.shapes[place].bounds == (2, 6, 18, 22)
 
 
 def test_a_scene_smaller_than_a_window_is_one_tile_of_its_size(tmp_path: Path):
