@@ -140,7 +140,9 @@ class TrainedModel(nn.Module):
         seen = [fit(window) for window in windows]
         # Windows of the network's size are handed back as they are, and need no copy.
         is_same = all(np.shares_memory(one, windows) for one in seen)
-        fitted = torch.from_numpy(windows if is_same else np.stack(seen))
+        fitted = torch.from_numpy(
+            np.require(windows, requirements=["C", "W"]) if is_same else np.stack(seen)
+        )
         images = fitted.permute(0, 3, 1, 2).to(self.device).to(torch.float32)
         pixels = self.preprocess.normalize(images)
         if tta:

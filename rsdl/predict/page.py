@@ -55,7 +55,8 @@ def draw_page(
     web = web_grid(scene, SIDE)
     grid = web.grid if web else scene_grid(scene, SIDE)
     classes = read_classes(path, scene, grid)
-    alpha = np.where(classes == IGNORE, 0, 255).astype(np.uint8)
+    known = classes != IGNORE
+    alpha = np.where(known, 255, 0).astype(np.uint8)
     if web:
         south, west, north, east = web.bounds
     else:
@@ -70,7 +71,7 @@ def draw_page(
         "on_earth": web is not None,
         "bounds": [[south, west], [north, east]],
         "scene": {
-            "uri": _uri(read_picture(scene, grid), alpha, "webp"),
+            "uri": _uri(read_picture(scene, grid, known), alpha, "webp"),
             "alt": f"The scene {scene.name}",
         },
         "classes": {

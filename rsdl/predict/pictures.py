@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
+from rasterio.dtypes import in_dtype_range
 from rasterio.enums import Resampling
 from rasterio.warp import reproject
 from rasterio.windows import Window
@@ -111,15 +112,26 @@ def read_classes(path: Path, scene: Scene, grid: Grid) -> Picture:
             with WARNINGS:
                 raster = stack.enter_context(rasterio.open(path, overview_level=levels[-1]))
         _warp(
-            rasterio.band(raster, 1), found, raster.transform, scene.crs, grid, Resampling.nearest
+            rasterio.band(raster, 1),
+            found,
+            raster.transform,
+            scene.crs,
+            grid,
+            Resampling.nearest,
+            IGNORE,
         )
     return found
 
 
-def read_picture(scene: Scene, grid: Grid) -> Picture:
+def read_picture(scene: Scene, grid: Grid, known: NDArray[np.bool_]) -> Picture:
     """Return a scene in colours on a grid, ``[H, W, 3]``.
 
     8-bit colours are unchanged; other types are stretched over most of the values that are seen.
+
+    Args:
+        scene: The scene.
+        grid: The grid.
+        known: Where the scene has data, ``[H, W]``, as its map says.
 
     Raises:
         CorruptSampleError: If the file cannot be read.
@@ -132,19 +144,21 @@ def read_picture(scene: Scene, grid: Grid) -> Picture:
             factor = max(1.0, window.height / grid.height, window.width / grid.width)
             size = [max(1, round(n / factor)) for n in (window.height, window.width)]
             pixels = source.read(
-                bands, window=window, out_shape=(3, *size), resampling=Resampling.average,
-                masked=True,
-            )  # fmt: skip
+                bands, window=window, out_shape=(3, *size), resampling=Resampling.average
+            )
             corner = shift(source.transform, window.row_off, window.col_off)
             transform = _scale(corner, window.width / size[1], window.height / size[0])
-            crs = source.crs
+            crs, nodata = source.crs, source.nodata if scene.nodata is None else scene.nodata
     except rasterio.errors.RasterioError as error:
         reason = str(error.__cause__ or error).splitlines()[0]
         problem, remedy = f"cannot be read: {reason}", "replace it, or leave it out"
         raise CorruptSampleError(str(scene.path), problem, remedy) from error
-    found = np.zeros((3, grid.height, grid.width), np.uint8)
-    _warp(_to_bytes(pixels), found, transform, crs, grid, Resampling.bilinear)
-    return np.ascontiguousarray(np.moveaxis(found, 0, 2))
+    if nodata is not None and not in_dtype_range(nodata, pixels.dtype):
+        nodata = None  # no pixel has it
+    found = np.zeros((3, grid.height, grid.width), pixels.dtype)
+    _warp(pixels, found, transform, crs, grid, Resampling.bilinear, nodata)
+    shown = found if found.dtype == np.uint8 else _stretch(found, known)
+    return np.ascontiguousarray(np.moveaxis(shown, 0, 2))
 
 
 def paint(classes: Picture, num_classes: int) -> Picture:
@@ -174,29 +188,26 @@ def _window(source: Any, scene: Scene) -> Window:  # noqa: ANN401 - rasterio has
     return Window(left, top, max(1, width), max(1, height))
 
 
-def _to_bytes(pixels: Any) -> Picture:  # noqa: ANN401 - a masked array
-    """Return bands ``[3, H, W]`` as bytes."""
-    if pixels.dtype == np.uint8:
-        return np.asarray(pixels.filled(0), np.uint8)
-    bands = np.zeros(pixels.shape, np.uint8)
-    for band, values in zip(bands, pixels, strict=True):
-        known = values.compressed()
-        known = known[np.isfinite(known)]
-        if not len(known):
-            continue
-        low, high = np.percentile(known, STRETCH_PERCENT).tolist()
-        filled = np.nan_to_num(values.filled(low).astype(np.float64), nan=low)
-        band[:] = ((filled - low) / ((high - low) or 1) * 255).clip(0, 255)
-    return bands
+def _stretch(pixels: NDArray[Any], known: NDArray[np.bool_]) -> Picture:
+    """Return bands ``[3, H, W]`` as bytes: black and white are ``STRETCH_PERCENT`` of the known."""
+    stretched = np.zeros(pixels.shape, np.uint8)
+    for band, values in zip(stretched, pixels.astype(np.float64), strict=True):
+        seen = known & np.isfinite(values)
+        if seen.any():
+            low, high = np.percentile(values[seen], STRETCH_PERCENT).tolist()
+            shares = (np.where(seen, values, low) - low) / ((high - low) or 1)
+            band[:] = (shares * 255).clip(0, 255)
+    return stretched
 
 
 def _warp(
     source: Any,  # noqa: ANN401 - a band or an array
-    found: Picture,
+    found: NDArray[Any],
     transform: rasterio.Affine,
     crs: rasterio.CRS | None,
     grid: Grid,
     resampling: Resampling,
+    nodata: float | None,
 ) -> None:
     # Without a CRS any does: both are in the same.
     here = crs or rasterio.CRS.from_epsg(3857)
@@ -204,6 +215,6 @@ def _warp(
         reproject(
             source, found, src_transform=transform, src_crs=here, dst_transform=grid.transform,
             dst_crs=(grid.crs if crs else None) or here, resampling=resampling,
-            src_nodata=IGNORE if resampling == Resampling.nearest else None,
+            src_nodata=nodata,
             init_dest_nodata=False,
         )  # fmt: skip

@@ -38,10 +38,10 @@ def draw_quicklook(path: Path, scene: Scene, legend: Sequence[LegendEntry]) -> b
     room = max((beside, below), key=lambda each: min(each[0] / size[0], each[1] / size[1]))
     grid = scene_grid(scene, max(1, int(min(1, room[0] / size[0], room[1] / size[1]) * max(size))))
     classes = read_classes(path, scene, grid)
-    known = (classes != IGNORE)[..., None]
+    known = classes != IGNORE
     panels = [
-        np.where(known, picture, NO_DATA).astype(np.uint8)
-        for picture in (read_picture(scene, grid), paint(classes, len(legend)))
+        np.where(known[..., None], picture, NO_DATA).astype(np.uint8)
+        for picture in (read_picture(scene, grid, known), paint(classes, len(legend)))
     ]
     shown = _join([_enlarge(panel, min(room)) for panel in panels], vertical=room == below)
     lower = _draw_legend(legend, shown.shape[1], has_nodata=not known.all())
