@@ -73,6 +73,7 @@ def predict(
     found = find_scenes(paths, rules, model.spec, maps=folder.maps)
     folder.check_apart(found)
     scenes = choose_part(found, options.part)
+    mapper.check(scenes)
     folder.claim(mapper.settings, dry_run=options.dry_run)
     missing = folder.missing(scenes)
     print(f"{mapper.windows}, on {device}")
@@ -141,6 +142,10 @@ class Mapper:
             nodata=rules.nodata,
         )
         self._writer = MapWriter(store, self.settings, self._rule, is_dense=model.is_dense)
+
+    def check(self, scenes: Sequence[Scene]) -> None:
+        """Check that all files of scenes can be made; errors as :meth:`MapWriter.check`."""
+        self._writer.check(scenes)
 
     def write(self, scene: Scene, bar: SampleProgress, before: int, total: int) -> str:
         """Write the files of a scene's map, and return what is to be said of it.

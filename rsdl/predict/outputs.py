@@ -5,7 +5,7 @@ that nothing is predicted twice.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,6 +117,16 @@ class MapWriter:
             names.append(PAGE)
         return names
 
+    def check(self, scenes: Sequence[Scene]) -> None:
+        """Check that polygons of scenes can be measured, if there are to be some.
+
+        Raises:
+            DataError: If the CRS of one has no place on Earth.
+        """
+        if self._settings.polygons is not None:
+            for scene in scenes:
+                Ground(scene)
+
     @contextmanager
     def open(self, scene: Scene) -> Iterator[WriteRows]:
         """Yield what writes rows of a map; the files appear once all is written.
@@ -126,8 +136,6 @@ class MapWriter:
             StorageError: If a file cannot be written.
         """
         settings, counts = self._settings, PixelCounts()
-        if settings.polygons is not None:
-            Ground(scene)  # before anything is computed
         tiles = None
         if settings.polygons is not None and not self._is_dense:
             tiles = TileCollector(*self._rule.lay(scene), (scene.height, scene.width))

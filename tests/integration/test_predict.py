@@ -226,12 +226,20 @@ def test_outputs_that_a_folder_was_not_made_with_and_odd_options_are_refused_in_
     assert "holds maps made with polygons None, not gpkg; name another folder" in line
     line = refusal(rsdl(*command, "--min-area", 5))
     assert "--min-area: is for polygons; add --vectorize gpkg or geojson" in line
-    line = refusal(rsdl(*command, "--vectorize", "gpkg", "--simplify", "nan"))
-    assert "--simplify: is nan; use a number of 0 or more" in line
+    line = refusal(rsdl(*command, "--vectorize", "gpkg", "--simplify", "inf"))
+    assert "--simplify: is inf; use a number of 0 or more" in line
     tiles = ("predict", study / "runs/classification", scene, "--out", "tiles")
     line = refusal(rsdl(*tiles, "--vectorize", "gpkg", "--simplify", 2))
     assert "--simplify: is for maps of pixels; here each tile is a rectangle" in line
     assert not (tmp_path / "tiles").exists()
+    cut(scene, tmp_path / "in/first.tif", 64, 64)
+    cut(scene, tmp_path / "in/site.tif", 64, 64, crs='LOCAL_CS["site",UNIT["metre",1]]')
+    sites = ("predict", study / "runs/segmentation", "in", "--out", "site")
+    line = refusal(rsdl(*sites, "--vectorize", "gpkg"))
+    assert "site.tif: cannot be placed on Earth" in line
+    assert not (tmp_path / "site").exists()  # said before the first is mapped
+    ended = rsdl(*sites, "--quicklook", "--page")
+    assert ended.returncode == 0, ended.stderr
 
 
 def test_turned_views_are_averaged(rsdl: "Rsdl", study: Path, tmp_path: Path):
@@ -314,13 +322,18 @@ def test_maps_made_otherwise_and_folders_of_scenes_are_not_written_to(
 
 
 def cut(
-    source: Path, path: Path, *size: int, bands: tuple[int, ...] = (1, 2, 3), dtype: str = "uint8"
+    source: Path,
+    path: Path,
+    *size: int,
+    bands: tuple[int, ...] = (1, 2, 3),
+    dtype: str = "uint8",
+    crs: str | None = None,
 ) -> np.ndarray:
     """Write the first pixels of a scene to another file, and return them."""
     path.parent.mkdir(exist_ok=True)
     with rasterio.open(source) as scene:
         pixels: Any = scene.read(bands)[:, : size[0], : size[1]].astype(dtype)
-        profile = {"crs": scene.crs, "transform": scene.transform, "dtype": dtype}
+        profile = {"crs": crs or scene.crs, "transform": scene.transform, "dtype": dtype}
     with rasterio.open(
         path, "w", driver="GTiff", count=len(bands), height=size[0], width=size[1], **profile
     ) as raster:
