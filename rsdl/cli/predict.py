@@ -15,6 +15,24 @@ def predict(
     probabilities: Annotated[
         bool, typer.Option("--probabilities", help="Also write SCENE_probabilities.tif.")
     ] = False,
+    vectorize: Annotated[
+        Literal["gpkg", "geojson"] | None,
+        typer.Option(help="Also write polygons: SCENE.gpkg, or SCENE.geojson in lon, lat."),
+    ] = None,
+    simplify: Annotated[
+        float | None,
+        typer.Option(min=0, metavar="PX", help="Tolerance of the polygons' edges; default: 1 px."),
+    ] = None,
+    min_area: Annotated[
+        float | None,
+        typer.Option(min=0, metavar="M2", help="Leave out polygons of fewer square metres."),
+    ] = None,
+    quicklook: Annotated[
+        bool, typer.Option("--quicklook", help="Also write SCENE_quicklook.png, with a legend.")
+    ] = False,
+    page: Annotated[
+        bool, typer.Option("--page", help="Also write SCENE.html: the map over the scene.")
+    ] = False,
     tile: Annotated[
         int | None,
         typer.Option(min=1, help="Side of the training tiles in px; default: as they were cut."),
@@ -59,14 +77,23 @@ def predict(
     from rsdl.commands.predict import PredictOptions
     from rsdl.commands.predict import predict as command
     from rsdl.predict.inputs import SceneOptions
+    from rsdl.predict.outputs import OutputOptions
 
     given = SceneOptions(
         bands=read_names(bands, "--bands"), alpha=alpha, unscale=unscale, nodata=nodata
     )
+    outputs = OutputOptions(
+        probabilities=probabilities,
+        polygons=vectorize,
+        simplify_px=simplify,
+        min_area_m2=min_area,
+        quicklook=quicklook,
+        page=page,
+    )
     options = PredictOptions(
         tile=tile,
         overlap=overlap,
-        probabilities=probabilities,
+        outputs=outputs,
         tta=tta,
         batch_size=batch_size,
         device=device,

@@ -1,33 +1,28 @@
 """``rsdl predict``: a map of each scene, by a trained network."""
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rsdl import __version__
 from rsdl.commands.bars import SampleProgress, pixel_bar
 from rsdl.core.errors import ConfigError
 from rsdl.data.targets.mask import MAX_CLASSES
 from rsdl.export.load import load
 from rsdl.export.model import TrainedModel
-from rsdl.predict import writers
-from rsdl.predict.folder import PROBABILITIES, MapFolder, map_name
+from rsdl.predict.folder import MapFolder, map_name
 from rsdl.predict.inputs import SceneOptions, choose_part, find_scenes, find_tile, scene_rules
-from rsdl.predict.scene import WindowRule, WriteRows, predict_scene
+from rsdl.predict.outputs import MapWriter, OutputOptions
+from rsdl.predict.scene import WindowRule, predict_scene
 from rsdl.predict.windows import Floats
 from rsdl.raster.scenes import Scene, SceneRules
 from rsdl.records.prediction import Prediction
 from rsdl.storage.connect import connect, join
 from rsdl.storage.store import Store
 from rsdl.train.accelerator import choose_device
-
-TARGETS = ("class_index", "mask")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +32,7 @@ class PredictOptions:
     Attributes:
         tile: Side of the training tiles in pixels; ``None``: as the run's data set was cut.
         overlap: Pixels that two windows share; ``None``: a quarter, and 0 where a tile has a class.
-        probabilities: Whether probabilities are written beside each map.
+        outputs: What is written beside each map.
         tta: Whether to average over flips and quarter turns.
         batch_size: Windows computed at once.
         device: ``auto``, or a device of PyTorch.
@@ -47,7 +42,7 @@ class PredictOptions:
 
     tile: int | None = None
     overlap: int | None = None
-    probabilities: bool = False
+    outputs: OutputOptions = field(default_factory=OutputOptions)
     tta: bool = False
     batch_size: int = 16
     device: str = "auto"
@@ -78,8 +73,9 @@ def predict(
     found = find_scenes(paths, rules, model.spec, maps=folder.maps)
     folder.check_apart(found)
     scenes = choose_part(found, options.part)
+    mapper.check(scenes)
     folder.claim(mapper.settings, dry_run=options.dry_run)
-    missing = [scene for scene in scenes if not folder.has(scene)]
+    missing = folder.missing(scenes)
     print(f"{mapper.windows}, on {device}")
     if options.dry_run:
         names = {scene.slug for scene in missing}
@@ -120,11 +116,12 @@ class Mapper:
     def __init__(
         self, model: TrainedModel, rules: SceneRules, store: Store, options: PredictOptions
     ) -> None:
-        if model.task.facts.target not in TARGETS or len(model.classes) > MAX_CLASSES:
-            problem = f"is {model.spec.task.name} of {len(model.classes)} classes"
-            remedy = f"name a run of classification or segmentation, of {MAX_CLASSES} at most"
-            raise ConfigError(model.spec.run, problem, remedy)
+        if len(model.classes) > MAX_CLASSES:
+            problem = f"has {len(model.classes)} classes, and a map holds {MAX_CLASSES} at most"
+            raise ConfigError(model.spec.run, problem, "name another run")
         self._model, self._store, self._options = model, store, options
+        outputs = options.outputs
+        simplify_px, min_area_m2 = outputs.polygon_rules(is_dense=model.is_dense)
         self._rule, self.windows = window_rule(model, options, judged=rules.alpha == "auto")
         self.settings = Prediction(
             run=model.spec.run,
@@ -133,15 +130,25 @@ class Mapper:
             window=self._rule.size,
             overlap=self._rule.overlap,
             tta=options.tta,
-            probabilities=options.probabilities,
+            probabilities=outputs.probabilities,
+            polygons=outputs.polygons,
+            simplify_px=simplify_px,
+            min_area_m2=min_area_m2,
+            quicklook=outputs.quicklook,
+            page=outputs.page,
             bands=rules.bands,
             alpha=rules.alpha,
             unscale=rules.unscale,
             nodata=rules.nodata,
         )
+        self._writer = MapWriter(store, self.settings, self._rule, is_dense=model.is_dense)
+
+    def check(self, scenes: Sequence[Scene]) -> None:
+        """Check that all files of scenes can be made; errors as :meth:`MapWriter.check`."""
+        self._writer.check(scenes)
 
     def write(self, scene: Scene, bar: SampleProgress, before: int, total: int) -> str:
-        """Write the map of a scene, and return what is to be said of it.
+        """Write the files of a scene's map, and return what is to be said of it.
 
         Args:
             scene: The scene.
@@ -150,7 +157,7 @@ class Mapper:
             total: Pixels of all scenes.
         """
         start, pixels = time.monotonic(), num_pixels(scene)
-        with self._open(scene) as write:
+        with self._writer.open(scene) as write:
             predict_scene(
                 scene,
                 self._compute,
@@ -163,34 +170,6 @@ class Mapper:
         spent = time.monotonic() - start
         where = join(self._store.url, map_name(scene))
         return f"{where}: {pixels:,} px in {spent:.1f} s, {pixels / spent / 1e6:.2f} Mpx/s"
-
-    @contextmanager
-    def _open(self, scene: Scene) -> Iterator[WriteRows]:
-        """Yield what writes rows of a map; the files appear once all is written."""
-        classes = self._model.classes
-        tags = {
-            "RSDL_VERSION": __version__,
-            "RSDL_RUN": self.settings.run,
-            "RSDL_WEIGHTS": self.settings.weights,
-        }
-        with ExitStack() as stack:
-
-            def open_one(name: str, layer: writers.Layer) -> writers.WriteBytes:
-                part = stack.enter_context(self._store.create(name))
-                return stack.enter_context(writers.write_cog(part, scene, layer))
-
-            write_classes = open_one(map_name(scene), writers.class_layer(classes, tags))
-            write_levels = None
-            if self._options.probabilities:
-                layer = writers.probability_layer(classes, tags)
-                write_levels = open_one(map_name(scene, PROBABILITIES), layer)
-
-            def write(top: int, shares: Floats, valid: NDArray[np.bool_]) -> None:
-                write_classes(top, writers.to_classes(shares, valid))
-                if write_levels is not None:
-                    write_levels(top, writers.to_levels(shares, valid))
-
-            yield write
 
     def _compute(self, windows: NDArray[Any]) -> Floats:
         try:

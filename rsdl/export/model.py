@@ -137,7 +137,12 @@ class TrainedModel(nn.Module):
             ``[B, num_classes, H, W]``, or ``[B, num_classes, 1, 1]`` where an image has one class.
         """
         fit = self.preprocess.resize_on_host if self.is_dense else self.preprocess.fit_on_host
-        fitted = torch.from_numpy(np.stack([fit(window) for window in windows]))
+        seen = [fit(window) for window in windows]
+        # Windows of the network's size are handed back as they are, and need no copy.
+        is_same = all(np.shares_memory(one, windows) for one in seen)
+        fitted = torch.from_numpy(
+            np.require(windows, requirements=["C", "W"]) if is_same else np.stack(seen)
+        )
         images = fitted.permute(0, 3, 1, 2).to(self.device).to(torch.float32)
         pixels = self.preprocess.normalize(images)
         if tta:

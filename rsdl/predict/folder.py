@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rsdl.core.errors import ConfigError
+from rsdl.predict.outputs import MAP, SUFFIXES
 from rsdl.raster.scenes import Scene, fingerprint
 from rsdl.records.prediction import (
     PREDICTION,
@@ -15,7 +16,7 @@ from rsdl.records.prediction import (
 from rsdl.storage.connect import join
 from rsdl.storage.store import Store
 
-PROBABILITIES = "_probabilities"  # at the end of their map's name
+RECORD = ".json"
 
 
 class MapFolder:
@@ -43,8 +44,7 @@ class MapFolder:
         """
         names = {PREDICTION: "the record of all maps"}
         for scene in scenes:
-            suffixes = (".json", ".tif", f"{PROBABILITIES}.tif")
-            for name in (f"{scene.slug}{suffix}" for suffix in suffixes):
+            for name in (f"{scene.slug}{suffix}" for suffix in (RECORD, *SUFFIXES)):
                 if name in names:
                     problem = f'"{name}" would be of {scene.path} and of {names[name]}'
                     raise ConfigError("--out", problem, "rename the scene, or map it apart")
@@ -73,32 +73,40 @@ class MapFolder:
                 "name another folder, or predict as before",
             )
 
-    def has(self, scene: Scene) -> bool:
-        """Return whether the map of a scene is there.
+    def missing(self, scenes: Sequence[Scene]) -> list[Scene]:
+        """Return the scenes whose map is not there.
 
         Raises:
-            ConfigError: If it is of another scene of that name.
+            ConfigError: If one that is there is of another scene of that name.
         """
-        name, url = f"{scene.slug}.json", self.store.url
-        if self.store.size(name) is None:
-            return False
-        there = parse_mapped_scene(self.store.read(name), join(url, name))
-        if not there.is_same(_describe(scene)):
-            raise ConfigError(
-                "--out",
-                f"{url} holds the map of another {there.scene} than {scene.path}",
-                f"name another folder, or remove {name} there to replace it",
-            )
-        return True
+        there = {entry.name for entry in self.store.list()}
+        missing = []
+        for scene in scenes:
+            if f"{scene.slug}{RECORD}" in there:
+                self._check(scene)
+            else:
+                missing.append(scene)
+        return missing
 
     def finish(self, scene: Scene) -> None:
         """Write that the map of a scene is there, whole."""
-        self.store.write(f"{scene.slug}.json", _describe(scene).to_json())
+        self.store.write(f"{scene.slug}{RECORD}", _describe(scene).to_json())
+
+    def _check(self, scene: Scene) -> None:
+        """Check that a map that is there is of this scene."""
+        name, url = f"{scene.slug}{RECORD}", self.store.url
+        found = parse_mapped_scene(self.store.read(name), join(url, name))
+        if not found.is_same(_describe(scene)):
+            raise ConfigError(
+                "--out",
+                f"{url} holds the map of another {found.scene} than {scene.path}",
+                f"name another folder, or remove {name} there to replace it",
+            )
 
 
-def map_name(scene: Scene, suffix: str = "") -> str:
+def map_name(scene: Scene) -> str:
     """Return the name of a scene's map."""
-    return f"{scene.slug}{suffix}.tif"
+    return f"{scene.slug}{MAP}"
 
 
 def _describe(scene: Scene) -> MappedScene:

@@ -37,6 +37,13 @@ class Axis:
         """Pixels that the windows cover: those of the side, or of one window that exceeds it."""
         return int(self.starts[-1]) + self.window
 
+    @property
+    def owned(self) -> NDArray[np.int64]:
+        """First pixel of each window that has a weight, and the one behind its last, ``[N, 2]``."""
+        known = self.weights > 0
+        first, behind = known.argmax(axis=1), self.window - known[:, ::-1].argmax(axis=1)
+        return np.asarray(self.starts[:, None] + np.stack([first, behind], axis=1))
+
 
 def lay_windows(length: int, *, window: int, overlap: int, blend: bool) -> Axis:
     """Return the windows along one side, the last one pulled back to end with it.

@@ -6,7 +6,7 @@ is removed with it, also after a killed process.
 """
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +16,9 @@ import numpy as np
 import rasterio
 import rasterio.shutil
 from numpy.typing import NDArray
+from pyogrio.errors import DataLayerError, DataSourceError
 from rasterio._err import CPLE_BaseError
+from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
 from rsdl.core.errors import FullDiskError, StorageError
@@ -72,6 +74,18 @@ def to_levels(shares: Floats, valid: NDArray[np.bool_]) -> NDArray[np.uint8]:
     return np.where(valid, levels, IGNORE).astype(np.uint8)
 
 
+def check_room(folder: Path, scene: Scene, layers: Sequence[Layer]) -> None:
+    """Check that the scratch files of all layers of a map fit on a folder's disk together.
+
+    Raises:
+        FullDiskError: If they do not.
+    """
+    size = scene.height * scene.width * sum(len(layer.bands) for layer in layers)
+    if (free := shutil.disk_usage(folder).free) < size:
+        problem = f"needs {size >> 20} MiB for scratch files, {free >> 20} MiB are free"
+        raise FullDiskError(str(folder), problem, "free some space, or predict to another")
+
+
 @contextmanager
 def write_cog(part: Path, scene: Scene, layer: Layer) -> Iterator[WriteBytes]:
     """Yield what writes rows ``[K, R, W]`` at a top row; ``part`` is the COG once the block ends.
@@ -82,13 +96,8 @@ def write_cog(part: Path, scene: Scene, layer: Layer) -> Iterator[WriteBytes]:
         layer: What the map holds.
 
     Raises:
-        FullDiskError: If the scratch file does not fit.
         StorageError: If GDAL cannot write.
     """
-    size = scene.height * scene.width * len(layer.bands)
-    if (free := shutil.disk_usage(part.parent).free) < size:
-        problem = f"needs {size >> 20} MiB for a scratch file, {free >> 20} MiB are free"
-        raise FullDiskError(str(part.parent), problem, "free some space, or predict to another")
     scratch = part.with_name(f"{part.name}.rows")
     try:
         with translated(part), _create(scratch, scene, layer) as raster:
@@ -112,7 +121,7 @@ def translated(part: Path) -> Iterator[None]:
     """Raise errors of GDAL as those of a store."""
     try:
         yield
-    except (rasterio.errors.RasterioError, CPLE_BaseError) as error:
+    except (RasterioError, CPLE_BaseError, DataSourceError, DataLayerError) as error:
         reason = str(error.__cause__ or error).splitlines()[0]
         problem, remedy = f"GDAL cannot write the map: {reason}", "see that the disk has room"
         raise StorageError(str(part.parent), problem, remedy) from error

@@ -28,6 +28,11 @@ class Prediction(BaseModel):
         overlap: Pixels that two windows share.
         tta: Whether flips and quarter turns were averaged.
         probabilities: Whether each map has probabilities beside it.
+        polygons: Format of the polygons beside each map, if there are some.
+        simplify_px: Tolerance of the polygons in pixels.
+        min_area_m2: Polygons that are smaller are left out.
+        quicklook: Whether each map has a PNG beside it.
+        page: Whether each map has an HTML page beside it.
         bands: Names of the scenes' bands, in the order of the network; ``None``: as they are.
         alpha: What a band tagged as alpha is.
         unscale: Whether scale and offset are applied.
@@ -44,6 +49,11 @@ class Prediction(BaseModel):
     overlap: int
     tta: bool
     probabilities: bool
+    polygons: Literal["gpkg", "geojson"] | None = None
+    simplify_px: float | None = None
+    min_area_m2: float | None = None
+    quicklook: bool = False
+    page: bool = False
     bands: tuple[str, ...] | None
     alpha: Literal["auto", "mask", "band"]
     unscale: Literal["auto", "on", "off"]

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -407,6 +408,15 @@ def assert_same_run(left: Run, right: Run) -> None:
 def compare_runs() -> Compare:
     """Return :func:`assert_same_run`."""
     return assert_same_run
+
+
+@pytest.fixture
+def browser(require: Callable[[str, bool], None]) -> str:
+    """Return headless Chromium, or skip."""
+    path = shutil.which("chromium") or shutil.which("chromium-browser")
+    require("chromium", path is not None)
+    assert path is not None
+    return path
 
 
 @pytest.fixture

@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyogrio
 import pytest
 import rasterio
+import shapely
 import torch
 import yaml
+from rasterio.features import rasterize
 
 import rsdl as api
 from tests.integration.conftest import Rsdl as Command
@@ -23,7 +26,11 @@ if TYPE_CHECKING:
     from tests.integration.conftest import Rsdl
 
 pytestmark = pytest.mark.slow
-FILES = ["scene_000.json", "scene_000.tif", "scene_000_probabilities.tif"]
+OUTPUTS = ("--probabilities", "--vectorize", "gpkg", "--quicklook", "--page")
+FILES = [
+    f"scene_000{suffix}"
+    for suffix in (".gpkg", ".html", ".json", ".tif", "_probabilities.tif", "_quicklook.png")
+]
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +129,7 @@ def test_a_prediction_killed_anywhere_goes_on_to_the_same_files(
     rsdl: "Rsdl", study: Path, tmp_path: Path
 ):
     scenes = study / "scenes/*_00[0-3].tif"
-    command = ("predict", study / "runs/segmentation", scenes, "--probabilities")
+    command = ("predict", study / "runs/segmentation", scenes, *OUTPUTS)
     assert rsdl(*command, "--out", "whole").returncode == 0
     begun = tmp_path / "begun"
     running = rsdl.start(*command, "--out", "killed", tell=("rsdl.predict.scene:compute", 4, begun))
@@ -131,8 +138,8 @@ def test_a_prediction_killed_anywhere_goes_on_to_the_same_files(
     assert running.wait().returncode == -signal.SIGKILL
     assert names(tmp_path / "killed")[1:] == FILES
     deaths = 0
-    # The three files of a scene take 9 calls, so that each start ends amid its second scene.
-    while (ended := rsdl(*command, "--out", "killed", die=13)).returncode:
+    # The six files of a scene take 18 calls, so that each start ends amid its second scene.
+    while (ended := rsdl(*command, "--out", "killed", die=26)).returncode:
         assert ended.returncode == -signal.SIGKILL, ended.stderr
         for name in names(tmp_path / "killed"):
             assert digest(tmp_path / "killed" / name) == digest(tmp_path / "whole" / name)
@@ -141,6 +148,98 @@ def test_a_prediction_killed_anywhere_goes_on_to_the_same_files(
     assert deaths >= 2
     # Parts of killed writers are removed by the next one; nothing hidden is left.
     assert digests(tmp_path / "killed") == digests(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("function", ["polygons:trace_strip", "page:draw_page"])
+def test_a_prediction_killed_while_it_draws_goes_on_to_the_same_files(
+    rsdl: "Rsdl", study: Path, tmp_path: Path, function: str
+):
+    command = ("predict", study / "runs/segmentation", study / "scenes/*_00[01].tif", *OUTPUTS)
+    assert rsdl(*command, "--out", "whole").returncode == 0
+    begun = tmp_path / "begun"
+    tell = (f"rsdl.predict.{function}", 2, begun)
+    running = rsdl.start(*command, "--out", "killed", tell=tell)
+    running.wait_for(begun.exists)
+    running.kill()
+    assert running.wait().returncode == -signal.SIGKILL
+    assert rsdl(*command, "--out", "killed").returncode == 0
+    assert digests(tmp_path / "killed") == digests(tmp_path / "whole")
+
+
+def test_polygons_of_a_run_are_its_map_in_longitude_and_latitude_or_the_crs_of_the_scene(
+    rsdl: "Rsdl", study: Path, tmp_path: Path
+):
+    run, scene = study / "runs/segmentation", study / "scenes/scene_002.tif"
+    for kind in ("gpkg", "geojson"):
+        options = ("--vectorize", kind, "--simplify", 0)
+        ended = rsdl("predict", run, scene, "--out", kind, *options)
+        assert ended.returncode == 0, ended.stderr
+    with rasterio.open(tmp_path / "gpkg/scene_002.tif") as raster:
+        classes, crs, transform = raster.read(1), raster.crs, raster.transform
+    meta, _, blobs, columns = pyogrio.raw.read(tmp_path / "gpkg/scene_002.gpkg")
+    assert meta["crs"] == crs.to_string()
+    marks = zip(shapely.from_wkb(blobs), columns[0].tolist(), strict=True)
+    drawn = rasterize(marks, out=np.full_like(classes, 255), transform=transform)
+    np.testing.assert_array_equal(drawn, classes)
+    page = json.loads((tmp_path / "geojson/scene_002.geojson").read_text())
+    assert [each["properties"]["class"] for each in page["features"]] == columns[0].tolist()
+    areas = [each["properties"]["area_m2"] for each in page["features"]]
+    assert areas == columns[2].tolist()
+    assert sum(areas) == pytest.approx(256 * 256 * abs(transform.determinant), rel=2e-3)
+
+
+def test_each_tile_of_a_classification_is_a_feature_with_class_and_probability(
+    rsdl: "Rsdl", study: Path, tmp_path: Path
+):
+    run, scene = study / "runs/classification", study / "scenes/scene_000.tif"
+    options = ("--vectorize", "gpkg", "--probabilities", "--quicklook", "--page")
+    ended = rsdl("predict", run, scene, "--out", "maps", *options)
+    assert ended.returncode == 0, ended.stderr
+    meta, _, blobs, columns = pyogrio.raw.read(tmp_path / "maps/scene_000.gpkg")
+    assert meta["fields"].tolist() == ["class", "name", "area_m2", "probability"]
+    assert len(blobs) == 16
+    with (
+        rasterio.open(tmp_path / "maps/scene_000.tif") as raster,
+        rasterio.open(tmp_path / "maps/scene_000_probabilities.tif") as levels,
+    ):
+        for shape, label, probability in zip(
+            shapely.from_wkb(blobs), columns[0], columns[3], strict=True
+        ):
+            place = [(shape.centroid.x, shape.centroid.y)]
+            assert next(raster.sample(place))[0] == label
+            level = next(levels.sample(place))[label] / 254
+            assert level == pytest.approx(probability, abs=0.5 / 254 + 1e-6)
+    classes = api.load(str(run)).classes
+    assert columns[1].tolist() == [classes[label] for label in columns[0]]
+
+
+def test_outputs_that_a_folder_was_not_made_with_and_odd_options_are_refused_in_one_line(
+    rsdl: "Rsdl", study: Path, tmp_path: Path
+):
+    scene = study / "scenes/scene_000.tif"
+    command = ("predict", study / "runs/segmentation", scene, "--out", "maps")
+    assert rsdl(*command).returncode == 0
+    for option, field in (("--quicklook", "quicklook"), ("--page", "page")):
+        line = refusal(rsdl(*command, option))
+        assert f"holds maps made with {field} False, not True; name another folder" in line
+    line = refusal(rsdl(*command, "--vectorize", "gpkg"))
+    assert "holds maps made with polygons None, not gpkg; name another folder" in line
+    line = refusal(rsdl(*command, "--min-area", 5))
+    assert "--min-area: is for polygons; add --vectorize gpkg or geojson" in line
+    line = refusal(rsdl(*command, "--vectorize", "gpkg", "--simplify", "inf"))
+    assert "--simplify: is inf; use a number of 0 or more" in line
+    tiles = ("predict", study / "runs/classification", scene, "--out", "tiles")
+    line = refusal(rsdl(*tiles, "--vectorize", "gpkg", "--simplify", 2))
+    assert "--simplify: is for maps of pixels; here each tile is a rectangle" in line
+    assert not (tmp_path / "tiles").exists()
+    cut(scene, tmp_path / "in/first.tif", 64, 64)
+    cut(scene, tmp_path / "in/site.tif", 64, 64, crs='LOCAL_CS["site",UNIT["metre",1]]')
+    sites = ("predict", study / "runs/segmentation", "in", "--out", "site")
+    line = refusal(rsdl(*sites, "--vectorize", "gpkg"))
+    assert "site.tif: cannot be placed on Earth" in line
+    assert not (tmp_path / "site").exists()  # said before the first is mapped
+    ended = rsdl(*sites, "--quicklook", "--page")
+    assert ended.returncode == 0, ended.stderr
 
 
 def test_turned_views_are_averaged(rsdl: "Rsdl", study: Path, tmp_path: Path):
@@ -223,13 +322,18 @@ def test_maps_made_otherwise_and_folders_of_scenes_are_not_written_to(
 
 
 def cut(
-    source: Path, path: Path, *size: int, bands: tuple[int, ...] = (1, 2, 3), dtype: str = "uint8"
+    source: Path,
+    path: Path,
+    *size: int,
+    bands: tuple[int, ...] = (1, 2, 3),
+    dtype: str = "uint8",
+    crs: str | None = None,
 ) -> np.ndarray:
     """Write the first pixels of a scene to another file, and return them."""
     path.parent.mkdir(exist_ok=True)
     with rasterio.open(source) as scene:
         pixels: Any = scene.read(bands)[:, : size[0], : size[1]].astype(dtype)
-        profile = {"crs": scene.crs, "transform": scene.transform, "dtype": dtype}
+        profile = {"crs": crs or scene.crs, "transform": scene.transform, "dtype": dtype}
     with rasterio.open(
         path, "w", driver="GTiff", count=len(bands), height=size[0], width=size[1], **profile
     ) as raster:

@@ -1,10 +1,5 @@
 """The report in a real browser: nothing sticks out, at desktop and at phone width."""
 
-import html
-import re
-import shutil
-import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,6 +8,7 @@ from rsdl.evaluate.compared_run import ComparedRun
 from rsdl.evaluate.report import render_report
 from rsdl.evaluate.study import render_study, study_of
 from rsdl.records.evaluation import ClassificationEvaluation, Picture, RunnerUp
+from tests.integration.browser import look_at
 from tests.run_records import make_record
 from tests.unit.evaluate.class_scores import scores_of
 
@@ -56,48 +52,11 @@ def history() -> list[dict[str, float | None]]:
     ]
 
 
-@pytest.fixture
-def browser(require: Callable[[str, bool], None]) -> str:
-    """Return headless Chromium, or skip."""
-    path = shutil.which("chromium") or shutil.which("chromium-browser")
-    require("chromium", path is not None)
-    assert path is not None
-    return path
-
-
 def measure(browser: str, page: Path, width: int, folder: Path) -> tuple[int, int]:
     """Return the widths of a page's window and content, laid out in a frame of ``width``."""
-    frame = folder / "frame.html"
-    inner = page.read_text()
-    # A frame of the wanted width, since headless Chromium has a least window width; its content is
-    # inlined so that the measuring script may look inside.
-    frame.write_text(
-        f'<iframe id=f style="width:{width}px;height:900px;border:0" '
-        f'srcdoc="{html.escape(inner)}"></iframe><p id=out></p><script>'
-        "onload=()=>{const d=document.getElementById('f').contentDocument.documentElement;"
-        "document.getElementById('out').textContent=d.clientWidth+' '+d.scrollWidth}</script>"
-    )
-    done = subprocess.run(
-        [
-            browser,
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--disable-background-networking",
-            "--no-first-run",
-            f"--user-data-dir={folder / 'profile'}",
-            "--virtual-time-budget=5000",
-            "--dump-dom",
-            frame.as_uri(),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    )
-    found = re.search(r'<p id="out">(\d+) (\d+)</p>', done.stdout)
-    assert found is not None, done.stdout[-2000:]
-    return int(found[1]), int(found[2])
+    look = "const d=view.document.documentElement;return [d.clientWidth,d.scrollWidth]"
+    window, content = look_at(browser, page, look, width=width, folder=folder)
+    return window, content
 
 
 @pytest.mark.parametrize("width", [390, 1280])

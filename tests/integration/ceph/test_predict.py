@@ -12,6 +12,7 @@ from rsdl.storage.connect import connect
 from ..conftest import Find, Rsdl, Write
 
 pytestmark = pytest.mark.ceph
+OUTPUTS = ("--probabilities", "--vectorize", "geojson", "--quicklook", "--page")
 
 
 def test_maps_in_a_bucket_are_those_of_a_folder_after_a_kill(
@@ -21,7 +22,7 @@ def test_maps_in_a_bucket_are_those_of_a_folder_after_a_kill(
     (tmp_path / "scenes").mkdir()
     for number in range(2):
         draw(tmp_path / f"scenes/{number}.tif", number)
-    command = ("predict", run_at("run").folder, "scenes", "--probabilities")
+    command = ("predict", run_at("run").folder, "scenes", *OUTPUTS)
     local = rsdl(*command, "--out", "maps")
     assert local.returncode == 0, local.stderr
     # The images of class folders have no size of their own: the network's is taken, and said.

@@ -66,6 +66,11 @@ def test_a_wheel_has_the_configs(elsewhere: Path, require: Callable[[str, bool],
     subprocess.run([*build, "--directory", elsewhere], cwd=ROOT, check=True, capture_output=True)
     (wheel,) = elsewhere.glob("*.whl")
     ZipFile(wheel).extractall(installed := elsewhere / "installed")
+    # What pages of maps are made of, and its licence.
+    here, there = ROOT / "rsdl/predict", installed / "rsdl/predict"
+    for file in (*here.glob("leaflet/*"), *here.glob("templates/*")):
+        assert (there / file.relative_to(here)).read_bytes() == file.read_bytes()
+    assert (there / "leaflet/LICENSE").is_file()
     path = os.pathsep.join([str(installed), *filter(None, sys.path[1:])])
 
     def rsdl(*arguments: str) -> str:

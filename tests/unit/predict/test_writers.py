@@ -12,6 +12,7 @@ from rsdl.core.errors import FullDiskError, StorageError
 from rsdl.data.targets.mask import class_colours
 from rsdl.predict.scene import WindowRule
 from rsdl.predict.writers import (
+    check_room,
     class_layer,
     probability_layer,
     to_classes,
@@ -95,17 +96,19 @@ def test_a_block_that_fails_leaves_nothing_behind(tmp_path: Path):
     assert [path.name for path in tmp_path.iterdir()] == ["a.tif"]
 
 
-def test_a_disk_without_room_for_the_scratch_file_is_said_before_anything_is_computed(
+def test_a_disk_without_room_for_all_scratch_files_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     draw_scene(tmp_path / "a.tif")
-    usage = shutil.disk_usage(tmp_path)._replace(free=100)
+    scene, classes = describe(tmp_path / "a.tif"), class_layer(("a", "b"), {})
+    layers = [classes, probability_layer(("a", "b"), {})]
+    # Each layer has room, both have not.
+    usage = shutil.disk_usage(tmp_path)._replace(free=scene.height * scene.width * 2)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
-    with (
-        pytest.raises(FullDiskError, match="needs 0 MiB for a scratch file"),
-        write_cog(tmp_path / "m.tif", describe(tmp_path / "a.tif"), class_layer(("a",), {})),
-    ):
-        pytest.fail("the block began")
+    for layer in layers:
+        check_room(tmp_path, scene, [layer])
+    with pytest.raises(FullDiskError, match="needs 0 MiB for scratch files"):
+        check_room(tmp_path, scene, layers)
 
 
 def test_what_gdal_cannot_write_is_an_error_of_the_store(tmp_path: Path):
