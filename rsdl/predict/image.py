@@ -23,7 +23,7 @@ def predict_image(
         batch_size: Windows computed at once; the result does not depend on it.
     """
     (height, width), (high, wide) = pixels.shape[:2], rule.size
-    rows, cols = rule.lay((height, width))
+    rows, cols = rule.cut(height, width)
     padded = mirror(pixels, rule.size)
     strip = Strip(rows, cols, num_classes)
     result = np.empty((num_classes, rows.length, cols.length), np.float32)

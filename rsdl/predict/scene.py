@@ -47,15 +47,19 @@ class WindowRule:
     blend: bool
     judged: bool = True
 
-    def lay(self, size: tuple[int, int]) -> tuple[Axis, Axis]:
-        """Return the windows along the height and the width of a scene or image.
+    def lay(self, scene: Scene) -> tuple[Axis, Axis]:
+        """Return the windows along a scene's height and its width.
 
         Raises:
             ConfigError: If ``overlap`` is not below both sides of a window.
         """
+        return self.cut(scene.height, scene.width)
+
+    def cut(self, *sides: int) -> tuple[Axis, Axis]:
+        """Return the windows along a height and a width in pixels; errors as :meth:`lay`."""
         rows, cols = (
             lay_windows(length, window=window, overlap=self.overlap, blend=self.blend)
-            for length, window in zip(size, self.size, strict=True)
+            for length, window in zip(sides, self.size, strict=True)
         )
         return rows, cols
 
@@ -95,7 +99,7 @@ def predict_scene(
         CorruptSampleError: If the file cannot be read somewhere.
         DataError: If the network gives no numbers, or alpha is imagery.
     """
-    rows, cols = rule.lay((scene.height, scene.width))
+    rows, cols = rule.lay(scene)
     strip, pool = Strip(rows, cols, num_classes), DatasetPool()
     num_windows, done = len(rows.starts) * len(cols.starts), 0
 
