@@ -1,0 +1,1 @@
+"""Speed of maps from scenes."""
