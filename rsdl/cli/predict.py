@@ -10,7 +10,9 @@ app = typer.Typer()
 @app.command()
 def predict(
     run: Annotated[str, typer.Argument(help="A run, one of its checkpoints, or an export.")],
-    scenes: Annotated[list[str], typer.Argument(help="GeoTIFFs, folders of them, or globs.")],
+    scenes: Annotated[
+        list[str], typer.Argument(help="Files, folders, globs, https://, s3://, STAC items.")
+    ],
     out: Annotated[str, typer.Option(metavar="URL", help="Folder or s3:// for the maps.")],
     probabilities: Annotated[
         bool, typer.Option("--probabilities", help="Also write SCENE_probabilities.tif.")
@@ -46,6 +48,9 @@ def predict(
     nodata: Annotated[
         float | None, typer.Option(help="Value of pixels without data, if the files do not say.")
     ] = None,
+    asset: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Asset of STAC items, if several are images.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list the scenes.")] = False,
 ) -> None:
     """Map scenes by a trained network: SCENE.tif in the scene's CRS and grid.
@@ -61,7 +66,11 @@ def predict(
     from rsdl.predict.inputs import SceneOptions
 
     given = SceneOptions(
-        bands=read_names(bands, "--bands"), alpha=alpha, unscale=unscale, nodata=nodata
+        bands=read_names(bands, "--bands"),
+        alpha=alpha,
+        unscale=unscale,
+        nodata=nodata,
+        asset=asset,
     )
     options = PredictOptions(
         tile=tile,

@@ -17,6 +17,7 @@ from rsdl.data.targets.mask import MAX_CLASSES
 from rsdl.export.load import load
 from rsdl.export.model import TrainedModel
 from rsdl.predict import writers
+from rsdl.predict.find import find_files
 from rsdl.predict.folder import PROBABILITIES, MapFolder, map_name
 from rsdl.predict.inputs import SceneOptions, choose_part, find_scenes, find_tile, scene_rules
 from rsdl.predict.scene import WindowRule, WriteRows, predict_scene
@@ -62,7 +63,7 @@ def predict(
 
     Args:
         run: What ``rsdl.load`` takes.
-        paths: Scenes: files, folders and globs.
+        paths: Scenes: what ``find_files`` takes.
         out: Folder or URL to write to.
         given: What the user says of the scenes.
         options: How they are predicted.
@@ -75,7 +76,8 @@ def predict(
     model, folder = load(run, device=device), MapFolder(connect(out))
     rules = scene_rules(model.spec, given)
     mapper = Mapper(model, rules, folder.store, options)
-    found = find_scenes(paths, rules, model.spec, maps=folder.maps)
+    files = find_files(paths, asset=given.asset, maps=folder.maps)
+    found = find_scenes(files, rules, model.spec)
     folder.check_apart(found)
     scenes = choose_part(found, options.part)
     folder.claim(mapper.settings, dry_run=options.dry_run)

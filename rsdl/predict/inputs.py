@@ -2,13 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from rsdl.config.fold import parse_part
 from rsdl.core.errors import ConfigError, DataError
 from rsdl.core.image_size import show_size
-from rsdl.raster.files import find_rasters
+from rsdl.raster.remote import RasterFile
 from rsdl.raster.scenes import Scene, SceneRules, describe_scenes
 from rsdl.records.model_spec import ModelSpec
 
@@ -24,12 +23,14 @@ class SceneOptions:
         alpha: What a band tagged as alpha is; as in ``SceneRules``.
         unscale: Whether scale and offset are applied; as in ``SceneRules``.
         nodata: Nodata value, in addition to the files' own.
+        asset: Name of the asset of STAC items that is mapped.
     """
 
     bands: tuple[str, ...] | None = None
     alpha: Literal["auto", "mask", "band"] | None = None
     unscale: Literal["auto", "on", "off"] | None = None
     nodata: float | None = None
+    asset: str | None = None
 
 
 def scene_rules(spec: ModelSpec, options: SceneOptions) -> SceneRules:
@@ -57,21 +58,20 @@ def scene_rules(spec: ModelSpec, options: SceneOptions) -> SceneRules:
 
 
 def find_scenes(
-    paths: Sequence[str], rules: SceneRules, spec: ModelSpec, *, maps: Path | None = None
+    files: Sequence[RasterFile], rules: SceneRules, spec: ModelSpec
 ) -> tuple[Scene, ...]:
-    """Return the scenes at ``paths``, checked to have the bands and the type of a run.
+    """Return the scenes in files, checked to have the bands and the type of a run.
 
     Args:
-        paths: Files, folders and globs.
+        files: The files, of ``find_files``.
         rules: How scenes are read.
         spec: What the network takes.
-        maps: Folder whose files are maps, not scenes.
 
     Raises:
-        DataError: If there are none, or one is not such a scene.
+        DataError: If one is not such a scene.
         ConfigError: If a band is missing.
     """
-    scenes = describe_scenes(find_rasters(paths, leave_out=maps), rules)
+    scenes = describe_scenes(files, rules)
     first = scenes[0]  # all agree
     if len(first.bands) != len(spec.bands):
         raise DataError(

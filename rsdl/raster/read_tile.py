@@ -15,6 +15,7 @@ from rasterio.windows import Window
 from rsdl.core.errors import CorruptSampleError, DataError
 from rsdl.raster.dataset_pool import DatasetPool
 from rsdl.raster.gate import fill_missing, is_mask, mark_value, unscale
+from rsdl.raster.remote import explain
 from rsdl.raster.scenes import Scene, open_raster
 
 OPENCV_BANDS = 512  # OpenCV's limit for one image
@@ -56,6 +57,7 @@ def read_window(
 
     Raises:
         CorruptSampleError: If the file cannot be read there.
+        StorageError: If its server is away or refuses.
         DataError: If the alpha band is imagery in this window.
     """
     row, col = window.row_off, window.col_off
@@ -77,10 +79,9 @@ def read_window(
             opaque = np.broadcast_to(alpha > 0, pixels.shape)
             present = opaque if present is None else present & opaque
     except rasterio.errors.RasterioError as error:
-        reason = str(error.__cause__ or error).splitlines()[0]
         raise CorruptSampleError(
             str(scene.path),
-            f"cannot be read at row {row}, column {col}: {reason}",
+            f"cannot be read at row {row}, column {col}: {explain(error, scene.path)}",
             "replace it, or leave it out",
         ) from error
     if scene.nodata is not None:

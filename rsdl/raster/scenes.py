@@ -6,8 +6,6 @@ checked, and an inconsistent scene reported, before hours of packing.
 
 import hashlib
 import logging
-import mmap
-import os
 import warnings
 from collections import Counter
 from collections.abc import Sequence
@@ -30,6 +28,7 @@ from rsdl.raster.dataset_pool import WARNINGS
 from rsdl.raster.files import make_slugs, relative_names
 from rsdl.raster.gate import BandAgreement, BandTable, is_mask
 from rsdl.raster.read_raster import check_pages, table_of
+from rsdl.raster.remote import RasterFile, explain, gdal_name, open_bytes, prepare_gdal
 
 # By default GDAL uses 5% of the machine's memory for its block cache, tens of GiB on a large node.
 # The cache is global to the process: with an Env around each read, threads would overwrite each
@@ -80,7 +79,7 @@ class Scene:
         transform: From (column, row) to the CRS.
     """
 
-    path: Path
+    path: RasterFile
     name: str
     slug: str
     height: int
@@ -98,29 +97,32 @@ class Scene:
     transform: rasterio.Affine
 
 
-def open_raster(path: Path, stack: ExitStack) -> Any:  # noqa: ANN401 - rasterio has no types
+def open_raster(path: RasterFile, stack: ExitStack) -> Any:  # noqa: ANN401 - rasterio has no types
     """Open a raster for reading, with a bounded block cache; ``stack`` closes it.
 
     Raises:
         DataError: If GDAL cannot open it.
+        StorageError: If its server is away or refuses.
     """
     set_gdal_config("GDAL_CACHEMAX", GDAL_CACHE_BYTES)
+    prepare_gdal(path)
     try:
         with WARNINGS, warnings.catch_warnings():
             warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
-            source = stack.enter_context(rasterio.open(path))
+            source = stack.enter_context(rasterio.open(gdal_name(path)))
             source.colorinterp  # noqa: B018 - GDAL reads the keys of the CRS here, and may complain
             return source
     except CPLE_BaseError as error:
-        reason = str(error).splitlines()[0]
+        reason = explain(error, path)
         raise DataError(str(path), f"cannot be read: {reason}", "replace or remove it") from error
     except rasterio.errors.RasterioIOError as error:
+        explain(error, path)
         raise DataError(
             str(path), "is not a raster that GDAL reads, or is truncated", "replace or remove it"
         ) from error
 
 
-def describe_scenes(paths: Sequence[Path], rules: SceneRules) -> tuple[Scene, ...]:
+def describe_scenes(paths: Sequence[RasterFile], rules: SceneRules) -> tuple[Scene, ...]:
     """Return the metadata of the scenes at ``paths``, checked to agree in bands and type.
 
     Args:
@@ -157,7 +159,7 @@ def describe_scenes(paths: Sequence[Path], rules: SceneRules) -> tuple[Scene, ..
     return _agree_on_scale(scenes, rules)
 
 
-def _judge_alpha(paths: Sequence[Path]) -> Literal["mask", "band"]:
+def _judge_alpha(paths: Sequence[RasterFile]) -> Literal["mask", "band"]:
     """Return whether bands tagged as alpha are masks, or imagery if any of them looks like it.
 
     Windows spread over each scene are read; every tile is checked again when it is read, as a mask
@@ -206,7 +208,7 @@ def _agree_on_scale(scenes: tuple[Scene, ...], rules: SceneRules) -> tuple[Scene
     return scenes
 
 
-def _describe(path: Path, name: str, slug: str, rules: SceneRules) -> Scene:
+def _describe(path: RasterFile, name: str, slug: str, rules: SceneRules) -> Scene:
     with ExitStack() as stack:
         source = open_raster(path, stack)
         dtype = _check(path, source)
@@ -244,10 +246,9 @@ def _describe(path: Path, name: str, slug: str, rules: SceneRules) -> Scene:
         )
 
 
-def _check(path: Path, source: Any) -> Dtype:  # noqa: ANN401 - rasterio has no types
-    if path.stat().st_size:
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            check_pages(data, str(path))
+def _check(path: RasterFile, source: Any) -> Dtype:  # noqa: ANN401 - rasterio has no types
+    with open_bytes(path) as data:
+        check_pages(data, str(path))
     unplaced = source.transform.is_identity or source.transform.is_degenerate
     if unplaced and (marks := _unwarped(source)) is not None:
         raise DataError(
@@ -302,13 +303,22 @@ def _unwarped(source: Any) -> tuple[str, str] | None:  # noqa: ANN401 - rasterio
     return None
 
 
-def fingerprint(path: Path, *, whole: bool = False) -> dict[str, Any]:
-    """Return size and SHA-256: of the whole file, or only of its two ends if it may be huge."""
-    size = path.stat().st_size
+def fingerprint(path: Path) -> dict[str, Any]:
+    """Return size and SHA-256 of a whole local file."""
     with path.open("rb") as file:
-        if whole:
-            return {"bytes": size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
-        digest = hashlib.sha256(file.read(FINGERPRINT_BYTES))
-        file.seek(max(0, size - FINGERPRINT_BYTES), os.SEEK_SET)
-        digest.update(file.read(FINGERPRINT_BYTES))
-    return {"bytes": size, "sha256_of_ends": digest.hexdigest()}
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"bytes": path.stat().st_size, "sha256": digest}
+
+
+def fingerprint_ends(file: RasterFile) -> dict[str, Any]:
+    """Return size and SHA-256 of the two ends of a file, which may be huge or far away.
+
+    The same file has the same fingerprint wherever it lies.
+
+    Raises:
+        StorageError: If a remote file cannot be read.
+    """
+    with open_bytes(file) as data:
+        digest = hashlib.sha256(data[:FINGERPRINT_BYTES])
+        digest.update(data[max(0, len(data) - FINGERPRINT_BYTES) :])
+        return {"bytes": len(data), "sha256_of_ends": digest.hexdigest()}

@@ -66,7 +66,7 @@ class MappedScene(BaseModel):
     Attributes:
         scene: Name of the scene.
         num_bytes: Size of its file.
-        sha256_of_ends: SHA-256 of the two ends of its file; see ``rsdl.raster.scenes.fingerprint``.
+        sha256_of_ends: SHA-256 of the two ends of its file, wherever it lies.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -28,7 +28,7 @@ from rsdl.raster.grouped_split import GROUPED_RULE
 from rsdl.raster.labels import open_labels
 from rsdl.raster.rasterize import LabelMap, LabelRules, majority
 from rsdl.raster.read_tile import read_tile
-from rsdl.raster.scenes import SceneRules, describe_scenes, fingerprint
+from rsdl.raster.scenes import SceneRules, describe_scenes, fingerprint, fingerprint_ends
 from rsdl.raster.spatial_split import SplitRule, name_places, split_tiles
 from rsdl.raster.tiles import Tile, Tiles, corners_hit
 
@@ -110,17 +110,17 @@ class GeotiffSource:
             for number, scene in enumerate(self.scenes)
         ]
         # Only the two ends of a scene are hashed: its mtime detects a change between them.
-        self._stamp = " ".join(str(scene.path.stat().st_mtime_ns) for scene in self.scenes)
+        self._stamp = " ".join(str(path.stat().st_mtime_ns) for path in paths)
         self.provenance: dict[str, Any] = {
             "source": "geotiff",
             "split_rule": GROUPED_RULE,
             INDEX_COLUMNS: ["group"],
             "scenes": [
-                {"name": s.name, "height": s.height, "width": s.width, **fingerprint(s.path)}
+                {"name": s.name, "height": s.height, "width": s.width, **fingerprint_ends(s.path)}
                 for s in self.scenes
             ],
             "labels": [
-                {"name": name, **fingerprint(file, whole=True)}
+                {"name": name, **fingerprint(file)}
                 for name, file in zip(
                     relative_names(self._labels.files), self._labels.files, strict=True
                 )
