@@ -51,6 +51,14 @@ def predict(
     asset: Annotated[
         str | None, typer.Option(metavar="NAME", help="Asset of STAC items, if several are images.")
     ] = None,
+    aoi: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Map inside of these polygons: GeoJSON, GeoPackage, ..."),
+    ] = None,
+    bbox: Annotated[
+        str | None,
+        typer.Option(metavar="W,S,E,N", help="Map this box: degrees of longitude, latitude."),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list the scenes.")] = False,
 ) -> None:
     """Map scenes by a trained network: SCENE.tif in the scene's CRS and grid.
@@ -71,6 +79,8 @@ def predict(
         unscale=unscale,
         nodata=nodata,
         asset=asset,
+        aoi=aoi,
+        bbox=bbox,
     )
     options = PredictOptions(
         tile=tile,

@@ -17,6 +17,7 @@ from rsdl.data.targets.mask import MAX_CLASSES
 from rsdl.export.load import load
 from rsdl.export.model import TrainedModel
 from rsdl.predict import writers
+from rsdl.predict.area import find_area
 from rsdl.predict.find import find_files
 from rsdl.predict.folder import PROBABILITIES, MapFolder, map_name
 from rsdl.predict.inputs import SceneOptions, choose_part, find_scenes, find_tile, scene_rules
@@ -74,13 +75,18 @@ def predict(
     """
     device = choose_device(options.device, "--device")
     model, folder = load(run, device=device), MapFolder(connect(out))
-    rules = scene_rules(model.spec, given)
+    rules, area = scene_rules(model.spec, given), find_area(given.aoi, given.bbox)
     mapper = Mapper(model, rules, folder.store, options)
     files = find_files(paths, asset=given.asset, maps=folder.maps)
     found = find_scenes(files, rules, model.spec)
+    if area is not None:
+        num_found, found = len(found), area.cut(found)
+        if outside := num_found - len(found):
+            print(f"{outside} of {num_found} scenes lie outside of the area and are left out")
     folder.check_apart(found)
     scenes = choose_part(found, options.part)
-    folder.claim(mapper.settings, dry_run=options.dry_run)
+    settings = mapper.settings.model_copy(update={"area": area and area.record})
+    folder.claim(settings, dry_run=options.dry_run)
     missing = [scene for scene in scenes if not folder.has(scene)]
     print(f"{mapper.windows}, on {device}")
     if options.dry_run:

@@ -24,6 +24,8 @@ class SceneOptions:
         unscale: Whether scale and offset are applied; as in ``SceneRules``.
         nodata: Nodata value, in addition to the files' own.
         asset: Name of the asset of STAC items that is mapped.
+        aoi: Vector file of the area that is mapped; ``None``: all.
+        bbox: Box of the area, west, south, east and north in degrees.
     """
 
     bands: tuple[str, ...] | None = None
@@ -31,6 +33,8 @@ class SceneOptions:
     unscale: Literal["auto", "on", "off"] | None = None
     nodata: float | None = None
     asset: str | None = None
+    aoi: str | None = None
+    bbox: str | None = None
 
 
 def scene_rules(spec: ModelSpec, options: SceneOptions) -> SceneRules:

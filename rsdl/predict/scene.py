@@ -50,14 +50,22 @@ class WindowRule:
     def lay(self, scene: Scene) -> tuple[Axis, Axis]:
         """Return the windows along a scene's height and its width.
 
+        Those of a part are windows of the whole scene, so that its map is that of the whole there.
+
         Raises:
             ConfigError: If ``overlap`` is not below both sides of a window.
         """
+        whole, top, left = whole_of(scene)
         rows, cols = (
             lay_windows(length, window=window, overlap=self.overlap, blend=self.blend)
-            for length, window in zip((scene.height, scene.width), self.size, strict=True)
+            for length, window in zip((whole.height, whole.width), self.size, strict=True)
         )
-        return rows, cols
+        return rows.between(top, top + scene.height), cols.between(left, left + scene.width)
+
+
+def whole_of(scene: Scene) -> tuple[Scene, int, int]:
+    """Return the whole scene, and the row and column in it where a scene begins."""
+    return (scene, 0, 0) if scene.part is None else (scene.part.whole, *scene.part.corner)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +91,7 @@ def predict_scene(
     """Predict a scene and write its rows.
 
     Args:
-        scene: The scene.
+        scene: The scene, or a part of one; what does not belong to the part is not predicted.
         network: Returns probabilities of windows.
         rule: How the scene is cut and merged.
         write: Called from another thread with arrays of its own, one call at a time.
@@ -137,19 +145,28 @@ def compute(scene: Scene, network: Network, windows: Sequence[Read]) -> Floats:
 def read_padded(
     scene: Scene, corner: tuple[int, int], rule: WindowRule, pool: DatasetPool
 ) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
-    """Read a window of a scene, with nodata filled as packing fills it.
+    """Read a window of the whole scene, with nodata filled as packing fills it.
+
+    What lies outside of a part is read as well where the window holds some of the part: it is what
+    the network sees around it. A window that holds none is not read.
 
     A side of the scene that is shorter than the window is continued by its mirror image, as in
     U-Net (Ronneberger et al. 2015): a border of one colour is none that the network was trained on.
 
     Returns:
-        Pixels ``[H, W, C]`` of the window's size, and where there is data ``[H, W]``, ``None`` for
-        everywhere.
+        Pixels ``[H, W, C]`` of the window's size, and where there is data of the part ``[H, W]``,
+        ``None`` for everywhere.
     """
     height, width = rule.size
-    inside = min(height, scene.height), min(width, scene.width)
+    whole, _, _ = whole_of(scene)
+    inside = min(height, whole.height), min(width, whole.width)
+    wanted = scene.part is None or scene.part.covers(*corner, *inside)
+    if not np.any(wanted):
+        return np.empty((0, 0, 0)), np.zeros(rule.size, bool)
     window = Window(corner[1], corner[0], inside[1], inside[0])
-    pixels, valid = read_window(scene, window, pool, judged=rule.judged)
+    pixels, valid = read_window(whole, window, pool, judged=rule.judged)
+    if not isinstance(wanted, bool):
+        valid = wanted if valid is None else valid & wanted
     if inside == rule.size:
         return pixels, valid
     there = np.zeros(rule.size, bool)
@@ -162,7 +179,7 @@ class RowWriter:
     """Hands final rows of a strip to a thread, one call at a time.
 
     Args:
-        scene: The scene; what its windows exceed it by is cut off.
+        scene: The scene, or a part of one; what its windows exceed it by is cut off.
         write: Called in the thread.
     """
 
@@ -174,10 +191,15 @@ class RowWriter:
     def submit(self, strip: Strip) -> None:
         """Write a copy of the final rows of a strip, and advance it; waits for the call before."""
         self._wait()
-        top, (shares, valid) = strip.top, strip.rows()
-        rows, cols = slice(self._scene.height - top), slice(self._scene.width)
+        shares, valid = strip.rows()
+        _, top, left = whole_of(self._scene)
+        above, before = top - strip.top, left - strip.left  # of the part in the strip
+        first = max(0, above)
+        rows = slice(first, max(first, above + self._scene.height))
+        cols = slice(before, before + self._scene.width)
         mine = shares[:, rows, cols].copy(), valid[rows, cols].copy()
-        self._last = self._pool.submit(self._write, top, *mine)
+        if len(mine[1]):
+            self._last = self._pool.submit(self._write, first - above, *mine)
         strip.advance()
 
     def _wait(self) -> None:

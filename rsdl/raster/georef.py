@@ -72,10 +72,10 @@ def outline(height: int, width: int, steps: int = 16) -> Floats:
     return np.asarray(edge * [width, height])
 
 
-def bounds_of(place: rasterio.Affine, tile: int) -> tuple[float, float, float, float]:
-    """Return the box (x0, y0, x1, y1) around a tile with transform ``place``."""
+def bounds_of(place: rasterio.Affine, height: int, width: int) -> tuple[float, ...]:
+    """Return the box (x0, y0, x1, y1) around a window with transform ``place``."""
     # Python floats: for one tile NumPy takes ten times as long.
-    corners = ((0, 0), (tile, 0), (tile, tile), (0, tile))
+    corners = ((0, 0), (width, 0), (width, height), (0, height))
     x = [place.a * col + place.b * row + place.c for col, row in corners]
     y = [place.d * col + place.e * row + place.f for col, row in corners]
     return min(x), min(y), max(x), max(y)

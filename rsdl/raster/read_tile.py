@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
+from rasterio.enums import Resampling
 from rasterio.windows import Window
 
 from rsdl.core.errors import CorruptSampleError, DataError
@@ -60,15 +61,17 @@ def read_window(
         StorageError: If its server is away or refuses.
         DataError: If the alpha band is imagery in this window.
     """
-    row, col = window.row_off, window.col_off
+    row, col, bands = window.row_off, window.col_off, len(scene.indexes)
     present = None
+    place, size = scene.in_file(window), (int(window.height), int(window.width))
+    how = resampling_of(scene)
     try:
         source = pool.get(scene.path, lambda stack: open_raster(scene.path, stack))
-        pixels = source.read(scene.indexes, window=window)
+        pixels = source.read(scene.indexes, window=place, out_shape=(bands, *size), resampling=how)
         if scene.masked:
-            present = source.read_masks(scene.indexes, window=window) > 0
+            present = source.read_masks(scene.indexes, window=place, out_shape=(bands, *size)) > 0
         if scene.alpha is not None:
-            alpha = source.read(scene.alpha, window=window)
+            alpha = source.read(scene.alpha, window=place, out_shape=size)
             if judged and not is_mask(alpha):
                 raise DataError(
                     str(scene.path),
@@ -91,6 +94,11 @@ def read_window(
         pixels = np.moveaxis(unscale(np.moveaxis(pixels, 0, 2), scene.table), 2, 0)
     valid = fill_missing(pixels, present, dark_zero=scene.dark_zero)
     return interleave(pixels), valid
+
+
+def resampling_of(scene: Scene) -> Resampling:
+    """Return how a scene is resampled: the mean over coarser pixels, linear between finer ones."""
+    return Resampling.average if max(scene.scale) > 1 else Resampling.bilinear
 
 
 def interleave(pixels: NDArray[Any]) -> NDArray[Any]:

@@ -114,9 +114,12 @@ def parse_remote(url: str) -> RemoteFile:
     """Return the file that a URL names.
 
     Raises:
-        StorageError: If the URL holds a password.
+        StorageError: If the URL is none, or holds a password.
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise StorageError(hide_query(url), "is no URL", "write https://host/path.tif") from error
     if parts.scheme != "s3" and "@" in parts.netloc:
         raise StorageError(hide_query(url), "holds a password", "write it without one")
     return RemoteFile(url)

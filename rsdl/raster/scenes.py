@@ -8,7 +8,7 @@ import hashlib
 import logging
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import product
@@ -17,6 +17,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import rasterio
+from numpy.typing import NDArray
 from rasterio._err import CPLE_BaseError
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.env import set_gdal_config
@@ -57,6 +58,22 @@ class SceneRules:
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """Where a part of a scene lies, and which of its pixels belong to it.
+
+    Attributes:
+        whole: The scene.
+        corner: Row and column in the scene where the part begins.
+        covers: For row, column, height and width of a window of the whole scene, which of its
+            pixels belong to the part, ``[H, W]``, or one answer for all.
+    """
+
+    whole: "Scene"
+    corner: tuple[int, int]
+    covers: Callable[[int, int, int, int], NDArray[np.bool_] | bool]
+
+
+@dataclass(frozen=True, slots=True)
 class Scene:
     """Metadata of a scene, known without reading its pixels.
 
@@ -77,6 +94,8 @@ class Scene:
         dtype: Type of the pixels.
         crs: Coordinate reference system.
         transform: From (column, row) to the CRS.
+        scale: Stored pixels per pixel, down and across; other than 1 where it is resampled.
+        part: Of what it is a part; ``None``: it is a whole scene.
     """
 
     path: RasterFile
@@ -95,6 +114,16 @@ class Scene:
     dtype: Dtype
     crs: rasterio.CRS
     transform: rasterio.Affine
+    scale: tuple[float, float] = (1, 1)
+    part: Part | None = None
+
+    def in_file(self, window: Window) -> Window:
+        """Return a window of this scene in the stored pixels of its file."""
+        row, col = window.row_off, window.col_off
+        if self.part is not None:
+            row, col = row + self.part.corner[0], col + self.part.corner[1]
+        down, across = self.scale
+        return Window(col * across, row * down, window.width * across, window.height * down)
 
 
 def open_raster(path: RasterFile, stack: ExitStack) -> Any:  # noqa: ANN401 - rasterio has no types

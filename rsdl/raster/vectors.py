@@ -72,12 +72,12 @@ def glob_safe(text: str) -> str:
     return re.sub(r"([*?[])", r"[\1]", text)
 
 
-def read_polygons(path: Path, column: str, layer: str | None = None) -> Polygons:
+def read_polygons(path: Path, column: str | None, layer: str | None = None) -> Polygons:
     """Return the polygons of a vector file.
 
     Args:
         path: The file.
-        column: Field that names the class.
+        column: Field that names the class; ``None``: they have none, and no names.
         layer: Layer of the file, needed if it has several.
 
     Raises:
@@ -98,14 +98,16 @@ def read_polygons(path: Path, column: str, layer: str | None = None) -> Polygons
     there = ~(shapely.is_missing(shapes) | shapely.is_empty(shapes))
     _check_geometry(shapes, given, path)
     known = meta["fields"].tolist()
-    if column not in known and there.any():
+    if column is not None and column not in known and there.any():
         where = f"{path}: feature {int(np.flatnonzero(there)[0])}"
         has = ", ".join(known) or "none"
         remedy = "name it with --label-field"
         raise DataError(where, f'has no property "{column}" (it has {has})', remedy)
-    values = columns[known.index(column)] if column in known else ()
     numbers = np.flatnonzero(there)
-    names = {n: _name(values[n], f"{path}: feature {n}", column) for n in numbers.tolist()}
+    names = dict.fromkeys(numbers.tolist(), "")
+    if column is not None and column in known:
+        values = columns[known.index(column)]
+        names = {n: _name(values[n], f"{path}: feature {n}", column) for n in names}
     parts, owners = _explode(shapes[there], numbers)
     parts, owners = _repair(parts, owners, path)
     left_out = {

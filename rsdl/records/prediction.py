@@ -32,6 +32,7 @@ class Prediction(BaseModel):
         alpha: What a band tagged as alpha is.
         unscale: Whether scale and offset are applied.
         nodata: Nodata value, in addition to the files' own.
+        area: The box that is mapped, or a digest of the polygons; ``None``: whole scenes.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
@@ -48,6 +49,7 @@ class Prediction(BaseModel):
     alpha: Literal["auto", "mask", "band"]
     unscale: Literal["auto", "on", "off"]
     nodata: Annotated[float, Field(allow_inf_nan=True)] | None
+    area: str | None = None
 
     def to_json(self) -> bytes:
         """Return the stored bytes."""

@@ -21,12 +21,13 @@ from rsdl.data.packing.encode import encode_npy, encode_tif
 from rsdl.data.sample import SPLITS, Sample, ShardPlan
 from rsdl.data.sources.geotiff_options import ADDED, GeotiffOptions
 from rsdl.data.targets.mask import IGNORE, MAX_CLASSES
+from rsdl.raster.cover import LabelMap
 from rsdl.raster.dataset_pool import DatasetPool
 from rsdl.raster.files import find_rasters, relative_names
 from rsdl.raster.georef import bounds_of, shift
 from rsdl.raster.grouped_split import GROUPED_RULE
 from rsdl.raster.labels import open_labels
-from rsdl.raster.rasterize import LabelMap, LabelRules, majority
+from rsdl.raster.rasterize import LabelRules, majority
 from rsdl.raster.read_tile import read_tile
 from rsdl.raster.scenes import SceneRules, describe_scenes, fingerprint, fingerprint_ends
 from rsdl.raster.spatial_split import SplitRule, name_places, split_tiles
@@ -213,7 +214,7 @@ class GeotiffSource:
                 "col": item.col,
                 "crs": self._crs[item.scene],
                 "transform": [place.a, place.b, place.c, place.d, place.e, place.f],
-                "bounds": list(bounds_of(place, tile)),
+                "bounds": list(bounds_of(place, tile, tile)),
             },
             pixels=pixels,
             valid=valid,
