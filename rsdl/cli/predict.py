@@ -59,6 +59,16 @@ def predict(
         str | None,
         typer.Option(metavar="W,S,E,N", help="Map this box: degrees of longitude, latitude."),
     ] = None,
+    resample: Annotated[
+        bool,
+        typer.Option("--resample", help="Map scenes of another pixel size at the training's."),
+    ] = False,
+    gsd: Annotated[
+        float | None,
+        typer.Option(
+            min=1e-3, metavar="METRES", help="Pixel size of the training imagery, if not recorded."
+        ),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list the scenes.")] = False,
 ) -> None:
     """Map scenes by a trained network: SCENE.tif in the scene's CRS and grid.
@@ -81,6 +91,8 @@ def predict(
         asset=asset,
         aoi=aoi,
         bbox=bbox,
+        resample=resample,
+        gsd=gsd,
     )
     options = PredictOptions(
         tile=tile,

@@ -17,10 +17,15 @@ from rsdl.data.targets.mask import MAX_CLASSES
 from rsdl.export.load import load
 from rsdl.export.model import TrainedModel
 from rsdl.predict import writers
-from rsdl.predict.area import find_area
 from rsdl.predict.find import find_files
 from rsdl.predict.folder import PROBABILITIES, MapFolder, map_name
-from rsdl.predict.inputs import SceneOptions, choose_part, find_scenes, find_tile, scene_rules
+from rsdl.predict.inputs import (
+    SceneOptions,
+    choose_part,
+    choose_scenes,
+    find_tile,
+    scene_rules,
+)
 from rsdl.predict.scene import WindowRule, WriteRows, predict_scene
 from rsdl.predict.windows import Floats
 from rsdl.raster.scenes import Scene, SceneRules
@@ -75,17 +80,15 @@ def predict(
     """
     device = choose_device(options.device, "--device")
     model, folder = load(run, device=device), MapFolder(connect(out))
-    rules, area = scene_rules(model.spec, given), find_area(given.aoi, given.bbox)
+    rules = scene_rules(model.spec, given)
     mapper = Mapper(model, rules, folder.store, options)
     files = find_files(paths, asset=given.asset, maps=folder.maps)
-    found = find_scenes(files, rules, model.spec)
-    if area is not None:
-        num_found, found = len(found), area.cut(found)
-        if outside := num_found - len(found):
-            print(f"{outside} of {num_found} scenes lie outside of the area and are left out")
-    folder.check_apart(found)
-    scenes = choose_part(found, options.part)
-    settings = mapper.settings.model_copy(update={"area": area and area.record})
+    chosen = choose_scenes(files, rules, model.spec, given)
+    for line in chosen.remarks:
+        print(line)
+    folder.check_apart(chosen.scenes)
+    scenes = choose_part(chosen.scenes, options.part)
+    settings = mapper.settings.model_copy(update=chosen.record)
     folder.claim(settings, dry_run=options.dry_run)
     missing = [scene for scene in scenes if not folder.has(scene)]
     print(f"{mapper.windows}, on {device}")

@@ -54,6 +54,10 @@ class Area:
             raise outside_error(self.where, "polygons", box, self.crs, scenes)
         return tuple(parts)
 
+    def touched(self, scenes: Sequence[Scene]) -> tuple[Scene, ...]:
+        """Return the scenes that the area touches; errors as :meth:`cut`."""
+        return tuple(scene.part.whole for scene in self.cut(scenes) if scene.part is not None)
+
     def _cut(self, scene: Scene, tree: shapely.STRtree) -> Scene | None:
         codes = np.ones(len(self.shapes), np.int32)
         cover = PolygonCover(self.shapes, codes, tree, self.crs, scene)
@@ -134,7 +138,7 @@ def parse_box(text: str) -> Area:
     if not (west >= -180 and east <= 180 and south >= -90 and north <= 90):
         raise ConfigError("--bbox", f"{text} is not in degrees of longitude, latitude", BOX)
     if west > east:
-        problem = f"{text} has its west east of its east"
+        problem = f"{text} has a west beyond its east"
         raise ConfigError("--bbox", problem, f"{BOX}; over the 180th meridian give two by --aoi")
     if not (west < east and south < north):  # also what is not a number
         raise ConfigError("--bbox", f"{text} is empty", BOX)

@@ -97,7 +97,12 @@ def read_window(
 
 
 def resampling_of(scene: Scene) -> Resampling:
-    """Return how a scene is resampled: the mean over coarser pixels, linear between finer ones."""
+    """Return how a scene is resampled: the mean over coarser pixels, linear between finer ones.
+
+    GDAL leaves out nodata of the file, but mixes a value that the user alone calls nodata.
+    """
+    if scene.nodata is not None:
+        return Resampling.nearest
     return Resampling.average if max(scene.scale) > 1 else Resampling.bilinear
 
 

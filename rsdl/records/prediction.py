@@ -33,6 +33,7 @@ class Prediction(BaseModel):
         unscale: Whether scale and offset are applied.
         nodata: Nodata value, in addition to the files' own.
         area: The box that is mapped, or a digest of the polygons; ``None``: whole scenes.
+        gsd_m: Pixel size in metres at which scenes of another one are read; ``None``: as they are.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
@@ -50,6 +51,7 @@ class Prediction(BaseModel):
     unscale: Literal["auto", "on", "off"]
     nodata: Annotated[float, Field(allow_inf_nan=True)] | None
     area: str | None = None
+    gsd_m: float | None = None
 
     def to_json(self) -> bytes:
         """Return the stored bytes."""
