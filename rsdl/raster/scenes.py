@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import rasterio
@@ -25,10 +25,11 @@ from rasterio.windows import Window
 
 from rsdl.core.errors import DataError
 from rsdl.core.pixels import Dtype
+from rsdl.raster.check_scene import check_scene
 from rsdl.raster.dataset_pool import WARNINGS
 from rsdl.raster.files import make_slugs, relative_names
 from rsdl.raster.gate import BandAgreement, BandTable, is_mask
-from rsdl.raster.read_raster import check_pages, table_of
+from rsdl.raster.read_raster import table_of
 from rsdl.raster.remote import RasterFile, explain, gdal_name, open_bytes, prepare_gdal
 
 # By default GDAL uses 5% of the machine's memory for its block cache, tens of GiB on a large node.
@@ -36,15 +37,9 @@ from rsdl.raster.remote import RasterFile, explain, gdal_name, open_bytes, prepa
 # other's limit, and an Env takes as long as the read.
 GDAL_CACHE_BYTES = 256 << 20
 FINGERPRINT_BYTES = 1 << 20
-# A file stored as one huge block must be read whole for a single tile.
-MAX_BLOCK_BYTES = 256 << 20
 # Alpha is classified from 8 x 8 windows of this side before a scene is read.
 ALPHA_WINDOWS, ALPHA_SIDE = 8, 64
 log = logging.getLogger(__name__)
-REMEDIES = {
-    "int16": '"gdal_translate -ot Float32" (or -ot UInt16 where nothing is negative)',
-    "float64": '"gdal_translate -ot Float32"',
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +235,7 @@ def _agree_on_scale(scenes: tuple[Scene, ...], rules: SceneRules) -> tuple[Scene
 def _describe(path: RasterFile, name: str, slug: str, rules: SceneRules) -> Scene:
     with ExitStack() as stack:
         source = open_raster(path, stack)
-        dtype = _check(path, source)
+        dtype = check_scene(path, source)
         table = table_of(source)
         tagged = [i for i in source.indexes if source.colorinterp[i - 1] == ColorInterp.alpha]
         masks = tagged[-1:] if rules.alpha == "mask" and source.count > 1 else []
@@ -273,63 +268,6 @@ def _describe(path: RasterFile, name: str, slug: str, rules: SceneRules) -> Scen
             crs=source.crs,
             transform=source.transform,
         )
-
-
-def _check(path: RasterFile, source: Any) -> Dtype:  # noqa: ANN401 - rasterio has no types
-    with open_bytes(path) as data:
-        check_pages(data, str(path))
-    unplaced = source.transform.is_identity or source.transform.is_degenerate
-    if unplaced and (marks := _unwarped(source)) is not None:
-        raise DataError(
-            str(path),
-            f"is placed by {marks[0]} and has no transform",
-            f'warp it with "gdalwarp -r near {marks[1]} {path} OUT.tif"',
-        )
-    if source.crs is None:
-        raise DataError(
-            str(path),
-            "has no coordinate reference system",
-            'set it with "gdal_edit.py -a_srs EPSG:CODE FILE", or pack its tiles as a folder',
-        )
-    if unplaced:
-        raise DataError(
-            str(path),
-            "has a CRS but no transform",
-            'set it with "gdal_edit.py -a_ullr LEFT TOP RIGHT BOTTOM FILE"',
-        )
-    for dtype in source.dtypes:
-        if dtype not in get_args(Dtype):
-            how = REMEDIES.get(dtype, '"gdal_translate -ot UInt16" or "-ot Float32"')
-            raise DataError(
-                str(path),
-                f"has pixels of {dtype}, rsdl packs {', '.join(get_args(Dtype))}",
-                f"convert it with {how}",
-            )
-    height, width = source.block_shapes[0]
-    size = height * width * source.count * np.dtype(source.dtypes[0]).itemsize
-    if size > MAX_BLOCK_BYTES:
-        raise DataError(
-            str(path),
-            f"is stored in blocks of {height} x {width} pixels, {size >> 20} MiB each",
-            'rewrite it with "gdal_translate -co TILED=YES"',
-        )
-    known: Dtype = source.dtypes[0]
-    return known
-
-
-def _unwarped(source: Any) -> tuple[str, str] | None:  # noqa: ANN401 - rasterio has no types
-    """Return how a raster without a transform is georeferenced, and gdalwarp's options for it."""
-    points, crs = source.gcps
-    # Pixels outside the scene after warping must be nodata.
-    collar = "" if source.nodata is not None else " -dstnodata 0"
-    if collar and source.dtypes[0].startswith("float"):
-        collar = " -dstnodata nan"
-    if points:
-        srs = f"-t_srs {crs.to_string()}" if crs else "-s_srs EPSG:CODE -t_srs EPSG:CODE"
-        return f"{len(points)} ground control points", srs + collar
-    if source.rpcs is not None:
-        return "rational polynomial coefficients (RPCs)", f"-rpc -t_srs EPSG:CODE{collar}"
-    return None
 
 
 def fingerprint(path: Path) -> dict[str, Any]:
