@@ -78,9 +78,7 @@ def resolve(href: str, where: RasterFile) -> RasterFile:
         return parse_remote(href)
     if isinstance(where, RemoteFile):
         if urlsplit(href).scheme or (href.startswith("/") and where.scheme == "s3"):
-            raise DataError(
-                str(where), f"names {href[:80]}", "give it an https:// or s3:// address"
-            )
+            raise _wrong_address(href, where)
         # urljoin knows no s3://.
         joined = urljoin(where.url.replace("s3://", "http://", 1), href)
         if where.scheme == "s3":

@@ -6,6 +6,7 @@ signed URLs. Both reach a bucket by the same settings.
 """
 
 import os
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -172,7 +173,8 @@ def explain(error: Exception, file: RasterFile) -> str:
     if isinstance(file, RemoteFile):
         with open_bytes(file) as data:
             data[:1]
-        reason = reason.replace(str(gdal_name(file)), str(file)).replace(file.url, str(file))
+        # Wherever GDAL repeats the URL, or only the last part of it.
+        reason = re.sub(r"\?[^\s,'\"]*", "", reason).replace("/vsicurl/", "")
     return reason
 
 
