@@ -108,5 +108,6 @@ def resampled(scene: Scene, factor: float) -> Scene:
         problem = f"would make {height} x {width} pixels of {scene.path}"
         raise ConfigError("--resample", problem, "check --gsd, in metres")
     down, across = scene.height / height, scene.width / width
-    place = scene.transform * Affine.scale(across, down)
+    a, b, c, d, e, f = list(scene.transform)[:6]
+    place = Affine(a * across, b * down, c, d * across, e * down, f)
     return replace(scene, height=height, width=width, transform=place, scale=(down, across))

@@ -10,7 +10,7 @@ import re
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any, overload
@@ -33,10 +33,12 @@ PATIENCE = {
     "GDAL_HTTP_LOW_SPEED_TIME": "30",
     "GDAL_HTTP_LOW_SPEED_LIMIT": "1",
 }
+# What names the certificate authorities that are trusted, for boto3, GDAL, curl and Python.
+TRUSTED = ("AWS_CA_BUNDLE", "GDAL_CURL_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
 _lock = threading.Lock()
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True, order=True, repr=False)
 class RemoteFile:
     """A file on a server; shown without what may be a signature.
 
@@ -44,7 +46,7 @@ class RemoteFile:
         url: ``https://...`` or ``s3://bucket/key``.
     """
 
-    url: str = field(repr=False)
+    url: str
 
     @property
     def scheme(self) -> str:
@@ -64,6 +66,9 @@ class RemoteFile:
 
     def __str__(self) -> str:
         return hide_query(self.url)
+
+    def __repr__(self) -> str:
+        return f"RemoteFile({self})"
 
 
 RasterFile = Path | RemoteFile
@@ -192,6 +197,10 @@ def prepare_gdal(file: RasterFile) -> None:
     if not isinstance(file, RemoteFile):
         return
     options = {key: value for key, value in PATIENCE.items() if key not in os.environ}
+    trusted = TRUSTED if file.scheme == "s3" else TRUSTED[1:]
+    # rasterio gives GDAL certifi's bundle, which knows no authority of one's own.
+    if bundle := next((os.environ[name] for name in trusted if os.environ.get(name)), None):
+        options["GDAL_CURL_CA_BUNDLE"] = bundle
     if file.scheme == "s3":
         options |= _s3_options()
     with _lock:
@@ -225,5 +234,4 @@ def _s3_options() -> dict[str, Any]:
         "AWS_SECRET_ACCESS_KEY": None if keys is None else keys.secret_key,
         "AWS_SESSION_TOKEN": None if keys is None else keys.token,
         "AWS_REQUEST_PAYER": "requester" if client.pays else None,
-        "CURL_CA_BUNDLE": os.environ.get("AWS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE"),
     }

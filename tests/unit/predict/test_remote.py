@@ -18,7 +18,7 @@ from rsdl.predict.scene import WindowRule
 from rsdl.raster.dataset_pool import DatasetPool
 from rsdl.raster.files import make_slugs, relative_names
 from rsdl.raster.read_tile import read_window
-from rsdl.raster.remote import RemoteFile, is_inside, open_bytes
+from rsdl.raster.remote import RasterFile, RemoteFile, is_inside, open_bytes
 from rsdl.raster.scenes import SceneRules, describe_scenes, fingerprint_ends
 from rsdl.storage.connect import connect
 from tests.range_server import RangeServer, serve_ranges
@@ -42,9 +42,9 @@ def test_a_corner_of_a_large_cog_costs_its_tiles_and_two_ends(server: RangeServe
     rasterio.shutil.copy(tmp_path / "plain.tif", cog, driver="COG", COMPRESS="NONE")
     size = cog.stat().st_size
     with rasterio.open(cog) as source:
-        left, bottom, right, top = source.bounds
-        box = (left, top - 50, left + 50, top)  # 100 of 3072 px
-        text = ",".join(map(str, transform_bounds(source.crs, "EPSG:4326", *box)))
+        left, top, crs = source.bounds.left, source.bounds.top, source.crs
+    box = (left, top - 50, left + 50, top)  # 100 of 3072 px
+    text = ",".join(map(str, transform_bounds(crs, "EPSG:4326", *box)))
     (file,) = find_files([f"{server.url}/cog.tif"])
     (part,) = parse_box(text).cut(describe_scenes([file], SceneRules()))
     shares, valid = predict(part, by_pixel, RULE)
@@ -98,7 +98,12 @@ def test_files_of_one_server_are_named_like_those_of_a_folder(tmp_path: Path):
     ]
     assert relative_names(files) == ["a/x.tif", "b/x.tif", "y.tif"]
     assert make_slugs(relative_names(files)) == ["a_x", "b_x", "y"]
-    mixed = [*files, RemoteFile("s3://bucket/x.tif"), Path("x.tif"), tmp_path / "z.tif"]
+    mixed: list[RasterFile] = [
+        *files,
+        RemoteFile("s3://bucket/x.tif"),
+        Path("x.tif"),
+        tmp_path / "z.tif",
+    ]
     assert len(set(make_slugs(relative_names(mixed)))) == len(mixed)
     assert str(files[0]) == "https://host/in/a/x.tif"
     assert "sig" not in repr(files[0])

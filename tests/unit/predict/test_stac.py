@@ -99,5 +99,5 @@ def test_an_item_on_disk_leads_to_its_scene_once(tmp_path: Path):
     found = find_files([str(tmp_path / "item.json"), str(tmp_path / "a.tif")])
     assert found == [tmp_path / "a.tif"]
     (tmp_path / "bad.json").write_text("{not json")
-    with pytest.raises(DataError, match="bad.json: is not JSON"):
+    with pytest.raises(DataError, match=r"bad\.json: is not JSON"):
         find_files([str(tmp_path / "bad.json")])
