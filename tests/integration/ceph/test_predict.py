@@ -88,9 +88,7 @@ def test_scenes_in_a_bucket_are_mapped_as_those_of_a_folder(
     for given in (f"{bucket}/none/", f"{bucket}/in/none.tif", f"{bucket}/in/*.png"):
         line = refusal(rsdl("predict", run, given, "--out", "again", env=env))
         assert f"{given}: no scenes found" in line
-    line = refusal(
-        rsdl("predict", run, f"{bucket}/in/maps/a.tif", "--out", f"{bucket}/in/maps", env=env)
-    )
+    line = refusal(rsdl("predict", run, f"{bucket}/in/a.tif", "--out", f"{bucket}/in", env=env))
     assert "--out: holds the scene" in line
     other = env | {"AWS_SECRET_ACCESS_KEY": "notthatofthegateway"}
     line = refusal(rsdl("predict", run, f"{bucket}/in/a.tif", "--out", "again", env=other))
