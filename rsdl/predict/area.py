@@ -31,7 +31,7 @@ class Area:
 
     Attributes:
         where: The file or option that says it.
-        record: The box, or a digest of the polygons: equal for equal areas.
+        record: The box, or a digest of the polygons and their CRS, whatever the file.
         shapes: Valid polygons, ``[N]``.
         crs: Their coordinate reference system.
     """
@@ -119,8 +119,8 @@ def read_area(path: Path) -> Area:
         raise ConfigError("--aoi", error.problem, remedy) from error
     if not len(found.shapes):
         raise ConfigError("--aoi", f"{path} has no polygons", "give a layer of polygons")
-    digest = hashlib.sha256(found.crs.to_wkt().encode())
-    for shape in found.shapes:
+    digest = hashlib.sha256(found.crs.to_string().encode())
+    for shape in shapely.normalize(found.shapes):
         digest.update(shapely.to_wkb(shape, byte_order=1))
     return Area("--aoi", f"sha256:{digest.hexdigest()}", found.shapes, found.crs)
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pyogrio
 import pytest
 import rasterio
 import shapely
@@ -143,6 +144,13 @@ def test_polygons_of_a_file_in_another_crs_need_no_class(tmp_path: Path):
     assert 60 <= part.height <= 64
     assert 40 <= part.width <= 44  # the box is turned by half a degree
     assert area.record == read_area(tmp_path / "b.geojson").record
+    names = ("a.gpkg", "a.shp", "a.fgb")
+    for name in names:
+        pyogrio.raw.write(
+            tmp_path / name, shapely.to_wkb(np.array([shape])), [np.array(["x"])], ["name"],
+            geometry_type="Polygon", crs="EPSG:4326",
+        )  # fmt: skip
+    assert {read_area(tmp_path / name).record for name in names} == {area.record}
     (tmp_path / "b.geojson").write_text(text.replace("13.4", "13.5", 1))
     assert area.record != read_area(tmp_path / "b.geojson").record
 
