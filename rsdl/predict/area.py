@@ -16,7 +16,7 @@ from rsdl.raster.cover import PolygonCover, pixel_boxes
 from rsdl.raster.densify import Objects
 from rsdl.raster.georef import apply, shift
 from rsdl.raster.labels import outside_error
-from rsdl.raster.scenes import Part, Scene
+from rsdl.raster.scenes import Clip, Scene
 from rsdl.raster.vectors import SUFFIXES, read_polygons
 
 LONLAT = rasterio.CRS.from_epsg(4326)
@@ -41,24 +41,24 @@ class Area:
     shapes: Objects
     crs: rasterio.CRS
 
-    def cut(self, scenes: Sequence[Scene]) -> tuple[Scene, ...]:
-        """Return the part of each scene that the area touches, without scenes that it does not.
+    def clip(self, scenes: Sequence[Scene]) -> tuple[Scene, ...]:
+        """Return scenes clipped to the window around the area, without those it does not touch.
 
         Raises:
             DataError: If it touches none.
         """
         tree = shapely.STRtree(self.shapes)
-        parts = [part for scene in scenes if (part := self._cut(scene, tree)) is not None]
-        if not parts:
+        clipped = [each for scene in scenes if (each := self._clip(scene, tree)) is not None]
+        if not clipped:
             box = np.asarray(shapely.total_bounds(self.shapes))
             raise outside_error(self.where, "polygons", box, self.crs, scenes)
-        return tuple(parts)
+        return tuple(clipped)
 
     def touched(self, scenes: Sequence[Scene]) -> tuple[Scene, ...]:
-        """Return the scenes that the area touches; errors as :meth:`cut`."""
-        return tuple(scene.part.whole for scene in self.cut(scenes) if scene.part is not None)
+        """Return the scenes that the area touches; errors as :meth:`clip`."""
+        return tuple(scene.clip.whole for scene in self.clip(scenes) if scene.clip is not None)
 
-    def _cut(self, scene: Scene, tree: shapely.STRtree) -> Scene | None:
+    def _clip(self, scene: Scene, tree: shapely.STRtree) -> Scene | None:
         codes = np.ones(len(self.shapes), np.int32)
         cover = PolygonCover(self.shapes, codes, tree, self.crs, scene)
         corners = np.array([[0, 0], [1, 0], [1, 1], [0, 1]]) * [scene.width, scene.height]
@@ -84,7 +84,7 @@ class Area:
             height=bottom - top,
             width=right - left,
             transform=shift(scene.transform, top, left),
-            part=Part(scene, (top, left), covers),
+            clip=Clip(scene, (top, left), covers),
         )
 
 
@@ -132,7 +132,7 @@ def parse_box(text: str) -> Area:
         ConfigError: If it is none.
     """
     try:
-        west, south, east, north = (float(part) for part in text.split(","))
+        west, south, east, north = (float(side) for side in text.split(","))
     except ValueError as error:
         raise ConfigError("--bbox", f'"{text}" is no box', BOX) from error
     if not (west >= -180 and east <= 180 and south >= -90 and north <= 90):

@@ -60,7 +60,7 @@ def _expand(path: str, asset: str | None) -> Iterator[RasterFile]:
     """Yield the files at a path; folders and globs of this machine are left as they are."""
     file = parse_remote(path) if is_remote(path) else Path(path).expanduser()
     if isinstance(file, RemoteFile) and file.scheme == "s3":
-        listed = _list_bucket(path)
+        listed = _list_bucket(file.url)
         if listed is not None:
             yield from listed
             return

@@ -48,7 +48,7 @@ class Chosen:
     """The scenes to map.
 
     Attributes:
-        scenes: The scenes, or the parts of them that are mapped.
+        scenes: The scenes, clipped to the area.
         remarks: What is to be said of the choice.
         record: What of it decides on the maps, as fields of ``Prediction``.
     """
@@ -150,7 +150,7 @@ def choose_scenes(
                 f"{resized} of {len(scenes)} scenes are read, and mapped, at {gsd.middle:.3g} m"
             )
     if area is not None:
-        scenes = area.cut(scenes)
+        scenes = area.clip(scenes)
     record = {
         "area": area and area.record,
         "gsd_m": gsd.middle if gsd and given.resample else None,

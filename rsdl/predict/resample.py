@@ -45,7 +45,7 @@ def training_gsd(spec: ModelSpec, given: float | None) -> TrainingGsd | None:
     """Return the pixel size of a run's training imagery; ``None`` if nothing says it.
 
     Args:
-        spec: What the data set's provenance is part of.
+        spec: What holds the provenance of the data set.
         given: What the user says, in metres.
     """
     if given is not None:

@@ -50,7 +50,7 @@ class WindowRule:
     def lay(self, scene: Scene) -> tuple[Axis, Axis]:
         """Return the windows along a scene's height and its width.
 
-        Those of a part are windows of the whole scene, so that its map is that of the whole there.
+        Those of a clipped scene are windows of the whole: its map is that of the whole there.
 
         Raises:
             ConfigError: If ``overlap`` is not below both sides of a window.
@@ -65,7 +65,7 @@ class WindowRule:
 
 def whole_of(scene: Scene) -> tuple[Scene, int, int]:
     """Return the whole scene, and the row and column in it where a scene begins."""
-    return (scene, 0, 0) if scene.part is None else (scene.part.whole, *scene.part.corner)
+    return (scene, 0, 0) if scene.clip is None else (scene.clip.whole, *scene.clip.corner)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ def predict_scene(
     """Predict a scene and write its rows.
 
     Args:
-        scene: The scene, or a part of one; what does not belong to the part is not predicted.
+        scene: The scene; what lies outside of the area that clips it is not predicted.
         network: Returns probabilities of windows.
         rule: How the scene is cut and merged.
         write: Called from another thread with arrays of its own, one call at a time.
@@ -147,20 +147,20 @@ def read_padded(
 ) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
     """Read a window of the whole scene, with nodata filled as packing fills it.
 
-    What lies outside of a part is read as well where the window holds some of the part: it is what
-    the network sees around it. A window that holds none is not read.
+    Where a window holds some of the area that clips a scene, all of it is read: it is what the
+    network sees around the area. A window that holds none is not read.
 
     A side of the scene that is shorter than the window is continued by its mirror image, as in
     U-Net (Ronneberger et al. 2015): a border of one colour is none that the network was trained on.
 
     Returns:
-        Pixels ``[H, W, C]`` of the window's size, and where there is data of the part ``[H, W]``,
-        ``None`` for everywhere.
+        Pixels ``[H, W, C]`` of the window's size, and where there is data in the area
+        ``[H, W]``, ``None`` for everywhere.
     """
     height, width = rule.size
     whole, _, _ = whole_of(scene)
     inside = min(height, whole.height), min(width, whole.width)
-    wanted = scene.part is None or scene.part.covers(*corner, *inside)
+    wanted = scene.clip is None or scene.clip.covers(*corner, *inside)
     if not np.any(wanted):
         return np.empty((0, 0, 0)), np.zeros(rule.size, bool)
     window = Window(corner[1], corner[0], inside[1], inside[0])
@@ -179,7 +179,7 @@ class RowWriter:
     """Hands final rows of a strip to a thread, one call at a time.
 
     Args:
-        scene: The scene, or a part of one; what its windows exceed it by is cut off.
+        scene: The scene; what windows exceed it by is left out.
         write: Called in the thread.
     """
 
@@ -193,7 +193,7 @@ class RowWriter:
         self._wait()
         shares, valid = strip.rows()
         _, top, left = whole_of(self._scene)
-        above, before = top - strip.top, left - strip.left  # of the part in the strip
+        above, before = top - strip.top, left - strip.left  # of the scene in the strip
         first = max(0, above)
         rows = slice(first, max(first, above + self._scene.height))
         cols = slice(before, before + self._scene.width)

@@ -128,7 +128,7 @@ def parse_remote(url: str) -> RemoteFile:
         raise StorageError(hide_query(url), "is no URL", "write https://host/path.tif") from error
     if parts.scheme != "s3" and "@" in parts.netloc:
         raise StorageError(hide_query(url), "holds a password", "write it without one")
-    return RemoteFile(url)
+    return RemoteFile(f"{parts.scheme}{url[len(parts.scheme) :]}")  # urlsplit lowers its case
 
 
 def is_inside(file: RasterFile, folder: str) -> bool:

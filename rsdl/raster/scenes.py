@@ -53,14 +53,14 @@ class SceneRules:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """Where a part of a scene lies, and which of its pixels belong to it.
+class Clip:
+    """Where an area clips a scene, and which of its pixels lie in the area.
 
     Attributes:
         whole: The scene.
-        corner: Row and column in the scene where the part begins.
+        corner: Row and column in the scene where the clipped scene begins.
         covers: For row, column, height and width of a window of the whole scene, which of its
-            pixels belong to the part, ``[H, W]``, or one answer for all.
+            pixels lie in the area, ``[H, W]``, or one answer for all.
     """
 
     whole: "Scene"
@@ -90,7 +90,7 @@ class Scene:
         crs: Coordinate reference system.
         transform: From (column, row) to the CRS.
         scale: Stored pixels per pixel, down and across; other than 1 where it is resampled.
-        part: Of what it is a part; ``None``: it is a whole scene.
+        clip: How it is clipped; ``None``: it is a whole scene.
     """
 
     path: RasterFile
@@ -110,13 +110,13 @@ class Scene:
     crs: rasterio.CRS
     transform: rasterio.Affine
     scale: tuple[float, float] = (1, 1)
-    part: Part | None = None
+    clip: Clip | None = None
 
     def in_file(self, window: Window) -> Window:
         """Return a window of this scene in the stored pixels of its file."""
         row, col = window.row_off, window.col_off
-        if self.part is not None:
-            row, col = row + self.part.corner[0], col + self.part.corner[1]
+        if self.clip is not None:
+            row, col = row + self.clip.corner[0], col + self.clip.corner[1]
         down, across = self.scale
         return Window(col * across, row * down, window.width * across, window.height * down)
 

@@ -62,12 +62,12 @@ def test_the_map_of_an_area_is_that_of_the_scene_there(
     draw_scene(tmp_path / "a.tif", SIZE, transform=transform)
     scene = describe(tmp_path / "a.tif")
     whole, _ = predict(scene, by_place, rule)
-    (part,) = area_of(scene, pixels).cut([scene])
-    shares, valid = predict(part, by_place, rule)
-    assert part.part is not None
-    top, left = part.part.corner
-    place = slice(top, top + part.height), slice(left, left + part.width)
-    assert part.transform == shift(scene.transform, top, left)
+    (clipped,) = area_of(scene, pixels).clip([scene])
+    shares, valid = predict(clipped, by_place, rule)
+    assert clipped.clip is not None
+    top, left = clipped.clip.corner
+    place = slice(top, top + clipped.height), slice(left, left + clipped.width)
+    assert clipped.transform == shift(scene.transform, top, left)
     wanted = inside(scene, pixels)
     np.testing.assert_array_equal(valid, wanted[place])
     assert wanted[place].sum() == wanted.sum()
@@ -81,8 +81,8 @@ def test_windows_without_any_of_the_area_are_neither_read_nor_computed(
     scene = describe(tmp_path / "a.tif")
     reads: list[object] = []
     diagonal = [(0, 0), (170, 119.2), (170, 120), (0, 1.3)]
-    (part,) = area_of(scene, diagonal).cut([scene])
-    assert (part.height, part.width) == SIZE
+    (clipped,) = area_of(scene, diagonal).clip([scene])
+    assert (clipped.height, clipped.width) == SIZE
     asked = []
 
     def network(windows: np.ndarray) -> np.ndarray:
@@ -94,7 +94,7 @@ def test_windows_without_any_of_the_area_are_neither_read_nor_computed(
         lambda *args, **kwargs: reads.append(args) or read_window(*args, **kwargs),
     )
     predict_scene(
-        part, network, TILED, lambda top, shares, valid: None, num_classes=3, batch_size=4
+        clipped, network, TILED, lambda top, shares, valid: None, num_classes=3, batch_size=4
     )
     wanted, rows, cols = inside(scene, diagonal), (0, 32, 64, 88), (0, 32, 64, 96, 128, 138)
     met = [wanted[row : row + 32, col : col + 32].any() for row in rows for col in cols]
@@ -104,8 +104,8 @@ def test_windows_without_any_of_the_area_are_neither_read_nor_computed(
 def test_a_map_of_an_area_lies_where_the_area_does(tmp_path: Path):
     draw_scene(tmp_path / "a.tif", SIZE)
     scene = describe(tmp_path / "a.tif")
-    (part,) = area_of(scene, [(20, 10), (60, 10), (60, 50), (20, 50)]).cut([scene])
-    classes = write_map(part, by_place, BLENDED, tmp_path / "map.tif")
+    (clipped,) = area_of(scene, [(20, 10), (60, 10), (60, 50), (20, 50)]).clip([scene])
+    classes = write_map(clipped, by_place, BLENDED, tmp_path / "map.tif")
     whole = write_map(scene, by_place, BLENDED, tmp_path / "whole.tif")
     np.testing.assert_array_equal(classes, whole[10:50, 20:60])
     with rasterio.open(tmp_path / "map.tif") as found:
@@ -117,14 +117,14 @@ def test_a_box_is_longitude_and_latitude_with_edges_that_follow_the_parallels(tm
     draw_scene(tmp_path / "a.tif", SIZE, transform=Affine(500, 0, 390_000, 0, -500, 5_700_000))
     scene = describe(tmp_path / "a.tif")
     west, south, east, north = 13.6, 51.1, 14.4, 51.3
-    (part,) = parse_box(f"{west},{south},{east},{north}").cut([scene])
-    _, valid = predict(part, by_place, BLENDED)
+    (clipped,) = parse_box(f"{west},{south},{east},{north}").clip([scene])
+    _, valid = predict(clipped, by_place, BLENDED)
     rows, cols = np.indices(SIZE) + 0.5
     xs, ys = apply(scene.transform, np.stack([cols.ravel(), rows.ravel()], axis=1)).T
     lon, lat = map(np.array, transform(scene.crs, "EPSG:4326", xs, ys))
     wanted = ((lon > west) & (lon < east) & (lat > south) & (lat < north)).reshape(SIZE)
-    top, left = part.part.corner
-    place = slice(top, top + part.height), slice(left, left + part.width)
+    top, left = clipped.clip.corner
+    place = slice(top, top + clipped.height), slice(left, left + clipped.width)
     assert wanted[place].sum() == wanted.sum() > 4900
     # A quarter of a pixel is allowed; straight edges between the corners would miss 24.
     assert (valid != wanted[place]).sum() <= 5
@@ -140,9 +140,9 @@ def test_polygons_of_a_file_in_another_crs_need_no_class(tmp_path: Path):
     for name in ("a.geojson", "b.geojson"):
         (tmp_path / name).write_text(text)
     area = read_area(tmp_path / "a.geojson")
-    (part,) = area.cut([scene])
-    assert 60 <= part.height <= 64
-    assert 40 <= part.width <= 44  # the box is turned by half a degree
+    (clipped,) = area.clip([scene])
+    assert 60 <= clipped.height <= 64
+    assert 40 <= clipped.width <= 44  # the box is turned by half a degree
     assert area.record == read_area(tmp_path / "b.geojson").record
     names = ("a.gpkg", "a.shp", "a.fgb")
     for name in names:
@@ -162,17 +162,17 @@ def test_scenes_that_the_area_does_not_touch_are_left_out(tmp_path: Path):
     scenes = [describe(tmp_path / f"{name}.tif") for name in "ab"]
     # The box around this triangle meets the second scene, the triangle does not.
     triangle = area_of(scenes[0], [(0, 0), (1010, 5000), (0, 5000)])
-    assert [part.path for part in triangle.cut(scenes)] == [scenes[0].path]
+    assert [clipped.path for clipped in triangle.clip(scenes)] == [scenes[0].path]
     assert triangle.touched(scenes) == (scenes[0],)
     beside = area_of(scenes[0], [(170, 0), (200, 0), (200, 50), (170, 50)])  # an edge in common
     with pytest.raises(DataError, match=r"--aoi: the polygons cover .*, but the scenes lie in"):
-        beside.cut(scenes)
+        beside.clip(scenes)
 
 
 def test_a_box_with_swapped_axes_is_told_so(tmp_path: Path):
     draw_scene(tmp_path / "a.tif", SIZE)
     with pytest.raises(DataError, match="their axes look swapped"):
-        parse_box("51.43,13.41,51.44,13.42").cut([describe(tmp_path / "a.tif")])
+        parse_box("51.43,13.41,51.44,13.42").clip([describe(tmp_path / "a.tif")])
 
 
 @pytest.mark.parametrize(

@@ -46,8 +46,8 @@ def test_a_corner_of_a_large_cog_costs_its_tiles_and_two_ends(server: RangeServe
     box = (left, top - 50, left + 50, top)  # 100 of 3072 px
     text = ",".join(map(str, transform_bounds(crs, "EPSG:4326", *box)))
     (file,) = find_files([f"{server.url}/cog.tif"])
-    (part,) = parse_box(text).cut(describe_scenes([file], SceneRules()))
-    shares, valid = predict(part, by_pixel, RULE)
+    (clipped,) = parse_box(text).clip(describe_scenes([file], SceneRules()))
+    shares, valid = predict(clipped, by_pixel, RULE)
     fingerprint_ends(file)
     assert valid.any()
     assert size > 28 << 20
@@ -55,7 +55,7 @@ def test_a_corner_of_a_large_cog_costs_its_tiles_and_two_ends(server: RangeServe
     assert server.sent < size / 6
     assert max(request.sent for request in server.requests) < size / 10
     (whole,) = describe_scenes([cog], SceneRules())
-    expected, there = predict(parse_box(text).cut([whole])[0], by_pixel, RULE)
+    expected, there = predict(parse_box(text).clip([whole])[0], by_pixel, RULE)
     np.testing.assert_array_equal(valid, there)
     np.testing.assert_array_equal(shares, expected)
 

@@ -92,7 +92,7 @@ def test_any_window_of_a_resampled_scene_is_that_of_the_whole(
         np.testing.assert_array_equal(known, there[found])
         difference = np.abs(pixels[known].astype(int) - whole[found][known])
         assert difference.max() <= 1
-    # Nodata is part of no mean: no pixel is darker than the darkest one.
+    # Nodata enters no mean: no pixel is darker than the darkest one.
     assert whole[there].min() >= 1
     assert there.mean() == pytest.approx(1 - 60 * 70 / 150 / 200, abs=0.02)
 
