@@ -16,7 +16,7 @@ from rasterio.windows import Window
 from rsdl.core.errors import CorruptSampleError, DataError
 from rsdl.raster.dataset_pool import DatasetPool
 from rsdl.raster.gate import fill_missing, is_mask, mark_value, unscale
-from rsdl.raster.remote import explain
+from rsdl.raster.remote import cause_of, explain
 from rsdl.raster.scenes import Scene, open_raster
 
 OPENCV_BANDS = 512  # OpenCV's limit for one image
@@ -86,7 +86,7 @@ def read_window(
             str(scene.path),
             f"cannot be read at row {row}, column {col}: {explain(error, scene.path)}",
             "replace it, or leave it out",
-        ) from error
+        ) from cause_of(error, scene.path)
     if scene.nodata is not None:
         marked = np.moveaxis(mark_value(np.moveaxis(pixels, 0, 2), scene.nodata), 2, 0)
         present = marked if present is None else present & marked

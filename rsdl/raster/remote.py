@@ -176,11 +176,19 @@ def explain(error: Exception, file: RasterFile) -> str:
     """
     reason = str(error.__cause__ or error).splitlines()[0]
     if isinstance(file, RemoteFile):
-        with open_bytes(file) as data:
-            data[:1]
+        try:
+            with open_bytes(file) as data:
+                data[:1]
+        except StorageError as told:
+            raise told from None
         # Wherever GDAL repeats the URL, or only the last part of it.
         reason = re.sub(r"\?[^\s,'\"]*", "", reason).replace("/vsicurl/", "")
     return reason
+
+
+def cause_of(error: Exception, file: RasterFile) -> Exception | None:
+    """Return an error of GDAL to chain, ``None`` where its text may hold a signature."""
+    return None if isinstance(file, RemoteFile) and "?" in file.url else error
 
 
 def gdal_name(file: RasterFile) -> str | Path:

@@ -30,7 +30,7 @@ from rsdl.raster.dataset_pool import WARNINGS
 from rsdl.raster.files import make_slugs, relative_names
 from rsdl.raster.gate import BandAgreement, BandTable, is_mask
 from rsdl.raster.read_raster import table_of
-from rsdl.raster.remote import RasterFile, explain, gdal_name, open_bytes, prepare_gdal
+from rsdl.raster.remote import RasterFile, cause_of, explain, gdal_name, open_bytes, prepare_gdal
 
 # By default GDAL uses 5% of the machine's memory for its block cache, tens of GiB on a large node.
 # The cache is global to the process: with an Env around each read, threads would overwrite each
@@ -138,12 +138,13 @@ def open_raster(path: RasterFile, stack: ExitStack) -> Any:  # noqa: ANN401 - ra
             return source
     except CPLE_BaseError as error:
         reason = explain(error, path)
-        raise DataError(str(path), f"cannot be read: {reason}", "replace or remove it") from error
+        problem, remedy = f"cannot be read: {reason}", "replace or remove it"
+        raise DataError(str(path), problem, remedy) from cause_of(error, path)
     except rasterio.errors.RasterioIOError as error:
         explain(error, path)
         raise DataError(
             str(path), "is not a raster that GDAL reads, or is truncated", "replace or remove it"
-        ) from error
+        ) from cause_of(error, path)
 
 
 def describe_scenes(paths: Sequence[RasterFile], rules: SceneRules) -> tuple[Scene, ...]:
