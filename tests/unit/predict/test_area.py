@@ -11,10 +11,12 @@ import rasterio
 import shapely
 from rasterio.transform import Affine
 from rasterio.warp import transform, transform_bounds
+from rasterio.windows import Window
 
 from rsdl.core.errors import ConfigError, DataError
 from rsdl.predict.area import Area, find_area, parse_box, read_area
 from rsdl.predict.scene import WindowRule, predict_scene
+from rsdl.raster.dataset_pool import DatasetPool
 from rsdl.raster.georef import apply, shift
 from rsdl.raster.read_tile import read_window
 from rsdl.raster.scenes import Scene
@@ -111,6 +113,14 @@ def test_a_map_of_an_area_lies_where_the_area_does(tmp_path: Path):
     with rasterio.open(tmp_path / "map.tif") as found:
         assert found.transform == shift(PLACE, 10, 20)
         assert found.shape == (40, 40)
+
+
+def test_a_clipped_scene_is_read_in_its_own_pixels(tmp_path: Path):
+    pixels = draw_scene(tmp_path / "a.tif", SIZE)
+    scene = describe(tmp_path / "a.tif")
+    (clipped,) = area_of(scene, [(20, 10), (60, 10), (60, 50), (20, 50)]).clip([scene])
+    found, _ = read_window(clipped, Window(5, 3, 30, 20), DatasetPool())
+    np.testing.assert_array_equal(np.moveaxis(found, 2, 0), pixels[:, 13:33, 25:55])
 
 
 def test_a_box_is_longitude_and_latitude_with_edges_that_follow_the_parallels(tmp_path: Path):

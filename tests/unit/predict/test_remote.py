@@ -160,7 +160,10 @@ def test_bytes_are_read_in_blocks_as_they_are_sliced(server: RangeServer):
         assert len(found) == len(data)
         for start, stop in ((0, 2), (65_530, 65_540), (299_990, 400_000), (10, 200_000), (5, 5)):
             assert found[start:stop] == data[start:stop]
+        asked = len(server.requests)
         assert (found[0], found[65_536]) == (data[0], data[65_536])
+        assert [found[at : at + 2] for at in range(0, 65_536, 4096)][3] == data[12_288:12_290]
+        assert len(server.requests) == asked  # the blocks are kept
 
 
 def test_maps_keep_apart_from_scenes_of_a_server(server: RangeServer, tmp_path: Path):
