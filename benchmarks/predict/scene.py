@@ -116,7 +116,7 @@ def run_ours(job: Job) -> Callable[[], None]:
     """Return what ``rsdl predict`` does once the network is loaded."""
     options = PredictOptions(tile=job.window, overlap=job.overlap, batch_size=job.batch_size)
     rules = scene_rules(job.model.spec, SceneOptions())
-    (scene,) = find_scenes([str(job.scene)], rules, job.model.spec)
+    (scene,) = find_scenes([job.scene], rules, job.model.spec)
     mapper = Mapper(job.model, rules, connect(str(job.out)), options)
     return lambda: void(mapper.write(scene, lambda done, total: None, 0, 1))  # type: ignore[arg-type]
 

@@ -10,7 +10,9 @@ app = typer.Typer()
 @app.command()
 def predict(
     run: Annotated[str, typer.Argument(help="A run, one of its checkpoints, or an export.")],
-    scenes: Annotated[list[str], typer.Argument(help="GeoTIFFs, folders of them, or globs.")],
+    scenes: Annotated[
+        list[str], typer.Argument(help="Files, folders, globs, https://, s3://, STAC items.")
+    ],
     out: Annotated[str, typer.Option(metavar="URL", help="Folder or s3:// for the maps.")],
     probabilities: Annotated[
         bool, typer.Option("--probabilities", help="Also write SCENE_probabilities.tif.")
@@ -64,6 +66,27 @@ def predict(
     nodata: Annotated[
         float | None, typer.Option(help="Value of pixels without data, if the files do not say.")
     ] = None,
+    asset: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Asset of STAC items, if several are images.")
+    ] = None,
+    aoi: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Map inside of these polygons: GeoJSON, GeoPackage, ..."),
+    ] = None,
+    bbox: Annotated[
+        str | None,
+        typer.Option(metavar="W,S,E,N", help="Map this box: degrees of longitude, latitude."),
+    ] = None,
+    resample: Annotated[
+        bool,
+        typer.Option("--resample", help="Map scenes of another pixel size at the training's."),
+    ] = False,
+    gsd: Annotated[
+        float | None,
+        typer.Option(
+            min=1e-3, metavar="METRES", help="Pixel size of the training imagery, if not recorded."
+        ),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list the scenes.")] = False,
 ) -> None:
     """Map scenes by a trained network: SCENE.tif in the scene's CRS and grid.
@@ -80,7 +103,15 @@ def predict(
     from rsdl.predict.outputs import OutputOptions
 
     given = SceneOptions(
-        bands=read_names(bands, "--bands"), alpha=alpha, unscale=unscale, nodata=nodata
+        bands=read_names(bands, "--bands"),
+        alpha=alpha,
+        unscale=unscale,
+        nodata=nodata,
+        asset=asset,
+        aoi=aoi,
+        bbox=bbox,
+        resample=resample,
+        gsd=gsd,
     )
     outputs = OutputOptions(
         probabilities=probabilities,

@@ -13,8 +13,9 @@ from rsdl.core.errors import ConfigError
 from rsdl.data.targets.mask import MAX_CLASSES
 from rsdl.export.load import load
 from rsdl.export.model import TrainedModel
+from rsdl.predict.find import find_files
 from rsdl.predict.folder import MapFolder, map_name
-from rsdl.predict.inputs import SceneOptions, choose_part, find_scenes, find_tile, scene_rules
+from rsdl.predict.inputs import SceneOptions, choose_part, choose_scenes, find_tile, scene_rules
 from rsdl.predict.outputs import MapWriter, OutputOptions
 from rsdl.predict.scene import WindowRule, predict_scene
 from rsdl.predict.windows import Floats
@@ -57,7 +58,7 @@ def predict(
 
     Args:
         run: What ``rsdl.load`` takes.
-        paths: Scenes: files, folders and globs.
+        paths: Scenes: what ``find_files`` takes.
         out: Folder or URL to write to.
         given: What the user says of the scenes.
         options: How they are predicted.
@@ -70,11 +71,15 @@ def predict(
     model, folder = load(run, device=device), MapFolder(connect(out))
     rules = scene_rules(model.spec, given)
     mapper = Mapper(model, rules, folder.store, options)
-    found = find_scenes(paths, rules, model.spec, maps=folder.maps)
-    folder.check_apart(found)
-    scenes = choose_part(found, options.part)
+    files = find_files(paths, asset=given.asset, maps=folder.maps)
+    chosen = choose_scenes(files, rules, model.spec, given)
+    for line in chosen.remarks:
+        print(line)
+    folder.check_apart(chosen.scenes)
+    scenes = choose_part(chosen.scenes, options.part)
     mapper.check(scenes)
-    folder.claim(mapper.settings, dry_run=options.dry_run)
+    settings = mapper.settings.model_copy(update=chosen.record)
+    folder.claim(settings, dry_run=options.dry_run)
     missing = folder.missing(scenes)
     print(f"{mapper.windows}, on {device}")
     if options.dry_run:

@@ -1,11 +1,11 @@
 """The folder or bucket that maps go to: which scenes are mapped there, by which network."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from rsdl.core.errors import ConfigError
 from rsdl.predict.outputs import MAP, SUFFIXES
-from rsdl.raster.scenes import Scene, fingerprint
+from rsdl.raster.remote import is_inside
+from rsdl.raster.scenes import Scene, fingerprint_ends
 from rsdl.records.prediction import (
     PREDICTION,
     MappedScene,
@@ -28,13 +28,11 @@ class MapFolder:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        is_local = "://" not in store.url
-        self._path = Path(store.url).resolve() if is_local else None
 
     @property
-    def maps(self) -> Path | None:
+    def maps(self) -> str | None:
         """The folder among whose files no scenes are looked for; ``None`` if it has no maps."""
-        return self._path if self.store.size(PREDICTION) is not None else None
+        return self.store.url if self.store.size(PREDICTION) is not None else None
 
     def check_apart(self, scenes: Sequence[Scene]) -> None:
         """Check that no scene lies where maps are written, and no two maps have one name.
@@ -50,7 +48,7 @@ class MapFolder:
                     raise ConfigError("--out", problem, "rename the scene, or map it apart")
                 names[name] = str(scene.path)
         for scene in scenes:
-            if self._path is not None and scene.path.resolve().is_relative_to(self._path):
+            if is_inside(scene.path, self.store.url):
                 raise ConfigError("--out", f"holds the scene {scene.path}", "name another folder")
 
     def claim(self, settings: Prediction, *, dry_run: bool) -> None:
@@ -110,7 +108,7 @@ def map_name(scene: Scene) -> str:
 
 
 def _describe(scene: Scene) -> MappedScene:
-    found = fingerprint(scene.path)
+    found = fingerprint_ends(scene.path)
     return MappedScene(
         scene=scene.name, num_bytes=found["bytes"], sha256_of_ends=found["sha256_of_ends"]
     )

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from rsdl.config.fold import parse_part
 from rsdl.core.errors import ConfigError, DataError
 from rsdl.core.image_size import show_size
-from rsdl.raster.files import find_rasters
+from rsdl.predict.area import find_area
+from rsdl.predict.resample import fit, training_gsd
+from rsdl.raster.remote import RasterFile
 from rsdl.raster.scenes import Scene, SceneRules, describe_scenes
 from rsdl.records.model_spec import ModelSpec
 
@@ -24,12 +25,37 @@ class SceneOptions:
         alpha: What a band tagged as alpha is; as in ``SceneRules``.
         unscale: Whether scale and offset are applied; as in ``SceneRules``.
         nodata: Nodata value, in addition to the files' own.
+        asset: Name of the asset of STAC items that is mapped.
+        aoi: Vector file of the area that is mapped; ``None``: all.
+        bbox: Box of the area, west, south, east and north in degrees.
+        resample: Whether scenes of another pixel size are read at that of the training imagery.
+        gsd: Pixel size of the training imagery in metres; ``None``: as the data set says.
     """
 
     bands: tuple[str, ...] | None = None
     alpha: Literal["auto", "mask", "band"] | None = None
     unscale: Literal["auto", "on", "off"] | None = None
     nodata: float | None = None
+    asset: str | None = None
+    aoi: str | None = None
+    bbox: str | None = None
+    resample: bool = False
+    gsd: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The scenes to map.
+
+    Attributes:
+        scenes: The scenes, clipped to the area.
+        remarks: What is to be said of the choice.
+        record: What of it decides on the maps, as fields of ``Prediction``.
+    """
+
+    scenes: tuple[Scene, ...]
+    remarks: tuple[str, ...]
+    record: dict[str, Any]
 
 
 def scene_rules(spec: ModelSpec, options: SceneOptions) -> SceneRules:
@@ -57,21 +83,20 @@ def scene_rules(spec: ModelSpec, options: SceneOptions) -> SceneRules:
 
 
 def find_scenes(
-    paths: Sequence[str], rules: SceneRules, spec: ModelSpec, *, maps: Path | None = None
+    files: Sequence[RasterFile], rules: SceneRules, spec: ModelSpec
 ) -> tuple[Scene, ...]:
-    """Return the scenes at ``paths``, checked to have the bands and the type of a run.
+    """Return the scenes in files, checked to have the bands and the type of a run.
 
     Args:
-        paths: Files, folders and globs.
+        files: The files, of ``find_files``.
         rules: How scenes are read.
         spec: What the network takes.
-        maps: Folder whose files are maps, not scenes.
 
     Raises:
-        DataError: If there are none, or one is not such a scene.
+        DataError: If one is not such a scene.
         ConfigError: If a band is missing.
     """
-    scenes = describe_scenes(find_rasters(paths, leave_out=maps), rules)
+    scenes = describe_scenes(files, rules)
     first = scenes[0]  # all agree
     if len(first.bands) != len(spec.bands):
         raise DataError(
@@ -87,6 +112,50 @@ def find_scenes(
         problem = f"has pixels of {first.dtype}, the run was trained on {spec.dtype}"
         raise DataError(str(first.path), problem, remedy)
     return scenes
+
+
+def choose_scenes(
+    files: Sequence[RasterFile], rules: SceneRules, spec: ModelSpec, given: SceneOptions
+) -> Chosen:
+    """Return what is mapped of the scenes in files: the user's area, at the training's pixel size.
+
+    Args:
+        files: The files, of ``find_files``.
+        rules: How scenes are read.
+        spec: What the network takes.
+        given: The area, and whether scenes are resampled.
+
+    Raises:
+        DataError: If a scene is none, is not like the training imagery, or none is in the area.
+        ConfigError: If an option cannot be used.
+    """
+    area, gsd = find_area(given.aoi, given.bbox), training_gsd(spec, given.gsd)
+    if given.resample and gsd is None:
+        problem = "needs the pixel size of the training imagery, and nothing says it"
+        raise ConfigError("--resample", problem, "name it with --gsd METRES")
+    scenes = find_scenes(files, rules, spec)
+    remarks = []
+    if area is not None:
+        num_found, scenes = len(scenes), area.touched(scenes)
+        if outside := num_found - len(scenes):
+            remarks.append(
+                f"{outside} of {num_found} scenes lie outside of the area and are left out"
+            )
+    if gsd is None:
+        remarks.append("nothing says the pixel size of the training imagery: not compared (--gsd)")
+    else:
+        scenes = fit(scenes, gsd, resample=given.resample)
+        if resized := sum(scene.scale != (1, 1) for scene in scenes):
+            remarks.append(
+                f"{resized} of {len(scenes)} scenes are read, and mapped, at {gsd.middle:.3g} m"
+            )
+    if area is not None:
+        scenes = area.clip(scenes)
+    record = {
+        "area": area and area.record,
+        "gsd_m": gsd.middle if gsd and given.resample else None,
+    }
+    return Chosen(scenes, tuple(remarks), record)
 
 
 def find_tile(spec: ModelSpec) -> tuple[int, str]:

@@ -22,7 +22,7 @@ from rsdl.predict.legend import PixelCounts
 from rsdl.predict.page import draw_page
 from rsdl.predict.polygons import trace_polygons
 from rsdl.predict.quicklook import draw_quicklook
-from rsdl.predict.scene import WindowRule, WriteRows
+from rsdl.predict.scene import WindowRule, WriteRows, whole_of
 from rsdl.predict.tiles import TileCollector
 from rsdl.predict.windows import Floats
 from rsdl.raster.scenes import Scene, open_raster
@@ -138,7 +138,8 @@ class MapWriter:
         settings, counts = self._settings, PixelCounts()
         tiles = None
         if settings.polygons is not None and not self._is_dense:
-            tiles = TileCollector(*self._rule.lay(scene), (scene.height, scene.width))
+            size, corner = (scene.height, scene.width), whole_of(scene)[1:]
+            tiles = TileCollector(*self._rule.lay(scene), size, corner=corner)
         with ExitStack() as files:
             parts = {
                 suffix: files.enter_context(self._store.create(f"{scene.slug}{suffix}"))

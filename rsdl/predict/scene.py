@@ -50,10 +50,14 @@ class WindowRule:
     def lay(self, scene: Scene) -> tuple[Axis, Axis]:
         """Return the windows along a scene's height and its width.
 
+        Those of a clipped scene are windows of the whole: its map is that of the whole there.
+
         Raises:
             ConfigError: If ``overlap`` is not below both sides of a window.
         """
-        return self.cut(scene.height, scene.width)
+        whole, top, left = whole_of(scene)
+        rows, cols = self.cut(whole.height, whole.width)
+        return rows.between(top, top + scene.height), cols.between(left, left + scene.width)
 
     def cut(self, *sides: int) -> tuple[Axis, Axis]:
         """Return the windows along a height and a width in pixels; errors as :meth:`lay`."""
@@ -62,6 +66,11 @@ class WindowRule:
             for length, window in zip(sides, self.size, strict=True)
         )
         return rows, cols
+
+
+def whole_of(scene: Scene) -> tuple[Scene, int, int]:
+    """Return the whole scene, and the row and column in it where a scene begins."""
+    return (scene, 0, 0) if scene.clip is None else (scene.clip.whole, *scene.clip.corner)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +96,7 @@ def predict_scene(
     """Predict a scene and write its rows.
 
     Args:
-        scene: The scene.
+        scene: The scene; what lies outside of the area that clips it is not predicted.
         network: Returns probabilities of windows.
         rule: How the scene is cut and merged.
         write: Called from another thread with arrays of its own, one call at a time.
@@ -141,18 +150,27 @@ def compute(scene: Scene, network: Network, windows: Sequence[Read]) -> Floats:
 def read_padded(
     scene: Scene, corner: tuple[int, int], rule: WindowRule, pool: DatasetPool
 ) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
-    """Read a window of a scene, with nodata filled as packing fills it.
+    """Read a window of the whole scene, with nodata filled as packing fills it.
+
+    Where a window holds some of the area that clips a scene, all of it is read: it is what the
+    network sees around the area. A window that holds none is not read.
 
     What the window exceeds the scene by is as :func:`mirror` makes it.
 
     Returns:
-        Pixels ``[H, W, C]`` of the window's size, and where there is data ``[H, W]``, ``None`` for
-        everywhere.
+        Pixels ``[H, W, C]`` of the window's size, and where there is data in the area
+        ``[H, W]``, ``None`` for everywhere.
     """
     height, width = rule.size
-    inside = min(height, scene.height), min(width, scene.width)
+    whole, _, _ = whole_of(scene)
+    inside = min(height, whole.height), min(width, whole.width)
+    wanted = scene.clip is None or scene.clip.covers(*corner, *inside)
+    if not np.any(wanted):
+        return np.empty((0, 0, 0)), np.zeros(rule.size, bool)
     window = Window(corner[1], corner[0], inside[1], inside[0])
-    pixels, valid = read_window(scene, window, pool, judged=rule.judged)
+    pixels, valid = read_window(whole, window, pool, judged=rule.judged)
+    if not isinstance(wanted, bool):
+        valid = wanted if valid is None else valid & wanted
     if inside == rule.size:
         return pixels, valid
     there = np.zeros(rule.size, bool)
@@ -176,7 +194,7 @@ class RowWriter:
     """Hands final rows of a strip to a thread, one call at a time.
 
     Args:
-        scene: The scene; what its windows exceed it by is cut off.
+        scene: The scene; what windows exceed it by is left out.
         write: Called in the thread.
     """
 
@@ -188,10 +206,15 @@ class RowWriter:
     def submit(self, strip: Strip) -> None:
         """Write a copy of the final rows of a strip, and advance it; waits for the call before."""
         self._wait()
-        top, (shares, valid) = strip.top, strip.rows()
-        rows, cols = slice(self._scene.height - top), slice(self._scene.width)
+        shares, valid = strip.rows()
+        _, top, left = whole_of(self._scene)
+        above, before = top - strip.top, left - strip.left  # of the scene in the strip
+        first = max(0, above)
+        rows = slice(first, max(first, above + self._scene.height))
+        cols = slice(before, before + self._scene.width)
         mine = shares[:, rows, cols].copy(), valid[rows, cols].copy()
-        self._last = self._pool.submit(self._write, top, *mine)
+        if len(mine[1]):
+            self._last = self._pool.submit(self._write, first - above, *mine)
         strip.advance()
 
     def _wait(self) -> None:

@@ -20,7 +20,7 @@ class Axis:
     """The windows along one side of a scene.
 
     Attributes:
-        starts: First pixel of each, ascending, ``[N]``.
+        starts: First pixel of each in the scene, ascending, ``[N]``.
         weights: Weight of each pixel of each window, ``[N, window]``; those of a pixel add up to 1.
     """
 
@@ -33,9 +33,20 @@ class Axis:
         return int(self.weights.shape[1])
 
     @property
+    def first(self) -> int:
+        """First pixel that the windows cover."""
+        return int(self.starts[0])
+
+    @property
     def length(self) -> int:
         """Pixels that the windows cover: those of the side, or of one window that exceeds it."""
-        return int(self.starts[-1]) + self.window
+        return int(self.starts[-1]) + self.window - self.first
+
+    def between(self, start: int, stop: int) -> "Axis":
+        """Return the windows that decide on the pixels from ``start`` to ``stop``."""
+        pixels = self.starts[:, None] + np.arange(self.window)
+        kept = ((pixels >= start) & (pixels < stop) & (self.weights > 0)).any(axis=1)
+        return Axis(self.starts[kept], self.weights[kept])
 
     @property
     def owned(self) -> NDArray[np.int64]:
@@ -95,6 +106,11 @@ class Strip:
         return int(self._rows.starts[self.number])
 
     @property
+    def left(self) -> int:
+        """First column of the strip in the scene."""
+        return self._cols.first
+
+    @property
     def num_rows(self) -> int:
         """Rows of the strip that no later window covers."""
         if self.number + 1 == len(self._rows.starts):
@@ -109,7 +125,7 @@ class Strip:
             probabilities: ``[C, H, W]``, or ``[C, 1, 1]`` for the whole window.
             valid: Where the scene has data, ``[H, W]``; ``None``: everywhere.
         """
-        left = int(self._cols.starts[col])
+        left = int(self._cols.starts[col]) - self._cols.first
         place = slice(left, left + self._cols.window)
         weights = self._rows.weights[self.number][:, None] * self._cols.weights[col]
         self._sums[:, :, place] += probabilities * weights

@@ -25,10 +25,11 @@ from rasterio.warp import Resampling
 from rasterio.windows import Window
 
 from rsdl.core.errors import ConfigError, CorruptSampleError, DataError
+from rsdl.raster.cover import LabelMap, boxes_meet, pixel_boxes
 from rsdl.raster.dataset_pool import DatasetPool
 from rsdl.raster.files import find_rasters
 from rsdl.raster.georef import apply, bounding_box, outline, project
-from rsdl.raster.rasterize import LabelMap, LabelRules, boxes_meet, pixel_boxes
+from rsdl.raster.rasterize import LabelRules
 from rsdl.raster.scenes import Scene, open_raster
 
 Floats = NDArray[np.float64]

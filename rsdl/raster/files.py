@@ -5,9 +5,10 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath, PurePosixPath
 
 from rsdl.core.errors import DataError
+from rsdl.raster.remote import RasterFile, RemoteFile
 
 SUFFIXES = (".tif", ".tiff")
 
@@ -52,8 +53,14 @@ def _expand(path: Path) -> Iterable[Path]:
     return (file for match in matches for file in _expand(match))
 
 
-def relative_names(paths: Sequence[Path]) -> list[str]:
+def relative_names(files: Sequence[RasterFile]) -> list[str]:
     """Return each path relative to the common folder, so that names agree on every machine."""
+    paths: list[PurePath] = [
+        PurePosixPath("/", file.scheme, file.path) if isinstance(file, RemoteFile) else file
+        for file in files
+    ]
+    if len({path.is_absolute() for path in paths}) > 1:
+        paths = [Path(os.path.abspath(path)) for path in paths]
     folder = os.path.commonpath([path.parent for path in paths])
     return [path.relative_to(folder).as_posix() for path in paths]
 

@@ -19,6 +19,7 @@ from rsdl.raster.scenes import Scene
 Floats = NDArray[np.float64]
 WORLD = "EPSG:6933"
 HALF_WORLD_M = 17_000_000.0
+EQUATOR_M, E2 = 6_378_137.0, 0.00669437999014  # of WGS 84: equatorial radius, squared eccentricity
 
 
 def common_crs(scenes: Sequence[Scene]) -> rasterio.CRS:
@@ -72,13 +73,41 @@ def outline(height: int, width: int, steps: int = 16) -> Floats:
     return np.asarray(edge * [width, height])
 
 
-def bounds_of(place: rasterio.Affine, tile: int) -> tuple[float, float, float, float]:
-    """Return the box (x0, y0, x1, y1) around a tile with transform ``place``."""
+def bounds_of(place: rasterio.Affine, height: int, width: int) -> tuple[float, ...]:
+    """Return the box (x0, y0, x1, y1) around a window with transform ``place``."""
     # Python floats: for one tile NumPy takes ten times as long.
-    corners = ((0, 0), (tile, 0), (tile, tile), (0, tile))
+    corners = ((0, 0), (width, 0), (width, height), (0, height))
     x = [place.a * col + place.b * row + place.c for col, row in corners]
     y = [place.d * col + place.e * row + place.f for col, row in corners]
     return min(x), min(y), max(x), max(y)
+
+
+def pixel_sizes(transforms: Floats, crs: rasterio.CRS) -> Floats | None:
+    """Return how long the side of a pixel is on the ground, whatever the unit of its CRS.
+
+    The root of its area on the WGS 84 ellipsoid: Web Mercator's metres are none, and the degrees of
+    a geographic CRS depend on the latitude.
+
+    Args:
+        transforms: The six numbers of an affine transform, a row each; their first pixel is
+            measured, ``[N, 6]``.
+        crs: Their CRS.
+
+    Returns:
+        In metres, ``[N]``; ``None`` if a pixel cannot be placed on Earth.
+    """
+    a, b, c, d, e, f = transforms.T
+    points = np.stack([[c, f], [c + a, f + d], [c + b, f + e]])  # [3, 2, N]
+    moved = project(points.transpose(0, 2, 1).reshape(-1, 2), crs, rasterio.CRS.from_epsg(4326))
+    if moved is None:
+        return None
+    lon, lat = np.radians(moved.reshape(3, -1, 2)).transpose(2, 0, 1)  # [3, N] each
+    # Radii of curvature along and across the meridian, e.g. Snyder (1987), equations 4-18 and 4-20.
+    bend = 1 - E2 * np.sin(lat[0]) ** 2
+    north = (lat[1:] - lat[0]) * EQUATOR_M * (1 - E2) / bend**1.5
+    turned = (lon[1:] - lon[0] + np.pi) % (2 * np.pi) - np.pi
+    east = turned * EQUATOR_M / np.sqrt(bend) * np.cos(lat[0])
+    return np.asarray(np.sqrt(np.abs(east[0] * north[1] - east[1] * north[0])))
 
 
 def footprint(scene: Scene, crs: rasterio.CRS) -> Floats:

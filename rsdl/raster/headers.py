@@ -5,13 +5,11 @@ four bands for a grey picture with transparency. Only the first bytes are read, 
 costs microseconds.
 """
 
-import mmap
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol, overload
 
-Bytes = bytes | mmap.mmap
 ORIENTATION = 274
 UPRIGHT = 1
 REDUCED, MASK = 1, 4  # bits of a TIFF's NewSubfileType
@@ -21,6 +19,18 @@ WIDTH, HEIGHT, SUBFILE = 256, 257, 254
 # Start-of-frame markers of JPEG; such a segment holds the size and the bits of a sample.
 FRAMES = frozenset({0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF})
 SEGMENTS = frozenset([*range(0xE0, 0xF0), 0xFE])  # JPEG markers APP0 to APP15, and comments
+
+
+class Bytes(Protocol):
+    """The bytes of a file: ``bytes``, a memory map, or what reads by range."""
+
+    def __len__(self) -> int: ...
+
+    @overload
+    def __getitem__(self, at: int, /) -> int: ...
+
+    @overload
+    def __getitem__(self, at: slice, /) -> bytes: ...
 
 
 class Page(NamedTuple):
@@ -126,13 +136,15 @@ def tiff_pages(data: Bytes) -> list[Page]:
     """Return the directories of a TIFF in file order, as far as they can be read.
 
     Args:
-        data: The file's bytes, or a memory map of it.
+        data: The file's bytes; only its directories are read.
     """
+    if data[:2] not in (b"II", b"MM"):
+        return []
     order = "<" if data[:2] == b"II" else ">"
     big = len(data) > 3 and 43 in (data[2], data[3])
     pages: list[Page] = []
     try:
-        (at,) = struct.unpack_from(order + ("Q" if big else "I"), data, 8 if big else 4)
+        (at,) = _unpack(order + ("Q" if big else "I"), data, 8 if big else 4)
         seen: set[int] = set()
         while at and at not in seen and len(pages) < MAX_PAGES:
             seen.add(at)
@@ -144,19 +156,23 @@ def tiff_pages(data: Bytes) -> list[Page]:
 
 
 def _read_page(data: Bytes, order: str, at: int, *, big: bool) -> tuple[Page, int]:
-    (count,) = struct.unpack_from(order + ("Q" if big else "H"), data, at)
+    (count,) = _unpack(order + ("Q" if big else "H"), data, at)
     at += 8 if big else 2
     found = {WIDTH: 0, HEIGHT: 0, SUBFILE: 0, ORIENTATION: UPRIGHT}
     size = 20 if big else 12
     if count > (len(data) - at) // size:
         raise struct.error
     for entry in range(at, at + count * size, size):
-        tag, kind = struct.unpack_from(order + "HH", data, entry)
+        tag, kind = _unpack(order + "HH", data, entry)
         if tag in found and kind in SIZES:
             letter = {1: "B", 2: "H", 4: "I", 8: "Q"}[SIZES[kind]]
-            (found[tag],) = struct.unpack_from(order + letter, data, entry + (12 if big else 8))
-    (following,) = struct.unpack_from(order + ("Q" if big else "I"), data, at + count * size)
+            (found[tag],) = _unpack(order + letter, data, entry + (12 if big else 8))
+    (following,) = _unpack(order + ("Q" if big else "I"), data, at + count * size)
     return Page(found[HEIGHT], found[WIDTH], found[SUBFILE], found[ORIENTATION]), following
+
+
+def _unpack(layout: str, data: Bytes, at: int) -> tuple[Any, ...]:
+    return struct.unpack(layout, data[at : at + struct.calcsize(layout)])
 
 
 def exif_orientation(exif: bytes) -> int:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from rsdl.core.errors import DataError
 from rsdl.raster.class_raster import RasterLabels
 from rsdl.raster.dataset_pool import DatasetPool
-from rsdl.raster.georef import apply, bounding_box, outline, project
+from rsdl.raster.georef import Floats, apply, bounding_box, outline, project
 from rsdl.raster.rasterize import LabelRules, Labels, PolygonLabels
 from rsdl.raster.scenes import Scene
 from rsdl.raster.vectors import SUFFIXES
@@ -37,18 +37,29 @@ def open_labels(
     else:
         labels = RasterLabels(path, rules, scenes, pool)
     if not any(len(labels.boxes(number)) for number in range(len(scenes))):
-        box, crs = labels.extent
-        ground = _extent(scenes, crs)
-        where = f"{scenes[0].crs.to_string()}, outside of it" if ground is None else _text(ground)
-        remedy = 'give labels of this area; GeoJSON without "crs" is longitude, latitude'
-        if ground is not None and _meet(box[[1, 0, 3, 2]], ground):
-            remedy = "their axes look swapped: write x (longitude) before y (latitude)"
-        raise DataError(
-            str(path),
-            f"the labels cover {_text(box)} in {crs.to_string()}, but the scenes lie in {where}",
-            remedy,
-        )
+        raise outside_error(str(path), "labels", *labels.extent, scenes)
     return labels
+
+
+def outside_error(
+    where: str, what: str, box: Floats, crs: rasterio.CRS, scenes: Sequence[Scene]
+) -> DataError:
+    """Return the error for something on the ground that lies in no scene.
+
+    Args:
+        where: Its file, or the option.
+        what: What it is, in the plural.
+        box: Box (x0, y0, x1, y1) around it.
+        crs: CRS of the box.
+        scenes: The scenes.
+    """
+    ground = _extent(scenes, crs)
+    place = f"{scenes[0].crs.to_string()}, outside of it" if ground is None else _text(ground)
+    remedy = f'give {what} of this area; GeoJSON without "crs" is longitude, latitude'
+    if ground is not None and _meet(box[[1, 0, 3, 2]], ground):
+        remedy = "their axes look swapped: write x (longitude) before y (latitude)"
+    covers = f"the {what} cover {_text(box)} in {crs.to_string()}"
+    return DataError(where, f"{covers}, but the scenes lie in {place}", remedy)
 
 
 def _extent(scenes: Sequence[Scene], crs: rasterio.CRS) -> NDArray[np.float64] | None:

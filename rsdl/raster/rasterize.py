@@ -6,33 +6,21 @@ labels nothing. A tile with no polygon edge nearby is not rasterized: one number
 its pixels.
 """
 
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import rasterio
 import shapely
 from numpy.typing import NDArray
-from rasterio.features import rasterize
 
 from rsdl.core.errors import ConfigError, DataError
-from rsdl.raster.dataset_pool import WARNINGS
-from rsdl.raster.densify import Objects, move_polygons
-from rsdl.raster.georef import (
-    Floats,
-    apply,
-    bounding_box,
-    bounds_of,
-    outline,
-    shift,
-)
+from rsdl.raster.cover import LabelMap, PolygonCover
+from rsdl.raster.georef import Floats
 from rsdl.raster.scenes import Scene
 from rsdl.raster.vectors import files_of, read_polygons
-
-LabelMap = NDArray[np.int32]
 
 
 class Labels(Protocol):
@@ -97,24 +85,6 @@ def majority(
     return best if covered and covered >= min_cover * counts.sum() else None
 
 
-def pixel_boxes(boxes: Floats, scene: Scene) -> Floats:
-    """Return (top, left, bottom, right) in pixels of a scene for boxes ``[N, 4]`` in its CRS."""
-    x0, y0, x1, y1 = boxes.T
-    corners = np.stack([[x0, y0], [x1, y0], [x1, y1], [x0, y1]]).transpose(2, 0, 1)  # [N, 4, 2]
-    left, top, right, bottom = bounding_box(apply(~scene.transform, corners)).T
-    return np.stack([top, left, bottom, right], axis=1)
-
-
-def boxes_meet(boxes: Floats, top: int, left: int, bottom: int, right: int) -> NDArray[np.bool_]:
-    """Return which pixel boxes ``[N, 4]`` overlap a window."""
-    return (
-        (boxes[:, 0] < bottom)
-        & (boxes[:, 2] > top)
-        & (boxes[:, 1] < right)
-        & (boxes[:, 3] > left)
-    )  # fmt: skip
-
-
 @dataclass(frozen=True, slots=True)
 class LabelRules:
     """The user's options for labels; same fields as in ``GeotiffOptions``."""
@@ -125,23 +95,6 @@ class LabelRules:
     ignore: Sequence[str] = ()
     all_touched: bool = False
     background: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Cover:
-    """The polygons that overlap a scene, in its CRS, from bottom to top.
-
-    Attributes:
-        shapes: Prepared polygons, ``[N]``.
-        codes: Value of each polygon: class index + 1, 0 for no label.
-        boxes: Boxes of the polygons in pixels, ``[N, 4]``.
-        tree: Spatial index of the polygons.
-    """
-
-    shapes: Objects
-    codes: NDArray[np.int32]
-    boxes: Floats
-    tree: shapely.STRtree
 
 
 class PolygonLabels:
@@ -159,10 +112,6 @@ class PolygonLabels:
 
     def __init__(self, path: Path, rules: LabelRules, scenes: Sequence[Scene]) -> None:
         self.files = files_of(path)
-        self._scenes = scenes
-        self._all_touched = rules.all_touched
-        # GEOS builds prepared geometries lazily at the first query, which is not thread-safe.
-        self._lock = threading.Lock()
         found = read_polygons(path, rules.field, rules.layer)
         self._crs, self.left_out = found.crs, found.left_out
         self.classes = _choose(sorted(set(found.names)), rules, path)
@@ -172,7 +121,10 @@ class PolygonLabels:
         shapes, codes = found.shapes[codes >= 0], codes[codes >= 0]
         self._extent = np.asarray(shapely.total_bounds(shapes))
         tree = shapely.STRtree(shapes)
-        self._covers = [_cover(shapes, codes, tree, self._crs, scene) for scene in scenes]
+        self._covers = [
+            PolygonCover(shapes, codes, tree, self._crs, scene, all_touched=rules.all_touched)
+            for scene in scenes
+        ]
 
     @property
     def extent(self) -> tuple[Floats, rasterio.CRS]:
@@ -182,7 +134,8 @@ class PolygonLabels:
     def boxes(self, scene: int) -> Floats:
         """Return the boxes of the polygons that label a scene, in pixels, ``[N, 4]``."""
         cover = self._covers[scene]
-        return cover.boxes[cover.codes > 0]
+        boxes: Floats = cover.boxes[cover.codes > 0]
+        return boxes
 
     def paint(self, scene: int, row: int, col: int, tile: int) -> LabelMap | int:
         """Return class index + 1 for each pixel whose centre a polygon covers, 0 elsewhere.
@@ -190,84 +143,11 @@ class PolygonLabels:
         With ``all_touched``, for each pixel that a polygon touches. Returns a single number if no
         polygon edge is near the tile.
         """
-        place = shift(self._scenes[scene].transform, row, col)
-        ground, edges = self._uncover(self._covers[scene], place, tile)
-        if not edges:
-            return ground
-        with WARNINGS:
-            painted: LabelMap = rasterize(
-                edges,
-                out_shape=(tile, tile),
-                fill=ground,
-                transform=place,
-                dtype=np.int32,
-                all_touched=self._all_touched,
-            )
-        return painted
+        return self._covers[scene].paint(row, col, tile, tile)
 
     def sample(self, scene: int, pixels: NDArray[np.integer]) -> LabelMap:
         """Return class index + 1 of pixels (row, column) ``[N, 2]``; 0 has no label."""
-        cover = self._covers[scene]
-        centres = apply(self._scenes[scene].transform, pixels[:, ::-1].astype(np.float64) + 0.5)
-        points, shapes = cover.tree.query(shapely.points(centres), predicate="intersects")
-        topmost = np.full(len(pixels), -1)
-        np.maximum.at(topmost, points, shapes)
-        return np.where(topmost < 0, 0, np.append(cover.codes, 0)[topmost]).astype(np.int32)
-
-    def _uncover(
-        self, cover: _Cover, place: rasterio.Affine, tile: int
-    ) -> tuple[int, list[tuple[dict[str, Any], int]]]:
-        """Return the code under all edges in a tile, and the polygons to paint above it, in order.
-
-        Args:
-            cover: The polygons.
-            place: Transform of the tile.
-            tile: Side of the tile in pixels.
-
-        Returns:
-            The code of the topmost polygon that covers the whole tile, 0 if there is none, and the
-            polygons above it with edges near the tile, with their codes.
-        """
-        # One pixel more on each side, so that GDAL's rounding cannot reach an edge missed here.
-        box = shapely.box(*bounds_of(shift(place, -1, -1), tile + 2))
-        near = np.sort(cover.tree.query(box))
-        if not len(near):
-            return 0, []
-        with self._lock:
-            whole = shapely.contains_properly(cover.shapes[near], box)
-            seen = whole | shapely.intersects(cover.shapes[near], box)
-        last = np.flatnonzero(whole)[-1:]
-        ground = int(cover.codes[near[last[0]]]) if len(last) else 0
-        above = near[last[0] + 1 :][seen[last[0] + 1 :]] if len(last) else near[seen]
-        return ground, list(_outlines(cover.shapes[above], cover.codes[above]))
-
-
-def _outlines(shapes: Objects, codes: NDArray[np.int32]) -> Iterator[tuple[dict[str, Any], int]]:
-    """Yield polygons as GeoJSON with their codes; faster than ``shapely.geometry.mapping``."""
-    for shape, code in zip(shapes, codes.tolist(), strict=True):
-        rings = shapely.get_rings(shape)
-        positions = [shapely.get_coordinates(ring).tolist() for ring in rings]
-        yield {"type": "Polygon", "coordinates": positions}, code
-
-
-def _cover(
-    shapes: Objects,
-    codes: NDArray[np.int32],
-    tree: shapely.STRtree,
-    source: rasterio.CRS,
-    scene: Scene,
-) -> _Cover:
-    if source == scene.crs:
-        ground = bounding_box(apply(scene.transform, outline(scene.height, scene.width, 1)))
-        numbers = np.sort(tree.query(shapely.box(*ground)))
-        near = shapes[numbers]
-    else:
-        near, numbers = move_polygons(shapes, tree, source, scene)
-    boxes = pixel_boxes(shapely.bounds(near).reshape(-1, 4), scene)
-    hit = boxes_meet(boxes, 0, 0, scene.height, scene.width)
-    near = near[hit]
-    shapely.prepare(near)
-    return _Cover(near, codes[numbers][hit], boxes[hit], shapely.STRtree(near))
+        return self._covers[scene].sample(pixels)
 
 
 def _choose(found: list[str], rules: LabelRules, path: Path) -> tuple[str, ...]:

@@ -42,7 +42,7 @@ def check_pages(data: Bytes, where: str, *, stacked: bool = False) -> None:
     """Reject a TIFF whose first page is not its only picture, or that is not upright.
 
     Args:
-        data: The file's bytes, or a memory map of it.
+        data: The file's bytes; only its directories are read.
         where: The file's name, for errors.
         stacked: Whether the pages are bands.
 

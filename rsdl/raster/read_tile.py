@@ -10,11 +10,13 @@ import cv2
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
+from rasterio.enums import Resampling
 from rasterio.windows import Window
 
 from rsdl.core.errors import CorruptSampleError, DataError
 from rsdl.raster.dataset_pool import DatasetPool
 from rsdl.raster.gate import fill_missing, is_mask, mark_value, unscale
+from rsdl.raster.remote import cause_of, explain
 from rsdl.raster.scenes import Scene, open_raster
 
 OPENCV_BANDS = 512  # OpenCV's limit for one image
@@ -56,17 +58,20 @@ def read_window(
 
     Raises:
         CorruptSampleError: If the file cannot be read there.
+        StorageError: If its server is away or refuses.
         DataError: If the alpha band is imagery in this window.
     """
-    row, col = window.row_off, window.col_off
+    row, col, bands = window.row_off, window.col_off, len(scene.indexes)
     present = None
+    place, size = scene.in_file(window), (int(window.height), int(window.width))
+    how = resampling_of(scene)
     try:
         source = pool.get(scene.path, lambda stack: open_raster(scene.path, stack))
-        pixels = source.read(scene.indexes, window=window)
+        pixels = source.read(scene.indexes, window=place, out_shape=(bands, *size), resampling=how)
         if scene.masked:
-            present = source.read_masks(scene.indexes, window=window) > 0
+            present = source.read_masks(scene.indexes, window=place, out_shape=(bands, *size)) > 0
         if scene.alpha is not None:
-            alpha = source.read(scene.alpha, window=window)
+            alpha = source.read(scene.alpha, window=place, out_shape=size)
             if judged and not is_mask(alpha):
                 raise DataError(
                     str(scene.path),
@@ -77,12 +82,11 @@ def read_window(
             opaque = np.broadcast_to(alpha > 0, pixels.shape)
             present = opaque if present is None else present & opaque
     except rasterio.errors.RasterioError as error:
-        reason = str(error.__cause__ or error).splitlines()[0]
         raise CorruptSampleError(
             str(scene.path),
-            f"cannot be read at row {row}, column {col}: {reason}",
+            f"cannot be read at row {row}, column {col}: {explain(error, scene.path)}",
             "replace it, or leave it out",
-        ) from error
+        ) from cause_of(error, scene.path)
     if scene.nodata is not None:
         marked = np.moveaxis(mark_value(np.moveaxis(pixels, 0, 2), scene.nodata), 2, 0)
         present = marked if present is None else present & marked
@@ -90,6 +94,16 @@ def read_window(
         pixels = np.moveaxis(unscale(np.moveaxis(pixels, 0, 2), scene.table), 2, 0)
     valid = fill_missing(pixels, present, dark_zero=scene.dark_zero)
     return interleave(pixels), valid
+
+
+def resampling_of(scene: Scene) -> Resampling:
+    """Return how a scene is resampled: the mean over coarser pixels, linear between finer ones.
+
+    GDAL leaves out nodata of the file, but mixes a value that the user alone calls nodata.
+    """
+    if scene.nodata is not None:
+        return Resampling.nearest
+    return Resampling.average if max(scene.scale) > 1 else Resampling.bilinear
 
 
 def interleave(pixels: NDArray[Any]) -> NDArray[Any]:

@@ -6,19 +6,18 @@ checked, and an inconsistent scene reported, before hours of packing.
 
 import hashlib
 import logging
-import mmap
-import os
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import rasterio
+from numpy.typing import NDArray
 from rasterio._err import CPLE_BaseError
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.env import set_gdal_config
@@ -26,25 +25,21 @@ from rasterio.windows import Window
 
 from rsdl.core.errors import DataError
 from rsdl.core.pixels import Dtype
+from rsdl.raster.check_scene import check_scene
 from rsdl.raster.dataset_pool import WARNINGS
 from rsdl.raster.files import make_slugs, relative_names
 from rsdl.raster.gate import BandAgreement, BandTable, is_mask
-from rsdl.raster.read_raster import check_pages, table_of
+from rsdl.raster.read_raster import table_of
+from rsdl.raster.remote import RasterFile, cause_of, explain, gdal_name, open_bytes, prepare_gdal
 
 # By default GDAL uses 5% of the machine's memory for its block cache, tens of GiB on a large node.
 # The cache is global to the process: with an Env around each read, threads would overwrite each
 # other's limit, and an Env takes as long as the read.
 GDAL_CACHE_BYTES = 256 << 20
 FINGERPRINT_BYTES = 1 << 20
-# A file stored as one huge block must be read whole for a single tile.
-MAX_BLOCK_BYTES = 256 << 20
 # Alpha is classified from 8 x 8 windows of this side before a scene is read.
 ALPHA_WINDOWS, ALPHA_SIDE = 8, 64
 log = logging.getLogger(__name__)
-REMEDIES = {
-    "int16": '"gdal_translate -ot Float32" (or -ot UInt16 where nothing is negative)',
-    "float64": '"gdal_translate -ot Float32"',
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +50,22 @@ class SceneRules:
     bands: tuple[str, ...] | None = None
     unscale: Literal["auto", "on", "off"] = "auto"
     nodata: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """Where an area clips a scene, and which of its pixels lie in the area.
+
+    Attributes:
+        whole: The scene.
+        corner: Row and column in the scene where the clipped scene begins.
+        covers: For row, column, height and width of a window of the whole scene, which of its
+            pixels lie in the area, ``[H, W]``, or one answer for all.
+    """
+
+    whole: "Scene"
+    corner: tuple[int, int]
+    covers: Callable[[int, int, int, int], NDArray[np.bool_] | bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +89,11 @@ class Scene:
         dtype: Type of the pixels.
         crs: Coordinate reference system.
         transform: From (column, row) to the CRS.
+        scale: Stored pixels per pixel, down and across; other than 1 where it is resampled.
+        clip: How it is clipped; ``None``: it is a whole scene.
     """
 
-    path: Path
+    path: RasterFile
     name: str
     slug: str
     height: int
@@ -96,31 +109,45 @@ class Scene:
     dtype: Dtype
     crs: rasterio.CRS
     transform: rasterio.Affine
+    scale: tuple[float, float] = (1, 1)
+    clip: Clip | None = None
+
+    def in_file(self, window: Window) -> Window:
+        """Return a window of this scene in the stored pixels of its file."""
+        row, col = window.row_off, window.col_off
+        if self.clip is not None:
+            row, col = row + self.clip.corner[0], col + self.clip.corner[1]
+        down, across = self.scale
+        return Window(col * across, row * down, window.width * across, window.height * down)
 
 
-def open_raster(path: Path, stack: ExitStack) -> Any:  # noqa: ANN401 - rasterio has no types
+def open_raster(path: RasterFile, stack: ExitStack) -> Any:  # noqa: ANN401 - rasterio has no types
     """Open a raster for reading, with a bounded block cache; ``stack`` closes it.
 
     Raises:
         DataError: If GDAL cannot open it.
+        StorageError: If its server is away or refuses.
     """
     set_gdal_config("GDAL_CACHEMAX", GDAL_CACHE_BYTES)
+    prepare_gdal(path)
     try:
         with WARNINGS, warnings.catch_warnings():
             warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
-            source = stack.enter_context(rasterio.open(path))
+            source = stack.enter_context(rasterio.open(gdal_name(path)))
             source.colorinterp  # noqa: B018 - GDAL reads the keys of the CRS here, and may complain
             return source
     except CPLE_BaseError as error:
-        reason = str(error).splitlines()[0]
-        raise DataError(str(path), f"cannot be read: {reason}", "replace or remove it") from error
+        reason = explain(error, path)
+        problem, remedy = f"cannot be read: {reason}", "replace or remove it"
+        raise DataError(str(path), problem, remedy) from cause_of(error, path)
     except rasterio.errors.RasterioIOError as error:
+        explain(error, path)
         raise DataError(
             str(path), "is not a raster that GDAL reads, or is truncated", "replace or remove it"
-        ) from error
+        ) from cause_of(error, path)
 
 
-def describe_scenes(paths: Sequence[Path], rules: SceneRules) -> tuple[Scene, ...]:
+def describe_scenes(paths: Sequence[RasterFile], rules: SceneRules) -> tuple[Scene, ...]:
     """Return the metadata of the scenes at ``paths``, checked to agree in bands and type.
 
     Args:
@@ -157,7 +184,7 @@ def describe_scenes(paths: Sequence[Path], rules: SceneRules) -> tuple[Scene, ..
     return _agree_on_scale(scenes, rules)
 
 
-def _judge_alpha(paths: Sequence[Path]) -> Literal["mask", "band"]:
+def _judge_alpha(paths: Sequence[RasterFile]) -> Literal["mask", "band"]:
     """Return whether bands tagged as alpha are masks, or imagery if any of them looks like it.
 
     Windows spread over each scene are read; every tile is checked again when it is read, as a mask
@@ -206,10 +233,10 @@ def _agree_on_scale(scenes: tuple[Scene, ...], rules: SceneRules) -> tuple[Scene
     return scenes
 
 
-def _describe(path: Path, name: str, slug: str, rules: SceneRules) -> Scene:
+def _describe(path: RasterFile, name: str, slug: str, rules: SceneRules) -> Scene:
     with ExitStack() as stack:
         source = open_raster(path, stack)
-        dtype = _check(path, source)
+        dtype = check_scene(path, source)
         table = table_of(source)
         tagged = [i for i in source.indexes if source.colorinterp[i - 1] == ColorInterp.alpha]
         masks = tagged[-1:] if rules.alpha == "mask" and source.count > 1 else []
@@ -244,71 +271,22 @@ def _describe(path: Path, name: str, slug: str, rules: SceneRules) -> Scene:
         )
 
 
-def _check(path: Path, source: Any) -> Dtype:  # noqa: ANN401 - rasterio has no types
-    if path.stat().st_size:
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            check_pages(data, str(path))
-    unplaced = source.transform.is_identity or source.transform.is_degenerate
-    if unplaced and (marks := _unwarped(source)) is not None:
-        raise DataError(
-            str(path),
-            f"is placed by {marks[0]} and has no transform",
-            f'warp it with "gdalwarp -r near {marks[1]} {path} OUT.tif"',
-        )
-    if source.crs is None:
-        raise DataError(
-            str(path),
-            "has no coordinate reference system",
-            'set it with "gdal_edit.py -a_srs EPSG:CODE FILE", or pack its tiles as a folder',
-        )
-    if unplaced:
-        raise DataError(
-            str(path),
-            "has a CRS but no transform",
-            'set it with "gdal_edit.py -a_ullr LEFT TOP RIGHT BOTTOM FILE"',
-        )
-    for dtype in source.dtypes:
-        if dtype not in get_args(Dtype):
-            how = REMEDIES.get(dtype, '"gdal_translate -ot UInt16" or "-ot Float32"')
-            raise DataError(
-                str(path),
-                f"has pixels of {dtype}, rsdl packs {', '.join(get_args(Dtype))}",
-                f"convert it with {how}",
-            )
-    height, width = source.block_shapes[0]
-    size = height * width * source.count * np.dtype(source.dtypes[0]).itemsize
-    if size > MAX_BLOCK_BYTES:
-        raise DataError(
-            str(path),
-            f"is stored in blocks of {height} x {width} pixels, {size >> 20} MiB each",
-            'rewrite it with "gdal_translate -co TILED=YES"',
-        )
-    known: Dtype = source.dtypes[0]
-    return known
-
-
-def _unwarped(source: Any) -> tuple[str, str] | None:  # noqa: ANN401 - rasterio has no types
-    """Return how a raster without a transform is georeferenced, and gdalwarp's options for it."""
-    points, crs = source.gcps
-    # Pixels outside the scene after warping must be nodata.
-    collar = "" if source.nodata is not None else " -dstnodata 0"
-    if collar and source.dtypes[0].startswith("float"):
-        collar = " -dstnodata nan"
-    if points:
-        srs = f"-t_srs {crs.to_string()}" if crs else "-s_srs EPSG:CODE -t_srs EPSG:CODE"
-        return f"{len(points)} ground control points", srs + collar
-    if source.rpcs is not None:
-        return "rational polynomial coefficients (RPCs)", f"-rpc -t_srs EPSG:CODE{collar}"
-    return None
-
-
-def fingerprint(path: Path, *, whole: bool = False) -> dict[str, Any]:
-    """Return size and SHA-256: of the whole file, or only of its two ends if it may be huge."""
-    size = path.stat().st_size
+def fingerprint(path: Path) -> dict[str, Any]:
+    """Return size and SHA-256 of a whole local file."""
     with path.open("rb") as file:
-        if whole:
-            return {"bytes": size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
-        digest = hashlib.sha256(file.read(FINGERPRINT_BYTES))
-        file.seek(max(0, size - FINGERPRINT_BYTES), os.SEEK_SET)
-        digest.update(file.read(FINGERPRINT_BYTES))
-    return {"bytes": size, "sha256_of_ends": digest.hexdigest()}
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"bytes": path.stat().st_size, "sha256": digest}
+
+
+def fingerprint_ends(file: RasterFile) -> dict[str, Any]:
+    """Return size and SHA-256 of the two ends of a file, which may be huge or far away.
+
+    The same file has the same fingerprint wherever it lies.
+
+    Raises:
+        StorageError: If a remote file cannot be read.
+    """
+    with open_bytes(file) as data:
+        digest = hashlib.sha256(data[:FINGERPRINT_BYTES])
+        digest.update(data[max(0, len(data) - FINGERPRINT_BYTES) :])
+        return {"bytes": len(data), "sha256_of_ends": digest.hexdigest()}

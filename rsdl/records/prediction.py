@@ -37,6 +37,8 @@ class Prediction(BaseModel):
         alpha: What a band tagged as alpha is.
         unscale: Whether scale and offset are applied.
         nodata: Nodata value, in addition to the files' own.
+        area: The box that is mapped, or a digest of the polygons; ``None``: whole scenes.
+        gsd_m: Pixel size in metres at which scenes of another one are read; ``None``: as they are.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
@@ -58,6 +60,8 @@ class Prediction(BaseModel):
     alpha: Literal["auto", "mask", "band"]
     unscale: Literal["auto", "on", "off"]
     nodata: Annotated[float, Field(allow_inf_nan=True)] | None
+    area: str | None = None
+    gsd_m: float | None = None
 
     def to_json(self) -> bytes:
         """Return the stored bytes."""
@@ -76,7 +80,7 @@ class MappedScene(BaseModel):
     Attributes:
         scene: Name of the scene.
         num_bytes: Size of its file.
-        sha256_of_ends: SHA-256 of the two ends of its file; see ``rsdl.raster.scenes.fingerprint``.
+        sha256_of_ends: SHA-256 of the two ends of its file, wherever it lies.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -15,6 +15,7 @@ import shapely
 import torch
 import yaml
 from rasterio.features import rasterize
+from rasterio.warp import transform_bounds
 
 import rsdl as api
 from tests.integration.conftest import Rsdl as Command
@@ -304,6 +305,59 @@ def test_another_scene_of_the_same_name_is_not_taken_for_one_that_is_mapped(
     assert "1 were there" in rsdl(*command, "first").stdout
     (tmp_path / "maps/one.json").unlink()
     assert "1 of 1 maps written" in rsdl(*command, "second/one.tif").stdout
+
+
+def test_an_area_is_mapped_as_the_scene_is_there_and_belongs_to_the_folder(
+    rsdl: "Rsdl", study: Path, tmp_path: Path
+):
+    command = ("predict", study / "runs/segmentation", study / "scenes")
+    assert rsdl(*command, "--out", "whole", "--probabilities").returncode == 0
+    with rasterio.open(study / "scenes/scene_000.tif") as scene:
+        left, bottom, right, top = transform_bounds(scene.crs, "EPSG:4326", *scene.bounds)
+    width, height = (right - left) / 4, (top - bottom) / 4
+    box = f"{left + width},{bottom + height},{right - width},{top - height}"
+    ended = rsdl(*command, "--out", "part", "--probabilities", "--bbox", box)
+    assert "5 of 6 scenes lie outside of the area and are left out" in ended.stdout, ended
+    assert "1 of 1 maps written to part" in ended.stdout
+    with (
+        rasterio.open(tmp_path / "whole/scene_000_probabilities.tif") as whole,
+        rasterio.open(tmp_path / "part/scene_000_probabilities.tif") as part,
+    ):
+        row = round((whole.bounds.top - part.bounds.top) / whole.res[1])
+        col = round((part.bounds.left - whole.bounds.left) / whole.res[0])
+        levels = part.read()
+        there = whole.read()[:, row : row + part.height, col : col + part.width]
+    known = (levels != 255).all(axis=0)
+    assert 0.9 < known.mean() <= 1
+    # Batches of other windows: kernels round otherwise in the last bit.
+    assert np.abs(levels[:, known].astype(int) - there[:, known]).max() <= 1
+    line = refusal(rsdl(*command, "--out", "part", "--probabilities"))
+    assert f"holds maps made with area {box}, not None" in line
+    line = refusal(rsdl(*command, "--out", "none", "--bbox", "1,2,3,4"))
+    assert "--bbox: the polygons cover (1, 2, 3, 4) in EPSG:4326, but the scenes lie in" in line
+
+
+def test_a_scene_of_another_pixel_size_is_refused_or_resampled(
+    rsdl: "Rsdl", study: Path, tmp_path: Path
+):
+    run = study / "runs/segmentation"
+    with rasterio.open(study / "scenes/scene_000.tif") as scene:
+        pixels, profile = scene.read(out_shape=(3, 64, 64)), scene.profile
+        ground = scene.bounds
+    place = rasterio.Affine(0.57 * 4, 0, ground.left, 0, -0.57 * 4, ground.top)
+    profile |= {"width": 64, "height": 64, "transform": place}
+    with rasterio.open(tmp_path / "coarse.tif", "w", **profile) as coarse:
+        coarse.write(pixels)
+    line = refusal(rsdl("predict", run, "coarse.tif", "--out", "maps"))
+    assert "coarse.tif: has pixels of 2.28 m, the run was trained on 0.54 to 0.69 m" in line
+    assert "pass --resample to map it at 0.62 m" in line
+    ended = rsdl("predict", run, "coarse.tif", "--out", "maps", "--resample")
+    assert "1 of 1 scenes are read, and mapped, at 0.62 m" in ended.stdout, ended.stderr
+    with rasterio.open(tmp_path / "maps/coarse.tif") as found:
+        np.testing.assert_allclose(found.bounds, ground)
+        assert found.res[0] == pytest.approx(0.62, abs=0.002)
+    line = refusal(rsdl("predict", run, "coarse.tif", "--out", "maps", "--gsd", 2.3))
+    assert "holds maps made with gsd_m 0.62" in line
 
 
 def test_maps_made_otherwise_and_folders_of_scenes_are_not_written_to(

@@ -12,6 +12,7 @@ from rsdl.data.class_table import warn_of_absent
 from rsdl.data.index import Rows, join_rows, rows_to_bytes
 from rsdl.data.manifest import File, Manifest, Shard, Split
 from rsdl.data.packing.duplicates import Part, describe_duplicates
+from rsdl.data.packing.ground_sampling import describe_ground_sampling
 from rsdl.data.packing.shard import PackedShard
 from rsdl.data.packing.statistics import merge_statistics
 from rsdl.data.sample import ShardPlan, Source, shard_names
@@ -82,6 +83,7 @@ def assemble(
             "skipped": list(skipped[:1000]),
             **({"left_out": dict(sorted(left_out.items()))} if left_out else {}),
             **duplicates,
+            **describe_ground_sampling(size for name in names for size in packed[name].gsd_m),
         },
         splits=splits,
     )

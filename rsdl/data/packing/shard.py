@@ -22,6 +22,7 @@ from rsdl.core.errors import CorruptSampleError, DataError
 from rsdl.data.index import Row, Rows, group_key, pack_rows, rows_to_bytes
 from rsdl.data.manifest import Shard
 from rsdl.data.packing.duplicates import Sketches, sketch
+from rsdl.data.packing.ground_sampling import GroundSampling
 from rsdl.data.packing.statistics import BandStatistics, RunningStatistics
 from rsdl.data.sample import Sample, ShardPlan, Source
 from rsdl.data.tar import TarWriter
@@ -59,6 +60,7 @@ class PackedShard:
 
     Attributes:
         counts: How much of each class its targets hold.
+        gsd_m: Side of a pixel on the ground of each georeferenced source file, in metres.
     """
 
     shard: Shard | None
@@ -68,6 +70,7 @@ class PackedShard:
     skipped: tuple[str, ...]
     sketches: Sketches
     left_out: Counter[str]
+    gsd_m: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +201,7 @@ def _fill(
     sketches: list[int] = []
     skipped: list[str] = []
     left_out: Counter[str] = Counter()
-    statistics = RunningStatistics(len(source.bands))
+    statistics, ground = RunningStatistics(len(source.bands)), GroundSampling()
     try:
         with path.open("wb") as stream:
             writer = TarWriter(stream, shared.hashing)
@@ -212,6 +215,7 @@ def _fill(
                     held = kind.count(sample.target)
                     counts.update(held)
                     rows.append(_add(writer, sample, kind, [held[n] for n in classes]))
+                    ground.add(sample.meta)
                     sketches.append(sketch(sample.image))
                     if plan.split == "train" and sample.pixels is not None:
                         statistics.add(sample.pixels, sample.valid)
@@ -229,6 +233,7 @@ def _fill(
         tuple(skipped),
         np.array(sketches, np.uint64),
         left_out,
+        ground.sizes(),
     )
 
 
@@ -278,6 +283,7 @@ def save_record(store: Store, name: str, done: PackedShard, digest: str, stamp: 
         "counts": sorted(done.counts.items()),
         "sketches": done.sketches.tolist(),
         "left_out": done.left_out,
+        "gsd_m": done.gsd_m,
     }
     store.write(_record_name(name), json.dumps(record).encode())
 
@@ -302,7 +308,14 @@ def load_record(store: Store, name: str, digest: str, stamp: str) -> PackedShard
     left_out = Counter(record["left_out"])
     counts = Counter(dict(record["counts"]))
     return PackedShard(
-        shard, rows, counts, statistics, tuple(record["skipped"]), sketches, left_out
+        shard,
+        rows,
+        counts,
+        statistics,
+        tuple(record["skipped"]),
+        sketches,
+        left_out,
+        tuple(record.get("gsd_m", ())),
     )
 
 

@@ -22,14 +22,15 @@ from rsdl.data.sample import SPLITS, Sample, ShardPlan
 from rsdl.data.sources.geotiff_options import ADDED, GeotiffOptions
 from rsdl.data.targets import KINDS
 from rsdl.data.targets.mask import IGNORE, MAX_CLASSES
+from rsdl.raster.cover import LabelMap
 from rsdl.raster.dataset_pool import DatasetPool
 from rsdl.raster.files import find_rasters, relative_names
 from rsdl.raster.georef import bounds_of, shift
 from rsdl.raster.grouped_split import GROUPED_RULE
 from rsdl.raster.labels import open_labels
-from rsdl.raster.rasterize import LabelMap, LabelRules, majority
+from rsdl.raster.rasterize import LabelRules, majority
 from rsdl.raster.read_tile import read_tile
-from rsdl.raster.scenes import SceneRules, describe_scenes, fingerprint
+from rsdl.raster.scenes import SceneRules, describe_scenes, fingerprint, fingerprint_ends
 from rsdl.raster.spatial_split import SplitRule, name_places, split_tiles
 from rsdl.raster.tiles import Tile, Tiles, corners_hit
 
@@ -111,17 +112,17 @@ class GeotiffSource:
             for number, scene in enumerate(self.scenes)
         ]
         # Only the two ends of a scene are hashed: its mtime detects a change between them.
-        self._stamp = " ".join(str(scene.path.stat().st_mtime_ns) for scene in self.scenes)
+        self._stamp = " ".join(str(path.stat().st_mtime_ns) for path in paths)
         self.provenance: dict[str, Any] = {
             "source": "geotiff",
             "split_rule": GROUPED_RULE,
             INDEX_COLUMNS: ["group", *(() if KINDS[self.target].in_index else ("class_counts",))],
             "scenes": [
-                {"name": s.name, "height": s.height, "width": s.width, **fingerprint(s.path)}
+                {"name": s.name, "height": s.height, "width": s.width, **fingerprint_ends(s.path)}
                 for s in self.scenes
             ],
             "labels": [
-                {"name": name, **fingerprint(file, whole=True)}
+                {"name": name, **fingerprint(file)}
                 for name, file in zip(
                     relative_names(self._labels.files), self._labels.files, strict=True
                 )
@@ -214,7 +215,7 @@ class GeotiffSource:
                 "col": item.col,
                 "crs": self._crs[item.scene],
                 "transform": [place.a, place.b, place.c, place.d, place.e, place.f],
-                "bounds": list(bounds_of(place, tile)),
+                "bounds": list(bounds_of(place, tile, tile)),
             },
             pixels=pixels,
             valid=valid,

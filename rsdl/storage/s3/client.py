@@ -96,6 +96,19 @@ class S3Client:
         self._unsigned = self.boto.meta.config.signature_version is UNSIGNED
         self._without_keys = bool(storage.unsigned)
         self.endpoint: str = self.boto.meta.endpoint_url
+        self.is_custom = _is_custom(self.endpoint)
+        self.pays = storage.pays
+
+    def find_keys(self) -> Any:  # noqa: ANN401 - boto3 has no types
+        """Return the keys that requests are signed with now, for GDAL; ``None`` for unsigned ones.
+
+        They have ``access_key``, ``secret_key`` and ``token``.
+        """
+        return None if self._credentials is None else self._credentials.get_frozen_credentials()
+
+    @cached_property
+    def _credentials(self) -> Any:  # noqa: ANN401 - boto3 has no types
+        return None if self._unsigned else boto3.session.Session().get_credentials()
 
     @cached_property
     def pool(self) -> ThreadPoolExecutor:

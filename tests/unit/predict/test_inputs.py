@@ -10,6 +10,7 @@ import rasterio
 from rsdl.config.model import ModelConfig
 from rsdl.config.task import SegmentationConfig
 from rsdl.core.errors import ConfigError, DataError
+from rsdl.predict.find import find_files
 from rsdl.predict.folder import MapFolder
 from rsdl.predict.inputs import SceneOptions, choose_part, find_scenes, find_tile, scene_rules
 from rsdl.raster.scenes import SceneRules, describe_scenes
@@ -59,7 +60,7 @@ def test_scenes_whose_maps_would_have_one_name_are_refused(name: str, tmp_path: 
 def test_bands_are_found_by_name_in_the_order_of_the_run(tmp_path: Path):
     draw_scene(tmp_path / "a.tif")
     spec = describe_network(bands=("blue", "red"))
-    (scene,) = find_scenes([str(tmp_path)], scene_rules(spec, SceneOptions()), spec)
+    (scene,) = find_scenes(find_files([str(tmp_path)]), scene_rules(spec, SceneOptions()), spec)
     assert scene.indexes == (3, 1)
 
 
@@ -68,9 +69,9 @@ def test_bands_without_names_are_all_bands_of_a_scene(tmp_path: Path):
     spec = describe_network(bands=("band_1", "band_2"))
     rules = scene_rules(spec, SceneOptions())
     with pytest.raises(DataError, match=r"has 3 bands .*, the run was trained on 2"):
-        find_scenes([str(tmp_path)], rules, spec)
+        find_scenes(find_files([str(tmp_path)]), rules, spec)
     named = scene_rules(spec, SceneOptions(bands=("band_1", "band_2")))
-    assert find_scenes([str(tmp_path)], named, spec)[0].indexes == (1, 2)
+    assert find_scenes(find_files([str(tmp_path)]), named, spec)[0].indexes == (1, 2)
 
 
 def test_maps_are_no_scenes(tmp_path: Path):
@@ -79,7 +80,7 @@ def test_maps_are_no_scenes(tmp_path: Path):
     draw_scene(tmp_path / "maps/a.tif")
     spec = describe_network()
     rules = scene_rules(spec, SceneOptions())
-    found = find_scenes([str(tmp_path)], rules, spec, maps=tmp_path / "maps")
+    found = find_scenes(find_files([str(tmp_path)], maps=str(tmp_path / "maps")), rules, spec)
     assert [scene.path for scene in found] == [tmp_path / "a.tif"]
 
 
@@ -90,9 +91,9 @@ def test_a_float_run_says_that_scale_may_be_missing(tmp_path: Path):
     spec = describe_network(dtype="float32")
     rules = scene_rules(spec, SceneOptions())
     with pytest.raises(DataError, match=r"has pixels of uint8, .*--unscale on"):
-        find_scenes([str(tmp_path)], rules, spec)
+        find_scenes(find_files([str(tmp_path)]), rules, spec)
     scaled = scene_rules(spec, SceneOptions(unscale="on"))
-    assert find_scenes([str(tmp_path)], scaled, spec)[0].dtype == "float32"
+    assert find_scenes(find_files([str(tmp_path)]), scaled, spec)[0].dtype == "float32"
 
 
 @pytest.mark.parametrize(

@@ -548,3 +548,18 @@ def test_a_split_without_tiles_is_refused(tmp_path: Path, everywhere: Path):
     source = open_source(scene, everywhere, block=1, gap=3, fractions=(0.4, 0.3, 0.3))
     with pytest.raises(ConfigError, match="no tile is left for train"):
         source.shards(1 << 20)
+
+
+def test_the_manifest_holds_the_pixel_size_on_the_ground(tmp_path: Path):
+    land, sea = feature("land", box(-99, -99, 9999, 9999)), feature("sea", box(0, 0, 8, 8))
+    labels = write_labels(tmp_path / "labels.geojson", [land, sea])
+    for number, side in enumerate((1.0, 1.2, 2.0)):
+        place = rasterio.Affine(side, 0, LEFT + 1000 * number, 0, -side, TOP)
+        write_scene(tmp_path / f"{number}.tif", noise(3, 16, 16 * (number + 1)), transform=place)
+    scenes = [tmp_path / f"{number}.tif" for number in range(3)]
+    store = connect(str(tmp_path / "out"))
+    manifest = pack(open_source(scenes, labels), store, PackOptions(num_workers=1))
+    found: Any = manifest.provenance["gsd_m"]
+    # By scenes and not by tiles; UTM shortens lengths at its central meridian by 0.9996.
+    for name, side in (("min", 1.0), ("median", 1.2), ("max", 2.0)):
+        assert found[name] == pytest.approx(side / 0.9996, rel=1e-4)

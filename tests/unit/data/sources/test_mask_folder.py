@@ -353,3 +353,20 @@ def test_options_that_do_not_fit_are_refused(
     images, masks = draw([0, 1])
     with pytest.raises((ConfigError, RsdlError), match=problem):
         pack_masks(MaskFolderSource(images, masks, MaskOptions(**fields)), tmp_path / "out")
+
+
+def test_the_pixel_size_of_georeferenced_images_is_recorded(draw: Draw, tmp_path: Path):
+    images, masks = draw([0, 1])
+    packed = pack_all(images, masks, tmp_path / "plain")
+    assert "gsd_m" not in packed.provenance
+    for number in range(8):
+        image = np.random.default_rng(number).integers(1, 255, (SIDE, SIDE, 3), np.uint8)
+        (images / f"scene_{number}.png").unlink()
+        write_tif(images / f"scene_{number}.tif", image)
+    found: Any = pack_all(images, masks, tmp_path / "placed").provenance["gsd_m"]
+    assert found["min"] == found["median"] == found["max"] == pytest.approx(10.004, abs=1e-3)
+
+
+def pack_all(images: Path, masks: Path, out: Path) -> Manifest:
+    source = MaskFolderSource(images, masks, MaskOptions(classes=("a", "b")))
+    return pack(source, connect(str(out)), PackOptions(num_workers=1))
