@@ -95,6 +95,7 @@ class Segmenter(nn.Module):
         )
         self.padded_size = height_width(padded_size)
         self.freeze_norm = options.freeze_norm
+        self.train(self.training)  # Lightning keeps the modes that it finds
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Return logits of every pixel, float32; a pair of them in training with a second head."""

@@ -74,7 +74,7 @@ def test_maxvit_gets_the_window_that_pads_least(size: ImageSize, padded: ImageSi
 def test_frozen_norms_keep_their_statistics_in_training():
     images = torch.randn(2, 4, 64, 64) * 5 + 3
     for frozen in (False, True):
-        network = build("test_resnet", "fpn", 64, freeze_norm=frozen).train()
+        network = build("test_resnet", "fpn", 64, freeze_norm=frozen)  # in training as it is made
         before = {k: v.clone() for k, v in network.state_dict().items() if "running_mean" in k}
         network(images)
         after = network.state_dict()
