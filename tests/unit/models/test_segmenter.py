@@ -1,15 +1,17 @@
 """A head on any of the nine: any size, no parameter without a gradient."""
 
+from typing import get_args
+
 import pytest
 import torch
 
 from rsdl.config.model import ModelConfig
 from rsdl.config.optim import OptimConfig
-from rsdl.config.task import SegmentationConfig
+from rsdl.config.task import HeadName, SegmentationConfig
 from rsdl.core.errors import ConfigError
 from rsdl.core.image_size import ImageSize, height_width
 from rsdl.models.catalog import ARCHITECTURES
-from rsdl.models.heads.catalog import OWN
+from rsdl.models.heads.catalog import HEADS, OWN
 from rsdl.models.pyramid import Pyramid
 from rsdl.models.segmenter import Segmenter, build_segmenter, pad_size
 from rsdl.train.optim import build_optimizer
@@ -24,6 +26,10 @@ def build(name: str, head: str, image_size: ImageSize, **fields: object) -> Segm
         ModelConfig(name=name), options(head, **fields), num_classes=5, in_chans=4,
         image_size=image_size,
     )  # fmt: skip
+
+
+def test_the_heads_of_a_config_are_those_that_can_be_built():
+    assert get_args(HeadName) == HEADS
 
 
 @pytest.mark.parametrize("head", OWN)
