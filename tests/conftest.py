@@ -43,6 +43,7 @@ PARTS = {
     "prometheus": "apt-get install prometheus",
     "netns": "run as root with iproute2, where network namespaces are allowed",
     "registry": "run as root, apt-get install buildah podman runc docker-registry",
+    "smp": 'pip install "rsdl-train[smp]"',
     "tmpfs": "run as root where mounting is allowed",
     "patience": "set RSDL_TEST_PATIENCE=1",
 }

@@ -32,11 +32,18 @@ def list_(
     weights: Annotated[
         bool, typer.Option("--weights", help="List the remote-sensing weights instead.")
     ] = False,
+    heads: Annotated[
+        bool, typer.Option("--heads", help="List the heads of segmentation that fit instead.")
+    ] = False,
 ) -> None:
-    """List the nine architectures, or any of timm's: parameters, GFLOPs, weights."""
+    """List the nine architectures, or any of timm's: parameters, GFLOPs, weights, heads."""
     from rsdl.commands.models import list_models, list_weights
 
-    if weights:
+    if heads:
+        from rsdl.commands.heads import list_heads
+
+        list_heads(names or (), as_json=as_json)
+    elif weights:
         list_weights(names or (), as_json=as_json)
     else:
         list_models(names or (), num_classes=num_classes, image_size=image_size, as_json=as_json)

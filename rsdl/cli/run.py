@@ -110,7 +110,9 @@ def export(
     target: Annotated[str, typer.Argument(help="A run's folder, or one of its checkpoints.")],
     to: Annotated[
         Literal["safetensors", "onnx", "torch", "hf"],
-        typer.Option(help="safetensors (hf is the same): for timm; torch: torch.export."),
+        typer.Option(
+            help="safetensors: for timm (hf is the same), or rsdl.load; torch: torch.export."
+        ),
     ],
     out: Annotated[str, typer.Option(metavar="URL", help="Folder or s3:// to write to.")],
     data: Annotated[

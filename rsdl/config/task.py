@@ -2,11 +2,17 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 LossName = Literal["cross_entropy", "focal", "dice", "lovasz"]
+# What begins with "smp/" is a decoder of segmentation_models_pytorch; see rsdl/models/heads.
+HeadName = Literal[
+    "fpn", "upernet", "smp/unet", "smp/unetplusplus", "smp/manet", "smp/linknet", "smp/fpn",
+    "smp/upernet", "smp/segformer", "smp/dpt", "smp/pspnet", "smp/deeplabv3", "smp/deeplabv3plus",
+    "smp/pan",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +56,10 @@ class _Config(BaseModel):
         """The task's entry in ``TASKS``."""
         return TASKS[self.name]
 
+    def for_inference(self) -> Self:
+        """Return the config of the network that is used after training."""
+        return self
+
 
 class ClassificationConfig(_Config):
     """One class for a whole image."""
@@ -67,14 +77,24 @@ class SegmentationConfig(_Config):
     label_smoothing: float = Field(
         0.0, ge=0, lt=1, description="Share of the target spread over all classes in training."
     )
-    head: Literal["fpn", "upernet"] = Field(
-        "fpn", description="Head on the backbone's pyramid: semantic FPN, or UPerNet, larger."
+    head: HeadName = Field(
+        "fpn",
+        description="Head on the backbone's maps: fpn (semantic FPN), upernet (UPerNet, larger), "
+        'or smp/NAME, a decoder of segmentation_models_pytorch (pip install "rsdl-train[smp]"); '
+        "docs/heads.md says which fit which backbone.",
     )
     head_width: int | None = Field(
         None,
         ge=32,
         multiple_of=32,
-        description="Channels of the head; null: as in its paper, 128 for fpn and 256 for upernet.",
+        description="Channels of the head; null: as in its paper or in smp, 128 for fpn and 256 "
+        "for upernet and smp/unet.",
+    )
+    auxiliary_weight: float = Field(
+        0.0,
+        ge=0,
+        description="Deep supervision: weight in the training loss of a second, small head on the "
+        "map at stride 16, which is trained only, 0.4 in most papers; 0: none.",
     )
     freeze_norm: bool = Field(
         False, description="Keep the statistics of the backbone's batch norms: for small batches."
@@ -94,6 +114,10 @@ class SegmentationConfig(_Config):
     boundary_px: int = Field(
         2, ge=1, le=50, description="Pixels within which a boundary counts as found."
     )
+
+    def for_inference(self) -> Self:
+        """Return the config without the second head, which is for training alone."""
+        return self.model_copy(update={"auxiliary_weight": 0.0})
 
 
 def _name_of(value: object) -> str:

@@ -8,6 +8,7 @@ import yaml
 from rsdl.core.image_size import show_size
 from rsdl.export.formats import Parity
 from rsdl.export.model import TrainedModel
+from rsdl.export.weights import is_of_timm
 from rsdl.records.evaluation import Evaluation
 from rsdl.records.model_spec import ModelSpec
 from rsdl.records.run_record import RunRecord
@@ -19,6 +20,11 @@ import rsdl, timm
 
 model = rsdl.load("FOLDER")       # takes raw pixels
 network = timm.create_model("local-dir:FOLDER", pretrained=True)    # takes normalised ones
+```""",
+    "rsdl": """```python
+import rsdl
+
+model = rsdl.load("FOLDER")       # takes raw pixels
 ```""",
     "onnx": """```python
 import onnxruntime
@@ -33,6 +39,7 @@ graph = torch.export.load("model.pt2").module()
 logits = graph(images)            # [B, {bands}, H, W] {dtype}, raw pixels
 ```""",
 }
+LIBRARIES = {"safetensors": "timm", "torch": "pytorch"}
 # What of a data set's provenance tells its origin.
 ORIGINS = ("title", "homepage", "url", "source", "md5", "split_rule", "seed", "rsdl_version")
 
@@ -57,9 +64,11 @@ def write_card(
         licence: SPDX identifier of the licence; ``None`` if it is not known.
     """
     spec, facts = model.spec, model.task.card()
+    if to in ("safetensors", "hf"):
+        to = "safetensors" if is_of_timm(model) else "rsdl"
     front = {
         "license": (licence or "other").lower(),
-        "library_name": "timm" if to in ("safetensors", "hf") else to.replace("torch", "pytorch"),
+        "library_name": LIBRARIES.get(to, to),
         "pipeline_tag": facts.pipeline,
         "tags": ["remote-sensing", facts.pipeline, spec.timm_model],
     }
@@ -107,7 +116,7 @@ def _input(spec: ModelSpec, facts: CardFacts) -> Iterator[str]:
 
 
 def _use(spec: ModelSpec, to: str, parity: Parity) -> Iterator[str]:
-    use = USES["safetensors" if to == "hf" else to]
+    use = USES[to]
     yield "## Use"
     yield ""
     yield use.format(bands=len(spec.bands), dtype=spec.dtype)

@@ -17,7 +17,7 @@ from rsdl.export.graph import (
     write_torch,
 )
 from rsdl.export.model import TrainedModel
-from rsdl.export.weights import open_weights, write_weights
+from rsdl.export.weights import open_weights, write_hub, write_weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +35,10 @@ class Format:
     require: Callable[[], None] = lambda: None
 
 
-# The Hub's layout is that of the weights.
+# The Hub's layout is that of the weights, where timm has the network.
 FORMATS = {
     "safetensors": Format(write_weights, open_weights),
-    "hf": Format(write_weights, open_weights),
+    "hf": Format(write_hub, open_weights),
     "onnx": Format(write_onnx, open_onnx, require_onnx),
     "torch": Format(write_torch, open_torch),
 }

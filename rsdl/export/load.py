@@ -81,6 +81,7 @@ def build(spec: ModelSpec, tensors: Mapping[str, Any], where: str) -> TrainedMod
     Raises:
         DataError: If they belong to another network.
     """
+    spec = spec.model_copy(update={"task": spec.task.for_inference()})
     task = BUILDERS[spec.task.name](spec.task, spec.classes, ())
     network = task.build_network(
         spec.model,

@@ -1,4 +1,4 @@
-"""Write weights as safetensors in the layout of the Hugging Face Hub, which timm loads."""
+"""Write weights as safetensors: timm's networks in the layout of the Hugging Face Hub."""
 
 from pathlib import Path
 from typing import Any
@@ -6,12 +6,14 @@ from typing import Any
 import timm
 import torch
 from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
 from timm.models import save_for_hf
 
 from rsdl.core.bands import divisors
 from rsdl.core.errors import ConfigError
 from rsdl.core.image_size import height_width
 from rsdl.export.graph import Run
+from rsdl.export.load import WEIGHTS, build
 from rsdl.export.model import TrainedModel
 from rsdl.records.model_spec import ModelSpec
 
@@ -19,18 +21,32 @@ from rsdl.records.model_spec import ModelSpec
 TOP = {"uint8": 255.0, "uint16": 65535.0, "float32": 1.0}
 
 
+def is_of_timm(model: TrainedModel) -> bool:
+    """Return whether timm has the network, or it is one with a head of rsdl."""
+    return hasattr(model.network, "pretrained_cfg")
+
+
 def write_weights(model: TrainedModel, folder: Path) -> None:
+    """Write ``model.safetensors``, and of a network of timm its ``config.json``."""
+    if is_of_timm(model):
+        write_hub(model, folder)
+        return
+    tensors = {name: each.contiguous() for name, each in model.network.state_dict().items()}
+    save_file(tensors, folder / WEIGHTS)
+
+
+def write_hub(model: TrainedModel, folder: Path) -> None:
     """Write ``model.safetensors`` and timm's ``config.json``.
 
     Raises:
         ConfigError: If the network is not one of timm's, but one with a head of rsdl.
     """
     spec = model.spec
-    if not hasattr(model.network, "pretrained_cfg"):
+    if not is_of_timm(model):
         raise ConfigError(
             "--to",
-            f"timm has no {spec.task.name} network, which safetensors and hf are for",
-            "use onnx or torch; rsdl.load reads the run itself",
+            f"timm has no {spec.task.name} network, which hf is for",
+            "use safetensors for rsdl.load, or onnx or torch",
         )
     network = model.network.to(memory_format=torch.contiguous_format)
     save_for_hf(
@@ -60,8 +76,11 @@ def timm_input(spec: ModelSpec) -> dict[str, Any]:
 
 
 def open_weights(model: TrainedModel, folder: Path) -> Run:
-    """Return what runs the network that ``timm.create_model`` makes of the folder."""
-    network = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
+    """Return what runs the network that timm, or else rsdl, makes of the folder."""
+    if is_of_timm(model):
+        network = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
+    else:
+        network = build(model.spec, load_file(folder / WEIGHTS), str(folder)).network
 
     @torch.no_grad()
     def run(images: NDArray[Any]) -> NDArray[Any]:

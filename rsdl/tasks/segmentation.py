@@ -68,32 +68,43 @@ class SegmentationTask:
         """Return a backbone with a head: images to logits ``[B, num_classes, H, W]``."""
         return build_segmenter(
             config,
-            head=self.config.head,
+            self.config,
             num_classes=len(self.classes),
             in_chans=in_chans,
             image_size=image_size,
             storage=storage,
             bands=bands,
-            width=self.config.head_width,
-            freeze_norm=self.config.freeze_norm,
         )
 
     def head(self, network: nn.Module) -> nn.Module:
-        """Return pyramid and head."""
+        """Return pyramid and heads."""
         return network.get_submodule("decoder")
 
     def loss(
-        self, outputs: Tensor, targets: Tensor, *, training: bool, mix: Mix | None = None
+        self,
+        outputs: Tensor | tuple[Tensor, Tensor],
+        targets: Tensor,
+        *,
+        training: bool,
+        mix: Mix | None = None,
     ) -> Tensor:
         """Return the weighted sum of the config's losses for each row, ``[B]`` float32.
 
+        Those of a second head are added with ``auxiliary_weight``.
+
         Args:
-            outputs: Logits, ``[B, num_classes, H, W]``.
+            outputs: Logits, ``[B, num_classes, H, W]``; in training with a second head, a pair.
             targets: Class indices, ``[B, H, W]``; 255 is ignored.
             training: Whether to smooth the labels.
             mix: ``None``; masks are not mixed.
         """
         assert mix is None, "refused by check_mixing"
+        if isinstance(outputs, Tensor):
+            return self._losses(outputs, targets, training)
+        main, second = (self._losses(logits, targets, training) for logits in outputs)
+        return main + self.config.auxiliary_weight * second
+
+    def _losses(self, outputs: Tensor, targets: Tensor, training: bool) -> Tensor:
         logits, labels = outputs.float(), targets.long()
         weights = None if self._weights is None else self._weights.to(logits.device)
         total = logits.new_zeros(len(logits))

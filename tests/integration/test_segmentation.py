@@ -1,10 +1,16 @@
 """Segmentation from scenes to a report, as processes: trained, killed, resumed, evaluated."""
 
 import json
+from collections.abc import Callable
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file
 
+import rsdl as api
 from rsdl.records.evaluation import SegmentationEvaluation, parse_evaluation
 from tests.integration.conftest import refusal
 
@@ -12,6 +18,8 @@ if TYPE_CHECKING:
     from tests.integration.conftest import Compare, Find, Rsdl, Write
 
 pytestmark = pytest.mark.slow
+
+Require = Callable[[str, bool], None]
 
 FIELDS = {
     "task": {"name": "segmentation", "losses": {"cross_entropy": 1.0, "dice": 0.5}},
@@ -56,10 +64,43 @@ def test_scenes_become_a_network_that_labels_pixels_and_a_report(
     scenes = {row["name"]: row["num_samples"] for row in seen["scenes"]}
     assert len(scenes) == seen["num_scenes"] == 1 and sum(scenes.values()) == found.num_samples
     assert rsdl("data", "info", masks, "--sheet", "sheet.png").returncode == 0
-    said = refusal(rsdl("export", run.folder, "--to", "safetensors", "--out", "weights"))
+    said = refusal(rsdl("export", run.folder, "--to", "hf", "--out", "weights"))
     assert "--to: timm has no segmentation network" in said
     study = rsdl("report", run.folder.parent, "--out", "study.html")
     assert study.returncode == 0, study
+
+
+def test_a_decoder_of_smp_is_evaluated_mapped_and_exported_without_the_second_head(
+    rsdl: "Rsdl", write_config: "Write", run_at: "Find", masks: str, require: Require
+):
+    require("smp", find_spec("segmentation_models_pytorch") is not None)
+    require("onnx", find_spec("onnxruntime") is not None)
+    task = {"name": "segmentation", "head": "smp/unet", "head_width": 32, "auxiliary_weight": 0.4,
+            "freeze_norm": True}  # fmt: skip
+    fields = FIELDS | {"data__url": masks, "task": task}
+    ended = rsdl("train", write_config("run", **fields))
+    assert (ended.returncode, ended.stderr) == (0, ""), ended
+    run = run_at("run")
+    state = torch.load(run.folder / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
+    means = {name: each for name, each in state.items() if name.endswith("running_mean")}
+    kept = {name for name, each in means.items() if not each.any()}
+    assert kept == {name for name in means if name.startswith("model.backbone.")}
+    assert rsdl("evaluate", run.folder).returncode == 0
+    assert rsdl("predict", run.folder, "scenes", "--out", "maps").returncode == 0
+    for to in ("safetensors", "onnx", "torch"):
+        said = rsdl("export", run.folder, "--to", to, "--out", to, "--samples", 4)
+        assert said.returncode == 0 and "4 of 4 classes" in said.stdout, said
+    where = run.folder.parents[1]
+    tensors = load_file(where / "safetensors/model.safetensors")
+    assert not [name for name in tensors if "auxiliary" in name]
+    graph = torch.export.load(where / "torch/model.pt2")
+    assert not [name for name in graph.state_dict if "auxiliary" in name]
+    assert "timm.create_model" not in (where / "safetensors/README.md").read_text()
+    images = np.zeros((3, 64, 64), np.uint8)
+    ours, theirs = (
+        api.load(str(each)).predict(images) for each in (run.folder, where / "safetensors")
+    )
+    assert torch.equal(ours.probabilities, theirs.probabilities)
 
 
 def test_a_run_that_is_killed_ends_as_one_that_is_not(

@@ -123,3 +123,20 @@ def test_samples_are_counted_where_the_ranks_shares_differ(
     record = run_at("two").record
     assert [(e["delivered"], e["skipped"]) for e in record["ledger"]] == [(17, 1)] * 3
     assert record["samples_read"] == 3 * 17  # odd: no multiple of two ranks
+
+
+def test_a_second_head_of_segmentation_learns_alike_on_two_processes(
+    rsdl: "Rsdl", write_config: "Write", run_at: "Find", masks: str, tmp_path: Path
+):
+    task = {"name": "segmentation", "head_width": 32, "auxiliary_weight": 0.4}
+    fields = {"data__url": masks, "data__batch_size": 8, "data__tail": "pad", "task": task,
+              "model__name": "test_vit", "trainer__max_epochs": 2}  # fmt: skip
+    # A micro-batch has the dropout of a rank.
+    assert rsdl("train", write_config("one", **fields), "trainer.accumulate=2").returncode == 0
+    config = write_config("two", **fields)
+    command = [sys.executable, "-m", "rsdl", "train", str(config), "trainer.devices=2"]
+    code, said = end(begin(command, tmp_path), tmp_path)
+    assert code == 0 and "warning" not in said.lower(), said
+    assert_close(run_at("one").rows, run_at("two").rows)
+    one, two = (run_at(name).record["metrics"]["final"]["miou"] for name in ("one", "two"))
+    assert one == pytest.approx(two, abs=1e-3)

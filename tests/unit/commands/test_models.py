@@ -1,13 +1,20 @@
 import json
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 import typer
 
 from rsdl.cli import app
+from rsdl.commands.heads import describe_heads, list_heads
 from rsdl.commands.models import describe_model, list_models, list_weights
 from rsdl.core.errors import ConfigError
 from rsdl.models.catalog import ARCHITECTURES
+from rsdl.models.heads.catalog import HEADS
 from rsdl.models.remote_sensing import WEIGHTS
+
+PAGE = Path(__file__).parents[3] / "docs/heads.md"
 
 
 @pytest.fixture(autouse=True)
@@ -84,3 +91,35 @@ def test_a_model_without_the_word_list_is_listed(capsys: pytest.CaptureFixture[s
     command(["models", "test_vit", "--json"], standalone_mode=False)
     (row,) = json.loads(capsys.readouterr().out)
     assert row["name"] == "test_vit"
+
+
+def test_the_heads_that_fit_a_network_are_listed(
+    capsys: pytest.CaptureFixture[str], require: Callable[[str, bool], None]
+):
+    require("smp", find_spec("segmentation_models_pytorch") is not None)
+    list_heads(["test_vit", "test_resnet"], as_json=True)
+    rows = {(row["model"], row["head"]): row for row in json.loads(capsys.readouterr().out)}
+    assert {head for _, head in rows} == set(HEADS)
+    assert all(rows["test_resnet", head]["parameters"] for head in HEADS)
+    refused = [head for head in HEADS if rows["test_vit", head]["parameters"] is None]
+    assert refused == ["smp/pspnet", "smp/deeplabv3", "smp/deeplabv3plus", "smp/pan"]
+    assert "maps at strides 16" in rows["test_vit", "smp/pan"]["reason"]
+    list_heads(["test_vit"])
+    said = capsys.readouterr().out
+    assert all(len(line) <= 80 for line in said.splitlines()) and "smp/unet 2" in said
+    with pytest.raises(ConfigError, match="resnot"):
+        list_heads(["resnot50"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_the_page_of_heads_says_what_fits(name: str, require: Callable[[str, bool], None]):
+    require("smp", find_spec("segmentation_models_pytorch") is not None)
+    lines = [
+        line.strip("|").split("|") for line in PAGE.read_text().splitlines() if line[:1] == "|"
+    ]
+    column = [cell.strip() for cell in lines[0]].index(name)
+    said = {line[0].strip(): line[column].strip() for line in lines[2:]}
+    found = {row.head: "-" if row.parameters is None else f"{row.parameters / 1e6:.1f}"
+             for row in describe_heads(name)}  # fmt: skip
+    assert said == found, "run scripts/heads"

@@ -187,3 +187,22 @@ def test_a_boundary_f1_without_a_hit_is_0_and_without_boundaries_unknown():
         metrics.update(found, targets, torch.ones(1, dtype=torch.bool), torch.zeros(1))
         value = metrics.values().metrics["boundary_f1"]
         assert math.isnan(value) if wanted is None else value == wanted
+
+
+@given(seed=st.integers(0, 20), weight=st.sampled_from([0.4, 1.0]))
+def test_the_loss_of_a_second_head_is_added_row_by_row(seed: int, weight: float):
+    losses = {"cross_entropy": 1.0, "dice": 0.5}
+    alone = SegmentationTask(configure(losses=losses), CLASSES)
+    both = SegmentationTask(configure(losses=losses, auxiliary_weight=weight), CLASSES)
+    (logits, targets), (second, _) = draw(6, seed), draw(6, seed + 100)
+    whole = both.loss((logits, second), targets, training=True)
+    main, other = (alone.loss(each, targets, training=True) for each in (logits, second))
+    assert torch.allclose(whole, main + weight * other)
+    # A row has the same loss in any batch, so that ranks and micro-batches add up.
+    parts = [both.loss((logits[r], second[r]), targets[r], training=True)
+             for r in (slice(0, 1), slice(1, 6))]  # fmt: skip
+    assert torch.allclose(whole, torch.cat(parts), atol=1e-6)
+    # In evaluation there is one head alone.
+    assert torch.equal(both.loss(logits, targets, training=False),
+                       alone.loss(logits, targets, training=False))  # fmt: skip
+    assert both.config.for_inference().auxiliary_weight == 0
