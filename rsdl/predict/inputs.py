@@ -79,6 +79,7 @@ def scene_rules(spec: ModelSpec, options: SceneOptions) -> SceneRules:
         bands=None if bands == numbered and options.bands is None else bands,
         unscale=options.unscale or packed.get("unscale", "auto"),
         nodata=packed.get("nodata") if options.nodata is None else options.nodata,
+        narrow=packed.get("narrow", False),
     )
 
 

@@ -17,8 +17,13 @@ REMEDIES = {
 }
 
 
-def check_scene(path: RasterFile, source: Any) -> Dtype:  # noqa: ANN401 - rasterio has no types
+def check_scene(path: RasterFile, source: Any, *, narrow: bool = False) -> Dtype:  # noqa: ANN401
     """Return the type of an open scene's pixels.
+
+    Args:
+        path: The file.
+        source: The file, opened by rasterio.
+        narrow: Whether float64 is read as float32.
 
     Raises:
         CorruptSampleError: If it is not one upright picture.
@@ -45,7 +50,8 @@ def check_scene(path: RasterFile, source: Any) -> Dtype:  # noqa: ANN401 - raste
             "has a CRS but no transform",
             'set it with "gdal_edit.py -a_ullr LEFT TOP RIGHT BOTTOM FILE"',
         )
-    for dtype in source.dtypes:
+    dtypes = ["float32" if narrow and each == "float64" else each for each in source.dtypes]
+    for dtype in dtypes:
         if dtype not in get_args(Dtype):
             how = REMEDIES.get(dtype, '"gdal_translate -ot UInt16" or "-ot Float32"')
             raise DataError(
@@ -61,7 +67,7 @@ def check_scene(path: RasterFile, source: Any) -> Dtype:  # noqa: ANN401 - raste
             f"is stored in blocks of {height} x {width} pixels, {size >> 20} MiB each",
             'rewrite it with "gdal_translate -co TILED=YES"',
         )
-    known: Dtype = source.dtypes[0]
+    known: Dtype = dtypes[0]  # type: ignore[assignment]
     return known
 
 

@@ -92,6 +92,8 @@ def read_window(
         present = marked if present is None else present & marked
     if scene.unscale:
         pixels = np.moveaxis(unscale(np.moveaxis(pixels, 0, 2), scene.table), 2, 0)
+    if pixels.dtype == np.float64:  # as the scene's rules allow
+        pixels = pixels.astype(np.float32)
     valid = fill_missing(pixels, present, dark_zero=scene.dark_zero)
     return interleave(pixels), valid
 

@@ -50,6 +50,7 @@ class SceneRules:
     bands: tuple[str, ...] | None = None
     unscale: Literal["auto", "on", "off"] = "auto"
     nodata: float | None = None
+    narrow: bool = False  # read float64 as float32, as published images are packed
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,7 +237,7 @@ def _agree_on_scale(scenes: tuple[Scene, ...], rules: SceneRules) -> tuple[Scene
 def _describe(path: RasterFile, name: str, slug: str, rules: SceneRules) -> Scene:
     with ExitStack() as stack:
         source = open_raster(path, stack)
-        dtype = check_scene(path, source)
+        dtype = check_scene(path, source, narrow=rules.narrow)
         table = table_of(source)
         tagged = [i for i in source.indexes if source.colorinterp[i - 1] == ColorInterp.alpha]
         masks = tagged[-1:] if rules.alpha == "mask" and source.count > 1 else []

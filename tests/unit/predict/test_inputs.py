@@ -4,8 +4,10 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import rasterio
+from rasterio.windows import Window
 
 from rsdl.config.model import ModelConfig
 from rsdl.config.task import SegmentationConfig
@@ -13,10 +15,12 @@ from rsdl.core.errors import ConfigError, DataError
 from rsdl.predict.find import find_files
 from rsdl.predict.folder import MapFolder
 from rsdl.predict.inputs import SceneOptions, choose_part, find_scenes, find_tile, scene_rules
+from rsdl.raster.dataset_pool import DatasetPool
+from rsdl.raster.read_tile import read_window
 from rsdl.raster.scenes import SceneRules, describe_scenes
 from rsdl.records.model_spec import ModelSpec
 from rsdl.storage.connect import connect
-from tests.unit.predict.scenes import draw_scene
+from tests.unit.predict.scenes import PLACE, draw_scene
 
 PACKED = {"alpha": "band", "unscale": "on", "nodata": 7.0, "tile": 96}
 
@@ -94,6 +98,28 @@ def test_a_float_run_says_that_scale_may_be_missing(tmp_path: Path):
         find_scenes(find_files([str(tmp_path)]), rules, spec)
     scaled = scene_rules(spec, SceneOptions(unscale="on"))
     assert find_scenes(find_files([str(tmp_path)]), scaled, spec)[0].dtype == "float32"
+
+
+def test_float64_is_read_as_float32_where_the_training_images_were(tmp_path: Path):
+    pixels = np.random.default_rng(0).uniform(0, 1e4, (3, 8, 8))
+    with rasterio.open(
+        tmp_path / "a.tif", "w", driver="GTiff", dtype="float64", count=3, height=8, width=8,
+        crs="EPSG:32633", transform=PLACE,
+    ) as raster:  # fmt: skip
+        raster.write(pixels)
+    bands = ("band_1", "band_2", "band_3")
+    packed = {"source": "burned", "rules": {"narrow": True}}
+    spec = describe_network(bands=bands, dtype="float32", provenance=packed)
+    rules = scene_rules(spec, SceneOptions())
+    (scene,) = find_scenes([tmp_path / "a.tif"], rules, spec)
+    found, _ = read_window(scene, Window(0, 0, 8, 8), DatasetPool())
+    np.testing.assert_array_equal(found, np.moveaxis(pixels, 0, 2).astype(np.float32))
+    assert found.dtype == np.float32
+    other = spec.model_copy(update={"provenance": {}})
+    with pytest.raises(
+        DataError, match=r"has pixels of float64, .* with \"gdal_translate -ot Float32"
+    ):
+        find_scenes([tmp_path / "a.tif"], scene_rules(other, SceneOptions()), other)
 
 
 @pytest.mark.parametrize(
