@@ -25,15 +25,9 @@ from rsdl.data.sources.footprints import SUFFIX as FOOTPRINTS
 from rsdl.data.sources.footprints import burn_footprints
 from rsdl.data.sources.image_layout import describe_rules, georeference, probe_layout
 from rsdl.data.sources.listing import ImageFile
+from rsdl.data.sources.mask_file import Values, check_place, read_mask
 from rsdl.data.sources.mask_pairs import Pairs, image_size, pair_folders
-from rsdl.data.sources.mask_values import (
-    MaskValues,
-    Values,
-    check_place,
-    find_colours,
-    find_values,
-    read_mask,
-)
+from rsdl.data.sources.mask_values import MaskValues, find_colours, find_values
 from rsdl.data.sources.split_files import SplitFile
 from rsdl.data.sources.splits import assign_splits, check_fractions, deal, order_splits
 from rsdl.data.targets.mask import IGNORE

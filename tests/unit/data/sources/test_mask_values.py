@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rsdl.core.errors import CorruptSampleError
-from rsdl.data.sources.mask_values import PALETTES, MaskValues, find_colours
+from rsdl.data.sources.mask_palettes import PALETTES
+from rsdl.data.sources.mask_values import MaskValues, find_colours
 from rsdl.data.targets.mask import IGNORE
 
 NUMBERS = st.one_of(st.integers(0, 300), st.integers(-(2**40), 2**40))
