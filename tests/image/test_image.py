@@ -150,7 +150,7 @@ def test_it_says_what_it_is(image: "Image") -> None:
     labels = config["Labels"]
     assert labels[label("title")] == "rsdl"
     assert labels[label("version")] == __version__
-    assert labels[label("licenses")] == "Apache-2.0"
+    assert labels[label("licenses")] == "Apache-2.0 AND BSD-2-Clause"
     assert labels[label("created")].endswith("Z")
     assert labels[label("base.name")]
     assert f"RSDL_GIT_REVISION={labels[label('revision')]}" in config["Config"]["Env"]
