@@ -84,7 +84,10 @@ def predict(
     gsd: Annotated[
         float | None,
         typer.Option(
-            min=1e-3, metavar="METRES", help="Pixel size of the training imagery, if not recorded."
+            min=1e-3,
+            max=1e5,
+            metavar="METRES",
+            help="Pixel size of the training imagery, if not recorded.",
         ),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list the scenes.")] = False,

@@ -66,6 +66,9 @@ Word = Annotated[str, Field(min_length=1, pattern=r"^[^'\s$`\\]([^'\n$`\\]*[^'\s
 Url = Annotated[str, Field(pattern=r"^(s3|https)://[^'\s$`\\]+$")]
 
 
+OWN_OPTIONS = ("--part", "--out", "--device", "--dry-run")
+
+
 class PredictSettings(BaseModel):
     """Which scenes are mapped by which run: the arguments of ``rsdl predict``."""
 
@@ -80,8 +83,19 @@ class PredictSettings(BaseModel):
     out: Url | None = Field(None, description="Where maps go; null: s3://BUCKET/maps/STUDY.")
     parts: int = Field(8, ge=1, le=1000, description="Pods that share the scenes.")
     options: tuple[Word, ...] = Field(
-        (), description="More options of rsdl predict, such as --probabilities."
+        (), description="More options of rsdl predict, a word each, such as --probabilities."
     )
+
+    @field_validator("options")
+    @classmethod
+    def _are_not_the_jobs(cls, words: tuple[str, ...]) -> tuple[str, ...]:
+        for word in words:
+            name = re.split(r"[=\s]", word)[0]
+            if name in OWN_OPTIONS:
+                raise ValueError(f"{name} is what the Job itself passes, or what no pod can do")
+            if name != word and name.startswith("--"):
+                raise ValueError(f"write {word!r} as two words: [{', '.join(word.split())}]")
+        return words
 
 
 # Its config is written for one machine; pods read and write the bucket.
@@ -229,6 +243,10 @@ def change(settings: Settings, pairs: Sequence[str], configs: Sequence[str] = ()
         except yaml.YAMLError as error:
             raise ConfigError(f"--set {key}", f"cannot read the value {text!r}") from error
         rooms = [tree["jobs"].setdefault(name, {}) for name in configs] or [tree]
+        if not configs and key.startswith("predict."):
+            rooms, key = [tree["predict"]], key.removeprefix("predict.")
+        elif not configs and key == "predict" and isinstance(value, dict):
+            value = tree["predict"] | value
         for room in rooms:
             room[key] = value
     return _validate(tree, "--set")

@@ -9,7 +9,8 @@ import torch
 from numpy.typing import NDArray
 
 from rsdl.commands.bars import SampleProgress, pixel_bar
-from rsdl.core.errors import ConfigError
+from rsdl.core.errors import ConfigError, CorruptSampleError, DataError
+from rsdl.core.image_size import show_size
 from rsdl.data.targets.mask import MAX_CLASSES
 from rsdl.export.load import load
 from rsdl.export.model import TrainedModel
@@ -91,11 +92,19 @@ def predict(
         return 0
     with pixel_bar("predict") as bar:
         before, total = 0, num_pixels(*missing)
+        damaged: list[CorruptSampleError] = []
         for scene in missing:
-            said = mapper.write(scene, bar, before, total)
-            folder.finish(scene)
+            try:
+                said = mapper.write(scene, bar, before, total)
+                folder.finish(scene)
+            except CorruptSampleError as error:  # the others can be mapped
+                damaged.append(error)
+                said = str(error)
             before += num_pixels(scene)
             print(said, flush=True)
+    if damaged:
+        count = f"{len(damaged)} of {len(scenes)} scenes have no map"
+        raise DataError(damaged[0].where, f"{damaged[0].problem}; {count}", damaged[0].remedy)
     there = f"; {len(scenes) - len(missing)} were there" if len(missing) < len(scenes) else ""
     print(f"{len(missing)} of {len(scenes)} maps written to {folder.store.url}{there}")
     return 0
@@ -162,16 +171,19 @@ class Mapper:
             total: Pixels of all scenes.
         """
         start, pixels = time.monotonic(), num_pixels(scene)
-        with self._writer.open(scene) as write:
-            predict_scene(
-                scene,
-                self._compute,
-                self._rule,
-                write,
-                num_classes=len(self._model.classes),
-                batch_size=self._options.batch_size,
-                progress=lambda share: bar(before + round(share * pixels), total),
-            )
+        try:
+            with self._writer.open(scene) as write:
+                predict_scene(
+                    scene,
+                    self._compute,
+                    self._rule,
+                    write,
+                    num_classes=len(self._model.classes),
+                    batch_size=self._options.batch_size,
+                    progress=lambda share: bar(before + round(share * pixels), total),
+                )
+        except MemoryError as error:
+            raise self._too_large() from error
         spent = time.monotonic() - start
         where = join(self._store.url, map_name(scene))
         return f"{where}: {pixels:,} px in {spent:.1f} s, {pixels / spent / 1e6:.2f} Mpx/s"
@@ -182,6 +194,15 @@ class Mapper:
         except torch.OutOfMemoryError as error:
             problem = f"{len(windows)} windows do not fit into the device's memory"
             raise ConfigError("--batch-size", problem, "use fewer") from error
+        except MemoryError as error:
+            raise self._too_large() from error
+
+    def _too_large(self) -> ConfigError:
+        size = show_size(self._rule.size)
+        problem = (
+            f"windows of {size} px, {self._options.batch_size} at once, do not fit into memory"
+        )
+        return ConfigError("--tile", problem, "use a smaller one, or a smaller --batch-size")
 
 
 def window_rule(

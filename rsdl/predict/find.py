@@ -58,6 +58,11 @@ def find_files(
 
 def _expand(path: str, asset: str | None) -> Iterator[RasterFile]:
     """Yield the files at a path; folders and globs of this machine are left as they are."""
+    if not path.strip():
+        raise DataError("SCENES", "one is empty", "name a file, a folder or a URL")
+    if path.startswith("/vsi") or ("://" in path and not is_remote(path)):
+        problem = "is no address that scenes are read from"
+        raise DataError(path, problem, "use a path, https://, http:// or s3://")
     file = parse_remote(path) if is_remote(path) else Path(path).expanduser()
     if isinstance(file, RemoteFile) and file.scheme == "s3":
         listed = _list_bucket(file.url)

@@ -64,12 +64,20 @@ class MapFolder:
             return
         there = parse_prediction(store.read(PREDICTION), join(store.url, PREDICTION))
         if (field := settings.differs_in(there)) is not None:
+            if not self._has_maps():  # what was begun had no scene that could be mapped
+                if not dry_run:
+                    store.write(PREDICTION, settings.to_json())
+                return
             mine, theirs = getattr(settings, field), getattr(there, field)
             raise ConfigError(
                 "--out",
                 f"{store.url} holds maps made with {field} {theirs}, not {mine}",
                 "name another folder, or predict as before",
             )
+
+    def _has_maps(self) -> bool:
+        names = (entry.name for entry in self.store.list())
+        return any(name.endswith((RECORD, MAP)) and name != PREDICTION for name in names)
 
     def missing(self, scenes: Sequence[Scene]) -> list[Scene]:
         """Return the scenes whose map is not there.
@@ -80,7 +88,7 @@ class MapFolder:
         there = {entry.name for entry in self.store.list()}
         missing = []
         for scene in scenes:
-            if f"{scene.slug}{RECORD}" in there:
+            if {f"{scene.slug}{RECORD}", map_name(scene)} <= there:
                 self._check(scene)
             else:
                 missing.append(scene)

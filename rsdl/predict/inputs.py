@@ -106,6 +106,9 @@ def find_scenes(
             f"{len(spec.bands)} ({', '.join(spec.bands)})",
             "choose them in the run's order with --bands NAME,...",
         )
+    if first.dtype != spec.dtype and rules.unscale == "on" and first.dtype == "float32":
+        problem = f"makes pixels float32, and the run was trained on {spec.dtype}"
+        raise ConfigError("--unscale on", problem, "leave it out, or pass --unscale off")
     if first.dtype != spec.dtype:
         remedy = "convert it as the training scenes were"
         if spec.dtype == "float32":
@@ -136,6 +139,13 @@ def choose_scenes(
         raise ConfigError("--resample", problem, "name it with --gsd METRES")
     scenes = find_scenes(files, rules, spec)
     remarks = []
+    table = scenes[0].table
+    names = [name or colour for name, colour in zip(table.names, table.colours, strict=True)]
+    if rules.bands is None and any(names) and names != ["red", "green", "blue"]:
+        taken = ", ".join(name or "?" for name in names)
+        remarks.append(
+            f"the run's bands have no names: those of scenes are taken as {taken} (--bands)"
+        )
     if area is not None:
         num_found, scenes = len(scenes), area.touched(scenes)
         if outside := num_found - len(scenes):

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from rasterio.windows import Window
 
 from rsdl import __version__
-from rsdl.core.errors import ConfigError
+from rsdl.core.errors import ConfigError, DataError
 from rsdl.predict import writers
 from rsdl.predict.features import FewFeatures, Format, Ground, write_features
 from rsdl.predict.legend import PixelCounts
@@ -25,6 +25,7 @@ from rsdl.predict.quicklook import draw_quicklook
 from rsdl.predict.scene import WindowRule, WriteRows, whole_of
 from rsdl.predict.tiles import TileCollector
 from rsdl.predict.windows import Floats
+from rsdl.raster.georef import holds_pole
 from rsdl.raster.scenes import Scene, open_raster
 from rsdl.records.prediction import Prediction
 from rsdl.storage.store import Store
@@ -118,14 +119,18 @@ class MapWriter:
         return names
 
     def check(self, scenes: Sequence[Scene]) -> None:
-        """Check that polygons of scenes can be measured, if there are to be some.
+        """Check that polygons of scenes can be measured and written, if there are to be some.
 
         Raises:
-            DataError: If the CRS of one has no place on Earth.
+            DataError: If the CRS of one has no place on Earth, or GeoJSON would hold a pole.
         """
-        if self._settings.polygons is not None:
-            for scene in scenes:
-                Ground(scene)
+        if self._settings.polygons is None:
+            return
+        for scene in scenes:
+            Ground(scene)
+            if self._settings.polygons == "geojson" and holds_pole(scene):
+                problem = "holds a pole, around which GeoJSON's degrees have no polygon"
+                raise DataError(str(scene.path), problem, "use --vectorize gpkg")
 
     @contextmanager
     def open(self, scene: Scene) -> Iterator[WriteRows]:

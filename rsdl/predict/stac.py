@@ -33,7 +33,7 @@ def find_assets(document: Any, where: RasterFile, asset: str | None) -> Iterator
     items = document.get("features") if isinstance(document, dict) else None
     for item in items if isinstance(items, list) else [document]:
         assets = item.get("assets") if isinstance(item, dict) else None
-        if not isinstance(assets, dict) or not all(isinstance(a, dict) for a in assets.values()):
+        if not isinstance(assets, dict) or not all(map(_is_asset, assets.values())):
             problem, remedy = "is JSON, but no STAC item with assets", "give a raster or an item"
             raise DataError(str(where), problem, remedy)
         name = f"{where}, item {item.get('id')}" if items else str(where)
@@ -63,6 +63,11 @@ def _choose(assets: dict[str, dict[str, Any]], asset: str | None, where: str) ->
     return marked[0]
 
 
+def _is_asset(value: object) -> bool:
+    roles = value.get("roles") or [] if isinstance(value, dict) else None
+    return isinstance(roles, list) and all(isinstance(role, str) for role in roles)
+
+
 def _is_image(asset: dict[str, Any]) -> bool:
     media = str(asset.get("type", "")).partition(";")[0].strip().lower()
     return media in MEDIA and not {"thumbnail", "overview"} & set(asset.get("roles") or ())
@@ -89,7 +94,8 @@ def resolve(href: str, where: RasterFile) -> RasterFile:
         return Path(unquote(parts.path))
     if parts.scheme:
         raise _wrong_address(href, where)
-    return where.parent / href
+    plain = where.parent / href
+    return plain if plain.exists() else where.parent / unquote(href)
 
 
 def _wrong_address(href: str, where: RasterFile) -> DataError:

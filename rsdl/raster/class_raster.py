@@ -283,6 +283,8 @@ def _survey(files: Sequence[Path], ignored: set[int]) -> list[int]:
             files[0], IGNORED_BYTE,
         )  # fmt: skip
         values.discard(IGNORED_BYTE)
+    if 0 in values - ignored:
+        log.warning("%s: 0 is taken for no label; name it with --classes 0=NAME,...", files[0])
     values -= ignored | {0}
     if not values:
         raise DataError(str(files[0]), "has no label: all is 0 or nodata", "give another raster")

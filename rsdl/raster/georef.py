@@ -39,6 +39,16 @@ def project(points: Floats, source: rasterio.CRS, target: rasterio.CRS) -> Float
     return moved.T if np.isfinite(moved).all() else None
 
 
+def holds_pole(scene: Scene) -> bool:
+    """Return whether a pole lies in a scene of a projected CRS; in degrees it is an edge."""
+    if scene.crs.is_geographic:
+        return False
+    wgs84 = rasterio.CRS.from_epsg(4326)
+    poles = (project(np.array([[0.0, lat]]), wgs84, scene.crs) for lat in (90.0, -90.0))
+    places = [apply(~scene.transform, pole)[0] for pole in poles if pole is not None]
+    return any(0 <= x <= scene.width and 0 <= y <= scene.height for x, y in places)
+
+
 def apply(affine: rasterio.Affine, points: Floats) -> Floats:
     """Return points ``[..., 2]`` transformed by an affine transform."""
     x, y = points[..., 0], points[..., 1]

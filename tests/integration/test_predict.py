@@ -293,6 +293,25 @@ def test_what_the_run_was_not_trained_on_is_refused_in_one_line(
     assert not (tmp_path / "maps").exists()
 
 
+def test_a_damaged_scene_keeps_no_other_from_being_mapped(
+    rsdl: "Rsdl", study: Path, tmp_path: Path
+):
+    command = ("predict", study / "runs/segmentation", "in", "--out", "maps")
+    (tmp_path / "in").mkdir()
+    whole = (study / "scenes/scene_000.tif").read_bytes()
+    for name, count in (("a", len(whole) * 2 // 3), ("b", len(whole))):
+        (tmp_path / f"in/{name}.tif").write_bytes(whole[:count])
+    for _ in range(2):
+        ended = rsdl(*command)
+        assert ended.returncode == 2, ended
+        (line,) = ended.stderr.splitlines()
+        assert "in/a.tif: cannot be read at row 0" in line
+        assert "1 of 2 scenes have no map" in line
+        assert names(tmp_path / "maps") == ["b.json", "b.tif", "prediction.json"]
+    line = refusal(rsdl("predict", *command[1:3], "--tile", 200_000, "--out", "large"))
+    assert "--tile: windows of 200000 x 200000 px" in line
+
+
 def test_another_scene_of_the_same_name_is_not_taken_for_one_that_is_mapped(
     rsdl: "Rsdl", study: Path, tmp_path: Path
 ):

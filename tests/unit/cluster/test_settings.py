@@ -62,6 +62,13 @@ def test_what_is_mapped_is_set_as_a_whole() -> None:
     changed = change(Settings(), ["predict={run: a_b, scenes: [s3://x/y], options: [--tta]}"])
     assert changed.predict_run == '"$RSDL_RUNS/a_b"' and changed.predict.scenes == ("s3://x/y",)
     assert change(changed, ["predict={run: s3://r/x}"]).predict_run == "'s3://r/x'"
+    assert change(changed, ["predict={parts: 2}"]).predict == changed.predict.model_copy(
+        update={"parts": 2}
+    )
+    assert change(changed, ["predict.parts=3"]).predict.scenes == changed.predict.scenes
+    for words in (["--part", "1/2"], ["--out=s3://b"], ["--dry-run"], ["--min-area 50"]):
+        with pytest.raises(ConfigErrors, match=r"predict\.options: "):
+            change(Settings(), [f"predict.options={words}"])
     with pytest.raises(ConfigErrors, match=r"predict\.runs: unknown setting; known here: run,"):
         change(Settings(), ["predict={runs: a}"])
 

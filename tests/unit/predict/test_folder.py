@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from rsdl.core.errors import ConfigError
-from rsdl.predict.folder import MapFolder
+from rsdl.predict.folder import MapFolder, map_name
 from rsdl.raster.scenes import SceneRules, describe_scenes
+from rsdl.records.prediction import PREDICTION, Prediction, parse_prediction
 from rsdl.storage.local import LocalStore
 from rsdl.storage.store import Entry
 from tests.unit.predict.scenes import draw_scene
@@ -42,11 +43,33 @@ def test_a_store_is_listed_once_and_asked_for_the_scenes_that_are_there_alone(tm
     store = CountingStore(tmp_path / "maps")
     folder = MapFolder(store)
     assert folder.missing(scenes) == list(scenes)
-    for scene in scenes[1:3]:
+    for scene in scenes[1:4]:
         folder.finish(scene)
+    for scene in scenes[1:3]:
+        store.write(map_name(scene), b"a map")  # that of the fourth was deleted
     store.lists = store.reads = store.sizes = 0
     assert folder.missing(scenes) == [scenes[0], *scenes[3:]]
     assert (store.lists, store.reads, store.sizes) == (1, 2, 0)
+
+
+def test_a_folder_without_maps_takes_other_settings_and_one_with_maps_none(tmp_path: Path):
+    draw_scene(tmp_path / "a.tif")
+    (scene,) = describe_scenes([tmp_path / "a.tif"], SceneRules())
+    store = LocalStore(tmp_path / "maps")
+    folder = MapFolder(store)
+    first = Prediction(
+        run="r", weights="0" * 64, classes=("a",), window=(8, 8), overlap=2, tta=False,
+        probabilities=False, bands=None, alpha="auto", unscale="auto", nodata=None,
+    )  # fmt: skip
+    other = first.model_copy(update={"tta": True})
+    folder.claim(first, dry_run=False)
+    folder.claim(other, dry_run=True)
+    assert parse_prediction(store.read(PREDICTION), "x") == first
+    folder.claim(other, dry_run=False)
+    assert parse_prediction(store.read(PREDICTION), "x") == other
+    store.write(map_name(scene), b"a map")
+    with pytest.raises(ConfigError, match=r"holds maps made with tta True, not False"):
+        folder.claim(first, dry_run=False)
 
 
 @pytest.mark.parametrize(

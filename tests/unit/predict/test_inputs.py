@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
+from rasterio.enums import ColorInterp
 from rasterio.windows import Window
 
 from rsdl.config.model import ModelConfig
@@ -14,7 +15,14 @@ from rsdl.config.task import SegmentationConfig
 from rsdl.core.errors import ConfigError, DataError
 from rsdl.predict.find import find_files
 from rsdl.predict.folder import MapFolder
-from rsdl.predict.inputs import SceneOptions, choose_part, find_scenes, find_tile, scene_rules
+from rsdl.predict.inputs import (
+    SceneOptions,
+    choose_part,
+    choose_scenes,
+    find_scenes,
+    find_tile,
+    scene_rules,
+)
 from rsdl.raster.dataset_pool import DatasetPool
 from rsdl.raster.read_tile import read_window
 from rsdl.raster.scenes import SceneRules, describe_scenes
@@ -22,6 +30,7 @@ from rsdl.records.model_spec import ModelSpec
 from rsdl.storage.connect import connect
 from tests.unit.predict.scenes import PLACE, draw_scene
 
+RGB = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
 PACKED = {"alpha": "band", "unscale": "on", "nodata": 7.0, "tile": 96}
 
 
@@ -98,6 +107,30 @@ def test_a_float_run_says_that_scale_may_be_missing(tmp_path: Path):
         find_scenes(find_files([str(tmp_path)]), rules, spec)
     scaled = scene_rules(spec, SceneOptions(unscale="on"))
     assert find_scenes(find_files([str(tmp_path)]), scaled, spec)[0].dtype == "float32"
+
+
+def test_bands_whose_order_cannot_be_compared_are_said(tmp_path: Path):
+    spec = describe_network(bands=("band_1", "band_2", "band_3"))
+    rules = scene_rules(spec, SceneOptions())
+    said = {}
+    for name, colours in {"usual": RGB, "turned": RGB[::-1]}.items():
+        draw_scene(tmp_path / f"{name}.tif")
+        with rasterio.open(tmp_path / f"{name}.tif", "r+") as raster:
+            raster.colorinterp = colours
+        found = choose_scenes([tmp_path / f"{name}.tif"], rules, spec, SceneOptions())
+        said[name] = " ".join(found.remarks)
+    assert "taken as blue, green, red (--bands)" in said["turned"]
+    assert "taken as" not in said["usual"]
+
+
+def test_a_scale_that_the_run_does_not_know_is_refused_by_its_option(tmp_path: Path):
+    draw_scene(tmp_path / "a.tif")
+    with rasterio.open(tmp_path / "a.tif", "r+") as raster:
+        raster.scales = (0.1,) * 3
+    spec = describe_network()
+    rules = scene_rules(spec, SceneOptions(unscale="on"))
+    with pytest.raises(ConfigError, match=r"--unscale on: makes pixels float32, .* leave it out"):
+        find_scenes([tmp_path / "a.tif"], rules, spec)
 
 
 def test_float64_is_read_as_float32_where_the_training_images_were(tmp_path: Path):

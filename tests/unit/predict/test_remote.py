@@ -172,4 +172,5 @@ def test_maps_keep_apart_from_scenes_of_a_server(server: RangeServer, tmp_path: 
     folder = MapFolder(connect(str(tmp_path / "maps")))
     folder.check_apart(scenes)
     folder.finish(scenes[0])
+    folder.store.write("a.tif", b"a map")
     assert not folder.missing(describe_scenes([server.folder / "a.tif"], SceneRules()))

@@ -63,6 +63,8 @@ def test_a_saved_search_gives_each_item():
         (item(meta={"href": "a.xml", "type": "text/xml"}), r"no asset of imagery \(meta\)"),
         (item(), "no asset of imagery"),
         (item(image={"type": COG, "roles": ["data"]}), "an asset has no href"),
+        (item(image={"type": COG, "roles": 5, "href": "a.tif"}), "no STAC item"),
+        (item(image={"type": COG, "roles": [{}], "href": "a.tif"}), "no STAC item"),
         (item(image=tif("gs://bucket/a.tif")), "has an asset at gs://bucket/a.tif"),
     ],
 )
@@ -93,11 +95,27 @@ def test_a_remote_item_names_no_file_of_this_machine():
     assert resolve("file:///data/a%20b.tif", ITEM) == Path("/data/a b.tif")
 
 
+@pytest.mark.parametrize(
+    ("path", "problem"),
+    [
+        ("", "SCENES: one is empty"),
+        ("ftp://host/a.tif", "ftp://host/a.tif: is no address"),
+        ("/vsicurl/https://host/a.tif", "/vsicurl/https://host/a.tif: is no address"),
+    ],
+)
+def test_what_names_no_scene_is_refused_as_it_was_typed(path: str, problem: str):
+    with pytest.raises(DataError, match=problem):
+        find_files([path])
+
+
 def test_an_item_on_disk_leads_to_its_scene_once(tmp_path: Path):
     draw_scene(tmp_path / "a.tif")
     (tmp_path / "item.json").write_text(json.dumps(item(image=tif("./a.tif", "data"))))
     found = find_files([str(tmp_path / "item.json"), str(tmp_path / "a.tif")])
     assert found == [tmp_path / "a.tif"]
+    draw_scene(tmp_path / "b c.tif")
+    (tmp_path / "quoted.json").write_text(json.dumps(item(image=tif("b%20c.tif", "data"))))
+    assert find_files([str(tmp_path / "quoted.json")]) == [tmp_path / "b c.tif"]
     (tmp_path / "bad.json").write_text("{not json")
     with pytest.raises(DataError, match=r"bad\.json: is not JSON"):
         find_files([str(tmp_path / "bad.json")])
