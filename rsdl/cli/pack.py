@@ -188,7 +188,10 @@ def data_pack_geotiff(
         str | None, typer.Option(help="Layer of a vector file that has several.")
     ] = None,
     classes: Annotated[
-        str | None, typer.Option(help="Class names a,b,c (rasters also 1=a,2=b), or a file.")
+        str | None,
+        typer.Option(
+            help="Class names a,b,c; of a raster its values 1, 2, 3, or 0=a,1=b; or a file."
+        ),
     ] = None,
     ignore: Annotated[
         list[str] | None,
