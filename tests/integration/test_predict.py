@@ -158,7 +158,7 @@ def test_a_prediction_killed_while_it_draws_goes_on_to_the_same_files(
     command = ("predict", study / "runs/segmentation", study / "scenes/*_00[01].tif", *OUTPUTS)
     assert rsdl(*command, "--out", "whole").returncode == 0
     begun = tmp_path / "begun"
-    tell = (f"rsdl.predict.{function}", 2, begun)
+    tell = (f"rsdl.predict.{function}", 1, begun)  # of the first scene: the second is still to come
     running = rsdl.start(*command, "--out", "killed", tell=tell)
     running.wait_for(begun.exists)
     running.kill()
