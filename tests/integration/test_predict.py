@@ -151,7 +151,7 @@ def test_a_prediction_killed_anywhere_goes_on_to_the_same_files(
     assert digests(tmp_path / "killed") == digests(tmp_path / "whole")
 
 
-@pytest.mark.parametrize("function", ["polygons:trace_strip", "page:draw_page"])
+@pytest.mark.parametrize("function", ["polygons:trace_strip", "outputs:draw_page"])
 def test_a_prediction_killed_while_it_draws_goes_on_to_the_same_files(
     rsdl: "Rsdl", study: Path, tmp_path: Path, function: str
 ):
