@@ -14,12 +14,11 @@ from numpy.typing import NDArray
 from rsdl.core.errors import ConfigError
 from rsdl.raster.cover import PolygonCover, pixel_boxes
 from rsdl.raster.densify import Objects
-from rsdl.raster.georef import apply, shift
+from rsdl.raster.georef import LONLAT, apply, shift
 from rsdl.raster.labels import outside_error
 from rsdl.raster.scenes import Clip, Scene
 from rsdl.raster.vectors import SUFFIXES, read_polygons
 
-LONLAT = rasterio.CRS.from_epsg(4326)
 BOX = "write WEST,SOUTH,EAST,NORTH in degrees, as 13.3,52.4,13.5,52.6"
 # Of a pixel: an edge of the area that lies on an edge of pixels reaches no other ones.
 ROUNDING = 1e-6

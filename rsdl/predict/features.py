@@ -22,7 +22,7 @@ from pyogrio.raw import write
 
 from rsdl.core.errors import DataError
 from rsdl.predict.writers import translated
-from rsdl.raster.georef import apply, project
+from rsdl.raster.georef import apply, centre, project
 from rsdl.raster.scenes import Scene
 
 Format = Literal["gpkg", "geojson"]
@@ -79,12 +79,10 @@ class Ground:
 
     def __init__(self, scene: Scene) -> None:
         self._scene = scene
-        middle = apply(scene.transform, np.array([[scene.width / 2, scene.height / 2]]))
-        place = project(middle, scene.crs, rasterio.CRS.from_epsg(4326))
-        if place is None:
+        if (place := centre(scene)) is None:
             problem = f"cannot be placed on Earth: its CRS is {scene.crs.to_string()[:80]}"
             raise DataError(str(scene.path), problem, "leave out --vectorize, or set its CRS")
-        lon, lat = place[0].tolist()
+        lon, lat = place
         # Equal-area, and least distorted where the scene is (Lambert 1772).
         laea = f"+proj=laea +lat_0={lat:.4f} +lon_0={lon:.4f} +datum=WGS84 +units=m"
         self.crs = rasterio.CRS.from_string(laea)

@@ -18,7 +18,8 @@ from rsdl.core.errors import CorruptSampleError
 from rsdl.data.preview import rgb_bands
 from rsdl.data.targets.mask import IGNORE, class_colours
 from rsdl.raster.dataset_pool import WARNINGS
-from rsdl.raster.georef import apply, bounding_box, outline, project, shift
+from rsdl.raster.georef import apply, bounding_box, centre, outline, project, scale
+from rsdl.raster.remote import cause_of, explain
 from rsdl.raster.scenes import Scene, open_raster
 
 Picture = NDArray[np.uint8]
@@ -62,7 +63,7 @@ def scene_grid(scene: Scene, side: int) -> Grid:
     """Return the scene's grid with so large pixels that no side has more than ``side``."""
     factor = max(1.0, max(scene.height, scene.width) / side)
     height, width = (max(1, round(n / factor)) for n in (scene.height, scene.width))
-    transform = _scale(scene.transform, scene.width / width, scene.height / height)
+    transform = scale(scene.transform, scene.width / width, scene.height / height)
     return Grid(scene.crs, transform, height, width)
 
 
@@ -75,11 +76,10 @@ def web_grid(scene: Scene, side: int) -> WebGrid | None:
         scene: The scene.
         side: Most pixels of a side.
     """
-    middle = apply(scene.transform, np.array([[scene.width / 2, scene.height / 2]]))
-    place = project(middle, scene.crs, rasterio.CRS.from_epsg(4326)) if scene.crs else None
+    place = centre(scene) if scene.crs else None
     if place is None:
         return None
-    lon = round(float(place[0, 0]), 6)
+    lon = round(place[0], 6)
     crs = rasterio.CRS.from_string(f"+proj=webmerc +datum=WGS84 +lon_0={lon}")
     edge = project(apply(scene.transform, outline(scene.height, scene.width, 64)), scene.crs, crs)
     if edge is None or np.abs(edge).max() > MERCATOR_END_M:
@@ -140,23 +140,22 @@ def read_picture(scene: Scene, grid: Grid, known: NDArray[np.bool_]) -> Picture:
     try:
         with ExitStack() as stack:
             source = open_raster(scene.path, stack)
-            window = _window(source, scene)
+            window = scene.in_file(Window(0, 0, scene.width, scene.height))
             factor = max(1.0, window.height / grid.height, window.width / grid.width)
             size = [max(1, round(n / factor)) for n in (window.height, window.width)]
             pixels = source.read(
                 bands, window=window, out_shape=(3, *size), resampling=Resampling.average
             )
-            corner = shift(source.transform, window.row_off, window.col_off)
-            transform = _scale(corner, window.width / size[1], window.height / size[0])
-            crs, nodata = source.crs, source.nodata if scene.nodata is None else scene.nodata
+            nodata = source.nodata if scene.nodata is None else scene.nodata
     except rasterio.errors.RasterioError as error:
-        reason = str(error.__cause__ or error).splitlines()[0]
-        problem, remedy = f"cannot be read: {reason}", "replace it, or leave it out"
-        raise CorruptSampleError(str(scene.path), problem, remedy) from error
+        problem = f"cannot be read: {explain(error, scene.path)}"
+        remedy, cause = "replace it, or leave it out", cause_of(error, scene.path)
+        raise CorruptSampleError(str(scene.path), problem, remedy) from cause
+    transform = scale(scene.transform, scene.width / size[1], scene.height / size[0])
     if nodata is not None and not in_dtype_range(nodata, pixels.dtype):
         nodata = None  # no pixel has it
     found = np.zeros((3, grid.height, grid.width), pixels.dtype)
-    _warp(pixels, found, transform, crs, grid, Resampling.bilinear, nodata)
+    _warp(pixels, found, transform, scene.crs, grid, Resampling.bilinear, nodata)
     shown = found if found.dtype == np.uint8 else _stretch(found, known)
     return np.ascontiguousarray(np.moveaxis(shown, 0, 2))
 
@@ -166,26 +165,6 @@ def paint(classes: Picture, num_classes: int) -> Picture:
     colours = np.zeros((IGNORE + 1, 3), np.uint8)
     colours[:num_classes] = class_colours(num_classes)
     return np.asarray(colours[classes])
-
-
-def _scale(affine: rasterio.Affine, x: float, y: float) -> rasterio.Affine:
-    """Return the transform of pixels that are so many times as wide and as high."""
-    return rasterio.Affine(
-        affine.a * x, affine.b * y, affine.c, affine.d * x, affine.e * y, affine.f
-    )
-
-
-def _window(source: Any, scene: Scene) -> Window:  # noqa: ANN401 - rasterio has no types
-    """Return the part of a file that holds the scene, in its pixels."""
-    edge = apply(scene.transform, outline(scene.height, scene.width))
-    moved = project(edge, scene.crs, source.crs) if scene.crs and source.crs else edge
-    if moved is None:
-        return Window(0, 0, source.width, source.height)
-    box = bounding_box(apply(~source.transform, moved))
-    left, top = np.floor(box[:2] + 1e-6).clip(0).astype(int).tolist()
-    right, bottom = np.ceil(box[2:] - 1e-6).astype(int).tolist()
-    width, height = min(right, source.width) - left, min(bottom, source.height) - top
-    return Window(left, top, max(1, width), max(1, height))
 
 
 def _stretch(pixels: NDArray[Any], known: NDArray[np.bool_]) -> Picture:

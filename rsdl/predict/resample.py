@@ -8,10 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from rasterio import Affine
 
 from rsdl.core.errors import ConfigError, DataError
-from rsdl.raster.georef import pixel_sizes, shift
+from rsdl.raster.georef import pixel_sizes, scale, shift
 from rsdl.raster.scenes import Scene
 from rsdl.records.model_spec import ModelSpec
 
@@ -108,6 +107,5 @@ def resampled(scene: Scene, factor: float) -> Scene:
         problem = f"would make {height} x {width} pixels of {scene.path}"
         raise ConfigError("--resample", problem, "check --gsd, in metres")
     down, across = scene.height / height, scene.width / width
-    a, b, c, d, e, f = list(scene.transform)[:6]
-    place = Affine(a * across, b * down, c, d * across, e * down, f)
+    place = scale(scene.transform, across, down)
     return replace(scene, height=height, width=width, transform=place, scale=(down, across))

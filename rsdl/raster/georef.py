@@ -19,6 +19,7 @@ from rsdl.raster.scenes import Scene
 Floats = NDArray[np.float64]
 WORLD = "EPSG:6933"
 HALF_WORLD_M = 17_000_000.0
+LONLAT = rasterio.CRS.from_epsg(4326)
 EQUATOR_M, E2 = 6_378_137.0, 0.00669437999014  # of WGS 84: equatorial radius, squared eccentricity
 
 
@@ -39,12 +40,18 @@ def project(points: Floats, source: rasterio.CRS, target: rasterio.CRS) -> Float
     return moved.T if np.isfinite(moved).all() else None
 
 
+def centre(scene: Scene) -> tuple[float, float] | None:
+    """Return longitude and latitude of a scene's centre, ``None`` if it is nowhere on Earth."""
+    middle = apply(scene.transform, np.array([[scene.width / 2, scene.height / 2]]))
+    place = project(middle, scene.crs, LONLAT)
+    return None if place is None else (float(place[0, 0]), float(place[0, 1]))
+
+
 def holds_pole(scene: Scene) -> bool:
     """Return whether a pole lies in a scene of a projected CRS; in degrees it is an edge."""
     if scene.crs.is_geographic:
         return False
-    wgs84 = rasterio.CRS.from_epsg(4326)
-    poles = (project(np.array([[0.0, lat]]), wgs84, scene.crs) for lat in (90.0, -90.0))
+    poles = (project(np.array([[0.0, lat]]), LONLAT, scene.crs) for lat in (90.0, -90.0))
     places = [apply(~scene.transform, pole)[0] for pole in poles if pole is not None]
     return any(0 <= x <= scene.width and 0 <= y <= scene.height for x, y in places)
 
@@ -55,6 +62,11 @@ def apply(affine: rasterio.Affine, points: Floats) -> Floats:
     return np.stack(
         [affine.a * x + affine.b * y + affine.c, affine.d * x + affine.e * y + affine.f], axis=-1
     )
+
+
+def scale(place: rasterio.Affine, x: float, y: float) -> rasterio.Affine:
+    """Return the transform of pixels that are so many times as wide and as high."""
+    return rasterio.Affine(place.a * x, place.b * y, place.c, place.d * x, place.e * y, place.f)
 
 
 def shift(affine: rasterio.Affine, row: int, col: int) -> rasterio.Affine:
@@ -108,7 +120,7 @@ def pixel_sizes(transforms: Floats, crs: rasterio.CRS) -> Floats | None:
     """
     a, b, c, d, e, f = transforms.T
     points = np.stack([[c, f], [c + a, f + d], [c + b, f + e]])  # [3, 2, N]
-    moved = project(points.transpose(0, 2, 1).reshape(-1, 2), crs, rasterio.CRS.from_epsg(4326))
+    moved = project(points.transpose(0, 2, 1).reshape(-1, 2), crs, LONLAT)
     if moved is None:
         return None
     lon, lat = np.radians(moved.reshape(3, -1, 2)).transpose(2, 0, 1)  # [3, N] each
