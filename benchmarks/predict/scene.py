@@ -87,6 +87,13 @@ class Job:
         pixels = source.read(window=Window(col, row, self.window, self.window))
         return np.ascontiguousarray(np.moveaxis(pixels, 0, 2))
 
+    def map_profile(self) -> dict[str, Any]:
+        """Return the profile of a plain map of the scene."""
+        with rasterio.open(self.scene) as source:
+            return {
+                **source.profile, "count": 1, "photometric": "minisblack", "interleave": "band",
+            }  # fmt: skip
+
     @torch.inference_mode()
     def classify(self, images: torch.Tensor) -> NDArray[np.uint8]:
         """Return the classes of windows ``[B, C, H, W]``, as ``[B, H, W]``."""
@@ -129,20 +136,17 @@ def run_in_turn(job: Job) -> Callable[[], None]:
     margin = job.overlap // 2
 
     def run() -> None:
-        with rasterio.open(job.scene) as source:
-            profile = source.profile | {
-                "count": 1,
-                "photometric": "minisblack",
-                "interleave": "band",
-            }
-            with rasterio.open(job.out / "in_turn.tif", "w", **profile) as target:
-                for batch in job.batches():
-                    pixels = np.stack([job.read(source, each) for each in batch])
-                    classes = job.classify(torch.from_numpy(pixels).permute(0, 3, 1, 2))
-                    for (row, col), found in zip(batch, classes, strict=True):
-                        top, left = margin * (row > 0), margin * (col > 0)
-                        place = Window(col + left, row + top, job.window - left, job.window - top)
-                        target.write(found[top:, left:], 1, window=place)
+        with (
+            rasterio.open(job.scene) as source,
+            rasterio.open(job.out / "in_turn.tif", "w", **job.map_profile()) as target,
+        ):
+            for batch in job.batches():
+                pixels = np.stack([job.read(source, each) for each in batch])
+                classes = job.classify(torch.from_numpy(pixels).permute(0, 3, 1, 2))
+                for (row, col), found in zip(batch, classes, strict=True):
+                    top, left = margin * (row > 0), margin * (col > 0)
+                    place = Window(col + left, row + top, job.window - left, job.window - top)
+                    target.write(found[top:, left:], 1, window=place)
 
     return run
 
@@ -168,13 +172,8 @@ def run_torchgeo(job: Job) -> Callable[[], None]:
         loader: DataLoader[Any] = DataLoader(
             dataset, batch_size=job.batch_size, sampler=sampler, collate_fn=stack_samples
         )
-        with rasterio.open(job.scene) as source:
-            profile = source.profile | {
-                "count": 1,
-                "photometric": "minisblack",
-                "interleave": "band",
-            }
-            inverse = ~source.transform
+        profile = job.map_profile()
+        inverse = ~profile["transform"]
         whole = np.zeros((profile["height"], profile["width"]), np.uint8)
         for batch in loader:
             for bounds, found in zip(batch["bounds"], job.classify(batch["image"]), strict=True):

@@ -15,6 +15,7 @@ from rsdl.core.errors import DataError, StorageError
 from rsdl.predict.area import parse_box
 from rsdl.predict.find import find_files
 from rsdl.predict.folder import MapFolder
+from rsdl.predict.pictures import read_picture, scene_grid
 from rsdl.predict.scene import WindowRule
 from rsdl.raster.dataset_pool import DatasetPool
 from rsdl.raster.files import make_slugs, relative_names
@@ -151,6 +152,9 @@ def test_a_scene_that_goes_away_amid_its_map_is_told_from_a_damaged_one(server: 
     with pytest.raises(DataError, match=r"gone\.tif: cannot be read at row") as caught:
         predict(scene, by_pixel, RULE)
     assert "secret" not in "".join(traceback.format_exception(caught.value))
+    with pytest.raises(DataError, match=r"gone\.tif: cannot be read") as drawn:
+        read_picture(scene, scene_grid(scene, 600), np.ones((600, 600), bool))
+    assert "secret" not in "".join(traceback.format_exception(drawn.value))
 
 
 def test_bytes_are_read_in_blocks_as_they_are_sliced(server: RangeServer):
