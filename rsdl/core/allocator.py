@@ -1,4 +1,4 @@
-"""Configure glibc's malloc to keep freed memory, which speeds up training on the CPU.
+"""Configure glibc's malloc to keep freed memory, which speeds up networks on the CPU.
 
 Every step allocates and frees the same activations. By default glibc returns each block of more
 than some megabytes to the kernel at once, and the kernel zeroes and maps its pages again in the

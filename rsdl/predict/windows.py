@@ -8,6 +8,7 @@ as high as a window is kept: rows that no later window covers are final.
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from rsdl.raster.tiles import tile_starts
@@ -128,7 +129,10 @@ class Strip:
         left = int(self._cols.starts[col]) - self._cols.first
         place = slice(left, left + self._cols.window)
         weights = self._rows.weights[self.number][:, None] * self._cols.weights[col]
-        self._sums[:, :, place] += probabilities * weights
+        # In one pass and by all threads: NumPy takes five times as long.
+        torch.from_numpy(self._sums[:, :, place]).addcmul_(
+            torch.from_numpy(probabilities), torch.from_numpy(weights)
+        )
         self._valid[:, place] |= True if valid is None else valid
 
     def rows(self) -> tuple[Floats, NDArray[np.bool_]]:

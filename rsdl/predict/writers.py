@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import rasterio
 import rasterio.shutil
+import torch
 from numpy.typing import NDArray
 from pyogrio.errors import DataLayerError, DataSourceError
 from rasterio._err import CPLE_BaseError
@@ -65,7 +66,10 @@ def probability_layer(classes: tuple[str, ...], tags: dict[str, str]) -> Layer:
 
 def to_classes(shares: Floats, valid: NDArray[np.bool_]) -> NDArray[np.uint8]:
     """Return the most probable class of each pixel, ``[1, R, W]``; 255 without data."""
-    return np.where(valid, shares.argmax(axis=0), IGNORE).astype(np.uint8)[None]
+    best = (
+        torch.from_numpy(shares).max(0).indices.numpy()
+    )  # NumPy's argmax takes four times as long
+    return np.where(valid, best, IGNORE).astype(np.uint8)[None]
 
 
 def to_levels(shares: Floats, valid: NDArray[np.bool_]) -> NDArray[np.uint8]:

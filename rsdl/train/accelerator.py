@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from rsdl.core.allocator import keep_freed_memory
 from rsdl.core.errors import ConfigError, NoGpuError
 
 logger = logging.getLogger(__name__)
@@ -41,7 +42,7 @@ def check_accelerator(accelerator: str) -> None:
 
 
 def choose_device(name: str, field: str) -> torch.device:
-    """Return the device of a name.
+    """Return the device of a name; on the CPU, have the process keep freed memory for inference.
 
     Args:
         name: ``cpu``, ``cuda`` or ``cuda:N``; ``auto`` is a GPU where one can be used.
@@ -51,6 +52,13 @@ def choose_device(name: str, field: str) -> torch.device:
         ConfigError: If there is no such device.
         NoGpuError: If a GPU is named that cannot be used here.
     """
+    device = _find_device(name, field)
+    if device.type == "cpu":
+        keep_freed_memory()
+    return device
+
+
+def _find_device(name: str, field: str) -> torch.device:
     if name == "auto":
         usable = torch.cuda.is_available() and find_hindrance() is None
         return torch.device("cuda" if usable else "cpu")

@@ -21,6 +21,7 @@ MAX_CLASSES = 255
 MIN_FOREGROUND = 0.25
 # Of a drawn class: as many hues as classes, so that neighbours in a table differ.
 OPACITY = 0.45
+FLOAT_EXACT = 1 << 24  # OpenCV counts in float32, in half of NumPy's time
 PNG_HEADER = b"\x89PNG\r\n\x1a\n"
 
 Classes = NDArray[np.uint8]
@@ -79,7 +80,7 @@ class Mask:
 
     def count(self, target: Classes) -> Counter[int]:
         """Return the pixels of each class."""
-        counts = np.bincount(target.reshape(-1), minlength=IGNORE + 1)[:IGNORE]
+        counts = count_pixels(target)
         return Counter({int(label): int(counts[label]) for label in np.flatnonzero(counts)})
 
     def allocate(self, rows: int, image_size: ImageSize) -> Classes:
@@ -135,9 +136,17 @@ class Mask:
         return apply_dihedral(targets[..., None], *turned)[..., 0]
 
 
+def count_pixels(mask: Classes) -> NDArray[np.int64]:
+    """Return the pixels of each class but 255, ``[255]``."""
+    if mask.size > FLOAT_EXACT:
+        return np.bincount(mask.reshape(-1), minlength=IGNORE + 1)[:IGNORE]
+    counts = cv2.calcHist([mask], [0], None, [IGNORE + 1], [0, IGNORE + 1])
+    return counts.astype(np.int64).ravel()[:IGNORE]
+
+
 def foreground(mask: Classes) -> float:
     """Return the share of the labelled pixels of a mask that are not of its commonest class."""
-    counts = cv2.calcHist([mask], [0], None, [IGNORE + 1], [0, IGNORE + 1]).ravel()[:IGNORE]
+    counts = count_pixels(mask)
     labelled = float(counts.sum())
     return 1 - float(counts.max()) / labelled if labelled else 0.0
 

@@ -14,6 +14,7 @@ from rsdl.core.errors import ConfigError, CorruptSampleError, DataError, RsdlErr
 from rsdl.data.manifest import Manifest
 from rsdl.data.packing.pack import PackOptions, pack
 from rsdl.data.packing.verify import check_dataset
+from rsdl.data.sources.mask_file import UNKNOWN, read_mask
 from rsdl.data.sources.mask_folder import MaskFolderSource, MaskOptions
 from rsdl.data.targets.mask import IGNORE
 from rsdl.raster.picture import PictureRules
@@ -235,6 +236,20 @@ def test_a_mask_s_nodata_and_nan_count_for_nothing(draw: Draw):
     drawn = draw_mask(3, [0, 1, 9])
     assert (found[0, :3] == IGNORE).all() and (found[1:][drawn[1:] == 9] == IGNORE).all()
     assert (found[1:][drawn[1:] != 9] == drawn[1:][drawn[1:] != 9]).all()
+
+
+def test_a_sidecar_of_a_grey_png_says_what_is_nothing(tmp_path: Path):
+    path = tmp_path / "mask.png"
+    values = np.random.default_rng(0).integers(0, 9, (40, 50), np.uint8)
+    cv2.imwrite(str(path), values)
+    plain = read_mask(path, is_colour=False)
+    assert (plain.values == values).all() and plain.values.dtype == np.uint8
+    with rasterio.open(path, "r+") as raster:
+        raster.nodata = 3
+    assert Path(f"{path}.aux.xml").exists()
+    marked = read_mask(path, is_colour=False).values
+    assert ((marked == UNKNOWN) == (values == 3)).all()
+    assert (marked[values != 3] == values[values != 3]).all()
 
 
 def test_a_mask_lies_where_its_image_does(draw: Draw, tmp_path: Path):
