@@ -30,6 +30,9 @@ WriteRows = Callable[[int, Floats, NDArray[np.bool_]], None]
 Progress = Callable[[float], None]
 Place = tuple[int, int]
 
+# Of the probabilities that are handed to the thread that writes, at a time.
+COPIED_BYTES = 64 << 20
+
 
 @dataclass(frozen=True, slots=True)
 class WindowRule:
@@ -204,17 +207,23 @@ class RowWriter:
         self._last: Future[None] | None = None
 
     def submit(self, strip: Strip) -> None:
-        """Write a copy of the final rows of a strip, and advance it; waits for the call before."""
-        self._wait()
+        """Write copies of the final rows of a strip, and advance it.
+
+        Of a wide scene only some rows are copied at a time.
+        """
         shares, valid = strip.rows()
         _, top, left = whole_of(self._scene)
         above, before = top - strip.top, left - strip.left  # of the scene in the strip
         first = max(0, above)
-        rows = slice(first, max(first, above + self._scene.height))
         cols = slice(before, before + self._scene.width)
-        mine = shares[:, rows, cols].copy(), valid[rows, cols].copy()
-        if len(mine[1]):
-            self._last = self._pool.submit(self._write, first - above, *mine)
+        shares, valid = shares[:, first:, cols], valid[first:, cols]
+        behind = min(len(valid), above + self._scene.height - first)
+        step = max(1, COPIED_BYTES // shares[:, :1].nbytes)
+        for row in range(0, behind, step):
+            self._wait()
+            rows = slice(row, min(row + step, behind))
+            mine = shares[:, rows].copy(), valid[rows].copy()
+            self._last = self._pool.submit(self._write, first - above + row, *mine)
         strip.advance()
 
     def _wait(self) -> None:
