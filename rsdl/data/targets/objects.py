@@ -1,0 +1,326 @@
+"""The objects in an image: member ``objects.json``, four corners, a class and flags each.
+
+Coordinates are x (to the right) and y (down) in pixels of the stored image, from the outer corner
+of its first pixel. Corners may lie outside of the image: an object that a tile's edge cuts keeps
+its true shape, and ``share`` tells how much of it can be seen.
+
+A batch holds both boxes of each object, whatever a task learns: the smallest rectangle, which may
+be oriented, and the upright hull of what is visible. Rows are padded to a power of two, so that a
+compiled step sees few shapes.
+"""
+
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from rsdl.core.errors import CorruptSampleError
+from rsdl.core.image_size import ImageSize, height_width, show_size
+from rsdl.data.tar import Member
+from rsdl.data.targets.base import Choices, Content, Dihedral, Window
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# Flags of an object; an object that a crop cut is ignored like a crowd.
+DIFFICULT, IGNORED = 1, 2
+# Of an object's area: less is ignored in training and evaluation.
+MIN_VISIBLE = 0.5
+
+# Columns of a batch's targets, ``[B, G, WIDTH]``: centre x and y, width, height and angle of the
+# smallest rectangle; left, top, right and bottom of the visible hull; label, -1 for padding; flags.
+RECTANGLE, HULL, LABEL, FLAGS = slice(0, 5), slice(5, 9), 9, 10
+WIDTH = 11
+LEAST_ROWS = 16
+
+COLOURS = ((230, 60, 60), (70, 200, 90), (80, 130, 250), (240, 190, 50), (200, 90, 220))
+
+
+class Objects(NamedTuple):
+    """The objects of an image.
+
+    Attributes:
+        corners: x and y of four corners in their order around each object, ``[N, 4, 2]`` float32.
+        labels: Class indices, ``[N]`` int64.
+        flags: ``DIFFICULT`` and ``IGNORED`` or'ed, ``[N]`` uint8.
+        shares: Part of each object's area that the image shows, ``[N]`` float32 in ``(0, 1]``.
+        size: Height and width of the image in pixels.
+    """
+
+    corners: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    flags: NDArray[np.uint8]
+    shares: NDArray[np.float32]
+    size: tuple[int, int]
+
+    def take(self, chosen: NDArray[Any]) -> "Objects":
+        """Return the objects of a mask or of numbers."""
+        corners, labels, flags, shares, size = self
+        return Objects(corners[chosen], labels[chosen], flags[chosen], shares[chosen], size)
+
+
+def make_objects(
+    corners: Sequence[Any] | NDArray[Any],
+    labels: Sequence[int] | NDArray[Any],
+    size: tuple[int, int],
+    flags: Sequence[int] | NDArray[Any] | None = None,
+    shares: Sequence[float] | NDArray[Any] | None = None,
+) -> Objects:
+    """Return objects from sequences; without flags and cut by nothing where these are left out."""
+    number = len(labels)
+    return Objects(
+        np.asarray(corners, np.float32).reshape(number, 4, 2),
+        np.asarray(labels, np.int64).reshape(number),
+        np.asarray(np.zeros(number) if flags is None else flags, np.uint8),
+        np.asarray(np.ones(number) if shares is None else shares, np.float32),
+        size,
+    )
+
+
+class ObjectList:
+    """Objects with four corners each."""
+
+    name = "objects"
+    member = "objects.json"
+    counts = "objects"
+    in_index = False
+
+    def encode(self, target: Objects) -> bytes:
+        """Return JSON: a ``box`` where the corners are those of one, else ``corners``."""
+        rows = [
+            _to_row(*each) for each in zip(*(column.tolist() for column in target[:4]), strict=True)
+        ]
+        page = {"size": target.size, "objects": rows}
+        return json.dumps(page, separators=(",", ":")).encode()
+
+    def decode(self, data: bytes, where: str) -> Objects:
+        """Return the objects of a member.
+
+        Raises:
+            CorruptSampleError: If it is not as :meth:`encode` writes it.
+        """
+        try:
+            page = json.loads(data)
+            rows = page["objects"]
+            height, width = map(int, page["size"])
+            corners = [_corners_of(row) for row in rows]
+            flags = [
+                DIFFICULT * bool(row.get("difficult")) | IGNORED * bool(row.get("crowd"))
+                for row in rows
+            ]
+            shares = [float(row.get("share", 1)) for row in rows]
+            labels = [int(row["label"]) for row in rows]
+            objects = make_objects(corners, labels, (height, width), flags, shares)
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            problem = "is no list of objects with box or corners and label, and the image's size"
+            raise CorruptSampleError(f"{where}.{self.member}", problem, "pack it again") from error
+        if not np.isfinite(objects.corners).all():
+            problem = "holds a corner that is no finite number"
+            raise CorruptSampleError(f"{where}.{self.member}", problem, "pack it again")
+        return objects
+
+    def find(
+        self, members: Mapping[str, Member], content: Content, where: str
+    ) -> tuple[Objects, str | None]:
+        """Return the objects of a sample.
+
+        Raises:
+            CorruptSampleError: If there is no list of them.
+        """
+        if self.member not in members:
+            problem = "a sample needs its list of objects, an empty one if there are none"
+            raise CorruptSampleError(where, f"has no {self.member}", problem)
+        return self.decode(content(members[self.member]), where), None
+
+    def label(self, target: Objects) -> int:
+        """Return -1: objects are not one class."""
+        return -1
+
+    def problem(self, target: Objects, num_classes: int) -> str | None:
+        """Return the first label that is no class, or a box without area."""
+        wrong = target.labels[(target.labels < 0) | (target.labels >= num_classes)]
+        if len(wrong):
+            return f"one of its objects has label {wrong[0]}, which is no class"
+        flat = np.flatnonzero(areas(target.corners) <= 0)
+        return f"its object {flat[0]} has no area" if len(flat) else None
+
+    def count(self, target: Objects) -> Counter[int]:
+        """Return the objects of each class, without those that are ignored."""
+        return Counter(target.labels[(target.flags & IGNORED) == 0].tolist())
+
+    def allocate(self, rows: int, image_size: ImageSize) -> list[NDArray[np.float32]]:
+        """Return a row without an object for each image."""
+        return [np.empty((0, WIDTH), np.float32)] * rows
+
+    def aim(self, target: Objects, choices: Choices) -> int:
+        """Return the first window with the centre of an object, else the first."""
+        centres = target.corners.mean(axis=1)
+        for number, (top, left, tall, wide) in enumerate(choices(*target.size)):
+            inside = (centres >= (left, top)) & (centres < (left + wide, top + tall))
+            if inside.all(axis=1).any():
+                return number
+        return 0
+
+    def crop(
+        self, target: Objects, window: Window, size: tuple[int, int], image_size: ImageSize
+    ) -> NDArray[np.float32]:
+        """Return the rows of a batch's targets for the objects that a window shows, ``[N, WIDTH]``.
+
+        Objects of which less than ``MIN_VISIBLE`` is seen are ignored, and not background.
+
+        Raises:
+            CorruptSampleError: If they are those of an image of another size.
+        """
+        if target.size != tuple(size):
+            sizes = f"{show_size(target.size)}, and it is {show_size(size)}"
+            problem = f"its objects are of an image of {sizes}"
+            raise CorruptSampleError("", problem, "pack it again")
+        top, left, tall, wide = window
+        height, width = height_width(image_size)
+        corners: NDArray[np.float32] = target.corners - np.array((left, top), np.float32)
+        corners = corners * np.array((width / wide, height / tall), np.float32)
+        seen = visible_shares(corners, height, width)
+        here = seen > 0
+        corners, seen, rest = corners[here], seen[here], target.take(here)
+        rows = np.empty((len(seen), WIDTH), np.float32)
+        rows[:, RECTANGLE] = smallest_rectangles(corners)
+        low, high = corners.min(axis=1), corners.max(axis=1)
+        edge = np.array((width, height), np.float32)
+        rows[:, HULL] = np.concatenate([low.clip(0, edge), high.clip(0, edge)], axis=1)
+        rows[:, LABEL] = rest.labels
+        rows[:, FLAGS] = rest.flags | np.where(seen * rest.shares < MIN_VISIBLE, IGNORED, 0)
+        return rows
+
+    def collate(self, targets: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+        """Return the rows of a batch, padded, ``[B, G, WIDTH]``."""
+        longest = max(map(len, targets), default=0)
+        number = max(LEAST_ROWS, 1 << max(longest - 1, 0).bit_length())
+        padded = np.zeros((len(targets), number, WIDTH), np.float32)
+        padded[..., 2:4], padded[..., 7:9], padded[..., LABEL] = 1, 1, -1
+        for row, objects in zip(padded, targets, strict=True):
+            row[: len(objects)] = objects
+        return padded
+
+    def draw(
+        self, picture: NDArray[np.uint8], target: Objects, classes: Sequence[str]
+    ) -> NDArray[np.uint8]:
+        """Return the picture with the outline of each object; of ignored ones in grey."""
+        thick = max(1, round(max(picture.shape[:2]) / 400))
+        for corners, label, flags in zip(*target[:3], strict=True):
+            colour = (160, 160, 160) if flags & IGNORED else COLOURS[int(label) % len(COLOURS)]
+            points = np.round(corners * 16).astype(np.int32)  # sixteenths of a pixel
+            cv2.polylines(picture, [points], True, colour, thick, cv2.LINE_AA, shift=4)
+        return picture
+
+    def turn(self, targets: "Tensor", turned: Dihedral, image_size: ImageSize) -> "Tensor":
+        """Return the targets of images that were transposed, then flipped."""
+        import torch
+
+        height, width = height_width(image_size)
+        swap, over_y, over_x = (chosen[:, None] for chosen in turned)
+        x, y, w, h, r, left, top, right, bottom, *rest = targets.unbind(-1)
+        # Transposing mirrors at the diagonal, a flip at an axis; both turn the angle's direction.
+        x, y = torch.where(swap, y, x), torch.where(swap, x, y)
+        left, top = torch.where(swap, top, left), torch.where(swap, left, top)
+        right, bottom = torch.where(swap, bottom, right), torch.where(swap, right, bottom)
+        r = torch.where(swap, math.pi / 2 - r, r)
+        r = torch.where(over_x ^ over_y, -r, r)
+        x, y = torch.where(over_x, width - x, x), torch.where(over_y, height - y, y)
+        mirrored = width - right, height - bottom, width - left, height - top
+        left, right = (
+            torch.where(over_x, mirrored[0], left),
+            torch.where(over_x, mirrored[2], right),
+        )
+        top, bottom = (
+            torch.where(over_y, mirrored[1], top),
+            torch.where(over_y, mirrored[3], bottom),
+        )
+        return torch.stack([x, y, w, h, r, left, top, right, bottom, *rest], -1)
+
+
+def areas(corners: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """Return the area of each convex hull of four corners, ``[N, 4, 2] -> [N]``."""
+    hulls = (cv2.convexHull(np.ascontiguousarray(each, np.float32)) for each in corners)
+    return np.array([cv2.contourArea(hull) for hull in hulls], np.float64)
+
+
+def visible_shares(
+    corners: NDArray[np.float32], height: float, width: float
+) -> NDArray[np.float32]:
+    """Return the part of each object's hull that lies inside of an image, ``[N]``.
+
+    Args:
+        corners: In pixels of the image, ``[N, 4, 2]``.
+        height: Of the image in pixels.
+        width: Of the image in pixels.
+    """
+    shares = np.ones(len(corners), np.float32)
+    low, high = corners.min(axis=1), corners.max(axis=1)
+    edge = np.array((width, height), np.float32)
+    frame = np.array([(0, 0), (width, 0), (width, height), (0, height)], np.float32)
+    outside = (high <= 0).any(axis=1) | (low >= edge).any(axis=1)
+    shares[outside] = 0
+    for number in np.flatnonzero(~outside & ((low < 0) | (high > edge)).any(axis=1)):
+        hull = cv2.convexHull(corners[number])
+        common, _ = cv2.intersectConvexConvex(hull, frame)
+        shares[number] = min(common / max(cv2.contourArea(hull), 1e-6), 1)
+    return shares
+
+
+def smallest_rectangles(corners: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the smallest rectangle around each object, as DOTA's tools make it.
+
+    Returns:
+        Centre x and y, width and height in pixels, and the angle of the width in radians, from the
+        x axis towards the y axis, ``[N, 5]``.
+    """
+    rectangles = np.empty((len(corners), 5), np.float32)
+    for row, each in zip(rectangles, corners, strict=True):
+        (x, y), (width, height), degrees = cv2.minAreaRect(np.ascontiguousarray(each))
+        row[:] = x, y, width, height, math.radians(degrees)
+    return rectangles
+
+
+def rectangle_corners(rectangles: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+    """Return the corners of rectangles as :func:`smallest_rectangles` gives them, ``[N, 4, 2]``."""
+    x, y, width, height, angle = (rectangles[:, column, None] for column in range(5))
+    cos, sin = np.cos(angle), np.sin(angle)
+    across, down = (
+        np.array([-0.5, 0.5, 0.5, -0.5]) * width,
+        np.array([-0.5, -0.5, 0.5, 0.5]) * height,
+    )
+    corners = np.stack([x + cos * across - sin * down, y + sin * across + cos * down], axis=-1)
+    return corners.astype(np.float32)
+
+
+def box_corners(boxes: NDArray[Any] | Sequence[Any]) -> NDArray[np.float32]:
+    """Return the corners of upright boxes: left, top, right, bottom, ``[N, 4] -> [N, 4, 2]``."""
+    array = np.asarray(boxes, np.float32).reshape(-1, 4)
+    return array[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2)
+
+
+def _to_row(corners: list[list[float]], label: int, flags: int, share: float) -> dict[str, Any]:
+    (left, top), (right, bottom) = corners[0], corners[2]
+    row: dict[str, Any] = {"label": label}
+    if corners == [[left, top], [right, top], [right, bottom], [left, bottom]]:
+        row["box"] = [left, top, right, bottom]
+    else:
+        row["corners"] = [number for corner in corners for number in corner]
+    marks = {"difficult": flags & DIFFICULT, "crowd": flags & IGNORED}
+    row |= {name: True for name, mark in marks.items() if mark}
+    return row | ({"share": round(share, 4)} if share < 1 else {})
+
+
+def _corners_of(row: Mapping[str, Any]) -> list[float]:
+    if "box" in row:
+        left, top, right, bottom = map(float, row["box"])
+        return [left, top, right, top, right, bottom, left, bottom]
+    numbers = [float(number) for number in row["corners"]]
+    if len(numbers) != 8:
+        raise ValueError
+    return numbers
