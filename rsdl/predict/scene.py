@@ -218,7 +218,7 @@ class RowWriter:
         cols = slice(before, before + self._scene.width)
         shares, valid = shares[:, first:, cols], valid[first:, cols]
         behind = min(len(valid), above + self._scene.height - first)
-        step = max(1, COPIED_BYTES // shares[:, :1].nbytes)
+        step = 1 + COPIED_BYTES // (4 * len(shares) * max(1, shares.shape[2]))
         for row in range(0, behind, step):
             self._wait()
             rows = slice(row, min(row + step, behind))
