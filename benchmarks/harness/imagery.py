@@ -83,13 +83,24 @@ def paint_scenes(folder: Path, seed: int) -> Iterator[NDArray[np.uint8]]:
         yield np.load(path)
 
 
+def copy_as_png(images: Path) -> Path:
+    """Write each JPEG of a tree as a PNG, as sets with masks often have them; return the tree."""
+    tree = images.with_name(f"{images.name}-png")
+    for image in list_images(images):
+        path = tree / image.relative_to(images).with_suffix(".png")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            cv2.imwrite(str(path), cv2.imread(str(image)))
+    return tree
+
+
 def masks_of(images: Path) -> Path:
     """Return the tree of the masks of a tree of images."""
     return images.with_name(f"{images.name}-drawn")
 
 
 def draw_masks(images: Path, *, size: int, seed: int = 0) -> Path:
-    """Write a mask of ten classes, in patches of some 50 px, of each JPEG that has none.
+    """Write a mask of ten classes, in patches of some 50 px, of each image that has none.
 
     Args:
         images: A tree of images, links to folders included.
@@ -103,7 +114,7 @@ def draw_masks(images: Path, *, size: int, seed: int = 0) -> Path:
     random = np.random.default_rng(seed)
     noise = random.standard_normal((NUM_CLASSES, SCENE_PX, SCENE_PX), np.float32)
     scene = np.stack([cv2.GaussianBlur(plane, (0, 0), 24) for plane in noise]).argmax(0)
-    for image in sorted(map(Path, glob.glob(f"{images}/**/*.jpg", recursive=True))):
+    for image in sorted(map(Path, glob.glob(f"{images}/**/*.[jp][pn]g", recursive=True))):
         path = masks / image.relative_to(images).with_suffix(".png")
         path.parent.mkdir(parents=True, exist_ok=True)
         top, left = (int(corner) for corner in random.integers(SCENE_PX - size + 1, size=2))

@@ -46,7 +46,10 @@ def predict(
     tta: Annotated[
         bool, typer.Option("--tta", help="Average over 8 flips and quarter turns.")
     ] = False,
-    batch_size: Annotated[int, typer.Option(min=1, help="Windows computed at once.")] = 16,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(min=1, help="Windows computed at once; default: 4 on a CPU, 16 on a GPU."),
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     part: Annotated[
         str | None, typer.Option(metavar="I/N", help="Every N-th scene from the I-th on.")

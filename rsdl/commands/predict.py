@@ -26,6 +26,9 @@ from rsdl.storage.connect import connect, join
 from rsdl.storage.store import Store
 from rsdl.train.accelerator import choose_device
 
+# Windows at once by type of device: more gain nothing on a CPU, and take memory.
+BATCH_SIZES = {"cpu": 4, "cuda": 16}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PredictOptions:
@@ -36,7 +39,7 @@ class PredictOptions:
         overlap: Pixels that two windows share; ``None``: a quarter, and 0 where a tile has a class.
         outputs: What is written beside each map.
         tta: Whether to average over flips and quarter turns.
-        batch_size: Windows computed at once.
+        batch_size: Windows computed at once; ``None``: ``BATCH_SIZES`` of the device.
         device: ``auto``, or a device of PyTorch.
         part: ``I/N`` takes every N-th scene from the I-th on.
         dry_run: Whether to list the scenes only.
@@ -46,7 +49,7 @@ class PredictOptions:
     overlap: int | None = None
     outputs: OutputOptions = field(default_factory=OutputOptions)
     tta: bool = False
-    batch_size: int = 16
+    batch_size: int | None = None
     device: str = "auto"
     part: str | None = None
     dry_run: bool = False
@@ -134,6 +137,7 @@ class Mapper:
             problem = f"has {len(model.classes)} classes, and a map holds {MAX_CLASSES} at most"
             raise ConfigError(model.spec.run, problem, "name another run")
         self._model, self._store, self._options = model, store, options
+        self._batch_size = options.batch_size or BATCH_SIZES[model.device.type]
         outputs = options.outputs
         simplify_px, min_area_m2 = outputs.polygon_rules(is_dense=model.is_dense)
         self._rule, self.windows = window_rule(model, options, judged=rules.alpha == "auto")
@@ -179,7 +183,7 @@ class Mapper:
                     self._rule,
                     write,
                     num_classes=len(self._model.classes),
-                    batch_size=self._options.batch_size,
+                    batch_size=self._batch_size,
                     progress=lambda share: bar(before + round(share * pixels), total),
                 )
         except MemoryError as error:
@@ -199,9 +203,7 @@ class Mapper:
 
     def _too_large(self) -> ConfigError:
         size = show_size(self._rule.size)
-        problem = (
-            f"windows of {size} px, {self._options.batch_size} at once, do not fit into memory"
-        )
+        problem = f"windows of {size} px, {self._batch_size} at once, do not fit into memory"
         return ConfigError("--tile", problem, "use a smaller one, or a smaller --batch-size")
 
 

@@ -31,7 +31,7 @@ Progress = Callable[[float], None]
 Place = tuple[int, int]
 
 # Of the probabilities that are handed to the thread that writes, at a time.
-COPIED_BYTES = 64 << 20
+COPIED_BYTES = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
