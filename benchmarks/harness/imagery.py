@@ -90,7 +90,8 @@ def copy_as_png(images: Path) -> Path:
         path = tree / image.relative_to(images).with_suffix(".png")
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists():
-            cv2.imwrite(str(path), cv2.imread(str(image)))
+            pixels = simplejpeg.decode_jpeg(image.read_bytes(), colorspace="BGR")
+            cv2.imwrite(str(path), pixels)
     return tree
 
 
