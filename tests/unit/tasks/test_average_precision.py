@@ -260,7 +260,9 @@ def test_oriented_boxes_score_as_by_polygons(least: float, name: str, low: float
     metrics.update(found, truths, torch.ones(12, dtype=torch.bool), torch.ones(12))
     sums = metrics.sums()
     size, step = SIZES.index(name), int(np.flatnonzero(np.isclose(THRESHOLDS, least))[0])
-    sums |= {key: sums[key][[size] * len(SIZES)] for key in ("right", "wrong", "num_objects")}
+    sums |= {
+        key: sums[key][[size] * len(SIZES)] for key in ("seen", "right", "matched", "num_objects")
+    }
     expected = greedy_ap(found, truths, least, low, high)
     assert 0.05 < expected < 0.9
     assert np.mean(summarize(sums).ap[step]) == pytest.approx(expected, abs=1e-9)
