@@ -114,8 +114,9 @@ def _seen_better(
     inward = np.array([1, 1, -1, -1])
     room = inward * (sides[:, None] - edges) - margin[:, None]  # [K, N, 4]
     whole = (room >= 0).all(axis=2)
-    cut: NDArray[np.bool_] = (inward * (sides - own) < margin).any(axis=1)
-    return cut & whole.any(axis=1)
+    cut = np.any(inward * (sides - own) < margin, axis=1)
+    better: NDArray[np.bool_] = cut & np.any(whole, axis=1)
+    return better
 
 
 def merge_objects(places: Sequence[Place]) -> Floats:
