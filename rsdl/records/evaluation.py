@@ -182,6 +182,23 @@ class ErrorCounts(_Page):
     missed: int = Field(0, ge=0)
 
 
+class MergedScores(_Page):
+    """The metrics over whole images, whose tiles were merged.
+
+    Attributes:
+        num_images: Images that the tiles were cut from.
+        num_objects: Objects of the images, each once; none that are difficult or ignored, as are
+            those that every tile cuts.
+        metrics: Those of the tiles, without ``loss``.
+        ap50: Average precision at IoU 0.5 of each class, ``[C]``.
+    """
+
+    num_images: int = Field(ge=1)
+    num_objects: int = Field(ge=0)
+    metrics: dict[str, Number]
+    ap50: tuple[Number, ...]
+
+
 class Detections(Shown):
     """One image with its objects, as the network saw it.
 
@@ -325,6 +342,7 @@ class DetectionEvaluation(Evaluation):
         curves: Precision at recall 0, 0.01 .. 1 and IoU 0.5, ``[C][101]``; empty for a class
             without objects.
         pictures: The images with the most errors, the worst first.
+        merged: The metrics over whole images, if the samples are tiles of images.
         num_cut: Objects beyond those that an evaluation keeps of an image; they are in the metrics,
             but not in what is counted here.
     """
@@ -338,6 +356,7 @@ class DetectionEvaluation(Evaluation):
     errors: tuple[ErrorCounts, ...]
     curves: tuple[tuple[Number, ...], ...]
     pictures: tuple[Detections, ...] = ()
+    merged: MergedScores | None = None
     num_cut: int = Field(default=0, ge=0)
 
     counted: ClassVar[str] = "num_found"
