@@ -50,11 +50,13 @@ class FewFeatures:
         """Whether they are too many, and were dropped."""
         return self._corners > MAX_CORNERS
 
-    def add(self, polygons: Shapes, columns: Columns, crs: rasterio.CRS) -> None:
-        """Add polygons in a projected CRS."""
+    def add(self, polygons: Shapes, columns: Columns, crs: rasterio.CRS | None) -> None:
+        """Add polygons in a projected CRS, or in the pixels of a scene that has none."""
         self._corners += int(shapely.get_num_coordinates(polygons).sum())
         if self.are_many:
             self._features.clear()
+        elif crs is None:
+            self._features += _pixel_features(polygons, columns)
         else:
             self._features += map(json.loads, geojson_lines(polygons, columns, crs))
 
@@ -197,6 +199,16 @@ def geojson_lines(polygons: Shapes, columns: Columns, crs: rasterio.CRS) -> list
     lines = io.BytesIO()
     _write_layer(lines, "GeoJSONSeq", polygons, columns, crs)
     return lines.getvalue().splitlines()
+
+
+def _pixel_features(polygons: Shapes, columns: Columns) -> Iterator[dict[str, Any]]:
+    """Yield polygons of pixels as features whose y is up, as on a page."""
+    rows = zip(*(values.tolist() for values in columns.values()), strict=True)
+    upright = shapely.transform(polygons, lambda points: points * (1, -1))
+    for shape, values in zip(upright, rows, strict=True):
+        geometry = json.loads(shapely.to_geojson(shape))
+        named = dict(zip(columns, values, strict=True))
+        yield {"type": "Feature", "properties": named, "geometry": geometry}
 
 
 def _write_layer(

@@ -55,21 +55,23 @@ def columns_of(found: Detections, scene: Scene, *, oriented: bool) -> dict[str, 
     return columns
 
 
-def to_csv(found: Detections, scene: Scene, classes: tuple[str, ...], *, oriented: bool) -> bytes:
+def to_csv(found: Detections, columns: dict[str, NDArray[Any]], classes: tuple[str, ...]) -> bytes:
     """Return the objects of a scene without a CRS: a header, and a line each, in pixels.
 
-    Corners are x1, y1 to x4, y4 around the box, from the outer corner of the first pixel.
+    Args:
+        found: The objects; corners are x1, y1 to x4, y4, from the outer corner of the first pixel.
+        columns: ``class``, and those of :func:`columns_of`.
+        classes: Names of the classes.
     """
-    columns = columns_of(found, scene, oriented=oriented)
     corners = found.corners.reshape(-1, 8).round(2)
     names = [f"{axis}{number}" for number in range(1, 5) for axis in "xy"]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["class", "name", *columns, *names])
-    labels = found.labels.tolist()
+    writer.writerow(["name", *columns, *names])
     rows = zip(*(values.tolist() for values in columns.values()), strict=True)
+    labels = found.labels.tolist()
     for label, said, places in zip(labels, rows, corners.tolist(), strict=True):
-        writer.writerow([label, classes[label], *said, *places])
+        writer.writerow([classes[label], *said, *places])
     return text.getvalue().encode()
 
 

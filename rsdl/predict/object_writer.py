@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+import numpy as np
+
 from rsdl.core.errors import DataError
 from rsdl.predict.detect import Detections, Detector, MergeRule, detect_scene
 from rsdl.predict.features import FewFeatures, Ground, write_features
@@ -99,12 +101,15 @@ class ObjectWriter:
 
     def _write_table(self, part: Path, scene: Scene, found: Detections) -> FewFeatures | None:
         classes, oriented = self._settings.classes, self._merge.oriented
-        if scene.crs is None:
-            part.write_bytes(to_csv(found, scene, classes, oriented=oriented))
-            return None
         few = FewFeatures() if self._settings.page else None
         kind = self._settings.polygons or "geojson"
         columns = {"class": found.labels} | columns_of(found, scene, oriented=oriented)
+        if scene.crs is None:
+            part.write_bytes(to_csv(found, columns, classes))
+            if few is not None:
+                names = {"name": np.array(classes, object)[found.labels]}
+                few.add(polygons_of(found), columns | names, None)
+            return few
         with write_features(part, scene, classes, kind, boxes=True, few=few) as write:
             write(polygons_of(found), columns)
         return few

@@ -85,11 +85,12 @@ def draw_object_page(
         scene: Where they are.
         legend: All classes, those of most objects first.
         run: Name of the run that found them.
-        polygons: Their boxes on Earth, shown if they are few.
+        polygons: Their boxes, shown if they are few.
     """
     view = View(scene)
     known = show_seen(found.seen, found.step, scene, view.grid)
-    shown = None if polygons is None or not view.on_earth else polygons.collection()
+    fits = view.on_earth or scene.crs is None
+    shown = polygons.collection() if polygons is not None and fits else None
     picture, alpha, notes = None, known, []
     if shown is None and len(found.labels):
         canvas = np.zeros((view.grid.height, view.grid.width, 4), np.uint8)

@@ -23,10 +23,11 @@
     // Text nodes: names are foreign text, and Leaflet takes strings for HTML.
     const label = (feature) => {
       const text = document.createElement("span");
-      const { name, area_m2, probability, score, length_m, width_m } = feature.properties;
+      const { name, area_m2, probability, score } = feature.properties;
+      const sides = (unit) => ["length_", "width_"].map(
+        (side) => feature.properties[side + unit].toFixed(1)).join(" \u00d7 ") + " " + unit;
       text.textContent = score !== undefined
-        ? name + ": score " + score.toFixed(2) + ", " + length_m.toFixed(1) + " \u00d7 " +
-          width_m.toFixed(1) + " m"
+        ? name + ": score " + score.toFixed(2) + ", " + sides(area_m2 === undefined ? "px" : "m")
         : name + ": " + Math.round(area_m2).toLocaleString("en") + " m\u00b2" +
           (probability === undefined ? "" : ", probability " + probability.toFixed(2));
       return text;
@@ -34,6 +35,7 @@
     polygons = L.geoJSON(page.polygons, {
       // Where the scene lies beyond the 180th meridian, so do its pictures.
       coordsToLatLng: ([lon, lat]) => {
+        if (!onEarth) return L.latLng(lat, lon);
         const turns = Math.round((bounds.getCenter().lng - lon) / 360);
         return L.latLng(lat, lon + 360 * turns);
       },
