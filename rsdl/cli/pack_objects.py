@@ -28,6 +28,11 @@ ENDING = (
 )
 HELP = {
     "dota": "Pack DOTA's labels: a text file for each image, four corners, class, difficult.",
+    "coco": "Pack COCO's annotations: one JSON file for all images of a split.",
+    "yolo": "Pack YOLO's labels, upright or oriented: a text file for each image.",
+    "voc": "Pack XML annotations: Pascal VOC, DIOR, FAIR1M, HRSC2016, roLabelImg.",
+    "xview": "Pack xView: TIFFs, and one GeoJSON file with boxes in pixels.",
+    "rareplanes": "Pack RarePlanes: GeoJSON of each georeferenced image, or COCO's JSON.",
     "vhr10": "Pack NWPU VHR-10's ground truth: a text file for each image, (x1,y1),(x2,y2),class.",
 }
 
@@ -68,11 +73,12 @@ def _make_command(layout: str) -> Callable[..., None]:
             ),
         ] = None,
         outline: Annotated[
-            Literal["box", "polygon"],
+            Literal["box", "polygon"] | None,
             typer.Option(
-                help="coco, voc: take upright boxes, or the polygons, where both are given."
+                help="Take upright boxes, or outlines, where both are given. Default: coco box, "
+                "voc polygon."
             ),
-        ] = "box",
+        ] = None,
         one_based: Annotated[
             bool,
             typer.Option("--one-based", help="voc: the first pixel is 1, and xmax is included."),

@@ -1,13 +1,14 @@
-"""Find the annotation file of each image below a folder, by their names."""
+"""Formats with a file of annotations for each image: find it by its name, and read it."""
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from rsdl.core.errors import DataError
 from rsdl.data.kinds import READABLE
+from rsdl.data.sources.annotations import AnnotatedImages, AnnotationReader, Annotations
 from rsdl.data.sources.listing import SPLIT_NAMES, ImageFile, Tree, unique_keys, walk_images
 
 # Folders named after what they hold; the names of samples are without them.
@@ -57,7 +58,11 @@ def pair_labels(
     claims: dict[Path, list[tuple[int, str]]] = {}
     for image in tree.files:
         path = Path(image.path)
-        scores = [(_shared(path, file, root), file) for file in by_stem.get(path.stem, [])]
+        scores = [
+            (_shared(path, file, root), file)
+            for file in by_stem.get(path.stem, [])
+            if _same_split(image.path, file, root)
+        ]
         if not scores or empty in path.parts:
             continue
         most = max(score for score, _ in scores)
@@ -116,6 +121,40 @@ def list_images(
     return Tree(root, ("",), files, has_splits, {}), others
 
 
+def read_labels(
+    pairs: LabelledImages,
+    reader: AnnotationReader,
+    read: Callable[[Path, Path, AnnotationReader], tuple[int, int] | None],
+    layout: str,
+    empty: str | None = None,
+) -> AnnotatedImages:
+    """Return images with the objects of their files.
+
+    Args:
+        pairs: The images and files.
+        reader: What collects the objects.
+        read: Adds the objects of a file, of an image, to the reader, and returns the image's height
+            and width if the file states it.
+        layout: Name of the format.
+        empty: Name of a folder whose images have no objects.
+    """
+    objects: dict[str, Annotations] = {}
+    sizes: dict[str, tuple[int, int]] = {}
+    for file in pairs.tree.files:
+        path = pairs.labels.get(file.path)
+        if path is not None:
+            size = read(path, pairs.tree.root / file.path, reader)
+            sizes |= {} if size is None else {file.path: size}
+        elif not reader.rules.keep_unlabelled and empty not in Path(file.path).parts:
+            reader.left_out["images without annotations"] += 1
+            continue
+        objects[file.path] = reader.take()
+    kept = tuple(file for file in pairs.tree.files if file.path in objects)
+    left_out = dict(pairs.left_out + reader.left_out)
+    tree = pairs.tree._replace(files=kept, left_out=left_out)
+    return AnnotatedImages(tree, objects, reader.classes, layout, sizes)
+
+
 def _choose_labels(
     root: Path, found: Sequence[Path], suffixes: tuple[str, ...], labels: tuple[str, ...]
 ) -> list[Path]:
@@ -139,6 +178,13 @@ def _shared(image: Path, file: Path, root: Path) -> int:
     """Return how many folders below the root an image and a file have in common by name."""
     below = file.relative_to(root).parts if file.is_relative_to(root) else file.parts
     return len(set(image.parts[:-1]) & set(below[:-1]))
+
+
+def _same_split(image: str, file: Path, root: Path) -> bool:
+    """Return whether neither of an image and a file lies in the folder of another split."""
+    below = file.relative_to(root).as_posix() if file.is_relative_to(root) else file.name
+    own, other = _split_of(image), _split_of(below)
+    return own is None or other is None or own == other
 
 
 def _split_of(path: str) -> str | None:

@@ -5,11 +5,24 @@ from pathlib import Path
 
 from rsdl.core.errors import ConfigError
 from rsdl.data.sources.annotations import AnnotatedImages, AnnotationRules
+from rsdl.data.sources.coco import read_coco
+from rsdl.data.sources.rareplanes import read_rareplanes
 from rsdl.data.sources.text_annotations import read_dota, read_vhr10
+from rsdl.data.sources.voc import read_voc
+from rsdl.data.sources.xview import read_xview
+from rsdl.data.sources.yolo import read_yolo
 
 Reader = Callable[[Path, AnnotationRules, tuple[str, ...]], AnnotatedImages]
 
-READERS: dict[str, Reader] = {"dota": read_dota, "vhr10": read_vhr10}
+READERS: dict[str, Reader] = {
+    "dota": read_dota,
+    "coco": read_coco,
+    "yolo": read_yolo,
+    "voc": read_voc,
+    "xview": read_xview,
+    "rareplanes": read_rareplanes,
+    "vhr10": read_vhr10,
+}
 
 # Which options go with which formats, by the field of the rules.
 ONLY = {

@@ -65,7 +65,8 @@ class AnnotationRules:
         single: Name of the one class that all objects get; ``None`` keeps their own.
         keep_unlabelled: Whether an image without annotations is one without objects; otherwise it
             is left out.
-        outline: Of formats that give both, whether the upright box or the polygon is taken.
+        outline: What is taken where a format gives both an upright box and an outline; ``None``:
+            of COCO the box, since its outlines are masks, of VOC the outline.
         class_from: Attribute of an object that is its class, where it has several.
         one_based: Whether the first pixel has number 1, and a box includes its last one.
     """
@@ -74,7 +75,7 @@ class AnnotationRules:
     ignore: tuple[str, ...] = ()
     single: str | None = None
     keep_unlabelled: bool = False
-    outline: Literal["box", "polygon"] = "box"
+    outline: Literal["box", "polygon"] | None = None
     class_from: str | None = None
     one_based: bool = False
 

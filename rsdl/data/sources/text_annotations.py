@@ -5,16 +5,14 @@ DOTA (Xia et al. 2018): lines ``x1 y1 x2 y2 x3 y3 x4 y4 class difficult`` below 
 """
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 from rsdl.core.errors import DataError
-from rsdl.data.sources.annotation_files import LabelledImages, pair_labels, read_text
+from rsdl.data.sources.annotation_files import pair_labels, read_labels, read_text
 from rsdl.data.sources.annotations import (
     AnnotatedImages,
     AnnotationReader,
     AnnotationRules,
-    Annotations,
 )
 from rsdl.data.targets.objects import DIFFICULT
 
@@ -52,38 +50,7 @@ def read_vhr10(root: Path, rules: AnnotationRules, labels: tuple[str, ...] = ())
     return read_labels(pairs, reader, _read_vhr10, "vhr10", empty=NEGATIVE)
 
 
-def read_labels(
-    pairs: LabelledImages,
-    reader: AnnotationReader,
-    read: Callable[[Path, AnnotationReader], None],
-    layout: str,
-    empty: str | None = None,
-) -> AnnotatedImages:
-    """Return images with the objects of their files.
-
-    Args:
-        pairs: The images and files.
-        reader: What collects the objects.
-        read: Adds the objects of a file to the reader.
-        layout: Name of the format.
-        empty: Name of a folder whose images have no objects.
-    """
-    objects: dict[str, Annotations] = {}
-    for file in pairs.tree.files:
-        path = pairs.labels.get(file.path)
-        if path is not None:
-            read(path, reader)
-        elif not reader.rules.keep_unlabelled and empty not in Path(file.path).parts:
-            reader.left_out["images without annotations"] += 1
-            continue
-        objects[file.path] = reader.take()
-    kept = tuple(file for file in pairs.tree.files if file.path in objects)
-    left_out = dict(pairs.left_out + reader.left_out)
-    tree = pairs.tree._replace(files=kept, left_out=left_out)
-    return AnnotatedImages(tree, objects, reader.classes, layout)
-
-
-def _read_dota(path: Path, reader: AnnotationReader) -> None:
+def _read_dota(path: Path, image: Path, reader: AnnotationReader) -> None:
     for number, line in enumerate(read_text(path).splitlines(), 1):
         if not line.strip() or HEADER.match(line.strip()):
             continue
@@ -110,7 +77,7 @@ def _refuse_dota(where: str, line: str) -> DataError:
     return DataError(where, problem, "correct the line")
 
 
-def _read_vhr10(path: Path, reader: AnnotationReader) -> None:
+def _read_vhr10(path: Path, image: Path, reader: AnnotationReader) -> None:
     for number, line in enumerate(read_text(path).splitlines(), 1):
         if not line.strip():
             continue
