@@ -141,7 +141,8 @@ def _make_command(layout: str) -> Callable[..., None]:
         from rsdl.data.packing.pack import PackOptions
         from rsdl.data.sources.annotation_formats import read_annotations
         from rsdl.data.sources.annotations import AnnotationRules
-        from rsdl.data.sources.object_source import ObjectOptions, ObjectSource
+        from rsdl.data.sources.object_options import ObjectOptions
+        from rsdl.data.sources.object_source import ObjectSource
         from rsdl.data.sources.object_tiles import VisibleRules
         from rsdl.raster.picture import PictureRules
 
