@@ -159,7 +159,9 @@ def info(url: str, *, sheet: str | None, split: str) -> int:
     for line in describe_findings(manifest):
         print(line)
     if sheet is not None:
-        picture = encode_png(contact_sheet(dataset.split(split, "--split")))
+        # What is drawn on a picture needs more room than a picture of one class.
+        sizes = {} if KINDS[manifest.target].in_index else {"columns": 4, "side": 320}
+        picture = encode_png(contact_sheet(dataset.split(split, "--split"), **sizes))
         try:
             Path(sheet).write_bytes(picture)
         except OSError as error:
