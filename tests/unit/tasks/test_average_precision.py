@@ -303,7 +303,8 @@ def measure_on_rank(rank: int, folder: str) -> None:
     found, truths = draw_batch(9)
     rows = torch.arange(40)[rank::2]
     metrics.update(found[rows], truths[rows], torch.ones(20, dtype=torch.bool), torch.ones(20))
-    np.savez(f"{folder}/{rank}.npz", **metrics.sums())
+    sums: dict[str, Any] = metrics.sums()
+    np.savez(f"{folder}/{rank}.npz", **sums)
     dist.destroy_process_group()
 
 
