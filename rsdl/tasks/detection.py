@@ -162,6 +162,7 @@ class DetectionTask:
             lookup,
             classes=self.classes,
             oriented=self.config.is_oriented,
+            nms_iou=self.config.iou_of_nms,
             planned=planned,
             **about,
         )
