@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from rsdl.cli import pack_objects
 from rsdl.cli.options import (
     Corrupt,
     Out,
@@ -301,3 +302,6 @@ def data_pack_geotiff(
         empty=empty,
     )
     raise typer.Exit(data.pack_geotiff(cut, out=out, options=options))
+
+
+pack_objects.register(app)
