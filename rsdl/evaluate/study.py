@@ -36,7 +36,7 @@ class Study:
     @property
     def label(self) -> str:
         """Label of the primary metric, as ``OA``."""
-        return metric_label(self._tasks)
+        return metric_label(entry.run.facts for entry in self.rows)
 
     @property
     def title(self) -> str:
