@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rsdl.config.task import TASKS
 from rsdl.core.errors import ConfigError, DataError
 from rsdl.data.manifest import INDEX_COLUMNS
 from rsdl.data.packing.encode import encode_npy, encode_tif
@@ -39,7 +40,6 @@ from rsdl.raster.vectors import SUFFIXES
 NODATA = "tiles mostly without data"
 EMPTY = "train tiles without an object (--empty)"
 BETWEEN = "tiles between splits (--gap)"
-TARGETS = {"classification": "class_index", "segmentation": "mask", "detection": "objects"}
 # Tar overhead of one sample: headers, padding, label and metadata.
 TAR_BYTES = 4096
 
@@ -74,7 +74,7 @@ class GeotiffSource:
         self._labels = self._open_labels(labels_path, wanted)
         self.left_out = self._labels.left_out
         self.dataset = options.name
-        self.target = TARGETS[options.task]
+        self.target = TASKS[options.task].target
         self.classes = self._labels.classes
         self.bands = self.scenes[0].bands
         self.dtype = self.scenes[0].dtype

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from rsdl.config.task import TaskName
 from rsdl.core.errors import ConfigError
 from rsdl.data.sample import SPLITS
 
@@ -91,7 +92,7 @@ class GeotiffOptions:
     block: int = 8
     gap: int = 1
     tile_format: Literal["npy", "tif"] = "npy"
-    task: Literal["classification", "segmentation", "detection"] = "classification"
+    task: TaskName = "classification"
     all_touched: bool = False
     background: str | None = None
     keep: float = 0.7
