@@ -45,7 +45,7 @@ TASKS = {
 ORIENTED = TaskFacts("objects", "ap50", "AP50", "average precision at IoU 0.5")
 
 
-def find_facts(task: TaskName, boxes: BoxKind | None = None) -> TaskFacts:
+def find_facts(task: str, boxes: BoxKind | None = None) -> TaskFacts:
     """Return the facts of a task; of detection they depend on the kind of boxes."""
     return ORIENTED if boxes == "oriented" else TASKS[task]
 

@@ -17,13 +17,15 @@ from rsdl.config.task import DetectionConfig
 from rsdl.core.image_size import ImageSize, height_width
 from rsdl.data.augment import Mix
 from rsdl.models.detector import build_detector, strides_of
-from rsdl.records.evaluation import Evaluation
+from rsdl.records.evaluation import DetectionEvaluation
 from rsdl.storage.s3.endpoint import StorageConfig
 from rsdl.tasks.assignment import Level, levels_of, num_cells, read_truth
 from rsdl.tasks.average_precision import DetectionMetrics, MetricValues
 from rsdl.tasks.base import CardFacts, Columns, Lookup
 from rsdl.tasks.box_losses import detection_losses
 from rsdl.tasks.boxes import nms
+from rsdl.tasks.detection_evaluation import evaluate_detections
+from rsdl.tasks.detection_scores import detection_columns
 
 SCORE, LABEL, WIDTH = 5, 6, 7  # columns of a detection
 BEFORE_NMS = 2000  # candidates of an image, as in RTMDet
@@ -133,11 +135,8 @@ class DetectionTask:
         return first, torch.stack([self._select(each) for each in torch.cat(found, 1)])
 
     def columns(self, prediction: Tensor, targets: Tensor) -> dict[str, Tensor]:
-        """Return detections ``[B, M, 7]`` and the first M objects ``[B, M, 11]`` of each row."""
-        kept = targets[:, : self.max_detections]
-        padding = kept.new_zeros(len(kept), self.max_detections - kept.shape[1], kept.shape[2])
-        padding[..., -2] = -1
-        return {"detections": prediction, "objects": torch.cat([kept, padding], 1)}
+        """Return detections and objects of each row; see :func:`detection_columns`."""
+        return detection_columns(prediction, targets, oriented=self.config.is_oriented)
 
     def metrics(self) -> DetectionMetrics:
         """Return new, empty metrics."""
@@ -155,9 +154,17 @@ class DetectionTask:
         *,
         planned: int,
         **about: Any,  # noqa: ANN401 - fields of Evaluation
-    ) -> Evaluation:
-        """Return the content of ``report.json``."""
-        raise NotImplementedError
+    ) -> DetectionEvaluation:
+        """Return the content of ``report.json``, with the images that have the most errors."""
+        return evaluate_detections(
+            values,
+            columns,
+            lookup,
+            classes=self.classes,
+            oriented=self.config.is_oriented,
+            planned=planned,
+            **about,
+        )
 
     def card(self) -> CardFacts:
         """Return what a model card says of detection."""

@@ -10,7 +10,7 @@ from rsdl.cluster.jobs import Snapshot
 from rsdl.cluster.labels import plain
 from rsdl.cluster.states import JobState, Phase
 from rsdl.commands.runs import Runs
-from rsdl.config.task import BoxKind, TaskFacts, TaskName, find_facts
+from rsdl.config.task import BoxKind, TaskFacts, find_facts
 from rsdl.evaluate.formatting import duration
 from rsdl.records.run_record import RunRecord
 
@@ -52,7 +52,7 @@ class Row:
     epochs: int = 0
     epochs_planned: int | None = None
     eta_s: float | None = None
-    task: TaskName = "classification"
+    task: str = "classification"
     boxes: BoxKind | None = None
     score: float | None = None
     preemptions: int = 0

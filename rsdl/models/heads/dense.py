@@ -37,14 +37,9 @@ class DenseHead(nn.Module):
         self.class_tower, self.box_tower = _tower(width, depth), _tower(width, depth)
         self.classifier = nn.Conv2d(width, num_classes, 3, padding=1)
         self.regressor = nn.Conv2d(width, 6 if oriented else 4, 3, padding=1)
-        for last in (self.classifier, self.regressor):
-            nn.init.normal_(last.weight, std=0.01)
-            assert last.bias is not None
-            nn.init.zeros_(last.bias)
-        nn.init.constant_(self.classifier.bias, math.log(PRIOR / (1 - PRIOR)))
-        if oriented:
-            with torch.no_grad():
-                self.regressor.bias[4] = 1.0  # cos 2r: upright at the start
+        _start(self.classifier, math.log(PRIOR / (1 - PRIOR)))
+        # Offsets, sides, and of oriented boxes cos 2r and sin 2r: upright at the start.
+        _start(self.regressor, 0.0, 0.0, 0.0, 0.0, *((1.0, 0.0) if oriented else ()))
         self.scales = nn.Parameter(torch.ones(num_levels))
 
     def forward(self, maps: Sequence[Tensor], strides: Sequence[int]) -> tuple[Tensor, Tensor]:
@@ -65,6 +60,14 @@ class DenseHead(nn.Module):
             # Coordinates of large images do not fit into half precision.
             boxes.append(decode(raw.float(), points, stride, self.scales[level].float()))
         return torch.cat(logits, 1).float(), torch.cat(boxes, 1)
+
+
+def _start(last: nn.Conv2d, *bias: float) -> None:
+    """Let a convolution return about its bias: one number for all channels, or one for each."""
+    nn.init.normal_(last.weight, std=0.01)
+    assert last.bias is not None
+    with torch.no_grad():
+        last.bias.copy_(torch.tensor(bias))
 
 
 def _tower(width: int, depth: int) -> nn.Sequential:
