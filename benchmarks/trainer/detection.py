@@ -200,7 +200,7 @@ def measure_scoring(options: argparse.Namespace) -> Table:
         outputs: tuple[Tensor, Tensor] = network(images)
         return outputs
 
-    logits, boxes = compute()
+    logits, boxes = (each.clone() for each in compute())
     for row in range(rows):
         near = targets[row, :NUM_OBJECTS].repeat(8, 1)
         cells = torch.randperm(boxes.shape[1], generator=random)[: len(near)]
