@@ -58,7 +58,7 @@ def root(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("header", ["", "imagesource:GoogleEarth\ngsd:0.13\n", "gsd:null\n"])
 @pytest.mark.parametrize(
     ("line", "flag"),
-    [("ship", 0), ("ship 0", 0), ("ship 1", DIFFICULT), ("ship 2", DIFFICULT)],
+    [("ship", 0), ("ship 0", 0), ("ship 1", DIFFICULT), ("ship 2", IGNORED)],
 )
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
 def test_dota_lines_have_eight_to_ten_columns_below_any_header(
