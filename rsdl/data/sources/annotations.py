@@ -157,7 +157,7 @@ def to_corners(outline: Sequence[float], where: str) -> NDArray[np.float32] | No
         problem = "has an object whose outline is not three or more points in pixels"
         raise DataError(where, problem, "correct it")
     points = numbers.reshape(-1, 2)
-    if len(points) > 3 and (points[0] == points[-1]).all():
+    if len(points) > 4 and (points[0] == points[-1]).all():
         points = points[:-1]
     # Relative to the first point: far from the origin float32 has no digits left for an area.
     near = (points - points[0]).astype(np.float32)
