@@ -7,7 +7,7 @@ from typing import Any
 from rsdl.core.errors import DataError
 from rsdl.data.sources.annotations import AnnotatedImages, AnnotationReader, AnnotationRules
 from rsdl.data.sources.json_annotations import Json, JsonImages, find_files, read_json
-from rsdl.data.targets.objects import IGNORED
+from rsdl.data.targets.objects import DIFFICULT, IGNORED
 
 
 def read_coco(root: Path, rules: AnnotationRules, labels: tuple[str, ...] = ()) -> AnnotatedImages:
@@ -61,7 +61,8 @@ def _read_page(
                 _outline(each, reader.rules, place),
             )
             ignored = each.get("iscrowd") or each.get("ignore")
-            reader.add(outline, name, place, IGNORED if ignored else 0)
+            flags = IGNORED * bool(ignored) | DIFFICULT * bool(each.get("difficult"))
+            reader.add(outline, name, place, flags)
         size = (int(row.get("height") or 0), int(row.get("width") or 0))
         images.set(file, reader.take(), where, split, size if min(size) else None)
 
