@@ -20,7 +20,8 @@ from rsdl.evaluate.evaluator import evaluate_checkpoint
 from rsdl.evaluate.whole_images import evaluate_images
 from rsdl.export.load import load
 from rsdl.predict.image import predict_image
-from rsdl.records.evaluation import DetectionEvaluation, Evaluation
+from rsdl.records.detection import DetectionEvaluation
+from rsdl.records.evaluation_base import Evaluation
 from rsdl.storage.connect import join
 from rsdl.tasks.base import Columns, Lookup
 from rsdl.train.accelerator import choose_device

@@ -17,7 +17,7 @@ from rsdl.data.datamodule import load_rule
 from rsdl.data.dataset import SplitData
 from rsdl.data.preview import data_uri, read_pictures, to_rgb
 from rsdl.data.targets import KINDS
-from rsdl.records.evaluation import Evaluation
+from rsdl.records.evaluation_base import Evaluation
 from rsdl.storage.connect import join
 from rsdl.tasks.base import Columns, Lookup, Place
 from rsdl.train.checkpoint import load_weights, read_checkpoint

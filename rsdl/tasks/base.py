@@ -16,7 +16,7 @@ from rsdl.config.model import ModelConfig
 from rsdl.config.task import TaskFacts
 from rsdl.core.image_size import ImageSize
 from rsdl.data.augment import Mix
-from rsdl.records.evaluation import Evaluation
+from rsdl.records.evaluation_base import Evaluation
 from rsdl.storage.s3.endpoint import StorageConfig
 
 # Columns over the valid samples of a split, ``[N, ...]`` each, in the order of the index.

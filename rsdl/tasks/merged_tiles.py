@@ -20,7 +20,7 @@ from rsdl.data.targets.objects import (
     Objects,
     smallest_rectangles,
 )
-from rsdl.records.evaluation import MergedScores
+from rsdl.records.detection import MergedScores
 from rsdl.tasks.average_precision import DetectionMetrics
 from rsdl.tasks.base import Place
 from rsdl.tasks.boxes import hulls, nms
