@@ -8,7 +8,7 @@ from rsdl.evaluate.compared_run import ComparedRun
 from rsdl.evaluate.report import render_report
 from rsdl.evaluate.report.detection import KINDS, error_rows, verdict
 from rsdl.evaluate.study import render_study, study_of
-from rsdl.records.evaluation import DetectionEvaluation
+from rsdl.records.detection import DetectionEvaluation
 from rsdl.records.run_record import RunRecord
 from tests.run_records import make_record
 from tests.unit.tasks.detections import Split, draw_split, evaluate_split
