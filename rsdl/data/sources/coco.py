@@ -120,9 +120,10 @@ def read_coco(root: Path, rules: AnnotationRules, labels: tuple[str, ...] = ()) 
     """
     images, pages = JsonImages(root), list(_pages(root, labels))
     listed: dict[str, None] = {}
-    for _, where, page in pages:
+    needs_names = rules.class_from is None and rules.single is None
+    for _, where, page in pages if needs_names else ():
         listed |= dict.fromkeys(_categories(page, where).values())
-    own = None if rules.class_from else tuple(listed)
+    own = tuple(listed) if needs_names else None
     reader = AnnotationReader(rules, rules.choose_classes(own))
     for split, where, page in pages:
         try:
@@ -136,7 +137,8 @@ def read_coco(root: Path, rules: AnnotationRules, labels: tuple[str, ...] = ()) 
 def _read_page(
     page: Json, where: str, split: str | None, images: JsonImages, reader: AnnotationReader
 ) -> None:
-    names = _categories(page, where)
+    needs_names = reader.rules.class_from is None and reader.rules.single is None
+    names = _categories(page, where) if needs_names else {}
     by_image: dict[Any, list[Json]] = {row["id"]: [] for row in page["images"]}
     if len(by_image) < len(page["images"]):
         raise DataError(where, "has two images of one id", "number the images")
@@ -163,6 +165,8 @@ def _read_page(
 
 
 def _name(row: Json, names: Mapping[Any, str], rules: AnnotationRules, where: str) -> str:
+    if rules.single is not None:
+        return rules.single
     if rules.class_from is not None:
         return attribute({**row, **(row.get("attributes") or {})}, rules.class_from, where)
     if row["category_id"] not in names:
@@ -260,14 +264,16 @@ def find_files(
 
 
 def _parse(label: str, root: Path) -> tuple[str | None, Path]:
-    split, equals, name = label.rpartition("=")
+    is_file = any(each.is_file() for each in (Path(label), root / label))
+    split, equals, name = ("", "", "") if is_file else label.partition("=")
+    name = name if equals else label
     if equals and split not in SPLIT_NAMES.values():
         problem = f'"{split}" is no split'
         raise DataError("--labels", problem, "use train=FILE, val=FILE, test=FILE")
     path = next((each for each in (Path(name), root / name) if each.is_file()), None)
     if path is None:
         raise DataError("--labels", f'"{name}" is no file', "name the file of the annotations")
-    return split or None, path
+    return (split if equals else None), path
 
 
 def _split_in(stem: str) -> str | None:
