@@ -186,11 +186,31 @@ def data_info(
         str | None, typer.Option(metavar="PNG", help="Write a sheet of sample images.")
     ] = None,
     split: Annotated[str, typer.Option(help="Split that the sheet shows.")] = "train",
+    sizes: Annotated[
+        bool,
+        typer.Option("--sizes", help="Count small, medium and large objects; reads them all."),
+    ] = False,
 ) -> None:
     """Show counts for each split and class, bands, statistics and bytes."""
     from rsdl.commands import data
 
-    raise typer.Exit(data.info(url, sheet=sheet, split=split))
+    raise typer.Exit(data.info(url, sheet=sheet, split=split, sizes=sizes))
+
+
+@app.command("convert")
+def data_convert(
+    url: Url,
+    to: Annotated[Literal["coco", "yolo", "dota"], typer.Option(help="Format.")],
+    out: Annotated[str, typer.Option(metavar="URL", help="Empty folder or s3:// to write to.")],
+) -> None:
+    """Write a data set of objects as images and annotation files, for tools that read no shards.
+
+    Images are written as they are stored, below images/SPLIT. YOLO's labels are four corners each,
+    without ignored objects; DOTA marks these as 2, and COCO as iscrowd.
+    """
+    from rsdl.commands import data
+
+    raise typer.Exit(data.convert(url, layout=to, out=out))
 
 
 @app.command("verify")

@@ -40,7 +40,7 @@ HELP = {
 def register(app: typer.Typer) -> None:
     """Add a command for each format."""
     for layout, text in HELP.items():
-        app.command(layout, help=text + ENDING)(_make_command(layout))
+        app.command(layout, short_help=text, help=text + ENDING)(_make_command(layout))
 
 
 def _make_command(layout: str) -> Callable[..., None]:
@@ -141,7 +141,8 @@ def _make_command(layout: str) -> Callable[..., None]:
         from rsdl.data.packing.pack import PackOptions
         from rsdl.data.sources.annotation_formats import read_annotations
         from rsdl.data.sources.annotations import AnnotationRules
-        from rsdl.data.sources.object_source import ObjectOptions, ObjectSource
+        from rsdl.data.sources.object_options import ObjectOptions
+        from rsdl.data.sources.object_source import ObjectSource
         from rsdl.data.sources.object_tiles import VisibleRules
         from rsdl.raster.picture import PictureRules
 

@@ -16,7 +16,8 @@ import rasterio
 from rsdl.core.errors import DataError
 from rsdl.data.sources.annotation_files import pair_labels, read_labels
 from rsdl.data.sources.annotations import AnnotatedImages, AnnotationReader, AnnotationRules
-from rsdl.data.sources.coco import attribute, read_coco, read_json
+from rsdl.data.sources.coco import attribute, read_coco
+from rsdl.data.sources.json_annotations import read_json
 from rsdl.raster.georef import LONLAT, Floats, apply, project
 
 AIRCRAFT = "aircraft"

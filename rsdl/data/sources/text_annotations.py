@@ -14,7 +14,7 @@ from rsdl.data.sources.annotations import (
     AnnotationReader,
     AnnotationRules,
 )
-from rsdl.data.targets.objects import DIFFICULT
+from rsdl.data.targets.objects import DIFFICULT, IGNORED
 
 HEADER = re.compile(r"(imagesource|gsd|acquisition dates?)\s*:", re.I)
 VHR10_LINE = re.compile(
@@ -24,6 +24,7 @@ VHR10_CLASSES = (
     "airplane", "ship", "storage tank", "baseball diamond", "tennis court", "basketball court",
     "ground track field", "harbor", "bridge", "vehicle",
 )  # fmt: skip
+FLAGS = (0, DIFFICULT, IGNORED)  # of difficult 0, 1, 2
 NEGATIVE = "negative image set"
 
 
@@ -68,9 +69,9 @@ def read_dota_file(path: Path, image: Path, reader: AnnotationReader) -> None:
         if len(columns) == 8 and reader.rules.single is None:
             problem = "has eight numbers and no class"
             raise DataError(where, problem, "add the class, or pass --single-class NAME")
-        # The devkit calls 2 what it is unsure of, and leaves it out of evaluation like 1.
+        # The devkit writes 2 where it has cut an object at the edge of a tile.
         name = columns[8] if len(columns) > 8 else ""
-        reader.add(outline, name, where, DIFFICULT if difficult else 0)
+        reader.add(outline, name, where, FLAGS[difficult])
 
 
 def _refuse_dota(where: str, line: str) -> DataError:

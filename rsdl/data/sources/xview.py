@@ -6,7 +6,7 @@ from typing import Any
 
 from rsdl.core.errors import DataError
 from rsdl.data.sources.annotations import AnnotatedImages, AnnotationReader, AnnotationRules
-from rsdl.data.sources.coco import JsonImages, find_files, read_json
+from rsdl.data.sources.json_annotations import JsonImages, find_files, read_json
 
 CLASSES = {
     11: "Fixed-wing Aircraft", 12: "Small Aircraft", 13: "Cargo Plane", 15: "Helicopter",
