@@ -139,7 +139,11 @@ def _coco_page(images: list[_Image], split: str, names: tuple[str, ...]) -> dict
         for (corners, label, flags), area in zip(_rows(image.objects), sizes, strict=True):
             left, top = min(corners[::2]), min(corners[1::2])
             box = [left, top, max(corners[::2]) - left, max(corners[1::2]) - top]
-            row: dict[str, Any] = {"id": len(rows) + 1, "image_id": number, "category_id": label + 1}
+            row: dict[str, Any] = {
+                "id": len(rows) + 1,
+                "image_id": number,
+                "category_id": label + 1,
+            }
             row |= {"bbox": box, "segmentation": [corners], "area": area}
             row |= {"iscrowd": int(bool(flags & IGNORED))}
             rows.append(row | ({"difficult": 1} if flags & DIFFICULT else {}))

@@ -22,7 +22,8 @@ from rsdl.data.sources.detection_dataset import DetectionDataset, ObjectRule
 from rsdl.data.sources.folder import FRACTIONS
 from rsdl.data.sources.image_layout import RGB
 from rsdl.data.sources.listing import SPLIT_NAMES, ImageFile, Tree, unique_keys, walk_images
-from rsdl.data.sources.object_source import ObjectOptions, ObjectSource
+from rsdl.data.sources.object_options import ObjectOptions
+from rsdl.data.sources.object_source import ObjectSource
 from rsdl.data.sources.path_rules import Match, match_paths
 from rsdl.data.sources.published import by_hand, unpack_origin
 from rsdl.data.sources.split_files import SplitFile, read_split_files
