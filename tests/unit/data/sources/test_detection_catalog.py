@@ -26,6 +26,7 @@ from rsdl.storage.connect import connect
 from tests.unit.data.sources.published_files import image, write
 
 WHOLE = ObjectChoice(tile=0)
+ASKED = PrepareOptions(origin=None, work="", split=SplitChoice())
 
 
 def put(path: Path, text: str) -> Path:
@@ -197,6 +198,8 @@ def write_xview(root: Path, rows: list[tuple[str, int]], names: list[str]) -> Pa
         {"properties": {"image_id": name, "type_id": label, "bounds_imcoords": "2,3,9,8"}}
         for name, label in rows
     ]
+    nowhere = {"image_id": names[0], "type_id": 18, "bounds_imcoords": []}
+    features.append({"properties": nowhere})
     put(root / "train_labels/xView_train.geojson", json.dumps({"features": features}))
     return root
 
@@ -212,6 +215,7 @@ def test_xview_has_no_published_val_a_missing_image_and_types_without_a_name(tmp
     assert source.left_out == {
         "images without annotations": 1,
         "objects of images that are missing": 1,
+        "objects without bounds": 1,
         "objects of types without a name (75, 82)": 2,
     }
     (root / "train_labels/xView_train.geojson").unlink()
@@ -306,8 +310,8 @@ def test_hrsc2016_has_lists_or_folders_of_its_split(tmp_path: Path):
     assert source.left_out == {"in no list of --split-files": 1}
     write_hrsc(tmp_path / "folders", "Train", 0)
     write_hrsc(tmp_path / "folders", "Test", 1)
-    split = objects_of(prepare("hrsc2016", tmp_path / "folders"))
-    assert {key.partition("/")[0] for key in split} == {"train", "test"}
+    found = objects_of(prepare("hrsc2016", tmp_path / "folders"))
+    assert {key.partition("/")[0] for key in found} == {"train", "test"}
     (tmp_path / "lists/ImageSets/train.txt").unlink()
     with pytest.raises(DataError, match=r"has no ImageSets/train.txt, which lists"):
         prepare("hrsc2016", tmp_path / "lists")
@@ -347,27 +351,25 @@ def test_another_folder_is_refused_with_what_was_looked_for(name: str, tmp_path:
         prepare_objects(DETECTION_DATASETS[name], WHOLE, origin=None, work=tmp_path)
 
 
-def run(name: str, tmp_path: Path, split: str | None = None, **fields: int | str) -> int:
-    work, choice = str(tmp_path / "work"), SplitChoice(published=split)
-    asked = PrepareOptions(origin=str(tmp_path / "data"), work=work, split=choice)
-    asked = replace(asked, **fields)
-    out = str(tmp_path / "out")
-    return prepare_command(name, asked, out=out, options=PackOptions(num_workers=1))
+def run(name: str, tmp_path: Path, asked: PrepareOptions) -> int:
+    asked = replace(asked, origin=str(tmp_path / "data"), work=str(tmp_path / "work"))
+    options = PackOptions(num_workers=1)
+    return prepare_command(name, asked, out=str(tmp_path / "out"), options=options)
 
 
 def test_the_command_packs_what_verify_accepts(tmp_path: Path):
     write_dota(tmp_path / "data")
-    assert run("dota", tmp_path, tile=16, overlap=4) == 0
+    assert run("dota", tmp_path, replace(ASKED, tile=16, overlap=4)) == 0
     assert not check_dataset(connect(str(tmp_path / "out"))).problems
 
 
 def test_options_of_other_kinds_of_sets_are_refused(tmp_path: Path):
     with pytest.raises(ConfigError, match=r'--split: dota has no split "torchgeo"'):
-        run("dota", tmp_path, split="torchgeo")
+        run("dota", tmp_path, replace(ASKED, split=SplitChoice(published="torchgeo")))
     with pytest.raises(ConfigError, match=r"--overlap: loveda is no detection set"):
-        run("loveda", tmp_path, overlap=4)
+        run("loveda", tmp_path, replace(ASKED, overlap=4))
     with pytest.raises(ConfigError, match=r"--class-from: ucm is no detection set"):
-        run("ucm", tmp_path, class_from="role")
+        run("ucm", tmp_path, replace(ASKED, class_from="role"))
 
 
 def test_the_help_names_every_detection_set():
