@@ -113,7 +113,7 @@ def _rareplanes(
         read_all=read_rareplanes,
         tile=tile,
         overlap=0 if tile is None else 128,
-        group_by=r"[^/]+(?=_tile_\d+)|[^/]+$",
+        group_by=r"[^/]+(?=_tile_\d+)|[^/]+$" if tile is None else None,
     )
 
 

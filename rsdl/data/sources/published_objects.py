@@ -160,7 +160,8 @@ def find_rule(folder: Path, dataset: DetectionDataset, files: Files) -> ObjectRu
     if partial:
         raise DataError(str(folder), partial[0], f"put it there, or {remedy}")
     first = dataset.rules[0]
-    problem = f"holds no {dataset.name}, such as {first.example} with {first.labels_example}"
+    problem = f"holds no image of {dataset.name} with annotations"
+    problem += f", such as {first.example} with {first.labels_example}"
     raise DataError(str(folder), problem, remedy)
 
 
