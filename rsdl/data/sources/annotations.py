@@ -159,12 +159,14 @@ def to_corners(outline: Sequence[float], where: str) -> NDArray[np.float32] | No
     Raises:
         DataError: If it is not three points or more of finite numbers.
     """
+    if len(outline) == 8 and _is_convex(outline):
+        return np.array(outline, np.float32).reshape(4, 2)
     numbers = np.asarray(outline, np.float64)
     if len(numbers) < 6 or len(numbers) % 2 or not (np.abs(numbers) <= FARTHEST).all():
         problem = "has an object whose outline is not three or more points in pixels"
         raise DataError(where, problem, "correct it")
     points = numbers.reshape(-1, 2)
-    if len(points) > 3 and (points[0] == points[-1]).all():
+    if len(points) > 4 and (points[0] == points[-1]).all():
         points = points[:-1]
     # Relative to the first point: far from the origin float32 has no digits left for an area.
     near = (points - points[0]).astype(np.float32)
@@ -177,6 +179,21 @@ def to_corners(outline: Sequence[float], where: str) -> NDArray[np.float32] | No
         hull = rectangle_corners(smallest_rectangles(hull[None]))[0]
     corners: NDArray[np.float64] = hull + points[0]
     return corners.astype(np.float32)
+
+
+def _is_convex(outline: Sequence[float]) -> bool:
+    """Return whether four corners are in order around an area; NumPy takes ten times as long."""
+    if not all(-FARTHEST <= number <= FARTHEST for number in outline):
+        return False
+    x0, y0, x1, y1, x2, y2, x3, y3 = outline
+    turns = (
+        (x1 - x0) * (y2 - y1) - (y1 - y0) * (x2 - x1),
+        (x2 - x1) * (y3 - y2) - (y2 - y1) * (x3 - x2),
+        (x3 - x2) * (y0 - y3) - (y3 - y2) * (x0 - x3),
+        (x0 - x3) * (y1 - y0) - (y0 - y3) * (x1 - x0),
+    )
+    area = abs((x2 - x0) * (y3 - y1) - (y2 - y0) * (x3 - x1)) / 2
+    return area >= LEAST_AREA and (min(turns) > 0 or max(turns) < 0)
 
 
 def _crosses(points: NDArray[np.float64]) -> bool:
