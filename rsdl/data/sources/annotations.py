@@ -69,6 +69,8 @@ class AnnotationRules:
             of COCO the box, since its outlines are masks, of VOC the outline.
         class_from: Attribute of an object that is its class, where it has several.
         one_based: Whether the first pixel has number 1, and a box includes its last one.
+        spellings: Classes by other spellings of their names, in lower case letters and digits.
+        remedy: What to do about a class that is not among ``classes``; ``None``: to name it.
     """
 
     classes: tuple[str, ...] | None = None
@@ -78,6 +80,8 @@ class AnnotationRules:
     outline: Literal["box", "polygon"] | None = None
     class_from: str | None = None
     one_based: bool = False
+    spellings: Mapping[str, str] = field(default_factory=dict)
+    remedy: str | None = None
 
     def choose_classes(self, listed: Sequence[str] | None) -> tuple[str, ...] | None:
         """Return the classes of a data set whose format lists some."""
@@ -118,10 +122,10 @@ class AnnotationReader:
         if name in self.rules.ignore:
             self.left_out["objects of ignored classes"] += 1
             return
-        name = self.rules.single or name
+        name = self.rules.single or self.rules.spellings.get(plain_spelling(name), name)
         if self.classes is not None and name not in self.classes:
             known = ", ".join(self.classes[:20]) + (", ..." if len(self.classes) > 20 else "")
-            remedy = f'name it in --classes, or pass --ignore "{name}"'
+            remedy = self.rules.remedy or f'name it in --classes, or pass --ignore "{name}"'
             raise DataError(where, f'has an object of class "{name}", not one of {known}', remedy)
         corners = to_corners(outline, where)
         if corners is None:
@@ -135,6 +139,11 @@ class AnnotationReader:
         corners = np.array([row[0] for row in rows], np.float32).reshape(-1, 4, 2)
         flags = np.array([row[2] for row in rows], np.uint8)
         return Annotations(corners, tuple(row[1] for row in rows), flags)
+
+
+def plain_spelling(name: str) -> str:
+    """Return the letters and digits of a name in lower case, by which spellings are compared."""
+    return "".join(letter for letter in name.casefold() if letter.isalnum())
 
 
 def to_corners(outline: Sequence[float], where: str) -> NDArray[np.float32] | None:

@@ -36,7 +36,7 @@ def read_dota(root: Path, rules: AnnotationRules, labels: tuple[str, ...] = ()) 
     """
     pairs = pair_labels(root, (".txt",), labels)
     return read_labels(
-        pairs, AnnotationReader(rules, rules.choose_classes(None)), _read_dota, "dota"
+        pairs, AnnotationReader(rules, rules.choose_classes(None)), read_dota_file, "dota"
     )
 
 
@@ -48,10 +48,11 @@ def read_vhr10(root: Path, rules: AnnotationRules, labels: tuple[str, ...] = ())
     """
     pairs = pair_labels(root, (".txt",), labels, NEGATIVE)
     reader = AnnotationReader(rules, rules.choose_classes(VHR10_CLASSES))
-    return read_labels(pairs, reader, _read_vhr10, "vhr10", empty=NEGATIVE)
+    return read_labels(pairs, reader, read_vhr10_file, "vhr10", empty=NEGATIVE)
 
 
-def _read_dota(path: Path, image: Path, reader: AnnotationReader) -> None:
+def read_dota_file(path: Path, image: Path, reader: AnnotationReader) -> None:
+    """Add the objects of a file of DOTA's to a reader; see :func:`read_dota`."""
     for number, line in enumerate(read_text(path).splitlines(), 1):
         if not line.strip() or HEADER.match(line.strip()):
             continue
@@ -78,7 +79,8 @@ def _refuse_dota(where: str, line: str) -> DataError:
     return DataError(where, problem, "correct the line")
 
 
-def _read_vhr10(path: Path, image: Path, reader: AnnotationReader) -> None:
+def read_vhr10_file(path: Path, image: Path, reader: AnnotationReader) -> None:
+    """Add the objects of a file of NWPU VHR-10's to a reader; see :func:`read_vhr10`."""
     for number, line in enumerate(read_text(path).splitlines(), 1):
         if not line.strip():
             continue
