@@ -297,10 +297,15 @@ def smallest_rectangles(corners: NDArray[np.float32]) -> NDArray[np.float32]:
 
     Corners of a rectangle are taken as they are: its width is the first edge.
 
+    Args:
+        corners: Of outlines with any number of corners, ``[N, K, 2]``.
+
     Returns:
         Centre x and y, width and height in pixels, and the angle of the width in radians, from the
         x axis towards the y axis, ``[N, 5]``.
     """
+    if corners.shape[1] != 4:
+        return np.array([_enclose(each) for each in corners], np.float32).reshape(-1, 5)
     edges = np.roll(corners, -1, axis=1) - corners
     along, down = edges[:, 0], edges[:, 1]
     sides = np.sqrt((edges[:, :2] ** 2).sum(axis=2))
@@ -309,9 +314,13 @@ def smallest_rectangles(corners: NDArray[np.float32]) -> NDArray[np.float32]:
     skew = np.abs((along * down).sum(axis=1)) / np.maximum(sides.min(axis=1), 1e-6)
     apart = np.abs(edges[:, :2] + edges[:, 2:]).max(axis=(1, 2), initial=0)
     for number in np.flatnonzero((skew > SQUARE_PX) | (apart > SQUARE_PX)):
-        (x, y), (width, height), degrees = cv2.minAreaRect(np.ascontiguousarray(corners[number]))
-        rectangles[number] = x, y, width, height, math.radians(degrees)
+        rectangles[number] = _enclose(corners[number])
     return np.asarray(rectangles, np.float32)
+
+
+def _enclose(outline: NDArray[np.float32]) -> tuple[float, ...]:
+    (x, y), sides, degrees = cv2.minAreaRect(np.ascontiguousarray(outline, np.float32))
+    return x, y, *sides, math.radians(degrees)
 
 
 def _is_upright(corners: NDArray[np.float32]) -> NDArray[np.bool_]:
@@ -322,8 +331,10 @@ def _is_upright(corners: NDArray[np.float32]) -> NDArray[np.bool_]:
 
 def _shortest(numbers: NDArray[np.float32]) -> list[Any]:
     """Return float32 numbers as the shortest decimals that stand for them, rows flattened."""
-    rows: list[Any] = numbers.reshape(len(numbers), -1).astype(str).astype(float).tolist()
-    return rows if numbers.ndim > 1 else [number for row in rows for number in row]
+    if numbers.ndim > 2:
+        numbers = numbers.reshape(len(numbers), math.prod(numbers.shape[1:]))
+    rows: list[Any] = numbers.astype(str).astype(float).tolist()
+    return rows
 
 
 def rectangle_corners(rectangles: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
