@@ -289,7 +289,7 @@ def visible_shares(
         hull = cv2.convexHull(corners[number])
         common, _ = cv2.intersectConvexConvex(hull, frame)
         shares[number] = min(common / max(cv2.contourArea(hull), 1e-6), 1)
-    return shares
+    return np.asarray(shares, np.float32)
 
 
 def smallest_rectangles(corners: NDArray[np.float32]) -> NDArray[np.float32]:
