@@ -143,8 +143,10 @@ def test_an_ignored_object_is_neither_an_object_nor_background(oriented: bool):
 
 def test_difficult_objects_are_learnt_as_others():
     targets, levels = scatter(4)
-    outputs = outputs_of(levels)
-    plain = detection_losses(*outputs, read_truth(targets, oriented=True), levels, oriented=True)
+    logits, boxes = outputs_of(levels)
+    plain = detection_losses(
+        logits, boxes, read_truth(targets, oriented=True), levels, oriented=True
+    )
     targets[:, :3, FLAGS] = DIFFICULT
     hard = detection_losses(*outputs, read_truth(targets, oriented=True), levels, oriented=True)
     assert torch.equal(plain, hard)
