@@ -148,7 +148,9 @@ def test_difficult_objects_are_learnt_as_others():
         logits, boxes, read_truth(targets, oriented=True), levels, oriented=True
     )
     targets[:, :3, FLAGS] = DIFFICULT
-    hard = detection_losses(*outputs, read_truth(targets, oriented=True), levels, oriented=True)
+    hard = detection_losses(
+        logits, boxes, read_truth(targets, oriented=True), levels, oriented=True
+    )
     assert torch.equal(plain, hard)
 
 
@@ -249,7 +251,8 @@ def test_network_assignment_and_loss_compile_into_one_graph(oriented: bool):
 
     def step(images: Tensor, targets: Tensor) -> Tensor:
         truth = read_truth(targets, oriented=oriented)
-        return detection_losses(*network(images), truth, levels, oriented=oriented)
+        logits, boxes = network(images)
+        return detection_losses(logits, boxes, truth, levels, oriented=oriented)
 
     images = torch.randn(2, 3, 64, 64)
     compiled = torch.compile(step, fullgraph=True, backend="aot_eager")
