@@ -180,7 +180,7 @@ def summary_table(evaluation: Evaluation) -> Table:
     table.add_column("value" if merged is None else "tiles", justify="right")
     columns = [evaluation.metrics]
     if merged is not None:
-        table.add_column(f"{merged.num_images} whole images", justify="right")
+        table.add_column(f"whole images ({merged.num_images})", justify="right")
         columns.append(merged.metrics)
     for name in evaluation.metrics:
         values = [column.get(name) for column in columns]

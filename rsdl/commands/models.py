@@ -74,8 +74,8 @@ def list_models(
     console = Console()
     console.print(_table(rows))
     console.print(
-        f"For {task} of {num_classes} classes in {NUM_BANDS} bands. GFLOPs: 10^9 floating point operations "
-        "for one image, forward; a multiply-accumulate counts as two.",
+        f"For {task} of {num_classes} classes in {NUM_BANDS} bands. GFLOPs: 10^9 floating "
+        "point operations for one image, forward; a multiply-accumulate counts as two.",
         style="dim",
         highlight=False,
     )

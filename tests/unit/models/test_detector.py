@@ -57,7 +57,7 @@ def test_boxes_of_an_image_that_is_padded_are_where_they_are_in_the_padded_one(
         assert padded.shape[2] % 32 == padded.shape[3] % 32 == 0
         assert torch.equal(padded[:, :, : size[0], : size[1]], images)
         _, whole = network(padded)
-    first, wide = levels_of(size, (8,))[0], levels_of(padded.shape[2:], (8,))[0]
+    first, wide = levels_of(size, (8,))[0], levels_of((padded.shape[2], padded.shape[3]), (8,))[0]
     assert logits.shape[1] == num_cells(levels_of(size, (8, 16, 32, 64, 128)))
     # The first cell is far enough from the edge to see the same.
     assert torch.allclose(boxes[:, 0, :2], whole[:, 0, :2], atol=2.0)

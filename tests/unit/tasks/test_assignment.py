@@ -143,10 +143,14 @@ def test_an_ignored_object_is_neither_an_object_nor_background(oriented: bool):
 
 def test_difficult_objects_are_learnt_as_others():
     targets, levels = scatter(4)
-    outputs = outputs_of(levels)
-    plain = detection_losses(*outputs, read_truth(targets, oriented=True), levels, oriented=True)
+    logits, boxes = outputs_of(levels)
+    plain = detection_losses(
+        logits, boxes, read_truth(targets, oriented=True), levels, oriented=True
+    )
     targets[:, :3, FLAGS] = DIFFICULT
-    hard = detection_losses(*outputs, read_truth(targets, oriented=True), levels, oriented=True)
+    hard = detection_losses(
+        logits, boxes, read_truth(targets, oriented=True), levels, oriented=True
+    )
     assert torch.equal(plain, hard)
 
 
@@ -247,7 +251,8 @@ def test_network_assignment_and_loss_compile_into_one_graph(oriented: bool):
 
     def step(images: Tensor, targets: Tensor) -> Tensor:
         truth = read_truth(targets, oriented=oriented)
-        return detection_losses(*network(images), truth, levels, oriented=oriented)
+        logits, boxes = network(images)
+        return detection_losses(logits, boxes, truth, levels, oriented=oriented)
 
     images = torch.randn(2, 3, 64, 64)
     compiled = torch.compile(step, fullgraph=True, backend="aot_eager")

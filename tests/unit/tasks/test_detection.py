@@ -16,7 +16,7 @@ from rsdl.config.task import TASKS, DetectionConfig, find_facts
 from rsdl.core.errors import ConfigError
 from rsdl.data.manifest import Manifest
 from rsdl.data.targets import KINDS
-from rsdl.data.targets.base import Dihedral
+from rsdl.data.targets.base import Dihedral, Window
 from rsdl.data.targets.objects import HULL, LABEL, RECTANGLE, ObjectList
 from rsdl.storage.s3.endpoint import AWS
 from rsdl.tasks.base import turned_views
@@ -41,7 +41,7 @@ def task_of(mean_objects: float = 1.0, **fields: object) -> DetectionTask:
 def targets_of(*seeds: int) -> Tensor:
     kind = ObjectList()
     rows = [
-        kind.crop(draw_scene(seed, SIDE, 4)[1], (0, 0, SIDE, SIDE), (SIDE, SIDE), SIDE)
+        kind.crop(draw_scene(seed, SIDE, 4)[1], Window(0, 0, SIDE, SIDE), (SIDE, SIDE), SIDE)
         for seed in seeds
     ]
     return torch.from_numpy(kind.collate(rows))
@@ -155,9 +155,9 @@ def test_losses_of_a_batch_are_those_of_its_parts(cuts: list[int]):
 
 
 def test_the_divisor_is_the_mean_number_of_objects_of_a_train_image():
-    split = {"samples": 4, "shards": [], "index": {"name": "i", "bytes": 1, "sha256": "0" * 64}}
-    split |= {"class_counts": [10, 2, 0]}
-    split["shards"] = [{**split["index"], "samples": 4}]
+    file = {"name": "i", "bytes": 1, "sha256": "0" * 64}
+    shards = [{**file, "samples": 4}]
+    split = {"samples": 4, "shards": shards, "index": file, "class_counts": [10, 2, 0]}
     manifest = Manifest.model_validate(
         {"dataset": "d", "target": "objects", "classes": CLASSES, "bands": ["r"], "dtype": "uint8",
          "mean": [0], "std": [1], "provenance": {}, "splits": {"train": split}}
