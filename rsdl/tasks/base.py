@@ -6,7 +6,7 @@ is plain: a loss for each row, metrics by name, columns by sample, an :class:`Ev
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from rsdl.config.model import ModelConfig
 from rsdl.config.task import TaskFacts
 from rsdl.core.image_size import ImageSize
 from rsdl.data.augment import Mix
-from rsdl.records.evaluation import Evaluation
+from rsdl.records.evaluation_base import Evaluation
 from rsdl.storage.s3.endpoint import StorageConfig
 
 # Columns over the valid samples of a split, ``[N, ...]`` each, in the order of the index.
@@ -31,6 +31,22 @@ Show = Callable[[Sequence[int]], list[dict[str, Any]]]
 Predict = Callable[[Sequence[int]], Iterator[tuple[NDArray[np.uint8], Any, Any]]]
 
 
+class Place(NamedTuple):
+    """Where in an image a tile lies; a whole image is a tile of itself.
+
+    Attributes:
+        image: Name of the image.
+        corner: Row and column of the tile in it.
+        scale: Pixels of the image for each pixel that the network saw, across and down.
+        target: The tile's target as it is stored.
+    """
+
+    image: str
+    corner: tuple[int, int]
+    scale: tuple[float, float]
+    target: Any
+
+
 @dataclass(frozen=True, slots=True)
 class Lookup:
     """What an evaluation may ask of single samples of its split, by their numbers.
@@ -39,11 +55,13 @@ class Lookup:
         show: Returns what a report shows of them.
         predict: Runs the network on them once more.
         scenes: Returns the name of the scene that each was cut from, or of its file.
+        places: Returns where in its image each lies; nothing if the network saw parts of them.
     """
 
     show: Show
     predict: Predict
     scenes: Callable[[Sequence[int]], list[str]]
+    places: Callable[[Sequence[int]], list[Place]] = lambda samples: []
 
 
 @dataclass(frozen=True, slots=True)

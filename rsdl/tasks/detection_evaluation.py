@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from rsdl.data.preview import data_uri, shrink
 from rsdl.data.targets.objects import rectangle_corners
-from rsdl.records.evaluation import (
+from rsdl.records.detection import (
     DetectionEvaluation,
     Detections,
     DetectionScores,
@@ -31,6 +31,8 @@ from rsdl.tasks.detection_scores import (
     match_image,
     object_rows,
 )
+from rsdl.tasks.image_scores import MAX_SAMPLES
+from rsdl.tasks.merged_tiles import score_merged
 from rsdl.tasks.object_matching import SIZES
 from rsdl.tasks.scores import share
 
@@ -47,6 +49,7 @@ def evaluate_detections(
     *,
     classes: tuple[str, ...],
     oriented: bool,
+    nms_iou: float,
     planned: int,
     **about: Any,  # noqa: ANN401 - fields of Evaluation
 ) -> DetectionEvaluation:
@@ -58,6 +61,8 @@ def evaluate_detections(
         lookup: What may be asked of single samples.
         classes: Names of the classes.
         oriented: Whether boxes have an angle.
+        nms_iou: IoU above which the lower of two detections of a class is dropped, where tiles are
+            merged.
         planned: Samples of the split, those that could not be decoded included.
         about: Other fields of the evaluation.
     """
@@ -70,6 +75,8 @@ def evaluate_detections(
     best = best_scores(images, len(classes))
     counts = count_errors(images, best.score, len(classes))
     known = values.num_objects > 0
+    samples = columns["samples"].tolist()
+    places = lookup.places(samples) if len(samples) <= MAX_SAMPLES else []
     return DetectionEvaluation(
         **about,
         classes=classes,
@@ -91,6 +98,9 @@ def evaluate_detections(
             for curve, any_ in zip(values.curves.tolist(), known, strict=True)
         ),
         pictures=tuple(_pictures(counts, columns, lookup, best, oriented=oriented)),
+        merged=score_merged(
+            columns["predictions"], places, len(classes), nms_iou=nms_iou, oriented=oriented
+        ),
         num_cut=max(int(values.num_objects.sum() - counts.objects.sum()), 0),
     )
 

@@ -22,7 +22,7 @@ Mask = NDArray[np.bool_]
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
 # Areas in px², both ends included: all, small, medium, large objects.
 SIZES = ("all", "small", "medium", "large")
-AREAS = np.array([(0, 1e10), (0, 32**2), (32**2, 96**2), (96**2, 1e10)])
+AREAS = np.array([(0, np.inf), (0, 32**2), (32**2, 96**2), (96**2, np.inf)])
 VOC_IOU = 0.5
 # Bits of a number, one for each range of areas and threshold, say what holds for which.
 NUM_BITS = len(AREAS) * len(THRESHOLDS)

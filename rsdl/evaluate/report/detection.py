@@ -8,7 +8,7 @@ from rsdl.evaluate.figures.curves import Curves
 from rsdl.evaluate.figures.precision_recall import class_plots, recall_plots
 from rsdl.evaluate.formatting import compact, percent
 from rsdl.evaluate.report.run_summary import TaskReport, Tile, images
-from rsdl.records.evaluation import BACKGROUND, DetectionEvaluation, DetectionScores
+from rsdl.records.detection import BACKGROUND, DetectionEvaluation, DetectionScores
 
 NAMES = {
     "map": ("mAP", "mean over classes and IoU 0.5 to 0.95"),
@@ -26,6 +26,7 @@ KINDS = {
     "both": "another class, and out of place",
     "duplicate": "a second detection of an object",
 }
+VOC = {"voc07": "VOC07", "voc12": "VOC12"}
 TITLES = {"label": "class"}
 
 
@@ -102,6 +103,7 @@ def sections(evaluation: DetectionEvaluation) -> dict[str, object]:
         **confusion_sections(evaluation),
         "confusions": confusions[: min(max(len(evaluation.classes) // 2, 10), 22)],
         "class_rows": class_rows(evaluation),
+        "titles": {name: title for name, (title, _) in NAMES.items()} | VOC,
         "sizes": ("small", "medium", "large"),
         "error_rows": error_rows(evaluation),
         "error_kinds": {TITLES.get(kind, kind): kind for kind in KINDS},

@@ -8,9 +8,9 @@ import torch
 from numpy.typing import NDArray
 
 from rsdl.data.targets.objects import WIDTH
-from rsdl.records.evaluation import DetectionEvaluation
+from rsdl.records.detection import DetectionEvaluation
 from rsdl.tasks.average_precision import DetectionMetrics
-from rsdl.tasks.base import Lookup
+from rsdl.tasks.base import Lookup, Place
 from rsdl.tasks.detection_evaluation import evaluate_detections
 from rsdl.tasks.detection_scores import detection_columns
 
@@ -72,7 +72,11 @@ def draw_split(
     return Split(predictions, targets, num_classes, oriented)
 
 
-def evaluate_split(split: Split, **about: Any) -> DetectionEvaluation:  # noqa: ANN401
+def evaluate_split(
+    split: Split,
+    places: Sequence[Place] = (),
+    **about: Any,  # noqa: ANN401
+) -> DetectionEvaluation:
     """Return the evaluation of a split, as the task makes it."""
     predictions, targets, num_classes, oriented = split
     metrics = DetectionMetrics(num_classes, oriented)
@@ -92,9 +96,10 @@ def evaluate_split(split: Split, **about: Any) -> DetectionEvaluation:  # noqa: 
         metrics.values(),
         {name: column.numpy() for name, column in columns.items()}
         | {"samples": np.arange(len(found))},
-        Lookup(show, predict, lambda samples: []),
+        Lookup(show, predict, lambda samples: [], lambda samples: list(places)),
         classes=tuple(f"class {number}" for number in range(num_classes)),
         oriented=oriented,
+        nms_iou=0.3,
         planned=len(found),
         **given,
     )

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,9 @@ import pytest
 import shapely
 import shapely.affinity
 import torch
+import torch.distributed as dist
 from torch import Tensor
+from torch.multiprocessing.spawn import spawn
 
 from rsdl.data.targets.objects import DIFFICULT, IGNORED
 from rsdl.tasks.average_precision import (
@@ -291,6 +294,28 @@ def test_batches_ranks_and_padding_do_not_change_a_sum():
     together = {name: sum(part.sums()[name] for part in parts) for name in whole.sums()}
     for name, value in whole.sums().items():
         np.testing.assert_array_equal(together[name], value)
+
+
+def measure_on_rank(rank: int, folder: str) -> None:
+    address = f"file://{folder}/store"
+    dist.init_process_group("gloo", init_method=address, rank=rank, world_size=2)
+    metrics = DetectionMetrics(CLASSES, oriented=False)
+    found, truths = draw_batch(9)
+    rows = torch.arange(40)[rank::2]
+    metrics.update(found[rows], truths[rows], torch.ones(20, dtype=torch.bool), torch.ones(20))
+    for name, value in metrics.sums().items():
+        np.save(f"{folder}/{rank}-{name}.npy", value)
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_two_ranks_have_the_sums_of_one(tmp_path: Path):
+    whole = DetectionMetrics(CLASSES, oriented=False)
+    whole.update(*draw_batch(9), torch.ones(40, dtype=torch.bool), torch.ones(40))
+    spawn(measure_on_rank, (str(tmp_path),), nprocs=2)
+    for rank in range(2):
+        for name, value in whole.sums().items():
+            np.testing.assert_array_equal(np.load(tmp_path / f"{rank}-{name}.npy"), value)
 
 
 def test_nothing_to_find_is_undefined_and_nothing_found_is_zero():
