@@ -171,6 +171,7 @@ def test_options_that_mean_nothing_are_refused_and_a_dry_run_names_the_files(
     inputs = study / "scenes", study / "picture.png"
     ended = rsdl(*predict(study, *inputs, "--out", "maps", "--dry-run", "--part", "2/2"))
     assert "scene_0.geojson to predict" in ended.stdout
+    assert "1 of 3 scenes have no coordinate reference system: all in pixels" in ended.stdout
     assert not (tmp_path / "maps").exists()
     for more, said in (
         (("--probabilities",), "--probabilities: is for maps of pixels"),
