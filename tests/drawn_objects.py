@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from rsdl.core.pixels import Dtype
 from rsdl.data.sample import Sample, ShardPlan
-from rsdl.data.targets.objects import Objects, make_objects, rectangle_corners
+from rsdl.data.targets.corners import rectangle_corners
+from rsdl.data.targets.objects import Objects, make_objects
 
 CLASSES = ("square", "van", "ship")
 COLOURS = np.array([(220, 60, 60), (60, 200, 80), (70, 90, 230)])

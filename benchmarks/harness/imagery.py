@@ -22,7 +22,8 @@ from rsdl.data.sources.folder import FolderSource
 from rsdl.data.sources.mask_folder import MaskOptions, MaskSource
 from rsdl.data.sources.mask_pairs import pair_folders
 from rsdl.data.sources.synthetic import draw_parcels, paint_scene
-from rsdl.data.targets.objects import Objects, make_objects, rectangle_corners
+from rsdl.data.targets.corners import rectangle_corners
+from rsdl.data.targets.objects import Objects, make_objects
 from rsdl.storage.connect import connect
 
 NUM_CLASSES = 10

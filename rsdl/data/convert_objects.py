@@ -18,7 +18,8 @@ from rsdl.core.errors import DataError
 from rsdl.data.dataset import DataSet
 from rsdl.data.manifest import Manifest
 from rsdl.data.targets import KINDS
-from rsdl.data.targets.objects import DIFFICULT, IGNORED, Objects, areas
+from rsdl.data.targets.corners import areas
+from rsdl.data.targets.objects import DIFFICULT, IGNORED, Objects
 from rsdl.storage.store import Store
 
 LAYOUTS = ("coco", "yolo", "dota")

@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 
 from rsdl.data.dataset import SplitData
 from rsdl.data.targets import KINDS
-from rsdl.data.targets.objects import IGNORED, areas
+from rsdl.data.targets.corners import areas
+from rsdl.data.targets.objects import IGNORED
 
 SIZES = ("small", "medium", "large")
 LIMITS = (32**2, 96**2)  # px

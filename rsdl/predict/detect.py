@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from rsdl.core.errors import DataError
-from rsdl.data.targets.objects import rectangle_corners
+from rsdl.data.targets.corners import rectangle_corners
 from rsdl.predict.scene import Progress, Read, WindowRule, read_batches, whole_of
 from rsdl.predict.windows import Axis
 from rsdl.raster.scenes import Scene

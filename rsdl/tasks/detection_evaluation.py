@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from rsdl.data.preview import data_uri, shrink
-from rsdl.data.targets.objects import rectangle_corners
+from rsdl.data.targets.corners import rectangle_corners
 from rsdl.records.detection import (
     DetectionEvaluation,
     Detections,

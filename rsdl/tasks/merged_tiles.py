@@ -11,15 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rsdl.data.targets.objects import (
-    FLAGS,
-    HULL,
-    LABEL,
-    RECTANGLE,
-    WIDTH,
-    Objects,
-    smallest_rectangles,
-)
+from rsdl.data.targets.corners import smallest_rectangles
+from rsdl.data.targets.objects import FLAGS, HULL, LABEL, RECTANGLE, WIDTH, Objects
 from rsdl.records.detection import MergedScores
 from rsdl.tasks.average_precision import DetectionMetrics
 from rsdl.tasks.base import Place

@@ -9,8 +9,8 @@ import pytest
 from rasterio.transform import Affine
 from rasterio.warp import transform
 
+from rsdl.data.targets.corners import rectangle_corners
 from rsdl.data.targets.mask import class_colours
-from rsdl.data.targets.objects import rectangle_corners
 from rsdl.predict.features import FewFeatures, write_features
 from rsdl.predict.page import draw_page
 from rsdl.predict.polygons import trace_polygons

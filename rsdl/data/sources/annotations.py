@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from rsdl.core.errors import DataError
 from rsdl.data.sources.listing import Tree
-from rsdl.data.targets.objects import rectangle_corners, smallest_rectangles
+from rsdl.data.targets.corners import rectangle_corners, smallest_rectangles
 
 # In square pixels: what is smaller is a line or a point.
 LEAST_AREA = 1e-3

@@ -27,7 +27,8 @@ from rsdl.data.sources.mask_pairs import image_size
 from rsdl.data.sources.object_options import ObjectOptions
 from rsdl.data.sources.object_tiles import cut_objects, keeps_empty, object_tiles
 from rsdl.data.sources.splits import assign_splits, deal, order_splits
-from rsdl.data.targets.objects import IGNORED, Objects, make_objects, visible_shares
+from rsdl.data.targets.corners import visible_shares
+from rsdl.data.targets.objects import IGNORED, Objects, make_objects
 from rsdl.raster.georef import shift
 from rsdl.raster.headers import UPRIGHT, jpeg_header
 from rsdl.raster.picture import Picture

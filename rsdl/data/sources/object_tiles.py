@@ -5,7 +5,8 @@ from typing import NamedTuple
 import numpy as np
 
 from rsdl.core.rng import key_of
-from rsdl.data.targets.objects import IGNORED, Objects, visible_shares
+from rsdl.data.targets.corners import visible_shares
+from rsdl.data.targets.objects import IGNORED, Objects
 from rsdl.raster.tiles import tile_starts
 
 

@@ -15,14 +15,8 @@ from numpy.typing import NDArray
 
 from rsdl.core.errors import DataError
 from rsdl.data.sources.object_tiles import VisibleRules, cut_objects
-from rsdl.data.targets.objects import (
-    IGNORED,
-    Objects,
-    areas,
-    make_objects,
-    rectangle_corners,
-    smallest_rectangles,
-)
+from rsdl.data.targets.corners import areas, rectangle_corners, smallest_rectangles
+from rsdl.data.targets.objects import IGNORED, Objects, make_objects
 from rsdl.raster.cover import boxes_meet
 from rsdl.raster.densify import move_outlines
 from rsdl.raster.georef import Floats, apply

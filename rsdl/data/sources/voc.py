@@ -15,7 +15,8 @@ import numpy as np
 from rsdl.core.errors import DataError
 from rsdl.data.sources.annotation_files import pair_labels, read_labels
 from rsdl.data.sources.annotations import AnnotatedImages, AnnotationReader, AnnotationRules
-from rsdl.data.targets.objects import DIFFICULT, rectangle_corners
+from rsdl.data.targets.corners import rectangle_corners
+from rsdl.data.targets.objects import DIFFICULT
 
 BOX = ("xmin", "ymin", "xmax", "ymax")
 CORNERS = tuple(

@@ -20,7 +20,8 @@ from rsdl.data.sources.annotation_formats import read_annotations
 from rsdl.data.sources.annotations import AnnotatedImages, AnnotationRules, Annotations
 from rsdl.data.sources.object_options import ObjectOptions
 from rsdl.data.sources.object_source import ObjectSource
-from rsdl.data.targets.objects import DIFFICULT, IGNORED, Objects, box_corners
+from rsdl.data.targets.corners import box_corners
+from rsdl.data.targets.objects import DIFFICULT, IGNORED, Objects
 from rsdl.storage.connect import connect
 
 CLASSES = ("motor boat", "ship")

@@ -15,6 +15,13 @@ from rsdl.core.errors import CorruptSampleError
 from rsdl.data.dihedral import apply_dihedral, draw_dihedral
 from rsdl.data.resize import resize_into
 from rsdl.data.targets.base import Dihedral, Window
+from rsdl.data.targets.corners import (
+    areas,
+    box_corners,
+    rectangle_corners,
+    smallest_rectangles,
+    visible_shares,
+)
 from rsdl.data.targets.objects import (
     DIFFICULT,
     FLAGS,
@@ -25,12 +32,7 @@ from rsdl.data.targets.objects import (
     WIDTH,
     ObjectList,
     Objects,
-    areas,
-    box_corners,
     make_objects,
-    rectangle_corners,
-    smallest_rectangles,
-    visible_shares,
 )
 
 KIND = ObjectList()

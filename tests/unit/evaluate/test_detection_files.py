@@ -13,7 +13,8 @@ from rsdl.core.errors import ConfigError, DataError
 from rsdl.data.dataset import DataSet, SplitData
 from rsdl.data.packing.pack import PackOptions, pack
 from rsdl.data.sample import Sample
-from rsdl.data.targets.objects import make_objects, rectangle_corners
+from rsdl.data.targets.corners import rectangle_corners
+from rsdl.data.targets.objects import make_objects
 from rsdl.evaluate.detection_files import check_places, coco_results, dota_files
 from rsdl.evaluate.evaluator import place_tiles
 from rsdl.storage.connect import connect

@@ -9,7 +9,7 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio.transform import Affine
 
-from rsdl.data.targets.objects import rectangle_corners
+from rsdl.data.targets.corners import rectangle_corners
 from tests.unit.predict.scenes import PLACE
 
 NUM_CLASSES = 3

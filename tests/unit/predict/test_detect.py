@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rsdl.data.targets.objects import rectangle_corners
+from rsdl.data.targets.corners import rectangle_corners
 from rsdl.predict.detect import MergeRule, Seen, detect_scene, merge_detections
 from rsdl.predict.scene import WindowRule
 from rsdl.raster.scenes import Scene, SceneRules, describe_scenes

@@ -15,7 +15,7 @@ from rasterio.transform import Affine
 from rasterio.warp import transform
 
 from rsdl.core.errors import ConfigError, DataError
-from rsdl.data.targets.objects import rectangle_corners
+from rsdl.data.targets.corners import rectangle_corners
 from rsdl.predict.detect import MergeRule
 from rsdl.predict.object_writer import ObjectWriter
 from rsdl.predict.outputs import OutputOptions

@@ -5,13 +5,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from rsdl.data.targets.objects import (
-    IGNORED,
-    Objects,
-    make_objects,
-    rectangle_corners,
-    visible_shares,
-)
+from rsdl.data.targets.corners import rectangle_corners, visible_shares
+from rsdl.data.targets.objects import IGNORED, Objects, make_objects
 from rsdl.tasks.base import Place
 from rsdl.tasks.merged_tiles import merge_detections, merge_objects, score_merged
 from tests.unit.tasks.detections import draw_split, evaluate_split

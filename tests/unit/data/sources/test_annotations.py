@@ -20,7 +20,8 @@ from rsdl.data.sources.annotations import (
     Annotations,
     to_corners,
 )
-from rsdl.data.targets.objects import DIFFICULT, IGNORED, areas
+from rsdl.data.targets.corners import areas
+from rsdl.data.targets.objects import DIFFICULT, IGNORED
 
 WIDTH, HEIGHT = 40, 30
 SQUARE = "2 4 10 4 10 12 2 12"

@@ -22,7 +22,8 @@ from rsdl.data.sources.annotations import AnnotationRules
 from rsdl.data.sources.object_options import ObjectOptions
 from rsdl.data.sources.object_source import ObjectSource
 from rsdl.data.sources.object_tiles import VisibleRules, cut_objects, object_tiles
-from rsdl.data.targets.objects import IGNORED, Objects, areas, box_corners, make_objects
+from rsdl.data.targets.corners import areas, box_corners
+from rsdl.data.targets.objects import IGNORED, Objects, make_objects
 from rsdl.storage.connect import connect
 
 Make = Callable[..., ObjectSource]

@@ -17,7 +17,8 @@ from rsdl.data.sources.geotiff import GeotiffSource
 from rsdl.data.sources.geotiff_options import GeotiffOptions
 from rsdl.data.sources.synthetic_objects import write_object_scenes
 from rsdl.data.targets import KINDS
-from rsdl.data.targets.objects import IGNORED, Objects, box_corners, rectangle_corners
+from rsdl.data.targets.corners import box_corners, rectangle_corners
+from rsdl.data.targets.objects import IGNORED, Objects
 from rsdl.raster.georef import apply
 
 UTM = "EPSG:32618"
