@@ -4,6 +4,7 @@ Corners are x and y in pixels, in their order around the object.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
