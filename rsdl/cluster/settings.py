@@ -18,6 +18,7 @@ from pydantic import (
 
 from rsdl import __version__
 from rsdl.cluster.nautilus import GPUS, REGIONS
+from rsdl.cluster.studies import FIRST, study_name, task_of
 from rsdl.cluster.wheels import WHEELS
 from rsdl.core.errors import ConfigError, ConfigErrors
 
@@ -98,16 +99,28 @@ class PredictSettings(BaseModel):
         return words
 
 
-# Its config is written for one machine; pods read and write the bucket.
-QUICKSTART = JobSettings(
-    overrides=("output=${oc.env:RSDL_RUNS}", "data.url=${oc.env:RSDL_DATA}/quickstart"),
-)
+JOBS = {
+    # Its config is written for one machine; pods read and write the bucket.
+    "quickstart": JobSettings(
+        overrides=("output=${oc.env:RSDL_RUNS}", "data.url=${oc.env:RSDL_DATA}/quickstart"),
+    ),
+    # Their batches take more than 24 GB.
+    "maxvit_small_loveda": JobSettings(gpu="a40"),
+    "maxvit_small_potsdam": JobSettings(gpu="a40"),
+}
+OTHERS: dict[Literal["segmentation"], JobSettings] = {}
+# Settings that hold others, of which --set may name one.
+NESTED = ("predict.", "studies.")
 
 
 class Settings(JobSettings):
     """Settings by the user of a cluster."""
 
-    study: str = Field("hrrsi", pattern=LABEL, description="Name of the study.")
+    study: str = Field(
+        "hrrsi",
+        pattern=LABEL,
+        description="Name of the study; those of other tasks are STUDY-segmentation and so on.",
+    )
     image: str = Field(
         f"gitlab-registry.nrp-nautilus.io/rsdl/rsdl:{__version__}",
         pattern=IMAGE,
@@ -151,14 +164,16 @@ class Settings(JobSettings):
         description="What k8s/predict maps: run, scenes, out, parts (pods) and options of rsdl "
         "predict.",
     )
-    jobs: dict[str, JobSettings] = Field(
-        {"quickstart": QUICKSTART}, description="What is otherwise for one config."
+    studies: dict[Literal["segmentation"], JobSettings] = Field(
+        OTHERS, description="What is otherwise for the study of another task: k8s/studies."
     )
+    jobs: dict[str, JobSettings] = Field(JOBS, description="What is otherwise for one config.")
 
     @model_validator(mode="after")
     def _runs_on_its_cards(self) -> "Settings":
         wheel = WHEELS[self.cuda]
-        for name in {self.gpu, *(job.gpu for job in self.jobs.values() if job.gpu)}:
+        own = (*self.studies.values(), *self.jobs.values())
+        for name in {self.gpu, *(each.gpu for each in own if each.gpu)}:
             lost = [card.product for card in GPUS[name].cards if not wheel.runs_on(card.capability)]
             if lost:
                 raise ValueError(
@@ -183,7 +198,8 @@ class Settings(JobSettings):
     def predict_run(self) -> str:
         """The run whose network maps scenes, as an argument in a pod."""
         run = self.predict.run
-        return f"'{run}'" if "://" in run else f'"$RSDL_RUNS/{run}"'
+        folder = study_name("$RSDL_RUNS", task_of(run))
+        return f"'{run}'" if "://" in run else f'"{folder}/{run}"'
 
     @property
     def image_digest(self) -> str:
@@ -195,11 +211,15 @@ class Settings(JobSettings):
         """The tag of the image; empty where it has a digest."""
         return "" if self.image_digest else self.image.rpartition(":")[2]
 
-    def of(self, config: str) -> "Settings":
-        """Return the settings for one config."""
-        own = self.jobs.get(config, JobSettings())
-        both = (*self.overrides, *own.overrides)
-        return self.model_copy(update=own.model_dump(exclude_none=True) | {"overrides": both})
+    def of(self, config: str, task: str = FIRST) -> "Settings":
+        """Return the settings for one config of a task."""
+        settings = self.model_copy(update={"study": study_name(self.study, task)})
+        of_task = {name: each for name, each in self.studies.items() if name == task}
+        for own in (*of_task.values(), self.jobs.get(config, JobSettings())):
+            both = (*settings.overrides, *own.overrides)
+            fields = own.model_dump(exclude_none=True) | {"overrides": both}
+            settings = settings.model_copy(update=fields)
+        return settings
 
 
 def load_settings(folder: Path) -> Settings:
@@ -243,9 +263,10 @@ def change(settings: Settings, pairs: Sequence[str], configs: Sequence[str] = ()
         except yaml.YAMLError as error:
             raise ConfigError(f"--set {key}", f"cannot read the value {text!r}") from error
         rooms = [tree["jobs"].setdefault(name, {}) for name in configs] or [tree]
-        if not configs and key.startswith("predict."):
-            rooms, key = [tree["predict"]], key.removeprefix("predict.")
-        elif not configs and key == "predict" and isinstance(value, dict):
+        *path, key = key.split(".") if not configs and key.startswith(NESTED) else [key]
+        for name in path:
+            rooms = [room.setdefault(name, {}) for room in rooms]
+        if not configs and key == "predict" and isinstance(value, dict):
             value = tree["predict"] | value
         for room in rooms:
             room[key] = value
@@ -255,25 +276,23 @@ def change(settings: Settings, pairs: Sequence[str], configs: Sequence[str] = ()
 def to_yaml(settings: Settings) -> str:
     """Return ``settings.yaml`` with a comment on each field."""
     tree = _dump(settings)
-    jobs = tree.pop("jobs")
     lines = [
         "# What you set, in this one place; then write the manifests anew: rsdl k8s render",
         "# Or do both at once: rsdl k8s render --set bucket=mine --set region=east",
     ]
     for key, value in tree.items():
         lines += [f"# {Settings.model_fields[key].description}", _line({key: value})]
-    lines += [f"# {Settings.model_fields['jobs'].description}", _line({"jobs": jobs})]
     return "\n".join(lines) + "\n"
 
 
 def _dump(settings: Settings) -> dict[str, Any]:
-    """Return plain values, in the order of the fields; for jobs only the fields they set."""
-    tree = settings.model_dump(mode="json", exclude={"jobs"})
-    jobs = {
-        name: job.model_dump(mode="json", exclude_defaults=True)
-        for name, job in settings.jobs.items()
-    }
-    return {name: tree[name] for name in Settings.model_fields if name != "jobs"} | {"jobs": jobs}
+    """Return plain values, in the order of the fields; of studies and jobs what they set."""
+    tree = settings.model_dump(mode="json")
+    for key, own in (("studies", settings.studies), ("jobs", settings.jobs)):
+        tree[key] = {
+            name: each.model_dump(mode="json", exclude_defaults=True) for name, each in own.items()
+        }
+    return {name: tree[name] for name in Settings.model_fields}
 
 
 def _line(tree: dict[str, Any]) -> str:
@@ -290,7 +309,9 @@ def _validate(tree: dict[str, Any], where: str) -> Settings:
 def _explain(error: Any, where: str) -> ConfigError:  # noqa: ANN401 - pydantic's ErrorDetails
     path = ".".join(map(str, error["loc"]))
     if error["type"] == "extra_forbidden":
-        rooms: dict[str, type[BaseModel]] = {"jobs": JobSettings, "predict": PredictSettings}
+        rooms: dict[str, type[BaseModel]] = {
+            "jobs": JobSettings, "studies": JobSettings, "predict": PredictSettings,
+        }  # fmt: skip
         model = rooms.get(path.partition(".")[0], Settings) if "." in path else Settings
         known = ", ".join(model.model_fields)
         return ConfigError(f"{where}: {path}", "unknown setting", f"known here: {known}")
