@@ -85,13 +85,12 @@ def _load(names: Sequence[str], settings: Settings, folder: str) -> dict[str, Po
     loaded = {}
     for name in names:
         path = _find(name, folder)
-        task = OmegaConf.select(merge_config(path), "task.name", default=FIRST)
-        own = settings.of(name, str(task))
-        tree = merge_config(path, own.overrides)
+        tree = merge_config(path)
+        own = settings.of(name, str(OmegaConf.select(tree, "task.name", default=FIRST)))
+        tree.merge_with(*map(parse_override, own.overrides))
         runs = f"s3://{settings.bucket}/runs/{own.study}"
         run = fill_in(tree, path, environment | {"RSDL_RUNS": runs})
-        for override in fields_of_pods(run, settings):
-            tree.merge_with(parse_override(override))
+        tree.merge_with(*map(parse_override, fields_of_pods(run, settings)))
         loaded[name] = PodConfig(f"configs{path.removeprefix(folder)}", run, OmegaConf.to_yaml(tree))
     _check_mirror(loaded, settings)
     return loaded
