@@ -7,6 +7,7 @@ land use and not from noise or flat colours. Labels are arbitrary.
 import glob
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -16,11 +17,12 @@ from numpy.typing import NDArray
 from rsdl.data.kinds import SUFFIXES
 from rsdl.data.manifest import MANIFEST
 from rsdl.data.packing.pack import PackOptions, pack
-from rsdl.data.sample import Source
+from rsdl.data.sample import Sample, Source
 from rsdl.data.sources.folder import FolderSource
 from rsdl.data.sources.mask_folder import MaskOptions, MaskSource
 from rsdl.data.sources.mask_pairs import pair_folders
 from rsdl.data.sources.synthetic import draw_parcels, paint_scene
+from rsdl.data.targets.objects import Objects, make_objects, rectangle_corners
 from rsdl.storage.connect import connect
 
 NUM_CLASSES = 10
@@ -124,14 +126,40 @@ def draw_masks(images: Path, *, size: int, seed: int = 0) -> Path:
     return masks
 
 
-def pack_tiles(work: Path, size: int, counts: Mapping[str, int], *, masks: bool = False) -> str:
+class ObjectTiles(FolderSource):
+    """The images of a tree with drawn objects, whatever they show."""
+
+    target = "objects"
+
+    def read(self, item: Any) -> Sample:  # noqa: ANN401
+        """Return an image with objects that its name draws."""
+        sample = super().read(item)
+        assert sample.pixels is not None
+        seed = int.from_bytes(sample.key.encode()[-8:], "little")
+        objects = draw_objects(sample.pixels.shape[:2], len(self.classes), seed)
+        return sample._replace(target=objects)
+
+
+def draw_objects(size: tuple[int, int], num_classes: int, seed: int, count: int = 40) -> Objects:
+    """Return objects of any angle in an image of a height and width."""
+    random, (height, width) = np.random.default_rng(seed), size
+    sides = random.uniform(0.02, 0.12, (2, count)) * min(size)
+    x, y = random.uniform(0.1, 0.9, (2, count)) * np.array([[width], [height]])
+    angles = random.uniform(-np.pi / 2, np.pi / 2, count)
+    corners = rectangle_corners(np.stack([x, y, *sides, angles], axis=1))
+    return make_objects(corners, random.integers(0, num_classes, count), size)
+
+
+def pack_tiles(
+    work: Path, size: int, counts: Mapping[str, int], *, target: str = "class_index"
+) -> str:
     """Pack synthetic tiles, unless that is done already.
 
     Args:
         work: Folder for all files.
         size: Side of a tile in pixels.
         counts: Images of each split.
-        masks: Whether each has a mask instead of a class.
+        target: Kind of target that each has.
 
     Returns:
         URL of the data set.
@@ -144,7 +172,7 @@ def pack_tiles(work: Path, size: int, counts: Mapping[str, int], *, masks: bool 
             wanted = f"{split} would have {count} images, but takes {MIN_IMAGES} at least"
             raise SystemExit(f"{wanted}: pass larger --steps, --batch-size or --images")
     name = "-".join([f"tiles-{size}px", *(f"{split}{count}" for split, count in counts.items())])
-    tree, shards = work / name, work / f"{name}-{'masks' if masks else 'packed'}"
+    tree, shards = work / name, work / f"{name}-{target}"
     if (shards / MANIFEST).exists():
         return str(shards)
     tree.mkdir(parents=True, exist_ok=True)
@@ -153,8 +181,8 @@ def pack_tiles(work: Path, size: int, counts: Mapping[str, int], *, masks: bool 
         link = tree / split
         link.unlink(missing_ok=True)
         link.symlink_to(images)
-    source: Source = FolderSource(tree)
-    if masks:
+    source: Source = ObjectTiles(tree) if target == "objects" else FolderSource(tree)
+    if target == "mask":
         source = MaskSource(pair_folders(tree, draw_masks(tree, size=size)), MaskOptions())
     pack(source, connect(str(shards)), PackOptions(shard_bytes=SHARD_BYTES))
     return str(shards)

@@ -204,7 +204,7 @@ def make_model(name: str, window: int) -> TrainedModel:
         dtype="uint8", mean=(128.0,) * 3, std=(64.0,) * 3, image_size=window, eval_crop=1.0,
         decode_size=None, dataset="painted", provenance={},
     )  # fmt: skip
-    task = BUILDERS["segmentation"](spec.task, spec.classes, ())
+    task = BUILDERS["segmentation"](spec.task, spec.classes, None)
     network = task.build_network(
         spec.model, in_chans=3, image_size=window, storage=AWS, bands=bands
     )

@@ -18,7 +18,7 @@ On a CPU the loader shares the cores with the network: its CPU time is the least
 cost, and is shown beside the ratio. On a GPU it has the cores to itself.
 
     python -m benchmarks.trainer.input_pipeline [--models resnet50 vit_base] [--accelerator cpu]
-    python -m benchmarks.trainer.input_pipeline --task segmentation     # a mask for each image
+    python -m benchmarks.trainer.input_pipeline --task segmentation     # or detection
 """
 
 import argparse
@@ -74,6 +74,8 @@ LOADER_SHARE = "its share, %"
 
 # Batch and steps of an epoch: several seconds, so that its start does not decide.
 SIZES = {"cuda": (64, 200), "cpu": (4, 10)}
+
+OF_TARGET = {"class_index": "", "mask": "_masks", "objects": "_objects"}  # in names of results
 
 Loader = BatchLoader | ResidentLoader | HeldBatches
 
@@ -225,7 +227,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             work,
             options.tile_size,
             {"train": steps * batch, "val": MIN_IMAGES},
-            masks=TASKS[options.task].target == "mask",
+            target=TASKS[options.task].target,
         )
         fields = {"url": url, "image_size": options.image_size, "batch_size": batch}
         tables = []
@@ -249,7 +251,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             gc.collect()  # a session has reference cycles, and the next network needs the memory
     title = f"Training from shards: {options.tile_size} px JPEGs to {options.image_size} px"
     versions = describe_versions(("rsdl-train", "torch", "pytorch-lightning", "timm"))
-    name = "input_pipeline" + "_masks" * (TASKS[options.task].target == "mask")
+    name = "input_pipeline" + OF_TARGET[TASKS[options.task].target]
     return build_result(name, title, tables, options=vars(options), versions=versions)
 
 

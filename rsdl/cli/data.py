@@ -111,11 +111,16 @@ def data_scenes(
     num_scenes: Annotated[int, typer.Option(min=1, help="Scenes.")] = 20,
     size: Annotated[int, typer.Option(min=256, help="Side of a scene in px.")] = 512,
     seed: Annotated[int, typer.Option(min=0, help="Seed; the same scenes every time.")] = 0,
+    objects: Annotated[
+        bool,
+        typer.Option("--objects", help="Ships, planes and vehicles with boxes, for detection."),
+    ] = False,
 ) -> None:
     """Generate georeferenced scenes of ten land uses with labels, for trying things out."""
     from rsdl.commands import data
 
-    raise typer.Exit(data.generate_scenes(out, num_scenes=num_scenes, size=size, seed=seed))
+    code = data.generate_scenes(out, num_scenes=num_scenes, size=size, seed=seed, objects=objects)
+    raise typer.Exit(code)
 
 
 @app.command("index")

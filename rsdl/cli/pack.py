@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from rsdl.cli import pack_objects
 from rsdl.cli.options import (
     Corrupt,
     Out,
@@ -226,8 +227,10 @@ def data_pack_geotiff(
         Literal["npy", "tif"], typer.Option(help="npy reads fastest; tif is smaller.")
     ] = "npy",
     task: Annotated[
-        Literal["classification", "segmentation"],
-        typer.Option(help="Give a tile its main class, or each pixel its own."),
+        Literal["classification", "segmentation", "detection"],
+        typer.Option(
+            help="Give a tile its main class, each pixel its own, or take polygons as objects."
+        ),
     ] = "classification",
     all_touched: Annotated[
         bool,
@@ -241,6 +244,18 @@ def data_pack_geotiff(
             help="Segmentation: name of the class of pixels without a label; default: ignore them."
         ),
     ] = None,
+    keep: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="Detection: learn objects of which this share is visible."),
+    ] = 0.7,
+    drop: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="Detection: below this share, drop them; between, ignore."),
+    ] = 0.3,
+    empty: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="Detection: share of train tiles without an object kept."),
+    ] = 0.1,
     seed: Seed = 0,
     shard_mb: ShardMb = 64,
     on_corrupt: Corrupt = "error",
@@ -282,5 +297,11 @@ def data_pack_geotiff(
         task=task,
         all_touched=all_touched,
         background=background,
+        keep=keep,
+        drop=drop,
+        empty=empty,
     )
     raise typer.Exit(data.pack_geotiff(cut, out=out, options=options))
+
+
+pack_objects.register(app)

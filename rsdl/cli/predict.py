@@ -19,7 +19,7 @@ def predict(
     ] = False,
     vectorize: Annotated[
         Literal["gpkg", "geojson"] | None,
-        typer.Option(help="Also write polygons: SCENE.gpkg, or SCENE.geojson in lon, lat."),
+        typer.Option(help="Write polygons: SCENE.gpkg, or SCENE.geojson in lon, lat."),
     ] = None,
     simplify: Annotated[
         float | None,
@@ -28,6 +28,12 @@ def predict(
     min_area: Annotated[
         float | None,
         typer.Option(min=0, metavar="M2", help="Leave out polygons of fewer square metres."),
+    ] = None,
+    score: Annotated[
+        float | None,
+        typer.Option(
+            min=0, max=1, help="Leave out objects of less; default: task.score_threshold."
+        ),
     ] = None,
     quicklook: Annotated[
         bool, typer.Option("--quicklook", help="Also write SCENE_quicklook.png, with a legend.")
@@ -100,6 +106,9 @@ def predict(
     A Cloud Optimized GeoTIFF of class numbers with colours and names; 255 where the scene has no
     data. Segmentation: windows overlap and are blended. Classification: each tile has one class.
 
+    Detection: SCENE.geojson (lon, lat) or SCENE.gpkg (the scene's CRS), a box an object with class,
+    score, length_m, width_m, and angle_deg clockwise from north; SCENE.csv in px without a CRS.
+
     Scenes whose map is there are left out, so that the same command goes on after it was killed.
     """
     from rsdl.commands.data import read_names
@@ -124,6 +133,7 @@ def predict(
         polygons=vectorize,
         simplify_px=simplify,
         min_area_m2=min_area,
+        score=score,
         quicklook=quicklook,
         page=page,
     )

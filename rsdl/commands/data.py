@@ -26,6 +26,7 @@ from rsdl.data.sources.geotiff import GeotiffSource
 from rsdl.data.sources.geotiff_options import GeotiffOptions
 from rsdl.data.sources.split_files import SplitFile, read_split_files
 from rsdl.data.sources.synthetic import write_scenes
+from rsdl.data.sources.synthetic_objects import write_object_scenes
 from rsdl.data.targets import KINDS
 from rsdl.storage.connect import connect
 from rsdl.storage.local import translate
@@ -101,9 +102,12 @@ def describe_findings(manifest: Manifest) -> Iterator[str]:
     yield from say_duplicates(facts)
 
 
-def generate_scenes(out: str, *, num_scenes: int, size: int, seed: int) -> int:
-    """Write synthetic scenes and their labels."""
-    labels = write_scenes(Path(out), num_scenes=num_scenes, size=size, seed=seed)
+def generate_scenes(
+    out: str, *, num_scenes: int, size: int, seed: int, objects: bool = False
+) -> int:
+    """Write synthetic scenes and their labels: land use, or the boxes of objects."""
+    write = write_object_scenes if objects else write_scenes
+    labels = write(Path(out), num_scenes=num_scenes, size=size, seed=seed)
     print(f"{num_scenes} scenes of {size} x {size} px: {out}, labels: {labels}")
     return 0
 
@@ -159,7 +163,9 @@ def info(url: str, *, sheet: str | None, split: str) -> int:
     for line in describe_findings(manifest):
         print(line)
     if sheet is not None:
-        picture = encode_png(contact_sheet(dataset.split(split, "--split")))
+        # What is drawn on a picture needs more room than a picture of one class.
+        sizes = {} if KINDS[manifest.target].in_index else {"columns": 4, "side": 320}
+        picture = encode_png(contact_sheet(dataset.split(split, "--split"), **sizes))
         try:
             Path(sheet).write_bytes(picture)
         except OSError as error:

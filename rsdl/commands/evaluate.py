@@ -88,7 +88,7 @@ def evaluate_whole(
     device = config.trainer.accelerator.replace("gpu", "cuda")
     model = load(target, device=choose_device(device, "trainer.accelerator"))
     if not model.is_dense:
-        problem = f"are for networks that label pixels, {config.name} labels whole images"
+        problem = f"are for networks that label pixels, {config.name} does not"
         raise ConfigError("--windows", problem, "evaluate without it")
     rule, said = window_rule(model, PredictOptions(), judged=False)
     print(f"whole images, {said}")

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,12 +15,13 @@ from rsdl.core.image_size import show_size
 from rsdl.data.targets.mask import MAX_CLASSES
 from rsdl.export.load import load
 from rsdl.export.model import TrainedModel
+from rsdl.predict.detect import MergeRule
 from rsdl.predict.find import find_files
-from rsdl.predict.folder import MapFolder, map_name
+from rsdl.predict.folder import MapFolder
 from rsdl.predict.inputs import SceneOptions, choose_part, choose_scenes, find_tile, scene_rules
+from rsdl.predict.object_writer import ObjectWriter
 from rsdl.predict.outputs import MapWriter, OutputOptions
-from rsdl.predict.scene import WindowRule, predict_scene
-from rsdl.predict.windows import Floats
+from rsdl.predict.scene import WindowRule
 from rsdl.raster.scenes import Scene, SceneRules
 from rsdl.records.prediction import Prediction
 from rsdl.storage.connect import connect, join
@@ -81,16 +83,17 @@ def predict(
         print(line)
     folder.check_apart(chosen.scenes)
     scenes = choose_part(chosen.scenes, options.part)
-    mapper.check(scenes)
+    mapper.writer.check(scenes)
     settings = mapper.settings.model_copy(update=chosen.record)
     folder.claim(settings, dry_run=options.dry_run)
-    missing = folder.missing(scenes)
+    missing = folder.missing(scenes, mapper.writer.name)
     print(f"{mapper.windows}, on {device}")
     if options.dry_run:
         names = {scene.slug for scene in missing}
         for scene in scenes:
             state = "to predict" if scene.slug in names else "is there"
-            print(f"{scene.path}: {scene.height} x {scene.width} px, {map_name(scene)} {state}")
+            size, name = f"{scene.height} x {scene.width} px", mapper.writer.name(scene)
+            print(f"{scene.path}: {size}, {name} {state}")
         print(f"{len(missing)} of {len(scenes)} scenes to predict, {num_pixels(*missing):,} px")
         return 0
     with pixel_bar("predict") as bar:
@@ -125,6 +128,7 @@ class Mapper:
     Attributes:
         settings: What the maps are made with.
         windows: How scenes are cut, for users.
+        writer: What predicts a scene and writes its files.
 
     Raises:
         ConfigError: If the network makes no maps, or windows cannot be laid.
@@ -136,10 +140,11 @@ class Mapper:
         if len(model.classes) > MAX_CLASSES:
             problem = f"has {len(model.classes)} classes, and a map holds {MAX_CLASSES} at most"
             raise ConfigError(model.spec.run, problem, "name another run")
-        self._model, self._store, self._options = model, store, options
+        self._store, self._options = store, options
         self._batch_size = options.batch_size or BATCH_SIZES[model.device.type]
         outputs = options.outputs
-        simplify_px, min_area_m2 = outputs.polygon_rules(is_dense=model.is_dense)
+        kind = ObjectMaps(model, outputs) if model.finds_objects else PixelMaps(model, outputs)
+        self._network = kind.network
         self._rule, self.windows = window_rule(model, options, judged=rules.alpha == "auto")
         self.settings = Prediction(
             run=model.spec.run,
@@ -150,20 +155,15 @@ class Mapper:
             tta=options.tta,
             probabilities=outputs.probabilities,
             polygons=outputs.polygons,
-            simplify_px=simplify_px,
-            min_area_m2=min_area_m2,
             quicklook=outputs.quicklook,
             page=outputs.page,
             bands=rules.bands,
             alpha=rules.alpha,
             unscale=rules.unscale,
             nodata=rules.nodata,
+            **kind.record,
         )
-        self._writer = MapWriter(store, self.settings, self._rule, is_dense=model.is_dense)
-
-    def check(self, scenes: Sequence[Scene]) -> None:
-        """Check that all files of scenes can be made; errors as :meth:`MapWriter.check`."""
-        self._writer.check(scenes)
+        self.writer = kind.writer(store, self.settings, self._rule)
 
     def write(self, scene: Scene, bar: SampleProgress, before: int, total: int) -> str:
         """Write the files of a scene's map, and return what is to be said of it.
@@ -176,25 +176,21 @@ class Mapper:
         """
         start, pixels = time.monotonic(), num_pixels(scene)
         try:
-            with self._writer.open(scene) as write:
-                predict_scene(
-                    scene,
-                    self._compute,
-                    self._rule,
-                    write,
-                    num_classes=len(self._model.classes),
-                    batch_size=self._batch_size,
-                    progress=lambda share: bar(before + round(share * pixels), total),
-                )
+            said = self.writer.write(
+                scene,
+                self._compute,
+                batch_size=self._batch_size,
+                progress=lambda share: bar(before + round(share * pixels), total),
+            )
         except MemoryError as error:
             raise self._too_large() from error
         spent = time.monotonic() - start
-        where = join(self._store.url, map_name(scene))
-        return f"{where}: {pixels:,} px in {spent:.1f} s, {pixels / spent / 1e6:.2f} Mpx/s"
+        where, said = join(self._store.url, self.writer.name(scene)), said and f"{said}; "
+        return f"{where}: {said}{pixels:,} px in {spent:.1f} s, {pixels / spent / 1e6:.2f} Mpx/s"
 
-    def _compute(self, windows: NDArray[Any]) -> Floats:
+    def _compute(self, windows: NDArray[Any]) -> Any:  # noqa: ANN401 - what the writer merges
         try:
-            return self._model.predict_windows(windows, tta=self._options.tta)
+            return self._network(windows, tta=self._options.tta)
         except torch.OutOfMemoryError as error:
             problem = f"{len(windows)} windows do not fit into the device's memory"
             raise ConfigError("--batch-size", problem, "use fewer") from error
@@ -205,6 +201,51 @@ class Mapper:
         size = show_size(self._rule.size)
         problem = f"windows of {size} px, {self._batch_size} at once, do not fit into memory"
         return ConfigError("--tile", problem, "use a smaller one, or a smaller --batch-size")
+
+
+class PixelMaps:
+    """Maps with a class for each pixel or tile.
+
+    Args:
+        model: The network.
+        outputs: What is written.
+
+    Attributes:
+        network: Predicts windows.
+        record: Fields of the prediction's record.
+
+    Raises:
+        ConfigError: If an option means nothing for them.
+    """
+
+    def __init__(self, model: TrainedModel, outputs: OutputOptions) -> None:
+        self._is_dense = model.is_dense
+        simplify_px, min_area_m2 = outputs.polygon_rules(is_dense=model.is_dense)
+        self.network = model.predict_windows
+        self.record = {"simplify_px": simplify_px, "min_area_m2": min_area_m2}
+
+    def writer(self, store: Store, settings: Prediction, rule: WindowRule) -> MapWriter:
+        """Return what predicts scenes and writes their files."""
+        return MapWriter(store, settings, rule, is_dense=self._is_dense)
+
+
+class ObjectMaps:
+    """Maps of objects; as :class:`PixelMaps`."""
+
+    def __init__(self, model: TrainedModel, outputs: OutputOptions) -> None:
+        outputs.check_objects()
+        task: Any = copy(model.task)
+        if outputs.score is not None:
+            task.config = task.config.model_copy(update={"score_threshold": outputs.score})
+            model.task = task
+        config = task.config
+        self.network = model.detect_windows
+        self.record = {"score": config.score_threshold}
+        self._merge = MergeRule(config.iou_of_nms, config.is_oriented)
+
+    def writer(self, store: Store, settings: Prediction, rule: WindowRule) -> ObjectWriter:
+        """Return what finds the objects of scenes and writes their files."""
+        return ObjectWriter(store, settings, rule, self._merge)
 
 
 def window_rule(
@@ -219,11 +260,11 @@ def window_rule(
     size = model.window_size(tile)
     overlap = options.overlap
     if overlap is None:
-        overlap = min(size) // 4 if model.is_dense else 0
+        overlap = min(size) // 4 if model.is_local else 0
     if not 0 <= overlap < min(size):
         raise ConfigError("--overlap", f"is {overlap} px", f"use 0 to {min(size) - 1}")
     said = f"windows of {size[0]} x {size[1]} px ({reason}) that overlap by {overlap}"
-    return WindowRule(size, overlap, model.is_dense, judged), said
+    return WindowRule(size, overlap, model.is_local, judged), said
 
 
 def num_pixels(*scenes: Scene) -> int:

@@ -120,6 +120,23 @@ class RunConfig(BaseModel):
             )
         return self
 
+    @model_validator(mode="after")
+    def _boxes_keep_their_shape(self) -> "RunConfig":
+        if self.task.name != "detection" or not self.task.is_oriented:
+            return self
+        if self.data.crop_ratio != (1, 1):
+            low, high = self.data.crop_ratio
+            raise ValueError(
+                f"data.crop_ratio: is [{low:.4g}, {high:.4g}], which stretches images, and a "
+                "stretched rectangle at an angle is none; set data.crop_ratio=[1,1]"
+            )
+        if self.data.eval_crop == "whole":
+            raise ValueError(
+                "data.eval_crop: is whole, which stretches images, and a stretched rectangle at an "
+                "angle is none; set data.eval_crop=1"
+            )
+        return self
+
     @property
     def digest(self) -> str:
         """SHA-256 of all fields that determine the result."""

@@ -34,16 +34,25 @@ class TaskFacts:
     mixes: bool = False
 
 
-TaskName = Literal["classification", "segmentation"]
+TaskName = Literal["classification", "segmentation", "detection"]
+BoxKind = Literal["aligned", "oriented"]
 TASKS = {
     "classification": TaskFacts("class_index", "oa", "OA", "overall accuracy", mixes=True),
     "segmentation": TaskFacts("mask", "miou", "mIoU", "mean intersection over union"),
+    "detection": TaskFacts("objects", "map", "mAP", "mean average precision"),
 }
+# As papers on oriented boxes report: their sides say less about a detector than its finds.
+ORIENTED = TaskFacts("objects", "ap50", "AP50", "average precision at IoU 0.5")
 
 
-def metric_label(tasks: Iterable[str]) -> str:
+def find_facts(task: str, boxes: BoxKind | None = None) -> TaskFacts:
+    """Return the facts of a task; of detection they depend on the kind of boxes."""
+    return ORIENTED if boxes == "oriented" else TASKS[task]
+
+
+def metric_label(tasks: Iterable[TaskFacts]) -> str:
     """Return the label of the primary metric; those of several tasks are joined by slashes."""
-    return "/".join(dict.fromkeys(TASKS[task].label for task in tasks))
+    return "/".join(dict.fromkeys(facts.label for facts in tasks))
 
 
 class _Config(BaseModel):
@@ -120,6 +129,58 @@ class SegmentationConfig(_Config):
         return self.model_copy(update={"auxiliary_weight": 0.0})
 
 
+class DetectionConfig(_Config):
+    """A box and a class for each object."""
+
+    name: Literal["detection"] = Field(description="The task.")
+    boxes: BoxKind = Field(
+        "aligned",
+        description="aligned: upright boxes around what is visible; oriented: smallest rectangles "
+        "at any angle.",
+    )
+    head: Literal["dense"] = Field(
+        "dense", description="Head on the pyramid's maps: dense (anchor-free, after RTMDet)."
+    )
+    levels: tuple[Annotated[int, Field(ge=2, le=3)], Annotated[int, Field(ge=5, le=7)]] = Field(
+        (3, 7),
+        description="Finest and coarsest map of the pyramid; level 3 has one cell for 2^3 px. "
+        "[2, 6] for small objects.",
+    )
+    head_width: int = Field(256, ge=32, multiple_of=32, description="Channels of pyramid and head.")
+    head_depth: int = Field(2, ge=1, le=8, description="Convolutions before each prediction.")
+    score_threshold: float = Field(
+        0.05, ge=0, lt=1, description="Lowest score of a detection that is kept."
+    )
+    nms_iou: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="IoU above which the lower of two detections of a class is dropped; null: 0.1 "
+        "for oriented boxes, 0.6 for aligned ones.",
+    )
+    max_detections: int = Field(
+        300, ge=1, le=5000, description="Detections of an image that are kept, the best ones."
+    )
+    freeze_norm: bool = Field(
+        False, description="Keep the statistics of the backbone's batch norms: for small batches."
+    )
+
+    @property
+    def facts(self) -> TaskFacts:
+        """Facts of detection with these boxes."""
+        return find_facts(self.name, self.boxes)
+
+    @property
+    def is_oriented(self) -> bool:
+        """Whether boxes have an angle."""
+        return self.boxes == "oriented"
+
+    @property
+    def iou_of_nms(self) -> float:
+        """``nms_iou``, or the default for this kind of boxes."""
+        return self.nms_iou or (0.1 if self.is_oriented else 0.6)
+
+
 def _name_of(value: object) -> str:
     name = value.get("name") if isinstance(value, dict) else getattr(value, "name", None)
     return str(name or "classification")
@@ -128,9 +189,11 @@ def _name_of(value: object) -> str:
 CONFIGS: dict[str, type[BaseModel]] = {
     "classification": ClassificationConfig,
     "segmentation": SegmentationConfig,
+    "detection": DetectionConfig,
 }
 TaskConfig = Annotated[
     Annotated[ClassificationConfig, Tag("classification")]
-    | Annotated[SegmentationConfig, Tag("segmentation")],
+    | Annotated[SegmentationConfig, Tag("segmentation")]
+    | Annotated[DetectionConfig, Tag("detection")],
     Discriminator(_name_of),
 ]

@@ -47,10 +47,10 @@ def check_names(names: Sequence[str], where: str) -> None:
         seen[folded] = name
 
 
-def check_table(names: Sequence[str], where: str) -> None:
-    """Raise a ``DataError`` if :func:`check_names` does, or there are fewer than two classes."""
+def check_table(names: Sequence[str], where: str, least: int = 2) -> None:
+    """Raise a ``DataError`` if :func:`check_names` does, or classes are fewer than ``least``."""
     check_names(names, where)
-    if len(names) < 2:
+    if len(names) < least:
         raise DataError(
             where,
             f'has one class, "{names[0]}": there is nothing to tell apart',

@@ -9,11 +9,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from rsdl.config.data import DataConfig
+from rsdl.core.image_size import height_width
+from rsdl.data.crop import central_box
+from rsdl.data.datamodule import load_rule
 from rsdl.data.dataset import SplitData
 from rsdl.data.preview import data_uri, read_pictures, to_rgb
+from rsdl.data.targets import KINDS
 from rsdl.records.evaluation import Evaluation
 from rsdl.storage.connect import join
-from rsdl.tasks.base import Lookup
+from rsdl.tasks.base import Lookup, Place
 from rsdl.train.checkpoint import load_weights, read_checkpoint
 from rsdl.train.session import RunParts
 
@@ -48,6 +53,7 @@ def evaluate_checkpoint(parts: RunParts, checkpoint: str, split: str) -> Evaluat
             partial(show_samples, data),
             partial(predict_samples, parts, data),
             partial(name_scenes, data),
+            partial(place_tiles, data, parts.config.data),
         ),
         planned=len(data.index),
         run=parts.config.name,
@@ -75,6 +81,34 @@ def name_scenes(data: SplitData, samples: Sequence[int]) -> list[str]:
     keys = data.index.rows["key"]
     with closing(data.open_reader()) as reader:
         return [str(reader.meta(one).get("source") or keys[one].decode()) for one in samples]
+
+
+def place_tiles(data: SplitData, config: DataConfig, samples: Sequence[int]) -> list[Place]:
+    """Return where in its image each sample lies, if all are tiles whose row and column are known.
+
+    Args:
+        data: The split.
+        config: How they were loaded.
+        samples: Sample numbers.
+    """
+    kind, places = KINDS[data.manifest.target], []
+    rule = load_rule(config, training=False, pin_memory=False, processes=1)
+    height, width = height_width(rule.image_size)
+    with closing(data.open_reader(shrink=False)) as reader:
+        for sample in samples:
+            meta = reader.meta(sample)
+            if not {"source", "row", "col"} <= meta.keys():
+                return []
+            target: Any = reader.target(sample, kind)
+            top, left, tall, wide = central_box(rule.crop, *target.size)
+            row, col = int(meta["row"]), int(meta["col"])
+            scale = wide / width, tall / height
+            places.append(
+                Place(
+                    meta["source"], col + left, row + top, scale, (tall, wide), (row, col), target
+                )
+            )
+    return places
 
 
 def show_samples(data: SplitData, samples: Sequence[int]) -> list[dict[str, Any]]:

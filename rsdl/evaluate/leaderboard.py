@@ -222,7 +222,7 @@ def column_of(entries: Sequence[ComparedRun], dataset: str) -> Column:
 def summaries_of(rows: Sequence[ComparedRun], board: Leaderboard) -> dict[str, Summary]:
     """Return a summary of each architecture."""
     # A mean over the metrics of several tasks says nothing.
-    one_task = len({entry.run.task for entry in rows}) == 1
+    one_task = len({entry.run.facts.primary_metric for entry in rows}) == 1
     means = {name: board.mean(name) if one_task else None for name in board.architectures}
     best = max((mean for mean in means.values() if mean is not None), default=None)
     summaries = {}

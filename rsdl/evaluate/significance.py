@@ -51,7 +51,7 @@ def compare(
 ) -> Comparison | None:
     """Return the paired test of two results; ``None`` if they share fewer than two repeats."""
     (name, left), (other_name, right) = better, other
-    if left.run.task != right.run.task:
+    if left.run.facts != right.run.facts:
         return None
     ours, theirs = left.by_repeat, right.by_repeat
     shared = [repeat for repeat in ours if repeat in theirs]

@@ -36,7 +36,7 @@ class Study:
     @property
     def label(self) -> str:
         """Label of the primary metric, as ``OA``."""
-        return metric_label(self._tasks)
+        return metric_label(entry.run.facts for entry in self.rows)
 
     @property
     def title(self) -> str:
@@ -63,7 +63,8 @@ class Study:
     def columns(self) -> list[run_summary.Column]:
         """Metrics of the table of runs beside the primary one."""
         found = [column for task in self._tasks for column in TASK_REPORTS[task].columns]
-        return list(dict.fromkeys(found))
+        primary = {entry.run.facts.primary_metric for entry in self.rows}
+        return [column for column in dict.fromkeys(found) if primary != {column[0]}]
 
     @property
     def _tasks(self) -> list[str]:

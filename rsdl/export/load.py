@@ -82,7 +82,7 @@ def build(spec: ModelSpec, tensors: Mapping[str, Any], where: str) -> TrainedMod
         DataError: If they belong to another network.
     """
     spec = spec.model_copy(update={"task": spec.task.for_inference()})
-    task = BUILDERS[spec.task.name](spec.task, spec.classes, ())
+    task = BUILDERS[spec.task.name](spec.task, spec.classes, None)
     network = task.build_network(
         spec.model,
         in_chans=len(spec.bands),

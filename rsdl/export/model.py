@@ -108,19 +108,29 @@ class TrainedModel(nn.Module):
 
     @property
     def is_dense(self) -> bool:
-        """Whether the network says something of every pixel, and not of the whole image."""
+        """Whether the network says something of every pixel."""
         return self.spec.task.facts.target == "mask"
+
+    @property
+    def finds_objects(self) -> bool:
+        """Whether the network finds objects."""
+        return self.spec.task.facts.target == "objects"
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the network says something of places in an image, and not of the whole."""
+        return self.is_dense or self.finds_objects
 
     def window_size(self, tile: int) -> tuple[int, int]:
         """Return height and width of the windows that a scene is cut into.
 
         The network then sees the ground as in evaluation: of tiles of that side it is shown the
-        central box, so that a dense network takes windows of the box's size.
+        central box, so that a network of places takes windows of the box's size.
 
         Args:
             tile: Side of the tiles that the data set was cut into, in pixels.
         """
-        if not self.is_dense:
+        if not self.is_local:
             return tile, tile
         _, _, height, width = central_box(self.preprocess.rule, tile, tile)
         return height, width
@@ -136,15 +146,7 @@ class TrainedModel(nn.Module):
         Returns:
             ``[B, num_classes, H, W]``, or ``[B, num_classes, 1, 1]`` where an image has one class.
         """
-        fit = self.preprocess.resize_on_host if self.is_dense else self.preprocess.fit_on_host
-        seen = [fit(window) for window in windows]
-        # Windows of the network's size are handed back as they are, and need no copy.
-        is_same = all(np.shares_memory(one, windows) for one in seen)
-        fitted = torch.from_numpy(
-            np.require(windows, requirements=["C", "W"]) if is_same else np.stack(seen)
-        )
-        images = fitted.permute(0, 3, 1, 2).to(self.device).to(torch.float32)
-        pixels = self.preprocess.normalize(images)
+        pixels = self._fit_windows(windows)
         if tta:
             outputs, _ = self.task.merge_views(map(self.network, turned_views(pixels)))
         else:
@@ -157,6 +159,30 @@ class TrainedModel(nn.Module):
             shares = F.interpolate(shares, size=size, mode="bilinear", align_corners=False)
         return shares.cpu().numpy()
 
+    @torch.inference_mode()
+    def detect_windows(
+        self, windows: NDArray[Any], *, tta: bool = False
+    ) -> list[NDArray[np.float64]]:
+        """Return the objects that are found in windows of a scene.
+
+        Args:
+            windows: Stored pixels of :meth:`window_size`, ``[B, H, W, C]``.
+            tta: Whether to merge what is found in flips and quarter turns, as
+                ``rsdl evaluate --tta``.
+
+        Returns:
+            For each window centre x and y, width and height in its pixels, the angle of the width
+            in radians from the x axis towards the y axis (down), score and label, ``[N, 7]``.
+        """
+        pixels = self._fit_windows(windows)
+        if tta:
+            _, found = self.task.merge_views(map(self.network, turned_views(pixels)))
+        else:
+            found = self.task.predict(self.network(pixels))
+        factors = [a / b for a, b in zip(windows.shape[2:0:-1], pixels.shape[:1:-1], strict=True)]
+        rows = found.double().cpu().numpy()
+        return [_resize_boxes(each[each[:, 6] >= 0], *factors) for each in rows]
+
     def digest(self) -> str:
         """Return the SHA-256 of the network's weights."""
         digest = hashlib.sha256()
@@ -164,6 +190,18 @@ class TrainedModel(nn.Module):
             digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
             digest.update(tensor.cpu().contiguous().view(-1).numpy().tobytes())
         return digest.hexdigest()
+
+    def _fit_windows(self, windows: NDArray[Any]) -> Tensor:
+        """Return windows as the network takes them, ``[B, C, S, T]``, on its device."""
+        fit = self.preprocess.resize_on_host if self.is_local else self.preprocess.fit_on_host
+        seen = [fit(window) for window in windows]
+        # Windows of the network's size are handed back as they are, and need no copy.
+        is_same = all(np.shares_memory(one, windows) for one in seen)
+        fitted = torch.from_numpy(
+            np.require(windows, requirements=["C", "W"]) if is_same else np.stack(seen)
+        )
+        images = fitted.permute(0, 3, 1, 2).to(self.device).to(torch.float32)
+        return self.preprocess.normalize(images)
 
     def _fit(self, image: Tensor) -> Tensor:
         """Return one image in the network's size, ``[1, C, S, T]``, on the network's device."""
@@ -178,6 +216,20 @@ class TrainedModel(nn.Module):
     def device(self) -> torch.device:
         """Where the network is."""
         return self.preprocess.mean.device
+
+
+def _resize_boxes(rows: NDArray[np.float64], across: float, down: float) -> NDArray[np.float64]:
+    """Return boxes of an image that was made so many times as wide and as high.
+
+    Its sides were scaled alike but for whole pixels, so that a turned box stays one.
+    """
+    cos, sin = np.cos(rows[:, 4]), np.sin(rows[:, 4])
+    resized = rows.copy()
+    resized[:, :2] *= across, down
+    resized[:, 2] *= np.hypot(cos * across, sin * down)
+    resized[:, 3] *= np.hypot(sin * across, cos * down)
+    resized[:, 4] = np.arctan2(sin * down, cos * across)
+    return resized
 
 
 def channels_first(images: Tensor, bands: Sequence[str]) -> Tensor:

@@ -22,7 +22,8 @@ class Pyramid(nn.Module):
         reductions: Stride of each of the backbone's maps.
         channels: Channels of each.
         name: Name of the network, for errors.
-        strides: Strides of the maps wanted, fine to coarse; that of a dilated backbone repeats.
+        strides: Strides of the maps wanted, fine to coarse, all of ``STRIDES`` or all but the
+            finest; that of a dilated backbone repeats.
 
     Attributes:
         channels: Channels of the maps that it returns, fine to coarse.
@@ -42,14 +43,18 @@ class Pyramid(nn.Module):
         self.single = len(set(reductions)) == 1
         if self.single:
             width = channels[-1]
-            self.finest = nn.Sequential(
-                nn.ConvTranspose2d(width, width // 2, 2, 2),
-                nn.GroupNorm(1, width // 2),
-                nn.GELU(),
-                nn.ConvTranspose2d(width // 2, width // 4, 2, 2),
-            )
+            # Only what is wanted: DDP refuses parameters without a gradient.
+            self.finest = None
+            if len(strides) == len(STRIDES):
+                self.finest = nn.Sequential(
+                    nn.ConvTranspose2d(width, width // 2, 2, 2),
+                    nn.GroupNorm(1, width // 2),
+                    nn.GELU(),
+                    nn.ConvTranspose2d(width // 2, width // 4, 2, 2),
+                )
             self.finer = nn.ConvTranspose2d(width, width // 2, 2, 2)
-            self.channels: tuple[int, ...] = (width // 4, width // 2, width, width)
+            every = (width // 4, width // 2, width, width)
+            self.channels: tuple[int, ...] = every[-len(strides) :]
             return
         # From coarse to fine: the last map of a stride has seen most.
         self.picked: list[int] = []
@@ -72,4 +77,5 @@ class Pyramid(nn.Module):
         if not self.single:
             return [maps[place] for place in self.picked]
         only = maps[-1]
-        return [self.finest(only), self.finer(only), only, F.max_pool2d(only, 2)]
+        fine = [] if self.finest is None else [self.finest(only)]
+        return [*fine, self.finer(only), only, F.max_pool2d(only, 2)]

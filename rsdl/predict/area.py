@@ -11,7 +11,7 @@ import rasterio
 import shapely
 from numpy.typing import NDArray
 
-from rsdl.core.errors import ConfigError
+from rsdl.core.errors import ConfigError, DataError
 from rsdl.raster.cover import PolygonCover, pixel_boxes
 from rsdl.raster.densify import Objects
 from rsdl.raster.georef import LONLAT, apply, shift
@@ -44,7 +44,7 @@ class Area:
         """Return scenes clipped to the window around the area, without those it does not touch.
 
         Raises:
-            DataError: If it touches none.
+            DataError: If it touches none, or a scene has no CRS.
         """
         tree = shapely.STRtree(self.shapes)
         clipped = [each for scene in scenes if (each := self._clip(scene, tree)) is not None]
@@ -58,6 +58,9 @@ class Area:
         return tuple(scene.clip.whole for scene in self.clip(scenes) if scene.clip is not None)
 
     def _clip(self, scene: Scene, tree: shapely.STRtree) -> Scene | None:
+        if scene.crs is None:
+            problem = f"has no coordinate reference system, and {self.where} is on Earth"
+            raise DataError(str(scene.path), problem, "set its CRS, or leave out the area")
         codes = np.ones(len(self.shapes), np.int32)
         cover = PolygonCover(self.shapes, codes, tree, self.crs, scene)
         corners = np.array([[0, 0], [1, 0], [1, 1], [0, 1]]) * [scene.width, scene.height]

@@ -30,7 +30,7 @@ Shapes = NDArray[np.object_]
 Columns = Mapping[str, NDArray[Any]]
 # Polygons with corners as (column, row), and their class numbers and further columns.
 WriteFeatures = Callable[[Shapes, Columns], None]
-LAYER = "classes"
+LAYERS = {False: "classes", True: "objects"}  # of a GeoPackage
 # A straight edge of the scene's CRS is none of another: edges are cut before they are projected.
 LONGEST_EDGE_PX = 256
 MAX_CORNERS = 30_000  # that a page shows; more make it slow
@@ -50,11 +50,13 @@ class FewFeatures:
         """Whether they are too many, and were dropped."""
         return self._corners > MAX_CORNERS
 
-    def add(self, polygons: Shapes, columns: Columns, crs: rasterio.CRS) -> None:
-        """Add polygons in a projected CRS."""
+    def add(self, polygons: Shapes, columns: Columns, crs: rasterio.CRS | None) -> None:
+        """Add polygons in a projected CRS, or in the pixels of a scene that has none."""
         self._corners += int(shapely.get_num_coordinates(polygons).sum())
         if self.are_many:
             self._features.clear()
+        elif crs is None:
+            self._features += _pixel_features(polygons, columns)
         else:
             self._features += map(json.loads, geojson_lines(polygons, columns, crs))
 
@@ -69,6 +71,7 @@ class Ground:
 
     Args:
         scene: The scene.
+        boxes: Whether polygons are boxes, which keep their four corners.
 
     Attributes:
         crs: An equal-area CRS around the scene, in metres.
@@ -77,8 +80,8 @@ class Ground:
         DataError: If the scene's CRS has no place on Earth.
     """
 
-    def __init__(self, scene: Scene) -> None:
-        self._scene = scene
+    def __init__(self, scene: Scene, *, boxes: bool = False) -> None:
+        self._scene, self._boxes = scene, boxes
         if (place := centre(scene)) is None:
             problem = f"cannot be placed on Earth: its CRS is {scene.crs.to_string()[:80]}"
             raise DataError(str(scene.path), problem, "leave out --vectorize, or set its CRS")
@@ -106,7 +109,9 @@ class Ground:
                 raise DataError(str(self._scene.path), problem, "leave out --vectorize")
             return moved
 
-        placed = self.place(shapely.segmentize(polygons, LONGEST_EDGE_PX))
+        if not self._boxes:
+            polygons = shapely.segmentize(polygons, LONGEST_EDGE_PX)
+        placed = self.place(polygons)
         return np.asarray(shapely.transform(placed, move), object)
 
 
@@ -117,21 +122,23 @@ def write_features(
     classes: tuple[str, ...],
     kind: Format,
     *,
+    boxes: bool = False,
     min_area_m2: float = 0.0,
     few: FewFeatures | None = None,
 ) -> Iterator[WriteFeatures]:
     """Yield what writes polygons; ``part`` is the file once the block ends.
 
     Each has ``class``, ``name`` and ``area_m2``, and the columns that are given. Those that are
-    smaller than ``min_area_m2`` are left out, and the others added to ``few``.
+    smaller than ``min_area_m2`` are left out, and the others added to ``few``. ``boxes`` tells that
+    they are objects, and keep their four corners.
 
     Raises:
         DataError: If the scene's CRS has no place on Earth.
         StorageError: If GDAL cannot write.
     """
-    ground, names = Ground(scene), np.array(classes, object)
+    ground, names = Ground(scene, boxes=boxes), np.array(classes, object)
     is_gpkg = kind == "gpkg"
-    opened = _geopackage(part, scene.crs) if is_gpkg else _geojson(part, ground.crs)
+    opened = _geopackage(part, scene.crs, LAYERS[boxes]) if is_gpkg else _geojson(part, ground.crs)
     with translated(part), opened as append:
 
         def write(polygons: Shapes, columns: Columns) -> None:
@@ -153,11 +160,12 @@ def write_features(
 
 
 @contextmanager
-def _geopackage(part: Path, crs: rasterio.CRS) -> Iterator[WriteFeatures]:
+def _geopackage(part: Path, crs: rasterio.CRS, layer: str) -> Iterator[WriteFeatures]:
     scratch = part.with_name(f"{part.name}.gpkg")  # GDAL wants the suffix
 
     def append(polygons: Shapes, columns: Columns) -> None:
-        _write_layer(scratch, "GPKG", polygons, columns, crs, append=scratch.exists())
+        more = {"layer": layer, "append": scratch.exists()}
+        _write_layer(scratch, "GPKG", polygons, columns, crs, **more)
 
     pyogrio.set_gdal_config_options(SAME_BYTES)
     try:
@@ -193,18 +201,27 @@ def geojson_lines(polygons: Shapes, columns: Columns, crs: rasterio.CRS) -> list
     return lines.getvalue().splitlines()
 
 
+def _pixel_features(polygons: Shapes, columns: Columns) -> Iterator[dict[str, Any]]:
+    """Yield polygons of pixels as features whose y is up, as on a page."""
+    rows = zip(*(values.tolist() for values in columns.values()), strict=True)
+    upright = shapely.transform(polygons, lambda points: points * (1, -1))
+    for shape, values in zip(upright, rows, strict=True):
+        geometry = json.loads(shapely.to_geojson(shape))
+        named = dict(zip(columns, values, strict=True))
+        yield {"type": "Feature", "properties": named, "geometry": geometry}
+
+
 def _write_layer(
     target: Path | io.BytesIO,
     driver: str,
     polygons: Shapes,
     columns: Columns,
     crs: rasterio.CRS,
-    **options: bool,
+    **options: Any,  # noqa: ANN401 - of GDAL
 ) -> None:
     write(
         target,
         driver=driver,
-        layer=LAYER,
         geometry=shapely.to_wkb(polygons),
         geometry_type="Polygon",
         crs=crs.to_wkt(),

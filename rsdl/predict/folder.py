@@ -1,9 +1,9 @@
 """The folder or bucket that maps go to: which scenes are mapped there, by which network."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from rsdl.core.errors import ConfigError
-from rsdl.predict.outputs import MAP, SUFFIXES
+from rsdl.predict.outputs import CSV, MAP, POLYGONS, SUFFIXES
 from rsdl.raster.remote import is_inside
 from rsdl.raster.scenes import Scene, fingerprint_ends
 from rsdl.records.prediction import (
@@ -77,10 +77,15 @@ class MapFolder:
 
     def _has_maps(self) -> bool:
         names = (entry.name for entry in self.store.list())
-        return any(name.endswith((RECORD, MAP)) and name != PREDICTION for name in names)
+        maps = RECORD, MAP, CSV, *POLYGONS.values()
+        return any(name.endswith(maps) and name != PREDICTION for name in names)
 
-    def missing(self, scenes: Sequence[Scene]) -> list[Scene]:
+    def missing(self, scenes: Sequence[Scene], name: Callable[[Scene], str]) -> list[Scene]:
         """Return the scenes whose map is not there.
+
+        Args:
+            scenes: The scenes.
+            name: Returns the name of a scene's map.
 
         Raises:
             ConfigError: If one that is there is of another scene of that name.
@@ -88,7 +93,7 @@ class MapFolder:
         there = {entry.name for entry in self.store.list()}
         missing = []
         for scene in scenes:
-            if {f"{scene.slug}{RECORD}", map_name(scene)} <= there:
+            if {f"{scene.slug}{RECORD}", name(scene)} <= there:
                 self._check(scene)
             else:
                 missing.append(scene)
@@ -108,11 +113,6 @@ class MapFolder:
                 f"{url} holds the map of another {found.scene} than {scene.path}",
                 f"name another folder, or remove {name} there to replace it",
             )
-
-
-def map_name(scene: Scene) -> str:
-    """Return the name of a scene's map."""
-    return f"{scene.slug}{MAP}"
 
 
 def _describe(scene: Scene) -> MappedScene:

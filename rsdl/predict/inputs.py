@@ -80,6 +80,7 @@ def scene_rules(spec: ModelSpec, options: SceneOptions) -> SceneRules:
         unscale=options.unscale or packed.get("unscale", "auto"),
         nodata=packed.get("nodata") if options.nodata is None else options.nodata,
         narrow=packed.get("narrow", False),
+        georeferenced=spec.task.facts.target != "objects",
     )
 
 

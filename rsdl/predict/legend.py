@@ -1,5 +1,6 @@
-"""How many pixels of a map each class has, for legends."""
+"""How many pixels or objects of a map each class has, for legends."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
@@ -17,20 +18,15 @@ class LegendEntry:
         number: Value of its pixels.
         name: Its name.
         colour: Red, green and blue, as in the map's colour table.
-        share: Its share of the pixels that have data, 0 to 1.
+        share: Its share of the pixels that have data, or of the objects, 0 to 1.
+        amount: How much of the map it is, for people.
     """
 
     number: int
     name: str
     colour: tuple[int, int, int]
     share: float
-
-    @property
-    def percent(self) -> str:
-        """The share for people: "0%" means no pixel at all."""
-        if 0 < self.share < 0.001:
-            return "<0.1%"
-        return f"{self.share:.1%}" if self.share else "0%"
+    amount: str
 
 
 class PixelCounts:
@@ -47,10 +43,29 @@ class PixelCounts:
     def legend(self, classes: tuple[str, ...]) -> list[LegendEntry]:
         """Return all classes, those of most pixels first."""
         counts = self._counts[: len(classes)]
-        total = max(1, int(counts.sum()))
-        colours = class_colours(len(classes)).tolist()
-        entries = [
-            LegendEntry(number, name, tuple(colours[number]), int(counts[number]) / total)
-            for number, name in enumerate(classes)
-        ]
-        return sorted(entries, key=lambda entry: (-entry.share, entry.number))
+        return _legend(classes, counts, _percent)
+
+
+def count_objects(labels: NDArray[np.int64], classes: tuple[str, ...]) -> list[LegendEntry]:
+    """Return all classes with their number of objects, those of most objects first."""
+    counts = np.bincount(labels, minlength=len(classes))
+    return _legend(classes, counts, lambda count, share: f"{count:,}")
+
+
+def _legend(
+    classes: tuple[str, ...], counts: NDArray[np.int64], show: Callable[[int, float], str]
+) -> list[LegendEntry]:
+    colours, total = class_colours(len(classes)).tolist(), max(1, int(counts.sum()))
+    entries = []
+    for number in np.argsort(-counts, kind="stable").tolist():
+        count = int(counts[number])
+        name, colour, share = classes[number], tuple(colours[number]), count / total
+        entries.append(LegendEntry(number, name, colour, share, show(count, share)))
+    return entries
+
+
+def _percent(count: int, share: float) -> str:
+    """Return a share for people: "0%" means no pixel at all."""
+    if 0 < share < 0.001:
+        return "<0.1%"
+    return f"{share:.1%}" if share else "0%"

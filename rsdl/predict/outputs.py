@@ -22,7 +22,14 @@ from rsdl.predict.legend import PixelCounts
 from rsdl.predict.page import draw_page
 from rsdl.predict.polygons import trace_polygons
 from rsdl.predict.quicklook import draw_quicklook
-from rsdl.predict.scene import WindowRule, WriteRows, whole_of
+from rsdl.predict.scene import (
+    Network,
+    Progress,
+    WindowRule,
+    WriteRows,
+    predict_scene,
+    whole_of,
+)
 from rsdl.predict.tiles import TileCollector
 from rsdl.predict.windows import Floats
 from rsdl.raster.georef import holds_pole
@@ -33,7 +40,8 @@ from rsdl.storage.store import Store
 # What the names of a scene's files end with.
 MAP, PROBABILITIES, QUICKLOOK, PAGE = ".tif", "_probabilities.tif", "_quicklook.png", ".html"
 POLYGONS: dict[Format, str] = {"gpkg": ".gpkg", "geojson": ".geojson"}
-SUFFIXES = (MAP, PROBABILITIES, QUICKLOOK, PAGE, *POLYGONS.values())
+CSV = ".csv"  # of objects in pixels
+SUFFIXES = (MAP, PROBABILITIES, QUICKLOOK, PAGE, CSV, *POLYGONS.values())
 SIMPLIFY_PX = 1.0
 
 
@@ -46,6 +54,7 @@ class OutputOptions:
         polygons: Format of the polygons, if they are written.
         simplify_px: Tolerance of polygons in pixels; ``None`` is ``SIMPLIFY_PX``.
         min_area_m2: Smaller polygons are left out; ``None`` is 0.
+        score: Objects of a lower score are left out; ``None``: as the task says.
         quicklook: Whether to write a PNG of scene, map and legend.
         page: Whether to write an HTML page with the map over the scene.
     """
@@ -54,8 +63,25 @@ class OutputOptions:
     polygons: Format | None = None
     simplify_px: float | None = None
     min_area_m2: float | None = None
+    score: float | None = None
     quicklook: bool = False
     page: bool = False
+
+    def check_objects(self) -> None:
+        """Check that what is wanted can be had of a network that finds objects.
+
+        Raises:
+            ConfigError: If an option is for other maps.
+        """
+        options = {
+            "--probabilities": self.probabilities or None,
+            "--simplify": self.simplify_px,
+            "--min-area": self.min_area_m2,
+        }
+        for option, value in options.items():
+            if value is not None:
+                problem = "is for maps of pixels; here each object is a box with a score"
+                raise ConfigError(option, problem, "leave it out, or choose by --score")
 
     def polygon_rules(self, *, is_dense: bool) -> tuple[float | None, float | None]:
         """Return ``simplify_px`` and ``min_area_m2`` of a map; ``None`` where there is no choice.
@@ -66,6 +92,8 @@ class OutputOptions:
         Raises:
             ConfigError: If one is no number, or given where it means nothing.
         """
+        if self.score is not None:
+            raise ConfigError("--score", "is for objects; here a pixel has a class", "leave it out")
         given = {"--simplify": self.simplify_px, "--min-area": self.min_area_m2}
         for option, value in given.items():
             if value is not None and not 0 <= value < math.inf:
@@ -80,6 +108,17 @@ class OutputOptions:
                 problem = "is for maps of pixels; here each tile is a rectangle"
                 raise ConfigError(option, problem, "leave it out")
         return None, None
+
+
+def check_geojson(scene: Scene) -> None:
+    """Check that a scene can be written as GeoJSON.
+
+    Raises:
+        DataError: If it holds a pole.
+    """
+    if holds_pole(scene):
+        problem = "holds a pole, around which GeoJSON's degrees have no polygon"
+        raise DataError(str(scene.path), problem, "use --vectorize gpkg")
 
 
 class MapWriter:
@@ -128,9 +167,37 @@ class MapWriter:
             return
         for scene in scenes:
             Ground(scene)
-            if self._settings.polygons == "geojson" and holds_pole(scene):
-                problem = "holds a pole, around which GeoJSON's degrees have no polygon"
-                raise DataError(str(scene.path), problem, "use --vectorize gpkg")
+            if self._settings.polygons == "geojson":
+                check_geojson(scene)
+
+    def name(self, scene: Scene) -> str:
+        """Return the name of a scene's map."""
+        return f"{scene.slug}{MAP}"
+
+    def write(self, scene: Scene, network: Network, *, batch_size: int, progress: Progress) -> str:
+        """Predict a scene and write its files, and return what is to be said of them: nothing.
+
+        Args:
+            scene: The scene.
+            network: Returns probabilities of windows.
+            batch_size: Windows computed at once.
+            progress: Called with the share that is done.
+
+        Raises:
+            CorruptSampleError: If the scene cannot be read somewhere.
+            StorageError: If a file cannot be written.
+        """
+        with self.open(scene) as write:
+            predict_scene(
+                scene,
+                network,
+                self._rule,
+                write,
+                num_classes=len(self._settings.classes),
+                batch_size=batch_size,
+                progress=progress,
+            )
+        return ""
 
     @contextmanager
     def open(self, scene: Scene) -> Iterator[WriteRows]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
@@ -121,6 +122,35 @@ def read_classes(path: Path, scene: Scene, grid: Grid) -> Picture:
             IGNORE,
         )
     return found
+
+
+def show_seen(seen: NDArray[np.bool_], step: int, scene: Scene, grid: Grid) -> NDArray[np.bool_]:
+    """Return where a scene has data on a grid, ``[H, W]``, from every ``step``-th pixel of it."""
+    found = np.zeros((grid.height, grid.width), np.uint8)
+    transform = scale(scene.transform, step, step)
+    _warp(seen.astype(np.uint8), found, transform, scene.crs, grid, Resampling.nearest, None)
+    return found > 0
+
+
+def draw_boxes(
+    canvas: Picture, corners: NDArray[np.float64], labels: NDArray[np.int64], num_classes: int
+) -> None:
+    """Draw the outline of boxes ``[N, 4, 2]`` on a picture ``[H, W, 3 or 4]``, the best on top."""
+    colours, thick = class_colours(num_classes).tolist(), max(1, round(max(canvas.shape[:2]) / 700))
+    for points, label in zip(corners[::-1], labels[::-1].tolist(), strict=True):
+        colour = (*colours[label], 255)[: canvas.shape[2]]
+        places = np.round(points * 16).astype(np.int32)  # sixteenths of a pixel
+        cv2.polylines(canvas, [places - 8], True, colour, thick, cv2.LINE_AA, shift=4)
+
+
+def to_grid(points: NDArray[np.float64], scene: Scene, grid: Grid) -> NDArray[np.float64]:
+    """Return points of a scene (column, row) as those of a grid, ``[..., 2]``."""
+    placed = apply(scene.transform, points)
+    if scene.crs is not None and grid.crs is not None:
+        moved = project(placed.reshape(-1, 2), scene.crs, grid.crs)
+        assert moved is not None, "the scene lies on the grid"
+        placed = moved.reshape(placed.shape)
+    return apply(~grid.transform, placed)
 
 
 def read_picture(scene: Scene, grid: Grid, known: NDArray[np.bool_]) -> Picture:

@@ -9,8 +9,19 @@ import numpy as np
 
 from rsdl.data.preview import encode_png
 from rsdl.data.targets.mask import IGNORE
+from rsdl.predict.detect import Detections
 from rsdl.predict.legend import LegendEntry
-from rsdl.predict.pictures import Picture, paint, read_classes, read_picture, scene_grid
+from rsdl.predict.pictures import (
+    Grid,
+    Picture,
+    draw_boxes,
+    paint,
+    read_classes,
+    read_picture,
+    scene_grid,
+    show_seen,
+    to_grid,
+)
 from rsdl.raster.scenes import Scene
 
 SIDE = 1024
@@ -30,13 +41,12 @@ def draw_quicklook(path: Path, scene: Scene, legend: Sequence[LegendEntry]) -> b
         scene: What it shows.
         legend: All of its classes, those of most pixels first.
     """
-    high = SIDE - (min(len(legend), MAX_LINES) + 1) * LINE - GAP  # over the legend
+    high = _height_over(legend)
     # Room of a picture, with gaps: the two side by side, or one below the other.
     beside = high - 2 * GAP, (SIDE - 3 * GAP) // 2
     below = (high - 3 * GAP) // 2, SIDE - 2 * GAP
-    size = scene.height, scene.width
-    room = max((beside, below), key=lambda each: min(each[0] / size[0], each[1] / size[1]))
-    grid = scene_grid(scene, max(1, int(min(1, room[0] / size[0], room[1] / size[1]) * max(size))))
+    room = max((beside, below), key=lambda each: _fill(each, scene))
+    grid = _grid_in(room, scene)
     classes = read_classes(path, scene, grid)
     known = classes != IGNORE
     panels = [
@@ -44,7 +54,38 @@ def draw_quicklook(path: Path, scene: Scene, legend: Sequence[LegendEntry]) -> b
         for picture in (read_picture(scene, grid, known), paint(classes, len(legend)))
     ]
     shown = _join([_enlarge(panel, min(room)) for panel in panels], vertical=room == below)
-    lower = _draw_legend(legend, shown.shape[1], has_nodata=not known.all())
+    return _finish(shown, legend, has_nodata=not known.all())
+
+
+def draw_object_quicklook(found: Detections, scene: Scene, legend: Sequence[LegendEntry]) -> bytes:
+    """Return the PNG of the objects of a scene: their boxes over it, and the legend."""
+    room = _height_over(legend) - 2 * GAP, SIDE - 2 * GAP
+    grid = _grid_in(room, scene)
+    known = show_seen(found.seen, found.step, scene, grid)
+    picture = np.where(known[..., None], read_picture(scene, grid, known), NO_DATA)
+    panel = _enlarge(np.ascontiguousarray(picture, np.uint8), min(room))
+    corners = to_grid(found.corners, scene, grid) * (len(panel) // grid.height)
+    draw_boxes(panel, corners, found.labels, len(legend))
+    return _finish(_join([panel], vertical=False), legend, has_nodata=not known.all())
+
+
+def _height_over(legend: Sequence[LegendEntry]) -> int:
+    return SIDE - (min(len(legend), MAX_LINES) + 1) * LINE - GAP
+
+
+def _fill(room: tuple[int, int], scene: Scene) -> float:
+    """Return how large a scene's pixels can be in a room of a height and a width."""
+    return min(room[0] / scene.height, room[1] / scene.width)
+
+
+def _grid_in(room: tuple[int, int], scene: Scene) -> Grid:
+    return scene_grid(
+        scene, max(1, int(min(1, _fill(room, scene)) * max(scene.height, scene.width)))
+    )
+
+
+def _finish(shown: Picture, legend: Sequence[LegendEntry], *, has_nodata: bool) -> bytes:
+    lower = _draw_legend(legend, shown.shape[1], has_nodata=has_nodata)
     wide = max(shown.shape[1], lower.shape[1])
     return encode_png(np.concatenate([_pad(shown, wide), _pad(lower, wide)]))
 
@@ -71,7 +112,7 @@ def _draw_legend(legend: Sequence[LegendEntry], width: int, *, has_nodata: bool)
     """Return the classes in columns, as many as there is room for."""
     columns = max(1, (width - GAP) // COLUMN)
     shown = list(legend[: columns * MAX_LINES])
-    lines = [(f"{entry.number} {entry.name}", entry.percent, entry.colour) for entry in shown]
+    lines = [(f"{entry.number} {entry.name}", entry.amount, entry.colour) for entry in shown]
     rows = max(1, -(-len(lines) // columns))
     drawn = np.full((rows * LINE + LINE, max(width, GAP + columns * COLUMN), 3), PAGE, np.uint8)
     for place, (name, percent, colour) in enumerate(lines):

@@ -84,6 +84,8 @@ def fit(scenes: Sequence[Scene], gsd: TrainingGsd, *, resample: bool) -> tuple[S
 
 def pixel_size(scene: Scene) -> float | None:
     """Return the side of the pixel in a scene's centre in metres, ``None`` if it is nowhere."""
+    if scene.crs is None:
+        return None
     centre = shift(scene.transform, scene.height // 2, scene.width // 2)
     sizes = pixel_sizes(np.array([list(centre)[:6]]), scene.crs)
     return None if sizes is None or not sizes[0] > 0 else float(sizes[0])

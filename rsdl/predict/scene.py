@@ -112,8 +112,34 @@ def predict_scene(
         DataError: If the network gives no numbers, or alpha is imagery.
     """
     rows, cols = rule.lay(scene)
-    strip, pool = Strip(rows, cols, num_classes), DatasetPool()
-    num_windows, done = len(rows.starts) * len(cols.starts), 0
+    strip = Strip(rows, cols, num_classes)
+    reads = read_batches(scene, rule, batch_size)
+    with RowWriter(scene, write) as writer, closing(reads) as batches:
+        for known, done in batches:
+            for each, shares in zip(known, compute(scene, network, known), strict=True):
+                while strip.number < each.row:
+                    writer.submit(strip)
+                strip.add(each.col, shares, each.valid)
+            progress(done)
+        while strip.number < len(rows.starts):
+            writer.submit(strip)
+
+
+def read_batches(
+    scene: Scene, rule: WindowRule, batch_size: int
+) -> Generator[tuple[list[Read], float], None, None]:
+    """Yield the windows of a scene in its order, read ahead, those without data left out.
+
+    Args:
+        scene: The scene.
+        rule: How it is cut.
+        batch_size: Windows at once, those without data included.
+
+    Yields:
+        Windows, and the share of all that is done with them.
+    """
+    rows, cols = rule.lay(scene)
+    num_windows, done, pool = len(rows.starts) * len(cols.starts), 0, DatasetPool()
 
     def read(place: Place) -> Read:
         corner = int(rows.starts[place[0]]), int(cols.starts[place[1]])
@@ -121,17 +147,11 @@ def predict_scene(
 
     # Lazily: a scene of 100,000 x 100,000 px has millions of windows.
     places = product(range(len(rows.starts)), range(len(cols.starts)))
-    with RowWriter(scene, write) as writer, closing(ahead(read, places, batch_size)) as reads:
+    with closing(ahead(read, places, batch_size)) as reads:
         while batch := list(islice(reads, batch_size)):
-            known = [each for each in batch if each.valid is None or each.valid.any()]
-            for each, shares in zip(known, compute(scene, network, known), strict=True):
-                while strip.number < each.row:
-                    writer.submit(strip)
-                strip.add(each.col, shares, each.valid)
             done += len(batch)
-            progress(done / num_windows)
-        while strip.number < len(rows.starts):
-            writer.submit(strip)
+            known = [each for each in batch if each.valid is None or each.valid.any()]
+            yield known, done / num_windows
 
 
 def compute(scene: Scene, network: Network, windows: Sequence[Read]) -> Floats:

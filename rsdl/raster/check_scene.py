@@ -17,13 +17,20 @@ REMEDIES = {
 }
 
 
-def check_scene(path: RasterFile, source: Any, *, narrow: bool = False) -> Dtype:  # noqa: ANN401
+def check_scene(
+    path: RasterFile,
+    source: Any,  # noqa: ANN401 - rasterio has no types
+    *,
+    narrow: bool = False,
+    georeferenced: bool = True,
+) -> Dtype:
     """Return the type of an open scene's pixels.
 
     Args:
         path: The file.
         source: The file, opened by rasterio.
         narrow: Whether float64 is read as float32.
+        georeferenced: Whether it must have a coordinate reference system.
 
     Raises:
         CorruptSampleError: If it is not one upright picture.
@@ -38,13 +45,13 @@ def check_scene(path: RasterFile, source: Any, *, narrow: bool = False) -> Dtype
             f"is placed by {marks[0]} and has no transform",
             f'warp it with "gdalwarp -r near {marks[1]} {path} OUT.tif"',
         )
-    if source.crs is None:
+    if source.crs is None and georeferenced:
         raise DataError(
             str(path),
             "has no coordinate reference system",
             'set it with "gdal_edit.py -a_srs EPSG:CODE FILE", or pack its tiles as a folder',
         )
-    if unplaced:
+    if unplaced and source.crs is not None:
         raise DataError(
             str(path),
             "has a CRS but no transform",

@@ -36,10 +36,7 @@ def move_polygons(
         scene: The scene whose CRS they are projected to.
     """
     grid = _grid(scene, source)
-    low, high = grid.min(axis=0), grid.max(axis=0)
-    margin = (high - low) / 4  # far more than an edge curves between two points of the grid
-    area = shapely.box(*(low - margin), *(high + margin))
-    numbers = np.sort(tree.query(area, predicate="intersects"))
+    area, numbers = _find_near(grid, tree)
     if not len(numbers):
         return shapes[numbers], numbers
     near = shapes[numbers]
@@ -49,9 +46,41 @@ def move_polygons(
     kept = (shapely.get_type_id(near) == 3) & (shapely.area(near) > 0)
     near, numbers = near[kept], numbers[index][kept]
     near = shapely.segmentize(near, _longest_edge(grid, source, scene))
+    return _project(near, numbers, source, scene)
+
+
+def move_outlines(
+    shapes: Objects, tree: shapely.STRtree, source: rasterio.CRS, scene: Scene
+) -> tuple[Objects, NDArray[np.int64]]:
+    """Return the outlines near a scene in its CRS, point by point, and their indices in ``shapes``.
+
+    For things that are small beside the scene, whose corners count and whose edges do not bend.
+
+    Args:
+        shapes: Geometries, ``[N]``.
+        tree: Spatial index of them.
+        source: CRS of the geometries.
+        scene: The scene whose CRS they are projected to.
+    """
+    _, numbers = _find_near(_grid(scene, source), tree)
+    return _project(shapes[numbers], numbers, source, scene)
+
+
+def _find_near(grid: Floats, tree: shapely.STRtree) -> tuple[shapely.Polygon, NDArray[np.int64]]:
+    """Return an area around a grid of points, and the indices of what it meets."""
+    low, high = grid.min(axis=0), grid.max(axis=0)
+    margin = (high - low) / 4  # far more than an edge curves between two points of the grid
+    area = shapely.box(*(low - margin), *(high + margin))
+    return area, np.sort(tree.query(area, predicate="intersects"))
+
+
+def _project(
+    near: Objects, numbers: NDArray[np.int64], source: rasterio.CRS, scene: Scene
+) -> tuple[Objects, NDArray[np.int64]]:
+    """Return shapes in a scene's CRS, with their numbers; without those that it cannot hold."""
     points = project(shapely.get_coordinates(near), source, scene.crs)
     if points is not None:
-        return shapely.set_coordinates(near, points), numbers
+        return shapely.set_coordinates(near.copy(), points), numbers
     # Some point cannot be projected to the scene's CRS: its polygon is far away, so drop it.
     moved = [project(shapely.get_coordinates(shape), source, scene.crs) for shape in near]
     there = np.array([points is not None for points in moved])

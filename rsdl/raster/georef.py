@@ -120,16 +120,36 @@ def pixel_sizes(transforms: Floats, crs: rasterio.CRS) -> Floats | None:
     """
     a, b, c, d, e, f = transforms.T
     points = np.stack([[c, f], [c + a, f + d], [c + b, f + e]])  # [3, 2, N]
-    moved = project(points.transpose(0, 2, 1).reshape(-1, 2), crs, LONLAT)
+    moved = ground_vectors(points.transpose(0, 2, 1), crs)
     if moved is None:
         return None
-    lon, lat = np.radians(moved.reshape(3, -1, 2)).transpose(2, 0, 1)  # [3, N] each
+    east, north = moved.transpose(2, 0, 1)  # [2, N] each
+    return np.asarray(np.sqrt(np.abs(east[0] * north[1] - east[1] * north[0])))
+
+
+def ground_vectors(points: Floats, crs: rasterio.CRS) -> Floats | None:
+    """Return how far east and north of its first point each further one lies on the ground.
+
+    On the WGS 84 ellipsoid, from the first point's radii of curvature: right for what is small
+    against the Earth.
+
+    Args:
+        points: x and y of K points for each of N, ``[K, N, 2]``.
+        crs: Their CRS.
+
+    Returns:
+        In metres, ``[K - 1, N, 2]``; ``None`` if a point cannot be placed on Earth.
+    """
+    moved = project(points.reshape(-1, 2), crs, LONLAT)
+    if moved is None:
+        return None
+    lon, lat = np.radians(moved.reshape(points.shape)).transpose(2, 0, 1)  # [K, N] each
     # Radii of curvature along and across the meridian, e.g. Snyder (1987), equations 4-18 and 4-20.
     bend = 1 - E2 * np.sin(lat[0]) ** 2
     north = (lat[1:] - lat[0]) * EQUATOR_M * (1 - E2) / bend**1.5
     turned = (lon[1:] - lon[0] + np.pi) % (2 * np.pi) - np.pi
     east = turned * EQUATOR_M / np.sqrt(bend) * np.cos(lat[0])
-    return np.asarray(np.sqrt(np.abs(east[0] * north[1] - east[1] * north[0])))
+    return np.stack([east, north], axis=-1)
 
 
 def footprint(scene: Scene, crs: rasterio.CRS) -> Floats:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import rasterio
@@ -14,6 +15,19 @@ from rsdl.raster.georef import Floats, apply, bounding_box, outline, project
 from rsdl.raster.rasterize import LabelRules, Labels, PolygonLabels
 from rsdl.raster.scenes import Scene
 from rsdl.raster.vectors import SUFFIXES
+
+
+class OnGround(Protocol):
+    """What has a place on the ground and in scenes; see :class:`rsdl.raster.rasterize.Labels`."""
+
+    @property
+    def extent(self) -> tuple[Floats, rasterio.CRS]:
+        """Bounding box (x0, y0, x1, y1), and its CRS."""
+        ...
+
+    def boxes(self, scene: int) -> Floats:
+        """Return the boxes (top, left, bottom, right) in pixels of a scene."""
+        ...
 
 
 def open_labels(
@@ -36,9 +50,18 @@ def open_labels(
         labels = PolygonLabels(path, rules, scenes)
     else:
         labels = RasterLabels(path, rules, scenes, pool)
+    check_inside(labels, path, scenes)
+    return labels
+
+
+def check_inside(labels: OnGround, path: Path, scenes: Sequence[Scene]) -> None:
+    """Check that labels lie in at least one scene.
+
+    Raises:
+        DataError: If they lie in none.
+    """
     if not any(len(labels.boxes(number)) for number in range(len(scenes))):
         raise outside_error(str(path), "labels", *labels.extent, scenes)
-    return labels
 
 
 def outside_error(

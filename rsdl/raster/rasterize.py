@@ -114,7 +114,7 @@ class PolygonLabels:
         self.files = files_of(path)
         found = read_polygons(path, rules.field, rules.layer)
         self._crs, self.left_out = found.crs, found.left_out
-        self.classes = _choose(sorted(set(found.names)), rules, path)
+        self.classes = choose_classes(sorted(set(found.names)), rules, path)
         code = {name: number for number, name in enumerate(self.classes, start=1)}
         code |= dict.fromkeys(rules.ignore, 0)
         codes = np.array([code.get(name, -1) for name in found.names], np.int32)
@@ -150,7 +150,13 @@ class PolygonLabels:
         return self._covers[scene].sample(pixels)
 
 
-def _choose(found: list[str], rules: LabelRules, path: Path) -> tuple[str, ...]:
+def choose_classes(found: list[str], rules: LabelRules, path: Path) -> tuple[str, ...]:
+    """Return the classes that the user wants of those found, in order.
+
+    Raises:
+        DataError: If there is none.
+        ConfigError: If a class to use or to ignore does not occur.
+    """
     if not found:
         raise DataError(str(path), "has no polygons", "give a layer of polygons")
     for field, names in (("classes", rules.classes or ()), ("ignore", rules.ignore)):

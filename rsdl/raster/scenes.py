@@ -51,6 +51,7 @@ class SceneRules:
     unscale: Literal["auto", "on", "off"] = "auto"
     nodata: float | None = None
     narrow: bool = False  # read float64 as float32, as published images are packed
+    georeferenced: bool = True  # a scene must have a coordinate reference system
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,7 @@ class Scene:
         masked: Whether the file marks pixels without data.
         dark_zero: Whether nodata is 0 in integers, a value that a dark band also has.
         dtype: Type of the pixels.
-        crs: Coordinate reference system.
+        crs: Coordinate reference system; ``None`` only if ``SceneRules`` let it have none.
         transform: From (column, row) to the CRS.
         scale: Stored pixels per pixel, down and across; other than 1 where it is resampled.
         clip: How it is clipped; ``None``: it is a whole scene.
@@ -237,7 +238,7 @@ def _agree_on_scale(scenes: tuple[Scene, ...], rules: SceneRules) -> tuple[Scene
 def _describe(path: RasterFile, name: str, slug: str, rules: SceneRules) -> Scene:
     with ExitStack() as stack:
         source = open_raster(path, stack)
-        dtype = check_scene(path, source, narrow=rules.narrow)
+        dtype = check_scene(path, source, narrow=rules.narrow, georeferenced=rules.georeferenced)
         table = table_of(source)
         tagged = [i for i in source.indexes if source.colorinterp[i - 1] == ColorInterp.alpha]
         masks = tagged[-1:] if rules.alpha == "mask" and source.count > 1 else []

@@ -50,12 +50,14 @@ class Polygons:
         names: Name of the class of each.
         shapes: The polygons, ``[N]``; parts of a MultiPolygon one by one.
         crs: Their coordinate reference system.
+        features: Number of the feature that each is a part of, ``[N]``.
         left_out: Reason -> number of features that label nothing.
     """
 
     names: list[str]
     shapes: Objects
     crs: rasterio.CRS
+    features: NDArray[np.int64]
     left_out: dict[str, int] = field(default_factory=dict)
 
 
@@ -119,6 +121,7 @@ def read_polygons(path: Path, column: str | None, layer: str | None = None) -> P
         [names[number] for number in owners.tolist()],
         parts,
         crs,
+        owners,
         {reason: count for reason, count in left_out.items() if count},
     )
 

@@ -28,9 +28,10 @@ class Prediction(BaseModel):
         overlap: Pixels that two windows share.
         tta: Whether flips and quarter turns were averaged.
         probabilities: Whether each map has probabilities beside it.
-        polygons: Format of the polygons beside each map, if there are some.
+        polygons: Format of the polygons beside each map, or of the objects, if one was chosen.
         simplify_px: Tolerance of the polygons in pixels.
         min_area_m2: Polygons that are smaller are left out.
+        score: Objects of a lower score are left out; ``None``: the map has none.
         quicklook: Whether each map has a PNG beside it.
         page: Whether each map has an HTML page beside it.
         bands: Names of the scenes' bands, in the order of the network; ``None``: as they are.
@@ -54,6 +55,7 @@ class Prediction(BaseModel):
     polygons: Literal["gpkg", "geojson"] | None = None
     simplify_px: float | None = None
     min_area_m2: float | None = None
+    score: float | None = None
     quicklook: bool = False
     page: bool = False
     bands: tuple[str, ...] | None

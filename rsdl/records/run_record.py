@@ -14,7 +14,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from rsdl import __version__
-from rsdl.config.task import TASKS, TaskFacts, TaskName
+from rsdl.config.task import BoxKind, TaskFacts, TaskName, find_facts
 from rsdl.core.image_size import ImageSize
 from rsdl.core.sample_counts import SampleCounts
 from rsdl.records.device_use import DeviceReadingSums, DeviceUse, mean_utilization
@@ -52,6 +52,7 @@ class RunRecord(BaseModel):
     format: Literal[1] = 1
     name: str
     task: TaskName = "classification"
+    boxes: BoxKind | None = None  # of detection
     status: Status = "running"
     reason: str = ""
     rsdl_version: str = __version__
@@ -94,7 +95,7 @@ class RunRecord(BaseModel):
     @property
     def facts(self) -> TaskFacts:
         """Facts of the task, such as its primary metric."""
-        return TASKS[self.task]
+        return find_facts(self.task, self.boxes)
 
     def score(self, kind: str) -> float | None:
         """Return the primary metric of ``best``, ``final`` or a split; ``None`` if unknown."""

@@ -6,7 +6,7 @@ is plain: a loss for each row, metrics by name, columns by sample, an :class:`Ev
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,28 @@ Show = Callable[[Sequence[int]], list[dict[str, Any]]]
 Predict = Callable[[Sequence[int]], Iterator[tuple[NDArray[np.uint8], Any, Any]]]
 
 
+class Place(NamedTuple):
+    """Where in an image a tile lies, as the network saw it.
+
+    Attributes:
+        image: Name of the image.
+        left: Left edge of what the network saw, in pixels of the image.
+        top: Its upper edge.
+        scale: Pixels of the image for each pixel that the network saw, across and down.
+        size: Height and width of what the network saw, in pixels of the image.
+        corner: Row and column of the whole tile, of which the network may see a part.
+        target: The whole tile's target, as it is stored.
+    """
+
+    image: str
+    left: float
+    top: float
+    scale: tuple[float, float]
+    size: tuple[int, int]
+    corner: tuple[int, int]
+    target: Any
+
+
 @dataclass(frozen=True, slots=True)
 class Lookup:
     """What an evaluation may ask of single samples of its split, by their numbers.
@@ -39,11 +61,13 @@ class Lookup:
         show: Returns what a report shows of them.
         predict: Runs the network on them once more.
         scenes: Returns the name of the scene that each was cut from, or of its file.
+        places: Returns where in its image each lies; nothing if they are no tiles of images.
     """
 
     show: Show
     predict: Predict
     scenes: Callable[[Sequence[int]], list[str]]
+    places: Callable[[Sequence[int]], list[Place]] = lambda samples: []
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,19 +1,25 @@
 """The tasks by name."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from rsdl.config.task import TASKS, TaskConfig
 from rsdl.core.errors import ConfigError
-from rsdl.data.manifest import Manifest
+from rsdl.data.manifest import Manifest, Split
 from rsdl.tasks.base import Task
 from rsdl.tasks.classification import ClassificationTask
+from rsdl.tasks.detection import DetectionTask
 from rsdl.tasks.segmentation import SegmentationTask
 
-# Config, classes, and how much of each class the train split holds.
-BUILDERS: dict[str, Callable[[Any, tuple[str, ...], Sequence[int]], Task]] = {
-    "classification": lambda config, classes, counts: ClassificationTask(config, classes),
-    "segmentation": SegmentationTask,
+# Config, classes, and the train split, if there is one to know.
+BUILDERS: dict[str, Callable[[Any, tuple[str, ...], Split | None], Task]] = {
+    "classification": lambda config, classes, train: ClassificationTask(config, classes),
+    "segmentation": lambda config, classes, train: SegmentationTask(
+        config, classes, train.class_counts if train else ()
+    ),
+    "detection": lambda config, classes, train: DetectionTask(
+        config, classes, sum(train.class_counts) / max(train.samples, 1) if train else 1.0
+    ),
 }
 
 
@@ -37,6 +43,4 @@ def build_task(config: TaskConfig, manifest: Manifest, *, url: str) -> Task:
             f'"{found}"',
             f"set task.name={fit}, or name another data set" if fit else "name another data set",
         )
-    train = manifest.splits.get("train")
-    counts = train.class_counts if train is not None else (1,) * len(manifest.classes)
-    return BUILDERS[config.name](config, manifest.classes, counts)
+    return BUILDERS[config.name](config, manifest.classes, manifest.splits.get("train"))

@@ -22,7 +22,7 @@ Mask = NDArray[np.bool_]
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
 # Areas in px², both ends included: all, small, medium, large objects.
 SIZES = ("all", "small", "medium", "large")
-AREAS = np.array([(0, 1e10), (0, 32**2), (32**2, 96**2), (96**2, 1e10)])
+AREAS = np.array([(0, np.inf), (0, 32**2), (32**2, 96**2), (96**2, np.inf)])
 VOC_IOU = 0.5
 # Bits of a number, one for each range of areas and threshold, say what holds for which.
 NUM_BITS = len(AREAS) * len(THRESHOLDS)
@@ -78,27 +78,41 @@ def find_overlaps(detections: Boxes, truths: Boxes, flags: Numbers, *, oriented:
     return Overlaps(here, there, iou, cover)
 
 
-def area_bits(areas: NDArray[np.float64]) -> Numbers:
+def size_mask(areas: NDArray[np.float64]) -> Mask:
+    """Return in which ranges areas are, ``[N, sizes]``."""
+    mask: Mask = (areas[:, None] >= AREAS[:, 0]) & (areas[:, None] <= AREAS[:, 1])
+    return mask
+
+
+def size_bits(areas: NDArray[np.float64]) -> Numbers:
     """Return in which ranges areas are, for all thresholds, ``[N]`` bits."""
-    inside = (areas[:, None] >= AREAS[:, 0]) & (areas[:, None] <= AREAS[:, 1])
     steps = ALL_THRESHOLDS << (np.arange(len(AREAS)) * len(THRESHOLDS))
-    bits: Numbers = (inside * steps).sum(axis=1)
+    bits: Numbers = (size_mask(areas) * steps).sum(axis=1)
     return bits
 
 
+def unpack(bits: Numbers) -> Mask:
+    """Return bits as a mask, ``[N] -> [N, sizes * thresholds]``."""
+    mask: Mask = (bits[:, None] >> np.arange(NUM_BITS)) & 1 > 0
+    return mask
+
+
 def coco_matches(
-    overlaps: Overlaps, detections: Boxes, truths: Boxes, flags: Numbers
-) -> tuple[Mask, Mask]:
-    """Return which detections are right and which are wrong by COCO's rules, ``[N, sizes * IoUs]``.
+    overlaps: Overlaps, num_detections: int, truths: Boxes, flags: Numbers
+) -> tuple[Numbers, Numbers]:
+    """Return where detections are right by COCO's rules, and where they have a truth, as bits.
 
     Each detection takes the free truth that it overlaps most, at least by the threshold; one that
     does not count (flagged, or of another size) only if no other is left. With that it is neither
-    right nor wrong, and so is a detection of another size without a truth. A flagged truth may be
-    taken many times.
+    right nor wrong. Without a truth it is wrong, if it is of the size. A flagged truth may be taken
+    many times.
+
+    Returns:
+        Bits by range of areas and threshold, ``[N], [N]``.
     """
     reached = np.searchsorted(THRESHOLDS, overlaps.cover, side="right")
     reach = ((np.int64(1) << reached) - 1) * SPREAD
-    counted = np.where(flags == 0, area_bits(truths.areas), 0)[overlaps.truths]
+    counted = np.where(flags == 0, size_bits(truths.areas), 0)[overlaps.truths]
     # Each pair stands twice: for where its truth counts, then for where it does not.
     bits = np.concatenate([reach & counted, reach & ~counted])
     spare = np.repeat((False, True), len(reach))
@@ -107,20 +121,18 @@ def coco_matches(
     order = np.lexsort((-truth, -np.tile(overlaps.cover, 2), spare, detection))
     order = order[bits[order] > 0]
     free = [(1 << NUM_BITS) - 1] * len(flags)
-    open_bits = [(1 << NUM_BITS) - 1] * len(detections.groups)
-    right = [0] * len(open_bits)
+    right, matched = [0] * num_detections, [0] * num_detections
     taken_often = (flags != 0).tolist()
     columns = (detection[order], truth[order], bits[order], spare[order])
     for number, other, reaches, aside in zip(*(each.tolist() for each in columns), strict=True):
-        hit = reaches & open_bits[number] & free[other]
+        hit = reaches & ~matched[number] & free[other]
         if hit:
-            open_bits[number] &= ~hit
+            matched[number] |= hit
             if not taken_often[other]:
                 free[other] &= ~hit
             if not aside:
                 right[number] |= hit
-    wrong = np.array(open_bits, np.int64) & area_bits(detections.areas)
-    return _unpack(np.array(right, np.int64)), _unpack(wrong)
+    return np.array(right, np.int64), np.array(matched, np.int64)
 
 
 def voc_matches(overlaps: Overlaps, num_detections: int, flags: Numbers) -> tuple[Mask, Mask]:
@@ -145,9 +157,3 @@ def voc_matches(overlaps: Overlaps, num_detections: int, flags: Numbers) -> tupl
     aside[detections[flags[truths] != 0]] = True
     right &= ~aside
     return right, wrong & ~right & ~aside
-
-
-def _unpack(bits: Numbers) -> Mask:
-    """Return bits as a mask, ``[N] -> [N, NUM_BITS]``."""
-    mask: Mask = (bits[:, None] >> np.arange(NUM_BITS)) & 1 > 0
-    return mask

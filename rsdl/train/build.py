@@ -181,6 +181,7 @@ def new_record(config: RunConfig, dataset: DataSet, network: nn.Module) -> RunRe
     return RunRecord(
         name=config.name,
         task=config.task.name,
+        boxes=config.task.boxes if config.task.name == "detection" else None,
         git_revision=git_revision(),
         config_digest=config.digest,
         manifest_digest=manifest.digest,

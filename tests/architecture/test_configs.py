@@ -20,6 +20,7 @@ FILES = sorted(path.relative_to(CONFIGS).as_posix() for path in CONFIGS.rglob("*
 SEGMENTATION = [
     f"{name}_{data}" for name in ARCHITECTURES for data in ("loveda", "potsdam", "burned")
 ]
+DETECTION = [f"{name}_{data}" for name in ARCHITECTURES for data in ("dota", "xview", "rareplanes")]
 RUNS = [name for name in FILES if "/" not in name]
 
 
@@ -74,12 +75,26 @@ def test_a_config_of_segmentation_is_a_few_lines_over_shared_pieces(name: str):
     assert config.model.weights == "pretrained"
 
 
+@pytest.mark.parametrize("name", DETECTION)
+def test_a_config_of_detection_is_a_few_lines_over_shared_pieces(name: str):
+    path = CONFIGS / "detection" / f"{name}.yaml"
+    assert len(path.read_text().splitlines()) < 8
+    config = load_config(str(path))
+    architecture, _, dataset = name.rpartition("_")
+    assert (config.name, config.model.name) == (name, architecture)
+    assert config.task.name == "detection" and config.data.url.endswith(f"/{dataset}")
+    assert config.task.is_oriented == (dataset == "dota")
+    assert config.data.crop_ratio == (1, 1)  # boxes keep their shape
+    assert config.model.weights == "pretrained"
+
+
 @pytest.mark.parametrize("name", [name for name in FILES if "recipes/" in name])
 def test_every_value_that_a_recipe_takes_from_elsewhere_has_its_source(name: str):
     text = (CONFIGS / name).read_text()
     values = [line for line in text.splitlines() if re.match(r"  \w+: ", line)]
     own = (
         "batch_size", "max_epochs", "every_minutes", "weights", "null", "crop_scale",
+        "crop_ratio", "  name: detection",
         "  name: segmentation", "  head: upernet",
     )  # fmt: skip
     bare = [line for line in values if "  # " not in line and not any(key in line for key in own)]

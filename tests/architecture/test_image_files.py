@@ -15,6 +15,7 @@ from packaging.utils import canonicalize_name
 
 from rsdl.cluster.image import Checkout
 from rsdl.cluster.wheels import WHEELS
+from tests.quickstart_script import read_commands
 
 ROOT = Path(__file__).parents[2]
 PROJECT = ("project", "dependencies")
@@ -128,13 +129,11 @@ def test_compose_does_what_scripts_quickstart_does() -> None:
     services = yaml.safe_load((ROOT / "docker" / "compose.yaml").read_text())["services"]
     ours = {word for service in services.values() for word in service.get("command", [])}
     ours |= {part for word in ours for part in word.split("=", 1)}
-    script = (ROOT / "scripts" / "quickstart").read_text().replace("\\\n", " ")
-    script = script.replace('--task "$task" --out "$out"', "--out quickstart/tiles")
-    script = script.replace('"$config"', "configs/quickstart.yaml")
-    lines = [line.split()[1:] for line in script.splitlines() if line.startswith("rsdl ")]
+    lines = read_commands("classification")
     assert len(lines) == 3
     for line in lines:
-        missing = {word for word in line if not word.startswith("quickstart/")} - ours
+        words = {word for word in line if not word.startswith("quickstart/")}
+        missing = words - {"--task", "classification"} - ours
         assert not missing, f"rsdl {' '.join(line)}: compose.yaml lacks {missing}"
 
 

@@ -10,6 +10,7 @@ from rasterio.transform import Affine
 from rasterio.warp import transform
 
 from rsdl.data.targets.mask import class_colours
+from rsdl.data.targets.objects import rectangle_corners
 from rsdl.predict.features import FewFeatures, write_features
 from rsdl.predict.page import draw_page
 from rsdl.predict.polygons import trace_polygons
@@ -17,6 +18,7 @@ from rsdl.raster.georef import apply, outline
 from tests.integration.browser import look_at
 from tests.unit.predict.maps import draw_map
 from tests.unit.predict.scenes import PLACE
+from tests.unit.predict.test_object_writer import NAMES, draw, write
 
 EVIL = "</script><script>window.hacked=1</script><img src=x onerror=window.hacked=1>"
 BLOCK = (slice(100, 140), slice(320, 380))
@@ -157,4 +159,58 @@ def test_a_scene_at_a_pole_tells_rows_and_columns(browser: str, tmp_path: Path):
     assert math.dist((row, col), (300, 500)) < 4
     row, col = (int(text.split()[-1]) for text in seen["corners"][0].split(", "))
     assert math.dist((row, col), (0, 0)) < 4
+    assert not seen["requests"]
+
+
+OBJECTS = """
+const page = view.document, find = (name) => page.querySelector(name);
+const scene = find('img.scene').getBoundingClientRect();
+const paths = [...page.querySelectorAll('path')];
+const boxes = paths.map((path) => {
+  const {left, top, right, bottom} = path.getBoundingClientRect();
+  return [left - scene.left, top - scene.top, right - scene.left, bottom - scene.top];
+});
+paths[0].dispatchEvent(new view.MouseEvent('click', {clientX: 9, clientY: 9, bubbles: true}));
+const slider = find('#opacity');
+slider.value = 40;
+slider.dispatchEvent(new view.Event('input'));
+return {
+  boxes, popup: find('.leaflet-popup-content').textContent,
+  colours: paths.map((path) => path.getAttribute('stroke')),
+  opacity: paths.map((path) => path.getAttribute('stroke-opacity')),
+  width: scene.width, height: scene.height,
+  legend: [...page.querySelectorAll('.legend li')].map((item) => item.innerText),
+  requests: view.performance.getEntriesByType('resource').map((each) => each.name),
+};
+"""
+
+
+@pytest.mark.parametrize(("suffix", "unit"), [(".tif", "m"), (".png", "px")])
+def test_boxes_lie_on_the_objects_and_tell_class_and_score(
+    browser: str, tmp_path: Path, suffix: str, unit: str
+):
+    # A grid that Web Mercator keeps, at the equator.
+    where: dict[str, Any] = {"crs": "EPSG:4326", "place": Affine(1e-5, 0, 20, 0, -1e-5, 0)}
+    if suffix == ".png":
+        where = {"crs": None}
+    scene, whole = draw(tmp_path / f"scene{suffix}", **where)
+    write(tmp_path / "maps", scene, page=True)
+    page = tmp_path / "maps/scene.html"
+    seen = look_at(browser, page, OBJECTS, width=1200, folder=tmp_path)
+    scale = np.array([seen["width"] / scene.width, seen["height"] / scene.height] * 2)
+    corners = rectangle_corners(whole[:, :5])
+    wanted = np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1)
+    boxes = np.array(seen["boxes"]) / scale
+    assert len(boxes) == len(wanted)
+    for box, colour in zip(boxes, seen["colours"], strict=True):
+        off = np.abs(wanted - box).max(axis=1)
+        assert off.min() < 1.5
+        expected = class_colours(3)[int(whole[off.argmin(), 6])].tolist()
+        assert colour == "rgb({}, {}, {})".format(*expected)
+    name, rest = seen["popup"].split(": score ")
+    assert name in NAMES
+    assert rest.startswith(f"{whole[:, 5].max():.2f}, ")
+    assert rest.endswith(f" {unit}")
+    assert set(seen["opacity"]) == {"0.4"}
+    assert sum(int(line.split()[-1]) for line in seen["legend"]) == len(whole)
     assert not seen["requests"]

@@ -10,7 +10,7 @@ from rsdl.cluster.jobs import Snapshot
 from rsdl.cluster.labels import plain
 from rsdl.cluster.states import JobState, Phase
 from rsdl.commands.runs import Runs
-from rsdl.config.task import TASKS
+from rsdl.config.task import BoxKind, TaskFacts, find_facts
 from rsdl.evaluate.formatting import duration
 from rsdl.records.run_record import RunRecord
 
@@ -35,6 +35,7 @@ class Row:
         epochs_planned: Epochs to complete; ``None`` without a record.
         eta_s: Estimated seconds of training left; ``None`` if unknown.
         task: Name of the run's task.
+        boxes: Kind of boxes, of detection.
         score: Best value of the task's primary metric so far, 0 to 1.
         preemptions: Number of preemptions.
         gpu: GPU utilization from the record, 0 to 1.
@@ -52,6 +53,7 @@ class Row:
     epochs_planned: int | None = None
     eta_s: float | None = None
     task: str = "classification"
+    boxes: BoxKind | None = None
     score: float | None = None
     preemptions: int = 0
     gpu: float | None = None
@@ -59,11 +61,16 @@ class Row:
     device_s: float = 0.0
     age_s: float | None = None
 
+    @property
+    def facts(self) -> TaskFacts:
+        """Facts of the run's task, such as its primary metric."""
+        return find_facts(self.task, self.boxes)
+
     def to_json(self) -> dict[str, Any]:
         """Return the row as plain values, with the score under the name of its metric."""
-        metric = TASKS[self.task].primary_metric
+        metric = self.facts.primary_metric
         page = asdict(self)
-        del page["task"]
+        del page["task"], page["boxes"]
         return {metric if key == "score" else key: value for key, value in page.items()}
 
 
@@ -130,6 +137,7 @@ def _make_row(
         epochs_planned=planned,
         eta_s=0.0 if status == "completed" else remaining_s(record, planned),
         task=record.task,
+        boxes=record.boxes,
         score=record.score("best" if record.metrics.get("best") else "final"),
         preemptions=record.preemptions,
         gpu=record.gpu_utilization,

@@ -48,7 +48,7 @@ def print_table(rows: Sequence[Row], console: Console) -> None:
 
 def headings(rows: Sequence[Row]) -> tuple[str, ...]:
     """Return the headings of the table."""
-    metric = metric_label(row.task for row in rows)
+    metric = metric_label(row.facts for row in rows)
     return ("run", "cluster", "record", "epoch", "left", f"{metric}(val)", "preempted", "GPU")
 
 
@@ -78,7 +78,7 @@ def sum_cells(rows: Sequence[Row]) -> tuple[str, ...]:
     planned = sum(row.epochs_planned or 0 for row in rows)
     left = [row.eta_s for row in rows if row.eta_s is not None]
     scores = [row.score for row in rows if row.score is not None]
-    if len({row.task for row in rows}) > 1:
+    if len({row.facts.primary_metric for row in rows}) > 1:
         scores = []  # a mean over different metrics means nothing
     busy = weighted_mean((row.gpu, row.device_s) for row in rows)
     return (

@@ -125,7 +125,7 @@ class SweepView:
 
     def _table(self, at_work: Mapping[str, str]) -> Table:
         table = Table(box=None, pad_edge=False)
-        metric = metric_label(run.config.task.name for run in self._runs.values())
+        metric = metric_label(run.config.task.facts for run in self._runs.values())
         for head in ("on", "run", "epoch", f"{metric}(val)"):
             table.add_column(head)
         for name, slot in at_work.items():

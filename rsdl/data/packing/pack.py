@@ -36,6 +36,7 @@ from rsdl.data.packing.shard import (
     pack_shard,
 )
 from rsdl.data.sample import SPLITS, ShardPlan, Source, shard_names
+from rsdl.data.targets import KINDS
 from rsdl.raster.gate import GATE_VERSION
 from rsdl.storage.store import Store
 
@@ -66,7 +67,7 @@ def pack(
         DataError: If the store holds another dataset, no sample is left, or one is corrupt.
         StorageError: If the store cannot be written.
     """
-    check_table(source.classes, store.url)
+    check_table(source.classes, store.url, least=KINDS[source.target].least_classes)
     plans = source.shards(options.shard_bytes)
     digest, stamp = _digest(source, options), _stamp(plans)
     if isinstance(claimed := _claim(store, digest, stamp, options), Manifest):

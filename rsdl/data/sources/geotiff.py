@@ -15,51 +15,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsdl.config.task import TASKS
-from rsdl.core.errors import ConfigError
+from rsdl.core.errors import ConfigError, DataError
 from rsdl.data.manifest import INDEX_COLUMNS
 from rsdl.data.packing.encode import encode_npy, encode_tif
 from rsdl.data.sample import SPLITS, Sample, ShardPlan
 from rsdl.data.sources.geotiff_options import ADDED, GeotiffOptions
+from rsdl.data.sources.object_tiles import VisibleRules, keeps_empty
+from rsdl.data.sources.painted_tiles import UNLABELLED, PaintedTiles, TileLabels
+from rsdl.data.sources.scene_objects import SceneObjects
 from rsdl.data.targets import KINDS
-from rsdl.data.targets.mask import IGNORE, MAX_CLASSES
-from rsdl.raster.cover import LabelMap
 from rsdl.raster.dataset_pool import DatasetPool
 from rsdl.raster.files import find_rasters, relative_names
 from rsdl.raster.georef import bounds_of, shift
 from rsdl.raster.grouped_split import GROUPED_RULE
-from rsdl.raster.labels import open_labels
-from rsdl.raster.rasterize import LabelRules, majority
+from rsdl.raster.labels import check_inside, open_labels
+from rsdl.raster.rasterize import LabelRules
 from rsdl.raster.read_tile import read_tile
 from rsdl.raster.scenes import SceneRules, describe_scenes, fingerprint, fingerprint_ends
 from rsdl.raster.spatial_split import SplitRule, name_places, split_tiles
 from rsdl.raster.tiles import Tile, Tiles, corners_hit
+from rsdl.raster.vectors import SUFFIXES
 
 # Why tiles are left out.
-UNLABELLED, NODATA = "tiles without a label", "tiles mostly without data"
-MIXED = "tiles of which no class covers enough (--min-cover)"
+NODATA = "tiles mostly without data"
+EMPTY = "train tiles without an object (--empty)"
 BETWEEN = "tiles between splits (--gap)"
 # Tar overhead of one sample: headers, padding, label and metadata.
 TAR_BYTES = 4096
-
-
-def to_mask(
-    painted: LabelMap | int,
-    valid: NDArray[np.bool_] | None,
-    shape: tuple[int, ...],
-    *,
-    has_background: bool,
-) -> NDArray[np.uint8]:
-    """Return the mask of a tile, ``[H, W]``: class indices, 255 without data or label.
-
-    Args:
-        painted: Class index + 1, 0 where there is no label, ``[H, W]``, or one for all pixels.
-        valid: Where the tile has data, ``[H, W]``; ``None`` means everywhere.
-        shape: Height and width of the tile.
-        has_background: Whether pixels without a label are class 0, and the labels' come after.
-    """
-    classes = np.broadcast_to(painted, shape)
-    mask = classes if has_background else np.where(classes > 0, classes - 1, IGNORE)
-    return (mask if valid is None else np.where(valid, mask, IGNORE)).astype(np.uint8)
 
 
 class GeotiffSource:
@@ -89,20 +71,18 @@ class GeotiffSource:
             options.all_touched,
             options.background,
         )
-        self._labels = open_labels(labels_path, wanted, self.scenes, self._pool)
+        self._labels = self._open_labels(labels_path, wanted)
         self.left_out = self._labels.left_out
         self.dataset = options.name
         self.target = TASKS[options.task].target
-        self._ground = [] if options.background is None else [options.background]
-        self.classes = (*self._ground, *self._labels.classes)
+        self.classes = self._labels.classes
         self.bands = self.scenes[0].bands
         self.dtype = self.scenes[0].dtype
-        self._check_classes()
         self._crs = [scene.crs.to_string() for scene in self.scenes]
         self._corners = [
             corners_hit(
                 np.array([[0, 0, scene.height, scene.width]], np.float64)
-                if self._ground
+                if self._labels.whole
                 else self._labels.boxes(number),
                 scene.height,
                 scene.width,
@@ -145,12 +125,10 @@ class GeotiffSource:
         rule = SplitRule(
             options.split_by, options.fractions, options.seed, options.block, options.gap
         )
-        # For splitting, the label at the centre of a tile is used as its class.
-        classes = [
-            self._labels.sample(number, corners + options.tile // 2)
-            for number, corners in enumerate(self._corners)
+        strata = [
+            self._labels.strata(number, corners) for number, corners in enumerate(self._corners)
         ]
-        parted = split_tiles(self.scenes, self._corners, classes, options.tile, rule)
+        parted = split_tiles(self.scenes, self._corners, strata, options.tile, rule)
         lost = sum(map(len, self._corners))
         for number, splits, corners in parted:
             lost -= len(corners)
@@ -159,6 +137,11 @@ class GeotiffSource:
             for split, part in enumerate(parts):
                 part.append(rows[splits == split])
         self.left_out = self._labels.left_out | ({BETWEEN: lost} if lost else {})
+        if options.task == "detection":
+            tiles = np.concatenate(parts[0])
+            parts[0] = [tiles[[self._is_learnt(Tile(*row)) for row in tiles.tolist()]]]
+            if less := len(tiles) - len(parts[0][0]):
+                self.left_out[EMPTY] = less
         pixels = options.tile**2 * len(self.bands) * np.dtype(self.dtype).itemsize
         each = max(1, shard_bytes // (pixels + TAR_BYTES))
         plans = []
@@ -178,24 +161,17 @@ class GeotiffSource:
     def read(self, item: Tile) -> Sample | str:
         """Return one tile, or the reason to leave it out: unlabelled, nodata or mixed classes."""
         scene, tile = self.scenes[item.scene], self._options.tile
-        painted = self._labels.paint(item.scene, item.row, item.col, tile)
-        if not self._ground and not (painted if isinstance(painted, int) else painted.any()):
+        found = self._labels.find(item)
+        if found is None:
             return UNLABELLED
         judged = self._options.alpha == "auto"
         pixels, valid = read_tile(scene, item.row, item.col, tile, self._pool, judged=judged)
         if valid is not None and 1 - valid.mean() > self._options.max_nodata:
             return NODATA
-        target: int | NDArray[np.uint8] | None
-        if self._options.task == "segmentation":
-            target = to_mask(painted, valid, pixels.shape[:2], has_background=bool(self._ground))
-            if (target == IGNORE).all():
-                return UNLABELLED
-            named: dict[str, Any] = {}
-        else:
-            target = majority(painted, valid, len(self.classes), self._options.min_cover)
-            if target is None:
-                return MIXED
-            named = {"class": self.classes[target]}
+        target = self._labels.target(found, valid)
+        if isinstance(target, str):
+            return target
+        named = {"class": self.classes[target]} if self.target == "class_index" else {}
         place = shift(scene.transform, item.row, item.col)
         tif = self._options.tile_format == "tif"
         image = (
@@ -204,7 +180,7 @@ class GeotiffSource:
             else encode_npy(pixels)
         )
         return Sample(
-            key=f"{scene.slug}_r{item.row:05d}_c{item.col:05d}",
+            key=self._key(item),
             extension=self._options.tile_format,
             image=image,
             target=target,
@@ -222,16 +198,25 @@ class GeotiffSource:
             group=self._places[item.scene],
         )
 
-    def _check_classes(self) -> None:
-        """Check that masks can hold the classes, and that the background is none of the labels'."""
-        if self._options.task != "segmentation":
-            return
-        if self._options.background in self._labels.classes:
-            name = self._options.background
-            raise ConfigError("background", f'"{name}" is a class of the labels', "name another")
-        if len(self.classes) > MAX_CLASSES:
-            problem = f"{len(self.classes)} are too many: a mask holds {MAX_CLASSES}"
-            raise ConfigError("classes", problem, "name fewer with --classes")
+    def _key(self, item: Tile) -> str:
+        return f"{self.scenes[item.scene].slug}_r{item.row:05d}_c{item.col:05d}"
+
+    def _is_learnt(self, item: Tile) -> bool:
+        """Return whether a tile for training has an object, or is one of the empty ones kept."""
+        share, seed = self._options.empty, self._options.seed
+        return len(self._labels.find(item).labels) > 0 or keeps_empty(share, seed, self._key(item))
+
+    def _open_labels(self, path: Path, wanted: LabelRules) -> TileLabels:
+        options = self._options
+        if options.task != "detection":
+            return PaintedTiles(open_labels(path, wanted, self.scenes, self._pool), options)
+        if path.suffix.lower() not in SUFFIXES:
+            remedy = f"give polygons, one for each object ({', '.join(SUFFIXES)})"
+            raise DataError(str(path), "is no vector file, and objects have outlines", remedy)
+        visible = VisibleRules(options.keep, options.drop)
+        objects = SceneObjects(path, wanted, self.scenes, options.tile, visible)
+        check_inside(objects, path, self.scenes)
+        return objects
 
     @cached_property
     def _places(self) -> dict[int, str]:

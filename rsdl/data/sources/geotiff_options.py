@@ -12,10 +12,18 @@ CHOICES = {
     "unscale": ("auto", "on", "off"),
     "split_by": ("auto", "scene", "block"),
     "tile_format": ("npy", "tif"),
-    "task": ("classification", "segmentation"),
+    "task": ("classification", "segmentation", "detection"),
 }
 # Fields of later releases: where they say nothing, provenance is that of earlier ones.
-ADDED = {"task": "classification", "all_touched": False, "background": None}
+ADDED = {
+    "task": "classification", "all_touched": False, "background": None, "keep": 0.7, "drop": 0.3,
+    "empty": 0.1,
+}  # fmt: skip
+# Fields that mean something to one task alone, and what they are for.
+OF_TASK = {
+    "segmentation": ("masks", ("all_touched", "background")),
+    "detection": ("objects", ("keep", "drop", "empty")),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,11 +57,15 @@ class GeotiffOptions:
         block: Side of a block of ground in tiles.
         gap: Tiles between splits, at least 1.
         tile_format: ``npy``, or ``tif``: deflated GeoTIFF with CRS and transform, smaller, slower.
-        task: ``classification`` gives a tile its main class, ``segmentation`` each pixel its own.
+        task: ``classification`` gives a tile its main class, ``segmentation`` each pixel its own,
+            ``detection`` takes each polygon as the outline of one object.
         all_touched: Segmentation: label every pixel that a polygon touches, not only those whose
             centre it covers.
         background: Segmentation: name of the class of pixels without a label, which comes first;
             ``None`` ignores these pixels, and leaves tiles without a label out.
+        keep: Detection: objects are learnt of which a tile shows at least this share.
+        drop: Detection: objects of which it shows less are background; between, they are ignored.
+        empty: Detection: share of the tiles without an object that is kept.
 
     Raises:
         ConfigError: If a value is out of its range.
@@ -83,6 +95,9 @@ class GeotiffOptions:
     task: TaskName = "classification"
     all_touched: bool = False
     background: str | None = None
+    keep: float = 0.7
+    drop: float = 0.3
+    empty: float = 0.1
 
     def __post_init__(self) -> None:
         """Check every value."""
@@ -93,10 +108,13 @@ class GeotiffOptions:
             raise ConfigError(
                 "fractions", f"are {self.fractions}", "give train, val and test, in all 1"
             )
-        if self.task != "segmentation":
-            for field in ("all_touched", "background"):
-                if getattr(self, field) != ADDED[field]:
-                    raise ConfigError(field, "is for masks", "pass --task segmentation, too")
+        for task, (what, fields) in OF_TASK.items():
+            for field in fields:
+                if self.task != task and getattr(self, field) != ADDED[field]:
+                    raise ConfigError(field, f"is for {what}", f"pass --task {task}, too")
+        if self.drop > self.keep:
+            problem = f"is {self.drop}, above keep, {self.keep}"
+            raise ConfigError("drop", problem, "objects are dropped below it and kept from keep")
         if self.background is not None and self.ignore:
             problem = "does not go with ignore, whose pixels count for nothing"
             raise ConfigError("background", problem, "leave one out")
@@ -110,7 +128,7 @@ def _check_ranges(options: GeotiffOptions) -> None:
     for field in ("tile", "block", "gap"):
         if (number := getattr(options, field)) < 1:
             raise ConfigError(field, f"is {number}", "use 1 or more")
-    for field in ("min_cover", "max_nodata"):
+    for field in ("min_cover", "max_nodata", "keep", "drop", "empty"):
         if not 0 <= (share := getattr(options, field)) <= 1:
             raise ConfigError(field, f"is {share}", "use a share from 0 to 1")
     if not 0 <= options.overlap < options.tile:

@@ -21,12 +21,14 @@ from rasterio.warp import transform_geom
 from rsdl.core.errors import ConfigError
 from rsdl.core.rng import key_of
 from rsdl.storage.local import LocalStore
+from rsdl.synthetic.grounds import GROUNDS
 from rsdl.synthetic.landuse import PAINTERS
 from rsdl.synthetic.relief import Field, Site, light, noise
 
 LABELS = "labels.geojson"
 CRS_NAME = "EPSG:32633"
 CLASSES = tuple(sorted(PAINTERS))
+Parcels = list[tuple[str, NDArray[np.float64]]]
 # Four parcels on each side hold every class once and some twice.
 MIN_PARCELS = 4
 PARCEL_PX = 128
@@ -54,32 +56,44 @@ def write_scenes(folder: Path, *, num_scenes: int, size: int, seed: int) -> Path
         ConfigError: If ``num_scenes`` or ``size`` is too small.
         StorageError: If the folder cannot be written.
     """
-    if num_scenes < 1:
-        raise ConfigError("num_scenes", f"{num_scenes} is less than 1", "ask for 1 or more")
-    if size < MIN_SIZE_PX:
-        raise ConfigError("size", f"{size} px is less than {MIN_SIZE_PX}", "make it larger")
+    check_sizes(num_scenes, size)
     store = LocalStore(folder)
     features: list[dict[str, Any]] = []
     for number in range(num_scenes):
         name = f"scene_{number:03}.tif"
         rng = np.random.Generator(np.random.Philox(key=key_of("scene", seed, number)))
         pixel_m = round(float(rng.uniform(*PIXEL_M)), 2)
-        transform = _place(number, size, pixel_m)
+        transform = place_scene(number, size, pixel_m)
         parcels = draw_parcels(size, rng)
         pixels = paint_scene(parcels, size, pixel_m, rng)
-        store.write(name, _encode(pixels, transform))
+        store.write(name, encode_scene(pixels, transform))
         features += (_feature(label, corners, transform, name) for label, corners in parcels)
     page = {"type": "FeatureCollection", "features": features}
     store.write(LABELS, (json.dumps(page) + "\n").encode())
     return folder / LABELS
 
 
-def draw_parcels(size: int, rng: np.random.Generator) -> list[tuple[str, NDArray[np.float64]]]:
+def check_sizes(num_scenes: int, size: int) -> None:
+    """Check that scenes can be drawn.
+
+    Raises:
+        ConfigError: If ``num_scenes`` or ``size`` is too small.
+    """
+    if num_scenes < 1:
+        raise ConfigError("num_scenes", f"{num_scenes} is less than 1", "ask for 1 or more")
+    if size < MIN_SIZE_PX:
+        raise ConfigError("size", f"{size} px is less than {MIN_SIZE_PX}", "make it larger")
+
+
+def draw_parcels(
+    size: int, rng: np.random.Generator, land_uses: tuple[str, ...] = CLASSES
+) -> Parcels:
     """Return the land use and the corners of every parcel of a scene.
 
     Args:
         size: Side of the scene in pixels.
         rng: Source of the layout.
+        land_uses: What parcels may be, each as often as it is named.
 
     Returns:
         Class names with corners in pixels, ``[4, 2]`` as (x, y); together they cover the scene.
@@ -92,11 +106,11 @@ def draw_parcels(size: int, rng: np.random.Generator) -> list[tuple[str, NDArray
     shift[:, [0, -1], 0] = 0
     shift[[0, -1], :, 1] = 0
     nodes = nodes + shift
-    kinds = [rng.permutation(len(CLASSES)) for _ in range(-(-(count**2) // len(CLASSES)))]
+    kinds = [rng.permutation(len(land_uses)) for _ in range(-(-(count**2) // len(land_uses)))]
     order = rng.permutation(np.concatenate(kinds)[: count**2])
     return [
         (
-            CLASSES[order[row * count + column]],
+            land_uses[order[row * count + column]],
             nodes[[row, row, row + 1, row + 1], [column, column + 1, column + 1, column]],
         )
         for row in range(count)
@@ -105,12 +119,19 @@ def draw_parcels(size: int, rng: np.random.Generator) -> list[tuple[str, NDArray
 
 
 def paint_scene(
-    parcels: list[tuple[str, NDArray[np.float64]]],
-    size: int,
-    pixel_m: float,
-    rng: np.random.Generator,
+    parcels: Parcels, size: int, pixel_m: float, rng: np.random.Generator
 ) -> NDArray[np.uint8]:
     """Return the scene's pixels, RGB, ``[size, size, 3]``."""
+    return take_picture(*paint_ground(parcels, size, pixel_m, rng), pixel_m, rng)
+
+
+def paint_ground(
+    parcels: Parcels, size: int, pixel_m: float, rng: np.random.Generator
+) -> tuple[Field, Field]:
+    """Return the albedo ``[h, w, 3]`` and the height ``[h, w]`` of a scene.
+
+    They are ``FINER`` times as fine as the scene's pixels.
+    """
     fine, fine_m = size * FINER, pixel_m / FINER
     albedo, height = np.zeros((fine, fine, 3), np.float32), np.zeros((fine, fine), np.float32)
     dryness, autumn = float(rng.uniform(0, 1)), max(0.0, float(rng.uniform(-0.6, 0.6)))
@@ -123,14 +144,22 @@ def paint_scene(
         mask = np.zeros((bottom - top, right - left), np.uint8)
         cv2.fillPoly(mask, [outline - [left, top]], 1)
         site = _site(mask.shape, fine_m, dryness, autumn, rng)
-        colours, heights = PAINTERS[label](site)
+        colours, heights = (PAINTERS | GROUNDS)[label](site)
         albedo[window][mask > 0] = colours[mask > 0]
         height[window][mask > 0] = heights[mask > 0]
         cv2.polylines(tracks, [outline], True, 1, round(2.4 / fine_m))
     _lay_tracks(albedo, height, tracks, fine_m, rng)
-    radiance = light(albedo, height, fine_m, rng)
+    return albedo, height
+
+
+def take_picture(
+    albedo: Field, height: Field, pixel_m: float, rng: np.random.Generator
+) -> NDArray[np.uint8]:
+    """Return the pixels that a sensor sees of what :func:`paint_ground` painted, ``[H, W, 3]``."""
+    radiance = light(albedo, height, pixel_m / FINER, rng)
     blurred = cv2.GaussianBlur(radiance, (0, 0), float(rng.uniform(0.4, 0.9)))
-    seen = cv2.resize(blurred, (size, size), interpolation=cv2.INTER_AREA)
+    rows, columns = (side // FINER for side in height.shape)
+    seen = cv2.resize(blurred, (columns, rows), interpolation=cv2.INTER_AREA)
     seen += np.asarray(rng.normal(0, 0.012, seen.shape), np.float32)
     return np.asarray(np.clip(seen, 0, 1) * 255 + 0.5, np.uint8)
 
@@ -161,7 +190,8 @@ def _lay_tracks(
     height[where] = 0
 
 
-def _place(number: int, size: int, pixel_m: float) -> Affine:
+def place_scene(number: int, size: int, pixel_m: float) -> Affine:
+    """Return the transform of a scene; no two of the same size touch."""
     # Keep half a scene of distance, so that no two scenes share ground.
     pitch = 1.5 * size * PIXEL_M[1]
     row, column = divmod(number, SCENES_PER_ROW)
@@ -169,7 +199,8 @@ def _place(number: int, size: int, pixel_m: float) -> Affine:
     return Affine(pixel_m, 0.0, west, 0.0, -pixel_m, north)
 
 
-def _encode(pixels: NDArray[np.uint8], transform: Affine) -> bytes:
+def encode_scene(pixels: NDArray[np.uint8], transform: Affine) -> bytes:
+    """Return a scene's pixels ``[H, W, bands]`` as a GeoTIFF."""
     height, width, bands = pixels.shape
     with MemoryFile() as memory:
         with memory.open(

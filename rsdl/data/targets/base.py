@@ -66,12 +66,14 @@ class TargetKind(Protocol):
         counts: What :meth:`count` counts, for people.
         in_index: Whether the index holds the whole target as a class index, so that nothing is read
             from the shard; otherwise it holds where the member lies.
+        least_classes: Fewest classes with which there is something to learn.
     """
 
     name: str
     member: str
     counts: str
     in_index: bool
+    least_classes: int
 
     def encode(self, target: Target) -> bytes:
         """Return the content of the target's member."""

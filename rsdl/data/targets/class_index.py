@@ -31,6 +31,7 @@ class ClassIndex:
     member = "cls"
     counts = "samples"
     in_index = True
+    least_classes = 2
 
     def encode(self, target: int) -> bytes:
         """Return the number in ASCII."""

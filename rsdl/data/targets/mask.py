@@ -34,6 +34,7 @@ class Mask:
     member = "mask.png"
     counts = "pixels"
     in_index = False
+    least_classes = 2
 
     def encode(self, target: Classes) -> bytes:
         """Return an 8-bit grey PNG."""

@@ -89,6 +89,7 @@ class ObjectList:
     member = "objects.json"
     counts = "objects"
     in_index = False
+    least_classes = 1
 
     def encode(self, target: Objects) -> bytes:
         """Return JSON: a ``box`` where the corners are those of one, else ``corners``."""

@@ -66,7 +66,7 @@ class Confusion:
 
 def confusion_matrix(evaluation: Evaluation) -> Matrix:
     """Return the heat map of an evaluation; the cell size depends on the number of classes."""
-    rows = evaluation.confusion
+    names, rows = evaluation.shown_confusion
     num_classes = len(rows)
     side = next((side for most, side in _SIDES if num_classes <= most), 8)
     digits = max(len(str(max(map(max, rows)))), 2)
@@ -77,18 +77,18 @@ def confusion_matrix(evaluation: Evaluation) -> Matrix:
         for j, n in enumerate(row)
         if n
     )
-    labels = tuple(map(_short, evaluation.classes))
+    labels = tuple(map(_short, names))
     summary = f"Confusion matrix of {num_classes} classes; rows are true, columns predicted"
     width = round(max(map(len, labels)) * CHAR_WIDTH * min(12, side) / 12) + 14
-    return Matrix(evaluation.classes, labels, cells, side, font, min(12, side), width, summary)
+    return Matrix(names, labels, cells, side, font, min(12, side), width, summary)
 
 
 def frequent_confusions(evaluation: Evaluation, limit: int) -> list[Confusion]:
     """Return at most ``limit`` kinds of mistakes, the most frequent first."""
-    names = evaluation.classes
+    names, rows = evaluation.shown_confusion
     found = [
         Confusion(names[i], names[j], n, n / sum(row))
-        for i, row in enumerate(evaluation.confusion)
+        for i, row in enumerate(rows)
         for j, n in enumerate(row)
         if n and i != j
     ]

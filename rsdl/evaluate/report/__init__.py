@@ -5,11 +5,12 @@ from collections.abc import Mapping
 from rsdl.evaluate.compared_run import ComparedRun
 from rsdl.evaluate.figures.curves import run_curves
 from rsdl.evaluate.html import render_page
-from rsdl.evaluate.report import classification, run_summary, segmentation
+from rsdl.evaluate.report import classification, detection, run_summary, segmentation
 
 TASK_REPORTS: Mapping[str, run_summary.TaskReport] = {
     "classification": classification.REPORT,
     "segmentation": segmentation.REPORT,
+    "detection": detection.REPORT,
 }
 
 

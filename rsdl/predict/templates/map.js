@@ -13,21 +13,29 @@
   const overlay = (picture, className) =>
     L.imageOverlay(picture.uri, bounds, { alt: picture.alt, className: className }).addTo(map);
   const scene = overlay(page.scene, "scene");
-  const classes = overlay(page.classes, "classes sharp");
-  const layers = { Scene: scene, Classes: classes };
+  const layers = { Scene: scene };
+  const name = page.layer.toLowerCase();
+  const picture = page[name] && overlay(page[name], name + " sharp");
+  if (picture) layers[page.layer] = picture;
 
+  let polygons = null;
   if (page.polygons) {
     // Text nodes: names are foreign text, and Leaflet takes strings for HTML.
     const label = (feature) => {
       const text = document.createElement("span");
-      const { name, area_m2, probability } = feature.properties;
-      text.textContent = name + ": " + Math.round(area_m2).toLocaleString("en") + " m\u00b2" +
-        (probability === undefined ? "" : ", probability " + probability.toFixed(2));
+      const { name, area_m2, probability, score } = feature.properties;
+      const sides = (unit) => ["length_", "width_"].map(
+        (side) => feature.properties[side + unit].toFixed(1)).join(" \u00d7 ") + " " + unit;
+      text.textContent = score !== undefined
+        ? name + ": score " + score.toFixed(2) + ", " + sides(area_m2 === undefined ? "px" : "m")
+        : name + ": " + Math.round(area_m2).toLocaleString("en") + " m\u00b2" +
+          (probability === undefined ? "" : ", probability " + probability.toFixed(2));
       return text;
     };
-    layers.Polygons = L.geoJSON(page.polygons, {
+    polygons = L.geoJSON(page.polygons, {
       // Where the scene lies beyond the 180th meridian, so do its pictures.
       coordsToLatLng: ([lon, lat]) => {
+        if (!onEarth) return L.latLng(lat, lon);
         const turns = Math.round((bounds.getCenter().lng - lon) / 360);
         return L.latLng(lat, lon + 360 * turns);
       },
@@ -35,6 +43,8 @@
         color: page.colours[feature.properties.class], weight: 2, fillOpacity: 0.05,
       }),
     }).bindPopup((layer) => label(layer.feature));
+    // Without a picture they are what the page is for.
+    layers[picture ? "Polygons" : page.layer] = picture ? polygons : polygons.addTo(map);
   }
   L.control.layers(null, layers, { collapsed: false, position: "topright" }).addTo(map);
   if (onEarth) L.control.scale({ maxWidth: 160, imperial: false }).addTo(map);
@@ -52,7 +62,9 @@
   const slider = document.getElementById("opacity");
   const shown = document.getElementById("shown");
   const fade = () => {
-    classes.setOpacity(slider.value / 100);
+    const opacity = slider.value / 100;
+    if (picture) picture.setOpacity(opacity);
+    else if (polygons) polygons.setStyle({ opacity: opacity, fillOpacity: opacity / 20 });
     shown.textContent = slider.value + "%";
   };
   slider.addEventListener("input", fade);

@@ -44,6 +44,7 @@ class Brightness:
     """A dense kind, as a mask would be: for each pixel its own first band, as an array."""
 
     name, member, counts, in_index = "brightness", "bright", "pixels", False
+    least_classes = 2
 
     def encode(self, target: NDArray[np.uint8]) -> bytes:
         stream = io.BytesIO()

@@ -29,7 +29,7 @@ def make_model(task: str, **fields: Any) -> TrainedModel:  # noqa: ANN401 - of M
         | fields
     )  # fmt: skip
     torch.manual_seed(0)
-    built = BUILDERS[task](spec.task, spec.classes, ())
+    built = BUILDERS[task](spec.task, spec.classes, None)
     network = built.build_network(
         spec.model, in_chans=2, image_size=spec.image_size, storage=None, bands=spec.bands
     )

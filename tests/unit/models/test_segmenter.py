@@ -11,9 +11,10 @@ from rsdl.config.task import HeadName, SegmentationConfig
 from rsdl.core.errors import ConfigError
 from rsdl.core.image_size import ImageSize, height_width
 from rsdl.models.catalog import ARCHITECTURES
+from rsdl.models.dense_network import pad_size
 from rsdl.models.heads.catalog import HEADS, OWN
 from rsdl.models.pyramid import Pyramid
-from rsdl.models.segmenter import Segmenter, build_segmenter, pad_size
+from rsdl.models.segmenter import Segmenter, build_segmenter
 from rsdl.train.optim import build_optimizer
 
 

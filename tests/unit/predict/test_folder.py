@@ -6,12 +6,16 @@ from pathlib import Path
 import pytest
 
 from rsdl.core.errors import ConfigError
-from rsdl.predict.folder import MapFolder, map_name
-from rsdl.raster.scenes import SceneRules, describe_scenes
+from rsdl.predict.folder import MapFolder
+from rsdl.raster.scenes import Scene, SceneRules, describe_scenes
 from rsdl.records.prediction import PREDICTION, Prediction, parse_prediction
 from rsdl.storage.local import LocalStore
 from rsdl.storage.store import Entry
 from tests.unit.predict.scenes import draw_scene
+
+
+def map_name(scene: Scene) -> str:
+    return f"{scene.slug}.tif"
 
 
 class CountingStore(LocalStore):
@@ -42,13 +46,13 @@ def test_a_store_is_listed_once_and_asked_for_the_scenes_that_are_there_alone(tm
     scenes = describe_scenes(sorted(tmp_path.glob("*.tif")), SceneRules())
     store = CountingStore(tmp_path / "maps")
     folder = MapFolder(store)
-    assert folder.missing(scenes) == list(scenes)
+    assert folder.missing(scenes, map_name) == list(scenes)
     for scene in scenes[1:4]:
         folder.finish(scene)
     for scene in scenes[1:3]:
         store.write(map_name(scene), b"a map")  # that of the fourth was deleted
     store.lists = store.reads = store.sizes = 0
-    assert folder.missing(scenes) == [scenes[0], *scenes[3:]]
+    assert folder.missing(scenes, map_name) == [scenes[0], *scenes[3:]]
     assert (store.lists, store.reads, store.sizes) == (1, 2, 0)
 
 

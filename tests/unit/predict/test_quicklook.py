@@ -52,6 +52,6 @@ def test_shares_are_of_pixels_with_data_and_tell_few_from_none():
     counts.add(np.array([[0] * 4999 + [2] + [255] * 3000], np.uint8))
     first, second, third = counts.legend(("a", "b", "c"))
     assert (first.name, first.share) == ("a", 0.9998)
-    assert (second.name, second.percent) == ("c", "<0.1%")
-    assert (third.name, third.percent) == ("b", "0%")
-    assert PixelCounts().legend(("a",))[0].percent == "0%"
+    assert (second.name, second.amount) == ("c", "<0.1%")
+    assert (third.name, third.amount) == ("b", "0%")
+    assert PixelCounts().legend(("a",))[0].amount == "0%"

@@ -177,4 +177,5 @@ def test_maps_keep_apart_from_scenes_of_a_server(server: RangeServer, tmp_path: 
     folder.check_apart(scenes)
     folder.finish(scenes[0])
     folder.store.write("a.tif", b"a map")
-    assert not folder.missing(describe_scenes([server.folder / "a.tif"], SceneRules()))
+    again = describe_scenes([server.folder / "a.tif"], SceneRules())
+    assert not folder.missing(again, lambda scene: f"{scene.slug}.tif")

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,9 @@ import pytest
 import shapely
 import shapely.affinity
 import torch
+import torch.distributed as dist
 from torch import Tensor
+from torch.multiprocessing.spawn import spawn
 
 from rsdl.data.targets.objects import DIFFICULT, IGNORED
 from rsdl.tasks.average_precision import (
@@ -260,7 +263,9 @@ def test_oriented_boxes_score_as_by_polygons(least: float, name: str, low: float
     metrics.update(found, truths, torch.ones(12, dtype=torch.bool), torch.ones(12))
     sums = metrics.sums()
     size, step = SIZES.index(name), int(np.flatnonzero(np.isclose(THRESHOLDS, least))[0])
-    sums |= {key: sums[key][[size] * len(SIZES)] for key in ("right", "wrong", "num_objects")}
+    sums |= {
+        key: sums[key][[size] * len(SIZES)] for key in ("seen", "right", "matched", "num_objects")
+    }
     expected = greedy_ap(found, truths, least, low, high)
     assert 0.05 < expected < 0.9
     assert np.mean(summarize(sums).ap[step]) == pytest.approx(expected, abs=1e-9)
@@ -289,6 +294,30 @@ def test_batches_ranks_and_padding_do_not_change_a_sum():
     together = {name: sum(part.sums()[name] for part in parts) for name in whole.sums()}
     for name, value in whole.sums().items():
         np.testing.assert_array_equal(together[name], value)
+
+
+def measure_on_rank(rank: int, folder: str) -> None:
+    address = f"file://{folder}/store"
+    dist.init_process_group("gloo", init_method=address, rank=rank, world_size=2)
+    metrics = DetectionMetrics(CLASSES, oriented=False)
+    found, truths = draw_batch(9)
+    rows = torch.arange(40)[rank::2]
+    metrics.update(found[rows], truths[rows], torch.ones(20, dtype=torch.bool), torch.ones(20))
+    sums: dict[str, Any] = metrics.sums()
+    np.savez(f"{folder}/{rank}.npz", **sums)
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_two_ranks_have_the_sums_of_one(tmp_path: Path):
+    whole = DetectionMetrics(CLASSES, oriented=False)
+    whole.update(*draw_batch(9), torch.ones(40, dtype=torch.bool), torch.ones(40))
+    spawn(measure_on_rank, (str(tmp_path),), nprocs=2)
+    for rank in range(2):
+        sums = np.load(tmp_path / f"{rank}.npz")
+        assert sums.keys() == whole.sums().keys()
+        for name, value in whole.sums().items():
+            np.testing.assert_array_equal(sums[name], value)
 
 
 def test_nothing_to_find_is_undefined_and_nothing_found_is_zero():

@@ -21,6 +21,7 @@ from benchmarks.trainer.input_pipeline import (
     ways_of,
 )
 from rsdl.config.load import validate
+from rsdl.config.task import TASKS
 from rsdl.data.dataset import DataSet
 
 COUNTS = {"train": 12, "val": 10}
@@ -54,7 +55,7 @@ def test_tiles_are_packed_to_the_number(work: Path) -> None:
 @pytest.mark.parametrize("task", ["classification", "segmentation"])
 def test_all_ways_train_and_their_ledgers_balance(work: Path, tmp_path: Path, task: str) -> None:
     ways = ways_of(task)
-    url = pack_tiles(work, 32, COUNTS, masks=task == "segmentation")
+    url = pack_tiles(work, 32, COUNTS, target=TASKS[task].target)
     config = validate(fields(url, ways) | {"task": {"name": task}})
     turns = train_in_turns(config, tmp_path / "kept")
     assert list(turns) == list(ways)

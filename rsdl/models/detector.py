@@ -1,0 +1,142 @@
+"""A backbone of any of the nine with a feature pyramid and a head that finds objects."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.ops import FeaturePyramidNetwork
+
+from rsdl.config.model import ModelConfig
+from rsdl.config.task import DetectionConfig
+from rsdl.core.errors import ConfigError
+from rsdl.core.image_size import ImageSize
+from rsdl.models.dense_network import DenseNetwork, build_padded_backbone
+from rsdl.models.heads.dense import DenseHead
+from rsdl.models.pyramid import Pyramid
+from rsdl.storage.s3.endpoint import AWS, StorageConfig
+
+COARSEST = 5  # level of a backbone's last map
+SINGLE_STRIDE = 16  # of a plain transformer's patches
+
+
+class Decoder(nn.Module):
+    """What a detector has beside its backbone: pyramid and head.
+
+    The maps beyond the backbone's are made by convolutions of stride 2, as in FCOS (Tian et al.
+    2019, section 3.2).
+
+    Args:
+        pyramid: Maps of the backbone at the strides wanted.
+        options: Levels and head.
+        num_classes: Classes of the data set.
+    """
+
+    def __init__(self, pyramid: Pyramid, options: DetectionConfig, num_classes: int) -> None:
+        super().__init__()
+        width, (first, last) = options.head_width, options.levels
+        self.pyramid = pyramid
+        self.neck = FeaturePyramidNetwork(list(pyramid.channels), width)
+        self.coarser = nn.ModuleList(
+            nn.Conv2d(width, width, 3, stride=2, padding=1) for _ in range(COARSEST, last)
+        )
+        self.strides = strides_of(options)
+        self.head = DenseHead(
+            width, num_classes, last - first + 1, oriented=options.is_oriented,
+            depth=options.head_depth,
+        )  # fmt: skip
+
+    def forward(self, maps: Sequence[Tensor], height: int, width: int) -> tuple[Tensor, Tensor]:
+        """Return logits and boxes of the cells that cover an image of a height and width."""
+        wanted = {str(level): each for level, each in enumerate(self.pyramid(maps))}
+        levels = list(self.neck(wanted).values())
+        for convolution in self.coarser:
+            levels.append(convolution(F.relu(levels[-1])))
+        seen = [
+            each[:, :, : -(-height // stride), : -(-width // stride)]
+            for each, stride in zip(levels, self.strides, strict=True)
+        ]
+        found: tuple[Tensor, Tensor] = self.head(seen, self.strides)
+        return found
+
+
+class Detector(DenseNetwork):
+    """Images ``[B, C, H, W]`` to class logits ``[B, N, num_classes]`` and boxes ``[B, N, 5]``.
+
+    N counts the cells of all levels, row by row, fine to coarse. Both are
+    float32; a box is its centre, width and height in pixels and its angle in radians.
+
+    Args:
+        backbone: Network that returns maps, as :func:`rsdl.models.catalog.build_backbone` makes it.
+        options: Levels and head, and whether the backbone's batch norms keep their statistics.
+        num_classes: Classes of the data set.
+        padded_size: Size that images are padded to, at the bottom and on the right.
+
+    Raises:
+        ConfigError: If the backbone has no maps of the strides that the levels need.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        options: DetectionConfig,
+        *,
+        num_classes: int,
+        padded_size: ImageSize,
+    ) -> None:
+        super().__init__(backbone, padded_size=padded_size, freeze_norm=options.freeze_norm)
+        info: Any = backbone.feature_info
+        name, strides = type(backbone).__name__, strides_of(options)
+        reductions = list(info.reduction())
+        if len(set(reductions)) == 1 and reductions[0] != SINGLE_STRIDE:
+            raise ConfigError(
+                "model.name",
+                f"has patches of {reductions[0]} px, and a detector needs {SINGLE_STRIDE} px",
+                "use one of the nine",
+            )
+        wanted = [stride for stride in strides if stride <= 2**COARSEST]
+        pyramid = Pyramid(reductions, info.channels(), name, wanted)
+        self.decoder = Decoder(pyramid, options, num_classes)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return logits and boxes of the cells that cover the images."""
+        height, width = images.shape[2:]
+        found: tuple[Tensor, Tensor] = self.decoder(self.backbone(self.pad(images)), height, width)
+        return found
+
+
+def strides_of(options: DetectionConfig) -> tuple[int, ...]:
+    """Return the stride of each level in pixels, fine to coarse."""
+    first, last = options.levels
+    return tuple(2**level for level in range(first, last + 1))
+
+
+def build_detector(
+    config: ModelConfig,
+    options: DetectionConfig,
+    *,
+    num_classes: int,
+    in_chans: int,
+    image_size: ImageSize,
+    storage: StorageConfig = AWS,
+    bands: Sequence[str] = (),
+) -> Detector:
+    """Return a backbone with a new pyramid and head; the backbone's weights are loaded.
+
+    Args:
+        config: Name and weights of the backbone.
+        options: Levels and head.
+        num_classes: Classes of the data set.
+        in_chans: Bands of the data set.
+        image_size: Size of the images, any from 32 px; they are padded to what the backbone needs.
+        storage: Endpoint of the object store, if the weights are in a bucket.
+        bands: Names of the data set's bands.
+
+    Raises:
+        ConfigError: As :func:`rsdl.models.catalog.build_backbone`, or if the backbone has no maps
+            of the strides that the levels need.
+    """
+    backbone, padded = build_padded_backbone(
+        config, in_chans=in_chans, image_size=image_size, storage=storage, bands=bands
+    )
+    return Detector(backbone, options, num_classes=num_classes, padded_size=padded)

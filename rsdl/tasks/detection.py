@@ -1,0 +1,227 @@
+"""Detection: a box and a class for each object, aligned or at any angle.
+
+After the network everything handles one tensor of detections ``[B, M, 7]``: centre, width, height
+and angle of a box, score and label, the best first. Rows without a detection have score 0 and
+label -1.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rsdl.config.model import ModelConfig
+from rsdl.config.task import DetectionConfig
+from rsdl.core.image_size import ImageSize, height_width
+from rsdl.data.augment import Mix
+from rsdl.models.detector import build_detector, strides_of
+from rsdl.records.evaluation import DetectionEvaluation
+from rsdl.storage.s3.endpoint import StorageConfig
+from rsdl.tasks.assignment import Level, levels_of, num_cells, read_truth
+from rsdl.tasks.average_precision import DetectionMetrics, MetricValues
+from rsdl.tasks.base import CardFacts, Columns, Lookup
+from rsdl.tasks.box_losses import detection_losses
+from rsdl.tasks.boxes import nms
+from rsdl.tasks.detection_evaluation import evaluate_detections
+from rsdl.tasks.detection_scores import detection_columns
+
+SCORE, LABEL, WIDTH = 5, 6, 7  # columns of a detection
+BEFORE_NMS = 2000  # candidates of an image, as in RTMDet
+
+
+class DetectionTask:
+    """Loss, metrics and evaluation of detection; see :class:`rsdl.tasks.base.Task`.
+
+    A row's loss is divided by the mean number of objects in a train image, a constant of the data
+    set, so that the losses of ranks and micro-batches add up.
+
+    Args:
+        config: Config of the task.
+        classes: Names of the data set's classes.
+        mean_objects: Objects of a train image, on average.
+    """
+
+    def __init__(
+        self, config: DetectionConfig, classes: Sequence[str], mean_objects: float = 1.0
+    ) -> None:
+        self.config = config
+        self.facts = config.facts
+        self.classes = tuple(classes)
+        self.max_detections = config.max_detections
+        self._divisor = max(mean_objects, 1.0)
+        self._image_size: tuple[int, int] | None = None
+        self._levels: tuple[Level, ...] = ()
+
+    def build_network(
+        self,
+        config: ModelConfig,
+        *,
+        in_chans: int,
+        image_size: ImageSize,
+        storage: StorageConfig,
+        bands: Sequence[str],
+    ) -> nn.Module:
+        """Return a backbone with a head: images to logits and boxes of all cells.
+
+        The task remembers the size of the images, which says where the cells are.
+        """
+        self._image_size = height_width(image_size)
+        self._levels = levels_of(image_size, strides_of(self.config))
+        return build_detector(
+            config,
+            self.config,
+            num_classes=len(self.classes),
+            in_chans=in_chans,
+            image_size=image_size,
+            storage=storage,
+            bands=bands,
+        )
+
+    def head(self, network: nn.Module) -> nn.Module:
+        """Return pyramid and head."""
+        return network.get_submodule("decoder")
+
+    def loss(
+        self,
+        outputs: tuple[Tensor, Tensor],
+        targets: Tensor,
+        *,
+        training: bool,
+        mix: Mix | None = None,
+    ) -> Tensor:
+        """Return the loss of classes and boxes of each row, ``[B]`` float32.
+
+        Args:
+            outputs: Logits ``[B, N, num_classes]`` and boxes ``[B, N, 5]``.
+            targets: Objects, ``[B, G, 11]``; see ``rsdl.data.targets.objects``.
+            training: Has no effect.
+            mix: ``None``; objects are not mixed.
+        """
+        assert mix is None, "refused by check_mixing"
+        logits, boxes = outputs
+        assert boxes.shape[1] == num_cells(self._levels), "of another network"
+        oriented = self.config.is_oriented
+        truth = read_truth(targets, oriented=oriented)
+        losses = detection_losses(logits, boxes, truth, self._levels, oriented=oriented)
+        return losses / self._divisor
+
+    @torch.no_grad()
+    def predict(self, outputs: tuple[Tensor, Tensor]) -> Tensor:
+        """Return the detections of each row, ``[B, max_detections, 7]``."""
+        return torch.stack([self._select(each) for each in self._candidates(outputs)])
+
+    def labels(self, prediction: Tensor) -> list[list[tuple[str, float]]]:
+        """Return class and score of the detections of each row, the best first."""
+        return [
+            [(self.classes[int(row[LABEL])], row[SCORE]) for row in rows if row[LABEL] >= 0]
+            for rows in prediction.tolist()
+        ]
+
+    @torch.no_grad()
+    def merge_views(
+        self, views: Iterable[tuple[Tensor, Tensor]]
+    ) -> tuple[tuple[Tensor, Tensor], Tensor]:
+        """Return the outputs of the first view, and the detections of all, turned back."""
+        assert self._image_size is not None
+        first, found = None, []
+        for number, outputs in enumerate(views):
+            first = outputs if first is None else first
+            turned = self._candidates(outputs)
+            oriented = self.config.is_oriented
+            found.append(unturn(turned, number, self._image_size, oriented=oriented))
+        assert first is not None
+        return first, torch.stack([self._select(each) for each in torch.cat(found, 1)])
+
+    def columns(self, prediction: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        """Return detections and objects of each row; see :func:`detection_columns`."""
+        return detection_columns(prediction, targets, oriented=self.config.is_oriented)
+
+    def metrics(self) -> DetectionMetrics:
+        """Return new, empty metrics."""
+        return DetectionMetrics(len(self.classes), self.config.is_oriented)
+
+    def describe(self, metrics: dict[str, Any]) -> str:
+        """Return AP50 and mAP in one line."""
+        return f"AP50 {metrics['ap50'] or 0:.2%}  mAP {metrics['map'] or 0:.2%}"
+
+    def evaluation(
+        self,
+        values: MetricValues,
+        columns: Columns,
+        lookup: Lookup,
+        *,
+        planned: int,
+        **about: Any,  # noqa: ANN401 - fields of Evaluation
+    ) -> DetectionEvaluation:
+        """Return the content of ``report.json``, with the images that have the most errors."""
+        return evaluate_detections(
+            values,
+            columns,
+            lookup,
+            classes=self.classes,
+            oriented=self.config.is_oriented,
+            nms_iou=self.config.iou_of_nms,
+            planned=planned,
+            **about,
+        )
+
+    def card(self) -> CardFacts:
+        """Return what a model card says of detection."""
+        angle = "angle in radians" if self.config.is_oriented else "angle 0"
+        return CardFacts(
+            pipeline="object-detection",
+            outputs=f"For each cell of the pyramid logits of {len(self.classes)} classes, in the "
+            f"order of `labels.json`, and a box: centre, width and height in pixels, {angle}",
+            caution="Scores are no probabilities: they rank detections, and a threshold is to be "
+            "chosen on the data at hand.",
+        )
+
+    def _candidates(self, outputs: tuple[Tensor, Tensor]) -> Tensor:
+        """Return the best pairs of a cell and a class of each row, ``[B, K, 7]``."""
+        logits, boxes = outputs[0].float(), outputs[1].float()
+        number = logits.shape[2]
+        kept = min(max(BEFORE_NMS, 2 * self.max_detections), logits[0].numel())
+        best, places = logits.flatten(1).topk(kept, dim=1)
+        cells, labels = places // number, places % number
+        chosen = boxes.gather(1, cells[..., None].expand(-1, -1, 5))
+        return torch.cat([chosen, best.sigmoid()[..., None], labels[..., None].float()], -1)
+
+    def _select(self, found: Tensor) -> Tensor:
+        """Return the detections of one image ``[K, 7]`` after NMS, cut or padded to M."""
+        found = found[found[:, SCORE] >= self.config.score_threshold]
+        kept = nms(
+            found[:, :SCORE], found[:, SCORE], found[:, LABEL], self.config.iou_of_nms,
+            oriented=self.config.is_oriented,
+        )[: self.max_detections]  # fmt: skip
+        rows = found.new_zeros(self.max_detections, WIDTH)
+        rows[:, LABEL] = -1
+        rows[: len(kept)] = found[kept]
+        return rows
+
+
+def unturn(found: Tensor, number: int, size: tuple[int, int], *, oriented: bool) -> Tensor:
+    """Return detections ``[..., 7]`` in view ``number`` of ``turned_views``, turned back.
+
+    Args:
+        found: Detections.
+        number: Number of the view.
+        size: Height and width of the image; of views that are transposed they are equal.
+        oriented: Whether angles count.
+    """
+    swapped, flip = divmod(number, 4)
+    height, width = size
+    x, y, w, h, angle, *rest = found.unbind(-1)
+    if flip & 1:
+        y, angle = height - y, -angle
+    if flip & 2:
+        x, angle = width - x, -angle
+    if swapped:
+        x, y, angle = y, x, math.pi / 2 - angle
+        if not oriented:
+            w, h = h, w
+    if not oriented:
+        angle = torch.zeros_like(angle)
+    angle = torch.remainder(angle + math.pi / 2, math.pi) - math.pi / 2
+    return torch.stack([x, y, w, h, angle, *rest], -1)
