@@ -46,7 +46,8 @@ NETWORKS: dict[str, Network] = {
 UNKNOWN_NETWORK = Network(100, 260)
 TINY_NETWORK = Network(1, 10)  # timm's test_* models
 # What a head adds: that of the configs on the backbone where it is the largest; counted likewise.
-HEADS = {"segmentation": Network(20, 40)}
+HEADS = {"segmentation": Network(20, 40), "detection": Network(10, 48)}
+FINEST = 2  # level of the map that detection's figure is for; a coarser one has a quarter
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,13 @@ TILES = {
     "potsdam": Imagery(7.2, 38 * (12 * 512) ** 2 * 5 / 1e9),
     # Some 40 images of about 225 px (https://github.com/Runan-Duan/Wildfire_Detection).
     "burned": Imagery(0.1, 0.1),
+    # 21,046 tiles of 1,024 px, as the authors' kit cuts train and val of v1.0 with an overlap of 200
+    # (https://captain-whu.github.io/DOTA).
+    "dota": Imagery(66.2, 21_046 * 1_024**2 * 3 / 1e9),
+    # Train is 60% of 1,400 km2 at 0.3 m (arXiv 1802.07856), in tiles of 512 px at each 384.
+    "xview": Imagery(49.8, 0.6 * 1_400e6 / 0.3**2 * (512 / 384) ** 2 * 3 / 1e9),
+    # 8,525 published tiles of 512 px of the real images (arXiv 2006.02963).
+    "rareplanes": Imagery(6.7, 8_525 * 512**2 * 3 / 1e9),
 }
 
 TRAIN_SHARE = 0.8
@@ -198,9 +206,13 @@ def network_of(config: RunConfig) -> Network:
     if name.startswith("test_"):
         return TINY_NETWORK
     backbone = NETWORKS.get(name, UNKNOWN_NETWORK)
-    head = HEADS.get(config.task.name, Network(0, 0))
+    if config.task.name not in HEADS:
+        return backbone
+    head = HEADS[config.task.name]
+    share = 4 ** (FINEST - config.task.levels[0]) if config.task.name == "detection" else 1
     return Network(
-        backbone.parameters + head.parameters, backbone.activations_mb + head.activations_mb
+        backbone.parameters + head.parameters,
+        backbone.activations_mb + head.activations_mb * share,
     )
 
 

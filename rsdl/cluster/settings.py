@@ -99,18 +99,18 @@ class PredictSettings(BaseModel):
         return words
 
 
+# Batches that take more than 24 GB; that of maxvit_small on dota more than 48, so it has two parts.
+LARGE = ("maxvit_small_loveda", "maxvit_small_potsdam", "resnext101_dota", "densenet161_dota",
+         "efficientnet_b5_dota", "convnext_base_dota", "swin_base_dota", "pvt_v2_b5_dota",
+         "maxvit_small_dota")  # fmt: skip
 JOBS = {
     # Its config is written for one machine; pods read and write the bucket.
     "quickstart": JobSettings(
         overrides=("output=${oc.env:RSDL_RUNS}", "data.url=${oc.env:RSDL_DATA}/quickstart"),
     ),
-    # Their batches take more than 24 GB.
-    "maxvit_small_loveda": JobSettings(gpu="a40"),
-    "maxvit_small_potsdam": JobSettings(gpu="a40"),
+    **{name: JobSettings(gpu="a40") for name in LARGE},
+    "maxvit_small_dota": JobSettings(gpu="a40", overrides=("trainer.accumulate=2",)),
 }
-OTHERS: dict[Literal["segmentation"], JobSettings] = {}
-# Settings that hold others, of which --set may name one.
-NESTED = ("predict.", "studies.")
 
 
 class Settings(JobSettings):
@@ -164,16 +164,12 @@ class Settings(JobSettings):
         description="What k8s/predict maps: run, scenes, out, parts (pods) and options of rsdl "
         "predict.",
     )
-    studies: dict[Literal["segmentation"], JobSettings] = Field(
-        OTHERS, description="What is otherwise for the study of another task: k8s/studies."
-    )
     jobs: dict[str, JobSettings] = Field(JOBS, description="What is otherwise for one config.")
 
     @model_validator(mode="after")
     def _runs_on_its_cards(self) -> "Settings":
         wheel = WHEELS[self.cuda]
-        own = (*self.studies.values(), *self.jobs.values())
-        for name in {self.gpu, *(each.gpu for each in own if each.gpu)}:
+        for name in {self.gpu, *(job.gpu for job in self.jobs.values() if job.gpu)}:
             lost = [card.product for card in GPUS[name].cards if not wheel.runs_on(card.capability)]
             if lost:
                 raise ValueError(
@@ -213,13 +209,12 @@ class Settings(JobSettings):
 
     def of(self, config: str, task: str = FIRST) -> "Settings":
         """Return the settings for one config of a task."""
-        settings = self.model_copy(update={"study": study_name(self.study, task)})
-        of_task = {name: each for name, each in self.studies.items() if name == task}
-        for own in (*of_task.values(), self.jobs.get(config, JobSettings())):
-            both = (*settings.overrides, *own.overrides)
-            fields = own.model_dump(exclude_none=True) | {"overrides": both}
-            settings = settings.model_copy(update=fields)
-        return settings
+        own = self.jobs.get(config, JobSettings())
+        fields = own.model_dump(exclude_none=True) | {
+            "study": study_name(self.study, task),
+            "overrides": (*self.overrides, *own.overrides),
+        }
+        return self.model_copy(update=fields)
 
 
 def load_settings(folder: Path) -> Settings:
@@ -263,10 +258,9 @@ def change(settings: Settings, pairs: Sequence[str], configs: Sequence[str] = ()
         except yaml.YAMLError as error:
             raise ConfigError(f"--set {key}", f"cannot read the value {text!r}") from error
         rooms = [tree["jobs"].setdefault(name, {}) for name in configs] or [tree]
-        *path, key = key.split(".") if not configs and key.startswith(NESTED) else [key]
-        for name in path:
-            rooms = [room.setdefault(name, {}) for room in rooms]
-        if not configs and key == "predict" and isinstance(value, dict):
+        if not configs and key.startswith("predict."):
+            rooms, key = [tree["predict"]], key.removeprefix("predict.")
+        elif not configs and key == "predict" and isinstance(value, dict):
             value = tree["predict"] | value
         for room in rooms:
             room[key] = value
@@ -276,23 +270,25 @@ def change(settings: Settings, pairs: Sequence[str], configs: Sequence[str] = ()
 def to_yaml(settings: Settings) -> str:
     """Return ``settings.yaml`` with a comment on each field."""
     tree = _dump(settings)
+    jobs = tree.pop("jobs")
     lines = [
         "# What you set, in this one place; then write the manifests anew: rsdl k8s render",
         "# Or do both at once: rsdl k8s render --set bucket=mine --set region=east",
     ]
     for key, value in tree.items():
         lines += [f"# {Settings.model_fields[key].description}", _line({key: value})]
+    lines += [f"# {Settings.model_fields['jobs'].description}", _line({"jobs": jobs})]
     return "\n".join(lines) + "\n"
 
 
 def _dump(settings: Settings) -> dict[str, Any]:
-    """Return plain values, in the order of the fields; of studies and jobs what they set."""
-    tree = settings.model_dump(mode="json")
-    for key, own in (("studies", settings.studies), ("jobs", settings.jobs)):
-        tree[key] = {
-            name: each.model_dump(mode="json", exclude_defaults=True) for name, each in own.items()
-        }
-    return {name: tree[name] for name in Settings.model_fields}
+    """Return plain values, in the order of the fields; for jobs only the fields they set."""
+    tree = settings.model_dump(mode="json", exclude={"jobs"})
+    jobs = {
+        name: job.model_dump(mode="json", exclude_defaults=True)
+        for name, job in settings.jobs.items()
+    }
+    return {name: tree[name] for name in Settings.model_fields if name != "jobs"} | {"jobs": jobs}
 
 
 def _line(tree: dict[str, Any]) -> str:
@@ -309,9 +305,7 @@ def _validate(tree: dict[str, Any], where: str) -> Settings:
 def _explain(error: Any, where: str) -> ConfigError:  # noqa: ANN401 - pydantic's ErrorDetails
     path = ".".join(map(str, error["loc"]))
     if error["type"] == "extra_forbidden":
-        rooms: dict[str, type[BaseModel]] = {
-            "jobs": JobSettings, "studies": JobSettings, "predict": PredictSettings,
-        }  # fmt: skip
+        rooms: dict[str, type[BaseModel]] = {"jobs": JobSettings, "predict": PredictSettings}
         model = rooms.get(path.partition(".")[0], Settings) if "." in path else Settings
         known = ", ".join(model.model_fields)
         return ConfigError(f"{where}: {path}", "unknown setting", f"known here: {known}")

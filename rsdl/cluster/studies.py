@@ -12,6 +12,7 @@ FIRST = "classification"
 STUDIES: Mapping[str, tuple[str, ...]] = {
     FIRST: ("ucm", "aid", "resisc45"),
     "segmentation": ("loveda", "potsdam", "burned"),
+    "detection": ("dota", "xview", "rareplanes"),
 }
 
 
