@@ -277,7 +277,8 @@ def sweep_report(
     """Write a study by the numbers: one page, and its tables as LaTeX and CSV.
 
     Several RUNS_URL, such as those of each task's study, are summed on one page; each data set is
-    ranked by the metric of its task. Everything comes from run records. Runs that are not completed are shown; they are no models.
+    ranked by the metric of its task. Everything comes from run records. Runs that are not completed
+    are shown; they are no models.
     """
     from rsdl.commands.report import report_study
 

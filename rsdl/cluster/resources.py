@@ -77,7 +77,7 @@ TILES = {
     "potsdam": Imagery(7.2, 38 * (12 * 512) ** 2 * 5 / 1e9),
     # Some 40 images of about 225 px (https://github.com/Runan-Duan/Wildfire_Detection).
     "burned": Imagery(0.1, 0.1),
-    # 21,046 tiles of 1,024 px, as the authors' kit cuts train and val of v1.0 with an overlap of 200
+    # 21,046 tiles of 1,024 px, as papers cut train and val of v1.0 with an overlap of 200
     # (https://captain-whu.github.io/DOTA).
     "dota": Imagery(66.2, 21_046 * 1_024**2 * 3 / 1e9),
     # Train is 60% of 1,400 km2 at 0.3 m (arXiv 1802.07856), in tiles of 512 px at each 384.

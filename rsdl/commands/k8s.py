@@ -91,7 +91,9 @@ def _load(names: Sequence[str], settings: Settings, folder: str) -> dict[str, Po
         runs = f"s3://{settings.bucket}/runs/{own.study}"
         run = fill_in(tree, path, environment | {"RSDL_RUNS": runs})
         tree.merge_with(*map(parse_override, fields_of_pods(run, settings)))
-        loaded[name] = PodConfig(f"configs{path.removeprefix(folder)}", run, OmegaConf.to_yaml(tree))
+        loaded[name] = PodConfig(
+            f"configs{path.removeprefix(folder)}", run, OmegaConf.to_yaml(tree)
+        )
     _check_mirror(loaded, settings)
     return loaded
 

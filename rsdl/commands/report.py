@@ -41,7 +41,11 @@ def report(targets: Sequence[str], *, out: str | None = None) -> int:
 
 
 def report_study(
-    urls: Sequence[str], *, out: str = "study.html", latex: str | None = None, csv: str | None = None
+    urls: Sequence[str],
+    *,
+    out: str = "study.html",
+    latex: str | None = None,
+    csv: str | None = None,
 ) -> int:
     """Write the HTML page of a study, or of several together, and its tables.
 

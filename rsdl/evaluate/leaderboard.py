@@ -223,7 +223,7 @@ def names_of(results: Sequence[Result]) -> list[str]:
 
 
 def column_of(entries: Sequence[ComparedRun], dataset: str) -> Column:
-    """Return split and metric of most completed runs (test wins ties) and the best score by them."""
+    """Return split and metric of most completed runs (test wins ties), and the best score."""
     mine = [entry for entry in entries if entry.run.dataset == dataset]
     rivals = [entry for entry in mine if entry.is_final]
     votes = Counter((entry.head.basis, entry.run.facts.label) for entry in rivals)
