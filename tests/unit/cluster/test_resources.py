@@ -15,6 +15,7 @@ from rsdl.config.load import load_config, validate
 from rsdl.config.run import RunConfig
 from rsdl.core.errors import ConfigError
 from rsdl.models.catalog import ARCHITECTURES
+from rsdl.storage.s3.endpoint import AWS
 from rsdl.tasks.build import BUILDERS
 
 SETTINGS = Settings()
@@ -124,7 +125,7 @@ def test_what_is_known_of_a_head_covers_what_it_takes(name: str):
     own = ["model.weights=none", "data.image_size=512"]
     run = load_config(str(ROOT / "configs" / f"{name}.yaml"), own)
     task = BUILDERS[run.task.name](run.task, ("a", "b"), None)
-    network = task.build_network(run.model, in_chans=3, image_size=512)
+    network = task.build_network(run.model, in_chans=3, image_size=512, storage=AWS, bands=())
     known = network_of(run)
     assert 0.75 < sum(p.numel() for p in network.parameters()) / 1e6 / known.parameters < 1
     assert 0.75 < images_mb(network.train(), 512, 2) / (512 / 224) ** 2 / known.activations_mb < 1
