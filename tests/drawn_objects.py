@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from rsdl.core.pixels import Dtype
 from rsdl.data.sample import Sample, ShardPlan
 from rsdl.data.targets.objects import Objects, make_objects, rectangle_corners
 
@@ -50,8 +51,10 @@ class DrawnObjects:
         splits: Names of the splits.
     """
 
-    dataset, target, dtype = "drawn", "objects", "uint8"
-    classes, bands = CLASSES, ("red", "green", "blue")
+    dataset, target = "drawn", "objects"
+    dtype: Dtype = "uint8"
+    classes: tuple[str, ...] = CLASSES
+    bands: tuple[str, ...] = ("red", "green", "blue")
     left_out: dict[str, int] = {}  # noqa: RUF012
 
     def __init__(

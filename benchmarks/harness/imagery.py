@@ -129,7 +129,9 @@ def draw_masks(images: Path, *, size: int, seed: int = 0) -> Path:
 class ObjectTiles(FolderSource):
     """The images of a tree with drawn objects, whatever they show."""
 
-    target = "objects"
+    def __init__(self, tree: Path) -> None:
+        super().__init__(tree)
+        self.target = "objects"
 
     def read(self, item: Any) -> Sample:  # noqa: ANN401
         """Return an image with objects that its name draws."""

@@ -45,7 +45,8 @@ def data_prepare(
             metavar="NAME",
             help="For classification ucm, aid, resisc45, eurosat; for segmentation loveda, "
             "potsdam, vaihingen, landcoverai, inria, massachusetts_roads, deepglobe, spacenet, "
-            "burned.",
+            "burned; for detection dota, dota1.5, dota2.0, xview, rareplanes, dior, dior_r, vhr10, "
+            "hrsc2016, fair1m.",
         ),
     ],
     out: Out,
@@ -62,7 +63,7 @@ def data_prepare(
             metavar="A,B,C",
             help="Shares of train, val and test, such as 0.2,0,0.8; or a published split: "
             "torchgeo (ucm, resisc45, eurosat), torchgeo-spatial (eurosat). Default: the "
-            "published split of a segmentation set, else 0.8,0.1,0.1.",
+            "published split of a segmentation or detection set, else 0.8,0.1,0.1.",
         ),
     ] = None,
     split_files: SplitFiles = None,
@@ -71,8 +72,23 @@ def data_prepare(
         typer.Option(
             min=0,
             metavar="PX",
-            help="Segmentation: cut images into tiles; 0: keep them whole. Default: 512, for "
-            "burned 225; images that are tiles already are kept.",
+            help="Segmentation, detection: cut images into tiles; 0: keep them whole. Default: "
+            "512, for burned 225, for dota and fair1m 1024; images that are tiles or small already "
+            "are kept.",
+        ),
+    ] = None,
+    overlap: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            metavar="PX",
+            help="Detection: pixels that tiles share. Default: 200 of 1024, 128 of 512.",
+        ),
+    ] = None,
+    class_from: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="rareplanes: attribute of aircraft that is their class: role."
         ),
     ] = None,
     seed: Seed = 0,
@@ -99,7 +115,13 @@ def data_prepare(
     else:
         choice = data.SplitChoice(parse_shares(split))
     asked = PrepareOptions(
-        origin=origin, work=os.path.expanduser(work), split=choice, seed=seed, tile=tile
+        origin=origin,
+        work=os.path.expanduser(work),
+        split=choice,
+        seed=seed,
+        tile=tile,
+        overlap=overlap,
+        class_from=class_from,
     )
     code = prepare(name, asked, out=out, options=options)
     raise typer.Exit(code)
@@ -169,11 +191,31 @@ def data_info(
         str | None, typer.Option(metavar="PNG", help="Write a sheet of sample images.")
     ] = None,
     split: Annotated[str, typer.Option(help="Split that the sheet shows.")] = "train",
+    sizes: Annotated[
+        bool,
+        typer.Option("--sizes", help="Count small, medium and large objects; reads them all."),
+    ] = False,
 ) -> None:
     """Show counts for each split and class, bands, statistics and bytes."""
     from rsdl.commands import data
 
-    raise typer.Exit(data.info(url, sheet=sheet, split=split))
+    raise typer.Exit(data.info(url, sheet=sheet, split=split, sizes=sizes))
+
+
+@app.command("convert")
+def data_convert(
+    url: Url,
+    to: Annotated[Literal["coco", "yolo", "dota"], typer.Option(help="Format.")],
+    out: Annotated[str, typer.Option(metavar="URL", help="Empty folder or s3:// to write to.")],
+) -> None:
+    """Write a data set of objects as images and annotation files, for tools that read no shards.
+
+    Images are written as they are stored, below images/SPLIT. YOLO's labels are four corners each,
+    without ignored objects; DOTA marks these as 2, and COCO as iscrowd.
+    """
+    from rsdl.commands import data
+
+    raise typer.Exit(data.convert(url, layout=to, out=out))
 
 
 @app.command("verify")

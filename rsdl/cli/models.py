@@ -1,6 +1,6 @@
 """Commands about networks and their weights."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from typer.core import TyperGroup
@@ -26,8 +26,15 @@ def list_(
     ] = None,
     num_classes: Annotated[int, typer.Option(min=1, help="Classes of the head.")] = 21,
     image_size: Annotated[
-        int | None, typer.Option(min=1, help="Input size in px; default: as published.")
+        int | None,
+        typer.Option(
+            min=1, help="Input size in px; default: as published; of other tasks, as in configs."
+        ),
     ] = None,
+    task: Annotated[
+        Literal["classification", "segmentation", "detection"],
+        typer.Option(help="Task whose default head they get."),
+    ] = "classification",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     weights: Annotated[
         bool, typer.Option("--weights", help="List the remote-sensing weights instead.")
@@ -46,7 +53,9 @@ def list_(
     elif weights:
         list_weights(names or (), as_json=as_json)
     else:
-        list_models(names or (), num_classes=num_classes, image_size=image_size, as_json=as_json)
+        list_models(
+            names or (), task=task, num_classes=num_classes, image_size=image_size, as_json=as_json
+        )
 
 
 @app.command()

@@ -40,7 +40,7 @@ HELP = {
 def register(app: typer.Typer) -> None:
     """Add a command for each format."""
     for layout, text in HELP.items():
-        app.command(layout, help=text + ENDING)(_make_command(layout))
+        app.command(layout, short_help=text, help=text + ENDING)(_make_command(layout))
 
 
 def _make_command(layout: str) -> Callable[..., None]:

@@ -98,11 +98,20 @@ def evaluate(
     data: Annotated[
         str | None, typer.Option(metavar="URL", help="URL of the data set, if it has moved.")
     ] = None,
+    export: Annotated[
+        Literal["coco", "dota"] | None,
+        typer.Option(
+            help="Detection: write the detections into the run's folder, too. coco: results JSON "
+            "of the samples, with the numbers of data convert --to coco; dota: a file of each "
+            "class, with the tiles of an image merged."
+        ),
+    ] = None,
 ) -> None:
     """Evaluate a trained network and write its report anew."""
     from rsdl.commands.evaluate import evaluate as command
 
-    raise typer.Exit(command(target, split=split, tta=tta, windows=windows, data_url=data))
+    code = command(target, split=split, tta=tta, windows=windows, data_url=data, export=export)
+    raise typer.Exit(code)
 
 
 @app.command()

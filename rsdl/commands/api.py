@@ -17,7 +17,7 @@ from rsdl.commands.evaluate import evaluate_run
 from rsdl.commands.train import train as train_command
 from rsdl.config.load import load_config
 from rsdl.core.errors import UNAVAILABLE, ConfigError, InputError, PreemptedError, RsdlError
-from rsdl.records.evaluation import Evaluation
+from rsdl.records.evaluation_base import Evaluation
 from rsdl.records.run_record import RunRecord
 from rsdl.storage.connect import connect, join
 from rsdl.train.run_folder import RunFolder

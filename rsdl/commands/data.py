@@ -6,14 +6,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from rsdl.commands.bars import sample_bar
 from rsdl.config.data import DataConfig
 from rsdl.core.errors import ConfigError, DataError
+from rsdl.data.convert_objects import convert_objects
 from rsdl.data.dataset import DataSet, train_plan
 from rsdl.data.manifest import Manifest
+from rsdl.data.object_sizes import SIZES, count_sizes
 from rsdl.data.packing.duplicates import say_duplicates
 from rsdl.data.packing.index_shards import index_shards
 from rsdl.data.packing.pack import PackOptions, pack
@@ -94,6 +97,8 @@ def describe_findings(manifest: Manifest) -> Iterator[str]:
         yield f"{groups} groups, each in one split (--group-by {facts.get('group_by')})"
     if isinstance(blocks := facts.get("blocks"), int):
         yield f"{blocks} blocks of ground, each in one split ({facts.get('split_rule')})"
+    if isinstance(objects := facts.get("objects"), dict) and (cut := objects.get("only_cut")):
+        yield f"{cut} objects are whole in no tile: they are marked, and count for nothing"
     if num_skipped := facts.get("num_skipped"):
         yield f"{num_skipped} corrupt samples left out; manifest.json names them"
     if isinstance(left_out := facts.get("left_out"), dict):
@@ -138,8 +143,11 @@ def index(
     return 0
 
 
-def info(url: str, *, sheet: str | None, split: str) -> int:
-    """Print a summary of a data set; with ``sheet``, also write an image of samples."""
+def info(url: str, *, sheet: str | None, split: str, sizes: bool = False) -> int:
+    """Print a summary of a data set; with ``sheet``, also write an image of samples.
+
+    With ``sizes`` all objects are read, to count the small, medium and large ones.
+    """
     console = Console(file=sys.stdout)
     dataset = DataSet(DataConfig(url=url))
     manifest = dataset.manifest
@@ -154,6 +162,8 @@ def info(url: str, *, sheet: str | None, split: str) -> int:
     totals = [sum(each.class_counts) for each in manifest.splits.values()]
     table.add_row("all", *map(str, totals), str(sum(totals)), style="bold")
     console.print(table)
+    if sizes:
+        console.print(_size_table(dataset))
     bands = Table("band", title=f"train statistics ({manifest.dtype})")
     bands.add_column("mean", justify="right")
     bands.add_column("std", justify="right")
@@ -164,13 +174,38 @@ def info(url: str, *, sheet: str | None, split: str) -> int:
         print(line)
     if sheet is not None:
         # What is drawn on a picture needs more room than a picture of one class.
-        sizes = {} if KINDS[manifest.target].in_index else {"columns": 4, "side": 320}
-        picture = encode_png(contact_sheet(dataset.split(split, "--split"), **sizes))
+        room = {} if KINDS[manifest.target].in_index else {"columns": 4, "side": 320}
+        picture = encode_png(contact_sheet(dataset.split(split, "--split"), **room))
         try:
             Path(sheet).write_bytes(picture)
         except OSError as error:
             raise translate(error, Path(sheet)) from error
         print(f"sheet: {sheet}")
+    return 0
+
+
+def _size_table(dataset: DataSet) -> Table:
+    manifest = dataset.manifest
+    if manifest.target != "objects":
+        problem = f"is for objects, and this data set has {KINDS[manifest.target].counts}"
+        raise ConfigError("--sizes", problem, "leave it out")
+    counts = sum(count_sizes(dataset.split(name, "--split")) for name in manifest.splits)
+    table = Table("class", title="objects by area: below 32 x 32 px, below 96 x 96 px, larger")
+    for size in SIZES:
+        table.add_column(size, justify="right")
+    for name, row in zip(manifest.classes, np.asarray(counts).tolist(), strict=True):
+        table.add_row(name, *map(str, row))
+    return table
+
+
+def convert(url: str, *, layout: str, out: str) -> int:
+    """Write the images and objects of a data set in a format of other tools."""
+    dataset, target = DataSet(DataConfig(url=url)), connect(out)
+    with sample_bar("converting") as progress:
+        lost = convert_objects(dataset, layout, target, progress)
+    print(f"{target.url}: {describe(dataset.manifest)}, as {layout}")
+    for reason, count in lost.items():
+        print(f"passed over: {count} {reason}")
     return 0
 
 

@@ -2,6 +2,7 @@
 
 import sys
 from functools import partial
+from typing import Literal
 
 from rich.console import Console
 from rich.table import Table
@@ -10,17 +11,25 @@ from rsdl.commands.bars import sample_bar
 from rsdl.commands.predict import PredictOptions, window_rule
 from rsdl.commands.report import write_report
 from rsdl.config.run import RunConfig
+from rsdl.config.task import DetectionConfig
 from rsdl.core.errors import ConfigError
 from rsdl.core.image_size import show_size
 from rsdl.data.dataset import DataSet, SplitData
+from rsdl.evaluate.detection_files import check_places, coco_results, dota_files
 from rsdl.evaluate.evaluator import evaluate_checkpoint
 from rsdl.evaluate.whole_images import evaluate_images
 from rsdl.export.load import load
 from rsdl.predict.image import predict_image
-from rsdl.records.evaluation import Evaluation
+from rsdl.records.detection import DetectionEvaluation
+from rsdl.records.evaluation_base import Evaluation
+from rsdl.storage.connect import join
+from rsdl.tasks.base import Columns, Lookup
 from rsdl.train.accelerator import choose_device
 from rsdl.train.build import open_evaluation
 from rsdl.train.saved_run import check_same_data, find_run, read_config
+from rsdl.train.session import RunParts
+
+Export = Literal["coco", "dota"]
 
 
 def evaluate(
@@ -30,6 +39,7 @@ def evaluate(
     tta: bool = False,
     windows: bool = False,
     data_url: str | None = None,
+    export: Export | None = None,
 ) -> int:
     """Evaluate a run's best weights, or one checkpoint, and rewrite the run's report.
 
@@ -39,10 +49,11 @@ def evaluate(
         tta: Whether to average over flips and rotations.
         windows: Whether to predict whole images by windows as ``rsdl predict`` does scenes.
         data_url: New location of the data, if it has moved.
+        export: Format in which detections are written into the run's folder, too.
     """
     console = Console(file=sys.stdout, soft_wrap=True)
     evaluation, page = evaluate_run(
-        target, split=split, tta=tta, windows=windows, data_url=data_url
+        target, split=split, tta=tta, windows=windows, data_url=data_url, export=export
     )
     console.print(summary_table(evaluation))
     console.print(f"report: {page}", highlight=False)
@@ -56,6 +67,7 @@ def evaluate_run(
     tta: bool = False,
     windows: bool = False,
     data_url: str | None = None,
+    export: Export | None = None,
 ) -> tuple[Evaluation, str]:
     """Return what :func:`evaluate` prints: the evaluation and where the rewritten report lies."""
     folder, checkpoint = find_run(target)
@@ -64,6 +76,9 @@ def evaluate_run(
     check_same_data(folder, dataset.manifest.digest)
     split = split or dataset.evaluated_split
     dataset.check_split(split, "--split")
+    if export is not None and config.task.name != "detection":
+        problem = f"is for detections, and the task of {config.name} is {config.task.name}"
+        raise ConfigError("--export", problem, "leave it out")
     if windows:
         data = dataset.split(split, "--split")
         evaluation = evaluate_whole(
@@ -73,8 +88,47 @@ def evaluate_run(
     record = folder.read_record()
     devices = record.device_count if record is not None else 1
     parts = open_evaluation(config, folder, dataset, devices=devices, tta=tta)
-    evaluation = evaluate_checkpoint(parts, checkpoint, split)
+    keep = partial(write_detections, export, parts, f"detections-{split}")
+    evaluation = evaluate_checkpoint(parts, checkpoint, split, keep=keep)
     return evaluation, write_report(folder, evaluation)
+
+
+def write_detections(
+    export: Export | None, parts: RunParts, name: str, columns: Columns, lookup: Lookup
+) -> None:
+    """Write the detections of a split into the run's folder; ``None`` for ``export`` does not.
+
+    Args:
+        export: The format.
+        parts: The run.
+        name: Folder or file to write, without its ending.
+        columns: What the task keeps of each sample.
+        lookup: Tells where samples lie in their images.
+
+    Raises:
+        ConfigError: If the network saw parts of the samples.
+        DataError: If the format cannot tell two images apart.
+    """
+    task = parts.config.task
+    if export is None or not isinstance(task, DetectionConfig):
+        return
+    found, samples = columns["predictions"], columns["samples"].tolist()
+    places = lookup.places(samples)
+    check_places(places)
+    if export == "coco":
+        text = coco_results(found, places, samples, oriented=task.is_oriented)
+        files = {f"{name}.json": text}
+    else:
+        texts = dota_files(
+            found, places, parts.data.data.manifest.classes,
+            nms_iou=task.iou_of_nms, oriented=task.is_oriented,
+        )  # fmt: skip
+        files = {f"{name}/{file}": text for file, text in texts.items()}
+    store = parts.folder.store
+    for file, text in files.items():
+        store.write(file, text.encode())
+    shown = f"{name}.json" if export == "coco" else f"{name}: {len(files)} files"
+    print(f"detections: {join(store.url, shown)}")
 
 
 def evaluate_whole(
@@ -122,7 +176,13 @@ def summary_table(evaluation: Evaluation) -> Table:
     title = f"{evaluation.run}: {evaluation.split}, {evaluation.num_samples} images{how}"
     table = Table(title=title)
     table.add_column("metric")
-    table.add_column("value", justify="right")
-    for name, value in evaluation.metrics.items():
-        table.add_row(name, "-" if value is None else f"{value:.4f}")
+    merged = evaluation.merged if isinstance(evaluation, DetectionEvaluation) else None
+    table.add_column("value" if merged is None else "tiles", justify="right")
+    columns = [evaluation.metrics]
+    if merged is not None:
+        table.add_column(f"whole images ({merged.num_images})", justify="right")
+        columns.append(merged.metrics)
+    for name in evaluation.metrics:
+        values = [column.get(name) for column in columns]
+        table.add_row(name, *("-" if value is None else f"{value:.4f}" for value in values))
     return table

@@ -10,11 +10,15 @@ from rich.console import Console
 from rich.table import Table
 
 from rsdl.config.model import ModelConfig
-from rsdl.models.catalog import ARCHITECTURES, build_model, find_timm_name
+from rsdl.config.task import CONFIGS, TaskName
+from rsdl.models.catalog import ARCHITECTURES, find_timm_name
 from rsdl.models.probe import measure_cost, published_size
 from rsdl.models.remote_sensing import WEIGHTS, names_for
+from rsdl.storage.s3.endpoint import AWS
+from rsdl.tasks.build import BUILDERS
 
 NUM_BANDS = 3
+SIZES = {"segmentation": 512, "detection": 1024}  # px, as in the configs; others: as published
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +29,7 @@ class ModelRow:
         name: Name to write in a config.
         timm_name: Name of the model in timm.
         family: CNN, transformer or hybrid; ``None`` for a model that is not one of the nine.
-        parameters: Trainable parameters, including the classifier.
+        parameters: Trainable parameters, including the head.
         gflops: 10^9 floating point operations for one image; a multiply-accumulate counts as two.
         image_size: Side of the square input in pixels that ``gflops`` holds for.
     """
@@ -41,31 +45,37 @@ class ModelRow:
 def list_models(
     names: Sequence[str] = (),
     *,
+    task: TaskName = "classification",
     num_classes: int = 21,
     image_size: int | None = None,
     as_json: bool = False,
 ) -> None:
-    """Print parameters and GFLOPs of the nine architectures, or of the named models.
+    """Print parameters and GFLOPs of the nine architectures, or of the named models, with a head.
 
     Args:
         names: Config names or timm model names; empty for the nine architectures.
-        num_classes: Number of classes of the classifiers.
-        image_size: Side of the input in pixels; ``None`` takes each model's published size.
+        task: Task whose default head they get.
+        num_classes: Number of classes of the heads.
+        image_size: Side of the input in pixels; ``None`` takes each model's published size, and
+            for segmentation and detection that of the configs.
         as_json: Whether to print a JSON array instead of a table.
 
     Raises:
         ConfigError: If a name is unknown or a model does not take the size.
     """
     chosen = names or tuple(ARCHITECTURES)
-    rows = [describe_model(name, num_classes=num_classes, image_size=image_size) for name in chosen]
+    size = image_size or SIZES.get(task)
+    rows = [
+        describe_model(name, task=task, num_classes=num_classes, image_size=size) for name in chosen
+    ]
     if as_json:
         print(json.dumps([asdict(row) for row in rows], indent=2))
         return
     console = Console()
     console.print(_table(rows))
     console.print(
-        f"For {num_classes} classes and {NUM_BANDS} bands. GFLOPs: 10^9 floating point operations "
-        "for one image, forward; a multiply-accumulate counts as two.",
+        f"For {task} of {num_classes} classes in {NUM_BANDS} bands. GFLOPs: 10^9 floating "
+        "point operations for one image, forward; a multiply-accumulate counts as two.",
         style="dim",
         highlight=False,
     )
@@ -104,13 +114,21 @@ def list_weights(names: Sequence[str] = (), *, as_json: bool = False) -> None:
     Console().print(table)
 
 
-def describe_model(name: str, *, num_classes: int, image_size: int | None) -> ModelRow:
+def describe_model(
+    name: str,
+    *,
+    num_classes: int,
+    image_size: int | None,
+    task: TaskName = "classification",
+) -> ModelRow:
     """Return the table row of a model, without allocating or downloading its weights."""
+    classes = tuple(map(str, range(num_classes)))
+    built = BUILDERS[task](CONFIGS[task].model_validate({"name": task}), classes, None)
     timm_name = find_timm_name(name)
     size = published_size(timm_name) if image_size is None else image_size
     with torch.device("meta"):
-        model = build_model(
-            ModelConfig(name=name), num_classes=num_classes, in_chans=NUM_BANDS, image_size=size
+        model = built.build_network(
+            ModelConfig(name=name), in_chans=NUM_BANDS, image_size=size, storage=AWS, bands=()
         )
     cost = measure_cost(model, in_chans=NUM_BANDS, image_size=size)
     family = ARCHITECTURES[name].family if name in ARCHITECTURES else None

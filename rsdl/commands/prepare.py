@@ -9,10 +9,12 @@ from rsdl.core.errors import ConfigError
 from rsdl.data.packing.pack import PackOptions
 from rsdl.data.sample import Source
 from rsdl.data.sources.catalog import DATASETS
+from rsdl.data.sources.detection_catalog import DETECTION_DATASETS
 from rsdl.data.sources.download import Progress
 from rsdl.data.sources.folder import FRACTIONS
 from rsdl.data.sources.published import fetch_lists, prepare_source
 from rsdl.data.sources.published_masks import MaskChoice, prepare_masks
+from rsdl.data.sources.published_objects import ObjectChoice, prepare_objects
 from rsdl.data.sources.segmentation_catalog import SEGMENTATION_DATASETS
 
 
@@ -25,8 +27,10 @@ class PrepareOptions:
         work: Where archives are kept and unpacked.
         split: How train, val and test are chosen.
         seed: Seed of the split and the order.
-        tile: Side of the tiles of a segmentation set in pixels, 0 for whole images; ``None`` for
-            the set's own.
+        tile: Side of the tiles of a segmentation or detection set in pixels, 0 for whole images;
+            ``None`` for the set's own.
+        overlap: Pixels two neighbouring tiles of a detection set share; ``None`` for its own.
+        class_from: Attribute of an object that is its class, of a detection set.
     """
 
     origin: str | None
@@ -34,18 +38,23 @@ class PrepareOptions:
     split: SplitChoice
     seed: int = 0
     tile: int | None = None
+    overlap: int | None = None
+    class_from: str | None = None
 
 
 def prepare(name: str, asked: PrepareOptions, *, out: str, options: PackOptions) -> int:
     """Download a published data set unless it is already there, and pack it."""
-    known = [*DATASETS, *SEGMENTATION_DATASETS]
+    known = [*DATASETS, *SEGMENTATION_DATASETS, *DETECTION_DATASETS]
     if name not in known:
         raise ConfigError("data set", f'no data set "{name}"', f"use one of {', '.join(known)}")
     if name in DATASETS and asked.tile is not None:
         raise ConfigError("--tile", f"the images of {name} are not cut", "leave it out")
-    if name in SEGMENTATION_DATASETS and asked.split.published is not None:
+    if name not in DATASETS and asked.split.published is not None:
         remedy = "leave it out for the published one, or give shares"
         raise ConfigError("--split", f'{name} has no split "{asked.split.published}"', remedy)
+    for option, value in (("--overlap", asked.overlap), ("--class-from", asked.class_from)):
+        if name not in DETECTION_DATASETS and value is not None:
+            raise ConfigError(option, f"{name} is no detection set", "leave it out")
     with download_bar(name) as progress:
         source = _published_source(name, asked, progress)
     return pack_source(source, out, options)
@@ -60,6 +69,16 @@ def _published_source(name: str, asked: PrepareOptions, progress: Progress) -> S
         )
         dataset = SEGMENTATION_DATASETS[name]
         return prepare_masks(dataset, choice, origin=origin, work=work, progress=progress)
+    if name in DETECTION_DATASETS:
+        objects = ObjectChoice(
+            fractions=split.fractions,
+            lists=lists,
+            seed=asked.seed,
+            tile=asked.tile,
+            overlap=asked.overlap,
+            class_from=asked.class_from,
+        )
+        return prepare_objects(DETECTION_DATASETS[name], objects, origin=origin, work=work)
     if split.published is not None:
         lists = fetch_lists(DATASETS[name], split.published, work, progress)
     return prepare_source(

@@ -14,7 +14,8 @@ from rsdl.core.errors import ConfigErrors, DataError
 from rsdl.evaluate.compared_run import ComparedRun
 from rsdl.evaluate.report import render_report
 from rsdl.evaluate.study import Study, render_study, study_of
-from rsdl.records.evaluation import REPORT, TTA_REPORT, Evaluation, parse_evaluation
+from rsdl.records.evaluation import REPORT, TTA_REPORT, parse_evaluation
+from rsdl.records.evaluation_base import Evaluation
 from rsdl.records.run_record import CONFIG, RunRecord
 from rsdl.records.run_record import REPORT as PAGE
 from rsdl.storage.connect import connect, join

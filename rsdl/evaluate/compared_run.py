@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from rsdl.evaluate.figures.curves import History
 from rsdl.evaluate.formatting import number
-from rsdl.records.evaluation import Evaluation
+from rsdl.records.evaluation_base import Evaluation
 from rsdl.records.run_record import RunRecord
 
 

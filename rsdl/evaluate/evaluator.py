@@ -1,6 +1,7 @@
 """Checkpoint + split -> Evaluation, for ``rsdl train`` and ``rsdl evaluate`` alike."""
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from functools import partial
 from typing import Any
@@ -16,16 +17,22 @@ from rsdl.data.datamodule import load_rule
 from rsdl.data.dataset import SplitData
 from rsdl.data.preview import data_uri, read_pictures, to_rgb
 from rsdl.data.targets import KINDS
-from rsdl.records.evaluation import Evaluation
+from rsdl.records.evaluation_base import Evaluation
 from rsdl.storage.connect import join
-from rsdl.tasks.base import Lookup, Place
+from rsdl.tasks.base import Columns, Lookup, Place
 from rsdl.train.checkpoint import load_weights, read_checkpoint
 from rsdl.train.session import RunParts
 
 PICTURE_SIDE = 160
 
 
-def evaluate_checkpoint(parts: RunParts, checkpoint: str, split: str) -> Evaluation:
+def evaluate_checkpoint(
+    parts: RunParts,
+    checkpoint: str,
+    split: str,
+    *,
+    keep: Callable[[Columns, Lookup], None] = lambda columns, lookup: None,
+) -> Evaluation:
     """Return the evaluation of a checkpoint on a split; every rank must call this.
 
     The average of the weights is evaluated if the run keeps one.
@@ -34,6 +41,7 @@ def evaluate_checkpoint(parts: RunParts, checkpoint: str, split: str) -> Evaluat
         parts: What evaluates the run.
         checkpoint: Name of the checkpoint in the run's folder.
         split: Name of the split.
+        keep: Takes what is kept of each sample, before it is summed up.
 
     Raises:
         DataError: If the checkpoint is damaged or belongs to another network.
@@ -46,15 +54,18 @@ def evaluate_checkpoint(parts: RunParts, checkpoint: str, split: str) -> Evaluat
     parts.data.evaluation_split = split
     parts.trainer.test(module, datamodule=parts.data, verbose=False)
     data = parts.data.data.split(split, "data.test_split")
+    columns = module.collector.collect()
+    lookup = Lookup(
+        partial(show_samples, data),
+        partial(predict_samples, parts, data),
+        partial(name_scenes, data),
+        partial(place_tiles, data, parts.config.data),
+    )
+    keep(columns, lookup)
     return module.task.evaluation(
         module.metrics.values(),
-        module.collector.collect(),
-        Lookup(
-            partial(show_samples, data),
-            partial(predict_samples, parts, data),
-            partial(name_scenes, data),
-            partial(place_tiles, data, parts.config.data),
-        ),
+        columns,
+        lookup,
         planned=len(data.index),
         run=parts.config.name,
         split=split,
@@ -84,31 +95,38 @@ def name_scenes(data: SplitData, samples: Sequence[int]) -> list[str]:
 
 
 def place_tiles(data: SplitData, config: DataConfig, samples: Sequence[int]) -> list[Place]:
-    """Return where in its image each sample lies, if all are tiles whose row and column are known.
+    """Return where in its image each sample lies; nothing if ``data.eval_crop`` cuts one.
+
+    A sample that does not tell its row and column is an image of its own: it has the name of its
+    file, or its key where several are of one file.
 
     Args:
         data: The split.
-        config: How they were loaded.
+        config: How samples were loaded.
         samples: Sample numbers.
     """
-    kind, places = KINDS[data.manifest.target], []
-    rule = load_rule(config, training=False, pin_memory=False, processes=1)
-    height, width = height_width(rule.image_size)
+    kind, keys = KINDS[data.manifest.target], data.index.rows["key"]
+    crop = load_rule(config, training=False, pin_memory=False, processes=1).crop
+    height, width = height_width(config.image_size)
+    places: list[Place] = []
+    metas: list[dict[str, Any]] = []
     with closing(data.open_reader(shrink=False)) as reader:
         for sample in samples:
             meta = reader.meta(sample)
-            if not {"source", "row", "col"} <= meta.keys():
-                return []
             target: Any = reader.target(sample, kind)
-            top, left, tall, wide = central_box(rule.crop, *target.size)
-            row, col = int(meta["row"]), int(meta["col"])
-            scale = wide / width, tall / height
-            places.append(
-                Place(
-                    meta["source"], col + left, row + top, scale, (tall, wide), (row, col), target
-                )
-            )
-    return places
+            if central_box(crop, *target.size) != (0, 0, *target.size):
+                return []
+            scale = target.size[1] / width, target.size[0] / height
+            corner = int(meta.get("row", 0)), int(meta.get("col", 0))
+            metas.append(meta)
+            places.append(Place(keys[sample].decode(), corner, scale, target))
+    times = Counter(str(meta.get("source")) for meta in metas)
+    return [
+        place._replace(image=str(meta["source"]))
+        if "source" in meta and ({"row", "col"} <= meta.keys() or times[str(meta["source"])] == 1)
+        else place
+        for place, meta in zip(places, metas, strict=True)
+    ]
 
 
 def show_samples(data: SplitData, samples: Sequence[int]) -> list[dict[str, Any]]:

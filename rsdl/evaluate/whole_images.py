@@ -16,7 +16,7 @@ from rsdl.data.preview import to_rgb
 from rsdl.data.sample_reader import SampleReader
 from rsdl.data.targets import KINDS
 from rsdl.evaluate.evaluator import name_scenes, show_samples
-from rsdl.records.evaluation import Evaluation
+from rsdl.records.evaluation_base import Evaluation
 from rsdl.tasks.base import Lookup, Task
 
 # Stored pixels [H, W, C] -> class probabilities [K, H, W].

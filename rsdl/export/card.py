@@ -9,7 +9,7 @@ from rsdl.core.image_size import show_size
 from rsdl.export.formats import Parity
 from rsdl.export.model import TrainedModel
 from rsdl.export.weights import is_of_timm
-from rsdl.records.evaluation import Evaluation
+from rsdl.records.evaluation_base import Evaluation
 from rsdl.records.model_spec import ModelSpec
 from rsdl.records.run_record import RunRecord
 from rsdl.tasks.base import CardFacts

@@ -27,13 +27,18 @@ class Prediction:
 
     Attributes:
         labels: Name of the most probable class of each; of segmentation, the names of the classes
-            in it, those of most pixels first.
+            in it, those of most pixels first; of detection the class and score of each object.
         probabilities: Probability of each class, ``[N, num_classes]`` float32, on the CPU; of
-            segmentation ``[N, num_classes, H, W]``, for the image as the network sees it.
+            segmentation ``[N, num_classes, H, W]``, for the image as the network sees it; of
+            detection the score of each detection, ``[N, M]``.
+        detections: Of detection, in the image as the network sees it: centre x and y, width,
+            height and angle of a box, score and label, the best first; rows without one have the
+            label -1, ``[N, M, 7]``.
     """
 
     labels: list[Any]
     probabilities: Tensor
+    detections: Tensor | None = None
 
 
 class TrainedModel(nn.Module):
@@ -102,8 +107,13 @@ class TrainedModel(nn.Module):
         parts = []
         for first in range(0, len(fitted), batch_size):
             pixels = torch.cat(fitted[first : first + batch_size])
-            parts.append(self.network(self.preprocess.normalize(pixels)).float().cpu())
+            outputs = self.network(self.preprocess.normalize(pixels))
+            if self.finds_objects:  # whose outputs are many numbers for each detection
+                outputs = self.task.predict(outputs)
+            parts.append(outputs.float().cpu())
         outputs = torch.cat(parts)
+        if self.finds_objects:
+            return Prediction(self.task.labels(outputs), outputs[..., 5], outputs)
         return Prediction(self.task.labels(self.task.predict(outputs)), outputs.softmax(1))
 
     @property

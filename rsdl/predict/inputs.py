@@ -147,6 +147,10 @@ def choose_scenes(
         remarks.append(
             f"the run's bands have no names: those of scenes are taken as {taken} (--bands)"
         )
+    if plain := sum(scene.crs is None for scene in scenes):
+        remarks.append(
+            f"{plain} of {len(scenes)} scenes have no coordinate reference system: all in pixels"
+        )
     if area is not None:
         num_found, scenes = len(scenes), area.touched(scenes)
         if outside := num_found - len(scenes):

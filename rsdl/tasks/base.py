@@ -16,7 +16,7 @@ from rsdl.config.model import ModelConfig
 from rsdl.config.task import TaskFacts
 from rsdl.core.image_size import ImageSize
 from rsdl.data.augment import Mix
-from rsdl.records.evaluation import Evaluation
+from rsdl.records.evaluation_base import Evaluation
 from rsdl.storage.s3.endpoint import StorageConfig
 
 # Columns over the valid samples of a split, ``[N, ...]`` each, in the order of the index.
@@ -32,24 +32,18 @@ Predict = Callable[[Sequence[int]], Iterator[tuple[NDArray[np.uint8], Any, Any]]
 
 
 class Place(NamedTuple):
-    """Where in an image a tile lies, as the network saw it.
+    """Where in an image a tile lies; a whole image is a tile of itself.
 
     Attributes:
         image: Name of the image.
-        left: Left edge of what the network saw, in pixels of the image.
-        top: Its upper edge.
+        corner: Row and column of the tile in it.
         scale: Pixels of the image for each pixel that the network saw, across and down.
-        size: Height and width of what the network saw, in pixels of the image.
-        corner: Row and column of the whole tile, of which the network may see a part.
-        target: The whole tile's target, as it is stored.
+        target: The tile's target as it is stored.
     """
 
     image: str
-    left: float
-    top: float
-    scale: tuple[float, float]
-    size: tuple[int, int]
     corner: tuple[int, int]
+    scale: tuple[float, float]
     target: Any
 
 
@@ -61,7 +55,7 @@ class Lookup:
         show: Returns what a report shows of them.
         predict: Runs the network on them once more.
         scenes: Returns the name of the scene that each was cut from, or of its file.
-        places: Returns where in its image each lies; nothing if they are no tiles of images.
+        places: Returns where in its image each lies; nothing if the network saw parts of them.
     """
 
     show: Show

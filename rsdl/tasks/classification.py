@@ -19,12 +19,7 @@ from rsdl.config.task import ClassificationConfig
 from rsdl.core.image_size import ImageSize
 from rsdl.data.augment import Mix
 from rsdl.models.catalog import build_model
-from rsdl.records.evaluation import (
-    CalibrationBin,
-    ClassificationEvaluation,
-    Picture,
-    RunnerUp,
-)
+from rsdl.records.evaluation import CalibrationBin, ClassificationEvaluation, Picture, RunnerUp
 from rsdl.storage.s3.endpoint import StorageConfig
 from rsdl.tasks.base import CardFacts, Columns, Lookup, Show
 from rsdl.tasks.scores import ConfusionScores, class_scores, score_confusion, share

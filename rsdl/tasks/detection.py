@@ -17,7 +17,7 @@ from rsdl.config.task import DetectionConfig
 from rsdl.core.image_size import ImageSize, height_width
 from rsdl.data.augment import Mix
 from rsdl.models.detector import build_detector, strides_of
-from rsdl.records.evaluation import DetectionEvaluation
+from rsdl.records.detection import DetectionEvaluation
 from rsdl.storage.s3.endpoint import StorageConfig
 from rsdl.tasks.assignment import Level, levels_of, num_cells, read_truth
 from rsdl.tasks.average_precision import DetectionMetrics, MetricValues

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from rsdl.data.preview import data_uri, shrink
 from rsdl.data.targets.objects import rectangle_corners
-from rsdl.records.evaluation import (
+from rsdl.records.detection import (
     DetectionEvaluation,
     Detections,
     DetectionScores,

@@ -6,7 +6,6 @@ the tile that shows most of it is taken.
 """
 
 from collections.abc import Sequence
-from itertools import groupby
 
 import numpy as np
 import torch
@@ -21,7 +20,7 @@ from rsdl.data.targets.objects import (
     Objects,
     smallest_rectangles,
 )
-from rsdl.records.evaluation import MergedScores
+from rsdl.records.detection import MergedScores
 from rsdl.tasks.average_precision import DetectionMetrics
 from rsdl.tasks.base import Place
 from rsdl.tasks.boxes import hulls, nms
@@ -43,54 +42,68 @@ def score_merged(
     nms_iou: float,
     oriented: bool,
 ) -> MergedScores | None:
-    """Return the metrics over whole images; ``None`` if the samples are no tiles.
+    """Return the metrics over whole images; ``None`` if no image has several tiles.
 
     Args:
         predictions: Detections of each tile, ``[N, M, 7]``.
-        places: Where each tile lies, ``[N]``; empty if they are no tiles.
+        places: Where each tile lies, ``[N]``; empty if that is not known.
         num_classes: Number of classes.
         nms_iou: IoU above which the lower of two detections of a class is dropped.
         oriented: Whether boxes have an angle.
     """
-    if not places:
+    images = group_tiles(places)
+    if len(images) == len(places):
         return None
-    metrics, images = DetectionMetrics(num_classes, oriented), 0
-    order = sorted(range(len(places)), key=lambda number: places[number].image)
-    for _, group in groupby(order, key=lambda number: places[number].image):
-        numbers = list(group)
+    metrics = DetectionMetrics(num_classes, oriented)
+    for numbers in images.values():
         mine = [places[number] for number in numbers]
         found = merge_detections(predictions[numbers], mine, nms_iou=nms_iou, oriented=oriented)
         metrics.update(
             torch.from_numpy(found)[None], torch.from_numpy(merge_objects(mine))[None],
             torch.ones(1, dtype=torch.bool), torch.zeros(1),
         )  # fmt: skip
-        images += 1
     values = metrics.values()
     shown = {name: value for name, value in values.metrics.items() if name != "loss"}
     return MergedScores(
-        num_images=images,
+        num_images=len(images),
         num_objects=int(values.num_objects.sum()),
         metrics=shown,
         ap50=tuple(values.ap[0].tolist()),
     )
 
 
+def group_tiles(places: Sequence[Place]) -> dict[str, list[int]]:
+    """Return the numbers of the tiles of each image, by its name."""
+    images: dict[str, list[int]] = {}
+    for number, place in enumerate(places):
+        images.setdefault(place.image, []).append(number)
+    return dict(sorted(images.items()))
+
+
 def merge_detections(
     predictions: Floats, places: Sequence[Place], *, nms_iou: float, oriented: bool
 ) -> Floats:
     """Return the detections of an image, ``[N, M, 7] -> [K, 7]`` in pixels of the image."""
-    edges = np.array([[p.left, p.top, p.left + p.size[1], p.top + p.size[0]] for p in places])
+    starts = np.array([place.corner[::-1] for place in places], np.float64)
+    sizes = np.array([place.target.size[::-1] for place in places], np.float64)
+    edges = np.concatenate([starts, starts + sizes], axis=1)
     parts = []
     for prediction, place, own in zip(predictions, places, edges, strict=True):
-        found = prediction[prediction[:, 6] >= 0].astype(np.float64)
-        found[:, :4] *= (*place.scale, *place.scale)
-        found[:, :2] += place.left, place.top
+        found = to_stored(prediction, place)
+        found[:, :2] += own[:2]
         parts.append(found[~_seen_better(found, own, edges, oriented=oriented)])
     found = np.concatenate(parts)
     boxes, scores, labels = (torch.from_numpy(found[:, part]) for part in (slice(5), 5, 6))
     kept = nms(boxes, scores, labels.long(), nms_iou, oriented=oriented)
     merged: Floats = found[kept.numpy()].astype(np.float32)
     return merged
+
+
+def to_stored(prediction: Floats, place: Place) -> Doubles:
+    """Return the detections of a tile ``[M, 7]`` in pixels of the stored tile, ``[K, 7]``."""
+    found = prediction[prediction[:, 6] >= 0].astype(np.float64)
+    found[:, :4] *= (*place.scale, *place.scale)
+    return found
 
 
 def _seen_better(

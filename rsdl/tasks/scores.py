@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rsdl.records.evaluation import ClassScores
+from rsdl.records.evaluation_base import ClassScores
 
 Floats = NDArray[np.float64]
 

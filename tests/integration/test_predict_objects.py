@@ -39,7 +39,8 @@ def study(
     """Return a folder with two scenes, a picture, and a run that was hardly trained."""
     folder = tmp_path_factory.mktemp("objects")
     rsdl = Command(fork_server, folder)
-    pack(DrawnObjects(count=8, side=SIDE), connect(str(folder / "data")), PackOptions())
+    source: Any = DrawnObjects(count=8, side=SIDE)
+    pack(source, connect(str(folder / "data")), PackOptions())
     task = {
         "name": "detection", "boxes": "oriented", "levels": [3, 5], "head_width": 32,
         "head_depth": 1, "max_detections": 50,
@@ -101,7 +102,8 @@ def test_a_scene_as_large_as_a_window_has_what_the_network_finds_in_it(
         out = f"maps{len(more)}"
         assert rsdl(*predict(study, "one.png", "--out", out, *more)).returncode == 0
         model = api.load(str(study / "runs/run"))
-        model.task.config = model.task.config.model_copy(update={"score_threshold": 0.001})
+        task: Any = model.task
+        task.config = task.config.model_copy(update={"score_threshold": 0.001})
         (found,) = model.detect_windows(image[None], tta=bool(more))
         inside = ((found[:, :2] >= 0) & (found[:, :2] < SIDE)).all(axis=1)
         lines = (tmp_path / out / "one.csv").read_text().splitlines()
@@ -169,6 +171,7 @@ def test_options_that_mean_nothing_are_refused_and_a_dry_run_names_the_files(
     inputs = study / "scenes", study / "picture.png"
     ended = rsdl(*predict(study, *inputs, "--out", "maps", "--dry-run", "--part", "2/2"))
     assert "scene_0.geojson to predict" in ended.stdout
+    assert "1 of 3 scenes have no coordinate reference system: all in pixels" in ended.stdout
     assert not (tmp_path / "maps").exists()
     for more, said in (
         (("--probabilities",), "--probabilities: is for maps of pixels"),

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,3 +37,7 @@ def test_the_quickstart_learns_to_tell_its_classes(
     assert record["status"] == "completed" and record["ledger"]
     assert record["metrics"]["test"][metric] >= least
     assert (run / "report.html").stat().st_size > 100_000
+    if task == "detection":
+        _, _, scene, *_ = commands[3]
+        with tarfile.open(tmp_path / "quickstart" / "boxes" / "test-000000.tar") as shard:
+            assert any(name.startswith(f"{Path(scene).stem}_") for name in shard.getnames())

@@ -66,6 +66,8 @@ def test_scenes_become_a_network_that_labels_pixels_and_a_report(
     assert rsdl("data", "info", masks, "--sheet", "sheet.png").returncode == 0
     said = refusal(rsdl("export", run.folder, "--to", "hf", "--out", "weights"))
     assert "--to: timm has no segmentation network" in said
+    said = refusal(rsdl("evaluate", run.folder, "--export", "coco"))
+    assert "--export: is for detections, and the task of run is segmentation" in said
     study = rsdl("report", run.folder.parent, "--out", "study.html")
     assert study.returncode == 0, study
 

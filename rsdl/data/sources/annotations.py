@@ -69,6 +69,8 @@ class AnnotationRules:
             of COCO the box, since its outlines are masks, of VOC the outline.
         class_from: Attribute of an object that is its class, where it has several.
         one_based: Whether the first pixel has number 1, and a box includes its last one.
+        spellings: Classes by other spellings of their names, in lower case letters and digits.
+        remedy: What to do about a class that is not among ``classes``; ``None``: to name it.
     """
 
     classes: tuple[str, ...] | None = None
@@ -78,6 +80,8 @@ class AnnotationRules:
     outline: Literal["box", "polygon"] | None = None
     class_from: str | None = None
     one_based: bool = False
+    spellings: Mapping[str, str] = field(default_factory=dict)
+    remedy: str | None = None
 
     def choose_classes(self, listed: Sequence[str] | None) -> tuple[str, ...] | None:
         """Return the classes of a data set whose format lists some."""
@@ -118,10 +122,10 @@ class AnnotationReader:
         if name in self.rules.ignore:
             self.left_out["objects of ignored classes"] += 1
             return
-        name = self.rules.single or name
+        name = self.rules.single or self.rules.spellings.get(plain_spelling(name), name)
         if self.classes is not None and name not in self.classes:
             known = ", ".join(self.classes[:20]) + (", ..." if len(self.classes) > 20 else "")
-            remedy = f'name it in --classes, or pass --ignore "{name}"'
+            remedy = self.rules.remedy or f'name it in --classes, or pass --ignore "{name}"'
             raise DataError(where, f'has an object of class "{name}", not one of {known}', remedy)
         corners = to_corners(outline, where)
         if corners is None:
@@ -137,6 +141,11 @@ class AnnotationReader:
         return Annotations(corners, tuple(row[1] for row in rows), flags)
 
 
+def plain_spelling(name: str) -> str:
+    """Return the letters and digits of a name in lower case, by which spellings are compared."""
+    return "".join(letter for letter in name.casefold() if letter.isalnum())
+
+
 def to_corners(outline: Sequence[float], where: str) -> NDArray[np.float32] | None:
     """Return four corners around an outline, ``[4, 2]``, or ``None`` if it has no area.
 
@@ -150,12 +159,14 @@ def to_corners(outline: Sequence[float], where: str) -> NDArray[np.float32] | No
     Raises:
         DataError: If it is not three points or more of finite numbers.
     """
+    if len(outline) == 8 and _is_convex(outline):
+        return np.array(outline, np.float32).reshape(4, 2)
     numbers = np.asarray(outline, np.float64)
     if len(numbers) < 6 or len(numbers) % 2 or not (np.abs(numbers) <= FARTHEST).all():
         problem = "has an object whose outline is not three or more points in pixels"
         raise DataError(where, problem, "correct it")
     points = numbers.reshape(-1, 2)
-    if len(points) > 3 and (points[0] == points[-1]).all():
+    if len(points) > 4 and (points[0] == points[-1]).all():
         points = points[:-1]
     # Relative to the first point: far from the origin float32 has no digits left for an area.
     near = (points - points[0]).astype(np.float32)
@@ -168,6 +179,21 @@ def to_corners(outline: Sequence[float], where: str) -> NDArray[np.float32] | No
         hull = rectangle_corners(smallest_rectangles(hull[None]))[0]
     corners: NDArray[np.float64] = hull + points[0]
     return corners.astype(np.float32)
+
+
+def _is_convex(outline: Sequence[float]) -> bool:
+    """Return whether four corners are in order around an area; NumPy takes ten times as long."""
+    if not all(-FARTHEST <= number <= FARTHEST for number in outline):
+        return False
+    x0, y0, x1, y1, x2, y2, x3, y3 = outline
+    turns = (
+        (x1 - x0) * (y2 - y1) - (y1 - y0) * (x2 - x1),
+        (x2 - x1) * (y3 - y2) - (y2 - y1) * (x3 - x2),
+        (x3 - x2) * (y0 - y3) - (y3 - y2) * (x0 - x3),
+        (x0 - x3) * (y1 - y0) - (y0 - y3) * (x1 - x0),
+    )
+    area = abs((x2 - x0) * (y3 - y1) - (y2 - y0) * (x3 - x1)) / 2
+    return area >= LEAST_AREA and (min(turns) > 0 or max(turns) < 0)
 
 
 def _crosses(points: NDArray[np.float64]) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 from rsdl.core.errors import DataError
 from rsdl.data.sources.annotations import AnnotatedImages, AnnotationReader, AnnotationRules
 from rsdl.data.sources.json_annotations import Json, JsonImages, find_files, read_json
-from rsdl.data.targets.objects import IGNORED
+from rsdl.data.targets.objects import DIFFICULT, IGNORED
 
 
 def read_coco(root: Path, rules: AnnotationRules, labels: tuple[str, ...] = ()) -> AnnotatedImages:
@@ -25,7 +25,7 @@ def read_coco(root: Path, rules: AnnotationRules, labels: tuple[str, ...] = ()) 
     images, pages = JsonImages(root), list(_pages(root, labels))
     listed: dict[str, None] = {}
     for _, where, page in pages:
-        listed |= dict.fromkeys(_categories(page, where).values())
+        listed |= dict.fromkeys(_categories(page, where, rules).values())
     own = None if rules.class_from else tuple(listed)
     reader = AnnotationReader(rules, rules.choose_classes(own))
     for split, where, page in pages:
@@ -40,7 +40,7 @@ def read_coco(root: Path, rules: AnnotationRules, labels: tuple[str, ...] = ()) 
 def _read_page(
     page: Json, where: str, split: str | None, images: JsonImages, reader: AnnotationReader
 ) -> None:
-    names = _categories(page, where)
+    names = _categories(page, where, reader.rules)
     by_image: dict[Any, list[Json]] = {row["id"]: [] for row in page["images"]}
     if len(by_image) < len(page["images"]):
         raise DataError(where, "has two images of one id", "number the images")
@@ -61,7 +61,8 @@ def _read_page(
                 _outline(each, reader.rules, place),
             )
             ignored = each.get("iscrowd") or each.get("ignore")
-            reader.add(outline, name, place, IGNORED if ignored else 0)
+            flags = IGNORED * bool(ignored) | DIFFICULT * bool(each.get("difficult"))
+            reader.add(outline, name, place, flags)
         size = (int(row.get("height") or 0), int(row.get("width") or 0))
         images.set(file, reader.take(), where, split, size if min(size) else None)
 
@@ -69,6 +70,8 @@ def _read_page(
 def _name(row: Json, names: Mapping[Any, str], rules: AnnotationRules, where: str) -> str:
     if rules.class_from is not None:
         return attribute({**row, **(row.get("attributes") or {})}, rules.class_from, where)
+    if rules.single is not None and not rules.ignore:
+        return rules.single
     if row["category_id"] not in names:
         problem = f"is of category {row['category_id']}, which is not among the categories"
         raise DataError(where, problem, "add it to them")
@@ -103,8 +106,10 @@ def _outline(row: Json, rules: AnnotationRules, where: str) -> list[float]:
     return [left, top, right, top, right, bottom, left, bottom]
 
 
-def _categories(page: Json, where: str) -> dict[Any, str]:
-    """Return the name of each category, by its id in order."""
+def _categories(page: Json, where: str, rules: AnnotationRules) -> dict[Any, str]:
+    """Return the name of each category, by its id in order; none if the rules need no names."""
+    if rules.class_from is not None or (rules.single is not None and not rules.ignore):
+        return {}
     try:
         rows = sorted(page["categories"], key=lambda row: int(row["id"]))
         names = {row["id"]: str(row["name"]).strip() for row in rows}

@@ -141,7 +141,9 @@ def find_files(
 
 
 def _parse(label: str, root: Path) -> tuple[str | None, Path]:
-    split, equals, name = label.rpartition("=")
+    is_file = any(each.is_file() for each in (Path(label), root / label))
+    split, equals, name = ("", "", "") if is_file else label.partition("=")
+    name = name if equals else label
     if equals and split not in SPLIT_NAMES.values():
         problem = f'"{split}" is no split'
         raise DataError("--labels", problem, "use train=FILE, val=FILE, test=FILE")

@@ -23,6 +23,7 @@ from rsdl.data.sources.listed_tiles import pick_listed_tiles
 from rsdl.data.sources.listing import ImageFile, Tree, unique_keys, walk_images
 from rsdl.data.sources.mask_folder import MaskOptions, MaskSource, check_tile
 from rsdl.data.sources.mask_pairs import Pairs
+from rsdl.data.sources.path_rules import match_paths
 from rsdl.data.sources.published import by_hand, make_folder, unpack_origin
 from rsdl.data.sources.segmentation_dataset import Groups, PairRule, SegmentationDataset
 from rsdl.data.sources.split_files import SplitFile, describe_lists, read_split_files
@@ -144,12 +145,12 @@ def find_pairs(
     """
     files = sorted(walk_images(folder, (), left_out, dataset.mask_suffixes))
     for rule in dataset.rules:
-        images = _match(rule.image, files, folder)
-        paths = {path for _, _, path, *_ in images.values()}
-        masks = _match(rule.mask, [file for file in files if file[0] not in paths], folder)
+        images = match_paths(rule.image, files, folder)
+        paths = {image.path for image in images.values()}
+        masks = match_paths(rule.mask, [file for file in files if file[0] not in paths], folder)
         found = [
-            Found(groups, top, path, masks[key][2], size, modified_ns)
-            for key, (groups, top, path, size, modified_ns) in images.items()
+            Found(each.groups, each.top, each.path, masks[key].path, each.size, each.modified_ns)
+            for key, each in images.items()
             if key in masks
         ]
         if not found:
@@ -171,24 +172,6 @@ def find_pairs(
         f"holds no image of {dataset.name} with its mask, such as {shown}",
         'name the folder above with --from, or use "rsdl data pack masks" for other files',
     )
-
-
-_Match = tuple[Groups, str, str, int, int]  # groups, folder above, path, size, time in ns
-
-
-def _match(pattern: str, files: list[tuple[str, int, int]], folder: Path) -> dict[Groups, _Match]:
-    compiled = re.compile(f"((?:.*/)?){pattern}", re.IGNORECASE)
-    matches: dict[Groups, _Match] = {}
-    for path, size, modified_ns in files:
-        if (match := compiled.fullmatch(path)) is None:
-            continue
-        top, *groups = match.groups()
-        key = tuple(group.casefold() for group in groups)
-        if key in matches:
-            problem = f'"{matches[key][2]}" and "{path}" are of the same image'
-            raise DataError(str(folder), problem, "remove one of them, or name a folder with one")
-        matches[key] = tuple(groups), top, path, size, modified_ns
-    return matches
 
 
 def _arrange(

@@ -5,6 +5,7 @@ outline goes around nose, wing tips and tail.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,9 @@ def read_rareplanes(
         DataError: If an image with GeoJSON is not georeferenced, or an aircraft lacks an attribute.
     """
     if any(label.lower().endswith(".json") for label in labels):
-        return read_coco(root, rules, labels)._replace(layout="rareplanes")
+        # Its COCO files have a "category" for each aircraft, which names no class.
+        one = rules.single or (None if rules.class_from else AIRCRAFT)
+        return read_coco(root, replace(rules, single=one), labels)._replace(layout="rareplanes")
     pairs = pair_labels(root, (".geojson",), labels)
     listed = None if rules.class_from else (AIRCRAFT,)
     reader = AnnotationReader(rules, rules.choose_classes(listed))

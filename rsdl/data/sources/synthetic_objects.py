@@ -27,7 +27,7 @@ from rsdl.storage.local import LocalStore
 from rsdl.synthetic.objects import Standing, paint_object, place_objects
 
 BOXES = "boxes.geojson"
-PIXEL_M = (0.3, 0.4)
+PIXEL_M = (0.22, 0.3)
 # None but the first three kinds has something that looks like an object and is not labelled.
 LAND_USES = (
     "apron", "harbour", "lot", "apron", "harbour", "lot", "desert", "farmland", "forest", "river",

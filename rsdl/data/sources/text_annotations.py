@@ -14,7 +14,7 @@ from rsdl.data.sources.annotations import (
     AnnotationReader,
     AnnotationRules,
 )
-from rsdl.data.targets.objects import DIFFICULT
+from rsdl.data.targets.objects import DIFFICULT, IGNORED
 
 HEADER = re.compile(r"(imagesource|gsd|acquisition dates?)\s*:", re.I)
 VHR10_LINE = re.compile(
@@ -24,6 +24,7 @@ VHR10_CLASSES = (
     "airplane", "ship", "storage tank", "baseball diamond", "tennis court", "basketball court",
     "ground track field", "harbor", "bridge", "vehicle",
 )  # fmt: skip
+FLAGS = (0, DIFFICULT, IGNORED)  # of difficult 0, 1, 2
 NEGATIVE = "negative image set"
 
 
@@ -35,7 +36,7 @@ def read_dota(root: Path, rules: AnnotationRules, labels: tuple[str, ...] = ()) 
     """
     pairs = pair_labels(root, (".txt",), labels)
     return read_labels(
-        pairs, AnnotationReader(rules, rules.choose_classes(None)), _read_dota, "dota"
+        pairs, AnnotationReader(rules, rules.choose_classes(None)), read_dota_file, "dota"
     )
 
 
@@ -47,10 +48,11 @@ def read_vhr10(root: Path, rules: AnnotationRules, labels: tuple[str, ...] = ())
     """
     pairs = pair_labels(root, (".txt",), labels, NEGATIVE)
     reader = AnnotationReader(rules, rules.choose_classes(VHR10_CLASSES))
-    return read_labels(pairs, reader, _read_vhr10, "vhr10", empty=NEGATIVE)
+    return read_labels(pairs, reader, read_vhr10_file, "vhr10", empty=NEGATIVE)
 
 
-def _read_dota(path: Path, image: Path, reader: AnnotationReader) -> None:
+def read_dota_file(path: Path, image: Path, reader: AnnotationReader) -> None:
+    """Add the objects of a file of DOTA's to a reader; see :func:`read_dota`."""
     for number, line in enumerate(read_text(path).splitlines(), 1):
         if not line.strip() or HEADER.match(line.strip()):
             continue
@@ -67,9 +69,9 @@ def _read_dota(path: Path, image: Path, reader: AnnotationReader) -> None:
         if len(columns) == 8 and reader.rules.single is None:
             problem = "has eight numbers and no class"
             raise DataError(where, problem, "add the class, or pass --single-class NAME")
-        # The devkit calls 2 what it is unsure of, and leaves it out of evaluation like 1.
+        # The devkit writes 2 where it has cut an object at the edge of a tile.
         name = columns[8] if len(columns) > 8 else ""
-        reader.add(outline, name, where, DIFFICULT if difficult else 0)
+        reader.add(outline, name, where, FLAGS[difficult])
 
 
 def _refuse_dota(where: str, line: str) -> DataError:
@@ -77,7 +79,8 @@ def _refuse_dota(where: str, line: str) -> DataError:
     return DataError(where, problem, "correct the line")
 
 
-def _read_vhr10(path: Path, image: Path, reader: AnnotationReader) -> None:
+def read_vhr10_file(path: Path, image: Path, reader: AnnotationReader) -> None:
+    """Add the objects of a file of NWPU VHR-10's to a reader; see :func:`read_vhr10`."""
     for number, line in enumerate(read_text(path).splitlines(), 1):
         if not line.strip():
             continue

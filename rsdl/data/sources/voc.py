@@ -37,10 +37,11 @@ def read_voc(root: Path, rules: AnnotationRules, labels: tuple[str, ...] = ()) -
     """
     pairs = pair_labels(root, (".xml",), labels)
     reader = AnnotationReader(rules, rules.choose_classes(None))
-    return read_labels(pairs, reader, _read, "voc")
+    return read_labels(pairs, reader, read_voc_file, "voc")
 
 
-def _read(path: Path, image: Path, reader: AnnotationReader) -> tuple[int, int] | None:
+def read_voc_file(path: Path, image: Path, reader: AnnotationReader) -> tuple[int, int] | None:
+    """Add the objects of an XML file to a reader; return height and width if it states them."""
     try:
         page = ElementTree.parse(path).getroot()
     except (OSError, ElementTree.ParseError) as error:

@@ -62,6 +62,9 @@ def read_xview(root: Path, rules: AnnotationRules, labels: tuple[str, ...] = ())
 
 
 def _add(reader: AnnotationReader, facts: Mapping[str, Any], where: str) -> None:
+    if facts.get("bounds_imcoords") in ([], ""):  # xView's own tools leave these out
+        reader.left_out["objects without bounds"] += 1
+        return
     try:
         label = int(facts["type_id"])
         left, top, right, bottom = (float(part) for part in facts["bounds_imcoords"].split(","))

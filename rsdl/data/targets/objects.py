@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 # Flags of an object; an object that a crop cut is ignored like a crowd.
 DIFFICULT, IGNORED = 1, 2
+MARKS = {"difficult": DIFFICULT, "crowd": IGNORED}
+SQUARE_PX = 1e-3  # corners that are off by less are those of a rectangle
 # Of an object's area: less is ignored in training and evaluation.
 MIN_VISIBLE = 0.5
 
@@ -92,11 +94,23 @@ class ObjectList:
     least_classes = 1
 
     def encode(self, target: Objects) -> bytes:
-        """Return JSON: a ``box`` where the corners are those of one, else ``corners``."""
-        rows = [
-            _to_row(*each) for each in zip(*(column.tolist() for column in target[:4]), strict=True)
-        ]
-        page = {"size": target.size, "objects": rows}
+        """Return JSON with a list for each property, as it is read fastest.
+
+        Where all corners are those of upright boxes, ``boxes`` stands for ``corners``; properties
+        that no object has are left out. Numbers are the shortest that give the same float32.
+        """
+        corners = target.corners
+        boxes = corners[:, (0, 2)].reshape(-1, 4)
+        is_boxes = bool((box_corners(boxes) == corners).all())
+        page: dict[str, Any] = {
+            "size": target.size,
+            "labels": target.labels.tolist(),
+            "boxes" if is_boxes else "corners": _shortest(boxes if is_boxes else corners),
+        }
+        for name, mark in MARKS.items():
+            marked = (target.flags & mark) != 0
+            page |= {name: marked.tolist()} if marked.any() else {}
+        page |= {"shares": _shortest(target.shares)} if (target.shares < 1).any() else {}
         return json.dumps(page, separators=(",", ":")).encode()
 
     def decode(self, data: bytes, where: str) -> Objects:
@@ -107,18 +121,19 @@ class ObjectList:
         """
         try:
             page = json.loads(data)
-            rows = page["objects"]
             height, width = map(int, page["size"])
-            corners = [_corners_of(row) for row in rows]
-            flags = [
-                DIFFICULT * bool(row.get("difficult")) | IGNORED * bool(row.get("crowd"))
-                for row in rows
-            ]
-            shares = [float(row.get("share", 1)) for row in rows]
-            labels = [int(row["label"]) for row in rows]
-            objects = make_objects(corners, labels, (height, width), flags, shares)
+            labels = np.array(page["labels"], np.int64)
+            flags = np.zeros(len(labels), np.uint8)
+            for name, mark in MARKS.items():
+                if name in page:
+                    flags |= np.where(np.array(page[name], bool), np.uint8(mark), np.uint8(0))
+            boxes = page.get("boxes")
+            corners = page["corners"] if boxes is None else box_corners(boxes)
+            objects = make_objects(corners, labels, (height, width), flags, page.get("shares"))
+            if len(objects.shares) != len(labels):
+                raise ValueError
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-            problem = "is no list of objects with box or corners and label, and the image's size"
+            problem = "holds no sizes, labels and boxes or corners of objects that fit each other"
             raise CorruptSampleError(f"{where}.{self.member}", problem, "pack it again") from error
         if not np.isfinite(objects.corners).all():
             problem = "holds a corner that is no finite number"
@@ -260,31 +275,66 @@ def visible_shares(
         height: Of the image in pixels.
         width: Of the image in pixels.
     """
-    shares = np.ones(len(corners), np.float32)
     low, high = corners.min(axis=1), corners.max(axis=1)
     edge = np.array((width, height), np.float32)
+    shares = ((high > 0) & (low < edge)).all(axis=1).astype(np.float32)
+    inside = ((low >= 0) & (high <= edge)).all(axis=1)
+    cut = np.flatnonzero((shares > 0) & ~inside)
+    upright = _is_upright(corners[cut])
+    shown = (high[cut].clip(0, edge) - low[cut].clip(0, edge)).prod(axis=1)
+    whole = (high[cut] - low[cut]).prod(axis=1)
+    shares[cut] = shown / np.maximum(whole, 1e-6)
     frame = np.array([(0, 0), (width, 0), (width, height), (0, height)], np.float32)
-    outside = (high <= 0).any(axis=1) | (low >= edge).any(axis=1)
-    shares[outside] = 0
-    for number in np.flatnonzero(~outside & ((low < 0) | (high > edge)).any(axis=1)):
+    for number in cut[~upright]:
         hull = cv2.convexHull(corners[number])
         common, _ = cv2.intersectConvexConvex(hull, frame)
         shares[number] = min(common / max(cv2.contourArea(hull), 1e-6), 1)
-    return shares
+    return np.asarray(shares, np.float32)
 
 
 def smallest_rectangles(corners: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the smallest rectangle around each object, as DOTA's tools make it.
 
+    Corners of a rectangle are taken as they are: its width is the first edge.
+
+    Args:
+        corners: Of outlines with any number of corners, ``[N, K, 2]``.
+
     Returns:
         Centre x and y, width and height in pixels, and the angle of the width in radians, from the
         x axis towards the y axis, ``[N, 5]``.
     """
-    rectangles = np.empty((len(corners), 5), np.float32)
-    for row, each in zip(rectangles, corners, strict=True):
-        (x, y), (width, height), degrees = cv2.minAreaRect(np.ascontiguousarray(each))
-        row[:] = x, y, width, height, math.radians(degrees)
-    return rectangles
+    if corners.shape[1] != 4:
+        return np.array([_enclose(each) for each in corners], np.float32).reshape(-1, 5)
+    edges = np.roll(corners, -1, axis=1) - corners
+    along, down = edges[:, 0], edges[:, 1]
+    sides = np.sqrt((edges[:, :2] ** 2).sum(axis=2))
+    angles = np.arctan2(along[:, 1], along[:, 0])
+    rectangles = np.concatenate([corners.mean(axis=1), sides, angles[:, None]], axis=1)
+    skew = np.abs((along * down).sum(axis=1)) / np.maximum(sides.min(axis=1), 1e-6)
+    apart = np.abs(edges[:, :2] + edges[:, 2:]).max(axis=(1, 2), initial=0)
+    for number in np.flatnonzero((skew > SQUARE_PX) | (apart > SQUARE_PX)):
+        rectangles[number] = _enclose(corners[number])
+    return np.asarray(rectangles, np.float32)
+
+
+def _enclose(outline: NDArray[np.float32]) -> tuple[float, ...]:
+    (x, y), sides, degrees = cv2.minAreaRect(np.ascontiguousarray(outline, np.float32))
+    return x, y, *sides, math.radians(degrees)
+
+
+def _is_upright(corners: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Return which corners are those of upright boxes, ``[N]``."""
+    same = corners == box_corners(corners[:, (0, 2)].reshape(-1, 4))
+    return np.asarray(same.all(axis=(1, 2)))
+
+
+def _shortest(numbers: NDArray[np.float32]) -> list[Any]:
+    """Return float32 numbers as the shortest decimals that stand for them, rows flattened."""
+    if numbers.ndim > 2:
+        numbers = numbers.reshape(len(numbers), math.prod(numbers.shape[1:]))
+    rows: list[Any] = numbers.astype(str).astype(float).tolist()
+    return rows
 
 
 def rectangle_corners(rectangles: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
@@ -303,25 +353,3 @@ def box_corners(boxes: NDArray[Any] | Sequence[Any]) -> NDArray[np.float32]:
     """Return the corners of upright boxes: left, top, right, bottom, ``[N, 4] -> [N, 4, 2]``."""
     array = np.asarray(boxes, np.float32).reshape(-1, 4)
     return array[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2)
-
-
-def _to_row(corners: list[list[float]], label: int, flags: int, share: float) -> dict[str, Any]:
-    (left, top), (right, bottom) = corners[0], corners[2]
-    row: dict[str, Any] = {"label": label}
-    if corners == [[left, top], [right, top], [right, bottom], [left, bottom]]:
-        row["box"] = [left, top, right, bottom]
-    else:
-        row["corners"] = [number for corner in corners for number in corner]
-    marks = {"difficult": flags & DIFFICULT, "crowd": flags & IGNORED}
-    row |= {name: True for name, mark in marks.items() if mark}
-    return row | ({"share": round(share, 4)} if share < 1 else {})
-
-
-def _corners_of(row: Mapping[str, Any]) -> list[float]:
-    if "box" in row:
-        left, top, right, bottom = map(float, row["box"])
-        return [left, top, right, top, right, bottom, left, bottom]
-    numbers = [float(number) for number in row["corners"]]
-    if len(numbers) != 8:
-        raise ValueError
-    return numbers

@@ -8,7 +8,7 @@ figure is bounded by the number of samples, even for a thousand classes.
 import math
 from dataclasses import dataclass
 
-from rsdl.records.evaluation import Evaluation
+from rsdl.records.evaluation_base import Evaluation
 
 LABEL_CHARS = 22
 CHAR_WIDTH = 7.0

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from rsdl.evaluate.figures.axes import X_SPAN, Y_SPAN, Plot, draw_line, linear_axis
 from rsdl.evaluate.formatting import number, percent
-from rsdl.records.evaluation import DetectionEvaluation
+from rsdl.records.detection import DetectionEvaluation
 
 NUM_LINES = 4  # strongest and weakest classes of a plot each
 Curve = Sequence[float | None]

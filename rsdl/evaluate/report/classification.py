@@ -7,7 +7,8 @@ from rsdl.evaluate.figures.reliability import reliability
 from rsdl.evaluate.formatting import decimal, percent
 from rsdl.evaluate.report.run_summary import TaskReport, Tile, images
 from rsdl.evaluate.scores import wilson_interval
-from rsdl.records.evaluation import ClassificationEvaluation, ClassScores
+from rsdl.records.evaluation import ClassificationEvaluation
+from rsdl.records.evaluation_base import ClassScores
 
 
 def tiles(entry: ComparedRun) -> list[Tile]:

@@ -8,7 +8,7 @@ from rsdl.evaluate.figures.curves import Curves
 from rsdl.evaluate.figures.precision_recall import class_plots, recall_plots
 from rsdl.evaluate.formatting import compact, percent
 from rsdl.evaluate.report.run_summary import TaskReport, Tile, images
-from rsdl.records.evaluation import BACKGROUND, DetectionEvaluation, DetectionScores
+from rsdl.records.detection import BACKGROUND, DetectionEvaluation, DetectionScores
 
 NAMES = {
     "map": ("mAP", "mean over classes and IoU 0.5 to 0.95"),

@@ -10,7 +10,7 @@ from rsdl.evaluate.compared_run import ComparedRun
 from rsdl.evaluate.figures.curves import Curves
 from rsdl.evaluate.formatting import compact, count, duration, hours, moment, percent, size, text
 from rsdl.records.device_use import DeviceUse
-from rsdl.records.evaluation import Evaluation
+from rsdl.records.evaluation_base import Evaluation
 from rsdl.records.run_record import RunRecord
 
 

@@ -7,7 +7,8 @@ from rsdl.evaluate.figures.confusion import confusion_sections, frequent_confusi
 from rsdl.evaluate.figures.curves import Curves
 from rsdl.evaluate.formatting import compact, decimal, percent
 from rsdl.evaluate.report.run_summary import TaskReport, Tile, images
-from rsdl.records.evaluation import ClassScores, SegmentationEvaluation
+from rsdl.records.evaluation import SegmentationEvaluation
+from rsdl.records.evaluation_base import ClassScores
 
 RANKS = {"best": "Best images", "median": "Median images", "worst": "Worst images"}
 

@@ -80,7 +80,10 @@ def test_a_box_is_stored_as_a_box_and_its_share_is_told():
     page = json.loads(KIND.encode(objects))
     assert page == {
         "size": [20, 30],
-        "objects": [{"label": 3, "box": [1, 2, 5, 9.5], "difficult": True, "share": 0.75}],
+        "labels": [3],
+        "boxes": [[1, 2, 5, 9.5]],
+        "difficult": [True],
+        "shares": [0.75],
     }
 
 
@@ -157,6 +160,30 @@ def test_the_window_with_an_object_is_taken():
     assert KIND.aim(make_objects([], [], (64, 64)), choices) == 0
 
 
+@given(st.integers(0, 300))
+def test_rectangles_and_shares_are_those_of_opencv(seed: int):
+    """Rectangles are read off their corners, others found; both overlap OpenCV's wholly."""
+    random = np.random.default_rng(seed)
+    corners = scatter(seed, 20).corners.copy()
+    corners[::3] += random.normal(0, 4, (7, 4, 2)).astype(np.float32)  # no rectangles
+    corners[1::3] = box_corners(corners[1::3, (0, 2)].reshape(-1, 4))
+    corners[1::3] = np.sort(corners[1::3], axis=1)[:, [0, 0, 3, 3]]
+    corners[1::3, [0, 3], 0] = corners[1::3, :1, 0]
+    corners[1::3, [1, 2], 0] = corners[1::3, 2:3, 0]
+    frame = np.array([(0, 0), (50, 0), (50, 40), (0, 40)], np.float32)
+    for each, found, share in zip(
+        corners, smallest_rectangles(corners), visible_shares(corners, 40, 50), strict=True
+    ):
+        (x, y), (width, height), _ = cv2.minAreaRect(each)
+        assert np.allclose(found[:2], (x, y), atol=0.02)
+        assert np.isclose(found[2] * found[3], width * height, rtol=1e-3, atol=0.05)
+        hull = cv2.convexHull(each)
+        area = cv2.contourArea(hull)
+        common, _ = cv2.intersectConvexConvex(hull, frame)
+        if area > 1:
+            assert abs(share - common / area) < 1e-3
+
+
 def test_shares_areas_and_rectangles_agree_with_geometry():
     corners = np.concatenate([box_corners([(-5, -5, 5, 5), (0, 0, 10, 4), (-9, 0, -1, 4)])])
     assert visible_shares(corners, 20, 20).tolist() == [0.25, 1, 0]
@@ -168,11 +195,14 @@ def test_shares_areas_and_rectangles_agree_with_geometry():
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        (b"[]", "is no list of objects"),
-        (b'{"size": [8, 8], "objects": [{"box": [1, 2, 3], "label": 0}]}', "is no list"),
-        (b'{"size": [8, 8], "objects": [{"box": [1, 2, 3, 4]}]}', "is no list"),
-        (b'{"size": [8, 8], "objects": [{"box": [1, 2, NaN, 4], "label": 0}]}', "no finite number"),
-        (b'{"objects": []}', "and the image's size"),
+        (b"[]", "fit each other"),
+        (b'{"size": [8, 8], "labels": [0], "boxes": [[1, 2, 3]]}', "fit each other"),
+        (b'{"size": [8, 8], "labels": [0, 1], "boxes": [[1, 2, 3, 4]]}', "fit each other"),
+        (b'{"size": [8, 8], "boxes": [[1, 2, 3, 4]]}', "fit each other"),
+        (b'{"size": [8, 8], "labels": [0], "boxes": [[1, 2, 3, 4]], "shares": [1, 1]}', "fit"),
+        (b'{"size": [8, 8], "labels": [0], "boxes": [[1, 2, 3, 4]], "crowd": [1, 1]}', "fit"),
+        (b'{"size": [8, 8], "labels": [0], "boxes": [[1, 2, NaN, 4]]}', "no finite number"),
+        (b'{"labels": [], "boxes": []}', "fit each other"),
     ],
 )
 def test_what_is_no_list_of_objects_is_refused(data: bytes, said: str):

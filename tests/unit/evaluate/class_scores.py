@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rsdl.records.evaluation import ClassScores
+from rsdl.records.evaluation_base import ClassScores
 from rsdl.tasks.scores import class_scores, score_confusion
 
 NAMES = ("oa", "balanced_accuracy", "kappa", "macro_f1")

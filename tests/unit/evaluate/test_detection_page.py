@@ -1,15 +1,21 @@
 """The page of a detection run, for splits of every kind."""
 
+import io
 import re
 
+import numpy as np
 import pytest
+from rich.console import Console
 
+from rsdl.commands.evaluate import summary_table
+from rsdl.data.targets.objects import make_objects
 from rsdl.evaluate.compared_run import ComparedRun
 from rsdl.evaluate.report import render_report
 from rsdl.evaluate.report.detection import KINDS, error_rows, verdict
 from rsdl.evaluate.study import render_study, study_of
-from rsdl.records.evaluation import DetectionEvaluation
+from rsdl.records.detection import DetectionEvaluation
 from rsdl.records.run_record import RunRecord
+from rsdl.tasks.base import Place
 from tests.run_records import make_record
 from tests.unit.tasks.detections import Split, draw_split, evaluate_split
 
@@ -87,3 +93,26 @@ def test_the_matrix_has_a_row_and_a_column_of_background():
     assert missed and f"class 0 predicted as background: {missed} (" in html
     confusions = html.split("Most frequent confusions")[1:]
     assert all("background" not in part.split("</table>")[0] for part in confusions)
+
+
+def test_scores_of_whole_images_stand_beside_those_of_tiles():
+    split = draw_split(2, 4)
+    objects = make_objects(np.zeros((0, 4, 2)), [], (256, 256))
+    places = [Place("scene", (0, 256 * n), (1.0, 1.0), objects) for n in range(4)]
+    evaluation = evaluate_split(split, places)
+    html = render_report(ComparedRun(make_run(), evaluation), config_yaml="")
+    assert "<h2>Whole images</h2>" in html and "0 objects in 1 image, each" in html
+    console = Console(width=100, record=True, file=io.StringIO())
+    console.print(summary_table(evaluation))
+    assert "whole images (1)" in console.export_text()
+    alone = render(split)[1]
+    assert "Whole images" not in alone
+
+
+def test_a_study_shows_the_metric_that_ranks_runs_once():
+    evaluation = evaluate_split(draw_split(2, 6))
+    oriented = ComparedRun(make_run("oriented"), evaluation)
+    aligned = ComparedRun(make_run("aligned"), evaluation)
+    assert [name for name, *_ in study_of([oriented]).columns] == ["map", "ap75"]
+    assert [name for name, *_ in study_of([aligned]).columns] == ["ap50", "ap75"]
+    assert [name for name, *_ in study_of([oriented, aligned]).columns] == ["map", "ap50", "ap75"]

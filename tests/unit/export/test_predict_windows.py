@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from rsdl.config.model import ModelConfig
-from rsdl.config.task import ClassificationConfig, SegmentationConfig
+from rsdl.config.task import ClassificationConfig, DetectionConfig, SegmentationConfig
 from rsdl.export.load import build
 from rsdl.export.model import TrainedModel
 from rsdl.records.model_spec import ModelSpec
@@ -18,6 +18,15 @@ def make_model(task: str, **fields: Any) -> TrainedModel:  # noqa: ANN401 - of M
     config = {
         "classification": ClassificationConfig(),
         "segmentation": SegmentationConfig(name="segmentation"),
+        "detection": DetectionConfig(
+            name="detection",
+            boxes="oriented",
+            levels=(3, 5),
+            head_width=32,
+            head_depth=1,
+            score_threshold=0.001,
+            max_detections=20,
+        ),
     }[task]
     spec = ModelSpec.model_validate(
         {
@@ -80,3 +89,30 @@ def test_averaged_over_turned_views_a_flipped_window_gives_the_flipped_result(ta
     flipped = model.predict_windows(np.ascontiguousarray(windows[:, :, ::-1]), tta=True)
     np.testing.assert_allclose(flipped[..., ::-1], straight, atol=1e-5)
     assert np.abs(model.predict_windows(windows) - straight).max() > 1e-4
+
+
+def test_objects_of_a_window_are_in_its_pixels_whatever_the_network_sees():
+    model, windows = make_model("detection"), draw(64)
+    # Each pixel doubled: averaged back to what it was.
+    large = windows.repeat(2, axis=1).repeat(2, axis=2)
+    found = model.predict(torch.from_numpy(windows))
+    assert found.detections is not None
+    for seen, small, doubled in zip(
+        found.detections.numpy(), model.detect_windows(windows), model.detect_windows(large),
+        strict=True,
+    ):  # fmt: skip
+        assert len(small) > 0
+        np.testing.assert_allclose(small, seen[seen[:, 6] >= 0], rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(doubled[:, :4], 2 * small[:, :4], rtol=1e-3, atol=1e-3)
+        np.testing.assert_allclose(doubled[:, 4:], small[:, 4:], rtol=1e-3, atol=1e-3)
+
+
+def test_an_image_says_class_and_score_of_its_objects():
+    model = make_model("detection")
+    found = model.predict(draw(64)[0])
+    name, score = found.labels[0][0]
+    assert name in model.classes
+    assert found.probabilities[0, 0].item() == pytest.approx(score)
+    assert model.window_size(128) == (128, 128)
+    assert model.finds_objects
+    assert not model.is_dense

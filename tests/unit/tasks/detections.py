@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from rsdl.data.targets.objects import WIDTH
-from rsdl.records.evaluation import DetectionEvaluation
+from rsdl.records.detection import DetectionEvaluation
 from rsdl.tasks.average_precision import DetectionMetrics
 from rsdl.tasks.base import Lookup, Place
 from rsdl.tasks.detection_evaluation import evaluate_detections

@@ -303,8 +303,8 @@ def measure_on_rank(rank: int, folder: str) -> None:
     found, truths = draw_batch(9)
     rows = torch.arange(40)[rank::2]
     metrics.update(found[rows], truths[rows], torch.ones(20, dtype=torch.bool), torch.ones(20))
-    sums: dict[str, Any] = metrics.sums()
-    np.savez(f"{folder}/{rank}.npz", **sums)
+    for name, value in metrics.sums().items():
+        np.save(f"{folder}/{rank}-{name}.npy", value)
     dist.destroy_process_group()
 
 
@@ -314,10 +314,8 @@ def test_two_ranks_have_the_sums_of_one(tmp_path: Path):
     whole.update(*draw_batch(9), torch.ones(40, dtype=torch.bool), torch.ones(40))
     spawn(measure_on_rank, (str(tmp_path),), nprocs=2)
     for rank in range(2):
-        sums = np.load(tmp_path / f"{rank}.npz")
-        assert sums.keys() == whole.sums().keys()
         for name, value in whole.sums().items():
-            np.testing.assert_array_equal(sums[name], value)
+            np.testing.assert_array_equal(np.load(tmp_path / f"{rank}-{name}.npy"), value)
 
 
 def test_nothing_to_find_is_undefined_and_nothing_found_is_zero():

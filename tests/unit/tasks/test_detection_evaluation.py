@@ -9,7 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from rsdl.data.targets.objects import DIFFICULT
-from rsdl.records.evaluation import DetectionEvaluation, parse_evaluation
+from rsdl.records.detection import DetectionEvaluation
+from rsdl.records.evaluation import parse_evaluation
 from tests.unit.tasks.detections import SIDE, draw_split, evaluate_split
 
 

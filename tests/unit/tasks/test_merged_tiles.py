@@ -45,9 +45,7 @@ def cut(scene: Objects, row: int, col: int) -> Objects:
 def tiles_of(scene: Objects, name: str) -> list[Place]:
     scale = (TILE / NETWORK, TILE / NETWORK)
     return [
-        Place(name, col, row, scale, (TILE, TILE), (row, col), cut(scene, row, col))
-        for row in STARTS
-        for col in STARTS
+        Place(name, (row, col), scale, cut(scene, row, col)) for row in STARTS for col in STARTS
     ]
 
 
@@ -114,8 +112,9 @@ def test_an_evaluation_has_scores_of_whole_images_if_samples_are_tiles():
         rows = rows[rows[:, 9] >= 0]
         objects = make_objects(rectangle_corners(rows[:, :5]), rows[:, 9].astype(int), (256, 256))
         corner = (0, 256 * (number % 2))
-        name = f"scene{number // 2}"
-        places.append(Place(name, corner[1], 0, (1.0, 1.0), (256, 256), corner, objects))
+        places.append(Place(f"scene{number // 2}", corner, (1.0, 1.0), objects))
     evaluation = evaluate_split(split, places)
+    alone = [place._replace(image=str(number)) for number, place in enumerate(places)]
+    assert evaluate_split(split, alone).merged is None  # whole images are no tiles
     assert evaluation.merged is not None and evaluation.merged.num_images == 2
     assert evaluation.merged.metrics["ap50"] == pytest.approx(evaluation.metrics["ap50"], abs=0.02)

@@ -8,6 +8,9 @@ import cv2
 import numpy as np
 import pytest
 import rasterio
+from hypothesis import given
+from hypothesis import strategies as st
+from shapely import MultiPoint, Polygon
 
 from rsdl.core.errors import ConfigError, DataError, RsdlError
 from rsdl.data.sources.annotation_formats import read_annotations
@@ -58,7 +61,7 @@ def root(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("header", ["", "imagesource:GoogleEarth\ngsd:0.13\n", "gsd:null\n"])
 @pytest.mark.parametrize(
     ("line", "flag"),
-    [("ship", 0), ("ship 0", 0), ("ship 1", DIFFICULT), ("ship 2", DIFFICULT)],
+    [("ship", 0), ("ship 0", 0), ("ship 1", DIFFICULT), ("ship 2", IGNORED)],
 )
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
 def test_dota_lines_have_eight_to_ten_columns_below_any_header(
@@ -435,3 +438,16 @@ def test_a_folder_without_images_or_annotations_is_refused(layout: str, tmp_path
     draw(tmp_path / "a.png")
     with pytest.raises(RsdlError, match=r"has no (annotations|\.)"):
         read_annotations(layout, tmp_path, AnnotationRules(classes=("a",)))
+
+
+@given(st.lists(st.integers(-3, 3), min_size=8, max_size=8))
+def test_four_corners_span_the_hull_of_any_four_points(outline: list[int]):
+    points = MultiPoint(np.array(outline).reshape(4, 2))
+    hull = points.convex_hull
+    found = to_corners([float(number) for number in outline], "x")
+    assert (found is None) == (hull.area == 0)
+    if found is not None:
+        ring = Polygon(found)
+        assert ring.convex_hull.area == pytest.approx(hull.area)
+        # Where all four are corners of the hull, their order goes around it.
+        assert ring.is_valid or len(hull.exterior.coords) < 5

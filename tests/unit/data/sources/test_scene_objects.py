@@ -272,7 +272,7 @@ def test_options_that_do_not_fit_are_refused(options: dict[str, Any], field: str
 
 
 def test_generated_scenes_pack_with_all_their_classes(tmp_path: Path):
-    boxes = write_object_scenes(tmp_path, num_scenes=1, size=256, seed=2)
+    boxes = write_object_scenes(tmp_path, num_scenes=1, size=512, seed=2)
     source = open_source(tmp_path, boxes, drop=0.0)
     assert source.classes == ("plane", "ship", "vehicle") and source.target == "objects"
     labels = np.concatenate([stored(s).labels for s in read_all(source)["train"]])
