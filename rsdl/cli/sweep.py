@@ -264,7 +264,7 @@ def sweep_local(
 def sweep_report(
     runs_urls: Annotated[
         list[str],
-        typer.Argument(metavar="RUNS_URL...", help="Where the runs lie: folders or s3://."),
+        typer.Argument(metavar="RUNS_URL", help="Where the runs lie: folders or s3://."),
     ],
     out: Annotated[str, typer.Option(metavar="HTML", help="The page.")] = "study.html",
     latex: Annotated[
