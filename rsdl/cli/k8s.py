@@ -17,7 +17,7 @@ def k8s_render(
         list[str] | None,
         typer.Argument(
             metavar="[CONFIG]...",
-            help="Files or names, such as resnet50_ucm; default: the whole study.",
+            help="Files or names, such as resnet50_ucm; default: the three studies.",
         ),
     ] = None,
     out: Annotated[str, typer.Option(metavar="DIR", help="Folder of the manifests.")] = "k8s",
@@ -36,8 +36,8 @@ def k8s_render(
         bool,
         typer.Option(
             "--indexed",
-            help="Also DIR/indexed: the whole study as one Job, of which the cluster itself runs "
-            "no more than the setting parallelism at a time.",
+            help="Also DIR/indexed: the study of classification as one Job, of which the cluster "
+            "itself runs no more than the setting parallelism at a time.",
         ),
     ] = False,
     folder: Annotated[
@@ -46,6 +46,8 @@ def k8s_render(
 ) -> None:
     """Write Kustomize files from configs and DIR/settings.yaml, ready for kubectl apply -k DIR.
 
+    DIR is the study of classification; DIR/studies/segmentation and DIR/studies/detection are those
+    of configs/segmentation and configs/detection, with the same base and components.
     Settings are bucket, image, namespace, region, gpu and others that settings.yaml explains; what
     --set says is written there. Other files in DIR stay as they are.
     """

@@ -95,8 +95,8 @@ def sweep_status(
     """Show where every run stands, by the cluster and by its record, and what is left to train.
 
     Either is enough: the cluster alone, or RUNS_URL alone, without kubectl. "left" is training time
-    at the pace so far, OA(val) the best validation so far; "stale" says running, but nobody is
-    at it.
+    at the pace so far, OA(val) or whatever metric the task has the best validation so far; "stale"
+    says running, but nobody is at it.
     """
     from rsdl.commands.sweep.scope import JobSelector
     from rsdl.commands.sweep.status import status
@@ -262,8 +262,9 @@ def sweep_local(
 
 @app.command("report")
 def sweep_report(
-    runs_url: Annotated[
-        str, typer.Argument(metavar="RUNS_URL", help="Where the runs lie: a folder or s3://.")
+    runs_urls: Annotated[
+        list[str],
+        typer.Argument(metavar="RUNS_URL", help="Where the runs lie: folders or s3://."),
     ],
     out: Annotated[str, typer.Option(metavar="HTML", help="The page.")] = "study.html",
     latex: Annotated[
@@ -275,8 +276,10 @@ def sweep_report(
 ) -> None:
     """Write a study by the numbers: one page, and its tables as LaTeX and CSV.
 
-    Everything comes from run records. Runs that are not completed are shown; they are no models.
+    Several RUNS_URL, such as those of each task's study, are summed on one page; each data set is
+    ranked by the metric of its task. Everything comes from run records. Runs that are not completed
+    are shown; they are no models.
     """
     from rsdl.commands.report import report_study
 
-    raise typer.Exit(report_study(runs_url, out=out, latex=latex, csv=csv))
+    raise typer.Exit(report_study(runs_urls, out=out, latex=latex, csv=csv))

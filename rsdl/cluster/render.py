@@ -27,6 +27,7 @@ from rsdl.cluster.nautilus import (
 )
 from rsdl.cluster.resources import Sizes, dataset_of, estimate_sizes
 from rsdl.cluster.settings import FILE, Settings, to_yaml
+from rsdl.cluster.studies import FIRST, STUDIES, study_configs
 from rsdl.cluster.wheels import WHEELS
 from rsdl.config.run import RunConfig
 from rsdl.core.errors import ConfigError
@@ -55,28 +56,37 @@ class PodConfig(NamedTuple):
     """The config of a job.
 
     Attributes:
+        path: Its file.
         run: The config as loaded in a pod.
         text: The text mounted there, with ``${...}`` unresolved.
     """
 
+    path: str
     run: RunConfig
     text: str
 
 
-def render_study(configs: Mapping[str, PodConfig], settings: Settings) -> dict[str, str]:
+def render_studies(configs: Mapping[str, PodConfig], settings: Settings) -> dict[str, str]:
     """Return every file of ``k8s/``, by path.
 
     Args:
-        configs: The runs of the study by the names of their files, in the order of the study.
+        configs: The runs of all studies by the names of their files.
         settings: The user's settings.
 
     Raises:
         ConfigError: If a config does not fit the GPU, or two have the same job name.
     """
-    files = {
-        FILE: to_yaml(settings),
-        "kustomization.yaml": _render("root.yaml", settings, jobs=list(configs)),
-    }
+    files = {FILE: to_yaml(settings)}
+    for task in STUDIES:
+        place = "" if task == FIRST else f"studies/{task}/"
+        files[f"{place}kustomization.yaml"] = _render(
+            "root.yaml",
+            settings,
+            task=task,
+            place=place,
+            up="../" * place.count("/"),
+            jobs=study_configs(task),
+        )
     files |= _render_base(settings) | _render_components(settings) | _render_extras(settings)
     return files | render_jobs(configs, settings)
 
@@ -94,27 +104,28 @@ def render_jobs(configs: Mapping[str, PodConfig], settings: Settings) -> dict[st
             raise ConfigError(name, f"has the same job name as {other}", "rename one of the files")
     files = {}
     for name, config in configs.items():
-        files[f"jobs/{name}/kustomization.yaml"] = render_job(name, config.run, settings)
+        files[f"jobs/{name}/kustomization.yaml"] = render_job(name, config, settings)
         files[f"jobs/{name}/config.yaml"] = f"{CONFIG_BANNER}{config.text}"
     return files
 
 
-def render_job(name: str, config: RunConfig, settings: Settings) -> str:
+def render_job(name: str, config: PodConfig, settings: Settings) -> str:
     """Return the Kustomization of one job.
 
     Args:
         name: Name of the config's file, without ``.yaml``.
-        config: The run.
+        config: The run and its file.
         settings: The user's settings.
 
     Raises:
         ConfigError: If the config does not fit the GPU, or the job's name is too long.
     """
-    settings = settings.of(name)
-    for field, url in (("output", config.output), ("data.url", config.data.url)):
+    run, path, first_study = config.run, config.path, settings.study
+    settings = settings.of(name, run.task.name)
+    for field, url in (("output", run.output), ("data.url", run.data.url)):
         if "://" not in url and not url.startswith("/"):
             raise ConfigError(
-                f"configs/{name}.yaml: {field}",
+                f"{path}: {field}",
                 f"{url} is a folder of one machine, which a pod does not have",
                 "write ${oc.env:RSDL_RUNS,runs} or ${oc.env:RSDL_DATA,data}/NAME, or override it "
                 f"under jobs in {FILE}",
@@ -122,19 +133,21 @@ def render_job(name: str, config: RunConfig, settings: Settings) -> str:
     job = job_name(settings.study, name)
     if len(job) > MAX_JOB_NAME:
         raise ConfigError(
-            f"configs/{name}.yaml",
+            path,
             f"its job would be called {job}: {len(job)} letters, {MAX_JOB_NAME} at most",
             "give the study or the file a shorter name",
         )
-    on_cpu = config.trainer.accelerator == "cpu"
-    sizes = estimate_sizes(config, settings.model_copy(update={"gpus": 1}) if on_cpu else settings)
+    on_cpu = run.trainer.accelerator == "cpu"
+    sizes = estimate_sizes(run, settings.model_copy(update={"gpus": 1}) if on_cpu else settings)
     return _render(
         "config.yaml",
         settings,
         name=name,
+        path=path,
         job=job,
-        architecture=config.model.name,
-        dataset=dataset_of(config),
+        is_first=settings.study == first_study,
+        architecture=run.model.name,
+        dataset=dataset_of(run),
         components=_components_of(settings, on_cpu=on_cpu),
         sizes=sizes,
         backoff=BACKOFF_OF_NODES,
@@ -164,7 +177,7 @@ def render_indexed(configs: Mapping[str, PodConfig], settings: Settings) -> dict
                 )
         if settings.nodes > 1 or config.run.trainer.accelerator == "cpu":
             raise ConfigError(
-                f"configs/{name}.yaml",
+                config.path,
                 "trains on several nodes, or on the CPU: an index is one pod with a GPU",
                 "render it as a Job of its own",
             )

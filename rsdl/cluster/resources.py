@@ -45,6 +45,9 @@ NETWORKS: dict[str, Network] = {
 }
 UNKNOWN_NETWORK = Network(100, 260)
 TINY_NETWORK = Network(1, 10)  # timm's test_* models
+# What a head adds: that of the configs on the backbone where it is the largest; counted likewise.
+HEADS = {"segmentation": Network(20, 40), "detection": Network(10, 48)}
+FINEST = 2  # level of the map that detection's figure is for; a coarser one has a quarter
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +67,29 @@ class Imagery:
 PIXEL_BYTES = {"ucm": 256**2 * 3, "aid": 600**2 * 3, "resisc45": 256**2 * 3, "eurosat": 64**2 * 26}
 ENCODED_GB = {"ucm": 0.42, "aid": 2.6, "resisc45": 0.43, "eurosat": 2.9}
 QUICKSTART = Imagery(0.05, 0.05)
+# Sets in tiles. Tiles are stored without loss, so that no set is larger than its pixels; a mask is
+# one more band.
+TILES = {
+    # 4,191 images of 1,024 px in RGB; Train.zip and Val.zip (https://zenodo.org/records/5706578).
+    "loveda": Imagery(6.5, 4_191 * 1_024**2 * 4 / 1e9),
+    # 38 images of 6,000 px in RGB and infrared, each in 12 x 12 tiles of 512 px
+    # (https://www.isprs.org/education/benchmarks/UrbanSemLab/2d-sem-label-potsdam.aspx).
+    "potsdam": Imagery(7.2, 38 * (12 * 512) ** 2 * 5 / 1e9),
+    # Some 40 images of about 225 px (https://github.com/Runan-Duan/Wildfire_Detection).
+    "burned": Imagery(0.1, 0.1),
+    # 21,046 tiles of 1,024 px, as papers cut train and val of v1.0 with an overlap of 200
+    # (https://captain-whu.github.io/DOTA).
+    "dota": Imagery(66.2, 21_046 * 1_024**2 * 3 / 1e9),
+    # Train is 60% of 1,400 km2 at 0.3 m (arXiv 1802.07856), in tiles of 512 px at each 384.
+    "xview": Imagery(49.8, 0.6 * 1_400e6 / 0.3**2 * (512 / 384) ** 2 * 3 / 1e9),
+    # 8,525 published tiles of 512 px of the real images (arXiv 2006.02963).
+    "rareplanes": Imagery(6.7, 8_525 * 512**2 * 3 / 1e9),
+}
 
 TRAIN_SHARE = 0.8
 # A node caches the pixels of a split if they fit into half of its memory.
 MEMORY_OF_PIXELS = 2.1
+MOST_PIXELS_GB = 64.0  # of memory for them; without, images are decoded each time
 HOST_GB = 6.0  # torch, CUDA and its libraries, for each process
 CPU_HOST_GB = 2.0  # torch without CUDA, and file buffers
 SPARE_GB = 3.0  # of the memory, for shared memory and file buffers
@@ -134,8 +156,9 @@ def estimate_sizes(config: RunConfig, settings: Settings) -> Sizes:
         memory_gb, cache_gb = process_gb - SPARE_GB + 8 * settings.gpus, WINDOW_GB
     else:
         pixels_gb = imagery.decoded * TRAIN_SHARE * MEMORY_OF_PIXELS
-        memory_gb = max(process_gb, pixels_gb + 1)
-        cache_gb = math.ceil(1.1 * (imagery.encoded + imagery.decoded) + 1)
+        fits = pixels_gb <= MOST_PIXELS_GB
+        memory_gb = max(process_gb, pixels_gb + 1 if fits else 0)
+        cache_gb = math.ceil(1.1 * (imagery.encoded + imagery.decoded * fits) + 1)
     # last.ckpt, best.ckpt and the next of each, staged before their upload.
     spool_gb = 4 * state_gb + 1
     return Sizes(
@@ -143,7 +166,7 @@ def estimate_sizes(config: RunConfig, settings: Settings) -> Sizes:
         memory_gib=_round_up(memory_gb * 1e9 / GIB, 4),
         cache_gb=cache_gb,
         cache_gib=math.ceil((cache_gb + spool_gb) * 1e9 / GIB),
-        shm_gib=min(2 * settings.gpus, 8),
+        shm_gib=min(max(2 * settings.gpus, math.ceil(batches_gb)), 8),
         grace_s=_round_up(60 + state_gb * 1e3 / UPLOAD_MB_S, 30),
     )
 
@@ -180,7 +203,17 @@ def device_gb(config: RunConfig, settings: Settings) -> float:
 def network_of(config: RunConfig) -> Network:
     """Return the memory figures of a config's network; large ones if it is unknown."""
     name = config.model.name
-    return NETWORKS.get(name, TINY_NETWORK if name.startswith("test_") else UNKNOWN_NETWORK)
+    if name.startswith("test_"):
+        return TINY_NETWORK
+    backbone = NETWORKS.get(name, UNKNOWN_NETWORK)
+    if config.task.name not in HEADS:
+        return backbone
+    head = HEADS[config.task.name]
+    share = 4 ** (FINEST - config.task.levels[0]) if config.task.name == "detection" else 1
+    return Network(
+        backbone.parameters + head.parameters,
+        backbone.activations_mb + head.activations_mb * share,
+    )
 
 
 def imagery_of(config: RunConfig) -> Imagery | None:
@@ -189,7 +222,7 @@ def imagery_of(config: RunConfig) -> Imagery | None:
     if config.model.name.startswith("test_"):
         return QUICKSTART
     if name not in PIXEL_BYTES:
-        return None
+        return TILES.get(name)
     return Imagery(ENCODED_GB[name], DATASETS[name].num_images * PIXEL_BYTES[name] / 1e9)
 
 

@@ -18,6 +18,7 @@ from pydantic import (
 
 from rsdl import __version__
 from rsdl.cluster.nautilus import GPUS, REGIONS
+from rsdl.cluster.studies import FIRST, study_name, task_of
 from rsdl.cluster.wheels import WHEELS
 from rsdl.core.errors import ConfigError, ConfigErrors
 
@@ -98,16 +99,28 @@ class PredictSettings(BaseModel):
         return words
 
 
-# Its config is written for one machine; pods read and write the bucket.
-QUICKSTART = JobSettings(
-    overrides=("output=${oc.env:RSDL_RUNS}", "data.url=${oc.env:RSDL_DATA}/quickstart"),
-)
+# Batches that take more than 24 GB; that of maxvit_small on dota more than 48, so it has two parts.
+LARGE = ("maxvit_small_loveda", "maxvit_small_potsdam", "resnext101_dota", "densenet161_dota",
+         "efficientnet_b5_dota", "convnext_base_dota", "swin_base_dota", "pvt_v2_b5_dota",
+         "maxvit_small_dota")  # fmt: skip
+JOBS = {
+    # Its config is written for one machine; pods read and write the bucket.
+    "quickstart": JobSettings(
+        overrides=("output=${oc.env:RSDL_RUNS}", "data.url=${oc.env:RSDL_DATA}/quickstart"),
+    ),
+    **{name: JobSettings(gpu="a40") for name in LARGE},
+    "maxvit_small_dota": JobSettings(gpu="a40", overrides=("trainer.accumulate=2",)),
+}
 
 
 class Settings(JobSettings):
     """Settings by the user of a cluster."""
 
-    study: str = Field("hrrsi", pattern=LABEL, description="Name of the study.")
+    study: str = Field(
+        "hrrsi",
+        pattern=LABEL,
+        description="Name of the study; those of other tasks are STUDY-segmentation and so on.",
+    )
     image: str = Field(
         f"gitlab-registry.nrp-nautilus.io/rsdl/rsdl:{__version__}",
         pattern=IMAGE,
@@ -151,9 +164,7 @@ class Settings(JobSettings):
         description="What k8s/predict maps: run, scenes, out, parts (pods) and options of rsdl "
         "predict.",
     )
-    jobs: dict[str, JobSettings] = Field(
-        {"quickstart": QUICKSTART}, description="What is otherwise for one config."
-    )
+    jobs: dict[str, JobSettings] = Field(JOBS, description="What is otherwise for one config.")
 
     @model_validator(mode="after")
     def _runs_on_its_cards(self) -> "Settings":
@@ -183,7 +194,8 @@ class Settings(JobSettings):
     def predict_run(self) -> str:
         """The run whose network maps scenes, as an argument in a pod."""
         run = self.predict.run
-        return f"'{run}'" if "://" in run else f'"$RSDL_RUNS/{run}"'
+        folder = study_name("$RSDL_RUNS", task_of(run))
+        return f"'{run}'" if "://" in run else f'"{folder}/{run}"'
 
     @property
     def image_digest(self) -> str:
@@ -195,11 +207,14 @@ class Settings(JobSettings):
         """The tag of the image; empty where it has a digest."""
         return "" if self.image_digest else self.image.rpartition(":")[2]
 
-    def of(self, config: str) -> "Settings":
-        """Return the settings for one config."""
+    def of(self, config: str, task: str = FIRST) -> "Settings":
+        """Return the settings for one config of a task."""
         own = self.jobs.get(config, JobSettings())
-        both = (*self.overrides, *own.overrides)
-        return self.model_copy(update=own.model_dump(exclude_none=True) | {"overrides": both})
+        fields = own.model_dump(exclude_none=True) | {
+            "study": study_name(self.study, task),
+            "overrides": (*self.overrides, *own.overrides),
+        }
+        return self.model_copy(update=fields)
 
 
 def load_settings(folder: Path) -> Settings:

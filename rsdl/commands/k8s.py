@@ -1,4 +1,4 @@
-"""``rsdl k8s render``: render the manifests of a study, or of some Jobs, from the configs."""
+"""``rsdl k8s render``: render the manifests of the studies, or of some Jobs, from the configs."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -11,15 +11,13 @@ from rsdl.cluster.render import (
     fields_of_pods,
     render_indexed,
     render_jobs,
-    render_study,
+    render_studies,
 )
 from rsdl.cluster.settings import FILE, Settings, change, load_settings, to_yaml
+from rsdl.cluster.studies import FIRST, STUDIES, config_paths, study_configs
 from rsdl.config.load import fill_in, merge_config, parse_override
 from rsdl.core.errors import ConfigError
-from rsdl.models.catalog import ARCHITECTURES
 from rsdl.storage.local import translate
-
-STUDY_DATASETS = ("ucm", "aid", "resisc45")
 
 
 def render(
@@ -34,12 +32,12 @@ def render(
     """Write manifests, or compare them with the existing files.
 
     Args:
-        configs: Files or names of configs; none for the whole study.
+        configs: Files or names of configs; none for all studies.
         out: Folder of the manifests.
         changes: ``KEY=VALUE`` settings to change first.
         check: Whether to compare only and write nothing.
         folder: Folder of the configs.
-        indexed: Whether to also write the study as one Indexed Job.
+        indexed: Whether to also write the study of ``k8s/`` as one Indexed Job.
 
     Returns:
         0, or 1 if ``check`` finds a file that differs.
@@ -68,36 +66,34 @@ def render(
 
 
 def render_files(names: Sequence[str], settings: Settings, folder: str) -> dict[str, str]:
-    """Return the files of the whole study, or of the named jobs only, by path."""
+    """Return the files of all studies, or of the named jobs only, by path."""
     if names:
         jobs = render_jobs(_load(names, settings, folder), settings)
         return {FILE: to_yaml(settings)} | jobs
-    study = study_configs()
-    extra = [name for name in settings.jobs if name not in study]
-    files = render_study(_load(study, settings, folder), settings)
+    studies = [name for task in STUDIES for name in study_configs(task)]
+    extra = [name for name in settings.jobs if name not in studies]
+    files = render_studies(_load(studies, settings, folder), settings)
     return files | render_jobs(_load(extra, settings, folder), settings)
-
-
-def study_configs() -> list[str]:
-    """Return the names of the study's configs, in its order."""
-    return [f"{architecture}_{data}" for architecture in ARCHITECTURES for data in STUDY_DATASETS]
 
 
 def _load(names: Sequence[str], settings: Settings, folder: str) -> dict[str, PodConfig]:
     # Resolve variables as in a pod, not from this shell.
     environment = dict(os.environ) | {
         "RSDL_DATA": f"s3://{settings.bucket}/data",
-        "RSDL_RUNS": f"s3://{settings.bucket}/runs/{settings.study}",
         "RSDL_CACHE_SIZE": "1GB",
     }
     loaded = {}
     for name in names:
-        path = f"{folder}/{name}.yaml"
-        tree = merge_config(path, settings.of(name).overrides)
-        run = fill_in(tree, path, environment)
-        for override in fields_of_pods(run, settings):
-            tree.merge_with(parse_override(override))
-        loaded[name] = PodConfig(run, OmegaConf.to_yaml(tree))
+        path = _find(name, folder)
+        tree = merge_config(path)
+        own = settings.of(name, str(OmegaConf.select(tree, "task.name", default=FIRST)))
+        tree.merge_with(*map(parse_override, own.overrides))
+        runs = f"s3://{settings.bucket}/runs/{own.study}"
+        run = fill_in(tree, path, environment | {"RSDL_RUNS": runs})
+        tree.merge_with(*map(parse_override, fields_of_pods(run, settings)))
+        loaded[name] = PodConfig(
+            f"configs{path.removeprefix(folder)}", run, OmegaConf.to_yaml(tree)
+        )
     _check_mirror(loaded, settings)
     return loaded
 
@@ -119,17 +115,30 @@ def _check_mirror(loaded: Mapping[str, PodConfig], settings: Settings) -> None:
 
 
 def _name_of(config: str, folder: str) -> str:
-    """Return the name of a config given by name or as a file in the folder.
+    """Return the name of a config given by name, with its task or without, or as a file.
 
     Raises:
-        ConfigError: If the file is elsewhere, since a pod would not find it.
+        ConfigError: If the file is elsewhere, since a pod would not find it, or is not the one that
+            counts for its name.
     """
     path = Path(config)
-    if path.suffix not in (".yaml", ".yml") and len(path.parts) == 1:
-        return config
-    if path.suffix != ".yaml" or path.parent.resolve() != Path(folder).resolve():
+    if path.suffix not in (".yaml", ".yml"):
+        if len(path.parts) == 1:
+            return config
+        path = Path(f"{folder}/{config}.yaml")
+    places = [Path(file) for file in config_paths(path.stem, folder)]
+    if path.suffix != ".yaml" or path.resolve() not in [place.resolve() for place in places]:
         raise ConfigError(config, f"does not lie in {folder}", f"move it there as {folder}/*.yaml")
+    first = Path(_find(path.stem, folder))
+    if path.is_file() and first.resolve() != path.resolve():
+        raise ConfigError(config, f"has the same job name as {first}", "rename one of the files")
     return path.stem
+
+
+def _find(name: str, folder: str) -> str:
+    """Return the file of a config; the first place of its name if there is none."""
+    places = config_paths(name, folder)
+    return next((place for place in places if Path(place).is_file()), places[0])
 
 
 def _read(path: Path) -> str | None:

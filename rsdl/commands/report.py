@@ -42,12 +42,16 @@ def report(targets: Sequence[str], *, out: str | None = None) -> int:
 
 
 def report_study(
-    url: str, *, out: str = "study.html", latex: str | None = None, csv: str | None = None
+    urls: Sequence[str],
+    *,
+    out: str = "study.html",
+    latex: str | None = None,
+    csv: str | None = None,
 ) -> int:
-    """Write the HTML page of a study and its tables.
+    """Write the HTML page of a study, or of several together, and its tables.
 
     Args:
-        url: Folder or ``s3://`` URL of the runs.
+        urls: Folders or ``s3://`` URLs of the runs of each study.
         out: File of the page.
         latex: File of the LaTeX tables; ``None`` writes them beside the page.
         csv: File of the CSV; ``None`` writes it beside the page.
@@ -55,7 +59,8 @@ def report_study(
     Raises:
         DataError: If there are no runs, or a record is damaged.
     """
-    study = read_study(find_runs(url))
+    found = {folder.store.url: folder for url in urls for folder in find_runs(url)}
+    study = read_study(list(found.values()))
     write_study(study, out, latex=latex, csv=csv)
     print_totals(study, out)
     return 0

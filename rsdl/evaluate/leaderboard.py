@@ -101,22 +101,28 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One data set of the table, with the split that runs are compared on and its best score."""
+    """One data set of the table, with the split that runs are compared on and its best score.
+
+    Attributes:
+        label: Label of the metric that its runs are ranked by.
+    """
 
     dataset: str
     basis: str | None
     best: float | None
+    label: str
 
     def has_best(self, result: Result) -> bool:
         """Return whether a result is the best of this column; ties count as best."""
         return self.compares(result) and result.score == self.best
 
     def compares(self, result: Result) -> bool:
-        """Return whether a result is of this data set, final, and measured on this split."""
+        """Return whether a result is of this data set, final, and of this split and metric."""
         return (
             result.is_final
             and result.run.dataset == self.dataset
             and result.head.basis == self.basis
+            and result.run.facts.label == self.label
         )
 
 
@@ -131,6 +137,12 @@ class Leaderboard:
     architectures: tuple[str, ...]
     columns: tuple[Column, ...]
     cells: Mapping[tuple[str, str], Sequence[tuple[Result, bool]]]
+
+    def heading(self, column: Column) -> str:
+        """Return a data set with its split and, among other metrics, its metric."""
+        basis = [f"({column.basis})"] if column.basis else []
+        labels = {each.label for each in self.columns}
+        return " ".join([column.dataset, *basis, *([column.label] if len(labels) > 1 else [])])
 
     def mean(self, architecture: str) -> float | None:
         """Return the mean over data sets; ``None`` if one has no result or several recipes."""
@@ -211,12 +223,21 @@ def names_of(results: Sequence[Result]) -> list[str]:
 
 
 def column_of(entries: Sequence[ComparedRun], dataset: str) -> Column:
-    """Return the split of most completed runs (test wins ties) and the best score on it."""
-    rivals = [entry for entry in entries if entry.run.dataset == dataset and entry.is_final]
-    votes = Counter(entry.head.basis for entry in rivals)
-    basis = max(votes, key=lambda name: (votes[name], name == "test"), default=None)
-    fit = [r.score or 0.0 for r in results_of(rivals) if r.head.basis == basis]
-    return Column(dataset, basis, max(fit, default=None))
+    """Return split and metric of most completed runs (test wins ties), and the best score."""
+    mine = [entry for entry in entries if entry.run.dataset == dataset]
+    rivals = [entry for entry in mine if entry.is_final]
+    votes = Counter((entry.head.basis, entry.run.facts.label) for entry in rivals)
+    basis, label = max(
+        votes,
+        key=lambda each: (votes[each], each[0] == "test"),
+        default=(None, mine[0].run.facts.label),
+    )
+    fit = [
+        result.score or 0.0
+        for result in results_of(rivals)
+        if (result.head.basis, result.run.facts.label) == (basis, label)
+    ]
+    return Column(dataset, basis, max(fit, default=None), label)
 
 
 def summaries_of(rows: Sequence[ComparedRun], board: Leaderboard) -> dict[str, Summary]:

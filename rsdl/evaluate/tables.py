@@ -81,8 +81,7 @@ def latex_table(
     """
     bases = sorted({column.basis for column in board.columns if column.basis})
     splits = " and ".join(bases) or "test"
-    names = [f"{c.dataset} ({c.basis})" if c.basis else c.dataset for c in board.columns]
-    heads = [*names, "Mean", "Params (M)", hours]
+    heads = [*map(board.heading, board.columns), "Mean", "Params (M)", hours]
     lines = [
         "% Made by rsdl from run records; needs \\usepackage{booktabs}.",
         *_open(

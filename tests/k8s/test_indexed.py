@@ -6,7 +6,8 @@ import pytest
 
 from rsdl.cluster import labels
 from rsdl.cluster.load import Manifest, load_manifests
-from rsdl.commands.k8s import render, study_configs
+from rsdl.cluster.studies import study_configs
+from rsdl.commands.k8s import render
 from rsdl.commands.k8s_check import check_set
 from rsdl.config.load import fill_in, parse_config
 from rsdl.core.errors import ConfigError

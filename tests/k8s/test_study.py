@@ -15,6 +15,7 @@ from rsdl.cluster.load import Manifest
 from rsdl.cluster.nautilus import CARDS, GPUS
 from rsdl.cluster.wheels import WHEELS
 from rsdl.config.load import fill_in, merge_config, parse_config
+from rsdl.config.run import RunConfig
 from rsdl.data.sources.catalog import DATASETS
 from rsdl.models.catalog import ARCHITECTURES
 from tests.k8s.conftest import K8S, Build
@@ -22,6 +23,10 @@ from tests.k8s.kubelet import Cluster, Process, start
 from tests.k8s.rules import check_card, check_jobs, check_objects, cluster_of, expressions, pod_of
 
 STUDY = [f"{name}_{data}" for name in ARCHITECTURES for data in ("ucm", "aid", "resisc45")]
+OTHERS = {
+    "segmentation": ("loveda", "potsdam", "burned"),
+    "detection": ("dota", "xview", "rareplanes"),
+}
 FOLDERS = (
     "",
     "base",
@@ -68,11 +73,38 @@ def test_every_job_trains_its_config(build: Build):
         assert process.environment["RSDL_DATA"] == "s3://rsdl/data"
 
 
-def check_config(process: Process, name: str) -> None:
-    """Check that what is mounted trains what the config of that name says, on a GPU."""
+@pytest.mark.parametrize("task", OTHERS)
+def test_the_study_of_another_task_is_27_jobs_with_runs_of_its_own(build: Build, task: str):
+    objects, study = build(f"studies/{task}"), f"hrrsi-{task}"
+    trained = set()
+    for job, process in check_jobs(objects):
+        name = job.annotations[labels.CONFIG]
+        trained.add(name)
+        run = check_config(process, name, task)
+        assert job.name == labels.job_name(study, name) and job.labels[labels.STUDY] == study
+        assert run.task.name == task and run.data.image_size == sizes_of(name)
+    assert trained == {f"{name}_{data}" for name in ARCHITECTURES for data in OTHERS[task]}
+    # The base is that of k8s/, and no Job or config is.
+    shared = {each.title for each in objects} & {each.title for each in build("")}
+    assert shared == {"ServiceAccount/rsdl", "Service/rsdl"}
+
+
+def sizes_of(name: str) -> int:
+    return {"dota": 1024, "burned": 224}.get(name.rpartition("_")[2], 512)
+
+
+@pytest.mark.parametrize("name", ["maxvit_small_dota", "swin_base_dota", "maxvit_small_loveda"])
+def test_what_24_gb_cannot_train_asks_for_a_larger_gpu(build: Build, name: str):
+    (job,) = [each for each in build(f"jobs/{name}") if each.kind == "Job"]
+    limits = pod_of(job)["containers"][0]["resources"]["limits"]
+    assert limits["nvidia.com/a40"] == "1" and "nvidia.com/gpu" not in limits
+
+
+def check_config(process: Process, name: str, task: str = "") -> RunConfig:
+    """Check that what is mounted trains what the config of that name says, on a GPU; return it."""
     places = process.environment
     mounted = parse_config(process.files["/config/config.yaml"], "x")
-    wanted = merge_config(f"{K8S.parent}/configs/{name}.yaml")
+    wanted = merge_config(f"{K8S.parent}/configs/{task}/{name}.yaml")
     run, plain = (fill_in(tree, "x", places) for tree in (mounted, wanted))
     assert run.trainer.accelerator == "gpu" and plain.trainer.accelerator == "auto"
     assert (
@@ -81,7 +113,9 @@ def check_config(process: Process, name: str) -> None:
     )
     same = {"trainer": plain.trainer, "data": plain.data}
     assert run.model_copy(update=same) == plain
-    assert run.output == "s3://rsdl/runs/hrrsi" and run.data.url.startswith("s3://rsdl/data/")
+    study = f"hrrsi-{task}" if task else "hrrsi"
+    assert run.output == f"s3://rsdl/runs/{study}" and run.data.url.startswith("s3://rsdl/data/")
+    return run
 
 
 def test_the_image_s_pytorch_is_that_of_the_table():
@@ -159,7 +193,7 @@ def test_each_index_maps_its_part_of_the_scenes(build: Build, tmp_path: Path):
             capture_output=True, text=True, check=True,
         )  # fmt: skip
         assert said.stdout.split() == [
-            "predict", "s3://rsdl/runs/hrrsi/swin_base_loveda", "s3://rsdl/scenes",
+            "predict", "s3://rsdl/runs/hrrsi-segmentation/swin_base_loveda", "s3://rsdl/scenes",
             "--out", "s3://rsdl/maps/hrrsi", "--device", "cuda", "--part", f"{index + 1}/8",
         ]  # fmt: skip
 

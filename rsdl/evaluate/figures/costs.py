@@ -45,6 +45,7 @@ def cost_plots(rows: Sequence[ComparedRun], board: Leaderboard) -> list[Plot]:
                 if (
                     result.run.dataset == column.dataset
                     and same_split
+                    and result.run.facts.label == column.label
                     and result.score is not None
                     and price > 0
                 ):
@@ -52,7 +53,7 @@ def cost_plots(rows: Sequence[ComparedRun], board: Leaderboard) -> list[Plot]:
                     by_device[device].append((known_as, result, price))
             for device, priced in sorted(by_device.items()):
                 where = f" of {device}" if len(by_device) > 1 else ""
-                title = f"{column.dataset}: accuracy by {name}{where}"
+                title = f"{column.dataset}: {column.label} by {name}{where}"
                 plots.append(_scatter(title, label, priced, styles))
     return plots
 
@@ -128,7 +129,7 @@ def curve_plots(rows: Sequence[ComparedRun], board: Leaderboard) -> list[Plot]:
         curves = [
             (entry, label, pairs)
             for entry in rows
-            if entry.run.dataset == column.dataset
+            if entry.run.dataset == column.dataset and entry.run.facts.label == column.label
             for label, pairs in [curve(entry.history, f"val_{entry.run.facts.primary_metric}")]
             if pairs
         ]

@@ -1,5 +1,7 @@
 """Pods are as large as what they train, and no GPU is promised more than it has."""
 
+from pathlib import Path
+
 import pytest
 import timm
 import torch
@@ -7,19 +9,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from rsdl.cluster.resources import NETWORKS, device_gb, estimate_sizes
+from rsdl.cluster.resources import NETWORKS, device_gb, estimate_sizes, network_of
 from rsdl.cluster.settings import Settings
-from rsdl.config.load import validate
+from rsdl.config.load import load_config, validate
 from rsdl.config.run import RunConfig
 from rsdl.core.errors import ConfigError
 from rsdl.models.catalog import ARCHITECTURES
+from rsdl.storage.s3.endpoint import AWS
+from rsdl.tasks.build import BUILDERS
 
 SETTINGS = Settings()
+ROOT = Path(__file__).parents[3]
 
 
-def config_of(model: str = "resnet50", data: str = "ucm", **fields: object) -> RunConfig:
+def config_of(
+    model: str = "resnet50", data: str = "ucm", task: object = None, **fields: object
+) -> RunConfig:
     own = {"url": f"s3://b/data/{data}", **fields}
-    return validate({"name": "x", "model": {"name": model}, "data": own})
+    tree = {"name": "x", "model": {"name": model}, "data": own}
+    return validate(tree | ({"task": task} if task else {}))
 
 
 def test_every_architecture_is_known():
@@ -34,6 +42,12 @@ def test_what_is_known_of_a_network_is_what_it_takes(name: str):
         NETWORKS[name].parameters, abs=0.1
     )
 
+    assert images_mb(model, 224, 1) == pytest.approx(NETWORKS[name].activations_mb, rel=0.02)
+
+
+def images_mb(model: torch.nn.Module, side: int, batch: int) -> float:
+    """Return what the backward pass keeps of one image, in MB."""
+
     def count(batch: int) -> int:
         kept: dict[int, torch.UntypedStorage] = {}
 
@@ -47,12 +61,11 @@ def test_what_is_known_of_a_network_is_what_it_takes(name: str):
             torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
             torch.autocast("cpu", torch.bfloat16),
         ):
-            model(torch.zeros(batch, 3, 224, 224))
+            model(torch.zeros(batch, 3, side, side))
         return sum(storage.nbytes() for storage in kept.values())
 
     # The difference is images alone: weights and half-precision copies of them are kept as well.
-    images_mb = (count(2) - count(1)) / 1e6
-    assert images_mb == pytest.approx(NETWORKS[name].activations_mb, rel=0.02)
+    return (count(batch + 1) - count(batch)) / 1e6
 
 
 def test_pixels_that_a_node_keeps_fit_into_half_of_the_memory():
@@ -82,6 +95,40 @@ def test_sizes_grow_with_the_work_and_a_gpu_is_never_too_small(
     assert sizes.cache_gib * 2**30 > sizes.cache_gb * 1e9
     assert sizes.ephemeral_gib > sizes.cache_gib and sizes.shm_gib <= sizes.memory_gib / 2
     assert sizes.grace_s >= 60
+
+
+def test_pixels_that_fit_into_no_memory_ask_for_none():
+    tiles = 66.2e9  # of dota
+    kept, left = (estimate_sizes(detector(data), SETTINGS) for data in ("rareplanes", "dota"))
+    assert kept.memory_gib * 2**30 / 2 > 0.8 * 8_525 * 512**2 * 3
+    assert left.memory_gib < 20 and tiles < left.cache_gb * 1e9 < 1.2 * tiles
+
+
+def test_a_finer_pyramid_takes_more_of_the_gpu_than_the_backbone_alone():
+    alone = device_gb(config_of(batch_size=8, image_size=512), SETTINGS)
+    coarse, fine = (device_gb(detector("xview", (low, 6)), SETTINGS) for low in (3, 2))
+    masks = config_of(batch_size=8, image_size=512, task={"name": "segmentation"})
+    assert alone < coarse < fine and device_gb(masks, SETTINGS) > alone
+
+
+def detector(data: str, levels: tuple[int, int] = (3, 7)) -> RunConfig:
+    task = {"name": "detection", "levels": list(levels)}
+    return config_of(data=data, task=task, batch_size=8, image_size=512)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", ["segmentation/swin_base_loveda", "segmentation/vit_base_loveda",
+             "detection/swin_base_xview", "detection/resnet50_dota"],
+)  # fmt: skip
+def test_what_is_known_of_a_head_covers_what_it_takes(name: str):
+    own = ["model.weights=none", "data.image_size=512"]
+    run = load_config(str(ROOT / "configs" / f"{name}.yaml"), own)
+    task = BUILDERS[run.task.name](run.task, ("a", "b"), None)
+    network = task.build_network(run.model, in_chans=3, image_size=512, storage=AWS, bands=())
+    known = network_of(run)
+    assert 0.75 < sum(p.numel() for p in network.parameters()) / 1e6 / known.parameters < 1
+    assert 0.75 < images_mb(network.train(), 512, 2) / (512 / 224) ** 2 / known.activations_mb < 1
 
 
 def test_accumulation_makes_a_batch_fit():

@@ -71,6 +71,22 @@ def test_tasks_in_one_study_are_told_apart(masks: ComparedRun, entry: Callable[.
     assert study.board.cells[("cnn", "ucm")][0][1] and study.board.cells[("vit_base", "aid")][0][1]
 
 
+def test_aligned_and_oriented_boxes_of_a_data_set_do_not_compete(begun: RunRecord):
+    def run_of(name: str, boxes: str, **best: float) -> ComparedRun:
+        fields = {"name": name, "architecture": name, "task": "detection", "boxes": boxes,
+                  "status": "completed", "dataset": "dota", "metrics": {"best": best}}  # fmt: skip
+        return ComparedRun(begun.model_copy(update=fields))
+
+    found = [run_of("vit", "oriented", ap50=0.8, map=0.5), run_of("cnn", "oriented", ap50=0.7)]
+    study = study_of([*found, run_of("old", "aligned", map=0.9)])
+    (column,) = study.board.columns
+    assert (column.label, column.best) == ("AP50", 0.8)
+    assert [study.board.cells[(name, "dota")][0][1] for name in ("vit", "cnn", "old")] == [
+        True, False, False,
+    ]  # fmt: skip
+    assert '90.00%<span class="cell-note">mAP</span>' in render_study(study)
+
+
 def test_the_status_of_a_study_names_the_metric_of_its_task(masks: ComparedRun):
     rows = [Row("a", "a", "unknown", task="masks", score=0.5)]
     assert headings(rows)[5] == "mIoU(val)" and sum_cells(rows)[4] == "50.00%"

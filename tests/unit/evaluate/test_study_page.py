@@ -290,7 +290,7 @@ def test_a_data_set_without_a_completed_run_has_no_best(entry: MakeEntry):
 
 def test_cost_stands_beside_accuracy_for_every_data_set(entry: MakeEntry):
     html = page_of([entry("resnet50", "ucm", 80), entry("vit_base", "aid", 90)])
-    for title in ("accuracy by device hours", "accuracy by parameters"):
+    for title in ("OA by device hours", "OA by parameters"):
         assert f"ucm: {title}" in html
         assert f"aid: {title}" in html
     assert "80.00% at 1.03 device hours" in html
@@ -302,11 +302,11 @@ def test_hours_of_different_cards_are_not_compared(entry: MakeEntry):
         entry("swin_base", "ucm", 85, device_name="NVIDIA A10"),
         entry("vit_base", "ucm", 90, device_name="NVIDIA L40"),
     ]
-    titles = re.findall(r"ucm: accuracy by ([^:<;]+)(?=<)", page_of(entries))
+    titles = re.findall(r"ucm: OA by ([^:<;]+)(?=<)", page_of(entries))
     wanted = {"device hours of NVIDIA A10", "device hours of NVIDIA L40", "parameters"}
     assert set(titles) == wanted
     alone = page_of(entries[:2])
-    assert "accuracy by device hours" in alone and "hours of NVIDIA" not in alone
+    assert "OA by device hours" in alone and "hours of NVIDIA" not in alone
 
 
 @pytest.fixture
