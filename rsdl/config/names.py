@@ -35,7 +35,7 @@ def list_configs() -> dict[str, Path]:
     found = {
         file.relative_to(folder).with_suffix("").as_posix(): file
         for folder in folders
-        for pattern in ("*.yaml", "segmentation/*.yaml")
+        for pattern in ("*.yaml", "segmentation/*.yaml", "detection/*.yaml")
         for file in folder.glob(pattern)
     }
     return dict(sorted(found.items()))

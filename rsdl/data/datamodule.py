@@ -125,14 +125,14 @@ class DataModule(pl.LightningDataModule):
         size, split = self.data.config.batch_size, self.data.config.train_split
         manifest = self.data.manifest
         counts = zip(manifest.classes, self._class_counts(split), strict=True)
-        if len(present := [name for name, count in counts if count]) < 2:
-            raise ConfigError(
-                "data.train_split",
-                f'all samples of "{split}" are of the class {", ".join(present)}: there is nothing '
-                "to tell apart",
-                "pack the data with other splits",
-            )
-        if not KINDS[manifest.target].in_index:
+        kind = KINDS[manifest.target]
+        if len(present := [name for name, count in counts if count]) < kind.least_classes:
+            problem = f'"{split}" holds no {kind.counts}'
+            if present:
+                problem = f'all samples of "{split}" are of the class {", ".join(present)}'
+            problem = f"{problem}: there is nothing to tell apart"
+            raise ConfigError("data.train_split", problem, "pack the data with other splits")
+        if not kind.in_index:
             self._check_own_target(manifest.target)
         elif self.data.config.crop_on == "foreground":
             raise ConfigError(
