@@ -82,9 +82,9 @@ def test_a_wheel_has_the_configs(elsewhere: Path, require: Callable[[str, bool],
     names = {
         line.split()[0]: Path(line.split()[1]) for line in rsdl("config", "--list").splitlines()
     }
-    segmentation = PACKAGED.glob("segmentation/*.yaml")
+    tasks = ("segmentation", "detection")
     assert set(names) == {file.stem for file in PACKAGED.glob("*.yaml")} | {
-        f"segmentation/{file.stem}" for file in segmentation
+        f"{task}/{file.stem}" for task in tasks for file in PACKAGED.glob(f"{task}/*.yaml")
     }
     assert names["quickstart"] == installed / "rsdl" / "_configs" / "quickstart.yaml"
     assert "name: resnet50_ucm\n" in rsdl("config", "resnet50_ucm")  # with what it extends
