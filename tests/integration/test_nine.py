@@ -108,7 +108,7 @@ def test_a_small_network_finds_the_objects_of_eight_images_that_it_has_seen(
     config = write_config(
         "finds",
         model__name="resnet18",
-        task={"name": "detection", "boxes": boxes, "head_width": 64, "levels": [3, 5]},
+        task={"name": "detection", "boxes": boxes, "head_width": 64, "levels": [2, 5]},
         data={"url": drawn, "image_size": 128, "batch_size": 8, "val_split": None,
               "crop_scale": [1, 1], "crop_ratio": [1, 1]},
         augment={"flip": False, "rotate90": False},
