@@ -1,0 +1,107 @@
+"""Detection from packed objects to a report, as processes: trained, killed, resumed, evaluated."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from rsdl.data.packing.pack import PackOptions, pack
+from rsdl.records.detection import DetectionEvaluation
+from rsdl.records.evaluation import parse_evaluation
+from rsdl.storage.connect import connect
+from tests.drawn_objects import DrawnObjects
+from tests.integration.conftest import refusal
+
+if TYPE_CHECKING:
+    from tests.integration.conftest import Compare, Find, Rsdl, Write
+
+pytestmark = pytest.mark.slow
+
+TASK = {
+    "name": "detection", "boxes": "oriented", "levels": [3, 5], "head_width": 32, "head_depth": 1,
+    "max_detections": 50, "score_threshold": 0.001,
+}  # fmt: skip
+FIELDS: dict[str, Any] = {
+    "task": TASK,
+    "model__name": "test_resnet",
+    "data__image_size": 64,
+    "data__crop_scale": [0.5, 1],
+    "data__crop_ratio": [1, 1],
+    "trainer__max_epochs": 2,
+}
+
+
+@pytest.fixture
+def drawn(tmp_path: Path) -> str:
+    """Return the URL of images of rectangles at any angle."""
+    source: Any = DrawnObjects(count=12, side=64)
+    pack(source, connect(str(tmp_path / "drawn")), PackOptions())
+    return str(tmp_path / "drawn")
+
+
+def read_report(folder: Path) -> dict[str, Any]:
+    page: dict[str, Any] = json.loads((folder / "report.json").read_text())
+    return page
+
+
+def test_a_run_that_is_killed_ends_as_one_that_is_not(
+    rsdl: "Rsdl", write_config: "Write", run_at: "Find", compare_runs: "Compare", drawn: str
+):
+    fields = FIELDS | {"data__url": drawn, "checkpoint__every_minutes": 1e-4}
+    fields |= {"data__crop_on": "foreground"}
+    once, twice = (write_config(name, **fields) for name in ("once", "twice"))
+    assert rsdl("train", once).returncode == 0
+    assert rsdl("train", twice, die=60).returncode == -9
+    ended = rsdl("train", twice)
+    assert ended.returncode == 0 and "resuming" in ended.stdout
+    compare_runs(run_at("once"), run_at("twice"))
+    assert read_report(run_at("once").folder)["metrics"] is not None
+
+
+def test_two_and_three_processes_train_and_score_as_one(
+    rsdl: "Rsdl", write_config: "Write", run_at: "Find", drawn: str
+):
+    fields = FIELDS | {"data__url": drawn, "data__batch_size": 6, "trainer__max_epochs": 1}
+    for count in (1, 2, 3):
+        config = write_config(f"on{count}", **fields)
+        ended = rsdl("train", config, f"trainer.devices={count}")
+        assert ended.returncode == 0, ended
+        run = run_at(f"on{count}")
+        assert run.record["device_count"] == count
+        assert run.record["ledger"] == run_at("on1").record["ledger"]
+        for name in ("step", "samples", "lr"):
+            assert [row[name] for row in run.rows] == [row[name] for row in run_at("on1").rows]
+        if count > 1:  # the same weights, scored by one process: all counts are of detections
+            together = read_report(run.folder)
+            assert rsdl("evaluate", run.folder).returncode == 0
+            alone = read_report(run.folder)
+            alone["metrics"].pop("loss"), together["metrics"].pop("loss")
+            assert alone == together and together["num_samples"] == 12
+
+
+def test_a_run_has_a_report_is_exported_and_refuses_what_it_cannot_do(
+    rsdl: "Rsdl", write_config: "Write", run_at: "Find", drawn: str, packed: str
+):
+    fields = FIELDS | {"data__url": drawn, "trainer__max_epochs": 1}
+    ended = rsdl("train", write_config("run", **fields))
+    assert (ended.returncode, ended.stderr) == (0, ""), ended
+    run = run_at("run")
+    assert "AP50" in ended.stdout and "val_ap50" in run.rows[-1]
+    found = parse_evaluation((run.folder / "report.json").read_bytes(), "report.json")
+    assert isinstance(found, DetectionEvaluation)
+    assert found.classes == ("square", "van", "ship") and found.num_samples == 12
+
+    turned = rsdl("evaluate", run.folder, "--tta")
+    assert turned.returncode == 0, turned
+    for kind, name in (("dota", "Task1_ship.txt"), ("coco", "detections-test.json")):
+        assert rsdl("evaluate", run.folder, "--export", kind).returncode == 0
+        assert list(run.folder.rglob(name)), kind
+
+    def refused(**changes: object) -> str:
+        return refusal(rsdl("train", write_config("other", **(fields | changes))))
+
+    assert 'needs targets of kind "objects", the data set at' in refused(data__url=packed)
+    assert "set task.name=detection" in refused(task={"name": "classification"})
+    assert "crop_ratio" in refused(data__crop_ratio=[0.5, 2])
+    assert "mix" in refused(augment={"mixup": 0.2})
