@@ -171,7 +171,7 @@ class Species:
 
 
 SPECIES = {
-    "plane": Species("apron", (11, 18), (0.80, 1.0), (2, 4), plane),
+    "plane": Species("apron", (9, 15), (0.80, 1.0), (2, 4), plane),
     "ship": Species("harbour", (8, 18), (0.22, 0.32), (2, 5), ship),
     "vehicle": Species("lot", (4.2, 9.5), (0.30, 0.46), (5, 12), vehicle),
 }
