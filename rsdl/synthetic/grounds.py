@@ -19,7 +19,7 @@ def harbour(site: Site) -> Painting:
     waves = np.sin(2 * np.pi * (site.v + 2 * site.noise(14, 2)) / site.between(2.2, 4.0))
     albedo *= (1 + 0.07 * waves * (0.5 + site.noise(10, 2)) + 0.05 * site.noise(1.0, 2))[..., None]
     height = np.zeros_like(site.u)
-    if site.between(0, 1) < 0.5:
+    if site.between(0, 1) < 0.3:
         pier = (np.abs(site.v - site.between(-6, 6)) < site.between(0.8, 1.6)) & (site.u > 4)
         lay(albedo, pier, site.plain(mix(CONCRETE, SAND, 0.4), 0.08, 2.0))
         height[pier] = 1.2

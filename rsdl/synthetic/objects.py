@@ -24,6 +24,8 @@ HULLS: tuple[Colour, ...] = (
 SKINS: tuple[Colour, ...] = (
     (0.90, 0.91, 0.92), (0.82, 0.83, 0.85), (0.62, 0.65, 0.68), (0.42, 0.46, 0.44),
 )  # fmt: skip
+# None is grey as asphalt is.
+LOADS: tuple[Colour, ...] = (*SKINS[:2], *HULLS[2:4], HULLS[5])
 GLASS: Colour = (0.10, 0.12, 0.15)
 
 
@@ -137,7 +139,7 @@ def vehicle(body: Body) -> Layers:
     rng = body.rng
     whole, paint = body.block(0, 1, 1), _vary(rng, CARS + CLOTHS)
     if body.length > 6.5:
-        load = _vary(rng, (*SKINS, *HULLS))
+        load = _vary(rng, LOADS)
         return [
             (whole, paint, 2.0),
             (body.block(-0.12, 0.74, 0.96), load, 3.2),
