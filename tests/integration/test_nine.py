@@ -8,11 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from rsdl.data.packing.pack import pack
-from rsdl.data.packing.shard import PackOptions
 from rsdl.models.catalog import ARCHITECTURES
-from rsdl.storage.connect import connect
-from tests.drawn_objects import DrawnObjects
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Find, Rsdl, Run, Write
@@ -66,61 +62,6 @@ def test_each_of_the_nine_labels_pixels_after_a_step_at_256_px_from_its_config(
     record = run_at(f"{name}_loveda").record
     assert record["status"] == "completed" and record["optimizer_steps"] == 1
     assert record["image_size"] == 256 and miou_of(run_at(f"{name}_loveda")) is not None
-
-
-@pytest.fixture
-def drawn(tmp_path: Path) -> str:
-    """Return the URL of eight images of rectangles at any angle, the same in every split."""
-    url = str(tmp_path / "drawn")
-    pack(DrawnObjects(8, 128), connect(url), PackOptions(num_workers=1))
-    return url
-
-
-@pytest.mark.parametrize("dataset", ["dota", "xview"])
-@pytest.mark.parametrize("name", ARCHITECTURES)
-def test_each_of_the_nine_detects_after_an_oriented_and_an_aligned_step_from_its_config(
-    name: str, dataset: str, drawn: str, rsdl: "Rsdl", run_at: "Find"
-):
-    ended = rsdl(
-        "train",
-        CONFIGS / "detection" / f"{name}_{dataset}.yaml",
-        f"data.url={drawn}",
-        "model.weights=none",
-        "data.image_size=128",
-        "data.batch_size=2",
-        "data.val_split=null",
-        "trainer.max_steps=1",
-        "trainer.accelerator=cpu",
-    )
-
-    assert ended.returncode == 0, ended.stderr
-    run = run_at(f"{name}_{dataset}")
-    assert run.record["status"] == "completed" and run.record["optimizer_steps"] == 1
-    assert run.record["boxes"] == ("oriented" if dataset == "dota" else "aligned")
-    report = json.loads((run.folder / "report.json").read_text())
-    assert report["num_samples"] == 8 and 0 < report["metrics"]["loss"] < 1000
-
-
-@pytest.mark.parametrize("boxes", ["aligned", "oriented"])
-def test_a_small_network_finds_the_objects_of_eight_images_that_it_has_seen(
-    boxes: str, drawn: str, rsdl: "Rsdl", write_config: "Write", run_at: "Find"
-):
-    config = write_config(
-        "finds",
-        model__name="resnet18",
-        task={"name": "detection", "boxes": boxes, "head_width": 64, "levels": [2, 5]},
-        data={"url": drawn, "image_size": 128, "batch_size": 8, "val_split": None,
-              "crop_scale": [1, 1], "crop_ratio": [1, 1]},
-        augment={"flip": False, "rotate90": False},
-        optim={"lr": 2e-3, "warmup_epochs": 5, "weight_decay": 0.01, "clip_grad": 10.0},
-        trainer={"accelerator": "cpu", "max_epochs": 80},
-    )  # fmt: skip
-
-    ended = rsdl("train", config)
-
-    assert ended.returncode == 0, ended.stderr
-    metrics = json.loads((run_at("finds").folder / "report.json").read_text())["metrics"]
-    assert metrics["ap50"] > 0.9
 
 
 # Steps, peak learning rate, and whether batch norms keep the statistics that they begin with:
