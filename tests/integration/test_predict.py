@@ -130,7 +130,7 @@ def test_a_prediction_killed_anywhere_goes_on_to_the_same_files(
     rsdl: "Rsdl", study: Path, tmp_path: Path
 ):
     scenes = study / "scenes/*_00[0-3].tif"
-    command = ("predict", study / "runs/segmentation", scenes, *OUTPUTS)
+    command = ("predict", study / "runs/segmentation", scenes, *OUTPUTS, "--batch-size", 16)
     assert rsdl(*command, "--out", "whole").returncode == 0
     begun = tmp_path / "begun"
     running = rsdl.start(*command, "--out", "killed", tell=("rsdl.predict.scene:compute", 4, begun))
