@@ -29,7 +29,7 @@ def test_maps_in_a_bucket_are_those_of_a_folder_after_a_kill(
     (tmp_path / "scenes").mkdir()
     for number in range(2):
         draw(tmp_path / f"scenes/{number}.tif", number)
-    command = ("predict", run_at("run").folder, "scenes", *OUTPUTS)
+    command = ("predict", run_at("run").folder, "scenes", *OUTPUTS, "--batch-size", 16)
     local = rsdl(*command, "--out", "maps")
     assert local.returncode == 0, local.stderr
     # The images of class folders have no size of their own: the network's is taken, and said.
