@@ -19,11 +19,11 @@ from rsdl.core.errors import ConfigError, CorruptSampleError
 from rsdl.data.manifest import INDEX_COLUMNS
 from rsdl.data.packing.encode import encode_picture
 from rsdl.data.sample import Sample, ShardPlan
-from rsdl.data.sources.encoded import read_image
 from rsdl.data.sources.folder import FRACTIONS
 from rsdl.data.sources.footprints import SUFFIX as FOOTPRINTS
 from rsdl.data.sources.footprints import burn_footprints
 from rsdl.data.sources.image_layout import describe_rules, georeference, probe_layout
+from rsdl.data.sources.image_parts import Part, cut_picture, read_decoded
 from rsdl.data.sources.listing import ImageFile
 from rsdl.data.sources.mask_file import Values, check_place, read_mask
 from rsdl.data.sources.mask_pairs import Pairs, image_size, pair_folders
@@ -31,8 +31,6 @@ from rsdl.data.sources.mask_values import MaskValues, find_colours, find_values
 from rsdl.data.sources.split_files import SplitFile
 from rsdl.data.sources.splits import assign_splits, check_fractions, deal, order_splits
 from rsdl.data.targets.mask import IGNORE
-from rsdl.raster.georef import shift
-from rsdl.raster.headers import UPRIGHT, jpeg_header
 from rsdl.raster.picture import PLAIN, Picture, PictureRules
 from rsdl.raster.tiles import tile_corners
 
@@ -75,14 +73,6 @@ class MaskOptions:
     name: str | None = None
     bands: tuple[str, ...] | None = None
     rules: PictureRules = PLAIN
-
-
-class Part(NamedTuple):
-    """An image, or the tile of it whose corner lies at a row and column."""
-
-    file: ImageFile
-    row: int = 0
-    col: int = 0
 
 
 class Pair(NamedTuple):
@@ -184,12 +174,7 @@ class MaskSource:
             key = f"{key}_r{item.row:05d}_c{item.col:05d}"
             rows, cols = slice(item.row, item.row + tile), slice(item.col, item.col + tile)
             mask = np.ascontiguousarray(mask[rows, cols])
-            valid = None if valid is None else valid[rows, cols]
-            profile = picture.profile
-            if profile:
-                profile = profile | {"transform": shift(profile["transform"], item.row, item.col)}
-            pixels = np.ascontiguousarray(picture.pixels[rows, cols])
-            picture = picture._replace(pixels=pixels, profile=profile)
+            picture, valid = cut_picture(picture, valid, item, tile)
             meta |= {"row": item.row, "col": item.col}
         if (mask == IGNORE).all() and not self._options.keep_unlabelled:
             return UNLABELLED
@@ -202,12 +187,8 @@ class MaskSource:
     def _read_pair(self, file: ImageFile) -> Pair:
         if self._last.path == file.path and self._last.pair is not None:
             return self._last.pair
-        where, mask_path = str(self._root / file.path), self._masks[file.path]
-        data, kind = read_image(where, file.size)
-        if kind == "jpg" and jpeg_header(data).orientation != UPRIGHT:
-            problem = "is turned by its Exif orientation, and its mask is not"
-            raise CorruptSampleError(where, problem, "save it upright")
-        picture, valid = self._layout.read(data, kind, where)
+        mask_path = self._masks[file.path]
+        kind, data, picture, valid = read_decoded(self._root, file, self._layout, "its mask is not")
         values = self._read_values(mask_path, picture, file.path)
         mask = self._values.translate(values, str(mask_path))
         if valid is not None:

@@ -9,7 +9,7 @@ import hashlib
 import threading
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +20,8 @@ from rsdl.data.manifest import INDEX_COLUMNS
 from rsdl.data.packing.encode import encode_picture
 from rsdl.data.sample import Sample, ShardPlan
 from rsdl.data.sources.annotations import AnnotatedImages
-from rsdl.data.sources.encoded import read_image
 from rsdl.data.sources.image_layout import describe_rules, georeference, probe_layout
+from rsdl.data.sources.image_parts import Decoded, Part, cut_picture, read_decoded
 from rsdl.data.sources.listing import ImageFile
 from rsdl.data.sources.mask_pairs import image_size
 from rsdl.data.sources.object_options import ObjectOptions
@@ -29,28 +29,8 @@ from rsdl.data.sources.object_tiles import cut_objects, keeps_empty, object_tile
 from rsdl.data.sources.splits import assign_splits, deal, order_splits
 from rsdl.data.targets.corners import visible_shares
 from rsdl.data.targets.objects import IGNORED, Objects, make_objects
-from rsdl.raster.georef import shift
-from rsdl.raster.headers import UPRIGHT, jpeg_header
-from rsdl.raster.picture import Picture
 
 WITHOUT_DATA = "tiles without data"
-
-
-class Part(NamedTuple):
-    """An image, or the tile of it whose corner lies at a row and column."""
-
-    file: ImageFile
-    row: int = 0
-    col: int = 0
-
-
-class Decoded(NamedTuple):
-    """A decoded image; ``valid`` as in :class:`rsdl.data.sample.Sample`."""
-
-    kind: str
-    data: bytes
-    picture: Picture
-    valid: NDArray[np.bool_] | None
 
 
 class _Last(threading.local):
@@ -147,7 +127,7 @@ class ObjectSource:
         size = self._measured[file.path]
         meta: dict[str, Any] = {"source": file.path}
         if tile is not None:
-            picture, valid = _cut_picture(picture, valid, (item.row, item.col), tile)
+            picture, valid = cut_picture(picture, valid, item, tile)
             meta |= {"row": item.row, "col": item.col}
             if valid is not None and not valid.any():
                 return WITHOUT_DATA
@@ -215,20 +195,15 @@ class ObjectSource:
     def _read_image(self, file: ImageFile) -> Decoded:
         if self._last.path == file.path and self._last.image is not None:
             return self._last.image
-        where = str(self._root / file.path)
-        data, kind = read_image(where, file.size)
-        if kind == "jpg" and jpeg_header(data).orientation != UPRIGHT:
-            problem = "is turned by its Exif orientation, and its annotations may not be"
-            raise CorruptSampleError(where, problem, "save it upright")
-        picture, valid = self._layout.read(data, kind, where)
-        height, width = picture.pixels.shape[:2]
+        where, labels = str(self._root / file.path), "its annotations may not be"
+        image = read_decoded(self._root, file, self._layout, labels)
+        height, width = image.picture.pixels.shape[:2]
         if self._measured.get(file.path) != (height, width):
             problem = "has no header that states its size, or another size"
             raise CorruptSampleError(where, problem, "convert it, such as to PNG or TIFF")
         if (said := self._sizes.get(file.path, (height, width))) != (height, width):
             problem = f"is {show_size((height, width))}, and its annotations say {show_size(said)}"
             raise CorruptSampleError(where, problem, "give the image that was annotated")
-        image = Decoded(kind, data, picture, valid)
         self._last.path, self._last.image = file.path, image
         return image
 
@@ -240,24 +215,6 @@ class ObjectSource:
                 digest.update(f"{file.path}\t{file.size}\t{len(labels)}\n".encode())
                 digest.update(corners.tobytes() + labels.tobytes() + flags.tobytes())
         return digest.hexdigest()
-
-
-def _cut_picture(
-    picture: Picture, valid: NDArray[np.bool_] | None, corner: tuple[int, int], tile: int
-) -> tuple[Picture, NDArray[np.bool_] | None]:
-    """Return a tile of an image, padded with 0 where the image ends, and where it has data."""
-    row, col = corner
-    pixels = picture.pixels[row : row + tile, col : col + tile]
-    valid = None if valid is None else valid[row : row + tile, col : col + tile]
-    height, width = pixels.shape[:2]
-    if (height, width) != (tile, tile):
-        missing = (0, tile - height), (0, tile - width)
-        valid = np.pad(np.ones((height, width), bool) if valid is None else valid, missing)
-        pixels = np.pad(pixels, (*missing, (0, 0)))
-    profile = picture.profile
-    if profile:
-        profile = profile | {"transform": shift(profile["transform"], row, col)}
-    return picture._replace(pixels=np.ascontiguousarray(pixels), profile=profile), valid
 
 
 def _classes_of(images: AnnotatedImages) -> tuple[str, ...]:
