@@ -7,6 +7,7 @@ scene is a function of (seed, number): generating more scenes does not change th
 """
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ LABELS = "labels.geojson"
 CRS_NAME = "EPSG:32633"
 CLASSES = tuple(sorted(PAINTERS))
 Parcels = list[tuple[str, NDArray[np.float64]]]
+Drawn = tuple[NDArray[np.uint8], list[dict[str, Any]]]  # pixels, and features
+Draw = Callable[[Affine, float, np.random.Generator], Drawn]
 # Four parcels on each side hold every class once and some twice.
 MIN_PARCELS = 4
 PARCEL_PX = 128
@@ -56,33 +59,67 @@ def write_scenes(folder: Path, *, num_scenes: int, size: int, seed: int) -> Path
         ConfigError: If ``num_scenes`` or ``size`` is too small.
         StorageError: If the folder cannot be written.
     """
-    check_sizes(num_scenes, size)
-    store = LocalStore(folder)
-    features: list[dict[str, Any]] = []
-    for number in range(num_scenes):
-        name = f"scene_{number:03}.tif"
-        rng = np.random.Generator(np.random.Philox(key=key_of("scene", seed, number)))
-        pixel_m = round(float(rng.uniform(*PIXEL_M)), 2)
-        transform = place_scene(number, size, pixel_m)
+
+    def draw(place: Affine, pixel_m: float, rng: np.random.Generator) -> Drawn:
         parcels = draw_parcels(size, rng)
         pixels = paint_scene(parcels, size, pixel_m, rng)
-        store.write(name, encode_scene(pixels, transform))
-        features += (_feature(label, corners, transform, name) for label, corners in parcels)
-    page = {"type": "FeatureCollection", "features": features}
-    store.write(LABELS, (json.dumps(page) + "\n").encode())
-    return folder / LABELS
+        return pixels, [_feature(label, corners, place) for label, corners in parcels]
+
+    return write_drawn(
+        folder, draw, num_scenes=num_scenes, size=size, key=("scene", seed), pixel_m=PIXEL_M,
+        labels=LABELS,
+    )  # fmt: skip
 
 
-def check_sizes(num_scenes: int, size: int) -> None:
-    """Check that scenes can be drawn.
+def write_drawn(
+    folder: Path,
+    draw: Draw,
+    *,
+    num_scenes: int,
+    size: int,
+    key: tuple[str, int],
+    pixel_m: tuple[float, float],
+    labels: str,
+    crs: str | None = None,
+) -> Path:
+    """Write scenes ``scene_000.tif``, ... and the GeoJSON of what is in them; return its path.
+
+    Args:
+        folder: The destination; created if missing.
+        draw: Draws a scene of some place, pixel size in metres and random numbers: its pixels, and
+            its features, to which the scene's name is added.
+        num_scenes: Number of scenes.
+        size: Side of a scene in pixels.
+        key: Of the random numbers, beside a scene's number.
+        pixel_m: Smallest and largest pixel size.
+        labels: Name of the GeoJSON.
+        crs: That of the features, if it is not WGS84.
 
     Raises:
         ConfigError: If ``num_scenes`` or ``size`` is too small.
+        StorageError: If the folder cannot be written.
     """
     if num_scenes < 1:
         raise ConfigError("num_scenes", f"{num_scenes} is less than 1", "ask for 1 or more")
     if size < MIN_SIZE_PX:
         raise ConfigError("size", f"{size} px is less than {MIN_SIZE_PX}", "make it larger")
+    store = LocalStore(folder)
+    features: list[dict[str, Any]] = []
+    for number in range(num_scenes):
+        name = f"scene_{number:03}.tif"
+        rng = np.random.Generator(np.random.Philox(key=key_of(*key, number)))
+        side_m = round(float(rng.uniform(*pixel_m)), 2)
+        place = place_scene(number, size, side_m)
+        pixels, found = draw(place, side_m, rng)
+        store.write(name, encode_scene(pixels, place))
+        for feature in found:
+            feature["properties"]["scene"] = name
+        features += found
+    page: dict[str, Any] = {"type": "FeatureCollection"}
+    if crs is not None:
+        page["crs"] = {"type": "name", "properties": {"name": crs}}
+    store.write(labels, (json.dumps(page | {"features": features}) + "\n").encode())
+    return folder / labels
 
 
 def draw_parcels(
@@ -222,9 +259,7 @@ def encode_scene(pixels: NDArray[np.uint8], transform: Affine) -> bytes:
         return bytes(memory.read())
 
 
-def _feature(
-    label: str, corners: NDArray[np.float64], transform: Affine, scene: str
-) -> dict[str, Any]:
+def _feature(label: str, corners: NDArray[np.float64], transform: Affine) -> dict[str, Any]:
     ring = [
         (transform.c + transform.a * float(x), transform.f + transform.e * float(y))
         for x, y in corners
@@ -236,6 +271,6 @@ def _feature(
     geometry = {"type": "Polygon", "coordinates": sphere["coordinates"]}
     return {
         "type": "Feature",
-        "properties": {"class": label, "scene": scene},
+        "properties": {"class": label},
         "geometry": geometry,
     }

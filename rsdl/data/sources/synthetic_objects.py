@@ -4,7 +4,6 @@ Ships lie in harbours, planes stand on aprons and vehicles on roads and lots, at
 parcels of land use without objects. Scenes are functions of (seed, number), as in ``synthetic.py``.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 from rasterio.transform import Affine
 
-from rsdl.core.rng import key_of
 from rsdl.data.sources.synthetic import (
     CRS_NAME,
     FINER,
-    check_sizes,
+    Drawn,
     draw_parcels,
-    encode_scene,
     paint_ground,
-    place_scene,
     take_picture,
+    write_drawn,
 )
-from rsdl.storage.local import LocalStore
 from rsdl.synthetic.objects import Standing, paint_object, place_objects
 
 BOXES = "boxes.geojson"
@@ -51,21 +47,15 @@ def write_object_scenes(folder: Path, *, num_scenes: int, size: int, seed: int) 
         ConfigError: If ``num_scenes`` or ``size`` is too small.
         StorageError: If the folder cannot be written.
     """
-    check_sizes(num_scenes, size)
-    store = LocalStore(folder)
-    features: list[dict[str, Any]] = []
-    for number in range(num_scenes):
-        name = f"scene_{number:03}.tif"
-        rng = np.random.Generator(np.random.Philox(key=key_of("objects", seed, number)))
-        pixel_m = round(float(rng.uniform(*PIXEL_M)), 2)
-        transform = place_scene(number, size, pixel_m)
+
+    def draw(place: Affine, pixel_m: float, rng: np.random.Generator) -> Drawn:
         pixels, objects = paint_objects(size, pixel_m, rng)
-        store.write(name, encode_scene(pixels, transform))
-        features += (_feature(one, transform, name) for one in objects)
-    crs = {"type": "name", "properties": {"name": CRS_NAME}}
-    page = {"type": "FeatureCollection", "crs": crs, "features": features}
-    store.write(BOXES, (json.dumps(page) + "\n").encode())
-    return folder / BOXES
+        return pixels, [_feature(one, place) for one in objects]
+
+    return write_drawn(
+        folder, draw, num_scenes=num_scenes, size=size, key=("objects", seed), pixel_m=PIXEL_M,
+        labels=BOXES, crs=CRS_NAME,
+    )  # fmt: skip
 
 
 def paint_objects(
@@ -81,7 +71,7 @@ def paint_objects(
     return take_picture(albedo, height, pixel_m, rng), objects
 
 
-def _feature(one: Standing, transform: Affine, scene: str) -> dict[str, Any]:
+def _feature(one: Standing, transform: Affine) -> dict[str, Any]:
     ring = [
         (round(transform.c + transform.a * x, 4), round(transform.f + transform.e * y, 4))
         for x, y in (one.corners() / FINER).tolist()
@@ -90,6 +80,6 @@ def _feature(one: Standing, transform: Affine, scene: str) -> dict[str, Any]:
     ring = [*ring[::-1], ring[-1]]
     return {
         "type": "Feature",
-        "properties": {"class": one.label, "scene": scene},
+        "properties": {"class": one.label},
         "geometry": {"type": "Polygon", "coordinates": [ring]},
     }
