@@ -12,8 +12,8 @@ from rsdl.data.sources.catalog import DATASETS
 from rsdl.data.sources.detection_catalog import DETECTION_DATASETS
 from rsdl.data.sources.download import Progress
 from rsdl.data.sources.folder import FRACTIONS
-from rsdl.data.sources.published import fetch_lists, prepare_source
-from rsdl.data.sources.published_masks import MaskChoice, prepare_masks
+from rsdl.data.sources.published import PublishedChoice, fetch_lists, prepare_source
+from rsdl.data.sources.published_masks import prepare_masks
 from rsdl.data.sources.published_objects import ObjectChoice, prepare_objects
 from rsdl.data.sources.segmentation_catalog import SEGMENTATION_DATASETS
 
@@ -64,7 +64,7 @@ def _published_source(name: str, asked: PrepareOptions, progress: Progress) -> S
     origin = Path(asked.origin) if asked.origin is not None else None
     split, work, lists = asked.split, Path(asked.work), asked.split.read_lists()
     if name in SEGMENTATION_DATASETS:
-        choice = MaskChoice(
+        choice = PublishedChoice(
             fractions=split.fractions, lists=lists, seed=asked.seed, tile=asked.tile
         )
         dataset = SEGMENTATION_DATASETS[name]

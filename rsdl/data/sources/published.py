@@ -54,6 +54,28 @@ class PublishedDataset:
     lists: Mapping[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishedChoice:
+    """The user's choice of the splits and tiles of a published data set.
+
+    Attributes:
+        fractions: Shares of train, val and test for a draw instead of the published split.
+        lists: Lists of the images of each split instead of it.
+        seed: Seed of the draw and of the order within each split.
+        tile: Side of the tiles in pixels instead of the set's own; 0 keeps images whole.
+    """
+
+    fractions: tuple[float, float, float] | None = None
+    lists: Mapping[str, SplitFile] | None = None
+    seed: int = 0
+    tile: int | None = None
+
+    @property
+    def is_published(self) -> bool:
+        """Whether the published split is wanted."""
+        return self.fractions is None and self.lists is None
+
+
 def prepare_source(
     dataset: PublishedDataset,
     *,

@@ -8,8 +8,8 @@ number is a warning, not an error.
 import logging
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,7 +24,7 @@ from rsdl.data.sources.listing import ImageFile, Tree, unique_keys, walk_images
 from rsdl.data.sources.mask_folder import MaskOptions, MaskSource, check_tile
 from rsdl.data.sources.mask_pairs import Pairs
 from rsdl.data.sources.path_rules import match_paths
-from rsdl.data.sources.published import by_hand, make_folder, unpack_origin
+from rsdl.data.sources.published import PublishedChoice, by_hand, make_folder, unpack_origin
 from rsdl.data.sources.segmentation_dataset import Groups, PairRule, SegmentationDataset
 from rsdl.data.sources.split_files import SplitFile, describe_lists, read_split_files
 from rsdl.data.sources.splits import name_group
@@ -32,23 +32,6 @@ from rsdl.data.sources.splits import name_group
 LISTS = ("train.txt", "val.txt", "test.txt")
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MaskChoice:
-    """The user's choice of splits and tiles.
-
-    Attributes:
-        fractions: Shares of train, val and test for a draw instead of the published split.
-        lists: Lists of the images of each split instead of it.
-        seed: Seed of the draw and of the order within each split.
-        tile: Side of the tiles in pixels instead of the rule's; 0 keeps images whole.
-    """
-
-    fractions: tuple[float, float, float] | None = None
-    lists: Mapping[str, SplitFile] | None = None
-    seed: int = 0
-    tile: int | None = None
 
 
 class Found(NamedTuple):
@@ -64,7 +47,7 @@ class Found(NamedTuple):
 
 def prepare_masks(
     dataset: SegmentationDataset,
-    choice: MaskChoice,
+    choice: PublishedChoice,
     *,
     origin: Path | None,
     work: Path,
@@ -99,19 +82,18 @@ def prepare_masks(
         counts = len(found), rule.num_pairs
         log.warning("%s: %d images with masks; the publication has %d", dataset.name, *counts)
     tile = (rule.tile if choice.tile is None else choice.tile) or None
-    is_published = choice.fractions is None and choice.lists is None
-    pairs = _arrange(folder, found, rule, is_published=is_published, left_out=left_out)
+    pairs = _arrange(folder, found, rule, is_published=choice.is_published, left_out=left_out)
     if rule.group_by is not None or rule.block_m is not None:
         provenance[INDEX_COLUMNS] = ["group"]
     lists = choice.lists
-    if is_published and rule.split is not None:
+    if choice.is_published and rule.split is not None:
         provenance["split_rule"] = "published"
     elif rule.block_m is not None and lists is None:
         draw = BlockDraw(rule.block_m, choice.fractions or FRACTIONS, choice.seed)
         files, drawn = draw.draw(pairs.tree.files)
         pairs = pairs._replace(tree=pairs.tree._replace(files=files, has_splits=True))
         provenance |= drawn
-    if is_published and rule.listed is not None:
+    if choice.is_published and rule.listed is not None:
         lists = _read_lists(folder / found[0].top)
         if rule.listed == "tiles":
             pairs = pick_listed_tiles(pairs, lists, tile, rule.tile)
@@ -122,7 +104,7 @@ def prepare_masks(
     return MaskSource(pairs, options, provenance)
 
 
-def _options(rule: PairRule, choice: MaskChoice) -> MaskOptions:
+def _options(rule: PairRule, choice: PublishedChoice) -> MaskOptions:
     return MaskOptions(
         classes=rule.masks.classes,
         colours=rule.masks.colours,

@@ -25,7 +25,7 @@ from rsdl.data.sources.listing import SPLIT_NAMES, ImageFile, Tree, unique_keys,
 from rsdl.data.sources.object_options import ObjectOptions
 from rsdl.data.sources.object_source import ObjectSource
 from rsdl.data.sources.path_rules import Match, match_paths
-from rsdl.data.sources.published import by_hand, unpack_origin
+from rsdl.data.sources.published import PublishedChoice, by_hand, unpack_origin
 from rsdl.data.sources.split_files import SplitFile, read_split_files
 
 SUFFIXES = (".txt", ".xml", ".json", ".geojson", ".csv")
@@ -33,25 +33,18 @@ SUFFIXES = (".txt", ".xml", ".json", ".geojson", ".csv")
 log = logging.getLogger(__name__)
 
 Files = list[tuple[str, int, int]]
+Matches = dict[tuple[str, ...], Match]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ObjectChoice:
+class ObjectChoice(PublishedChoice):
     """The user's choice of splits, tiles and classes.
 
     Attributes:
-        fractions: Shares of train, val and test for a draw instead of the published split.
-        lists: Lists of the images of each split instead of it.
-        seed: Seed of the draw and of the order within each split.
-        tile: Side of the tiles in pixels instead of the rule's; 0 keeps images whole.
         overlap: Pixels two neighbouring tiles share, instead of the rule's.
         class_from: Attribute of an object that is its class.
     """
 
-    fractions: tuple[float, float, float] | None = None
-    lists: Mapping[str, SplitFile] | None = None
-    seed: int = 0
-    tile: int | None = None
     overlap: int | None = None
     class_from: str | None = None
 
@@ -80,14 +73,14 @@ def prepare_objects(
     folder = folder.absolute()
     left_out: Counter[str] = Counter()
     files = sorted(walk_images(folder, (), left_out, SUFFIXES))
-    rule = find_rule(folder, dataset, files)
+    rule, images_found, labels_found = find_rule(folder, dataset, files)
     rules = replace(dataset.objects, class_from=choice.class_from)
     if rule.read is not None:
         reader = AnnotationReader(rules, rules.choose_classes(None))
-        images = _read_each(folder, rule, files, reader)
+        images = _read_each(folder, rule, files, (images_found, labels_found), reader)
         left_out.update(images.tree.left_out)
     else:
-        images = _read_all(folder, rule, files, rules)
+        images = _read_all(folder, rule, images_found, labels_found, rules)
         left_out = Counter(images.tree.left_out)
         for suffix in SUFFIXES:
             del left_out[f"*{suffix}"]
@@ -95,7 +88,7 @@ def prepare_objects(
     if rule.num_images not in (None, len(images.objects)):
         counts = len(images.objects), rule.num_images
         log.warning("%s: %d images with annotations; the publication has %d", dataset.name, *counts)
-    is_published = choice.fractions is None and choice.lists is None
+    is_published = choice.is_published
     provenance: dict[str, object] = {"title": dataset.title, "homepage": dataset.homepage}
     if is_published and images.tree.has_splits:
         _check_train(folder, rule, images)
@@ -132,8 +125,10 @@ def _options(
     )
 
 
-def find_rule(folder: Path, dataset: DetectionDataset, files: Files) -> ObjectRule:
-    """Return the first rule that finds images and annotations.
+def find_rule(
+    folder: Path, dataset: DetectionDataset, files: Files
+) -> tuple[ObjectRule, Matches, Matches]:
+    """Return the first rule that finds images and annotations, and both by their groups.
 
     Raises:
         DataError: If there is none; says which part is missing.
@@ -144,9 +139,9 @@ def find_rule(folder: Path, dataset: DetectionDataset, files: Files) -> ObjectRu
         labels = match_paths(rule.labels, files, folder)
         if rule.read_all is not None:
             if images and labels:
-                return rule
+                return rule, images, labels
         elif images.keys() & labels.keys():
-            return rule
+            return rule, images, labels
         if images:
             path = next(iter(images.values())).path
             partial.append(f'has images such as "{path}", and no {rule.labels_example} to go with')
@@ -166,12 +161,15 @@ def find_rule(folder: Path, dataset: DetectionDataset, files: Files) -> ObjectRu
 
 
 def _read_each(
-    folder: Path, rule: ObjectRule, files: Files, reader: AnnotationReader
+    folder: Path,
+    rule: ObjectRule,
+    files: Files,
+    found: tuple[Matches, Matches],
+    reader: AnnotationReader,
 ) -> AnnotatedImages:
     """Return the images of a rule with their own files of annotations."""
     assert rule.read is not None
-    images = match_paths(rule.image, files, folder)
-    labels = match_paths(rule.labels, files, folder)
+    images, labels = found
     empty = match_paths(rule.empty, files, folder) if rule.empty is not None else {}
     rows = [(each, each.groups, _split(rule, each)) for each in images.values()]
     rows += [(each, ("empty", *each.groups), None) for each in empty.values()]
@@ -182,7 +180,7 @@ def _read_each(
         ],
         has_splits=False,
     )
-    found = sorted(
+    listed = sorted(
         ImageFile(each.path, each.size, 0, key, split, each.modified_ns)
         for (each, _, split), key in zip(rows, keys, strict=True)
     )
@@ -192,7 +190,7 @@ def _read_each(
         left_out["annotations without an image"] = lost
     if others := sum(Path(path).suffix.lower() in READABLE for path, *_ in files) - len(rows):
         left_out["images of other kinds"] = others
-    tree = Tree(folder, ("",), tuple(found), rule.split is not None, {})
+    tree = Tree(folder, ("",), tuple(listed), rule.split is not None, {})
     folder_of_empty = next((Path(each.path).parent.name for each in empty.values()), None)
     pairs = LabelledImages(tree, paired, left_out)
     return read_labels(pairs, reader, rule.read, "published", folder_of_empty)
@@ -203,15 +201,16 @@ def _split(rule: ObjectRule, image: Match) -> str | None:
 
 
 def _read_all(
-    folder: Path, rule: ObjectRule, files: Files, rules: AnnotationRules
+    folder: Path, rule: ObjectRule, images: Matches, labels: Matches, rules: AnnotationRules
 ) -> AnnotatedImages:
     """Return the images of a rule with the annotations of all of them, or of a split of them."""
     assert rule.read_all is not None
-    root = folder / next(iter(match_paths(rule.image, files, folder).values())).top
-    found = match_paths(rule.labels, files, folder).values()
-    splits = ["".join(f"{SPLIT_NAMES[name.casefold()]}=" for name in each.groups) for each in found]
-    labels = [f"{split}{folder / each.path}" for split, each in zip(splits, found, strict=True)]
-    return rule.read_all(root, rules, tuple(labels))
+    root = folder / next(iter(images.values())).top
+    paths = []
+    for each in labels.values():
+        split = "".join(f"{SPLIT_NAMES[name.casefold()]}=" for name in each.groups)
+        paths.append(f"{split}{folder / each.path}")
+    return rule.read_all(root, rules, tuple(paths))
 
 
 def _check_train(folder: Path, rule: ObjectRule, images: AnnotatedImages) -> None:

@@ -12,11 +12,12 @@ from rasterio.transform import Affine
 
 from rsdl.data.sample import Sample
 from rsdl.data.sources.mask_folder import MaskSource
-from rsdl.data.sources.published_masks import MaskChoice, prepare_masks
+from rsdl.data.sources.published import PublishedChoice
+from rsdl.data.sources.published_masks import prepare_masks
 from rsdl.data.sources.segmentation_catalog import SEGMENTATION_DATASETS
 
 SIDE = 16
-WHOLE = MaskChoice(tile=0)
+WHOLE = PublishedChoice(tile=0)
 
 
 def write(path: Path, pixels: NDArray[Any]) -> Path:
@@ -52,7 +53,7 @@ def striped(values: list[Any]) -> NDArray[np.uint8]:
     return np.repeat(rows[:, None], SIDE, axis=1)
 
 
-def prepare(name: str, origin: Path | None, choice: MaskChoice = WHOLE) -> MaskSource:
+def prepare(name: str, origin: Path | None, choice: PublishedChoice = WHOLE) -> MaskSource:
     """Return a set as a source, whole images unless ``choice`` says otherwise."""
     work = (origin or Path.cwd()).parent / "work"
     return prepare_masks(SEGMENTATION_DATASETS[name], choice, origin=origin, work=work)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rsdl.core.errors import ConfigError, DataError
-from rsdl.data.sources.published_masks import MaskChoice
+from rsdl.data.sources.published import PublishedChoice
 from tests.unit.data.sources.published_files import (
     flat,
     image,
@@ -17,7 +17,7 @@ from tests.unit.data.sources.published_files import (
 )
 
 TILE = 512
-AS_PUBLISHED = MaskChoice()
+AS_PUBLISHED = PublishedChoice()
 
 
 def write_lists(root: Path, train: str, val: str, test: str) -> None:
@@ -89,10 +89,10 @@ def test_other_tiles_than_those_listed_are_refused_and_may_be_drawn(tmp_path: Pa
         write_scene(tmp_path, name)
     write_lists(tmp_path, "M-1-A_0", "M-1-A_2", "N-2-B_0")
     with pytest.raises(ConfigError, match=r"--tile: is 256, and the published split lists .* 512"):
-        prepare("landcoverai", tmp_path, MaskChoice(tile=256))
+        prepare("landcoverai", tmp_path, PublishedChoice(tile=256))
     with pytest.raises(ConfigError, match="--tile: is 0"):
-        prepare("landcoverai", tmp_path, MaskChoice(tile=0))
-    drawn = prepare("landcoverai", tmp_path, MaskChoice(tile=256, fractions=(0.5, 0.5, 0)))
+        prepare("landcoverai", tmp_path, PublishedChoice(tile=0))
+    drawn = prepare("landcoverai", tmp_path, PublishedChoice(tile=256, fractions=(0.5, 0.5, 0)))
     assert len(samples_of(drawn)) == 2 * 5 * 3
 
 
@@ -113,7 +113,7 @@ def test_a_draw_of_tiles_keeps_their_scenes_whole(tmp_path: Path):
         name = f"scene-{number % 4}_{number // 4}"
         write(tmp_path / f"output/{name}.jpg", image(number))
         write(tmp_path / f"output/{name}_m.png", flat((3, 3, 3)))
-    source = prepare("landcoverai", tmp_path, MaskChoice(fractions=(0.5, 0.25, 0.25)))
+    source = prepare("landcoverai", tmp_path, PublishedChoice(fractions=(0.5, 0.25, 0.25)))
     scenes = [{key.split("_")[0] for key in keys} for keys in keys_of(source).values()]
     assert sum(map(len, scenes)) == len(set().union(*scenes)) == 4
 

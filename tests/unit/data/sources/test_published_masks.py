@@ -17,7 +17,8 @@ from rsdl.data.manifest import load_manifest
 from rsdl.data.packing.pack import PackOptions
 from rsdl.data.packing.verify import check_dataset
 from rsdl.data.sources.catalog import DATASETS
-from rsdl.data.sources.published_masks import MaskChoice, prepare_masks
+from rsdl.data.sources.published import PublishedChoice
+from rsdl.data.sources.published_masks import prepare_masks
 from rsdl.data.sources.segmentation_catalog import SEGMENTATION_DATASETS
 from rsdl.data.sources.segmentation_dataset import Archive
 from rsdl.data.sources.split_files import read_split_files
@@ -52,7 +53,9 @@ def test_archives_are_downloaded_once_and_unpacked_beside_each_other(
         md5 = hashlib.md5(archive.read_bytes()).hexdigest()
         archives.append(Archive(f"{url}/{split}.zip?download=1", md5))
     loveda = replace(SEGMENTATION_DATASETS["loveda"], archives=tuple(archives))
-    fetch = partial(prepare_masks, loveda, MaskChoice(tile=0), origin=None, work=tmp_path / "work")
+    fetch = partial(
+        prepare_masks, loveda, PublishedChoice(tile=0), origin=None, work=tmp_path / "work"
+    )
     source = fetch()
     assert source.provenance["md5"] == [archive.md5 for archive in archives]
     expected = {"train": ["Train_Rural_0", "Train_Rural_1"], "val": ["Val_Rural_0", "Val_Rural_1"]}
@@ -80,23 +83,23 @@ def test_a_set_without_a_stable_address_says_where_it_is(tmp_path: Path):
 
 def test_images_are_cut_into_tiles_of_the_set_or_of_the_user(tmp_path: Path):
     write_loveda(tmp_path, "Train", range(1), side=1024)
-    assert len(samples_of(prepare("loveda", tmp_path, MaskChoice()))) == 4
-    assert len(samples_of(prepare("loveda", tmp_path, MaskChoice(tile=256)))) == 16
-    assert len(samples_of(prepare("loveda", tmp_path, MaskChoice(tile=0)))) == 1
+    assert len(samples_of(prepare("loveda", tmp_path, PublishedChoice()))) == 4
+    assert len(samples_of(prepare("loveda", tmp_path, PublishedChoice(tile=256)))) == 16
+    assert len(samples_of(prepare("loveda", tmp_path, PublishedChoice(tile=0)))) == 1
     with pytest.raises(ConfigError, match="--tile: is 4 px"):
-        prepare("loveda", tmp_path, MaskChoice(tile=4))
+        prepare("loveda", tmp_path, PublishedChoice(tile=4))
 
 
 def test_shares_and_lists_replace_the_published_split(tmp_path: Path):
     root = write_loveda(tmp_path / "data", "Train", range(8))
-    drawn = prepare("loveda", root, MaskChoice(fractions=(0.5, 0.25, 0.25), tile=0))
+    drawn = prepare("loveda", root, PublishedChoice(fractions=(0.5, 0.25, 0.25), tile=0))
     assert {split: len(keys) for split, keys in keys_of(drawn).items()} == {
         "train": 4, "val": 2, "test": 2,
     }  # fmt: skip
     assert drawn.provenance["split_rule"] == "stratified by class"
     (tmp_path / "train.txt").write_text("3.png\n5.png\n")
     lists = read_split_files([str(tmp_path / "train.txt"), "none", "none"])
-    listed = prepare("loveda", root, MaskChoice(lists=lists, tile=0))
+    listed = prepare("loveda", root, PublishedChoice(lists=lists, tile=0))
     assert keys_of(listed) == {"train": ["Train_Rural_3", "Train_Rural_5"]}
 
 
@@ -114,7 +117,7 @@ def test_images_outside_of_the_published_split_may_be_drawn(tmp_path: Path):
         write(tmp_path / f"5_Labels_all/top_potsdam_{number}_1_label.tif", image(number))
     with pytest.raises(DataError, match=r"no image of the published split.* draw the splits with"):
         prepare("potsdam", tmp_path)
-    drawn = prepare("potsdam", tmp_path, MaskChoice(fractions=(0.5, 0, 0.5), tile=0))
+    drawn = prepare("potsdam", tmp_path, PublishedChoice(fractions=(0.5, 0, 0.5), tile=0))
     assert set(keys_of(drawn)) == {"train", "test"}
 
 

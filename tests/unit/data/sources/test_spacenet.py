@@ -16,7 +16,7 @@ from rsdl.core.errors import ConfigError, CorruptSampleError, DataError
 from rsdl.data.manifest import INDEX_COLUMNS
 from rsdl.data.sources.footprints import burn_footprints
 from rsdl.data.sources.mask_folder import MaskSource
-from rsdl.data.sources.published_masks import MaskChoice
+from rsdl.data.sources.published import PublishedChoice
 from rsdl.data.sources.split_files import read_split_files
 from rsdl.data.targets.mask import IGNORE
 from rsdl.raster.vectors import read_polygons
@@ -90,7 +90,7 @@ def write_vegas(root: Path, number: int, *, east_m: float = 0, black: int = 0) -
     return where
 
 
-ONE_SPLIT = MaskChoice(fractions=(1.0, 0.0, 0.0))
+ONE_SPLIT = PublishedChoice(fractions=(1.0, 0.0, 0.0))
 
 
 def train_of(origin: Path) -> MaskSource:
@@ -238,7 +238,7 @@ def test_tiles_of_a_block_of_ground_go_to_one_split_and_one_group(tmp_path: Path
         write_vegas(
             tmp_path / "data", number, east_m=number // 4 * 6000 + number % 4 * SIDE * PIXEL
         )
-    source = prepare("spacenet", tmp_path / "data", MaskChoice(seed=1))
+    source = prepare("spacenet", tmp_path / "data", PublishedChoice(seed=1))
     splits = keys_of(source)
     assert {split: len(keys) for split, keys in splits.items()} == {
         "train": 32, "val": 4, "test": 4,
@@ -251,8 +251,8 @@ def test_tiles_of_a_block_of_ground_go_to_one_split_and_one_group(tmp_path: Path
     assert len({groups[f"2_Vegas_{number}"] for number in range(4)}) == 1
     assert source.provenance["split_rule"] == "blocks of 2000 m"
     assert source.provenance["blocks"] == 10 and "group" in source.provenance[INDEX_COLUMNS]
-    assert keys_of(prepare("spacenet", tmp_path / "data", MaskChoice(seed=1))) == splits
-    assert keys_of(prepare("spacenet", tmp_path / "data", MaskChoice(seed=2))) != splits
+    assert keys_of(prepare("spacenet", tmp_path / "data", PublishedChoice(seed=1))) == splits
+    assert keys_of(prepare("spacenet", tmp_path / "data", PublishedChoice(seed=2))) != splits
 
 
 def test_lists_replace_the_draw_of_blocks(tmp_path: Path):
@@ -261,7 +261,7 @@ def test_lists_replace_the_draw_of_blocks(tmp_path: Path):
     (tmp_path / "train.txt").write_text("RGB-PanSharpen_AOI_2_Vegas_img0.tif\n")
     (tmp_path / "val.txt").write_text("RGB-PanSharpen_AOI_2_Vegas_img2.tif\n")
     lists = read_split_files([str(tmp_path / "train.txt"), str(tmp_path / "val.txt"), "none"])
-    source = prepare("spacenet", tmp_path / "data", MaskChoice(lists=lists))
+    source = prepare("spacenet", tmp_path / "data", PublishedChoice(lists=lists))
     assert keys_of(source) == {"train": ["2_Vegas_0"], "val": ["2_Vegas_2"]}
 
 
