@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 import rsdl as api
 from rsdl.records.evaluation import SegmentationEvaluation, parse_evaluation
 from tests.integration.conftest import refusal
+from tests.integration.worlds import assert_worlds_agree
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Compare, Find, Rsdl, Write
@@ -128,22 +129,7 @@ def test_two_and_three_processes_train_and_score_as_one(
         "data__tail": "pad",
         "trainer__max_epochs": 1,
     }
-    for count in (1, 2, 3):
-        config = write_config(f"on{count}", **fields)
-        ended = rsdl("train", config, f"trainer.devices={count}")
-        assert ended.returncode == 0, ended
-        run = run_at(f"on{count}")
-        assert run.record["device_count"] == count
-        assert run.record["ledger"] == run_at("on1").record["ledger"]
-        # The head's dropout is drawn by step and process: losses differ, samples and rates do not.
-        for name in ("step", "samples", "lr"):
-            assert [row[name] for row in run.rows] == [row[name] for row in run_at("on1").rows]
-        if count > 1:  # the same weights, scored by one process: all counts are of whole pixels
-            together = json.loads((run.folder / "report.json").read_text())
-            assert rsdl("evaluate", run.folder).returncode == 0
-            alone = json.loads((run.folder / "report.json").read_text())
-            alone["metrics"].pop("loss"), together["metrics"].pop("loss")
-            assert alone == together
+    assert_worlds_agree(rsdl, write_config, run_at, fields)
 
 
 def test_what_segmentation_cannot_do_is_one_line(
