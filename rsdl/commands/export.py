@@ -60,6 +60,9 @@ def export(
     folder, checkpoint = find_run(target)
     config = read_config(folder, data_url)
     model = load_run(target, data_url=data_url)
+    if model.finds_objects and to != "safetensors":
+        problem = f"{to} has no form for a detector's logits and boxes"
+        raise ConfigError("--to", problem, "use safetensors, for rsdl.load and rsdl predict")
     with TemporaryDirectory(prefix="rsdl-export-") as name:
         work = Path(name)
         kind.write(model, work)

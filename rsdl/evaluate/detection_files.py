@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import Any
@@ -46,7 +47,7 @@ def dota_files(
     images = group_tiles(places)
     stems = [PurePosixPath(image).stem for image in images]
     for each, rule in ((stems, "images"), (names, "classes")):
-        if twice := sorted({name for name in each if each.count(name) > 1}):
+        if twice := sorted(name for name, times in Counter(each).items() if times > 1):
             problem = f"has two {rule} {twice[0]}, which DOTA's files cannot tell apart"
             raise DataError("--export dota", problem, "pass --export coco")
     for stem, numbers in zip(stems, images.values(), strict=True):

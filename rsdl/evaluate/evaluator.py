@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -55,11 +55,12 @@ def evaluate_checkpoint(
     parts.trainer.test(module, datamodule=parts.data, verbose=False)
     data = parts.data.data.split(split, "data.test_split")
     columns = module.collector.collect()
+    places = cache(lambda samples: place_tiles(data, parts.config.data, samples))  # asked twice
     lookup = Lookup(
         partial(show_samples, data),
         partial(predict_samples, parts, data),
         partial(name_scenes, data),
-        partial(place_tiles, data, parts.config.data),
+        lambda samples: places(tuple(samples)),
     )
     keep(columns, lookup)
     return module.task.evaluation(
@@ -109,7 +110,7 @@ def place_tiles(data: SplitData, config: DataConfig, samples: Sequence[int]) -> 
     crop = load_rule(config, training=False, pin_memory=False, processes=1).crop
     height, width = height_width(config.image_size)
     places: list[Place] = []
-    metas: list[dict[str, Any]] = []
+    told: list[tuple[str | None, bool]] = []  # the name of its file, and whether it is a tile
     with closing(data.open_reader(shrink=False)) as reader:
         for sample in samples:
             meta = reader.meta(sample)
@@ -117,15 +118,17 @@ def place_tiles(data: SplitData, config: DataConfig, samples: Sequence[int]) -> 
             if central_box(crop, *target.size) != (0, 0, *target.size):
                 return []
             scale = target.size[1] / width, target.size[0] / height
-            corner = int(meta.get("row", 0)), int(meta.get("col", 0))
-            metas.append(meta)
-            places.append(Place(keys[sample].decode(), corner, scale, target))
-    times = Counter(str(meta.get("source")) for meta in metas)
+            row, col = meta.get("row"), meta.get("col")
+            corner = (row, col) if isinstance(row, int) and isinstance(col, int) else None
+            source = meta.get("source")
+            told.append((None if source is None else str(source), corner is not None))
+            places.append(Place(keys[sample].decode(), corner or (0, 0), scale, target))
+    times = Counter(source for source, _ in told)
     return [
-        place._replace(image=str(meta["source"]))
-        if "source" in meta and ({"row", "col"} <= meta.keys() or times[str(meta["source"])] == 1)
+        place._replace(image=source)
+        if source is not None and (is_tile or times[source] == 1)
         else place
-        for place, meta in zip(places, metas, strict=True)
+        for place, (source, is_tile) in zip(places, told, strict=True)
     ]
 
 

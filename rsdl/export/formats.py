@@ -13,6 +13,7 @@ from rsdl.export.graph import (
     open_onnx,
     open_torch,
     require_onnx,
+    to_arrays,
     write_onnx,
     write_torch,
 )
@@ -50,8 +51,8 @@ class Parity:
 
     Attributes:
         samples: Number of samples.
-        difference: Largest difference of a logit, on the same pixels.
-        same_classes: Samples whose class is that of ``rsdl evaluate``.
+        difference: Largest difference of an output, such as a logit, on the same pixels.
+        same_classes: Samples whose class, or whose detections are those of ``rsdl evaluate``.
     """
 
     samples: int
@@ -79,11 +80,14 @@ def check_parity(run: Run, model: TrainedModel, images: Iterable[Pixels]) -> Par
         pixels = np.ascontiguousarray(np.moveaxis(image, 2, 0))[None]  # [1, C, H, W]
         ours = run(pixels)
         with torch.no_grad():
-            theirs = model(torch.from_numpy(pixels)).numpy()
-        # NaN is a difference too.
-        gap = float(np.abs(ours - theirs).max())
-        difference = max(difference, gap) if np.isfinite(gap) else np.inf
-        labels = model.task.labels(model.task.predict(torch.from_numpy(ours)))
+            theirs = to_arrays(model(torch.from_numpy(pixels)))
+        for one, other in zip(ours, theirs, strict=True):
+            gap = float(np.abs(one - other).max())
+            # NaN is a difference too.
+            difference = max(difference, gap) if np.isfinite(gap) else np.inf
+        outputs = tuple(map(torch.from_numpy, ours))
+        found = model.task.predict(outputs if len(outputs) > 1 else outputs[0])
+        labels = model.task.labels(found)
         same += labels == model.predict(image).labels
         samples += 1
     return Parity(samples, difference, same)

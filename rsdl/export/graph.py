@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.fx import GraphModule
 
 from rsdl.core.errors import ConfigError
@@ -22,11 +23,17 @@ from rsdl.core.image_size import height_width
 from rsdl.data.batch_buffer import TORCH_DTYPES
 from rsdl.export.model import TrainedModel
 
-# Stored pixels [B, C, H, W] -> logits [B, num_classes].
-Run = Callable[[NDArray[Any]], NDArray[Any]]
+# Stored pixels [B, C, H, W] -> the network's outputs, such as logits [B, num_classes] alone.
+Run = Callable[[NDArray[Any]], tuple[NDArray[Any], ...]]
 
 ONNX_PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 GRAPH, ONNX = "model.pt2", "model.onnx"
+
+
+def to_arrays(outputs: Tensor | tuple[Tensor, ...]) -> tuple[NDArray[Any], ...]:
+    """Return a network's outputs as arrays."""
+    tensors = outputs if isinstance(outputs, tuple) else (outputs,)
+    return tuple(each.numpy() for each in tensors)
 
 
 def require_onnx() -> None:
@@ -90,9 +97,8 @@ def open_torch(model: TrainedModel, folder: Path) -> Run:
         graph = torch.export.load(folder / GRAPH).module()
 
     @torch.no_grad()
-    def run(images: NDArray[Any]) -> NDArray[Any]:
-        logits: torch.Tensor = graph(torch.from_numpy(images))
-        return logits.numpy()
+    def run(images: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+        return to_arrays(graph(torch.from_numpy(images)))
 
     return run
 
@@ -128,8 +134,8 @@ def open_onnx(model: TrainedModel, folder: Path) -> Run:
 
     session = onnxruntime.InferenceSession(folder / ONNX, providers=["CPUExecutionProvider"])
 
-    def run(images: NDArray[Any]) -> NDArray[Any]:
-        return np.asarray(session.run(["logits"], {"images": images})[0])
+    def run(images: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+        return (np.asarray(session.run(["logits"], {"images": images})[0]),)
 
     return run
 

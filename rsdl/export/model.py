@@ -17,6 +17,7 @@ from rsdl.data.crop import central_box
 from rsdl.export.preprocess import Preprocess
 from rsdl.records.model_spec import ModelSpec
 from rsdl.tasks.base import Task, turned_views
+from rsdl.tasks.boxes import DETECTED, SCORE, resize_boxes
 
 Images = Tensor | NDArray[Any]
 
@@ -113,7 +114,7 @@ class TrainedModel(nn.Module):
             parts.append(outputs.float().cpu())
         outputs = torch.cat(parts)
         if self.finds_objects:
-            return Prediction(self.task.labels(outputs), outputs[..., 5], outputs)
+            return Prediction(self.task.labels(outputs), outputs[..., SCORE], outputs)
         return Prediction(self.task.labels(self.task.predict(outputs)), outputs.softmax(1))
 
     @property
@@ -191,7 +192,7 @@ class TrainedModel(nn.Module):
             found = self.task.predict(self.network(pixels))
         factors = [a / b for a, b in zip(windows.shape[2:0:-1], pixels.shape[:1:-1], strict=True)]
         rows = found.double().cpu().numpy()
-        return [_resize_boxes(each[each[:, 6] >= 0], *factors) for each in rows]
+        return [resize_boxes(each[each[:, DETECTED] >= 0], *factors) for each in rows]
 
     def digest(self) -> str:
         """Return the SHA-256 of the network's weights."""
@@ -226,20 +227,6 @@ class TrainedModel(nn.Module):
     def device(self) -> torch.device:
         """Where the network is."""
         return self.preprocess.mean.device
-
-
-def _resize_boxes(rows: NDArray[np.float64], across: float, down: float) -> NDArray[np.float64]:
-    """Return boxes of an image that was made so many times as wide and as high.
-
-    Its sides were scaled alike but for whole pixels, so that a turned box stays one.
-    """
-    cos, sin = np.cos(rows[:, 4]), np.sin(rows[:, 4])
-    resized = rows.copy()
-    resized[:, :2] *= across, down
-    resized[:, 2] *= np.hypot(cos * across, sin * down)
-    resized[:, 3] *= np.hypot(sin * across, cos * down)
-    resized[:, 4] = np.arctan2(sin * down, cos * across)
-    return resized
 
 
 def channels_first(images: Tensor, bands: Sequence[str]) -> Tensor:

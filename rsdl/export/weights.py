@@ -12,7 +12,7 @@ from timm.models import save_for_hf
 from rsdl.core.bands import divisors
 from rsdl.core.errors import ConfigError
 from rsdl.core.image_size import height_width
-from rsdl.export.graph import Run
+from rsdl.export.graph import Run, to_arrays
 from rsdl.export.load import WEIGHTS, build
 from rsdl.export.model import TrainedModel
 from rsdl.records.model_spec import ModelSpec
@@ -83,8 +83,7 @@ def open_weights(model: TrainedModel, folder: Path) -> Run:
         network = build(model.spec, load_file(folder / WEIGHTS), str(folder)).network
 
     @torch.no_grad()
-    def run(images: NDArray[Any]) -> NDArray[Any]:
-        logits: torch.Tensor = network(model.preprocess(torch.from_numpy(images)))
-        return logits.numpy()
+    def run(images: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+        return to_arrays(network(model.preprocess(torch.from_numpy(images))))
 
     return run

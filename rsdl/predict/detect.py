@@ -21,16 +21,14 @@ from rsdl.data.targets.corners import rectangle_corners
 from rsdl.predict.scene import Progress, Read, WindowRule, read_batches, whole_of
 from rsdl.predict.windows import Axis
 from rsdl.raster.scenes import Scene
-from rsdl.tasks.boxes import nms
+from rsdl.tasks.boxes import DETECTED, SCORE, nms
+from rsdl.tasks.merged_tiles import EDGE_PX, EDGE_SHARE
 
 Numbers = NDArray[np.float64]
 # Stored pixels [B, H, W, C] -> of each window centre x and y, width, height and angle in its
 # pixels, score and label, [N, 7].
 Detector = Callable[[NDArray[Any]], Sequence[NDArray[np.floating[Any]]]]
 
-# A box is cut by the edge of its window if it ends closer to it than this: networks put the side of
-# a cut object near the edge, and not on it.
-EDGE_PX, EDGE_SHARE = 2.0, 1 / 16  # and of the box's extent
 SEEN_SIDE = 2048  # of the picture of where a scene has data
 
 
@@ -122,7 +120,9 @@ def detect_scene(
 
 def merge_detections(found: Numbers, merge: MergeRule, seen: "Seen") -> Detections:
     """Return detections of windows ``[N, 8]`` merged: box, score, label, whether it is cut."""
-    boxes, scores, labels = (torch.from_numpy(found[:, part].copy()) for part in (slice(5), 5, 6))
+    boxes, scores, labels = (
+        torch.from_numpy(found[:, part].copy()) for part in (slice(5), SCORE, DETECTED)
+    )
     kept = nms(boxes, scores, labels.long(), merge.iou, oriented=merge.oriented).numpy()
     rest = found[kept]
     return Detections(

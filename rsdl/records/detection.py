@@ -11,7 +11,7 @@ BACKGROUND = "background"  # in a confusion matrix of detections
 
 
 class SizeScores(Page):
-    """Objects of one size, in area: small below 32 x 32 px, large from 96 x 96 px.
+    """Objects of one size, in area: small up to 32 x 32 px, large above 96 x 96 px.
 
     Attributes:
         objects: True objects of the size.

@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rsdl.core.image_size import ImageSize, height_width
-from rsdl.data.targets.objects import FLAGS, HULL, IGNORED, LABEL, RECTANGLE
-from rsdl.tasks.boxes import box_iou
+from rsdl.data.targets.objects import FLAGS, HULL, IGNORED, LABEL
+from rsdl.tasks.boxes import box_iou, truth_boxes
 
 REACH = 2  # cells from that of the centre
 TOP_K = 13
@@ -82,11 +82,7 @@ def read_truth(targets: Tensor, *, oriented: bool) -> Truth:
     is_real = targets[..., LABEL] >= 0
     ignored = (targets[..., FLAGS].long() & IGNORED) != 0
     hulls = targets[..., HULL]
-    if oriented:
-        boxes = targets[..., RECTANGLE]
-    else:
-        low, high = hulls[..., :2], hulls[..., 2:]
-        boxes = torch.cat([(low + high) / 2, high - low, torch.zeros_like(low[..., :1])], -1)
+    boxes = truth_boxes(targets, oriented=oriented)
     sides = boxes[..., 2:4].clamp(min=LEAST_SIDE)
     boxes = torch.cat([boxes[..., :2], sides, boxes[..., 4:]], -1)
     labels = targets[..., LABEL].clamp(min=0).long()
@@ -118,9 +114,11 @@ def assign(
     # Of each candidate the logit of the object's own class.
     places = flat * logits.shape[2] + truth.labels[..., None].expand(-1, -1, each).flatten(1)
     own = logits.flatten(1).gather(1, places).view(batch, number, each)
-    soft = F.binary_cross_entropy_with_logits(own, overlaps, reduction="none")
-    soft = soft * (overlaps - own.sigmoid()).square()
-    cost = soft - IOU_WEIGHT * (overlaps + 1e-7).log() + STEEPNESS ** (distances - FARTHEST)
+    cost = (
+        quality_focal(own, overlaps)
+        - IOU_WEIGHT * (overlaps + 1e-7).log()
+        + STEEPNESS ** (distances - FARTHEST)
+    )
     cost = torch.where(real, cost, torch.full_like(cost, NEVER))
     wanted = overlaps.topk(min(TOP_K, each), -1).values.sum(-1).long().clamp(min=1)
     ranks = cost.argsort(dim=-1, stable=True).argsort(dim=-1, stable=True)
@@ -183,3 +181,12 @@ def ignored_cells(truth: Truth, levels: Sequence[Level]) -> Tensor:
         counts = corners.view(-1, rows + 1, wide).cumsum(1).cumsum(2)
         found.append((counts[:, :rows, :columns] > 0).flatten(1))
     return torch.cat(found, 1)
+
+
+def quality_focal(logits: Tensor, wanted: Tensor) -> Tensor:
+    """Return quality focal loss with an exponent of 2, of the shape of ``logits``.
+
+    See Li et al. 2020, "Generalized Focal Loss", section 3.1.
+    """
+    loss = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
+    return loss * (wanted - logits.sigmoid()).square()

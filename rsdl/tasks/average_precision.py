@@ -13,7 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rsdl.data.targets.objects import FLAGS, HULL, LABEL, RECTANGLE
+from rsdl.data.targets.objects import FLAGS, LABEL
+from rsdl.tasks.boxes import truth_boxes
 from rsdl.tasks.object_matching import (
     SIZES,
     THRESHOLDS,
@@ -31,6 +32,7 @@ from rsdl.tasks.scores import Floats, share
 from rsdl.tasks.sum_metric import SumMetric
 
 NUM_BINS = 4096
+AT_50, AT_75 = 0, 5  # of the IoU thresholds 0.5, 0.55 .. 0.95
 # Recalls at which precision is read; VOC's by steps of 0.1, which round as in the devkit.
 COCO_RECALLS = np.linspace(0, 1, 101)
 VOC_RECALLS = np.arange(0, 1.1, 0.1)
@@ -157,34 +159,24 @@ class MetricValues:
 def summarize(sums: dict[str, NDArray[Any]]) -> MetricValues:
     """Return the metrics computed from the sums of :class:`DetectionMetrics`."""
     objects, count = sums["num_objects"], int(sums["num_samples"])
-    by_size, curves = [], np.empty(0)
+    precisions = []
     columns = (sums["right"], sums["matched"], sums["seen"], objects)
     for right, matched, seen, number in zip(*columns, strict=True):
         wrong = seen - matched
-        precision = _at_recalls(right, wrong, number, COCO_RECALLS)  # [T, C, 101]
-        by_size.append(precision.mean(axis=-1))
-        curves = curves if curves.size else precision[0]
-    ap = by_size[0]
+        precisions.append(_at_recalls(right, wrong, number, COCO_RECALLS))  # [T, C, 101]
+    ap, *by_size = (each.mean(axis=-1) for each in precisions)
     voc = sums["voc_right"], sums["voc_wrong"], objects[0]
     metrics = {
         "loss": share(sums["loss_sum"], count),
         "map": _mean(ap),
-        "ap50": _mean(ap[0]),
-        "ap75": _mean(ap[5]),
+        "ap50": _mean(ap[AT_50]),
+        "ap75": _mean(ap[AT_75]),
         "voc07": _mean(_at_recalls(*voc, VOC_RECALLS).mean(axis=-1)),
         "voc12": _mean(_area(*voc)),
     }
-    metrics |= {f"map_{SIZES[size]}": _mean(by_size[size]) for size in range(1, len(SIZES))}
+    metrics |= {f"map_{size}": _mean(each) for size, each in zip(SIZES[1:], by_size, strict=True)}
+    curves = precisions[0][AT_50]
     return MetricValues(metrics, ap, objects[0], curves, int(sums["num_detections"]), count)
-
-
-def truth_boxes(truths: Tensor, *, oriented: bool) -> Tensor:
-    """Return the boxes of objects, ``[..., 11] -> [..., 5]``: rectangles, or visible hulls."""
-    if oriented:
-        return truths[..., RECTANGLE]
-    left, top, right, bottom = truths[..., HULL].unbind(-1)
-    columns = [(left + right) / 2, (top + bottom) / 2, right - left, bottom - top]
-    return torch.stack([*columns, torch.zeros_like(left)], -1)
 
 
 def _flatten(rows: Tensor, label: int) -> tuple[Tensor, Numbers]:

@@ -111,7 +111,7 @@ class Task(Protocol):
     """What a network learns: its head, loss, predictions, metrics and evaluation.
 
     Attributes:
-        facts: The task's entry in ``rsdl.config.task.TASKS``: kind of target, primary metric.
+        facts: ``config.facts``, of ``rsdl.config.task``: kind of target, primary metric.
     """
 
     facts: TaskFacts

@@ -1,16 +1,15 @@
 """Losses of detection, summed over the cells of each image, in float32.
 
-The class loss is quality focal loss (Li et al. 2020, "Generalized Focal Loss", section 3.1): the
-probability of an object's class learns to be the IoU of the cell's box.
+The class loss is quality focal loss: the probability of an object's class learns to be the IoU of
+the cell's box.
 """
 
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from rsdl.tasks.assignment import Level, Truth, assign, ignored_cells
+from rsdl.tasks.assignment import Level, Truth, assign, ignored_cells, quality_focal
 from rsdl.tasks.boxes import aligned_giou, box_iou, prob_iou
 
 BOX_WEIGHT = 2.0  # RTMDet, section 3.3
@@ -51,9 +50,3 @@ def detection_losses(
     classes = quality_focal(logits, wanted).sum(2)
     classes = torch.where(counted, classes, torch.zeros_like(classes))
     return classes.sum(1) + BOX_WEIGHT * (apart * weights).sum(1)
-
-
-def quality_focal(logits: Tensor, wanted: Tensor) -> Tensor:
-    """Return quality focal loss with an exponent of 2, of the shape of ``logits``."""
-    loss = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
-    return loss * (wanted - logits.sigmoid()).square()

@@ -11,8 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rsdl.data.targets.objects import HULL, RECTANGLE
 from rsdl.tasks.near_pairs import near_pairs
 
+# Columns of a detection after its box ``[:5]``: score, and label, -1 for padding.
+SCORE, DETECTED = 5, 6
 # Of an area in px² and of a difference of two corners in px: less is nothing, but no division by 0.
 SMALL_AREA, SMALL_STEP = 1e-9, 1e-9
 
@@ -38,6 +41,29 @@ def box_areas(boxes: Tensor) -> Tensor:
     """Return the areas of boxes in px², ``[..., 5] -> [...]``."""
     boxes = _wide(boxes)
     return boxes[..., 2] * boxes[..., 3]
+
+
+def truth_boxes(truths: Tensor, *, oriented: bool) -> Tensor:
+    """Return the boxes of objects, ``[..., 11] -> [..., 5]``: rectangles, or visible hulls."""
+    if oriented:
+        return truths[..., RECTANGLE]
+    left, top, right, bottom = truths[..., HULL].unbind(-1)
+    columns = [(left + right) / 2, (top + bottom) / 2, right - left, bottom - top]
+    return torch.stack([*columns, torch.zeros_like(left)], -1)
+
+
+def resize_boxes(rows: NDArray[np.float64], across: float, down: float) -> NDArray[np.float64]:
+    """Return boxes of an image that was made so many times as wide and as high.
+
+    Its sides were scaled alike but for whole pixels, so that a turned box stays one.
+    """
+    cos, sin = np.cos(rows[:, 4]), np.sin(rows[:, 4])
+    resized = rows.copy()
+    resized[:, :2] *= across, down
+    resized[:, 2] *= np.hypot(cos * across, sin * down)
+    resized[:, 3] *= np.hypot(sin * across, cos * down)
+    resized[:, 4] = np.arctan2(sin * down, cos * across)
+    return resized
 
 
 def rotated_intersection(first: Tensor, second: Tensor) -> Tensor:
@@ -81,21 +107,10 @@ def box_intersection(first: Tensor, second: Tensor, *, oriented: bool) -> Tensor
     return (rotated_intersection if oriented else aligned_intersection)(first, second)
 
 
-def rotated_iou(first: Tensor, second: Tensor) -> Tensor:
+def box_iou(first: Tensor, second: Tensor, *, oriented: bool) -> Tensor:
     """Return the exact intersection over union of boxes, ``[..., 5], [..., 5] -> [...]``.
 
     It is differentiable, 0 where both boxes have no area, and at least float32.
-    """
-    return box_iou(first, second, oriented=True)
-
-
-def aligned_iou(first: Tensor, second: Tensor) -> Tensor:
-    """Return the intersection over union of upright boxes, ``[..., 5], [..., 5] -> [...]``."""
-    return box_iou(first, second, oriented=False)
-
-
-def box_iou(first: Tensor, second: Tensor, *, oriented: bool) -> Tensor:
-    """Return the intersection over union of boxes, ``[..., 5], [..., 5] -> [...]``.
 
     Args:
         first: Boxes.

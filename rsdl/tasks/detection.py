@@ -23,11 +23,11 @@ from rsdl.tasks.assignment import Level, levels_of, num_cells, read_truth
 from rsdl.tasks.average_precision import DetectionMetrics, MetricValues
 from rsdl.tasks.base import CardFacts, Columns, Lookup
 from rsdl.tasks.box_losses import detection_losses
-from rsdl.tasks.boxes import nms
+from rsdl.tasks.boxes import DETECTED, SCORE, nms
 from rsdl.tasks.detection_evaluation import evaluate_detections
 from rsdl.tasks.detection_scores import detection_columns
 
-SCORE, LABEL, WIDTH = 5, 6, 7  # columns of a detection
+WIDTH = 7  # columns of a detection
 BEFORE_NMS = 2000  # candidates of an image, as in RTMDet
 
 
@@ -49,7 +49,6 @@ class DetectionTask:
         self.config = config
         self.facts = config.facts
         self.classes = tuple(classes)
-        self.max_detections = config.max_detections
         self._divisor = max(mean_objects, 1.0)
         self._image_size: tuple[int, int] | None = None
         self._levels: tuple[Level, ...] = ()
@@ -110,12 +109,12 @@ class DetectionTask:
     @torch.no_grad()
     def predict(self, outputs: tuple[Tensor, Tensor]) -> Tensor:
         """Return the detections of each row, ``[B, max_detections, 7]``."""
-        return torch.stack([self._select(each) for each in self._candidates(outputs)])
+        return self._select(self._candidates(outputs))
 
     def labels(self, prediction: Tensor) -> list[list[tuple[str, float]]]:
         """Return class and score of the detections of each row, the best first."""
         return [
-            [(self.classes[int(row[LABEL])], row[SCORE]) for row in rows if row[LABEL] >= 0]
+            [(self.classes[int(row[DETECTED])], row[SCORE]) for row in rows if row[DETECTED] >= 0]
             for rows in prediction.tolist()
         ]
 
@@ -132,7 +131,7 @@ class DetectionTask:
             oriented = self.config.is_oriented
             found.append(unturn(turned, number, self._image_size, oriented=oriented))
         assert first is not None
-        return first, torch.stack([self._select(each) for each in torch.cat(found, 1)])
+        return first, self._select(torch.cat(found, 1))
 
     def columns(self, prediction: Tensor, targets: Tensor) -> dict[str, Tensor]:
         """Return detections and objects of each row; see :func:`detection_columns`."""
@@ -182,23 +181,28 @@ class DetectionTask:
         """Return the best pairs of a cell and a class of each row, ``[B, K, 7]``."""
         logits, boxes = outputs[0].float(), outputs[1].float()
         number = logits.shape[2]
-        kept = min(max(BEFORE_NMS, 2 * self.max_detections), logits[0].numel())
+        kept = min(max(BEFORE_NMS, 2 * self.config.max_detections), logits[0].numel())
         best, places = logits.flatten(1).topk(kept, dim=1)
         cells, labels = places // number, places % number
         chosen = boxes.gather(1, cells[..., None].expand(-1, -1, 5))
         return torch.cat([chosen, best.sigmoid()[..., None], labels[..., None].float()], -1)
 
     def _select(self, found: Tensor) -> Tensor:
-        """Return the detections of one image ``[K, 7]`` after NMS, cut or padded to M."""
-        found = found[found[:, SCORE] >= self.config.score_threshold]
-        kept = nms(
-            found[:, :SCORE], found[:, SCORE], found[:, LABEL], self.config.iou_of_nms,
-            oriented=self.config.is_oriented,
-        )[: self.max_detections]  # fmt: skip
-        rows = found.new_zeros(self.max_detections, WIDTH)
-        rows[:, LABEL] = -1
-        rows[: len(kept)] = found[kept]
-        return rows
+        """Return the detections of each image ``[B, K, 7]`` after NMS, ``[B, M, 7]``, on the CPU.
+
+        A batch is moved at once, since NMS and all that follows run there.
+        """
+        number = self.config.max_detections
+        selected = found.new_zeros(len(found), number, WIDTH, device="cpu")
+        selected[..., DETECTED] = -1
+        for rows, every in zip(selected, found.cpu(), strict=True):
+            likely = every[every[:, SCORE] >= self.config.score_threshold]
+            kept = nms(
+                likely[:, :SCORE], likely[:, SCORE], likely[:, DETECTED], self.config.iou_of_nms,
+                oriented=self.config.is_oriented,
+            )[:number]  # fmt: skip
+            rows[: len(kept)] = likely[kept]
+        return selected
 
 
 def unturn(found: Tensor, number: int, size: tuple[int, int], *, oriented: bool) -> Tensor:

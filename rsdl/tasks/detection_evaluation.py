@@ -5,7 +5,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from rsdl.data.preview import data_uri, shrink
@@ -17,8 +16,9 @@ from rsdl.records.detection import (
     ErrorCounts,
     SizeScores,
 )
-from rsdl.tasks.average_precision import MetricValues
+from rsdl.tasks.average_precision import AT_50, AT_75, MetricValues
 from rsdl.tasks.base import Columns, Lookup
+from rsdl.tasks.boxes import DETECTED, SCORE
 from rsdl.tasks.detection_scores import (
     ERRORS,
     MARKS,
@@ -29,7 +29,6 @@ from rsdl.tasks.detection_scores import (
     best_scores,
     count_errors,
     match_image,
-    object_rows,
 )
 from rsdl.tasks.image_scores import MAX_SAMPLES
 from rsdl.tasks.merged_tiles import score_merged
@@ -39,7 +38,6 @@ from rsdl.tasks.scores import share
 NUM_PICTURES = 8
 PICTURE_SIDE = 480
 RIGHT_COLOUR, WRONG_COLOUR, UNCOUNTED_COLOUR = (70, 170, 255), (255, 130, 40), (190, 190, 190)
-AT_50, AT_75 = 0, 5  # of the IoU thresholds 0.5, 0.55 .. 0.95
 
 
 def evaluate_detections(
@@ -97,7 +95,7 @@ def evaluate_detections(
             tuple(curve) if any_ else ()
             for curve, any_ in zip(values.curves.tolist(), known, strict=True)
         ),
-        pictures=tuple(_pictures(counts, columns, lookup, best, oriented=oriented)),
+        pictures=tuple(_pictures(counts, images, columns, lookup, best)),
         merged=score_merged(
             columns["predictions"], places, len(classes), nms_iou=nms_iou, oriented=oriented
         ),
@@ -134,7 +132,11 @@ def _class_rows(
 
 
 def _pictures(
-    counts: DetectionCounts, columns: Columns, lookup: Lookup, best: Operating, *, oriented: bool
+    counts: DetectionCounts,
+    images: Sequence[ImageMatch],
+    columns: Columns,
+    lookup: Lookup,
+    best: Operating,
 ) -> list[Detections]:
     """Return the images with the most wrong detections and missed objects, the worst first."""
     errors = counts.images[:, 1:].sum(axis=1)
@@ -142,19 +144,13 @@ def _pictures(
     worst = worst[errors[worst] > 0]
     samples = columns["samples"][worst].tolist()
     shown = []
-    for row, fields, (picture, prediction, target) in zip(
+    for row, fields, (picture, *_) in zip(
         worst, lookup.show(samples), lookup.predict(samples), strict=True
     ):
-        image = match_image(prediction, _rows_of(target, oriented=oriented), oriented=oriented)
         found, wrong, missed = counts.images[row].tolist()
-        drawn = draw_match(picture, image, best.score)
+        drawn = draw_match(picture, images[row], best.score)
         shown.append(Detections(**fields | drawn, found=found, wrong=wrong, missed=missed))
     return shown
-
-
-def _rows_of(target: NDArray[np.float32], *, oriented: bool) -> NDArray[np.float32]:
-    rows: NDArray[np.float32] = object_rows(torch.as_tensor(target), oriented=oriented).numpy()
-    return rows
 
 
 def draw_match(
@@ -167,7 +163,7 @@ def draw_match(
         image: Its detections and objects.
         scores: Least score of each class that is drawn, ``[C]``.
     """
-    above = image.detections[:, 5] >= scores[image.detections[:, 6].astype(np.int64)]
+    above = image.detections[:, SCORE] >= scores[image.detections[:, DETECTED].astype(np.int64)]
     found = np.zeros(len(image.objects), bool)
     found[image.matches[above & (image.matches >= 0)]] = True
     counted = image.objects[:, MARKS] == 0

@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rsdl.data.targets.objects import FLAGS, IGNORED, LABEL
-from rsdl.tasks.average_precision import truth_boxes
-from rsdl.tasks.boxes import SMALL_AREA, box_intersection
-from rsdl.tasks.object_matching import AREAS
+from rsdl.tasks.boxes import DETECTED, SCORE, truth_boxes
+from rsdl.tasks.object_matching import AREAS, find_overlaps, make_boxes
 
 # IoU from which a box is in place, and below which it is on nothing.
 IN_PLACE, ON_NOTHING = 0.5, 0.1
@@ -26,8 +25,7 @@ IN_PLACE, ON_NOTHING = 0.5, 0.1
 MAX_OBJECTS = 1024
 ERRORS = ("duplicate", "label", "place", "both", "background")
 
-# Columns of a detection after its box ``[:5]``, and of an object's row ``[G, 7]`` after its box.
-SCORE, DETECTED = 5, 6
+# Columns of an object's row ``[G, 7]`` after its box.
 TRUE, MARKS = 5, 6
 WRONG, UNCOUNTED = -1, -2
 
@@ -48,7 +46,7 @@ class ImageMatch(NamedTuple):
     detections: NDArray[np.float32]
     objects: NDArray[np.float32]
     pairs: NDArray[np.int64]
-    iou: NDArray[np.float32]
+    iou: NDArray[np.float64]
     matches: NDArray[np.int64]
 
 
@@ -123,33 +121,25 @@ def match_image(
     detections = prediction[prediction[:, DETECTED] >= 0]
     detections = detections[np.argsort(-detections[:, SCORE], kind="stable")]
     objects = objects[objects[:, TRUE] >= 0]
-    first, second = _near(detections, objects)
-    boxes, true = torch.from_numpy(detections[first]), torch.from_numpy(objects[second])
-    common = box_intersection(boxes[:, :5], true[:, :5], oriented=oriented).numpy()
-    own, other = (each[:, 2:4].prod(1).numpy() for each in (boxes, true))
-    iou = common / np.maximum(own + other - common, SMALL_AREA)
-    # Of an ignored region a detection shows a part: what counts is how much of it lies inside.
-    ignored = objects[second, MARKS].astype(np.int64) & IGNORED > 0
-    overlap = np.where(ignored, common / np.maximum(own, SMALL_AREA), iou)
-    kept = (iou >= ON_NOTHING) | (ignored & (overlap >= IN_PLACE))
-    pairs, iou, overlap = np.stack([first, second])[:, kept], iou[kept], overlap[kept]
-    matches = _match(detections, objects, pairs, overlap)
+    flags = objects[:, MARKS].astype(np.int64)
+    ours, theirs = (
+        make_boxes(torch.from_numpy(each[:, :5]), np.zeros(len(each), np.int64))
+        for each in (detections, objects)
+    )
+    first, second, iou, cover = find_overlaps(ours, theirs, flags, oriented=oriented)
+    kept = (iou >= ON_NOTHING) | ((flags[second] & IGNORED > 0) & (cover >= IN_PLACE))
+    order = np.lexsort((second[kept], first[kept]))
+    pairs = np.stack([first, second])[:, kept][:, order]
+    iou, cover = iou[kept][order], cover[kept][order]
+    matches = _match(detections, objects, pairs, cover)
     return ImageMatch(detections, objects, pairs, iou, matches)
-
-
-def _near(a: NDArray[np.float32], b: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return the numbers of all pairs whose circumscribed circles meet."""
-    reach = np.hypot(a[:, 2], a[:, 3])[:, None] / 2 + np.hypot(b[:, 2], b[:, 3])[None] / 2
-    gap = np.hypot(a[:, None, 0] - b[None, :, 0], a[:, None, 1] - b[None, :, 1])
-    first, second = np.nonzero(gap < reach)
-    return first, second
 
 
 def _match(
     detections: NDArray[np.float32],
     objects: NDArray[np.float32],
     pairs: NDArray[np.int64],
-    overlap: NDArray[np.float32],
+    overlap: NDArray[np.float64],
 ) -> NDArray[np.int64]:
     """Give each detection, by score, the free object of its class with the highest overlap."""
     matches = np.full(len(detections), WRONG, np.int64)

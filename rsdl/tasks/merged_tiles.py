@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from rsdl.data.targets.corners import smallest_rectangles
 from rsdl.data.targets.objects import FLAGS, HULL, LABEL, RECTANGLE, WIDTH, Objects
 from rsdl.records.detection import MergedScores
-from rsdl.tasks.average_precision import DetectionMetrics
+from rsdl.tasks.average_precision import AT_50, DetectionMetrics, summarize
 from rsdl.tasks.base import Place
-from rsdl.tasks.boxes import hulls, nms
+from rsdl.tasks.boxes import DETECTED, SCORE, hulls, nms, resize_boxes
 
 # A box is cut if it ends closer to the edge than this, in px or in parts of its extent: networks
 # put the side of an object that is cut near the edge, and not on it.
@@ -55,13 +55,13 @@ def score_merged(
             torch.from_numpy(found)[None], torch.from_numpy(merge_objects(mine))[None],
             torch.ones(1, dtype=torch.bool), torch.zeros(1),
         )  # fmt: skip
-    values = metrics.values()
+    values = summarize(metrics.local_sums())  # every rank has the detections of all
     shown = {name: value for name, value in values.metrics.items() if name != "loss"}
     return MergedScores(
         num_images=len(images),
         num_objects=int(values.num_objects.sum()),
         metrics=shown,
-        ap50=tuple(values.ap[0].tolist()),
+        ap50=tuple(values.ap[AT_50].tolist()),
     )
 
 
@@ -86,7 +86,9 @@ def merge_detections(
         found[:, :2] += own[:2]
         parts.append(found[~_seen_better(found, own, edges, oriented=oriented)])
     found = np.concatenate(parts)
-    boxes, scores, labels = (torch.from_numpy(found[:, part]) for part in (slice(5), 5, 6))
+    boxes, scores, labels = (
+        torch.from_numpy(found[:, part]) for part in (slice(5), SCORE, DETECTED)
+    )
     kept = nms(boxes, scores, labels.long(), nms_iou, oriented=oriented)
     merged: Floats = found[kept.numpy()].astype(np.float32)
     return merged
@@ -94,9 +96,8 @@ def merge_detections(
 
 def to_stored(prediction: Floats, place: Place) -> Doubles:
     """Return the detections of a tile ``[M, 7]`` in pixels of the stored tile, ``[K, 7]``."""
-    found = prediction[prediction[:, 6] >= 0].astype(np.float64)
-    found[:, :4] *= (*place.scale, *place.scale)
-    return found
+    found = prediction[prediction[:, DETECTED] >= 0].astype(np.float64)
+    return resize_boxes(found, *place.scale)
 
 
 def _seen_better(

@@ -30,6 +30,10 @@ class SumMetric(Metric):
         """Return the sums over all ranks; a collective that every rank must call."""
         return {name: value.cpu().numpy() for name, value in self.compute().items()}
 
+    def local_sums(self) -> dict[str, NDArray[Any]]:
+        """Return the sums of this process alone, of what every rank has wholly."""
+        return {name: getattr(self, name).cpu().numpy() for name in self._defaults}
+
 
 def collect(value: Tensor, group: Any = None) -> list[Tensor]:  # noqa: ANN401 - of torch
     """Return what adds up to a sum over all ranks; a collective that every rank must call.

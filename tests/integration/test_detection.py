@@ -4,9 +4,12 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
+import rsdl as api
 from rsdl.data.packing.pack import PackOptions, pack
+from rsdl.data.sample import Sample
 from rsdl.records.detection import DetectionEvaluation
 from rsdl.records.evaluation import parse_evaluation
 from rsdl.storage.connect import connect
@@ -33,10 +36,20 @@ FIELDS: dict[str, Any] = {
 }
 
 
+class DrawnTiles(DrawnObjects):
+    """Drawn scenes as four tiles of each of three images, which lie in a row."""
+
+    def read(self, item: tuple[str, int]) -> Sample:
+        sample, (split, number) = super().read(item), item
+        image, col = divmod(number, 4)
+        meta = {"source": f"{split}-{image}.png", "row": 0, "col": col * self.side}
+        return sample._replace(meta=meta)
+
+
 @pytest.fixture
 def drawn(tmp_path: Path) -> str:
-    """Return the URL of images of rectangles at any angle."""
-    source: Any = DrawnObjects(count=12, side=64)
+    """Return the URL of tiles with rectangles at any angle."""
+    source: Any = DrawnTiles(count=12, side=64)
     pack(source, connect(str(tmp_path / "drawn")), PackOptions())
     return str(tmp_path / "drawn")
 
@@ -66,11 +79,14 @@ def test_two_and_three_processes_train_and_score_as_one(
 ):
     fields = FIELDS | {"data__url": drawn, "data__batch_size": 6, "trainer__max_epochs": 1}
     assert_worlds_agree(rsdl, write_config, run_at, fields)
-    assert read_report(run_at("on3").folder)["num_samples"] == 12
+    report = read_report(run_at("on3").folder)
+    objects = sum(row["support"] for row in report["per_class"])
+    assert report["num_samples"] == 12 and report["merged"]["num_images"] == 3
+    assert report["merged"]["num_objects"] == objects > 0
 
 
 def test_a_run_has_a_report_is_exported_and_refuses_what_it_cannot_do(
-    rsdl: "Rsdl", write_config: "Write", run_at: "Find", drawn: str, packed: str
+    rsdl: "Rsdl", write_config: "Write", run_at: "Find", drawn: str, packed: str, tmp_path: Path
 ):
     fields = FIELDS | {"data__url": drawn, "trainer__max_epochs": 1}
     ended = rsdl("train", write_config("run", **fields))
@@ -86,6 +102,17 @@ def test_a_run_has_a_report_is_exported_and_refuses_what_it_cannot_do(
     for kind, name in (("dota", "Task1_ship.txt"), ("coco", "detections-test.json")):
         assert rsdl("evaluate", run.folder, "--export", kind).returncode == 0
         assert list(run.folder.rglob(name)), kind
+
+    written = rsdl("export", run.folder, "--to", "safetensors", "--out", "weights")
+    assert written.returncode == 0 and "differ by 0.0e+00 at most" in written.stdout, written
+    for kind in ("onnx", "torch", "hf"):
+        said = refusal(rsdl("export", run.folder, "--to", kind, "--out", kind))
+        assert "has no form for a detector's logits and boxes" in said
+    image = np.zeros((64, 64, 3), np.uint8)
+    ours, theirs = (
+        api.load(str(each)).predict(image) for each in (run.folder, tmp_path / "weights")
+    )
+    assert ours.labels == theirs.labels
 
     def refused(**changes: object) -> str:
         return refusal(rsdl("train", write_config("other", **(fields | changes))))

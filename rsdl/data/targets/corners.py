@@ -30,21 +30,32 @@ def visible_shares(
         height: Of the image in pixels.
         width: Of the image in pixels.
     """
-    low, high = corners.min(axis=1), corners.max(axis=1)
+    return shares_within(corners, corners.min(axis=1), corners.max(axis=1), height, width)
+
+
+def shares_within(
+    corners: NDArray[np.float32],
+    low: NDArray[np.float32],
+    high: NDArray[np.float32],
+    height: float,
+    width: float,
+) -> NDArray[np.float32]:
+    """Return what :func:`visible_shares` does, of corners whose ends ``[N, 2]`` are known."""
     edge = np.array((width, height), np.float32)
-    shares = ((high > 0) & (low < edge)).all(axis=1).astype(np.float32)
-    inside = ((low >= 0) & (high <= edge)).all(axis=1)
-    cut = np.flatnonzero((shares > 0) & ~inside)
-    upright = _is_upright(corners[cut])
-    shown = (high[cut].clip(0, edge) - low[cut].clip(0, edge)).prod(axis=1)
-    whole = (high[cut] - low[cut]).prod(axis=1)
-    shares[cut] = shown / np.maximum(whole, 1e-6)
+    shares = np.zeros(len(corners), np.float32)
+    shares[((high > 0) & (low < edge)).all(axis=1)] = 1
+    cut = np.flatnonzero(((low < 0) | (high > edge)).any(axis=1) & (shares > 0))
+    if not len(cut):
+        return shares
+    low, high = low[cut], high[cut]
+    shown = (high.clip(0, edge) - low.clip(0, edge)).prod(axis=1)
+    shares[cut] = shown / np.maximum((high - low).prod(axis=1), 1e-6)
     frame = np.array([(0, 0), (width, 0), (width, height), (0, height)], np.float32)
-    for number in cut[~upright]:
+    for number in cut[~_is_upright(corners[cut])].tolist():
         hull = cv2.convexHull(corners[number])
         common, _ = cv2.intersectConvexConvex(hull, frame)
         shares[number] = min(common / max(cv2.contourArea(hull), 1e-6), 1)
-    return np.asarray(shares, np.float32)
+    return shares
 
 
 def smallest_rectangles(corners: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -61,16 +72,22 @@ def smallest_rectangles(corners: NDArray[np.float32]) -> NDArray[np.float32]:
     """
     if corners.shape[1] != 4:
         return np.array([_enclose(each) for each in corners], np.float32).reshape(-1, 5)
-    edges = np.roll(corners, -1, axis=1) - corners
-    along, down = edges[:, 0], edges[:, 1]
-    sides = np.sqrt((edges[:, :2] ** 2).sum(axis=2))
-    angles = np.arctan2(along[:, 1], along[:, 0])
-    rectangles = np.concatenate([corners.mean(axis=1), sides, angles[:, None]], axis=1)
-    skew = np.abs((along * down).sum(axis=1)) / np.maximum(sides.min(axis=1), 1e-6)
+    edges = corners[:, (1, 2, 3, 0)] - corners
+    across, down = edges[..., 0], edges[..., 1]
+    width, height = np.hypot(across[:, :2], down[:, :2]).T
+    angles = np.arctan2(down[:, 0], across[:, 0])
+    rectangles = np.empty((len(corners), 5), np.float32)
+    rectangles[:, :2] = corners.mean(axis=1)
+    rectangles[:, 2], rectangles[:, 3], rectangles[:, 4] = width, height, angles
+    # Of a rectangle the first two edges are square, and the others their opposites.
+    skew = np.abs(across[:, 0] * across[:, 1] + down[:, 0] * down[:, 1])
     apart = np.abs(edges[:, :2] + edges[:, 2:]).max(axis=(1, 2), initial=0)
-    for number in np.flatnonzero((skew > SQUARE_PX) | (apart > SQUARE_PX)):
+    is_other = (skew > SQUARE_PX * np.maximum(np.minimum(width, height), 1e-6)) | (
+        apart > SQUARE_PX
+    )
+    for number in np.flatnonzero(is_other).tolist():
         rectangles[number] = _enclose(corners[number])
-    return np.asarray(rectangles, np.float32)
+    return rectangles
 
 
 def _enclose(outline: NDArray[np.float32]) -> tuple[float, ...]:

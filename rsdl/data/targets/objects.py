@@ -26,8 +26,8 @@ from rsdl.data.targets.base import Choices, Content, Dihedral, Window
 from rsdl.data.targets.corners import (
     areas,
     box_corners,
+    shares_within,
     smallest_rectangles,
-    visible_shares,
 )
 
 if TYPE_CHECKING:
@@ -203,18 +203,19 @@ class ObjectList:
             raise CorruptSampleError("", problem, "pack it again")
         top, left, tall, wide = window
         height, width = height_width(image_size)
-        corners: NDArray[np.float32] = target.corners - np.array((left, top), np.float32)
-        corners = corners * np.array((width / wide, height / tall), np.float32)
-        seen = visible_shares(corners, height, width)
-        here = seen > 0
-        corners, seen, rest = corners[here], seen[here], target.take(here)
-        rows = np.empty((len(seen), WIDTH), np.float32)
-        rows[:, RECTANGLE] = smallest_rectangles(corners)
+        scale = np.array((width / wide, height / tall), np.float32)
+        corners = (target.corners - np.array((left, top), np.float32)) * scale
         low, high = corners.min(axis=1), corners.max(axis=1)
+        seen = shares_within(corners, low, high, height, width)
+        here = np.flatnonzero(seen)
+        rows = np.empty((len(here), WIDTH), np.float32)
+        rows[:, RECTANGLE] = smallest_rectangles(corners[here])
         edge = np.array((width, height), np.float32)
-        rows[:, HULL] = np.concatenate([low.clip(0, edge), high.clip(0, edge)], axis=1)
-        rows[:, LABEL] = rest.labels
-        rows[:, FLAGS] = rest.flags | np.where(seen * rest.shares < MIN_VISIBLE, IGNORED, 0)
+        rows[:, HULL.start : HULL.start + 2] = low[here].clip(0, edge)
+        rows[:, HULL.start + 2 : HULL.stop] = high[here].clip(0, edge)
+        rows[:, LABEL] = target.labels[here]
+        hidden = seen[here] * target.shares[here] < MIN_VISIBLE
+        rows[:, FLAGS] = target.flags[here] | (IGNORED * hidden)
         return rows
 
     def collate(self, targets: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:

@@ -84,12 +84,13 @@ def confusion_matrix(evaluation: Evaluation) -> Matrix:
 
 
 def frequent_confusions(evaluation: Evaluation, limit: int) -> list[Confusion]:
-    """Return at most ``limit`` kinds of mistakes, the most frequent first."""
+    """Return at most ``limit`` kinds of mistakes between classes, the most frequent first."""
     names, rows = evaluation.shown_confusion
+    number = len(evaluation.classes)  # what is shown beside them, as background, comes after
     found = [
         Confusion(names[i], names[j], n, n / sum(row))
-        for i, row in enumerate(rows)
-        for j, n in enumerate(row)
+        for i, row in enumerate(rows[:number])
+        for j, n in enumerate(row[:number])
         if n and i != j
     ]
     return sorted(found, key=lambda item: (-item.count, -item.share))[:limit]

@@ -3,20 +3,20 @@
 from dataclasses import dataclass
 
 from rsdl.evaluate.compared_run import ComparedRun
-from rsdl.evaluate.figures.confusion import confusion_sections, frequent_confusions
+from rsdl.evaluate.figures.confusion import confusion_sections
 from rsdl.evaluate.figures.curves import Curves
 from rsdl.evaluate.figures.precision_recall import class_plots, recall_plots
 from rsdl.evaluate.formatting import compact, percent
 from rsdl.evaluate.report.run_summary import TaskReport, Tile, images
-from rsdl.records.detection import BACKGROUND, DetectionEvaluation, DetectionScores
+from rsdl.records.detection import DetectionEvaluation, DetectionScores
 
 NAMES = {
     "map": ("mAP", "mean over classes and IoU 0.5 to 0.95"),
     "ap50": ("AP50", "mean over classes at IoU 0.5"),
     "ap75": ("AP75", "at IoU 0.75"),
-    "map_small": ("mAP, small objects", "below 32 x 32 px"),
+    "map_small": ("mAP, small objects", "up to 32 x 32 px"),
     "map_medium": ("mAP, medium objects", "32 x 32 to 96 x 96 px"),
-    "map_large": ("mAP, large objects", "from 96 x 96 px"),
+    "map_large": ("mAP, large objects", "above 96 x 96 px"),
 }
 KINDS = {
     "missed": "an object that no detection is on or near",
@@ -97,11 +97,8 @@ def error_rows(evaluation: DetectionEvaluation) -> list[ErrorRow]:
 
 def sections(evaluation: DetectionEvaluation) -> dict[str, object]:
     """Return the variables of ``detection.html.jinja``."""
-    every = frequent_confusions(evaluation, len(evaluation.classes) ** 2 + 1000)
-    confusions = [c for c in every if BACKGROUND not in (c.label, c.predicted)]
     return {
         **confusion_sections(evaluation),
-        "confusions": confusions[: min(max(len(evaluation.classes) // 2, 10), 22)],
         "class_rows": class_rows(evaluation),
         "titles": {name: title for name, (title, _) in NAMES.items()} | VOC,
         "sizes": ("small", "medium", "large"),

@@ -20,8 +20,8 @@ from rsdl.tasks.average_precision import (
     DetectionMetrics,
     MetricValues,
     summarize,
-    truth_boxes,
 )
+from rsdl.tasks.boxes import truth_boxes
 from rsdl.tasks.object_matching import SIZES, THRESHOLDS
 
 CLASSES = 3

@@ -1,6 +1,7 @@
 """Geometry of boxes against shapely, and suppression against its definition."""
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,15 +14,16 @@ from torch import Tensor
 from rsdl.data.targets.corners import rectangle_corners
 from rsdl.tasks.boxes import (
     aligned_giou,
-    aligned_iou,
     box_areas,
     box_iou,
     corners,
     hulls,
     nms,
     prob_iou,
-    rotated_iou,
 )
+
+rotated_iou = partial(box_iou, oriented=True)
+aligned_iou = partial(box_iou, oriented=False)
 
 
 def draw_pairs(number: int, seed: int = 0) -> tuple[Tensor, Tensor]:
