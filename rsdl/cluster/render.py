@@ -120,7 +120,7 @@ def render_job(name: str, config: PodConfig, settings: Settings) -> str:
     Raises:
         ConfigError: If the config does not fit the GPU, or the job's name is too long.
     """
-    run, path, first_study = config.run, config.path, settings.study
+    run, path = config.run, config.path
     settings = settings.of(name, run.task.name)
     for field, url in (("output", run.output), ("data.url", run.data.url)):
         if "://" not in url and not url.startswith("/"):
@@ -145,7 +145,7 @@ def render_job(name: str, config: PodConfig, settings: Settings) -> str:
         name=name,
         path=path,
         job=job,
-        is_first=settings.study == first_study,
+        is_first=run.task.name == FIRST,
         architecture=run.model.name,
         dataset=dataset_of(run),
         components=_components_of(settings, on_cpu=on_cpu),

@@ -76,7 +76,9 @@ class PredictSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     run: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$")] | Url = Field(
-        "swin_base_loveda", description="Name of a run of the study, or s3:// of any."
+        "swin_base_loveda",
+        description="Name of a run: one that ends in a data set of a study is looked up in the "
+        "runs of its task, any other in those of classification; or s3:// of any.",
     )
     scenes: tuple[Url, ...] = Field(
         (), description="Scenes, or what lists them; none: s3://BUCKET/scenes."

@@ -60,6 +60,20 @@ def test_every_component_is_tried():
     assert used | {"settings"} == {path.name for path in (K8S / "components").iterdir()}
 
 
+@pytest.mark.parametrize(
+    ("name", "study"),
+    [
+        ("resnet50_ucm", "hrrsi"),
+        ("resnet50_loveda", "hrrsi-segmentation"),
+        ("resnet50_dota", "hrrsi-detection"),
+    ],
+)
+def test_runs_on_a_volume_lie_in_the_folder_of_their_study(folder: Path, name: str, study: str):
+    _, objects = combine(folder, [("pvc-runs",)], name)
+    ((_, process),) = check_jobs(objects)
+    assert process.environment["RSDL_RUNS"] == f"/runs/{study}"
+
+
 @pytest.mark.slow
 def test_components_go_together(folder: Path):
     choices = list(combinations())
