@@ -16,14 +16,13 @@ from rsdl.core.errors import ConfigError
 from rsdl.core.image_size import show_size
 from rsdl.data.dataset import DataSet, SplitData
 from rsdl.evaluate.detection_files import check_places, coco_results, dota_files
-from rsdl.evaluate.evaluator import evaluate_checkpoint
+from rsdl.evaluate.evaluator import Evaluated, evaluate_checkpoint
 from rsdl.evaluate.whole_images import evaluate_images
 from rsdl.export.load import load
 from rsdl.predict.image import predict_image
 from rsdl.records.detection import DetectionEvaluation
 from rsdl.records.evaluation_base import Evaluation
 from rsdl.storage.connect import join
-from rsdl.tasks.base import Columns, Lookup
 from rsdl.train.accelerator import choose_device
 from rsdl.train.build import open_evaluation
 from rsdl.train.saved_run import check_same_data, find_run, read_config
@@ -88,32 +87,30 @@ def evaluate_run(
     record = folder.read_record()
     devices = record.device_count if record is not None else 1
     parts = open_evaluation(config, folder, dataset, devices=devices, tta=tta)
-    keep = partial(write_detections, export, parts, f"detections-{split}")
-    evaluation = evaluate_checkpoint(parts, checkpoint, split, keep=keep)
-    return evaluation, write_report(folder, evaluation)
+    evaluated = evaluate_checkpoint(parts, checkpoint, split)
+    page = write_report(folder, evaluated.evaluation)
+    if export is not None:
+        write_detections(export, parts, f"detections-{split}", evaluated)
+    return evaluated.evaluation, page
 
 
-def write_detections(
-    export: Export | None, parts: RunParts, name: str, columns: Columns, lookup: Lookup
-) -> None:
-    """Write the detections of a split into the run's folder; ``None`` for ``export`` does not.
+def write_detections(export: Export, parts: RunParts, name: str, evaluated: Evaluated) -> None:
+    """Write the detections of a split into the run's folder.
 
     Args:
         export: The format.
         parts: The run.
         name: Folder or file to write, without its ending.
-        columns: What the task keeps of each sample.
-        lookup: Tells where samples lie in their images.
+        evaluated: The split's evaluation.
 
     Raises:
         ConfigError: If the network saw parts of the samples.
         DataError: If the format cannot tell two images apart.
     """
-    task = parts.config.task
-    if export is None or not isinstance(task, DetectionConfig):
-        return
+    task, columns = parts.config.task, evaluated.columns
+    assert isinstance(task, DetectionConfig), "checked before"
     found, samples = columns["predictions"], columns["samples"].tolist()
-    places = lookup.places(samples)
+    places = evaluated.lookup.places(samples)
     check_places(places)
     if export == "coco":
         text = coco_results(found, places, samples, oriented=task.is_oriented)

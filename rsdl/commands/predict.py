@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Sequence
-from copy import copy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -234,10 +233,9 @@ class ObjectMaps:
 
     def __init__(self, model: TrainedModel, outputs: OutputOptions) -> None:
         outputs.check_objects()
-        task: Any = copy(model.task)
+        task: Any = model.task
         if outputs.score is not None:
             task.config = task.config.model_copy(update={"score_threshold": outputs.score})
-            model.task = task
         config = task.config
         self.network = model.detect_windows
         self.record = {"score": config.score_threshold}

@@ -202,7 +202,7 @@ def finish(session: Session) -> None:
     folder, record = session.folder, session.recorder.record
     finish_uploads(session)
     split = session.data.data.evaluated_split
-    evaluation = evaluate_checkpoint(session, BEST, split)
+    evaluation = evaluate_checkpoint(session, BEST, split).evaluation
     if not is_main():
         return
     record.metrics = dict(record.metrics) | {split: dict(evaluation.metrics)}

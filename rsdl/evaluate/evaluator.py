@@ -1,10 +1,10 @@
 """Checkpoint + split -> Evaluation, for ``rsdl train`` and ``rsdl evaluate`` alike."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from functools import cache, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -26,13 +26,15 @@ from rsdl.train.session import RunParts
 PICTURE_SIDE = 160
 
 
-def evaluate_checkpoint(
-    parts: RunParts,
-    checkpoint: str,
-    split: str,
-    *,
-    keep: Callable[[Columns, Lookup], None] = lambda columns, lookup: None,
-) -> Evaluation:
+class Evaluated(NamedTuple):
+    """An evaluation, what the task kept of each sample for it, and what may be asked of them."""
+
+    evaluation: Evaluation
+    columns: Columns
+    lookup: Lookup
+
+
+def evaluate_checkpoint(parts: RunParts, checkpoint: str, split: str) -> Evaluated:
     """Return the evaluation of a checkpoint on a split; every rank must call this.
 
     The average of the weights is evaluated if the run keeps one.
@@ -41,7 +43,6 @@ def evaluate_checkpoint(
         parts: What evaluates the run.
         checkpoint: Name of the checkpoint in the run's folder.
         split: Name of the split.
-        keep: Takes what is kept of each sample, before it is summed up.
 
     Raises:
         DataError: If the checkpoint is damaged or belongs to another network.
@@ -62,8 +63,7 @@ def evaluate_checkpoint(
         partial(name_scenes, data),
         lambda samples: places(tuple(samples)),
     )
-    keep(columns, lookup)
-    return module.task.evaluation(
+    evaluation = module.task.evaluation(
         module.metrics.values(),
         columns,
         lookup,
@@ -74,6 +74,7 @@ def evaluate_checkpoint(
         weights="ema" if is_average else "raw",
         tta=module.tta,
     )
+    return Evaluated(evaluation, columns, lookup)
 
 
 @torch.inference_mode()
