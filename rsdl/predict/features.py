@@ -82,9 +82,11 @@ class Ground:
 
     def __init__(self, scene: Scene, *, boxes: bool = False) -> None:
         self._scene, self._boxes = scene, boxes
+        # Polygons of a map are optional, boxes are the result.
+        self._remedy = "set its CRS" if boxes else "leave out --vectorize, or set its CRS"
         if (place := centre(scene)) is None:
             problem = f"cannot be placed on Earth: its CRS is {scene.crs.to_string()[:80]}"
-            raise DataError(str(scene.path), problem, "leave out --vectorize, or set its CRS")
+            raise DataError(str(scene.path), problem, self._remedy)
         lon, lat = place
         # Equal-area, and least distorted where the scene is (Lambert 1772).
         laea = f"+proj=laea +lat_0={lat:.4f} +lon_0={lon:.4f} +datum=WGS84 +units=m"
@@ -106,7 +108,7 @@ class Ground:
             moved = project(points, self._scene.crs, self.crs)
             if moved is None:
                 problem = "has pixels that lie nowhere on Earth"
-                raise DataError(str(self._scene.path), problem, "leave out --vectorize")
+                raise DataError(str(self._scene.path), problem, self._remedy)
             return moved
 
         if not self._boxes:

@@ -51,7 +51,7 @@ class ObjectWriter:
         """
         for scene in scenes:
             if scene.crs is not None:
-                Ground(scene)
+                Ground(scene, boxes=True)
                 if self._suffix(scene) == POLYGONS["geojson"]:
                     check_geojson(scene)
             elif self._settings.polygons is not None:

@@ -187,7 +187,7 @@ class MapWriter:
             CorruptSampleError: If the scene cannot be read somewhere.
             StorageError: If a file cannot be written.
         """
-        with self.open(scene) as write:
+        with self._open(scene) as write:
             predict_scene(
                 scene,
                 network,
@@ -200,7 +200,7 @@ class MapWriter:
         return ""
 
     @contextmanager
-    def open(self, scene: Scene) -> Iterator[WriteRows]:
+    def _open(self, scene: Scene) -> Iterator[WriteRows]:
         """Yield what writes rows of a map; the files appear once all is written.
 
         Raises:

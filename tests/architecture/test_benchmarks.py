@@ -14,7 +14,7 @@ from benchmarks.packing.catalog import PACKERS, TILERS
 from benchmarks.scaling import page as scaling
 
 ROOT = Path(__file__).parents[2]
-ROOMS = ("harness", "loader", "packing", "scaling", "store", "trainer")
+ROOMS = ("harness", "loader", "packing", "predict", "scaling", "store", "trainer")
 PARTS = ("first_step", "s3_client", "serve")  # processes of a benchmark
 PEERS = {**LOADERS, **PACKERS, **TILERS}
 BENCHMARKS = [
