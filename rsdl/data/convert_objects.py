@@ -65,16 +65,14 @@ def convert_objects(
     for split in manifest.splits:
         rows: list[_Image] = []
         for image in _copy_images(dataset, split, target):
-            if layout == "coco":
-                rows.append(image)
-            else:
-                lines = _yolo_lines if layout == "yolo" else _dota_lines
-                folder = "labels" if layout == "yolo" else "labelTxt"
+            if layout in LINES:
+                folder, lines = LINES[layout]
                 text = "".join(line + "\n" for line in lines(image.objects, names))
                 target.write(f"{folder}/{split}/{image.key}.txt", text.encode())
+            else:
+                rows.append(image)
             if layout == "yolo":
-                ignored = int(((image.objects.flags & IGNORED) != 0).sum())
-                lost["ignored objects, which YOLO cannot mark"] += ignored
+                lost += _lost_to_yolo(image.objects)
             done += 1
             if progress is not None:
                 progress(done, total)
@@ -120,6 +118,19 @@ def _yolo_lines(objects: Objects, names: tuple[str, ...]) -> Iterator[str]:
         if not flags & IGNORED:
             shares = [n / (height if place % 2 else width) for place, n in enumerate(corners)]
             yield f"{label} {_join(shares)}"
+
+
+def _lost_to_yolo(objects: Objects) -> Counter[str]:
+    ignored = (objects.flags & IGNORED) != 0
+    difficult = ~ignored & ((objects.flags & DIFFICULT) != 0)
+    return Counter({
+        "ignored objects, which YOLO cannot mark": int(ignored.sum()),
+        "difficult objects, which YOLO takes as any other": int(difficult.sum()),
+    })  # fmt: skip
+
+
+# Folder of the annotations, and the lines of an image's objects.
+LINES = {"yolo": ("labels", _yolo_lines), "dota": ("labelTxt", _dota_lines)}
 
 
 def _yolo_page(manifest: Manifest) -> str:

@@ -1,4 +1,4 @@
-"""Count the objects of a split by size, as COCO's metrics divide them."""
+"""Count the objects of a split by size, as COCO's metrics divide them, by their whole area."""
 
 from contextlib import closing
 

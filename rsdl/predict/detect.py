@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from rsdl.core.errors import DataError
-from rsdl.data.targets.corners import rectangle_corners
+from rsdl.data.targets.corners import ends, rectangle_corners
 from rsdl.predict.scene import Progress, Read, WindowRule, read_batches, whole_of
 from rsdl.predict.windows import Axis
 from rsdl.raster.scenes import Scene
@@ -176,7 +176,7 @@ def find_cut(
         left: Its first column.
     """
     corners = corners_of(boxes[:, :5])
-    low, high = corners.min(axis=1), corners.max(axis=1)
+    low, high = ends(corners)
     cut_y, better_y = edges[0].judge(low[:, 1], high[:, 1], top)
     cut_x, better_x = edges[1].judge(low[:, 0], high[:, 0], left)
     return better_y | better_x, cut_y | cut_x

@@ -53,7 +53,7 @@ def check(path: Path, found: list[bool]) -> rasterio.CRS | None:
         return None
     _check_features(features, found, path)
     crs = page.get("crs") if isinstance(page, dict) else None
-    return None if crs is None else _read_crs(crs, path)
+    return None if crs is None else read_crs(crs, path)
 
 
 def _is_odd(data: bytes, found: list[bool]) -> bool:
@@ -72,7 +72,12 @@ def _check_features(features: list[Any], found: list[bool], path: Path) -> None:
         raise DataError(str(path), problem, REMEDY)
 
 
-def _read_crs(crs: Any, path: Path) -> rasterio.CRS:  # noqa: ANN401 - a JSON value
+def read_crs(crs: Any, path: Path) -> rasterio.CRS:  # noqa: ANN401 - a JSON value
+    """Return the CRS of an old-style ``crs`` member.
+
+    Raises:
+        DataError: If it names none that is known.
+    """
     try:
         return rasterio.CRS.from_user_input(crs["properties"]["name"])
     except (KeyError, TypeError, UnicodeError, rasterio.errors.CRSError) as error:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rsdl.data.targets.corners import smallest_rectangles
+from rsdl.data.targets.corners import ends, smallest_rectangles
 from rsdl.data.targets.objects import FLAGS, HULL, LABEL, RECTANGLE, WIDTH, Objects
 from rsdl.records.detection import MergedScores
 from rsdl.tasks.average_precision import AT_50, DetectionMetrics, summarize
@@ -144,6 +144,6 @@ def merge_objects(places: Sequence[Place]) -> Floats:
     rows = np.zeros((len(kept), WIDTH), np.float32)
     rows[:, RECTANGLE], rows[:, LABEL], rows[:, FLAGS] = rectangles[kept], labels[kept], flags[kept]
     last = np.max([np.add(place.corner, place.target.size) for place in places], axis=0)[::-1]
-    low, high = corners[kept].min(axis=1), corners[kept].max(axis=1)
+    low, high = ends(corners[kept])
     rows[:, HULL] = np.concatenate([low.clip(0, last), high.clip(0, last)], axis=1)
     return rows

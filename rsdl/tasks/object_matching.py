@@ -4,6 +4,7 @@ Detections are numbered from the best score down and truths in their order; what
 of pairs within an image and class, so that memory and time grow with what overlaps.
 """
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rsdl.data import object_sizes
 from rsdl.data.targets.objects import IGNORED
 from rsdl.tasks.boxes import box_areas, box_intersection, hulls
 from rsdl.tasks.near_pairs import near_pairs
@@ -21,8 +23,8 @@ Mask = NDArray[np.bool_]
 # As pycocotools has them.
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
 # Areas in px², both ends included: all, small, medium, large objects.
-SIZES = ("all", "small", "medium", "large")
-AREAS = np.array([(0, np.inf), (0, 32**2), (32**2, 96**2), (96**2, np.inf)])
+SIZES = ("all", *object_sizes.SIZES)
+AREAS = np.array([(0, np.inf), *pairwise((0, *object_sizes.LIMITS, np.inf))])
 VOC_IOU = 0.5
 # Bits of a number, one for each range of areas and threshold, say what holds for which.
 NUM_BITS = len(AREAS) * len(THRESHOLDS)

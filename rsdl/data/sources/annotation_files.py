@@ -108,7 +108,7 @@ def list_images(
     others = sorted(root / row[0] for row in walked if Path(row[0]).suffix.lower() in suffixes)
     if not images:
         raise DataError(str(root), "has no images", "name the folder of the images")
-    splits = [_split_of(path) for path, *_ in images]
+    splits = [split_of(path) for path, *_ in images]
     has_splits = None not in splits
     names = [_plain(path) if has_splits else path for path, *_ in images]
     if len(set(names)) < len(names):
@@ -183,11 +183,12 @@ def _shared(image: Path, file: Path, root: Path) -> int:
 def _same_split(image: str, file: Path, root: Path) -> bool:
     """Return whether neither of an image and a file lies in the folder of another split."""
     below = file.relative_to(root).as_posix() if file.is_relative_to(root) else file.name
-    own, other = _split_of(image), _split_of(below)
+    own, other = split_of(image), split_of(below)
     return own is None or other is None or own == other
 
 
-def _split_of(path: str) -> str | None:
+def split_of(path: str) -> str | None:
+    """Return the split that a folder of a path names, ``None`` without one."""
     folders = path.split("/")[:-1]
     return next(
         (SPLIT_NAMES[each.lower()] for each in folders if each.lower() in SPLIT_NAMES), None

@@ -141,6 +141,11 @@ class AnnotationReader:
         return Annotations(corners, tuple(row[1] for row in rows), flags)
 
 
+def box_outline(left: float, top: float, right: float, bottom: float) -> list[float]:
+    """Return the four corners of an upright box, one after the other."""
+    return [left, top, right, top, right, bottom, left, bottom]
+
+
 def plain_spelling(name: str) -> str:
     """Return the letters and digits of a name in lower case, by which spellings are compared."""
     return "".join(letter for letter in name.casefold() if letter.isalnum())

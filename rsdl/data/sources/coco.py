@@ -5,7 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from rsdl.core.errors import DataError
-from rsdl.data.sources.annotations import AnnotatedImages, AnnotationReader, AnnotationRules
+from rsdl.data.sources.annotations import (
+    AnnotatedImages,
+    AnnotationReader,
+    AnnotationRules,
+    box_outline,
+)
 from rsdl.data.sources.json_annotations import Json, JsonImages, find_files, read_json
 from rsdl.data.targets.objects import DIFFICULT, IGNORED
 
@@ -31,7 +36,7 @@ def read_coco(root: Path, rules: AnnotationRules, labels: tuple[str, ...] = ()) 
     for split, where, page in pages:
         try:
             _read_page(page, where, split, images, reader)
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
+        except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
             problem = f"is not as COCO's annotations: {type(error).__name__} {error}"
             raise DataError(where, problem, "export it again") from error
     return images.done(reader, "coco")
@@ -102,8 +107,7 @@ def _outline(row: Json, rules: AnnotationRules, where: str) -> list[float]:
     if len(row.get("bbox") or ()) != 4:
         raise DataError(where, "has neither a bbox nor polygons", "give one")
     left, top, width, height = map(float, row["bbox"])
-    right, bottom = left + width, top + height
-    return [left, top, right, top, right, bottom, left, bottom]
+    return box_outline(left, top, left + width, top + height)
 
 
 def _categories(page: Json, where: str, rules: AnnotationRules) -> dict[Any, str]:
@@ -113,7 +117,7 @@ def _categories(page: Json, where: str, rules: AnnotationRules) -> dict[Any, str
     try:
         rows = sorted(page["categories"], key=lambda row: int(row["id"]))
         names = {row["id"]: str(row["name"]).strip() for row in rows}
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         problem = "has no categories, each with an id and a name"
         raise DataError(where, problem, "add them") from error
     return names

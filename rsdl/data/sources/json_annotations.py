@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rsdl.core.errors import DataError
-from rsdl.data.sources.annotation_files import list_images, read_text
+from rsdl.data.sources.annotation_files import list_images, read_text, split_of
 from rsdl.data.sources.annotations import AnnotatedImages, AnnotationReader, Annotations
 from rsdl.data.sources.listing import SPLIT_NAMES, ImageFile, Tree
 
@@ -42,8 +42,11 @@ class JsonImages:
         Raises:
             DataError: If several have this name.
         """
-        file = self._by_path.get(name)
-        found = [file] if file else self._by_name.get(re.split(r"[/\\\\]", name)[-1], [])
+        file, plain = self._by_path.get(name), name.replace("\\", "/")
+        found = [file] if file else self._by_name.get(plain.rpartition("/")[2], [])
+        # An image in the folder of another split is another one, whatever its name.
+        own = split_of(plain)
+        found = [each for each in found if own is None or split_of(each.path) in (None, own)]
         if len(found) > 1:
             found = [each for each in found if each.split == split] if split else found
         if len(found) > 1:

@@ -25,10 +25,16 @@ from rsdl.data.sources.image_parts import Decoded, Part, cut_picture, read_decod
 from rsdl.data.sources.listing import ImageFile
 from rsdl.data.sources.mask_pairs import image_size
 from rsdl.data.sources.object_options import ObjectOptions
-from rsdl.data.sources.object_tiles import cut_objects, keeps_empty, object_tiles
+from rsdl.data.sources.object_tiles import (
+    WholeImage,
+    cut_objects,
+    keeps_empty,
+    object_tiles,
+    prepare_cuts,
+)
 from rsdl.data.sources.splits import assign_splits, deal, order_splits
 from rsdl.data.targets.corners import visible_shares
-from rsdl.data.targets.objects import IGNORED, Objects, make_objects
+from rsdl.data.targets.objects import IGNORED, make_objects
 
 WITHOUT_DATA = "tiles without data"
 
@@ -69,6 +75,7 @@ class ObjectSource:
             path: (found.corners, _labels(found.names, self.classes), found.flags)
             for path, found in images.objects.items()
         }
+        self._whole: dict[str, WholeImage] = {}
         files, rule = assign_splits(
             tree, options.fractions, options.seed, options.group_by, options.lists
         )
@@ -79,7 +86,6 @@ class ObjectSource:
         self.target = "objects"
         self.dtype, self.bands = self._layout.dtype, self._layout.bands
         left_out: Counter[str] = Counter(tree.left_out)
-        self._measured: dict[str, tuple[int, int]] = {}
         self.num_ignored = 0
         self._parts = {
             file.path: self._cut(file, left_out)
@@ -124,7 +130,6 @@ class ObjectSource:
         """
         file, tile = item.file, self._options.tile
         kind, data, picture, valid = self._read_image(file)
-        size = self._measured[file.path]
         meta: dict[str, Any] = {"source": file.path}
         if tile is not None:
             picture, valid = cut_picture(picture, valid, item, tile)
@@ -134,10 +139,9 @@ class ObjectSource:
         if tile is not None or picture.changed or valid is not None:
             kind, data = encode_picture(picture, kind)
         meta |= georeference(picture)
-        whole = self._whole(file, size)
-        target, _ = cut_objects(
-            whole, (item.row, item.col), self._size_of(size), self._options.visible
-        )
+        whole = self._whole[file.path]
+        size = self._size_of(whole.objects.size)
+        target, _ = cut_objects(whole, (item.row, item.col), size, self._options.visible)
         group = file.group if tile is None else file.group or file.path
         key = self._key(item)
         return Sample(key, kind, data, target, meta, picture.pixels, valid, group)
@@ -156,12 +160,15 @@ class ObjectSource:
             return [
                 Part(file)
             ]  # reading it meets the same error, which --on-corrupt then decides on
-        self._measured[file.path] = size
         corners = [(0, 0)]
         if options.tile is not None:
             corners = object_tiles(*size, tile=options.tile, overlap=options.overlap)
-        whole = self._whole(file, size)
-        least = np.full(len(whole.labels), 2, np.uint8)  # 0: an object somewhere, 1: cut, 2: unseen
+        corners_of, labels, flags = self._objects[file.path]
+        whole = prepare_cuts(make_objects(corners_of, labels, size, flags))
+        self._whole[file.path], objects = whole, whole.objects
+        least = np.full(
+            len(objects.labels), 2, np.uint8
+        )  # 0: an object somewhere, 1: cut, 2: unseen
         parts, word = [], "images" if options.tile is None else "tiles"
         for row, col in corners:
             part = Part(file, row, col)
@@ -172,8 +179,8 @@ class ObjectSource:
                 left_out[f"{word} without objects (--empty)"] += 1
             else:
                 parts.append(part)
-        inside = visible_shares(whole.corners, *size) > 0
-        least[(whole.flags & IGNORED) != 0] = 0
+        inside = visible_shares(objects.corners, *size) > 0
+        least[(objects.flags & IGNORED) != 0] = 0
         left_out["objects outside of their image"] += int((~inside & (least == 2)).sum())
         left_out["objects of which less than --drop is seen"] += int((inside & (least == 2)).sum())
         self.num_ignored += int((least == 1).sum())
@@ -182,10 +189,6 @@ class ObjectSource:
     def _keeps_empty(self, part: Part) -> bool:
         share, seed = self._options.empty_share, self._options.seed
         return keeps_empty(share, seed, self._key(part))
-
-    def _whole(self, file: ImageFile, size: tuple[int, int]) -> Objects:
-        corners, labels, flags = self._objects[file.path]
-        return make_objects(corners, labels, size, flags)
 
     def _size_of(self, size: tuple[int, int]) -> tuple[int, int]:
         """Return the size of a sample of an image of that size."""
@@ -198,7 +201,8 @@ class ObjectSource:
         where, labels = str(self._root / file.path), "its annotations may not be"
         image = read_decoded(self._root, file, self._layout, labels)
         height, width = image.picture.pixels.shape[:2]
-        if self._measured.get(file.path) != (height, width):
+        whole = self._whole.get(file.path)
+        if whole is None or whole.objects.size != (height, width):
             problem = "has no header that states its size, or another size"
             raise CorruptSampleError(where, problem, "convert it, such as to PNG or TIFF")
         if (said := self._sizes.get(file.path, (height, width))) != (height, width):

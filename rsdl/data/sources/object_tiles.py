@@ -3,9 +3,10 @@
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rsdl.core.rng import key_of
-from rsdl.data.targets.corners import visible_shares
+from rsdl.data.targets.corners import ends, visible_shares
 from rsdl.data.targets.objects import IGNORED, Objects
 from rsdl.raster.tiles import tile_starts
 
@@ -34,26 +35,47 @@ def object_tiles(height: int, width: int, *, tile: int, overlap: int) -> list[tu
     return [(row, col) for row in rows for col in cols]
 
 
+class WholeImage(NamedTuple):
+    """The objects of an image that is cut into tiles.
+
+    An image may hold 100,000 objects, a tile a few of them: these are found by their ends.
+
+    Attributes:
+        objects: The objects.
+        low: Their least x and y, ``[2, N]``.
+        high: Their greatest x and y, ``[2, N]``.
+    """
+
+    objects: Objects
+    low: NDArray[np.float32]
+    high: NDArray[np.float32]
+
+
+def prepare_cuts(objects: Objects) -> WholeImage:
+    """Return the objects of an image, to be cut into any number of tiles."""
+    low, high = ends(objects.corners)
+    return WholeImage(objects, np.ascontiguousarray(low.T), np.ascontiguousarray(high.T))
+
+
 def cut_objects(
-    objects: Objects, corner: tuple[int, int], size: tuple[int, int], rules: VisibleRules
-) -> tuple[Objects, "np.ndarray[tuple[int], np.dtype[np.int64]]"]:
+    whole: WholeImage, corner: tuple[int, int], size: tuple[int, int], rules: VisibleRules
+) -> tuple[Objects, NDArray[np.int64]]:
     """Return the objects of a tile, whole even where they leave it, and their numbers.
 
     Args:
-        objects: Those of the whole image, whose size they state.
+        whole: Those of the whole image, whose size they state.
         corner: Row and column of the tile.
         size: Height and width of the tile in pixels; it may exceed the image, whose pixels alone
             show an object.
         rules: What becomes of objects that are cut.
     """
-    row, col = corner
+    (row, col), objects = corner, whole.objects
     height, width = (
-        min(side, whole - start)
-        for side, whole, start in zip(size, objects.size, corner, strict=True)
+        min(side, full - start)
+        for side, full, start in zip(size, objects.size, corner, strict=True)
     )
-    # An image may hold 100,000 objects, a tile a few of them: these are found by their ends.
-    low, high = objects.corners.min(axis=1), objects.corners.max(axis=1)
-    near = ((high > (col, row)) & (low < (col + width, row + height))).all(axis=1)
+    (left, top), (right, bottom) = whole.low, whole.high
+    near = (right > col) & (bottom > row) & (left < col + width) & (top < row + height)
     numbers = np.flatnonzero(near)
     corners = objects.corners[numbers] - np.array((col, row), np.float32)
     shares = visible_shares(corners, height, width)

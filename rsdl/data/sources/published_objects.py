@@ -230,8 +230,9 @@ def _read_lists(
     """
     assert rule.lists is not None
     found = match_paths(rule.lists, files, folder)
-    if len(found) == 1 and (table := next(iter(found.values())).path).endswith(".csv"):
-        return _read_table(folder / table, images)
+    first = next(iter(found.values()), None)
+    if first is not None and len(found) == 1 and first.path.endswith(".csv"):
+        return _read_table(folder, first, images)
     paths = {SPLIT_NAMES[name]: folder / each.path for (name,), each in found.items()}
     missing = [split for split in ("train", "val", "test") if split not in paths]
     if missing:
@@ -242,15 +243,16 @@ def _read_lists(
     return read_split_files([str(paths[split]) for split in ("train", "val", "test")])
 
 
-def _read_table(path: Path, images: AnnotatedImages) -> dict[str, SplitFile]:
+def _read_table(folder: Path, table: Match, images: AnnotatedImages) -> dict[str, SplitFile]:
     """Return the splits of torchgeo's table of images, of those that have annotations."""
+    path = folder / table.path
     text = read_text(path)
     digest = hashlib.sha256(text.encode()).hexdigest()
     names: dict[str, list[str]] = {}
     try:
         for row in csv.DictReader(StringIO(text)):
-            if row["image_path"] in images.objects:
-                names.setdefault(SPLIT_NAMES[row["split"]], []).append(row["image_path"])
+            if (name := f"{table.top}{row['image_path']}") in images.objects:
+                names.setdefault(SPLIT_NAMES[row["split"]], []).append(name)
     except KeyError as error:
         problem = f"is no table of images with image_path and split: {error}"
         raise DataError(str(path), problem, "download it again") from error

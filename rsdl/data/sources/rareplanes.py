@@ -18,6 +18,7 @@ from rsdl.data.sources.annotation_files import pair_labels, read_labels
 from rsdl.data.sources.annotations import AnnotatedImages, AnnotationReader, AnnotationRules
 from rsdl.data.sources.coco import attribute, read_coco
 from rsdl.data.sources.json_annotations import read_json
+from rsdl.raster.geojson import read_crs
 from rsdl.raster.georef import LONLAT, Floats, apply, project
 
 AIRCRAFT = "aircraft"
@@ -43,17 +44,11 @@ def read_rareplanes(
 
 def _read(field: str | None, path: Path, image: Path, reader: AnnotationReader) -> None:
     page = read_json(path)
+    source = read_crs(page["crs"], path) if page.get("crs") else LONLAT
     try:
-        source = (
-            rasterio.CRS.from_user_input(page["crs"]["properties"]["name"])
-            if page.get("crs")
-            else LONLAT
-        )
         features = list(page["features"])
-    except (KeyError, TypeError, rasterio.errors.CRSError) as error:
-        raise DataError(
-            str(path), "is no GeoJSON of features in a known CRS", "replace it"
-        ) from error
+    except (KeyError, TypeError) as error:
+        raise DataError(str(path), "is no GeoJSON of features", "replace it") from error
     if not features:
         return
     target, transform = _place_of(image, path)
@@ -62,7 +57,9 @@ def _read(field: str | None, path: Path, image: Path, reader: AnnotationReader) 
         points = project(_ring(feature, where), source, target)
         if points is None:
             raise DataError(where, "lies outside of its image's CRS", "correct it")
-        name = AIRCRAFT if field is None else attribute(feature["properties"], field, where)
+        name = (
+            AIRCRAFT if field is None else attribute(feature.get("properties") or {}, field, where)
+        )
         reader.add(apply(~transform, points).ravel().tolist(), name, where)
 
 

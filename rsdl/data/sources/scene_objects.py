@@ -14,8 +14,8 @@ import shapely
 from numpy.typing import NDArray
 
 from rsdl.core.errors import DataError
-from rsdl.data.sources.object_tiles import VisibleRules, cut_objects
-from rsdl.data.targets.corners import areas, rectangle_corners, smallest_rectangles
+from rsdl.data.sources.object_tiles import VisibleRules, WholeImage, cut_objects, prepare_cuts
+from rsdl.data.targets.corners import areas, ends, rectangle_corners, smallest_rectangles
 from rsdl.data.targets.objects import IGNORED, Objects, make_objects
 from rsdl.raster.cover import boxes_meet
 from rsdl.raster.densify import move_outlines
@@ -73,7 +73,7 @@ class SceneObjects:
         counts = np.bincount(labels, minlength=len(self.classes))
         self._commonness = np.argsort(np.argsort(counts, kind="stable"))
         tree = shapely.STRtree(outlines)
-        self._scenes: list[Objects] = []
+        self._scenes: list[WholeImage] = []
         for scene in scenes:
             near, numbers = move_outlines(outlines, tree, found.crs, scene)
             corners = _corners_of(near, scene)
@@ -81,7 +81,8 @@ class SceneObjects:
             real = areas(corners) > MIN_AREA_PX
             here = real & boxes_meet(boxes, 0, 0, scene.height, scene.width)
             size = scene.height, scene.width
-            self._scenes.append(make_objects(corners[here], labels[numbers][here], size))
+            objects = make_objects(corners[here], labels[numbers][here], size)
+            self._scenes.append(prepare_cuts(objects))
 
     @property
     def extent(self) -> tuple[Floats, rasterio.CRS]:
@@ -90,7 +91,7 @@ class SceneObjects:
 
     def boxes(self, scene: int) -> Floats:
         """Return (top, left, bottom, right) of the objects of a scene in pixels, ``[N, 4]``."""
-        return _boxes(self._scenes[scene].corners.astype(np.float64))
+        return _boxes(self._scenes[scene].objects.corners.astype(np.float64))
 
     def strata(self, scene: int, corners: NDArray[np.integer]) -> NDArray[np.int32]:
         """Return the rarest class in each tile + 1, 0 without an object, ``[N]``."""
@@ -159,12 +160,18 @@ def _corners_of(outlines: Outlines, scene: Scene) -> NDArray[np.float32]:
 
 
 def _boxes(corners: NDArray[np.floating]) -> Floats:
-    low, high = corners.min(axis=1), corners.max(axis=1)
+    low, high = ends(corners)
     return np.concatenate([low[:, ::-1], high[:, ::-1]], axis=1).astype(np.float64)
 
 
 def _mean_inside(valid: NDArray[np.bool_], corners: NDArray[np.float32]) -> float:
     """Return the share of the pixels under an object that have data; 1 where it covers none."""
-    mask = np.zeros(valid.shape, np.uint8)
-    cv2.fillConvexPoly(mask, cv2.convexHull(np.round(corners - 0.5).astype(np.int32)), 1)
-    return float(valid[mask > 0].mean()) if mask.any() else 1.0
+    points = np.round(corners - 0.5).astype(np.int32)
+    start = points.min(axis=0).clip(0)
+    (left, top), (right, bottom) = start, points.max(axis=0) + 1
+    part = valid[top : max(bottom, 0), left : max(right, 0)]
+    if not part.size:
+        return 1.0
+    mask = np.zeros(part.shape, np.uint8)
+    cv2.fillConvexPoly(mask, cv2.convexHull(points - start), 1)
+    return float(part[mask > 0].mean()) if mask.any() else 1.0

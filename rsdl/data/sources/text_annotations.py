@@ -13,13 +13,13 @@ from rsdl.data.sources.annotations import (
     AnnotatedImages,
     AnnotationReader,
     AnnotationRules,
+    box_outline,
 )
 from rsdl.data.targets.objects import DIFFICULT, IGNORED
 
 HEADER = re.compile(r"(imagesource|gsd|acquisition dates?)\s*:", re.I)
-VHR10_LINE = re.compile(
-    r"\(\s*([\d.]+)\s*,\s*([\d.]+)\s*\)\s*,\s*\(\s*([\d.]+)\s*,\s*([\d.]+)\s*\)\s*,\s*(\d+)"
-)
+NUMBER = r"\s*(\d+(?:\.\d*)?)\s*"
+VHR10_LINE = re.compile(rf"\({NUMBER},{NUMBER}\)\s*,\s*\({NUMBER},{NUMBER}\)\s*,\s*(\d+)", re.ASCII)
 VHR10_CLASSES = (
     "airplane", "ship", "storage tank", "baseball diamond", "tennis court", "basketball court",
     "ground track field", "harbor", "bridge", "vehicle",
@@ -89,5 +89,5 @@ def read_vhr10_file(path: Path, image: Path, reader: AnnotationReader) -> None:
             problem = f'"{line.strip()[:80]}" is not (x1,y1),(x2,y2),class with a class of 1 to 10'
             raise DataError(f"{path}:{number}", problem, "correct the line")
         left, top, right, bottom = map(float, found.groups()[:4])
-        outline = (left, top, right, top, right, bottom, left, bottom)
+        outline = box_outline(left, top, right, bottom)
         reader.add(outline, VHR10_CLASSES[int(found[5]) - 1], f"{path}:{number}")

@@ -14,7 +14,12 @@ import numpy as np
 
 from rsdl.core.errors import DataError
 from rsdl.data.sources.annotation_files import pair_labels, read_labels
-from rsdl.data.sources.annotations import AnnotatedImages, AnnotationReader, AnnotationRules
+from rsdl.data.sources.annotations import (
+    AnnotatedImages,
+    AnnotationReader,
+    AnnotationRules,
+    box_outline,
+)
 from rsdl.data.targets.corners import rectangle_corners
 from rsdl.data.targets.objects import DIFFICULT
 
@@ -57,7 +62,13 @@ def read_voc_file(path: Path, image: Path, reader: AnnotationReader) -> tuple[in
         reader.add(outline, name or "", where, DIFFICULT if difficult else 0)
     for names in SIZES:
         height, width = (_text(page, name) for name in names)
-        if height and width and height.isdigit() and width.isdigit() and int(height) * int(width):
+        if (
+            height
+            and width
+            and height.isdecimal()
+            and width.isdecimal()
+            and int(height) * int(width)
+        ):
             return int(height), int(width)
     return None
 
@@ -110,7 +121,7 @@ def _upright(box: list[float], rules: AnnotationRules) -> list[float]:
     left, top, right, bottom = box
     if rules.one_based:
         left, top = left - 1, top - 1
-    return [left, top, right, top, right, bottom, left, bottom]
+    return box_outline(left, top, right, bottom)
 
 
 def _rectangle(numbers: list[float]) -> list[float]:

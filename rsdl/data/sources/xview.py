@@ -5,7 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from rsdl.core.errors import DataError
-from rsdl.data.sources.annotations import AnnotatedImages, AnnotationReader, AnnotationRules
+from rsdl.data.sources.annotations import (
+    AnnotatedImages,
+    AnnotationReader,
+    AnnotationRules,
+    box_outline,
+)
 from rsdl.data.sources.json_annotations import JsonImages, find_files, read_json
 
 CLASSES = {
@@ -78,5 +83,4 @@ def _add(reader: AnnotationReader, facts: Mapping[str, Any], where: str) -> None
         raise DataError(
             where, f"has type_id {label}, which xView's list does not name", "correct it"
         )
-    outline = (left, top, right, top, right, bottom, left, bottom)
-    reader.add(outline, CLASSES[label], where)
+    reader.add(box_outline(left, top, right, bottom), CLASSES[label], where)

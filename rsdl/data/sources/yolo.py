@@ -13,7 +13,12 @@ import yaml
 
 from rsdl.core.errors import DataError
 from rsdl.data.sources.annotation_files import pair_labels, read_labels, read_text
-from rsdl.data.sources.annotations import AnnotatedImages, AnnotationReader, AnnotationRules
+from rsdl.data.sources.annotations import (
+    AnnotatedImages,
+    AnnotationReader,
+    AnnotationRules,
+    box_outline,
+)
 from rsdl.data.sources.mask_pairs import image_size
 
 FARTHEST_SHARE = 2.0  # an object that leaves its image lies near it
@@ -72,7 +77,7 @@ def _read(
         if len(numbers) == 4:
             x, y, wide, tall = numbers
             left, top, right, bottom = x - wide / 2, y - tall / 2, x + wide / 2, y + tall / 2
-            numbers = [left, top, right, top, right, bottom, left, bottom]
+            numbers = box_outline(left, top, right, bottom)
         elif len(numbers) < 6 or len(numbers) % 2:
             raise _refuse(where, line)
         if not all(abs(each) <= FARTHEST_SHARE for each in numbers):

@@ -20,6 +20,16 @@ def areas(corners: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     return np.array([cv2.contourArea(hull) for hull in hulls], np.float64)
 
 
+def ends(corners: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return the least and the greatest x and y of each object, ``[N, 4, 2] -> [N, 2]`` twice.
+
+    By pairs: NumPy takes four times as long to reduce an axis of four.
+    """
+    one, two, three, four = (corners[:, number] for number in range(4))
+    low = np.minimum(np.minimum(one, two), np.minimum(three, four))
+    return low, np.maximum(np.maximum(one, two), np.maximum(three, four))
+
+
 def visible_shares(
     corners: NDArray[np.float32], height: float, width: float
 ) -> NDArray[np.float32]:
@@ -30,7 +40,7 @@ def visible_shares(
         height: Of the image in pixels.
         width: Of the image in pixels.
     """
-    return shares_within(corners, corners.min(axis=1), corners.max(axis=1), height, width)
+    return shares_within(corners, *ends(corners), height, width)
 
 
 def shares_within(
@@ -51,7 +61,7 @@ def shares_within(
     shown = (high.clip(0, edge) - low.clip(0, edge)).prod(axis=1)
     shares[cut] = shown / np.maximum((high - low).prod(axis=1), 1e-6)
     frame = np.array([(0, 0), (width, 0), (width, height), (0, height)], np.float32)
-    for number in cut[~_is_upright(corners[cut])].tolist():
+    for number in cut[~is_upright(corners[cut])].tolist():
         hull = cv2.convexHull(corners[number])
         common, _ = cv2.intersectConvexConvex(hull, frame)
         shares[number] = min(common / max(cv2.contourArea(hull), 1e-6), 1)
@@ -95,7 +105,7 @@ def _enclose(outline: NDArray[np.float32]) -> tuple[float, ...]:
     return x, y, *sides, math.radians(degrees)
 
 
-def _is_upright(corners: NDArray[np.float32]) -> NDArray[np.bool_]:
+def is_upright(corners: NDArray[np.float32]) -> NDArray[np.bool_]:
     """Return which corners are those of upright boxes, ``[N]``."""
     same = corners == box_corners(corners[:, (0, 2)].reshape(-1, 4))
     return np.asarray(same.all(axis=(1, 2)))

@@ -26,6 +26,8 @@ from rsdl.data.targets.base import Choices, Content, Dihedral, Window
 from rsdl.data.targets.corners import (
     areas,
     box_corners,
+    ends,
+    is_upright,
     shares_within,
     smallest_rectangles,
 )
@@ -105,8 +107,7 @@ class ObjectList:
         that no object has are left out. Numbers are the shortest that give the same float32.
         """
         corners = target.corners
-        boxes = corners[:, (0, 2)].reshape(-1, 4)
-        is_boxes = bool((box_corners(boxes) == corners).all())
+        boxes, is_boxes = corners[:, (0, 2)].reshape(-1, 4), bool(is_upright(corners).all())
         page: dict[str, Any] = {
             "size": target.size,
             "labels": target.labels.tolist(),
@@ -137,11 +138,18 @@ class ObjectList:
             objects = make_objects(corners, labels, (height, width), flags, page.get("shares"))
             if len(objects.shares) != len(labels):
                 raise ValueError
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        except (
+            LookupError,
+            ValueError,
+            TypeError,
+            AttributeError,
+            OverflowError,
+            RecursionError,
+        ) as error:
             problem = "holds no sizes, labels and boxes or corners of objects that fit each other"
             raise CorruptSampleError(f"{where}.{self.member}", problem, "pack it again") from error
-        if not np.isfinite(objects.corners).all():
-            problem = "holds a corner that is no finite number"
+        if not (np.isfinite(objects.corners).all() and np.isfinite(objects.shares).all()):
+            problem = "holds a corner or share that is no finite number"
             raise CorruptSampleError(f"{where}.{self.member}", problem, "pack it again")
         return objects
 
@@ -180,6 +188,8 @@ class ObjectList:
 
     def aim(self, target: Objects, choices: Choices) -> int:
         """Return the first window with the centre of an object, else the first."""
+        if not len(target.labels):
+            return 0
         centres = target.corners.mean(axis=1)
         for number, (top, left, tall, wide) in enumerate(choices(*target.size)):
             inside = (centres >= (left, top)) & (centres < (left + wide, top + tall))
@@ -201,11 +211,13 @@ class ObjectList:
             sizes = f"{show_size(target.size)}, and it is {show_size(size)}"
             problem = f"its objects are of an image of {sizes}"
             raise CorruptSampleError("", problem, "pack it again")
+        if not len(target.labels):
+            return np.empty((0, WIDTH), np.float32)
         top, left, tall, wide = window
         height, width = height_width(image_size)
         scale = np.array((width / wide, height / tall), np.float32)
         corners = (target.corners - np.array((left, top), np.float32)) * scale
-        low, high = corners.min(axis=1), corners.max(axis=1)
+        low, high = ends(corners)
         seen = shares_within(corners, low, high, height, width)
         here = np.flatnonzero(seen)
         rows = np.empty((len(here), WIDTH), np.float32)

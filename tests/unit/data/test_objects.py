@@ -204,6 +204,9 @@ def test_shares_areas_and_rectangles_agree_with_geometry():
         (b'{"size": [8, 8], "labels": [0], "boxes": [[1, 2, 3, 4]], "shares": [1, 1]}', "fit"),
         (b'{"size": [8, 8], "labels": [0], "boxes": [[1, 2, 3, 4]], "crowd": [1, 1]}', "fit"),
         (b'{"size": [8, 8], "labels": [0], "boxes": [[1, 2, NaN, 4]]}', "no finite number"),
+        (b'{"size": [8, 8], "labels": [0], "boxes": [[1, 2, 3, 4]], "shares": [NaN]}', "finite"),
+        (b'{"size": [1e999, 8], "labels": [], "boxes": []}', "fit each other"),
+        (b'{"size": [8, 8], "labels": [99999999999999999999], "boxes": [[1, 2, 3, 4]]}', "fit"),
         (b'{"labels": [], "boxes": []}', "fit each other"),
     ],
 )

@@ -260,6 +260,8 @@ def test_the_class_may_be_an_attribute(root: Path):
         ({"categories": []}, "not among the categories"),
         ({"images": [{"id": 1, "file_name": "a.png"}] * 2}, "two images of one id"),
         ({"images": 3}, "is not as COCO"),
+        ({"images": [{"id": 50, "file_name": "a.png", "height": float("inf")}]}, "is not as COCO"),
+        ({"categories": [{"id": float("inf"), "name": "a"}]}, "has no categories"),
         ({"images": [{"id": 50, "file_name": "other.png"}]}, "no image that the annotations name"),
     ],
 )  # fmt: skip
@@ -280,6 +282,18 @@ def test_each_coco_file_can_be_of_a_split(root: Path):
     found = read_annotations("coco", root, AnnotationRules(), ("train=one.json", "val=two.json"))
     splits = {file.path: file.split for file in found.tree.files}
     assert splits == {"images/a.png": "train", "images/b.png": "val"}
+
+
+def test_an_image_in_the_folder_of_another_split_is_another(tmp_path: Path):
+    draw(tmp_path / "val/a.png")
+    images = [{"id": 50, "file_name": "train/a.png"}]
+    write(tmp_path / "one.json", json.dumps(make_coco(images=images)))
+    with pytest.raises(DataError, match="has no image that the annotations name"):
+        read_annotations("coco", tmp_path, AnnotationRules(), ("train=one.json",))
+    images = [{"id": 50, "file_name": "a.png"}]
+    write(tmp_path / "one.json", json.dumps(make_coco(images=images)))
+    found = read_annotations("coco", tmp_path, AnnotationRules(), ("train=one.json",))
+    assert [file.path for file in found.tree.files] == ["val/a.png"]
 
 
 def voc(item: str, name: str = "<name>ship</name>") -> str:
@@ -357,9 +371,10 @@ def test_vhr10_reads_blanks_in_brackets_and_negative_images(tmp_path: Path):
     found = read_annotations("vhr10", tmp_path, AnnotationRules())
     assert found.objects["positive image set/001.jpg"].names == ("airplane", "vehicle")
     assert found.objects["negative image set/001.jpg"].names == ()
-    write(tmp_path / "ground truth/001.txt", "(1,1),(9,9),11")
-    with pytest.raises(DataError, match=r"001\.txt:1.*class of 1 to 10"):
-        read_annotations("vhr10", tmp_path, AnnotationRules())
+    for line in ("(1,1),(9,9),11", "(1.2.3,1),(9,9),1"):
+        write(tmp_path / "ground truth/001.txt", line)
+        with pytest.raises(DataError, match=r"001\.txt:1.*class of 1 to 10"):
+            read_annotations("vhr10", tmp_path, AnnotationRules())
 
 
 def xview(*facts: tuple[str, str, int]) -> str:
@@ -423,6 +438,33 @@ def test_rareplanes_without_a_place_on_the_ground_are_refused(tmp_path: Path):
     write_rareplanes(tmp_path, None)
     with pytest.raises(DataError, match="not georeferenced"):
         read_one(tmp_path, "rareplanes")
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"crs": {"properties": {"name": "\ud800"}}}, "unknown .crs."),
+        ({"features": None}, "is no GeoJSON of features"),
+    ],
+)
+def test_another_geojson_of_rareplanes_is_refused(
+    change: dict[str, Any], problem: str, tmp_path: Path
+):
+    write_rareplanes(tmp_path, "EPSG:32614")
+    path = tmp_path / "geojson_aircraft_tiled/a.geojson"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(DataError, match=problem):
+        read_one(tmp_path, "rareplanes")
+
+
+def test_an_aircraft_without_attributes_has_no_class_from_one(tmp_path: Path):
+    write_rareplanes(tmp_path, "EPSG:32614")
+    path = tmp_path / "geojson_aircraft_tiled/a.geojson"
+    page = json.loads(path.read_text())
+    page["features"][0]["properties"] = None
+    path.write_text(json.dumps(page))
+    with pytest.raises(DataError, match=r'feature 0: has no "role"'):
+        read_one(tmp_path, "rareplanes", class_from="role")
 
 
 def test_an_option_of_another_format_is_refused(root: Path):

@@ -173,16 +173,17 @@ def test_the_oriented_boxes_of_dior_are_a_set_of_their_own(tmp_path: Path):
         prepare("dior", root)
 
 
-def test_the_dior_of_torchgeo_is_split_by_its_table(tmp_path: Path):
-    rows = ["image_path,label_path,split"]
+@pytest.mark.parametrize("above", [".", "DIOR"])
+def test_the_dior_of_torchgeo_is_split_by_its_table(above: str, tmp_path: Path):
+    root, rows = tmp_path / above, ["image_path,label_path,split"]
     for number, split in enumerate(("train", "val", "test")):
         folder = "test" if split == "test" else "trainval"
-        write(tmp_path / f"Images/{folder}/00000{number}.jpg", image(number))
+        write(root / f"Images/{folder}/00000{number}.jpg", image(number))
         if split != "test":
             xml = voc("<name>ship</name>", BNDBOX)
-            put(tmp_path / f"Annotations/{folder}/00000{number}.xml", xml)
+            put(root / f"Annotations/{folder}/00000{number}.xml", xml)
         rows.append(f"Images/{folder}/00000{number}.jpg,,{split}")
-    put(tmp_path / "sample_df.csv", "\n".join(rows))
+    put(root / "sample_df.csv", "\n".join(rows))
     source = prepare("dior", tmp_path)
     assert objects_of(source) == {
         "train/trainval_000000": ["ship"],

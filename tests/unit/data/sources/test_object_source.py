@@ -21,7 +21,7 @@ from rsdl.data.sources.annotation_formats import read_annotations
 from rsdl.data.sources.annotations import AnnotationRules
 from rsdl.data.sources.object_options import ObjectOptions
 from rsdl.data.sources.object_source import ObjectSource
-from rsdl.data.sources.object_tiles import VisibleRules, cut_objects, object_tiles
+from rsdl.data.sources.object_tiles import VisibleRules, cut_objects, object_tiles, prepare_cuts
 from rsdl.data.targets.corners import areas, box_corners
 from rsdl.data.targets.objects import IGNORED, Objects, make_objects
 from rsdl.storage.connect import connect
@@ -87,7 +87,7 @@ def test_objects_move_into_their_tile_and_stay_whole(make: Make, tmp_path: Path)
 @pytest.mark.parametrize(("right", "kept"), [(42, []), (41, [IGNORED]), (37, [IGNORED]), (36, [0])])
 def test_the_share_that_is_seen_decides(right: int, kept: list[int]):
     objects = make_objects(box_corners([[right - 14, 0, right, 10]]), [0], (64, 64))
-    found, _ = cut_objects(objects, (0, 0), (32, 32), VisibleRules(0.7, 0.3))
+    found, _ = cut_objects(prepare_cuts(objects), (0, 0), (32, 32), VisibleRules(0.7, 0.3))
     assert found.flags.tolist() == kept
 
 
@@ -103,7 +103,7 @@ def test_every_object_is_whole_in_a_tile_if_it_fits_into_the_overlap(
     objects = make_objects(corners, np.zeros(len(corners)), (height, width))
     whole: set[int] = set()
     for corner in object_tiles(height, width, tile=tile, overlap=overlap):
-        found, numbers = cut_objects(objects, corner, (tile, tile), VisibleRules())
+        found, numbers = cut_objects(prepare_cuts(objects), corner, (tile, tile), VisibleRules())
         moved = corners[numbers] - np.array(corner[::-1], np.float32)
         assert (found.corners == moved).all()
         assert ((found.shares >= 0.3) & (found.shares <= 1)).all()
