@@ -20,7 +20,7 @@ from rsdl.data.manifest import INDEX_COLUMNS
 from rsdl.data.packing.encode import encode_npy, encode_tif
 from rsdl.data.sample import SPLITS, Sample, ShardPlan
 from rsdl.data.sources.geotiff_options import ADDED, GeotiffOptions
-from rsdl.data.sources.object_tiles import VisibleRules, keeps_empty
+from rsdl.data.sources.object_tiles import VisibleRules, has_object, keeps_empty
 from rsdl.data.sources.painted_tiles import UNLABELLED, PaintedTiles, TileLabels
 from rsdl.data.sources.scene_objects import SceneObjects
 from rsdl.data.targets import KINDS
@@ -204,7 +204,7 @@ class GeotiffSource:
     def _is_learnt(self, item: Tile) -> bool:
         """Return whether a tile for training has an object, or is one of the empty ones kept."""
         share, seed = self._options.empty, self._options.seed
-        return len(self._labels.find(item).labels) > 0 or keeps_empty(share, seed, self._key(item))
+        return has_object(self._labels.find(item)) or keeps_empty(share, seed, self._key(item))
 
     def _open_labels(self, path: Path, wanted: LabelRules) -> TileLabels:
         options = self._options

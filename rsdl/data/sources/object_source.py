@@ -28,6 +28,7 @@ from rsdl.data.sources.object_options import ObjectOptions
 from rsdl.data.sources.object_tiles import (
     WholeImage,
     cut_objects,
+    has_object,
     keeps_empty,
     object_tiles,
     prepare_cuts,
@@ -175,7 +176,7 @@ class ObjectSource:
             found, numbers = cut_objects(whole, (row, col), self._size_of(size), options.visible)
             ignored = (found.flags & IGNORED) != 0
             least[numbers] = np.minimum(least[numbers], ignored)
-            if file.split == "train" and ignored.all() and not self._keeps_empty(part):
+            if file.split == "train" and not (has_object(found) or self._keeps_empty(part)):
                 left_out[f"{word} without objects (--empty)"] += 1
             else:
                 parts.append(part)

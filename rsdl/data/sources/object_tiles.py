@@ -85,6 +85,11 @@ def cut_objects(
     return Objects(corners, objects.labels[numbers], flags, shares, size), numbers
 
 
+def has_object(objects: Objects) -> bool:
+    """Return whether one of the objects counts; a piece that is marked as ignored does not."""
+    return bool(((objects.flags & IGNORED) == 0).any())
+
+
 def keeps_empty(share: float, seed: int, key: str) -> bool:
     """Return whether a sample without objects is kept, as a function of seed and key."""
     return key_of("empty", seed, key) < share * 2**128
