@@ -18,9 +18,9 @@ from rsdl.data.manifest import Manifest
 from rsdl.data.targets import KINDS
 from rsdl.data.targets.base import Dihedral, Window
 from rsdl.data.targets.objects import HULL, LABEL, RECTANGLE, ObjectList
+from rsdl.data.targets.rectangles import corners
 from rsdl.storage.s3.endpoint import AWS
 from rsdl.tasks.base import turned_views
-from rsdl.tasks.boxes import corners
 from rsdl.tasks.build import build_task
 from rsdl.tasks.detection import WIDTH, DetectionTask, unturn
 from rsdl.train.checks import check_mixing
