@@ -173,6 +173,9 @@ class AugmentConfig(BaseModel):
 
     flip: bool = Field(True, description="Flip along x and y, each with probability 1/2.")
     rotate90: bool = Field(True, description="Rotate by multiples of 90 degrees.")
+    rotate: float = Field(
+        0.0, ge=0, le=180, description="Rotate half of the images by any angle, +- these degrees."
+    )
     brightness: float = Field(0.0, ge=0, le=1, description="Jitter factor 1 +- this (RGB).")
     contrast: float = Field(0.0, ge=0, le=1, description="Jitter factor 1 +- this (RGB).")
     saturation: float = Field(0.0, ge=0, le=1, description="Jitter factor 1 +- this (RGB).")

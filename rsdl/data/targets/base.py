@@ -157,3 +157,13 @@ class TargetKind(Protocol):
     def turn(self, targets: "Tensor", turned: Dihedral, image_size: ImageSize) -> "Tensor":
         """Return the targets of images that were flipped and transposed."""
         ...
+
+    def rotate(self, targets: "Tensor", angles: "Tensor", image_size: ImageSize) -> "Tensor":
+        """Return the targets of images that were turned about their centres.
+
+        Args:
+            targets: Those of a batch.
+            angles: From the x axis towards the y axis (down) in radians, ``[B]``.
+            image_size: Size of the images.
+        """
+        ...

@@ -107,6 +107,10 @@ class ClassIndex:
         """Return the class indices; a turned image has the same."""
         return targets
 
+    def rotate(self, targets: "Tensor", angles: "Tensor", image_size: ImageSize) -> "Tensor":
+        """Return the class indices; a turned image has the same."""
+        return targets
+
 
 def _parse(text: object, where: str) -> int:
     try:

@@ -136,6 +136,16 @@ class Mask:
 
         return apply_dihedral(targets[..., None], *turned)[..., 0]
 
+    def rotate(self, targets: "Tensor", angles: "Tensor", image_size: ImageSize) -> "Tensor":
+        """Return the masks of images that were turned about their centres.
+
+        Each pixel is the nearest one; those from outside of the image are ignored.
+        """
+        from rsdl.data.rotation import rotate
+
+        shifted = targets[:, None].float() - IGNORE  # what comes in from outside is 0
+        return (rotate(shifted, angles, mode="nearest")[:, 0] + IGNORE).to(targets.dtype)
+
 
 def count_pixels(mask: Classes) -> NDArray[np.int64]:
     """Return the pixels of each class but 255, ``[255]``."""

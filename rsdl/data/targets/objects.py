@@ -253,28 +253,15 @@ class ObjectList:
 
     def turn(self, targets: "Tensor", turned: Dihedral, image_size: ImageSize) -> "Tensor":
         """Return the targets of images that were transposed, then flipped."""
-        import torch
+        from rsdl.data.targets.turned_objects import turn_objects
 
-        height, width = height_width(image_size)
-        swap, over_y, over_x = (chosen[:, None] for chosen in turned)
-        x, y, w, h, r, left, top, right, bottom, *rest = targets.unbind(-1)
-        # Transposing mirrors at the diagonal, a flip at an axis; both turn the angle's direction.
-        x, y = torch.where(swap, y, x), torch.where(swap, x, y)
-        left, top = torch.where(swap, top, left), torch.where(swap, left, top)
-        right, bottom = torch.where(swap, bottom, right), torch.where(swap, right, bottom)
-        r = torch.where(swap, math.pi / 2 - r, r)
-        r = torch.where(over_x ^ over_y, -r, r)
-        x, y = torch.where(over_x, width - x, x), torch.where(over_y, height - y, y)
-        mirrored = width - right, height - bottom, width - left, height - top
-        left, right = (
-            torch.where(over_x, mirrored[0], left),
-            torch.where(over_x, mirrored[2], right),
-        )
-        top, bottom = (
-            torch.where(over_y, mirrored[1], top),
-            torch.where(over_y, mirrored[3], bottom),
-        )
-        return torch.stack([x, y, w, h, r, left, top, right, bottom, *rest], -1)
+        return turn_objects(targets, turned, image_size)
+
+    def rotate(self, targets: "Tensor", angles: "Tensor", image_size: ImageSize) -> "Tensor":
+        """Return the targets of images that were turned about their centres."""
+        from rsdl.data.targets.turned_objects import rotate_objects
+
+        return rotate_objects(targets, angles, image_size)
 
 
 def _shortest(numbers: NDArray[np.float32]) -> list[Any]:
