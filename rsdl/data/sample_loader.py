@@ -6,18 +6,23 @@ the GIL serializes the Python code that runs for each sample.
 
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rsdl.core.errors import CorruptSampleError
+from rsdl.core.image_size import height_width
 from rsdl.core.pixels import Pixels
-from rsdl.data.batch_buffer import BatchBuffer, LoadRule
+from rsdl.data.batch_buffer import BatchBuffer, LoadRule, open_buffer
+from rsdl.data.compose import make_mosaic, paste, quarters
 from rsdl.data.crop import crop_box, crop_boxes, position_choices
 from rsdl.data.dataset import SplitData
 from rsdl.data.decoded_cache.file import DecodedFile, KeptSamples
 from rsdl.data.index import Rows
+from rsdl.data.partners import PASTED, Partners
+from rsdl.data.plan import PlannedBatch
 from rsdl.data.resize import resize_into
 from rsdl.data.targets.base import Target, Window
 
@@ -54,11 +59,20 @@ class SampleLoader:
             self._data.decoded_cache.settle()
 
     def fill(self, buffer: BatchBuffer, first: int, last: int) -> tuple[int, int]:
-        """Fill rows ``first`` to ``last``.
+        """Fill rows ``first`` to ``last``, with what they are composed of.
 
         Returns:
             Bytes read from shards, and bytes of the full decoded images.
         """
+        encoded, decoded = self._fill_own(buffer, first, last)
+        if buffer.partners is not None:
+            for row in range(first, last):
+                more = self._compose(buffer, buffer.partners, row)
+                encoded, decoded = encoded + more[0], decoded + more[1]
+        return encoded, decoded
+
+    def _fill_own(self, buffer: BatchBuffer, first: int, last: int) -> tuple[int, int]:
+        """Fill rows with their own samples; return bytes read and decoded."""
         rows = self._data.checked_rows(buffer.planned.samples[first:last])
         targets = self._aim(buffer, first, last) if self._rule.crop.foreground else {}
         encoded, decoded = self._fill_pixels(buffer, first, rows)
@@ -67,6 +81,32 @@ class SampleLoader:
         else:
             encoded += self._fill_targets(buffer, first, rows, targets)
         return encoded, decoded
+
+    def _compose(self, buffer: BatchBuffer, partners: Partners, row: int) -> tuple[int, int]:
+        """Put its partners into a row; return bytes read and decoded.
+
+        A partner that is skipped leaves its part of a mosaic at the mean, without an object.
+        """
+        needed = partners.needed(row, self._rule.compose)
+        if not needed or not buffer.valid[row]:
+            return 0, 0
+        samples = partners.samples[row, needed]
+        # None of them is planned: a corrupt one is told where it is.
+        planned = PlannedBatch(0, samples, samples, np.zeros(len(samples), bool), 0)
+        rule, crops = replace(self._rule, pin_memory=False), partners.crops[row, needed]
+        read = open_buffer(planned, self._data.manifest, rule, crops)
+        size = self._fill_own(read, 0, len(needed))
+        others = dict(zip(needed, zip(read.pixels, read.targets, strict=True), strict=True))
+        pixels, objects = buffer.pixels[row], buffer.targets[row]
+        if mosaic := [others[number] for number in needed if number != PASTED]:
+            regions = quarters(*height_width(self._rule.image_size), partners.centre(row))
+            objects = make_mosaic(pixels, objects, mosaic, regions)
+        if PASTED in others:
+            other, theirs = others[PASTED]
+            wanted = partners.choose_objects(int(buffer.planned.draws[row]), len(theirs))
+            objects = paste(pixels, objects, other, theirs, wanted)
+        buffer.targets[row] = objects
+        return size
 
     def _aim(self, buffer: BatchBuffer, first: int, last: int) -> dict[int, Target]:
         """Move the boxes of rows to foreground; return the targets read, by row."""
@@ -212,6 +252,6 @@ class SampleLoader:
         # Fill with the mean of each band, which normalisation maps to 0.
         mean = self._data.manifest.mean
         buffer.pixels[row] = np.asarray(mean).astype(buffer.pixels.dtype)
-        if buffer.valid[row]:  # padding does not count anyway
+        if buffer.planned.valid[row]:  # padding and partners do not count anyway
             buffer.valid[row] = False
             self._skipped.append(str(error))

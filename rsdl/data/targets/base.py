@@ -67,6 +67,7 @@ class TargetKind(Protocol):
         in_index: Whether the index holds the whole target as a class index, so that nothing is read
             from the shard; otherwise it holds where the member lies.
         least_classes: Fewest classes with which there is something to learn.
+        composes: Whether images of several others have targets, see rsdl/data/compose.py.
     """
 
     name: str
@@ -74,6 +75,7 @@ class TargetKind(Protocol):
     counts: str
     in_index: bool
     least_classes: int
+    composes: bool
 
     def encode(self, target: Target) -> bytes:
         """Return the content of the target's member."""

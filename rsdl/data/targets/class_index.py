@@ -32,6 +32,7 @@ class ClassIndex:
     counts = "samples"
     in_index = True
     least_classes = 2
+    composes = False
 
     def encode(self, target: int) -> bytes:
         """Return the number in ASCII."""

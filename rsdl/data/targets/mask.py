@@ -35,6 +35,7 @@ class Mask:
     counts = "pixels"
     in_index = False
     least_classes = 2
+    composes = False
 
     def encode(self, target: Classes) -> bytes:
         """Return an 8-bit grey PNG."""

@@ -99,6 +99,7 @@ class ObjectList:
     counts = "objects"
     in_index = False
     least_classes = 1
+    composes = True
 
     def encode(self, target: Objects) -> bytes:
         """Return JSON with a list for each property, as it is read fastest.
