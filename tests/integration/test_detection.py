@@ -66,7 +66,7 @@ def test_a_run_that_is_killed_ends_as_one_that_is_not(
     fields |= {"data__crop_on": "foreground", "data__mosaic": 0.5, "data__copy_paste": 0.5}
     once, twice = (write_config(name, **fields) for name in ("once", "twice"))
     assert rsdl("train", once).returncode == 0
-    assert rsdl("train", twice, die=60).returncode == -9
+    assert rsdl("train", twice, die=120).returncode == -9
     ended = rsdl("train", twice)
     assert ended.returncode == 0 and "resuming" in ended.stdout
     compare_runs(run_at("once"), run_at("twice"))
