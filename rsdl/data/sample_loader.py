@@ -24,6 +24,7 @@ from rsdl.data.index import Rows
 from rsdl.data.partners import PASTED, Partners
 from rsdl.data.plan import PlannedBatch
 from rsdl.data.resize import resize_into
+from rsdl.data.targets.base import Cut as TargetCut
 from rsdl.data.targets.base import Target, Window
 
 logger = logging.getLogger(__name__)
@@ -145,21 +146,28 @@ class SampleLoader:
         self, buffer: BatchBuffer, first: int, rows: Rows, read: dict[int, Target]
     ) -> int:
         """Crop the targets of filled rows as the pixels; return their bytes in shards."""
-        kind, encoded = buffer.target, 0
+        kind, encoded, samples = buffer.target, 0, buffer.planned.samples
+        ready: list[int] = []
+        cuts: list[TargetCut] = []
         for row, length in enumerate(rows["target_length"].tolist(), first):
             window = Window(*buffer.windows[row].tolist())
             if not window.height:
                 continue  # a corrupt image
-            sample, size = int(buffer.planned.samples[row]), buffer.sizes[row].tolist()
             try:
-                target = read[row] if row in read else self._reader.target(sample, kind)
-                cropped = kind.crop(target, window, tuple(size), self._rule.image_size)
+                target = read[row] if row in read else self._reader.target(int(samples[row]), kind)
             except CorruptSampleError as error:
-                self._reader.name_error(error, sample)
                 self._pass_over(buffer, row, error)
                 continue
-            buffer.targets[row] = cropped
+            ready.append(row)
+            cuts.append(TargetCut(target, window, tuple(buffer.sizes[row].tolist())))
             encoded += length
+        cropped = kind.crop_all(cuts, self._rule.image_size)
+        for row, target in zip(ready, cropped, strict=True):
+            if isinstance(target, CorruptSampleError):
+                self._reader.name_error(target, int(samples[row]))
+                self._pass_over(buffer, row, target)
+            else:
+                buffer.targets[row] = target
         return encoded
 
     def _fill_kept(

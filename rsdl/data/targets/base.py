@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from rsdl.core.errors import CorruptSampleError
 from rsdl.core.image_size import ImageSize
 from rsdl.data.tar import Member
 
@@ -55,6 +56,33 @@ class Dihedral(NamedTuple):
     swap: "Tensor"
     over_y: "Tensor"
     over_x: "Tensor"
+
+
+class Cut(NamedTuple):
+    """A target that is to be cropped with its image.
+
+    Attributes:
+        target: That of the whole image.
+        window: The part of the image that was cropped.
+        size: Height and width of the image.
+    """
+
+    target: Target
+    window: Window
+    size: tuple[int, int]
+
+
+def crop_each(
+    kind: "TargetKind", cuts: Sequence[Cut], image_size: ImageSize
+) -> list[Target | CorruptSampleError]:
+    """Crop targets one by one, for kinds that gain nothing by cropping several at once."""
+    cropped: list[Target | CorruptSampleError] = []
+    for cut in cuts:
+        try:
+            cropped.append(kind.crop(*cut, image_size))
+        except CorruptSampleError as error:
+            cropped.append(error)
+    return cropped
 
 
 class TargetKind(Protocol):
@@ -138,6 +166,12 @@ class TargetKind(Protocol):
         Raises:
             CorruptSampleError: If the target does not fit the image.
         """
+        ...
+
+    def crop_all(
+        self, cuts: Sequence[Cut], image_size: ImageSize
+    ) -> list[Target | CorruptSampleError]:
+        """Return what :meth:`crop` returns for each of several images, or its error."""
         ...
 
     def collate(self, targets: Any) -> NDArray[Any]:  # noqa: ANN401
