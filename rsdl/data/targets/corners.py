@@ -113,16 +113,21 @@ def smallest_rectangles(corners: NDArray[np.float32]) -> NDArray[np.float32]:
     """
     if corners.shape[1] != 4:
         return np.array([_enclose(each) for each in corners], np.float32).reshape(-1, 5)
-    edges = corners[:, (1, 2, 3, 0)] - corners
+    # By columns: NumPy takes several times as long along axes of four and two.
+    edges = np.empty(corners.shape, np.float32)
+    np.subtract(corners[:, 1:], corners[:, :3], out=edges[:, :3])
+    np.subtract(corners[:, 0], corners[:, 3], out=edges[:, 3])
     across, down = edges[..., 0], edges[..., 1]
     width, height = np.hypot(across[:, :2], down[:, :2]).T
     angles = np.arctan2(down[:, 0], across[:, 0])
     rectangles = np.empty((len(corners), 5), np.float32)
-    rectangles[:, :2] = corners.mean(axis=1)
+    one, two, three, four = (corners[:, number] for number in range(4))
+    rectangles[:, :2] = (one + two + three + four) / 4
     rectangles[:, 2], rectangles[:, 3], rectangles[:, 4] = width, height, angles
     # Of a rectangle the first two edges are square, and the others their opposites.
     skew = np.abs(across[:, 0] * across[:, 1] + down[:, 0] * down[:, 1])
-    apart = np.abs(edges[:, :2] + edges[:, 2:]).max(axis=(1, 2), initial=0)
+    gaps = np.abs(edges[:, :2] + edges[:, 2:]).reshape(-1, 4)
+    apart = np.maximum(np.maximum(gaps[:, 0], gaps[:, 1]), np.maximum(gaps[:, 2], gaps[:, 3]))
     is_other = (skew > SQUARE_PX * np.maximum(np.minimum(width, height), 1e-6)) | (
         apart > SQUARE_PX
     )

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from pydantic_core import from_json
 
 from rsdl.core.errors import CorruptSampleError
 from rsdl.core.image_size import ImageSize, height_width, show_size
@@ -127,7 +128,7 @@ class ObjectList:
             CorruptSampleError: If it is not as :meth:`encode` writes it.
         """
         try:
-            page = json.loads(data)
+            page = from_json(data)  # in half the time of json
             height, width = map(int, page["size"])
             labels = np.array(page["labels"], np.int64)
             flags = np.zeros(len(labels), np.uint8)
