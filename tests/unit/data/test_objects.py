@@ -221,3 +221,14 @@ def test_labels_and_boxes_that_do_not_fit_are_told():
     assert KIND.problem(objects, 4) == "one of its objects has label 4, which is no class"
     with pytest.raises(CorruptSampleError, match="of an image of 8 x 8, and it is 9 x 8"):
         KIND.crop(objects, Window(0, 0, 8, 8), (9, 8), 8)
+
+
+@given(seed=st.integers(0, 10_000))
+def test_visible_shares_of_any_outline_are_those_of_its_hull(seed: int):
+    random = np.random.default_rng(seed)
+    corners = random.uniform(-30, 80, (30, 4, 2)).astype(np.float32)  # any order, dented ones too
+    frame = np.array([(0, 0), (50, 0), (50, 40), (0, 40)], np.float32)
+    for outline, share in zip(corners, visible_shares(corners, 40, 50), strict=True):
+        hull = cv2.convexHull(outline)
+        common = cv2.intersectConvexConvex(hull, frame)[0]
+        assert share == pytest.approx(common / cv2.contourArea(hull), abs=1e-3)

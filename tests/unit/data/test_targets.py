@@ -34,7 +34,7 @@ from rsdl.data.sample import Sample, ShardPlan
 from rsdl.data.shuffle import GlobalOrder, OrderRule
 from rsdl.data.tar import Member
 from rsdl.data.targets import KINDS
-from rsdl.data.targets.base import Choices, Content, Dihedral, Window
+from rsdl.data.targets.base import Choices, Content, Dihedral, Window, crop_each
 from rsdl.storage.connect import connect
 
 SIDE, SIZE, NUM = 12, 24, 9
@@ -45,6 +45,7 @@ class Brightness:
 
     name, member, counts, in_index = "brightness", "bright", "pixels", False
     least_classes = 2
+    composes = False
 
     def encode(self, target: NDArray[np.uint8]) -> bytes:
         stream = io.BytesIO()
@@ -91,6 +92,9 @@ class Brightness:
         part = target[top : top + height, left : left + width]
         size = height_width(image_size)[::-1]
         return cv2.resize(part, size, interpolation=cv2.INTER_NEAREST)  # type: ignore[return-value]
+
+    def crop_all(self, cuts: Any, image_size: ImageSize) -> list[Any]:  # noqa: ANN401
+        return crop_each(self, cuts, image_size)
 
     def collate(self, targets: NDArray[np.uint8]) -> NDArray[np.uint8]:
         return targets
