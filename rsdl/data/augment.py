@@ -24,7 +24,7 @@ from rsdl.data.targets.base import Dihedral, TargetKind
 
 Share = Field(ge=0, le=1)
 
-# Columns of Batch.uniforms; the first three are those of the symmetries, the last that of the angle.
+# Columns of Batch.uniforms; the first three are those of the symmetries, the last is the angle's.
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(3, 7)
 MIX_CHOICE, MIX_WEIGHT, CUT_X, CUT_Y = range(7, 11)
 

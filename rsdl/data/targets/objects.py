@@ -237,7 +237,9 @@ class ObjectList:
         rows[:, HULL.start : HULL.start + 2] = low.clip(0, edge)
         rows[:, HULL.start + 2 : HULL.stop] = high.clip(0, edge)
         rows[:, LABEL] = np.concatenate([target.labels for target in targets])
-        hidden = seen * np.concatenate([target.shares for target in targets]) < MIN_VISIBLE
+        # Corners are those of the whole object: what a tile cut away counts in both shares.
+        shares = np.concatenate([target.shares for target in targets])
+        hidden = np.minimum(seen, shares) < MIN_VISIBLE
         rows[:, FLAGS] = np.concatenate([target.flags for target in targets]) | (IGNORED * hidden)
         here = seen > 0
         ends_at = np.cumsum(counts).tolist()

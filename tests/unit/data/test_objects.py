@@ -133,8 +133,8 @@ def test_what_a_crop_cuts_is_ignored_and_what_it_leaves_out_is_gone():
     objects = make_objects(boxes, [0, 1, 2, 3], (64, 64), shares=[1, 1, 0.6, 1])
     rows = KIND.crop(objects, Window(0, 0, 40, 40), (64, 64), 40)
     assert rows[:, LABEL].tolist() == [0, 1, 2]
-    # A fifth is seen of the second; 0.6 of the third was there, and 0.6 of that is seen.
-    assert rows[:, FLAGS].tolist() == [0, IGNORED, IGNORED]
+    # A fifth is seen of the second; of the third the 0.6 that a tile had left, and no less.
+    assert rows[:, FLAGS].tolist() == [0, IGNORED, 0]
     assert rows[1, HULL].tolist() == [36, 10, 40, 20]
     assert rows[1, RECTANGLE][:2].tolist() == [46, 15]
 

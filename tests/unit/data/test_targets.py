@@ -30,6 +30,7 @@ from rsdl.data.packing.shard import PackOptions
 from rsdl.data.packing.verify import check_dataset
 from rsdl.data.plan import SamplingPlan, Share
 from rsdl.data.preview import contact_sheet, read_pictures
+from rsdl.data.rotation import rotate
 from rsdl.data.sample import Sample, ShardPlan
 from rsdl.data.shuffle import GlobalOrder, OrderRule
 from rsdl.data.tar import Member
@@ -107,6 +108,9 @@ class Brightness:
 
     def turn(self, targets: Tensor, turned: Dihedral, image_size: ImageSize) -> Tensor:
         return apply_dihedral(targets[..., None], *turned)[..., 0]
+
+    def rotate(self, targets: Tensor, angles: Tensor, image_size: ImageSize) -> Tensor:
+        return rotate(targets[:, None].float(), angles)[:, 0].to(targets.dtype)
 
 
 class Source:
