@@ -74,12 +74,7 @@ class Maps(nn.Module):
 
     def forward(self, images: Tensor) -> OrderedDict[str, Tensor]:
         """Return the maps by name, fine to coarse."""
-        decoder = self.detector.decoder
-        maps = decoder.pyramid(self.detector.backbone(self.detector.pad(images)))
-        named = {str(number): each for number, each in enumerate(maps)}
-        levels = list(decoder.neck(named).values())
-        for convolution in decoder.coarser:
-            levels.append(convolution(torch.relu(levels[-1])))
+        levels = self.detector.decoder.levels(self.detector.backbone(self.detector.pad(images)))
         return OrderedDict((str(number), each) for number, each in enumerate(levels))
 
 

@@ -4,7 +4,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationInfo,
+    field_validator,
+)  # fmt: skip
 
 LossName = Literal["cross_entropy", "focal", "dice", "lovasz"]
 # What begins with "smp/" is a decoder of segmentation_models_pytorch; see rsdl/models/heads.
@@ -36,6 +44,7 @@ class TaskFacts:
 
 TaskName = Literal["classification", "segmentation", "detection"]
 BoxKind = Literal["aligned", "oriented"]
+DetectionHeadName = Literal["dense", "fcos", "retinanet", "faster_rcnn"]
 TASKS = {
     "classification": TaskFacts("class_index", "oa", "OA", "overall accuracy", mixes=True),
     "segmentation": TaskFacts("mask", "miou", "mIoU", "mean intersection over union"),
@@ -138,8 +147,10 @@ class DetectionConfig(_Config):
         description="aligned: upright boxes around what is visible; oriented: smallest rectangles "
         "at any angle.",
     )
-    head: Literal["dense"] = Field(
-        "dense", description="Head on the pyramid's maps: dense (anchor-free, after RTMDet)."
+    head: DetectionHeadName = Field(
+        "dense",
+        description="Head on the pyramid's maps: dense (anchor-free, after RTMDet, any boxes), or, "
+        "for comparison and of aligned boxes alone, torchvision's fcos, retinanet or faster_rcnn.",
     )
     levels: tuple[Annotated[int, Field(ge=2, le=3)], Annotated[int, Field(ge=5, le=7)]] = Field(
         (3, 7),
@@ -147,7 +158,12 @@ class DetectionConfig(_Config):
         "[2, 6] for small objects.",
     )
     head_width: int = Field(256, ge=32, multiple_of=32, description="Channels of pyramid and head.")
-    head_depth: int = Field(2, ge=1, le=8, description="Convolutions before each prediction.")
+    head_depth: int = Field(
+        2,
+        ge=1,
+        le=8,
+        description="Convolutions before each prediction of dense; other heads have their own.",
+    )
     score_threshold: float = Field(
         0.05, ge=0, lt=1, description="Lowest score of a detection that is kept."
     )
@@ -164,6 +180,20 @@ class DetectionConfig(_Config):
     freeze_norm: bool = Field(
         False, description="Keep the statistics of the backbone's batch norms: for small batches."
     )
+
+    @field_validator("head")
+    @classmethod
+    def _head_fits_boxes(cls, head: str, info: ValidationInfo) -> str:
+        if head != "dense" and info.data.get("boxes") == "oriented":
+            raise ValueError("must be dense, as task.boxes is oriented")
+        return head
+
+    @field_validator("head_depth")
+    @classmethod
+    def _depth_has_an_effect(cls, depth: int, info: ValidationInfo) -> int:
+        if depth != cls.model_fields["head_depth"].default and info.data.get("head") != "dense":
+            raise ValueError("must be 2, as task.head is not dense")
+        return depth
 
     @property
     def facts(self) -> TaskFacts:

@@ -12,7 +12,7 @@ from rsdl.config.task import DetectionConfig
 from rsdl.core.errors import ConfigError
 from rsdl.core.image_size import ImageSize
 from rsdl.models.dense_network import DenseNetwork, build_padded_backbone
-from rsdl.models.heads.dense import DenseHead
+from rsdl.models.heads.detection import HEADS
 from rsdl.models.pyramid import Pyramid
 from rsdl.storage.s3.endpoint import AWS, StorageConfig
 
@@ -23,8 +23,8 @@ SINGLE_STRIDE = 16  # of a plain transformer's patches
 class Decoder(nn.Module):
     """What a detector has beside its backbone: pyramid and head.
 
-    The maps beyond the backbone's are made by convolutions of stride 2, as in FCOS (Tian et al.
-    2019, section 3.2).
+    A head gets the maps of an FPN, unless it brings a neck of its own. Those beyond the backbone's
+    are made by convolutions of stride 2, as in FCOS (Tian et al. 2019, section 3.2).
 
     Args:
         pyramid: Maps of the backbone at the strides wanted.
@@ -34,37 +34,49 @@ class Decoder(nn.Module):
 
     def __init__(self, pyramid: Pyramid, options: DetectionConfig, num_classes: int) -> None:
         super().__init__()
-        width, (first, last) = options.head_width, options.levels
+        width, last = options.head_width, options.levels[1]
+        kind = HEADS[options.head]
         self.pyramid = pyramid
-        self.neck = FeaturePyramidNetwork(list(pyramid.channels), width)
-        self.coarser = nn.ModuleList(
-            nn.Conv2d(width, width, 3, stride=2, padding=1) for _ in range(COARSEST, last)
-        )
+        self.neck: nn.Module | None = None
+        self.coarser = nn.ModuleList()
         self.strides = strides_of(options)
-        self.head = DenseHead(
-            width, num_classes, last - first + 1, oriented=options.is_oriented,
-            depth=options.head_depth,
-        )  # fmt: skip
+        channels: Sequence[int] = pyramid.channels
+        if kind.own_neck:
+            self.strides = self.strides[: len(channels)]
+        else:
+            self.neck = FeaturePyramidNetwork(list(channels), width)
+            self.coarser.extend(
+                nn.Conv2d(width, width, 3, stride=2, padding=1) for _ in range(COARSEST, last)
+            )
+            channels = [width] * len(self.strides)
+        self.head = kind.build(options, channels, num_classes)
 
-    def forward(self, maps: Sequence[Tensor], height: int, width: int) -> tuple[Tensor, Tensor]:
-        """Return logits and boxes of the cells that cover an image of a height and width."""
-        wanted = {str(level): each for level, each in enumerate(self.pyramid(maps))}
-        levels = list(self.neck(wanted).values())
-        for convolution in self.coarser:
-            levels.append(convolution(F.relu(levels[-1])))
+    def forward(self, maps: Sequence[Tensor], height: int, width: int) -> tuple[Tensor, ...]:
+        """Return the head's outputs for images of a height and width."""
         seen = [
             each[:, :, : -(-height // stride), : -(-width // stride)]
-            for each, stride in zip(levels, self.strides, strict=True)
+            for each, stride in zip(self.levels(maps), self.strides, strict=True)
         ]
-        found: tuple[Tensor, Tensor] = self.head(seen, self.strides)
+        found: tuple[Tensor, ...] = self.head(seen, self.strides, (height, width))
         return found
+
+    def levels(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """Return the maps that a head gets, fine to coarse, of padded images."""
+        levels: list[Tensor] = self.pyramid(maps)
+        if self.neck is not None:
+            wanted = {str(level): each for level, each in enumerate(levels)}
+            levels = list(self.neck(wanted).values())
+        for convolution in self.coarser:
+            levels.append(convolution(F.relu(levels[-1])))
+        return levels
 
 
 class Detector(DenseNetwork):
-    """Images ``[B, C, H, W]`` to class logits ``[B, N, num_classes]`` and boxes ``[B, N, 5]``.
+    """Images ``[B, C, H, W]`` to the outputs of a head, a tuple of tensors ``[B, ...]`` float32.
 
-    N counts the cells of all levels, row by row, fine to coarse. Both are
-    float32; a box is its centre, width and height in pixels and its angle in radians.
+    Of the dense head they are class logits ``[B, N, num_classes]`` and boxes ``[B, N, 5]``. N
+    counts the cells of all levels, row by row, fine to coarse; a box is its centre, width and
+    height in pixels and its angle in radians.
 
     Args:
         backbone: Network that returns maps, as :func:`rsdl.models.catalog.build_backbone` makes it.
@@ -98,10 +110,10 @@ class Detector(DenseNetwork):
         pyramid = Pyramid(reductions, info.channels(), name, wanted)
         self.decoder = Decoder(pyramid, options, num_classes)
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Return logits and boxes of the cells that cover the images."""
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Return the head's outputs for what the images cover of the padded ones."""
         height, width = images.shape[2:]
-        found: tuple[Tensor, Tensor] = self.decoder(self.backbone(self.pad(images)), height, width)
+        found: tuple[Tensor, ...] = self.decoder(self.backbone(self.pad(images)), height, width)
         return found
 
 

@@ -16,26 +16,24 @@ from rsdl.config.model import ModelConfig
 from rsdl.config.task import DetectionConfig
 from rsdl.core.image_size import ImageSize, height_width
 from rsdl.data.augment import Mix
-from rsdl.models.detector import build_detector, strides_of
+from rsdl.models.detector import build_detector
 from rsdl.records.detection import DetectionEvaluation
 from rsdl.storage.s3.endpoint import StorageConfig
-from rsdl.tasks.assignment import Level, levels_of, num_cells, read_truth
 from rsdl.tasks.average_precision import DetectionMetrics, MetricValues
 from rsdl.tasks.base import CardFacts, Columns, Lookup
-from rsdl.tasks.box_losses import detection_losses
 from rsdl.tasks.boxes import DETECTED, SCORE, nms
 from rsdl.tasks.detection_evaluation import evaluate_detections
 from rsdl.tasks.detection_scores import detection_columns
+from rsdl.tasks.heads.base import DetectionHead
+from rsdl.tasks.heads.catalog import HEADS
 
 WIDTH = 7  # columns of a detection
-BEFORE_NMS = 2000  # candidates of an image, as in RTMDet
 
 
 class DetectionTask:
     """Loss, metrics and evaluation of detection; see :class:`rsdl.tasks.base.Task`.
 
-    A row's loss is divided by the mean number of objects in a train image, a constant of the data
-    set, so that the losses of ranks and micro-batches add up.
+    What the outputs of a head mean, ``rsdl/tasks/heads`` knows.
 
     Args:
         config: Config of the task.
@@ -49,9 +47,9 @@ class DetectionTask:
         self.config = config
         self.facts = config.facts
         self.classes = tuple(classes)
-        self._divisor = max(mean_objects, 1.0)
+        self.mean_objects = mean_objects
         self._image_size: tuple[int, int] | None = None
-        self._levels: tuple[Level, ...] = ()
+        self._outputs: DetectionHead | None = None
 
     def build_network(
         self,
@@ -62,12 +60,14 @@ class DetectionTask:
         storage: StorageConfig,
         bands: Sequence[str],
     ) -> nn.Module:
-        """Return a backbone with a head: images to logits and boxes of all cells.
+        """Return a backbone with a head: images to the head's outputs.
 
         The task remembers the size of the images, which says where the cells are.
         """
         self._image_size = height_width(image_size)
-        self._levels = levels_of(image_size, strides_of(self.config))
+        self._outputs = HEADS[self.config.head](
+            self.config, self._image_size, len(self.classes), self.mean_objects
+        )
         return build_detector(
             config,
             self.config,
@@ -84,7 +84,7 @@ class DetectionTask:
 
     def loss(
         self,
-        outputs: tuple[Tensor, Tensor],
+        outputs: Any,  # noqa: ANN401 - of the head's structure
         targets: Tensor,
         *,
         training: bool,
@@ -93,23 +93,19 @@ class DetectionTask:
         """Return the loss of classes and boxes of each row, ``[B]`` float32.
 
         Args:
-            outputs: Logits ``[B, N, num_classes]`` and boxes ``[B, N, 5]``.
+            outputs: What the head returned.
             targets: Objects, ``[B, G, 11]``; see ``rsdl.data.targets.objects``.
             training: Has no effect.
             mix: ``None``; objects are not mixed.
         """
         assert mix is None, "refused by check_mixing"
-        logits, boxes = outputs
-        assert boxes.shape[1] == num_cells(self._levels), "of another network"
-        oriented = self.config.is_oriented
-        truth = read_truth(targets, oriented=oriented)
-        losses = detection_losses(logits, boxes, truth, self._levels, oriented=oriented)
-        return losses / self._divisor
+        return self._meaning().losses(outputs, targets)
 
     @torch.no_grad()
-    def predict(self, outputs: tuple[Tensor, Tensor]) -> Tensor:
+    def predict(self, outputs: Any) -> Tensor:  # noqa: ANN401
         """Return the detections of each row, ``[B, max_detections, 7]``."""
-        return self._select(self._candidates(outputs))
+        meaning = self._meaning()
+        return self._select(meaning.candidates(outputs), suppress=meaning.needs_nms)
 
     def labels(self, prediction: Tensor) -> list[list[tuple[str, float]]]:
         """Return class and score of the detections of each row, the best first."""
@@ -119,19 +115,17 @@ class DetectionTask:
         ]
 
     @torch.no_grad()
-    def merge_views(
-        self, views: Iterable[tuple[Tensor, Tensor]]
-    ) -> tuple[tuple[Tensor, Tensor], Tensor]:
+    def merge_views(self, views: Iterable[Any]) -> tuple[Any, Tensor]:
         """Return the outputs of the first view, and the detections of all, turned back."""
         assert self._image_size is not None
         first, found = None, []
         for number, outputs in enumerate(views):
             first = outputs if first is None else first
-            turned = self._candidates(outputs)
+            turned = self._meaning().candidates(outputs)
             oriented = self.config.is_oriented
             found.append(unturn(turned, number, self._image_size, oriented=oriented))
         assert first is not None
-        return first, self._select(torch.cat(found, 1))
+        return first, self._select(torch.cat(found, 1), suppress=True)
 
     def columns(self, prediction: Tensor, targets: Tensor) -> dict[str, Tensor]:
         """Return detections and objects of each row; see :func:`detection_columns`."""
@@ -177,30 +171,28 @@ class DetectionTask:
             "chosen on the data at hand.",
         )
 
-    def _candidates(self, outputs: tuple[Tensor, Tensor]) -> Tensor:
-        """Return the best pairs of a cell and a class of each row, ``[B, K, 7]``."""
-        logits, boxes = outputs[0].float(), outputs[1].float()
-        number = logits.shape[2]
-        kept = min(max(BEFORE_NMS, 2 * self.config.max_detections), logits[0].numel())
-        best, places = logits.flatten(1).topk(kept, dim=1)
-        cells, labels = places // number, places % number
-        chosen = boxes.gather(1, cells[..., None].expand(-1, -1, 5))
-        return torch.cat([chosen, best.sigmoid()[..., None], labels[..., None].float()], -1)
+    def _meaning(self) -> DetectionHead:
+        assert self._outputs is not None, "before build_network"
+        return self._outputs
 
-    def _select(self, found: Tensor) -> Tensor:
-        """Return the detections of each image ``[B, K, 7]`` after NMS, ``[B, M, 7]``, on the CPU.
+    def _select(self, found: Tensor, *, suppress: bool) -> Tensor:
+        """Return the detections of each image ``[B, K, 7]``, ``[B, M, 7]``, on the CPU.
 
-        A batch is moved at once, since NMS and all that follows run there.
+        A batch is moved at once, since NMS and all that follows run there. ``suppress`` says
+        whether an object may be among them twice.
         """
         number = self.config.max_detections
         selected = found.new_zeros(len(found), number, WIDTH, device="cpu")
         selected[..., DETECTED] = -1
         for rows, every in zip(selected, found.cpu(), strict=True):
             likely = every[every[:, SCORE] >= self.config.score_threshold]
-            kept = nms(
-                likely[:, :SCORE], likely[:, SCORE], likely[:, DETECTED], self.config.iou_of_nms,
-                oriented=self.config.is_oriented,
-            )[:number]  # fmt: skip
+            kept = likely[:, SCORE].argsort(descending=True, stable=True)
+            if suppress:
+                kept = nms(
+                    likely[:, :SCORE], likely[:, SCORE], likely[:, DETECTED],
+                    self.config.iou_of_nms, oriented=self.config.is_oriented,
+                )  # fmt: skip
+            kept = kept[:number]
             rows[: len(kept)] = likely[kept]
         return selected
 

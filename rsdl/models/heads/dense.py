@@ -42,7 +42,9 @@ class DenseHead(nn.Module):
         _start(self.regressor, 0.0, 0.0, 0.0, 0.0, *((1.0, 0.0) if oriented else ()))
         self.scales = nn.Parameter(torch.ones(num_levels))
 
-    def forward(self, maps: Sequence[Tensor], strides: Sequence[int]) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, maps: Sequence[Tensor], strides: Sequence[int], image_size: tuple[int, int]
+    ) -> tuple[Tensor, Tensor]:
         """Return logits ``[B, N, num_classes]`` and boxes ``[B, N, 5]``, both float32.
 
         Cells are in rows, maps one after the other. A box is its centre, width and height in
@@ -51,6 +53,7 @@ class DenseHead(nn.Module):
         Args:
             maps: Maps of the pyramid, fine to coarse.
             strides: Pixels between two cells of each.
+            image_size: Has no effect.
         """
         logits, boxes = [], []
         for level, (each, stride) in enumerate(zip(maps, strides, strict=True)):

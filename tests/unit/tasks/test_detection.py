@@ -163,7 +163,7 @@ def test_the_divisor_is_the_mean_number_of_objects_of_a_train_image():
          "mean": [0], "std": [1], "provenance": {}, "splits": {"train": split}}
     )  # fmt: skip
     task = build_task(DetectionConfig(name="detection"), manifest, url="./d")
-    assert isinstance(task, DetectionTask) and task._divisor == 3
+    assert isinstance(task, DetectionTask) and task.mean_objects == 3
 
 
 def test_the_primary_metric_depends_on_the_kind_of_boxes():

@@ -1,0 +1,60 @@
+"""What the dense head says: class logits and one box for each cell of the pyramid."""
+
+import torch
+from torch import Tensor
+
+from rsdl.config.task import DetectionConfig
+from rsdl.models.detector import strides_of
+from rsdl.tasks.assignment import levels_of, num_cells, read_truth
+from rsdl.tasks.box_losses import detection_losses
+
+BEFORE_NMS = 2000  # candidates of an image, as in RTMDet
+
+
+class DenseDetection:
+    """Outputs of :class:`rsdl.models.heads.dense.DenseHead`; see :class:`DetectionHead`.
+
+    A row's loss is divided by the mean number of objects in a train image, a constant of the data
+    set, so that the losses of ranks and micro-batches add up.
+    """
+
+    needs_nms = True
+
+    def __init__(
+        self,
+        config: DetectionConfig,
+        image_size: tuple[int, int],
+        num_classes: int,
+        mean_objects: float,
+    ) -> None:
+        self.levels = levels_of(image_size, strides_of(config))
+        self.oriented = config.is_oriented
+        self.kept = num_candidates(config)
+        self.divisor = max(mean_objects, 1.0)
+
+    def losses(self, outputs: tuple[Tensor, Tensor], targets: Tensor) -> Tensor:
+        """Return the loss of classes and boxes of each image; see :class:`DetectionHead`.
+
+        Args:
+            outputs: Logits ``[B, N, num_classes]`` and boxes ``[B, N, 5]``.
+            targets: Objects, ``[B, G, 11]``.
+        """
+        logits, boxes = outputs
+        assert boxes.shape[1] == num_cells(self.levels), "of another network"
+        truth = read_truth(targets, oriented=self.oriented)
+        losses = detection_losses(logits, boxes, truth, self.levels, oriented=self.oriented)
+        return losses / self.divisor
+
+    def candidates(self, outputs: tuple[Tensor, Tensor]) -> Tensor:
+        """Return the best pairs of a cell and a class; see :class:`DetectionHead`."""
+        logits, boxes = outputs[0].float(), outputs[1].float()
+        number = logits.shape[2]
+        best, places = logits.flatten(1).topk(min(self.kept, logits[0].numel()), dim=1)
+        cells, labels = places // number, places % number
+        chosen = boxes.gather(1, cells[..., None].expand(-1, -1, 5))
+        return torch.cat([chosen, best.sigmoid()[..., None], labels[..., None].float()], -1)
+
+
+def num_candidates(config: DetectionConfig) -> int:
+    """Return how many candidates of an image are kept before NMS, if there are as many."""
+    return max(BEFORE_NMS, 2 * config.max_detections)
