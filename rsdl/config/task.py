@@ -45,6 +45,8 @@ class TaskFacts:
 TaskName = Literal["classification", "segmentation", "detection"]
 BoxKind = Literal["aligned", "oriented"]
 DetectionHeadName = Literal["dense", "fcos", "retinanet", "faster_rcnn"]
+TORCHVISION_HEADS = ("fcos", "retinanet", "faster_rcnn")
+TORCHVISION_DEPTH = 2  # the default, which stands for as many convolutions as torchvision has
 TASKS = {
     "classification": TaskFacts("class_index", "oa", "OA", "overall accuracy", mixes=True),
     "segmentation": TaskFacts("mask", "miou", "mIoU", "mean intersection over union"),
@@ -162,7 +164,7 @@ class DetectionConfig(_Config):
         2,
         ge=1,
         le=8,
-        description="Convolutions before each prediction of dense; other heads have their own.",
+        description="Convolutions before each prediction of dense; torchvision's have their own.",
     )
     score_threshold: float = Field(
         0.05, ge=0, lt=1, description="Lowest score of a detection that is kept."
@@ -184,15 +186,15 @@ class DetectionConfig(_Config):
     @field_validator("head")
     @classmethod
     def _head_fits_boxes(cls, head: str, info: ValidationInfo) -> str:
-        if head != "dense" and info.data.get("boxes") == "oriented":
+        if head in TORCHVISION_HEADS and info.data.get("boxes") == "oriented":
             raise ValueError("must be dense, as task.boxes is oriented")
         return head
 
     @field_validator("head_depth")
     @classmethod
     def _depth_has_an_effect(cls, depth: int, info: ValidationInfo) -> int:
-        if depth != cls.model_fields["head_depth"].default and info.data.get("head") != "dense":
-            raise ValueError("must be 2, as task.head is not dense")
+        if depth != TORCHVISION_DEPTH and info.data.get("head") in TORCHVISION_HEADS:
+            raise ValueError(f"must be left out with task.head={info.data['head']}")
         return depth
 
     @property

@@ -8,13 +8,14 @@ divided by the number of the image's own cells that have an object.
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
+from torchvision.ops import sigmoid_focal_loss
 
 from rsdl.config.task import DetectionConfig
 from rsdl.models.detector import strides_of
 from rsdl.models.heads.anchors import clip, to_centres, to_sides
 from rsdl.models.heads.dense import cell_centres
 from rsdl.tasks.assignment import levels_of
+from rsdl.tasks.boxes import aligned_giou
 from rsdl.tasks.heads.dense import num_candidates
 from rsdl.tasks.heads.matching import (
     NOTHING,
@@ -139,7 +140,8 @@ def _loss(
     own = _sides(torch.ones_like(distances), cells)
     wanted = torch.where(owned[:, None], to_sides(truth.boxes[owners.clamp(min=0)]), own)
     said = torch.where(owned[:, None], _sides(distances, cells), own)
-    apart = generalized_box_iou_loss(said, wanted)
+    # torchvision's own GIoU waits for the device.
+    apart = 1 - aligned_giou(to_centres(said), to_centres(wanted))
     central = _centreness(wanted, cells)
     unsure = F.binary_cross_entropy_with_logits(centreness, central, reduction="none")
     unsure = torch.where(owned, unsure, torch.zeros_like(unsure))
