@@ -4,7 +4,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationInfo,
+    field_validator,
+)
 
 LossName = Literal["cross_entropy", "focal", "dice", "lovasz"]
 # What begins with "smp/" is a decoder of segmentation_models_pytorch; see rsdl/models/heads.
@@ -13,6 +21,10 @@ HeadName = Literal[
     "smp/upernet", "smp/segformer", "smp/dpt", "smp/pspnet", "smp/deeplabv3", "smp/deeplabv3plus",
     "smp/pan",
 ]  # fmt: skip
+
+DetectionHeadName = Literal["dense", "deformable_detr", "rt_detr_v2"]
+# Those of transformers, with the levels of their papers.
+DETR_LEVELS = {"deformable_detr": (3, 6), "rt_detr_v2": (3, 5)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,16 +150,26 @@ class DetectionConfig(_Config):
         description="aligned: upright boxes around what is visible; oriented: smallest rectangles "
         "at any angle.",
     )
-    head: Literal["dense"] = Field(
-        "dense", description="Head on the pyramid's maps: dense (anchor-free, after RTMDet)."
+    head: DetectionHeadName = Field(
+        "dense",
+        description="Head on the pyramid's maps: dense (anchor-free, after RTMDet), or, for "
+        "aligned boxes, deformable_detr or rt_detr_v2, without NMS "
+        '(pip install "rsdl-train[detr]").',
     )
     levels: tuple[Annotated[int, Field(ge=2, le=3)], Annotated[int, Field(ge=5, le=7)]] = Field(
-        (3, 7),
+        default_factory=lambda data: DETR_LEVELS.get(data.get("head"), (3, 7)),
         description="Finest and coarsest map of the pyramid; level 3 has one cell for 2^3 px. "
-        "[2, 6] for small objects.",
+        "[2, 6] for small objects. Default: [3, 7]; [3, 6] for deformable_detr; [3, 5] for "
+        "rt_detr_v2, which takes [2, 5], too.",
     )
     head_width: int = Field(256, ge=32, multiple_of=32, description="Channels of pyramid and head.")
-    head_depth: int = Field(2, ge=1, le=8, description="Convolutions before each prediction.")
+    head_depth: int = Field(
+        default_factory=lambda data: 6 if data.get("head") in DETR_LEVELS else 2,
+        ge=1,
+        le=8,
+        description="Convolutions before each prediction, 2 by default; layers of the decoder of "
+        "rt_detr_v2, and of encoder and decoder of deformable_detr, 6 by default.",
+    )
     score_threshold: float = Field(
         0.05, ge=0, lt=1, description="Lowest score of a detection that is kept."
     )
@@ -159,11 +181,29 @@ class DetectionConfig(_Config):
         "for oriented boxes, 0.6 for aligned ones.",
     )
     max_detections: int = Field(
-        300, ge=1, le=5000, description="Detections of an image that are kept, the best ones."
+        300,
+        ge=1,
+        le=5000,
+        description="Detections of an image that are kept, the best ones; also the queries of "
+        "deformable_detr and rt_detr_v2.",
     )
     freeze_norm: bool = Field(
         False, description="Keep the statistics of the backbone's batch norms: for small batches."
     )
+
+    @field_validator("head")
+    @classmethod
+    def _boxes_fit(cls, head: str, info: ValidationInfo) -> str:
+        if head in DETR_LEVELS and info.data.get("boxes") == "oriented":
+            raise ValueError("finds aligned boxes only; set task.boxes=aligned, or task.head=dense")
+        return head
+
+    @field_validator("levels")
+    @classmethod
+    def _levels_fit(cls, levels: tuple[int, int], info: ValidationInfo) -> tuple[int, int]:
+        if info.data.get("head") == "rt_detr_v2" and levels[1] != DETR_LEVELS["rt_detr_v2"][1]:
+            raise ValueError(f"end at 5 with rt_detr_v2; set task.levels=[{levels[0]},5]")
+        return levels
 
     @property
     def facts(self) -> TaskFacts:

@@ -7,6 +7,7 @@ from torch import nn
 
 from rsdl.config.task import DetectionConfig
 from rsdl.models.heads.dense import DenseHead
+from rsdl.models.heads.detr import DeformableDetr, RtDetrV2
 
 # Config of the task, channels of the maps, classes of the data set.
 Build = Callable[[DetectionConfig, Sequence[int], int], nn.Module]
@@ -36,4 +37,8 @@ def _dense(options: DetectionConfig, channels: Sequence[int], num_classes: int) 
     )  # fmt: skip
 
 
-HEADS: dict[str, HeadKind] = {"dense": HeadKind(_dense)}
+HEADS: dict[str, HeadKind] = {
+    "dense": HeadKind(_dense),
+    "deformable_detr": HeadKind(DeformableDetr, own_neck=True),
+    "rt_detr_v2": HeadKind(RtDetrV2, own_neck=True),
+}
