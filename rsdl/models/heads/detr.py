@@ -7,6 +7,7 @@ set here, since their start and their sharing among layers differ from release t
 """
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -61,7 +62,7 @@ class GivenBackbone(nn.Module):
         return [(each, whole.expand(len(each), *each.shape[2:])) for each in images.maps]
 
 
-class BoxPredictor(nn.Sequential):
+class BoxPredictor(nn.Module):
     """Three layers that say how a box moves, in float32: half types are too coarse for places.
 
     At the start no box moves.
@@ -72,19 +73,20 @@ class BoxPredictor(nn.Sequential):
     """
 
     def __init__(self, width: int, sides: float = 0.0) -> None:
-        super().__init__(
-            nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(),
-            nn.Linear(width, 4),
-        )  # fmt: skip
-        last = self[-1]
-        nn.init.zeros_(last.weight)
-        with torch.no_grad():
-            last.bias.copy_(torch.tensor([0.0, 0.0, sides, sides]))
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU()
+        )
+        self.last = nn.Linear(width, 4)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
+        nn.init.constant_(self.last.bias[2:], sides)
 
     def forward(self, queries: Tensor) -> Tensor:
         """Return what is added to the odds of centre and sides, ``[..., 4]`` float32."""
-        with torch.autocast(queries.device.type, enabled=False):
-            moved: Tensor = super().forward(queries.float())
+        kind = "cpu" if queries.is_meta else queries.device.type
+        with torch.autocast(kind, enabled=False):
+            moved: Tensor = self.last(self.layers(queries.float()))
         return moved
 
 
@@ -227,6 +229,8 @@ def require_transformers(head: str) -> None:
         raise ConfigError(
             "task.head", f"{head} needs {' and '.join(absent)}", 'pip install "rsdl-train[detr]"'
         )
+    # Checks of shapes in each layer, which would wait for the device.
+    os.environ.setdefault("TRANSFORMERS_DISABLE_TORCH_CHECK", "1")
 
 
 def _stand_in(channels: Sequence[int]) -> Any:  # noqa: ANN401 - of an optional package
@@ -244,10 +248,11 @@ def _stand_in(channels: Sequence[int]) -> Any:  # noqa: ANN401 - of an optional 
 
 
 def _classifiers(width: int, num_classes: int, number: int) -> nn.ModuleList:
-    classifiers = nn.ModuleList(nn.Linear(width, num_classes) for _ in range(number))
-    for each in classifiers:
+    """Return class predictions of so many layers, to which every class is rare at the start."""
+    every = [nn.Linear(width, num_classes) for _ in range(number)]
+    for each in every:
         nn.init.constant_(each.bias, math.log(PRIOR / (1 - PRIOR)))
-    return classifiers
+    return nn.ModuleList(every)
 
 
 def _to_pixels(boxes: Tensor, finest: Tensor, stride: int) -> Tensor:

@@ -13,7 +13,7 @@ from torchvision.ops import sigmoid_focal_loss
 
 from rsdl.config.task import DetectionConfig
 from rsdl.tasks.assignment import FREE, Truth, read_truth
-from rsdl.tasks.boxes import aligned_giou, aligned_iou
+from rsdl.tasks.boxes import aligned_giou, box_iou
 
 # Of the cost of a match, both papers.
 CLASS_COST, CORNER_COST, OVERLAP_COST = 2.0, 5.0, 2.0
@@ -68,7 +68,7 @@ class DetrDetection:
         wanted = torch.zeros_like(logits)
         wanted = wanted.scatter(3, labels[..., None], owned[..., None].to(wanted.dtype))
         if self.has_quality:
-            classes = varifocal(logits, wanted, aligned_iou(boxes.detach(), true_boxes))
+            classes = varifocal(logits, wanted, box_iou(boxes.detach(), true_boxes, oriented=False))
         else:
             classes = FOCAL_WEIGHT * sigmoid_focal_loss(logits, wanted, ALPHA, GAMMA)
         counted = owned | ~in_ignored(boxes.detach(), truth)
