@@ -1,4 +1,4 @@
-"""DETR-type heads of transformers on backbones of ours: they build, learn whole, and are refused."""
+"""DETR-type heads of transformers on backbones of ours: they build, and every weight learns."""
 
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -113,7 +113,7 @@ def test_levels_and_depth_are_those_of_the_paper_unless_they_are_given():
 
 @pytest.mark.parametrize("head", DETR_LEVELS)
 def test_what_a_head_cannot_do_is_refused_in_one_line(head: str, monkeypatch: pytest.MonkeyPatch):
-    with pytest.raises(ValidationError, match="aligned boxes only; set task.boxes=aligned, or"):
+    with pytest.raises(ValidationError, match=r"aligned boxes only; set task\.boxes=aligned, or"):
         options(head, boxes="oriented")
     if head == "rt_detr_v2":
         with pytest.raises(ValidationError, match=r"end at 5 .*; set task.levels=\[2,5\]"):

@@ -104,10 +104,12 @@ def test_queries_and_objects_are_matched_at_the_least_cost(seed: int, queries: i
     total = sum(
         float(costs[0, 0, query, owner]) for query, owner in enumerate(owners) if owner >= 0
     )
-    few, many = sorted((list(range(queries)), numbers), key=len)
+    matrix = costs[0, 0, :, numbers]
+    if queries < objects:
+        matrix = matrix.T
     pairs = [
-        sum(float(costs[0, 0, *((a, b) if few != numbers else (b, a))]) for a, b in zip(few, row))
-        for row in permutations(many, len(few))
+        sum(float(matrix[row, column]) for column, row in enumerate(rows))
+        for rows in permutations(range(matrix.shape[0]), matrix.shape[1])
     ]
     assert total == pytest.approx(min(pairs))
 
@@ -124,7 +126,8 @@ def test_the_loss_is_that_of_transformers_but_for_the_weight_of_classes(head: st
     logits, boxes = outputs_of(1)
     targets = targets_of(3)
     truth = read_truth(targets, oriented=False)
-    labels = [{"class_labels": truth.labels[0], "boxes": truth.boxes[0, :, :4] / SIDE}]
+    real = truth.counts[0]
+    labels = [{"class_labels": truth.labels[0, real], "boxes": truth.boxes[0, real, :4] / SIDE}]
     theirs: torch.nn.Module
     if head == "rt_detr_v2":
         theirs = RTDetrLoss(RTDetrV2Config(num_labels=len(CLASSES)))
@@ -138,9 +141,8 @@ def test_the_loss_is_that_of_transformers_but_for_the_weight_of_classes(head: st
         said = {"logits": logits[:, layer], "pred_boxes": boxes[:, layer, :, :4] / SIDE}
         losses = theirs(said, labels)
         expected += sum(float(losses[name]) * weight for name, weight in weights.items())
-    number = int(truth.counts.sum())
-    assert number == 4 == len(truth.labels[0])
-    found = meaning_of(head, mean_objects=number).losses((logits, boxes), targets)
+    assert real.sum() == 4
+    found = meaning_of(head, mean_objects=4).losses((logits, boxes), targets)
     assert found.item() == pytest.approx(expected, rel=1e-4)
 
 
@@ -159,8 +161,6 @@ def test_the_loss_of_an_image_does_not_depend_on_its_batch(head: str):
     assert torch.allclose(torch.stack(alone), whole[[2, 0, 3, 1]], rtol=1e-5)
     twice = meaning_of(head, mean_objects=2).losses((logits, boxes), targets)
     assert torch.allclose(twice, 2 * whole)
-    none = meaning.losses((logits, boxes), torch.zeros(4, 0, WIDTH))
-    assert none[3] == whole[3] and none.isfinite().all()
 
 
 @pytest.mark.parametrize("head", DETR_LEVELS)
