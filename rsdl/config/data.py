@@ -75,6 +75,20 @@ class DataConfig(BaseModel):
         "where less than three quarters of the labelled pixels are of one class, else the one with "
         "the least of one class (mmsegmentation's cat_max_ratio).",
     )
+    mosaic: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Detection: share of the training images that show a quarter each of four "
+        "around a random centre (YOLOv4). Each takes four reads.",
+    )
+    copy_paste: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Detection: share of the training images onto which about half of the objects "
+        "of another are pasted, in their boxes, where they hide none (Ghiasi et al. 2021).",
+    )
     cache: CacheConfig | Literal["none"] = Field(
         CacheConfig(), description="Copies of remote shards on this node; none: read by range."
     )
@@ -150,6 +164,14 @@ class DataConfig(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def _host_composes(self) -> "DataConfig":
+        if self.decode == "device" and (self.mosaic or self.copy_paste):
+            raise ValueError(
+                "mosaic and copy_paste are made of pixels that the host decodes; pass decode=host"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _ranges_ascend(self) -> "DataConfig":
         low, high = self.crop_scale
         if not 0 < low <= high <= 1:
@@ -173,6 +195,9 @@ class AugmentConfig(BaseModel):
 
     flip: bool = Field(True, description="Flip along x and y, each with probability 1/2.")
     rotate90: bool = Field(True, description="Rotate by multiples of 90 degrees.")
+    rotate: float = Field(
+        0.0, ge=0, le=180, description="Rotate half of the images by any angle, +- these degrees."
+    )
     brightness: float = Field(0.0, ge=0, le=1, description="Jitter factor 1 +- this (RGB).")
     contrast: float = Field(0.0, ge=0, le=1, description="Jitter factor 1 +- this (RGB).")
     saturation: float = Field(0.0, ge=0, le=1, description="Jitter factor 1 +- this (RGB).")
@@ -211,6 +236,8 @@ class DataFields(TypedDict, total=False):
     crop_scale: tuple[float, float]
     crop_ratio: tuple[float, float]
     crop_on: Literal["any", "foreground"]
+    mosaic: float
+    copy_paste: float
     cache: dict[str, Any] | Literal["none"]
     decoded_cache: int | str
     decode_size: int | None

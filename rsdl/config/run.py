@@ -121,6 +121,15 @@ class RunConfig(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def _boxes_turn(self) -> "RunConfig":
+        if self.augment.rotate and self.task.name == "detection" and not self.task.is_oriented:
+            raise ValueError(
+                f"augment.rotate: is {self.augment.rotate:g}, and an aligned box of a turned image "
+                "is not that of its object; set task.boxes=oriented or augment.rotate=0"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _boxes_keep_their_shape(self) -> "RunConfig":
         if self.task.name != "detection" or not self.task.is_oriented:
             return self

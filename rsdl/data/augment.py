@@ -19,11 +19,12 @@ from rsdl.core.errors import ConfigError
 from rsdl.data.colour import blend, grey, shift_hue
 from rsdl.data.dihedral import dihedral, draw_dihedral
 from rsdl.data.mixing import beta_quantiles, cut_box, interpolate
+from rsdl.data.rotation import draw_angles, rotate
 from rsdl.data.targets.base import Dihedral, TargetKind
 
 Share = Field(ge=0, le=1)
 
-# Columns of Batch.uniforms; the first three are those of the symmetries.
+# Columns of Batch.uniforms; the first three are those of the symmetries, the last is the angle's.
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(3, 7)
 MIX_CHOICE, MIX_WEIGHT, CUT_X, CUT_Y = range(7, 11)
 
@@ -90,16 +91,22 @@ class Augment(nn.Module):
             colours = images.to(torch.float32) / self.top
             images = jitter_colours(colours, numbers, config) * self.top
         normal = self.normalize(images)
+        if config.rotate:  # after normalisation, so that what comes in from outside is the mean
+            normal = rotate(normal, draw_angles(numbers, config.rotate))
         return self.mix(normal, batch) if config.mixes else (normal, None)
 
     def turn_targets(self, batch: Batch, kind: TargetKind) -> Tensor:
         """Return a training batch's targets, flipped and rotated as :meth:`forward` does images."""
-        config = self.config
-        if kind.in_index or not (config.flip or config.rotate90):
-            return batch.targets  # a class stays what it is, and a step need not draw for it
-        drawn = draw_dihedral(batch.uniforms, flip=config.flip, rotate90=config.rotate90)
+        config, numbers, targets = self.config, batch.uniforms, batch.targets
+        if kind.in_index:
+            return targets  # a class stays what it is, and a step need not draw for it
         height, width = batch.images.shape[1:3]
-        return kind.turn(batch.targets, Dihedral(*drawn), (height, width))
+        if config.flip or config.rotate90:
+            drawn = draw_dihedral(numbers, flip=config.flip, rotate90=config.rotate90)
+            targets = kind.turn(targets, Dihedral(*drawn), (height, width))
+        if config.rotate:
+            targets = kind.rotate(targets, draw_angles(numbers, config.rotate), (height, width))
+        return targets
 
     def normalize(self, images: Tensor) -> Tensor:
         """Return ``(images - mean) / std`` by band, ``[B, C, H, W]`` float32."""

@@ -19,6 +19,7 @@ from rsdl.core.rng import fingerprint, to_float32
 from rsdl.core.sample_counts import SampleCounts
 from rsdl.data.crop import CropRule
 from rsdl.data.manifest import Manifest
+from rsdl.data.partners import ComposeRule, Partners
 from rsdl.data.plan import PlannedBatch
 from rsdl.data.targets import KINDS
 from rsdl.data.targets.base import TargetKind
@@ -37,6 +38,7 @@ class LoadRule:
         num_workers: Threads, at least 1.
         prefetch: Batches in flight, at least 1.
         pin_memory: Whether batches use page-locked memory, so that copies overlap compute.
+        compose: How often rows are composed of several images.
     """
 
     image_size: ImageSize
@@ -45,6 +47,7 @@ class LoadRule:
     num_workers: int = 2
     prefetch: int = 4
     pin_memory: bool = False
+    compose: ComposeRule = field(default_factory=ComposeRule)
 
 
 @dataclass(slots=True)
@@ -62,6 +65,7 @@ class BatchBuffer:
         valid: Rows that count, ``[B]``; False for corrupt ones.
         crop_uniforms: Numbers for each row's crop, ``[B, K]``.
         parts_left: Parts that are not finished.
+        partners: What its rows are composed of, beside their own samples.
         encoded_bytes: Bytes read so far.
         decoded_bytes: Bytes of pixels decoded so far.
         error: The first error.
@@ -78,6 +82,7 @@ class BatchBuffer:
     valid: NDArray[np.bool_]
     crop_uniforms: NDArray[np.float64]
     parts_left: int
+    partners: Partners | None = None
     encoded_bytes: int = 0
     decoded_bytes: int = 0
     error: BaseException | None = None

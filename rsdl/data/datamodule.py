@@ -23,6 +23,7 @@ from rsdl.data.gpu.read_split import ResidentSplit
 from rsdl.data.gpu.resident import ResidentLoader, open_resident
 from rsdl.data.gpu.transfer import Transfer
 from rsdl.data.loader import BatchLoader, LoadRule
+from rsdl.data.partners import ComposeRule
 from rsdl.data.plan import PlannedBatch, SamplingPlan, Share, check_share
 from rsdl.data.sample_loader import SampleLoader
 from rsdl.data.targets import KINDS
@@ -58,6 +59,7 @@ def load_rule(config: DataConfig, *, training: bool, pin_memory: bool, processes
         num_workers=config.num_workers or max(1, usable_cores() // processes),
         prefetch=config.prefetch,
         pin_memory=pin_memory,
+        compose=ComposeRule(config.mosaic, config.copy_paste) if training else ComposeRule(),
     )
 
 
@@ -140,6 +142,7 @@ class DataModule(pl.LightningDataModule):
                 f"is foreground, but a {manifest.target} is that of the whole image",
                 "pass data.crop_on=any",
             )
+        self._check_composing(manifest.target)
         if self.plan(0).num_batches() == 0:
             raise ConfigError(
                 "data.batch_size",
@@ -168,6 +171,16 @@ class DataModule(pl.LightningDataModule):
                 f"shrinks images, and a {target} keeps the size that is stored",
                 "leave it out",
             )
+
+    def _check_composing(self, target: str) -> None:
+        """Reject images of several others where a target is not objects."""
+        for name in ("mosaic", "copy_paste"):
+            if getattr(self.data.config, name) and not KINDS[target].composes:
+                raise ConfigError(
+                    f"data.{name}",
+                    f"composes images of objects, and each target here is a {target}",
+                    "pass 0, or augment.cutmix, which mixes classes",
+                )
 
     def train_dataloader(self) -> BatchLoader | ResidentLoader:
         """Return a loader for the rest of the current epoch, from device memory or from files."""

@@ -20,6 +20,7 @@ from rsdl.core.batch import Batch
 from rsdl.core.rng import key_of, uniforms
 from rsdl.data.batch_buffer import BatchBuffer, LoadRule, open_buffer
 from rsdl.data.dataset import SplitData
+from rsdl.data.partners import choose_partners
 from rsdl.data.plan import PlannedBatch, SamplingPlan, Share, deal_parts
 from rsdl.data.prefetch import fetch_ahead
 from rsdl.data.sample_loader import SampleLoader
@@ -134,7 +135,11 @@ class BatchLoader:
 
     def _open_buffer(self, planned: PlannedBatch) -> BatchBuffer:
         numbers = uniforms(self._crop_key, planned.draws, self._rule.crop.num_uniforms)
-        return open_buffer(planned, self._data.manifest, self._rule, numbers, self.buffer_type)
+        buffer = open_buffer(planned, self._data.manifest, self._rule, numbers, self.buffer_type)
+        if self._rule.compose.is_on:
+            crop = self._rule.crop
+            buffer.partners = choose_partners(self.plan, planned.draws, crop.num_uniforms)
+        return buffer
 
     def _close_buffer(self, buffer: BatchBuffer) -> Batch:
         if not buffer.ready.is_set():

@@ -6,19 +6,25 @@ the GIL serializes the Python code that runs for each sample.
 
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rsdl.core.errors import CorruptSampleError
+from rsdl.core.image_size import height_width
 from rsdl.core.pixels import Pixels
-from rsdl.data.batch_buffer import BatchBuffer, LoadRule
+from rsdl.data.batch_buffer import BatchBuffer, LoadRule, open_buffer
+from rsdl.data.compose import make_mosaic, paste, quarters
 from rsdl.data.crop import crop_box, crop_boxes, position_choices
 from rsdl.data.dataset import SplitData
 from rsdl.data.decoded_cache.file import DecodedFile, KeptSamples
 from rsdl.data.index import Rows
+from rsdl.data.partners import PASTED, Partners
+from rsdl.data.plan import PlannedBatch
 from rsdl.data.resize import resize_into
+from rsdl.data.targets.base import Cut as TargetCut
 from rsdl.data.targets.base import Target, Window
 
 logger = logging.getLogger(__name__)
@@ -54,11 +60,20 @@ class SampleLoader:
             self._data.decoded_cache.settle()
 
     def fill(self, buffer: BatchBuffer, first: int, last: int) -> tuple[int, int]:
-        """Fill rows ``first`` to ``last``.
+        """Fill rows ``first`` to ``last``, with what they are composed of.
 
         Returns:
             Bytes read from shards, and bytes of the full decoded images.
         """
+        encoded, decoded = self._fill_own(buffer, first, last)
+        if buffer.partners is not None:
+            for row in range(first, last):
+                more = self._compose(buffer, buffer.partners, row)
+                encoded, decoded = encoded + more[0], decoded + more[1]
+        return encoded, decoded
+
+    def _fill_own(self, buffer: BatchBuffer, first: int, last: int) -> tuple[int, int]:
+        """Fill rows with their own samples; return bytes read and decoded."""
         rows = self._data.checked_rows(buffer.planned.samples[first:last])
         targets = self._aim(buffer, first, last) if self._rule.crop.foreground else {}
         encoded, decoded = self._fill_pixels(buffer, first, rows)
@@ -67,6 +82,32 @@ class SampleLoader:
         else:
             encoded += self._fill_targets(buffer, first, rows, targets)
         return encoded, decoded
+
+    def _compose(self, buffer: BatchBuffer, partners: Partners, row: int) -> tuple[int, int]:
+        """Put its partners into a row; return bytes read and decoded.
+
+        A partner that is skipped leaves its part of a mosaic at the mean, without an object.
+        """
+        needed = partners.needed(row, self._rule.compose)
+        if not needed or not buffer.valid[row]:
+            return 0, 0
+        samples = partners.samples[row, needed]
+        # None of them is planned: a corrupt one is told where it is.
+        planned = PlannedBatch(0, samples, samples, np.zeros(len(samples), bool), 0)
+        rule, crops = replace(self._rule, pin_memory=False), partners.crops[row, needed]
+        read = open_buffer(planned, self._data.manifest, rule, crops)
+        size = self._fill_own(read, 0, len(needed))
+        others = dict(zip(needed, zip(read.pixels, read.targets, strict=True), strict=True))
+        pixels, objects = buffer.pixels[row], buffer.targets[row]
+        if mosaic := [others[number] for number in needed if number != PASTED]:
+            regions = quarters(*height_width(self._rule.image_size), partners.centre(row))
+            objects = make_mosaic(pixels, objects, mosaic, regions)
+        if PASTED in others:
+            other, theirs = others[PASTED]
+            wanted = partners.choose_objects(int(buffer.planned.draws[row]), len(theirs))
+            objects = paste(pixels, objects, other, theirs, wanted)
+        buffer.targets[row] = objects
+        return size
 
     def _aim(self, buffer: BatchBuffer, first: int, last: int) -> dict[int, Target]:
         """Move the boxes of rows to foreground; return the targets read, by row."""
@@ -105,21 +146,28 @@ class SampleLoader:
         self, buffer: BatchBuffer, first: int, rows: Rows, read: dict[int, Target]
     ) -> int:
         """Crop the targets of filled rows as the pixels; return their bytes in shards."""
-        kind, encoded = buffer.target, 0
+        kind, encoded, samples = buffer.target, 0, buffer.planned.samples
+        ready: list[int] = []
+        cuts: list[TargetCut] = []
         for row, length in enumerate(rows["target_length"].tolist(), first):
             window = Window(*buffer.windows[row].tolist())
             if not window.height:
                 continue  # a corrupt image
-            sample, size = int(buffer.planned.samples[row]), buffer.sizes[row].tolist()
             try:
-                target = read[row] if row in read else self._reader.target(sample, kind)
-                cropped = kind.crop(target, window, tuple(size), self._rule.image_size)
+                target = read[row] if row in read else self._reader.target(int(samples[row]), kind)
             except CorruptSampleError as error:
-                self._reader.name_error(error, sample)
                 self._pass_over(buffer, row, error)
                 continue
-            buffer.targets[row] = cropped
+            ready.append(row)
+            cuts.append(TargetCut(target, window, tuple(buffer.sizes[row].tolist())))
             encoded += length
+        cropped = kind.crop_all(cuts, self._rule.image_size)
+        for row, target in zip(ready, cropped, strict=True):
+            if isinstance(target, CorruptSampleError):
+                self._reader.name_error(target, int(samples[row]))
+                self._pass_over(buffer, row, target)
+            else:
+                buffer.targets[row] = target
         return encoded
 
     def _fill_kept(
@@ -212,6 +260,6 @@ class SampleLoader:
         # Fill with the mean of each band, which normalisation maps to 0.
         mean = self._data.manifest.mean
         buffer.pixels[row] = np.asarray(mean).astype(buffer.pixels.dtype)
-        if buffer.valid[row]:  # padding does not count anyway
+        if buffer.planned.valid[row]:  # padding and partners do not count anyway
             buffer.valid[row] = False
             self._skipped.append(str(error))

@@ -13,6 +13,7 @@ enough because shards are assigned to windows anew in every epoch.
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,6 +75,7 @@ class GlobalOrder:
         else:
             dealt = np.arange(len(sizes))
         self._dealt = dealt
+        self._starts = starts  # in the index
         self._shard_start = starts[dealt]  # in the index, by place in the stream
         self._edges = np.concatenate(([0], np.cumsum(sizes[dealt])))  # in the stream
         parts = np.arange(rule.partitions)
@@ -92,6 +94,36 @@ class GlobalOrder:
         for number in np.unique(part):
             mine = part == number
             stream[mine] = self._shuffle(int(number), stream[mine])
+        return self._samples_at(stream)
+
+    def neighbours(self, samples: Int64s, numbers: NDArray[np.float64]) -> Int64s:
+        """Return samples from the window of each sample, so that no other shard is read for them.
+
+        Args:
+            samples: Sample numbers, ``[N]``.
+            numbers: Numbers in ``[0, 1)``, each of which draws one sample evenly, ``[N, K]``.
+
+        Returns:
+            Sample numbers, ``[N, K]``; a sample may be drawn for itself.
+        """
+        shards = np.searchsorted(self._starts, samples, side="right") - 1
+        stream = self._edges[self._place_of[shards]] + samples - self._starts[shards]
+        parts = np.searchsorted(self._part_edges, stream, side="right") - 1
+        drawn = np.empty(numbers.shape, np.int64)
+        for part in np.unique(parts):
+            edges, mine = self._window_edges(int(part)), parts == part
+            windows = np.searchsorted(edges, stream[mine], side="right") - 1
+            low, high = edges[windows, None], edges[windows + 1, None]
+            drawn[mine] = low + (numbers[mine] * (high - low)).astype(np.int64)
+        return self._samples_at(drawn)
+
+    @cached_property
+    def _place_of(self) -> Int64s:
+        """Place of each shard in the stream."""
+        return np.argsort(self._dealt)
+
+    def _samples_at(self, stream: Int64s) -> Int64s:
+        """Return the sample numbers at places of the stream before it is shuffled in windows."""
         place = np.searchsorted(self._edges, stream, side="right") - 1
         return self._shard_start[place] + stream - self._edges[place]
 

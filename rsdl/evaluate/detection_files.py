@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from rsdl.core.errors import ConfigError, DataError
+from rsdl.data.targets.rectangles import corners, hulls
 from rsdl.tasks.base import Place
-from rsdl.tasks.boxes import corners, hulls
 from rsdl.tasks.merged_tiles import group_tiles, merge_detections, to_stored
 
 Floats = NDArray[np.float32]

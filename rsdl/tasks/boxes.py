@@ -1,9 +1,6 @@
-"""Geometry of boxes in plain PyTorch: how much two overlap, and which detections are duplicates.
+"""How much two boxes overlap, and which detections are duplicates.
 
-A box is centre x and y, width and height in pixels, and the angle of the width in radians from the
-x axis towards the y axis (down), ``[..., 5]``; for upright boxes the angle is not read. What is
-computed of half types is computed in float32, and positions are taken relative to each other, so
-that a box at 30,000 px is as exact as one at the origin.
+Boxes are as in ``rsdl/data/targets/rectangles.py``; of upright ones the angle is not read.
 """
 
 import numpy as np
@@ -12,35 +9,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rsdl.data.targets.objects import HULL, RECTANGLE
+from rsdl.data.targets.rectangles import box_areas, hulls, rotated_intersection, widen
 from rsdl.tasks.near_pairs import near_pairs
 
 # Columns of a detection after its box ``[:5]``: score, and label, -1 for padding.
 SCORE, DETECTED = 5, 6
-# Of an area in px² and of a difference of two corners in px: less is nothing, but no division by 0.
-SMALL_AREA, SMALL_STEP = 1e-9, 1e-9
-
-
-def corners(boxes: Tensor) -> Tensor:
-    """Return the corners of boxes in their order around each, ``[..., 5] -> [..., 4, 2]``."""
-    x, y, width, height, angle = _wide(boxes).unbind(-1)
-    return _corners(x, y, width / 2, height / 2, angle)
-
-
-def hulls(boxes: Tensor, *, oriented: bool) -> Tensor:
-    """Return left, top, right and bottom of boxes, ``[..., 5] -> [..., 4]``."""
-    boxes = _wide(boxes)
-    centre, half = boxes[..., :2], boxes[..., 2:4] / 2
-    if oriented:
-        cos, sin = boxes[..., 4].cos().abs(), boxes[..., 4].sin().abs()
-        across, down = half.unbind(-1)
-        half = torch.stack([cos * across + sin * down, sin * across + cos * down], -1)
-    return torch.cat([centre - half, centre + half], -1)
-
-
-def box_areas(boxes: Tensor) -> Tensor:
-    """Return the areas of boxes in px², ``[..., 5] -> [...]``."""
-    boxes = _wide(boxes)
-    return boxes[..., 2] * boxes[..., 3]
+SMALL_AREA = 1e-9  # px²; less is nothing, but no division by 0
 
 
 def truth_boxes(truths: Tensor, *, oriented: bool) -> Tensor:
@@ -64,36 +38,6 @@ def resize_boxes(rows: NDArray[np.float64], across: float, down: float) -> NDArr
     resized[:, 3] *= np.hypot(sin * across, cos * down)
     resized[:, 4] = np.arctan2(sin * down, cos * across)
     return resized
-
-
-def rotated_intersection(first: Tensor, second: Tensor) -> Tensor:
-    """Return the exact area in px² that two boxes share, ``[..., 5], [..., 5] -> [...]``.
-
-    It is the boundary integral of y dx around the first box (Green's theorem), with x and y clamped
-    to the second box, in the frame of the second. Nothing is sorted and no corner is classified,
-    so that edges which coincide need no care, and it has a gradient.
-    """
-    first, second = _wide(first), _wide(second)
-    cos, sin = second[..., 4].cos(), second[..., 4].sin()
-    right, down = (first[..., :2] - second[..., :2]).unbind(-1)
-    x, y = cos * right + sin * down, cos * down - sin * right
-    half = first[..., 2:4] / 2
-    start = _corners(x, y, half[..., 0], half[..., 1], first[..., 4] - second[..., 4])
-    step = start.roll(-1, -2) - start
-    limits = second[..., None, 2:4] / 2
-    # Of each edge, 0 to 1: where x, and where y, enters and leaves the second box.
-    safe = torch.where(step.abs() < SMALL_STEP, torch.full_like(step, SMALL_STEP), step)
-    one, other = (-limits - start) / safe, (limits - start) / safe
-    enter, leave = torch.minimum(one, other).clamp(0, 1), torch.maximum(one, other).clamp(0, 1)
-    low, high = enter[..., 0], leave[..., 0]
-    inner_low = torch.minimum(torch.maximum(enter[..., 1], low), high)
-    inner_high = torch.minimum(torch.maximum(leave[..., 1], low), high)
-    # Between these four places the clamped y is straight.
-    places = torch.stack([low, inner_low, inner_high, high], -1)  # [..., edges, 4]
-    height = start[..., 1:] + places * step[..., 1:]
-    height = torch.minimum(torch.maximum(height, -limits[..., 1:]), limits[..., 1:])
-    integral = (height[..., 1:] + height[..., :-1]) * (places[..., 1:] - places[..., :-1])
-    return (integral.sum(-1) * step[..., 0]).sum(-1).mul(-0.5).clamp(min=0)
 
 
 def aligned_intersection(first: Tensor, second: Tensor) -> Tensor:
@@ -139,7 +83,7 @@ def prob_iou(first: Tensor, second: Tensor) -> Tensor:
     It is 1 minus the Hellinger distance. Unlike the IoU it has a gradient where boxes do not
     overlap. Every term is a sum of what is not negative, so that thin boxes stay exact.
     """
-    first, second = _wide(first), _wide(second)
+    first, second = widen(first), widen(second)
     offset = first[..., :2] - second[..., :2]
     turn = first[..., 4] - second[..., 4]
     cos2, sin2 = turn.cos().square(), turn.sin().square()
@@ -198,33 +142,12 @@ def nms(boxes: Tensor, scores: Tensor, labels: Tensor, iou: float, *, oriented: 
     return torch.from_numpy(order[np.frombuffer(kept, bool)]).to(boxes.device)
 
 
-def _wide(boxes: Tensor) -> Tensor:
-    """Return boxes in float32, or in float64 where they are."""
-    return boxes if boxes.dtype == torch.float64 else boxes.float()
-
-
-def _corners(x: Tensor, y: Tensor, across: Tensor, down: Tensor, angle: Tensor) -> Tensor:
-    """Return corners ``[..., 4, 2]`` of boxes with half a width and half a height."""
-    cos, sin = angle.cos(), angle.sin()
-    right, fall = cos * across, sin * across
-    left, drop = sin * down, cos * down
-    return torch.stack(
-        [
-            torch.stack(
-                [x - right + left, x + right + left, x + right - left, x - right - left], -1
-            ),
-            torch.stack([y - fall - drop, y + fall - drop, y + fall + drop, y - fall + drop], -1),
-        ],
-        -1,
-    )
-
-
 def _common(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
     """Return the lower and the upper corner of what two upright boxes share, ``[..., 2]`` each.
 
     They are relative to the first box's centre: float32 is coarse far from the origin.
     """
-    first, second = _wide(first), _wide(second)
+    first, second = widen(first), widen(second)
     half1, half2 = first[..., 2:4] / 2, second[..., 2:4] / 2
     offset = second[..., :2] - first[..., :2]
     return torch.maximum(-half1, offset - half2), torch.minimum(half1, offset + half2)

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from rsdl.data.targets.corners import ends, smallest_rectangles
 from rsdl.data.targets.objects import FLAGS, HULL, LABEL, RECTANGLE, WIDTH, Objects
+from rsdl.data.targets.rectangles import hulls
 from rsdl.records.detection import MergedScores
 from rsdl.tasks.average_precision import AT_50, DetectionMetrics, summarize
 from rsdl.tasks.base import Place
-from rsdl.tasks.boxes import DETECTED, SCORE, hulls, nms, resize_boxes
+from rsdl.tasks.boxes import DETECTED, SCORE, nms, resize_boxes
 
 # A box is cut if it ends closer to the edge than this, in px or in parts of its extent: networks
 # put the side of an object that is cut near the edge, and not on it.

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from rsdl.data import object_sizes
 from rsdl.data.targets.objects import IGNORED
-from rsdl.tasks.boxes import box_areas, box_intersection, hulls
+from rsdl.data.targets.rectangles import box_areas, hulls
+from rsdl.tasks.boxes import box_intersection
 from rsdl.tasks.near_pairs import near_pairs
 
 Numbers = NDArray[np.int64]

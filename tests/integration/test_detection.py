@@ -63,10 +63,10 @@ def test_a_run_that_is_killed_ends_as_one_that_is_not(
     rsdl: "Rsdl", write_config: "Write", run_at: "Find", compare_runs: "Compare", drawn: str
 ):
     fields = FIELDS | {"data__url": drawn, "checkpoint__every_minutes": 1e-4}
-    fields |= {"data__crop_on": "foreground"}
+    fields |= {"data__crop_on": "foreground", "data__mosaic": 0.5, "data__copy_paste": 0.5}
     once, twice = (write_config(name, **fields) for name in ("once", "twice"))
     assert rsdl("train", once).returncode == 0
-    assert rsdl("train", twice, die=60).returncode == -9
+    assert rsdl("train", twice, die=120).returncode == -9
     ended = rsdl("train", twice)
     assert ended.returncode == 0 and "resuming" in ended.stdout
     compare_runs(run_at("once"), run_at("twice"))
@@ -78,6 +78,7 @@ def test_two_and_three_processes_train_and_score_as_one(
     rsdl: "Rsdl", write_config: "Write", run_at: "Find", drawn: str
 ):
     fields = FIELDS | {"data__url": drawn, "data__batch_size": 6, "trainer__max_epochs": 1}
+    fields |= {"data__mosaic": 0.5, "data__copy_paste": 0.5}
     assert_worlds_agree(rsdl, write_config, run_at, fields)
     report = read_report(run_at("on3").folder)
     objects = sum(row["support"] for row in report["per_class"])

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from rsdl.core.errors import CorruptSampleError
 from rsdl.core.image_size import ImageSize
 from rsdl.data.tar import Member
 
@@ -57,6 +58,33 @@ class Dihedral(NamedTuple):
     over_x: "Tensor"
 
 
+class Cut(NamedTuple):
+    """A target that is to be cropped with its image.
+
+    Attributes:
+        target: That of the whole image.
+        window: The part of the image that was cropped.
+        size: Height and width of the image.
+    """
+
+    target: Target
+    window: Window
+    size: tuple[int, int]
+
+
+def crop_each(
+    kind: "TargetKind", cuts: Sequence[Cut], image_size: ImageSize
+) -> list[Target | CorruptSampleError]:
+    """Crop targets one by one, for kinds that gain nothing by cropping several at once."""
+    cropped: list[Target | CorruptSampleError] = []
+    for cut in cuts:
+        try:
+            cropped.append(kind.crop(*cut, image_size))
+        except CorruptSampleError as error:
+            cropped.append(error)
+    return cropped
+
+
 class TargetKind(Protocol):
     """One kind of target.
 
@@ -67,6 +95,7 @@ class TargetKind(Protocol):
         in_index: Whether the index holds the whole target as a class index, so that nothing is read
             from the shard; otherwise it holds where the member lies.
         least_classes: Fewest classes with which there is something to learn.
+        composes: Whether images of several others have targets, see rsdl/data/compose.py.
     """
 
     name: str
@@ -74,6 +103,7 @@ class TargetKind(Protocol):
     counts: str
     in_index: bool
     least_classes: int
+    composes: bool
 
     def encode(self, target: Target) -> bytes:
         """Return the content of the target's member."""
@@ -138,6 +168,12 @@ class TargetKind(Protocol):
         """
         ...
 
+    def crop_all(
+        self, cuts: Sequence[Cut], image_size: ImageSize
+    ) -> list[Target | CorruptSampleError]:
+        """Return what :meth:`crop` returns for each of several images, or its error."""
+        ...
+
     def collate(self, targets: Any) -> NDArray[Any]:  # noqa: ANN401
         """Return the targets of a batch as one array ``[B, ...]``; ragged ones are padded."""
         ...
@@ -156,4 +192,14 @@ class TargetKind(Protocol):
 
     def turn(self, targets: "Tensor", turned: Dihedral, image_size: ImageSize) -> "Tensor":
         """Return the targets of images that were flipped and transposed."""
+        ...
+
+    def rotate(self, targets: "Tensor", angles: "Tensor", image_size: ImageSize) -> "Tensor":
+        """Return the targets of images that were turned about their centres.
+
+        Args:
+            targets: Those of a batch.
+            angles: From the x axis towards the y axis (down) in radians, ``[B]``.
+            image_size: Size of the images.
+        """
         ...

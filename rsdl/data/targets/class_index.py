@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rsdl.core.errors import CorruptSampleError, DataError
 from rsdl.core.image_size import ImageSize
 from rsdl.data.tar import Member
-from rsdl.data.targets.base import Choices, Content, Dihedral, Window
+from rsdl.data.targets.base import Choices, Content, Cut, Dihedral, Target, Window, crop_each
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,6 +32,7 @@ class ClassIndex:
     counts = "samples"
     in_index = True
     least_classes = 2
+    composes = False
 
     def encode(self, target: int) -> bytes:
         """Return the number in ASCII."""
@@ -93,6 +94,12 @@ class ClassIndex:
         """Return the class index; a part of the image has the same."""
         return target
 
+    def crop_all(
+        self, cuts: Sequence[Cut], image_size: ImageSize
+    ) -> list[Target | CorruptSampleError]:
+        """Return the cropped target of each image, or why it has none."""
+        return crop_each(self, cuts, image_size)
+
     def collate(self, targets: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return class indices, ``[B]``."""
         return targets
@@ -104,6 +111,10 @@ class ClassIndex:
         return picture
 
     def turn(self, targets: "Tensor", turned: Dihedral, image_size: ImageSize) -> "Tensor":
+        """Return the class indices; a turned image has the same."""
+        return targets
+
+    def rotate(self, targets: "Tensor", angles: "Tensor", image_size: ImageSize) -> "Tensor":
         """Return the class indices; a turned image has the same."""
         return targets
 

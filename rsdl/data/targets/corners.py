@@ -60,12 +60,43 @@ def shares_within(
     low, high = low[cut], high[cut]
     shown = (high.clip(0, edge) - low.clip(0, edge)).prod(axis=1)
     shares[cut] = shown / np.maximum((high - low).prod(axis=1), 1e-6)
-    frame = np.array([(0, 0), (width, 0), (width, height), (0, height)], np.float32)
-    for number in cut[~is_upright(corners[cut])].tolist():
-        hull = cv2.convexHull(corners[number])
-        common, _ = cv2.intersectConvexConvex(hull, frame)
-        shares[number] = min(common / max(cv2.contourArea(hull), 1e-6), 1)
+    turned = cut[~is_upright(corners[cut])]
+    if len(turned):
+        shares[turned] = _turned_shares(corners[turned], height, width)
     return shares
+
+
+def _turned_shares(
+    corners: NDArray[np.float32], height: float, width: float
+) -> NDArray[np.float64]:
+    """Return the part of each hull inside of an image, by integrals along the outlines.
+
+    By Green's theorem the area inside is the integral of ``clip(x, 0, width) dy`` over what of the
+    outline lies within the rows of the image: all objects at once, in a few operations.
+    """
+    x, y = corners[..., 0].astype(np.float64), corners[..., 1].astype(np.float64)
+    onward = [1, 2, 3, 0]
+    across, down = x[:, onward] - x, y[:, onward] - y
+    turns = across * down[:, onward] - across[:, onward] * down
+    for number in np.flatnonzero((turns < 0).any(1) & (turns > 0).any(1)).tolist():
+        hull = cv2.convexHull(corners[number])[:, 0]  # a dented outline
+        hull = np.concatenate([hull, hull[-1:].repeat(4 - len(hull), 0)])
+        x[number], y[number] = hull.T
+        across[number], down[number] = x[number, onward] - x[number], y[number, onward] - y[number]
+    inside = y.clip(0, height)
+    rise = inside[:, onward] - inside
+    slope = across / np.where(down == 0, 1, down)
+    start = x + (inside - y) * slope
+    run = rise * slope
+    end = start + run
+    steep = np.abs(run) < 1e-6  # so little that the middle stands for all
+    first, last = (each.clip(0, width) for each in (start, end))
+    # The integral of clip(x, 0, width) up to x, over the run; exact where an edge leaves the image.
+    whole = (last**2 - first**2) / 2 + width * (np.maximum(end, width) - np.maximum(start, width))
+    mean = np.where(steep, (first + last) / 2, whole / np.where(steep, 1, run))
+    total = np.abs((x * y[:, onward] - x[:, onward] * y).sum(1)) / 2
+    shares: NDArray[np.float64] = np.abs((mean * rise).sum(1)) / np.maximum(total, 1e-6)
+    return np.minimum(shares, 1)
 
 
 def smallest_rectangles(corners: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -82,16 +113,21 @@ def smallest_rectangles(corners: NDArray[np.float32]) -> NDArray[np.float32]:
     """
     if corners.shape[1] != 4:
         return np.array([_enclose(each) for each in corners], np.float32).reshape(-1, 5)
-    edges = corners[:, (1, 2, 3, 0)] - corners
+    # By columns: NumPy takes several times as long along axes of four and two.
+    edges = np.empty(corners.shape, np.float32)
+    np.subtract(corners[:, 1:], corners[:, :3], out=edges[:, :3])
+    np.subtract(corners[:, 0], corners[:, 3], out=edges[:, 3])
     across, down = edges[..., 0], edges[..., 1]
     width, height = np.hypot(across[:, :2], down[:, :2]).T
     angles = np.arctan2(down[:, 0], across[:, 0])
     rectangles = np.empty((len(corners), 5), np.float32)
-    rectangles[:, :2] = corners.mean(axis=1)
+    one, two, three, four = (corners[:, number] for number in range(4))
+    rectangles[:, :2] = (one + two + three + four) / 4
     rectangles[:, 2], rectangles[:, 3], rectangles[:, 4] = width, height, angles
     # Of a rectangle the first two edges are square, and the others their opposites.
     skew = np.abs(across[:, 0] * across[:, 1] + down[:, 0] * down[:, 1])
-    apart = np.abs(edges[:, :2] + edges[:, 2:]).max(axis=(1, 2), initial=0)
+    gaps = np.abs(edges[:, :2] + edges[:, 2:]).reshape(-1, 4)
+    apart = np.maximum(np.maximum(gaps[:, 0], gaps[:, 1]), np.maximum(gaps[:, 2], gaps[:, 3]))
     is_other = (skew > SQUARE_PX * np.maximum(np.minimum(width, height), 1e-6)) | (
         apart > SQUARE_PX
     )

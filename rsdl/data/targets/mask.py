@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from rsdl.core.errors import CorruptSampleError
 from rsdl.core.image_size import ImageSize, height_width
 from rsdl.data.tar import Member
-from rsdl.data.targets.base import Choices, Content, Dihedral, Window
+from rsdl.data.targets.base import Choices, Content, Cut, Dihedral, Target, Window, crop_each
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,6 +35,7 @@ class Mask:
     counts = "pixels"
     in_index = False
     least_classes = 2
+    composes = False
 
     def encode(self, target: Classes) -> bytes:
         """Return an 8-bit grey PNG."""
@@ -119,6 +120,12 @@ class Mask:
         top, left, height, width = window
         return _resize(target[top : top + height, left : left + width], height_width(image_size))
 
+    def crop_all(
+        self, cuts: Sequence[Cut], image_size: ImageSize
+    ) -> list[Target | CorruptSampleError]:
+        """Return the cropped target of each image, or why it has none."""
+        return crop_each(self, cuts, image_size)
+
     def collate(self, targets: Classes) -> Classes:
         """Return the masks of a batch, ``[B, H, W]``."""
         return targets
@@ -135,6 +142,16 @@ class Mask:
         from rsdl.data.dihedral import apply_dihedral
 
         return apply_dihedral(targets[..., None], *turned)[..., 0]
+
+    def rotate(self, targets: "Tensor", angles: "Tensor", image_size: ImageSize) -> "Tensor":
+        """Return the masks of images that were turned about their centres.
+
+        Each pixel is the nearest one; those from outside of the image are ignored.
+        """
+        from rsdl.data.rotation import rotate
+
+        shifted = targets[:, None].float() - IGNORE  # what comes in from outside is 0
+        return (rotate(shifted, angles, mode="nearest")[:, 0] + IGNORE).to(targets.dtype)
 
 
 def count_pixels(mask: Classes) -> NDArray[np.int64]:

@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from pydantic_core import from_json
 
 from rsdl.core.errors import CorruptSampleError
 from rsdl.core.image_size import ImageSize, height_width, show_size
 from rsdl.data.tar import Member
-from rsdl.data.targets.base import Choices, Content, Dihedral, Window
+from rsdl.data.targets.base import Choices, Content, Cut, Dihedral, Target, Window
 from rsdl.data.targets.corners import (
     areas,
     box_corners,
@@ -99,6 +100,7 @@ class ObjectList:
     counts = "objects"
     in_index = False
     least_classes = 1
+    composes = True
 
     def encode(self, target: Objects) -> bytes:
         """Return JSON with a list for each property, as it is read fastest.
@@ -126,7 +128,7 @@ class ObjectList:
             CorruptSampleError: If it is not as :meth:`encode` writes it.
         """
         try:
-            page = json.loads(data)
+            page = from_json(data)  # in half the time of json
             height, width = map(int, page["size"])
             labels = np.array(page["labels"], np.int64)
             flags = np.zeros(len(labels), np.uint8)
@@ -207,28 +209,44 @@ class ObjectList:
         Raises:
             CorruptSampleError: If they are those of an image of another size.
         """
-        if target.size != tuple(size):
-            sizes = f"{show_size(target.size)}, and it is {show_size(size)}"
-            problem = f"its objects are of an image of {sizes}"
-            raise CorruptSampleError("", problem, "pack it again")
-        if not len(target.labels):
-            return np.empty((0, WIDTH), np.float32)
-        top, left, tall, wide = window
+        (cropped,) = self.crop_all([Cut(target, window, size)], image_size)
+        if isinstance(cropped, CorruptSampleError):
+            raise cropped
+        return np.asarray(cropped)
+
+    def crop_all(
+        self, cuts: Sequence[Cut], image_size: ImageSize
+    ) -> list[Target | CorruptSampleError]:
+        """Return the rows of each image, or why it has none; all at once, as images have few."""
+        cropped: list[Target | CorruptSampleError] = [_misfit(cut) for cut in cuts]
+        fit = [number for number, error in enumerate(cropped) if error is None]
+        if not fit:
+            return cropped
+        targets = [cuts[number].target for number in fit]
+        counts = [len(target.labels) for target in targets]
+        windows = np.array([cuts[number].window for number in fit], np.float32)
         height, width = height_width(image_size)
-        scale = np.array((width / wide, height / tall), np.float32)
-        corners = (target.corners - np.array((left, top), np.float32)) * scale
+        edge = np.array((width, height), np.float32)
+        corner, scale = windows[:, None, 1::-1], edge / windows[:, None, :1:-1]
+        corners = np.concatenate([target.corners for target in targets])
+        corners = (corners - corner.repeat(counts, 0)) * scale.repeat(counts, 0)
         low, high = ends(corners)
         seen = shares_within(corners, low, high, height, width)
-        here = np.flatnonzero(seen)
-        rows = np.empty((len(here), WIDTH), np.float32)
-        rows[:, RECTANGLE] = smallest_rectangles(corners[here])
-        edge = np.array((width, height), np.float32)
-        rows[:, HULL.start : HULL.start + 2] = low[here].clip(0, edge)
-        rows[:, HULL.start + 2 : HULL.stop] = high[here].clip(0, edge)
-        rows[:, LABEL] = target.labels[here]
-        hidden = seen[here] * target.shares[here] < MIN_VISIBLE
-        rows[:, FLAGS] = target.flags[here] | (IGNORED * hidden)
-        return rows
+        rows = np.empty((len(corners), WIDTH), np.float32)
+        rows[:, RECTANGLE] = smallest_rectangles(corners)
+        rows[:, HULL.start : HULL.start + 2] = low.clip(0, edge)
+        rows[:, HULL.start + 2 : HULL.stop] = high.clip(0, edge)
+        rows[:, LABEL] = np.concatenate([target.labels for target in targets])
+        # Corners are those of the whole object: what a tile cut away counts in both shares.
+        shares = np.concatenate([target.shares for target in targets])
+        hidden = np.minimum(seen, shares) < MIN_VISIBLE
+        rows[:, FLAGS] = np.concatenate([target.flags for target in targets]) | (IGNORED * hidden)
+        here = seen > 0
+        ends_at = np.cumsum(counts).tolist()
+        for number, stop, count in zip(fit, ends_at, counts, strict=True):
+            mine = slice(stop - count, stop)
+            cropped[number] = rows[mine][here[mine]]
+        return cropped
 
     def collate(self, targets: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
         """Return the rows of a batch, padded, ``[B, G, WIDTH]``."""
@@ -253,28 +271,24 @@ class ObjectList:
 
     def turn(self, targets: "Tensor", turned: Dihedral, image_size: ImageSize) -> "Tensor":
         """Return the targets of images that were transposed, then flipped."""
-        import torch
+        from rsdl.data.targets.turned_objects import turn_objects
 
-        height, width = height_width(image_size)
-        swap, over_y, over_x = (chosen[:, None] for chosen in turned)
-        x, y, w, h, r, left, top, right, bottom, *rest = targets.unbind(-1)
-        # Transposing mirrors at the diagonal, a flip at an axis; both turn the angle's direction.
-        x, y = torch.where(swap, y, x), torch.where(swap, x, y)
-        left, top = torch.where(swap, top, left), torch.where(swap, left, top)
-        right, bottom = torch.where(swap, bottom, right), torch.where(swap, right, bottom)
-        r = torch.where(swap, math.pi / 2 - r, r)
-        r = torch.where(over_x ^ over_y, -r, r)
-        x, y = torch.where(over_x, width - x, x), torch.where(over_y, height - y, y)
-        mirrored = width - right, height - bottom, width - left, height - top
-        left, right = (
-            torch.where(over_x, mirrored[0], left),
-            torch.where(over_x, mirrored[2], right),
-        )
-        top, bottom = (
-            torch.where(over_y, mirrored[1], top),
-            torch.where(over_y, mirrored[3], bottom),
-        )
-        return torch.stack([x, y, w, h, r, left, top, right, bottom, *rest], -1)
+        return turn_objects(targets, turned, image_size)
+
+    def rotate(self, targets: "Tensor", angles: "Tensor", image_size: ImageSize) -> "Tensor":
+        """Return the targets of images that were turned about their centres."""
+        from rsdl.data.targets.turned_objects import rotate_objects
+
+        return rotate_objects(targets, angles, image_size)
+
+
+def _misfit(cut: Cut) -> CorruptSampleError | None:
+    """Return what is wrong with objects of an image of another size."""
+    target, _, size = cut
+    if target.size == tuple(size):
+        return None
+    sizes = f"{show_size(target.size)}, and it is {show_size(size)}"
+    return CorruptSampleError("", f"its objects are of an image of {sizes}", "pack it again")
 
 
 def _shortest(numbers: NDArray[np.float32]) -> list[Any]:

@@ -133,8 +133,8 @@ def test_what_a_crop_cuts_is_ignored_and_what_it_leaves_out_is_gone():
     objects = make_objects(boxes, [0, 1, 2, 3], (64, 64), shares=[1, 1, 0.6, 1])
     rows = KIND.crop(objects, Window(0, 0, 40, 40), (64, 64), 40)
     assert rows[:, LABEL].tolist() == [0, 1, 2]
-    # A fifth is seen of the second; 0.6 of the third was there, and 0.6 of that is seen.
-    assert rows[:, FLAGS].tolist() == [0, IGNORED, IGNORED]
+    # A fifth is seen of the second; of the third the 0.6 that a tile had left, and no less.
+    assert rows[:, FLAGS].tolist() == [0, IGNORED, 0]
     assert rows[1, HULL].tolist() == [36, 10, 40, 20]
     assert rows[1, RECTANGLE][:2].tolist() == [46, 15]
 
@@ -221,3 +221,14 @@ def test_labels_and_boxes_that_do_not_fit_are_told():
     assert KIND.problem(objects, 4) == "one of its objects has label 4, which is no class"
     with pytest.raises(CorruptSampleError, match="of an image of 8 x 8, and it is 9 x 8"):
         KIND.crop(objects, Window(0, 0, 8, 8), (9, 8), 8)
+
+
+@given(seed=st.integers(0, 10_000))
+def test_visible_shares_of_any_outline_are_those_of_its_hull(seed: int):
+    random = np.random.default_rng(seed)
+    corners = random.uniform(-30, 80, (30, 4, 2)).astype(np.float32)  # any order, dented ones too
+    frame = np.array([(0, 0), (50, 0), (50, 40), (0, 40)], np.float32)
+    for outline, share in zip(corners, visible_shares(corners, 40, 50), strict=True):
+        hull = cv2.convexHull(outline)
+        common = cv2.intersectConvexConvex(hull, frame)[0]
+        assert share == pytest.approx(common / cv2.contourArea(hull), abs=1e-3)

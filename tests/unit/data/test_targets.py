@@ -30,11 +30,12 @@ from rsdl.data.packing.shard import PackOptions
 from rsdl.data.packing.verify import check_dataset
 from rsdl.data.plan import SamplingPlan, Share
 from rsdl.data.preview import contact_sheet, read_pictures
+from rsdl.data.rotation import rotate
 from rsdl.data.sample import Sample, ShardPlan
 from rsdl.data.shuffle import GlobalOrder, OrderRule
 from rsdl.data.tar import Member
 from rsdl.data.targets import KINDS
-from rsdl.data.targets.base import Choices, Content, Dihedral, Window
+from rsdl.data.targets.base import Choices, Content, Dihedral, Window, crop_each
 from rsdl.storage.connect import connect
 
 SIDE, SIZE, NUM = 12, 24, 9
@@ -45,6 +46,7 @@ class Brightness:
 
     name, member, counts, in_index = "brightness", "bright", "pixels", False
     least_classes = 2
+    composes = False
 
     def encode(self, target: NDArray[np.uint8]) -> bytes:
         stream = io.BytesIO()
@@ -92,6 +94,9 @@ class Brightness:
         size = height_width(image_size)[::-1]
         return cv2.resize(part, size, interpolation=cv2.INTER_NEAREST)  # type: ignore[return-value]
 
+    def crop_all(self, cuts: Any, image_size: ImageSize) -> list[Any]:  # noqa: ANN401
+        return crop_each(self, cuts, image_size)
+
     def collate(self, targets: NDArray[np.uint8]) -> NDArray[np.uint8]:
         return targets
 
@@ -103,6 +108,9 @@ class Brightness:
 
     def turn(self, targets: Tensor, turned: Dihedral, image_size: ImageSize) -> Tensor:
         return apply_dihedral(targets[..., None], *turned)[..., 0]
+
+    def rotate(self, targets: Tensor, angles: Tensor, image_size: ImageSize) -> Tensor:
+        return rotate(targets[:, None].float(), angles)[:, 0].to(targets.dtype)
 
 
 class Source:

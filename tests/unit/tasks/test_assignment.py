@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from rsdl.config.model import ModelConfig
 from rsdl.config.task import DetectionConfig
 from rsdl.data.targets.objects import DIFFICULT, FLAGS, HULL, IGNORED, LABEL, RECTANGLE, WIDTH
+from rsdl.data.targets.rectangles import hulls
 from rsdl.models.detector import build_detector, strides_of
 from rsdl.models.heads.dense import cell_centres
 from rsdl.tasks.assignment import (
@@ -24,7 +25,6 @@ from rsdl.tasks.assignment import (
     read_truth,
 )
 from rsdl.tasks.box_losses import detection_losses
-from rsdl.tasks.boxes import hulls
 
 CLASSES = 4
 STRIDES = (8, 16, 32)

@@ -12,12 +12,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from rsdl.data.targets.corners import rectangle_corners
+from rsdl.data.targets.rectangles import box_areas, corners, hulls
 from rsdl.tasks.boxes import (
     aligned_giou,
-    box_areas,
     box_iou,
-    corners,
-    hulls,
     nms,
     prob_iou,
 )

@@ -18,9 +18,9 @@ from rsdl.data.manifest import Manifest
 from rsdl.data.targets import KINDS
 from rsdl.data.targets.base import Dihedral, Window
 from rsdl.data.targets.objects import HULL, LABEL, RECTANGLE, ObjectList
+from rsdl.data.targets.rectangles import corners
 from rsdl.storage.s3.endpoint import AWS
 from rsdl.tasks.base import turned_views
-from rsdl.tasks.boxes import corners
 from rsdl.tasks.build import build_task
 from rsdl.tasks.detection import WIDTH, DetectionTask, unturn
 from rsdl.train.checks import check_mixing
@@ -173,9 +173,10 @@ def test_the_primary_metric_depends_on_the_kind_of_boxes():
     assert oriented == find_facts("detection", "oriented")
 
 
-def run_config(boxes: str, **data: object) -> RunConfig:
+def run_config(boxes: str, augment: dict[str, object] | None = None, **data: object) -> RunConfig:
     tree = {"name": "r", "data": {"url": "d", **data}, "model": {"name": "resnet18"}}
-    return RunConfig.model_validate({**tree, "task": {"name": "detection", "boxes": boxes}})
+    task = {"name": "detection", "boxes": boxes}
+    return RunConfig.model_validate({**tree, "augment": augment or {}, "task": task})
 
 
 def test_crops_that_stretch_oriented_boxes_are_refused():
@@ -186,6 +187,13 @@ def test_crops_that_stretch_oriented_boxes_are_refused():
         run_config("oriented")
     with pytest.raises(ValueError, match=r"data\.eval_crop: is whole"):
         run_config("oriented", crop_ratio=square, eval_crop="whole")
+
+
+def test_upright_boxes_are_not_turned_by_any_angle():
+    turned: dict[str, object] = {"rotate": 30}
+    run_config("oriented", turned, crop_ratio=(1, 1))
+    with pytest.raises(ValueError, match=r"augment\.rotate: is 30, .* set task\.boxes=oriented"):
+        run_config("aligned", turned)
 
 
 def test_images_with_objects_are_not_mixed():
