@@ -33,8 +33,11 @@ def list_(
     ] = None,
     task: Annotated[
         Literal["classification", "segmentation", "detection"],
-        typer.Option(help="Task whose default head they get."),
+        typer.Option(help="Task whose head they get."),
     ] = "classification",
+    head: Annotated[
+        str | None, typer.Option(help="Value of task.head; default: that of the task.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     weights: Annotated[
         bool, typer.Option("--weights", help="List the remote-sensing weights instead.")
@@ -54,8 +57,9 @@ def list_(
         list_weights(names or (), as_json=as_json)
     else:
         list_models(
-            names or (), task=task, num_classes=num_classes, image_size=image_size, as_json=as_json
-        )
+            names or (), task=task, head=head, num_classes=num_classes, image_size=image_size,
+            as_json=as_json,
+        )  # fmt: skip
 
 
 @app.command()

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import get_args
 
 import torch
 from rich import box
@@ -10,7 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from rsdl.config.model import ModelConfig
-from rsdl.config.task import CONFIGS, TaskName
+from rsdl.config.task import CONFIGS, ClassificationConfig, TaskConfig, TaskName
+from rsdl.core.errors import ConfigError
 from rsdl.models.catalog import ARCHITECTURES, find_timm_name
 from rsdl.models.probe import measure_cost, published_size
 from rsdl.models.remote_sensing import WEIGHTS, names_for
@@ -46,6 +48,7 @@ def list_models(
     names: Sequence[str] = (),
     *,
     task: TaskName = "classification",
+    head: str | None = None,
     num_classes: int = 21,
     image_size: int | None = None,
     as_json: bool = False,
@@ -54,27 +57,31 @@ def list_models(
 
     Args:
         names: Config names or timm model names; empty for the nine architectures.
-        task: Task whose default head they get.
+        task: Task whose head they get.
+        head: Value of ``task.head``; ``None`` for the task's default.
         num_classes: Number of classes of the heads.
         image_size: Side of the input in pixels; ``None`` takes each model's published size, and
             for segmentation and detection that of the configs.
         as_json: Whether to print a JSON array instead of a table.
 
     Raises:
-        ConfigError: If a name is unknown or a model does not take the size.
+        ConfigError: If a name or head is unknown or a model does not take the size.
     """
     chosen = names or tuple(ARCHITECTURES)
+    options = _options(task, head)
     size = image_size or SIZES.get(task)
     rows = [
-        describe_model(name, task=task, num_classes=num_classes, image_size=size) for name in chosen
+        describe_model(name, options=options, num_classes=num_classes, image_size=size)
+        for name in chosen
     ]
     if as_json:
         print(json.dumps([asdict(row) for row in rows], indent=2))
         return
     console = Console()
     console.print(_table(rows))
+    shown = f"{task} by {head}" if head else task
     console.print(
-        f"For {task} of {num_classes} classes in {NUM_BANDS} bands. GFLOPs: 10^9 floating "
+        f"For {shown} of {num_classes} classes in {NUM_BANDS} bands. GFLOPs: 10^9 floating "
         "point operations for one image, forward; a multiply-accumulate counts as two.",
         style="dim",
         highlight=False,
@@ -119,11 +126,12 @@ def describe_model(
     *,
     num_classes: int,
     image_size: int | None,
-    task: TaskName = "classification",
+    options: TaskConfig | None = None,
 ) -> ModelRow:
     """Return the table row of a model, without allocating or downloading its weights."""
     classes = tuple(map(str, range(num_classes)))
-    built = BUILDERS[task](CONFIGS[task].model_validate({"name": task}), classes, None)
+    options = options or ClassificationConfig()
+    built = BUILDERS[options.name](options, classes, None)
     timm_name = find_timm_name(name)
     size = published_size(timm_name) if image_size is None else image_size
     with torch.device("meta"):
@@ -133,6 +141,24 @@ def describe_model(
     cost = measure_cost(model, in_chans=NUM_BANDS, image_size=size)
     family = ARCHITECTURES[name].family if name in ARCHITECTURES else None
     return ModelRow(name, timm_name, family, cost.parameters, cost.flops / 1e9, size)
+
+
+def _options(task: TaskName, head: str | None) -> TaskConfig:
+    """Return the config of a task with a head, and all else by default.
+
+    Raises:
+        ConfigError: If the task has no such head.
+    """
+    kind = CONFIGS[task]
+    fields: dict[str, str] = {"name": task}
+    if head is not None:
+        known = get_args(kind.model_fields["head"].annotation) if task in SIZES else ()
+        if head not in known:
+            remedy = f"give one of {', '.join(known)}" if known else "leave it out, or give --task"
+            raise ConfigError("--head", f"{task} has no head {head!r}", remedy)
+        fields["head"] = head
+    options: TaskConfig = kind.model_validate(fields)  # type: ignore[assignment]
+    return options
 
 
 def _table(rows: Sequence[ModelRow]) -> Table:

@@ -7,6 +7,7 @@ from torch import nn
 
 from rsdl.config.task import DetectionConfig
 from rsdl.models.heads.dense import DenseHead
+from rsdl.models.heads.detr import DeformableDetr, RtDetrV2
 from rsdl.models.heads.faster_rcnn import FasterRcnnHead
 from rsdl.models.heads.one_stage import FcosHead, RetinaNetHead
 
@@ -38,14 +39,24 @@ def _dense(options: DetectionConfig, channels: Sequence[int], num_classes: int) 
     )  # fmt: skip
 
 
+def _fcos(options: DetectionConfig, channels: Sequence[int], num_classes: int) -> nn.Module:
+    return FcosHead(channels[0], num_classes, options.head_depth)
+
+
+def _retinanet(options: DetectionConfig, channels: Sequence[int], num_classes: int) -> nn.Module:
+    return RetinaNetHead(channels[0], num_classes)
+
+
 def _faster_rcnn(options: DetectionConfig, channels: Sequence[int], num_classes: int) -> nn.Module:
     strides = [2 ** (options.levels[0] + number) for number in range(len(channels))]
-    return FasterRcnnHead(channels[0], num_classes, strides)
+    return FasterRcnnHead(channels[0], num_classes, strides, options.head_depth)
 
 
 HEADS: dict[str, HeadKind] = {
     "dense": HeadKind(_dense),
-    "fcos": HeadKind(lambda options, channels, number: FcosHead(channels[0], number)),
-    "retinanet": HeadKind(lambda options, channels, number: RetinaNetHead(channels[0], number)),
+    "fcos": HeadKind(_fcos),
+    "retinanet": HeadKind(_retinanet),
     "faster_rcnn": HeadKind(_faster_rcnn),
+    "deformable_detr": HeadKind(DeformableDetr, own_neck=True),
+    "rt_detr_v2": HeadKind(RtDetrV2, own_neck=True),
 }

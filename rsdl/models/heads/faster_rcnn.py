@@ -31,12 +31,13 @@ class FasterRcnnHead(nn.Module):
         width: Channels of the maps.
         num_classes: Classes of the data set.
         strides: Side of the cells of each map in pixels, fine to coarse.
+        depth: Convolutions of the first stage.
     """
 
-    def __init__(self, width: int, num_classes: int, strides: Sequence[int]) -> None:
+    def __init__(self, width: int, num_classes: int, strides: Sequence[int], depth: int) -> None:
         super().__init__()
         self.anchors = build_anchors(strides, ANCHOR_SCALES, RATIOS)
-        self.rpn = RPNHead(width, len(ANCHOR_SCALES) * len(RATIOS))
+        self.rpn = RPNHead(width, len(ANCHOR_SCALES) * len(RATIOS), depth)
         pooled = [stride for stride in strides if stride <= COARSEST_STRIDE]
         self.pool = MultiScaleRoIAlign([str(stride) for stride in pooled], SIDE, 2)
         # torchvision would guess them from the sizes of maps, which were rounded up.

@@ -22,14 +22,15 @@ class FcosHead(nn.Module):
     Args:
         width: Channels of the maps.
         num_classes: Classes of the data set.
+        depth: Convolutions before each prediction.
     """
 
-    def __init__(self, width: int, num_classes: int) -> None:
+    def __init__(self, width: int, num_classes: int, depth: int) -> None:
         super().__init__()
         # Several channels a group: of one channel of a 1 x 1 map nothing would be left.
         norm = partial(nn.GroupNorm, min(GROUPS, width // 4))
-        self.classification = FCOSClassificationHead(width, 1, num_classes, norm_layer=norm)
-        self.regression = FCOSRegressionHead(width, 1, norm_layer=norm)
+        self.classification = FCOSClassificationHead(width, 1, num_classes, depth, norm_layer=norm)
+        self.regression = FCOSRegressionHead(width, 1, depth, norm_layer=norm)
 
     def forward(
         self, maps: Sequence[Tensor], strides: Sequence[int], image_size: tuple[int, int]

@@ -9,6 +9,7 @@ import typer
 from rsdl.cli import app
 from rsdl.commands.heads import describe_heads, list_heads
 from rsdl.commands.models import describe_model, list_models, list_weights
+from rsdl.config.task import TaskName
 from rsdl.core.errors import ConfigError
 from rsdl.models.catalog import ARCHITECTURES
 from rsdl.models.heads.catalog import HEADS
@@ -67,6 +68,25 @@ def test_a_wrong_name_or_size_is_refused(name: str, size: int, where: str):
     with pytest.raises(ConfigError) as caught:
         list_models([name], image_size=size)
     assert caught.value.where == where
+
+
+def test_a_detector_costs_what_its_head_costs(capsys: pytest.CaptureFixture[str]):
+    of: dict[str | None, float] = {}
+    for head in (None, "dense", "fcos", "retinanet", "faster_rcnn"):
+        list_models(["resnet50"], task="detection", head=head, num_classes=90, as_json=True)
+        (row,) = json.loads(capsys.readouterr().out)
+        of[head] = row["parameters"] / 1e6
+    assert of[None] == of["dense"]
+    # torchvision's own have 32.32, 34.07 and 41.81 M for COCO's 91 numbers of classes. Its Faster
+    # R-CNN has a finer map more (0.66 M), and none of our two coarser ones (0.59 M each).
+    assert (of["fcos"], of["retinanet"]) == pytest.approx((32.32, 34.05), abs=0.01)
+    assert of["faster_rcnn"] == pytest.approx(41.81 - 0.66 + 2 * 0.59, abs=0.1)
+
+
+@pytest.mark.parametrize("task", ["detection", "classification"])
+def test_a_head_that_a_task_does_not_have_is_refused(task: TaskName):
+    with pytest.raises(ConfigError, match=f"{task} has no head 'fpn'"):
+        list_models(["resnet50"], task=task, head="fpn")
 
 
 def test_remote_sensing_weights_are_listed_with_bands_and_licence(

@@ -211,3 +211,11 @@ def test_variables_may_be_read_from_another_environment(
     with pytest.raises(ConfigError, match="RSDL_THERE"):
         load_config(path, (), {})
     assert dict(os.environ) == before
+
+
+def test_a_wrong_head_is_one_error_though_defaults_depend_on_it(tmp_path: Path):
+    path = write(tmp_path, run=MINIMAL + "task: {name: detection}")
+    (line,) = messages(path, "task.head=other")
+    assert line.startswith("task.head: input should be 'dense', ")
+    (line,) = messages(path, "task.head=fcos", "task.boxes=oriented")
+    assert line.startswith("task.head: finds aligned boxes only; set task.boxes=aligned, or task.")

@@ -311,12 +311,21 @@ def test_anchors_after_inference_can_be_trained_with():
 
 
 @pytest.mark.parametrize("head", HEADS)
-def test_what_a_head_cannot_do_is_refused(head: str):
-    with pytest.raises(ValidationError, match=r"head\n.*must be dense, as task.boxes is oriented"):
+def test_oriented_boxes_are_refused(head: str):
+    with pytest.raises(ValidationError, match=r"head\n.*aligned boxes only.*task.head=dense"):
         config_of(head, boxes="oriented")
-    with pytest.raises(ValidationError, match=rf"must be left out with task.head={head}"):
-        config_of(head, head_depth=3)
-    assert config_of(head, head_depth=2) == config_of(head)  # as a run's own config has it
+
+
+def test_a_depth_is_that_of_the_network_or_refused():
+    for head in ("fcos", "faster_rcnn"):
+        numbers = [
+            sum(isinstance(part, nn.Conv2d) for part in build(head, head_depth=depth)[1].modules())
+            for depth in (1, 2)
+        ]
+        assert numbers[0] < numbers[1]
+    with pytest.raises(ValidationError, match="must be 4 with retinanet"):
+        config_of("retinanet", head_depth=3)
+    assert config_of("retinanet", head_depth=4) == config_of("retinanet")
 
 
 @pytest.mark.slow
