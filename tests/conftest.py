@@ -36,6 +36,7 @@ PARTS = {
     "ceph": "apt-get install ceph-mon ceph-osd radosgw curl openssl",
     "checkov": "python -m venv ~/.cache/rsdl/checkov, and its bin/pip install checkov",
     "chromium": "apt-get install chromium",
+    "detr": 'pip install "rsdl-train[detr]"',
     "hatchling": "pip install hatchling, which the extra dev has",
     "image": "scripts/build_image (minutes, 30 GB), then set RSDL_TEST_IMAGE=localhost/rsdl",
     "kubectl": "install kubectl 1.30 or newer",

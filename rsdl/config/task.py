@@ -12,7 +12,7 @@ from pydantic import (
     Tag,
     ValidationInfo,
     field_validator,
-)  # fmt: skip
+)
 
 LossName = Literal["cross_entropy", "focal", "dice", "lovasz"]
 # What begins with "smp/" is a decoder of segmentation_models_pytorch; see rsdl/models/heads.
@@ -21,6 +21,14 @@ HeadName = Literal[
     "smp/upernet", "smp/segformer", "smp/dpt", "smp/pspnet", "smp/deeplabv3", "smp/deeplabv3plus",
     "smp/pan",
 ]  # fmt: skip
+
+DetectionHeadName = Literal[
+    "dense", "fcos", "retinanet", "faster_rcnn", "deformable_detr", "rt_detr_v2"
+]
+DENSE_DEPTH = 2
+TORCHVISION_HEADS = ("fcos", "retinanet", "faster_rcnn")
+# Those of transformers, with the levels of their papers.
+DETR_LEVELS = {"deformable_detr": (3, 6), "rt_detr_v2": (3, 5)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +52,6 @@ class TaskFacts:
 
 TaskName = Literal["classification", "segmentation", "detection"]
 BoxKind = Literal["aligned", "oriented"]
-DetectionHeadName = Literal["dense", "fcos", "retinanet", "faster_rcnn"]
 TASKS = {
     "classification": TaskFacts("class_index", "oa", "OA", "overall accuracy", mixes=True),
     "segmentation": TaskFacts("mask", "miou", "mIoU", "mean intersection over union"),
@@ -150,19 +157,23 @@ class DetectionConfig(_Config):
     head: DetectionHeadName = Field(
         "dense",
         description="Head on the pyramid's maps: dense (anchor-free, after RTMDet, any boxes), or, "
-        "for comparison and of aligned boxes alone, torchvision's fcos, retinanet or faster_rcnn.",
+        "for aligned boxes alone, torchvision's fcos, retinanet or faster_rcnn, and transformers' "
+        'deformable_detr or rt_detr_v2, without NMS (pip install "rsdl-train[detr]").',
     )
     levels: tuple[Annotated[int, Field(ge=2, le=3)], Annotated[int, Field(ge=5, le=7)]] = Field(
-        (3, 7),
+        default_factory=lambda data: DETR_LEVELS.get(data.get("head"), (3, 7)),
         description="Finest and coarsest map of the pyramid; level 3 has one cell for 2^3 px. "
-        "[2, 6] for small objects.",
+        "[2, 6] for small objects. Default: [3, 7]; [3, 6] for deformable_detr; [3, 5] for "
+        "rt_detr_v2, which takes [2, 5], too.",
     )
     head_width: int = Field(256, ge=32, multiple_of=32, description="Channels of pyramid and head.")
     head_depth: int = Field(
-        2,
+        default_factory=lambda data: 6 if data.get("head") in DETR_LEVELS else DENSE_DEPTH,
         ge=1,
         le=8,
-        description="Convolutions before each prediction of dense; other heads have their own.",
+        description="Convolutions before each prediction of dense, 2 by default; layers of the "
+        "decoder of rt_detr_v2, and of encoder and decoder of deformable_detr, 6 by default; "
+        "torchvision's heads have their own.",
     )
     score_threshold: float = Field(
         0.05, ge=0, lt=1, description="Lowest score of a detection that is kept."
@@ -175,7 +186,11 @@ class DetectionConfig(_Config):
         "for oriented boxes, 0.6 for aligned ones.",
     )
     max_detections: int = Field(
-        300, ge=1, le=5000, description="Detections of an image that are kept, the best ones."
+        300,
+        ge=1,
+        le=5000,
+        description="Detections of an image that are kept, the best ones; also the queries of "
+        "deformable_detr and rt_detr_v2.",
     )
     freeze_norm: bool = Field(
         False, description="Keep the statistics of the backbone's batch norms: for small batches."
@@ -183,16 +198,25 @@ class DetectionConfig(_Config):
 
     @field_validator("head")
     @classmethod
-    def _head_fits_boxes(cls, head: str, info: ValidationInfo) -> str:
+    def _boxes_fit(cls, head: str, info: ValidationInfo) -> str:
         if head != "dense" and info.data.get("boxes") == "oriented":
-            raise ValueError("must be dense, as task.boxes is oriented")
+            raise ValueError("finds aligned boxes only; set task.boxes=aligned, or task.head=dense")
         return head
+
+    @field_validator("levels")
+    @classmethod
+    def _levels_fit(cls, levels: tuple[int, int], info: ValidationInfo) -> tuple[int, int]:
+        if info.data.get("head") == "rt_detr_v2" and levels[1] != DETR_LEVELS["rt_detr_v2"][1]:
+            raise ValueError(f"end at 5 with rt_detr_v2; set task.levels=[{levels[0]},5]")
+        return levels
 
     @field_validator("head_depth")
     @classmethod
     def _depth_has_an_effect(cls, depth: int, info: ValidationInfo) -> int:
-        if depth != cls.model_fields["head_depth"].default and info.data.get("head") != "dense":
-            raise ValueError("must be 2, as task.head is not dense")
+        if info.data.get("head") in TORCHVISION_HEADS and depth != DENSE_DEPTH:
+            raise ValueError(
+                f"has no effect on {info.data['head']}, which has its own; leave it out"
+            )
         return depth
 
     @property

@@ -53,10 +53,12 @@ class Decoder(nn.Module):
 
     def forward(self, maps: Sequence[Tensor], height: int, width: int) -> tuple[Tensor, ...]:
         """Return the head's outputs for images of a height and width."""
-        seen = [
-            each[:, :, : -(-height // stride), : -(-width // stride)]
-            for each, stride in zip(self.levels(maps), self.strides, strict=True)
-        ]
+        seen = self.levels(maps)
+        if self.neck is not None:  # a neck of the head's own doubles maps, which must fit
+            seen = [
+                each[:, :, : -(-height // stride), : -(-width // stride)]
+                for each, stride in zip(seen, self.strides, strict=True)
+            ]
         found: tuple[Tensor, ...] = self.head(seen, self.strides, (height, width))
         return found
 

@@ -38,11 +38,13 @@ def measure_cost(model: nn.Module, *, in_chans: int, image_size: ImageSize) -> C
     """Return the numbers of parameters and operations of a network, measured on its own device.
 
     Args:
-        model: The network; it is set to evaluation mode.
+        model: The network; it is set to evaluation mode, and its parameters need no gradient.
         in_chans: Bands of the input.
         image_size: Size of the input in pixels.
     """
     parameters = list(model.parameters())
+    # The counter follows gradients, and fails at a part of a parameter that is not computed.
+    model.requires_grad_(False)
     images = torch.empty(1, in_chans, *height_width(image_size), device=parameters[0].device)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model.eval()(images)

@@ -7,6 +7,7 @@ from torch import nn
 
 from rsdl.config.task import DetectionConfig
 from rsdl.models.heads.dense import DenseHead
+from rsdl.models.heads.detr import DeformableDetr, RtDetrV2
 from rsdl.models.heads.faster_rcnn import FasterRcnnHead
 from rsdl.models.heads.one_stage import FcosHead, RetinaNetHead
 
@@ -48,4 +49,6 @@ HEADS: dict[str, HeadKind] = {
     "fcos": HeadKind(lambda options, channels, number: FcosHead(channels[0], number)),
     "retinanet": HeadKind(lambda options, channels, number: RetinaNetHead(channels[0], number)),
     "faster_rcnn": HeadKind(_faster_rcnn),
+    "deformable_detr": HeadKind(DeformableDetr, own_neck=True),
+    "rt_detr_v2": HeadKind(RtDetrV2, own_neck=True),
 }

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from rsdl.config.task import DetectionConfig
 from rsdl.tasks.heads.base import DetectionHead
 from rsdl.tasks.heads.dense import DenseDetection
+from rsdl.tasks.heads.detr import DetrDetection
 from rsdl.tasks.heads.faster_rcnn import FasterRcnnDetection
 from rsdl.tasks.heads.fcos import FcosDetection
 from rsdl.tasks.heads.retinanet import RetinaNetDetection
@@ -15,4 +16,6 @@ HEADS: dict[str, Callable[[DetectionConfig, tuple[int, int], int, float], Detect
     "fcos": FcosDetection,
     "retinanet": RetinaNetDetection,
     "faster_rcnn": FasterRcnnDetection,
+    "deformable_detr": DetrDetection,
+    "rt_detr_v2": DetrDetection,
 }
