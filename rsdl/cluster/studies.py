@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from rsdl.models.catalog import ARCHITECTURES
 
+PUBLISHED = "detection/study"  # the published study of detectors by their nearest of ours
 # The task whose configs lie in configs/ itself, and whose Jobs are those of k8s/.
 FIRST = "classification"
 STUDIES: Mapping[str, tuple[str, ...]] = {
@@ -35,4 +36,4 @@ def task_of(name: str) -> str:
 def config_paths(name: str, folder: str) -> list[str]:
     """Return the files that a config of this name may be, the one that counts first."""
     others = [f"{folder}/{task}/{name}.yaml" for task in STUDIES if task != FIRST]
-    return [f"{folder}/{name}.yaml", *others]
+    return [f"{folder}/{name}.yaml", *others, f"{folder}/{PUBLISHED}/{name}.yaml"]

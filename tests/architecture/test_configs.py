@@ -11,6 +11,7 @@ import yaml
 
 from rsdl.commands.config import schema_text
 from rsdl.config.load import load_config
+from rsdl.config.task import DetectionConfig
 from rsdl.data.sources.catalog import DATASETS
 from rsdl.models.catalog import ARCHITECTURES
 
@@ -21,6 +22,16 @@ SEGMENTATION = [
     f"{name}_{data}" for name in ARCHITECTURES for data in ("loveda", "potsdam", "burned")
 ]
 DETECTION = [f"{name}_{data}" for name in ARCHITECTURES for data in ("dota", "xview", "rareplanes")]
+# Detectors of the published study by their nearest of ours.
+PUBLISHED = [
+    f"{name}_{data}"
+    for name in (
+        "convnext_base_faster_rcnn", "swin_base_faster_rcnn", "vit_base_retinanet",
+        "resnext101_retinanet", "resnext101_fcos", "vgg16_retinanet", "darknet53_retinanet",
+        "cspdarknet53_dense", "resnet50_rt_detr_v2", "resnet50_deformable_detr",
+    )
+    for data in ("dota", "xview", "rareplanes")
+]  # fmt: skip
 RUNS = [name for name in FILES if "/" not in name]
 
 
@@ -88,13 +99,33 @@ def test_a_config_of_detection_is_a_few_lines_over_shared_pieces(name: str):
     assert config.model.weights == "pretrained"
 
 
+def test_the_published_study_of_detectors_has_an_analogue_of_each():
+    found = {Path(name).stem for name in FILES if name.startswith("detection/study/")}
+    assert sorted(found & set(PUBLISHED)) == sorted(PUBLISHED) and len(PUBLISHED) == 30
+    assert {name.rpartition("_")[0] for name in PUBLISHED} == found - set(PUBLISHED) - {"base"}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_an_analogue_has_the_settings_of_the_published_study(name: str):
+    config = load_config(str(CONFIGS / f"detection/study/{name}.yaml"))
+    detector, _, dataset = name.rpartition("_")
+    assert isinstance(config.task, DetectionConfig) and not config.task.is_oriented
+    assert config.name == name and detector == f"{config.model.name}_{config.task.head}"
+    assert (config.data.image_size, config.trainer.max_epochs) == (512, 300)
+    # Tiles of DOTA are larger otherwise.
+    assert config.data.url.endswith("/dota_512" if dataset == "dota" else f"/{dataset}")
+    assert config.data.batch_size % config.trainer.accumulate == 0
+    recipe = (CONFIGS / f"detection/study/recipes/{detector}.yaml").read_text()
+    assert "# An analogue of" in recipe
+
+
 @pytest.mark.parametrize("name", [name for name in FILES if "recipes/" in name])
 def test_every_value_that_a_recipe_takes_from_elsewhere_has_its_source(name: str):
     text = (CONFIGS / name).read_text()
     values = [line for line in text.splitlines() if re.match(r"  \w+: ", line)]
     own = (
         "batch_size", "max_epochs", "every_minutes", "weights", "null", "crop_scale",
-        "crop_ratio", "  name: detection",
+        "crop_ratio", "accumulate", "  name: detection",
         "  name: segmentation", "  head: upernet",
     )  # fmt: skip
     bare = [line for line in values if "  # " not in line and not any(key in line for key in own)]

@@ -16,3 +16,10 @@ def test_the_manifests_are_what_the_configs_give():
     assert found - set(files) == BY_HAND, "remove what nothing writes"
     stale = [path for path, text in files.items() if (K8S / path).read_text() != text]
     assert not stale, 'run "rsdl k8s render"'
+
+
+def test_the_published_study_of_detectors_fits_its_pods():
+    names = [path.stem for path in (ROOT / "configs/detection/study").glob("*.yaml")]
+    files = render_files(names, load_settings(K8S), str(ROOT / "configs"))
+    jobs = [path for path in files if path.endswith("/kustomization.yaml")]
+    assert len(jobs) == len(names) == 30
