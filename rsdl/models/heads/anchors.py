@@ -46,8 +46,7 @@ def lay_anchors(
         strides: Side of the cells of each map in pixels.
         device: Where they are wanted.
     """
-    with torch.inference_mode(False):  # what is kept may be used in training later
-        anchors.set_cell_anchors(torch.float32, device)
+    anchors.set_cell_anchors(torch.float32, device)
     steps: list[list[int]] = [[stride, stride] for stride in strides]
     sides = anchors.grid_anchors([list(grid) for grid in grids], steps)
     centred = [each + stride / 2 for each, stride in zip(sides, strides, strict=True)]
