@@ -199,7 +199,9 @@ def validate(tree: dict[str, Any]) -> RunConfig:
     try:
         return RunConfig.model_validate(_drop_removed(tree))
     except ValidationError as error:
-        raise ConfigErrors(_merge_choices(map(_explain, error.errors()))) from error
+        # A default that hangs on an invalid field says nothing more.
+        own = [each for each in error.errors() if each["type"] != "default_factory_not_called"]
+        raise ConfigErrors(_merge_choices(map(_explain, own))) from error
 
 
 def validate_written(tree: Any) -> RunConfig:  # noqa: ANN401 - what a YAML file holds

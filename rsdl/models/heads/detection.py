@@ -8,6 +8,8 @@ from torch import nn
 from rsdl.config.task import DetectionConfig
 from rsdl.models.heads.dense import DenseHead
 from rsdl.models.heads.detr import DeformableDetr, RtDetrV2
+from rsdl.models.heads.faster_rcnn import FasterRcnnHead
+from rsdl.models.heads.one_stage import FcosHead, RetinaNetHead
 
 # Config of the task, channels of the maps, classes of the data set.
 Build = Callable[[DetectionConfig, Sequence[int], int], nn.Module]
@@ -37,8 +39,16 @@ def _dense(options: DetectionConfig, channels: Sequence[int], num_classes: int) 
     )  # fmt: skip
 
 
+def _faster_rcnn(options: DetectionConfig, channels: Sequence[int], num_classes: int) -> nn.Module:
+    strides = [2 ** (options.levels[0] + number) for number in range(len(channels))]
+    return FasterRcnnHead(channels[0], num_classes, strides)
+
+
 HEADS: dict[str, HeadKind] = {
     "dense": HeadKind(_dense),
+    "fcos": HeadKind(lambda options, channels, number: FcosHead(channels[0], number)),
+    "retinanet": HeadKind(lambda options, channels, number: RetinaNetHead(channels[0], number)),
+    "faster_rcnn": HeadKind(_faster_rcnn),
     "deformable_detr": HeadKind(DeformableDetr, own_neck=True),
     "rt_detr_v2": HeadKind(RtDetrV2, own_neck=True),
 }
