@@ -12,7 +12,7 @@ from pydantic import (
     Tag,
     ValidationInfo,
     field_validator,
-)  # fmt: skip
+)
 
 LossName = Literal["cross_entropy", "focal", "dice", "lovasz"]
 # What begins with "smp/" is a decoder of segmentation_models_pytorch; see rsdl/models/heads.
@@ -21,6 +21,14 @@ HeadName = Literal[
     "smp/upernet", "smp/segformer", "smp/dpt", "smp/pspnet", "smp/deeplabv3", "smp/deeplabv3plus",
     "smp/pan",
 ]  # fmt: skip
+
+DetectionHeadName = Literal[
+    "dense", "fcos", "retinanet", "faster_rcnn", "deformable_detr", "rt_detr_v2"
+]
+DENSE_DEPTH = 2
+TORCHVISION_HEADS = ("fcos", "retinanet", "faster_rcnn")
+# Those of transformers, with the levels of their papers.
+DETR_LEVELS = {"deformable_detr": (3, 6), "rt_detr_v2": (3, 5)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +52,6 @@ class TaskFacts:
 
 TaskName = Literal["classification", "segmentation", "detection"]
 BoxKind = Literal["aligned", "oriented"]
-DetectionHeadName = Literal[
-    "dense", "fcos", "retinanet", "faster_rcnn", "deformable_detr", "rt_detr_v2"
-]
-TORCHVISION = ("fcos", "retinanet", "faster_rcnn")
-# Those of transformers, with the levels of their papers.
-DETR_LEVELS = {"deformable_detr": (3, 6), "rt_detr_v2": (3, 5)}
-DENSE_DEPTH, DETR_DEPTH = 2, 6
 TASKS = {
     "classification": TaskFacts("class_index", "oa", "OA", "overall accuracy", mixes=True),
     "segmentation": TaskFacts("mask", "miou", "mIoU", "mean intersection over union"),
@@ -156,9 +157,8 @@ class DetectionConfig(_Config):
     head: DetectionHeadName = Field(
         "dense",
         description="Head on the pyramid's maps: dense (anchor-free, after RTMDet, any boxes), or, "
-        "of aligned boxes alone: for comparison torchvision's fcos, retinanet or faster_rcnn; "
-        "transformers' deformable_detr or rt_detr_v2, which need no NMS "
-        '(pip install "rsdl-train[detr]").',
+        "for aligned boxes alone, torchvision's fcos, retinanet or faster_rcnn, and transformers' "
+        'deformable_detr or rt_detr_v2, without NMS (pip install "rsdl-train[detr]").',
     )
     levels: tuple[Annotated[int, Field(ge=2, le=3)], Annotated[int, Field(ge=5, le=7)]] = Field(
         default_factory=lambda data: DETR_LEVELS.get(data.get("head"), (3, 7)),
@@ -168,12 +168,12 @@ class DetectionConfig(_Config):
     )
     head_width: int = Field(256, ge=32, multiple_of=32, description="Channels of pyramid and head.")
     head_depth: int = Field(
-        default_factory=lambda data: DETR_DEPTH if data.get("head") in DETR_LEVELS else DENSE_DEPTH,
+        default_factory=lambda data: 6 if data.get("head") in DETR_LEVELS else DENSE_DEPTH,
         ge=1,
         le=8,
         description="Convolutions before each prediction of dense, 2 by default; layers of the "
         "decoder of rt_detr_v2, and of encoder and decoder of deformable_detr, 6 by default; "
-        "other heads have their own.",
+        "torchvision's heads have their own.",
     )
     score_threshold: float = Field(
         0.05, ge=0, lt=1, description="Lowest score of a detection that is kept."
@@ -198,24 +198,25 @@ class DetectionConfig(_Config):
 
     @field_validator("head")
     @classmethod
-    def _head_fits_boxes(cls, head: str, info: ValidationInfo) -> str:
+    def _boxes_fit(cls, head: str, info: ValidationInfo) -> str:
         if head != "dense" and info.data.get("boxes") == "oriented":
-            raise ValueError("must be dense, as task.boxes is oriented")
+            raise ValueError("finds aligned boxes only; set task.boxes=aligned, or task.head=dense")
         return head
 
     @field_validator("levels")
     @classmethod
-    def _head_fits_levels(cls, levels: tuple[int, int], info: ValidationInfo) -> tuple[int, int]:
-        last = DETR_LEVELS["rt_detr_v2"][1]
-        if info.data.get("head") == "rt_detr_v2" and levels[1] != last:
-            raise ValueError(f"must be [{levels[0]}, {last}], as task.head is rt_detr_v2")
+    def _levels_fit(cls, levels: tuple[int, int], info: ValidationInfo) -> tuple[int, int]:
+        if info.data.get("head") == "rt_detr_v2" and levels[1] != DETR_LEVELS["rt_detr_v2"][1]:
+            raise ValueError(f"end at 5 with rt_detr_v2; set task.levels=[{levels[0]},5]")
         return levels
 
     @field_validator("head_depth")
     @classmethod
     def _depth_has_an_effect(cls, depth: int, info: ValidationInfo) -> int:
-        if depth != DENSE_DEPTH and info.data.get("head") in TORCHVISION:
-            raise ValueError(f"must be {DENSE_DEPTH}, as task.head is {info.data['head']}")
+        if info.data.get("head") in TORCHVISION_HEADS and depth != DENSE_DEPTH:
+            raise ValueError(
+                f"has no effect on {info.data['head']}, which has its own; leave it out"
+            )
         return depth
 
     @property

@@ -76,7 +76,7 @@ def in_ignored(boxes: Tensor, truth: ImageTruth) -> Tensor:
     """Return whether the centre of each box ``[N, 4]`` lies in what is ignored, ``[N]`` bool."""
     x, y = boxes[:, None, 0], boxes[:, None, 1]
     left, top, right, bottom = truth.ignored.unbind(-1)
-    return ((x > left) & (x < right) & (y > top) & (y < bottom)).any(1)
+    return ((x >= left) & (x < right) & (y >= top) & (y < bottom)).any(1)
 
 
 def one_hot(owners: Tensor, truth: ImageTruth, like: Tensor) -> Tensor:

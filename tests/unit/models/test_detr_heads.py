@@ -114,14 +114,14 @@ def test_levels_and_depth_are_those_of_the_paper_unless_they_are_given():
 
 @pytest.mark.parametrize("head", DETR_LEVELS)
 def test_what_a_head_cannot_do_is_refused_in_one_line(head: str, monkeypatch: pytest.MonkeyPatch):
-    with pytest.raises(ValidationError, match=r"must be dense, as task\.boxes is oriented"):
+    with pytest.raises(ValidationError, match=r"aligned boxes only; set task\.boxes=aligned, or"):
         options(head, boxes="oriented")
     tree = {"name": "r", "data": {"url": "d"}, "model": {"name": "resnet18"}}
     with pytest.raises(ConfigErrors) as refusals:
         validate(tree | {"task": SMALL | {"boxes": "oriented", "head": head}})
-    assert str(refusals.value).count("task.") == 2  # the field, and the one to change
+    assert str(refusals.value).count("\n") == 0
     if head == "rt_detr_v2":
-        with pytest.raises(ValidationError, match=r"must be \[2, 5\], as task\.head is rt_detr_v2"):
+        with pytest.raises(ValidationError, match=r"end at 5 .*; set task.levels=\[2,5\]"):
             options(head, levels=(2, 6))
     monkeypatch.setattr(detr, "find_spec", lambda name: None if name == "scipy" else True)
     with pytest.raises(ConfigError) as refused:
