@@ -7,9 +7,10 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from rsdl.config.load import validate
 from rsdl.config.model import ModelConfig
 from rsdl.config.task import DETR_LEVELS, DetectionConfig
-from rsdl.core.errors import ConfigError
+from rsdl.core.errors import ConfigError, ConfigErrors
 from rsdl.core.image_size import ImageSize
 from rsdl.models.catalog import ARCHITECTURES
 from rsdl.models.detector import Detector, build_detector
@@ -115,6 +116,10 @@ def test_levels_and_depth_are_those_of_the_paper_unless_they_are_given():
 def test_what_a_head_cannot_do_is_refused_in_one_line(head: str, monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(ValidationError, match=r"aligned boxes only; set task\.boxes=aligned, or"):
         options(head, boxes="oriented")
+    tree = {"name": "r", "data": {"url": "d"}, "model": {"name": "resnet18"}}
+    with pytest.raises(ConfigErrors) as refusals:
+        validate(tree | {"task": SMALL | {"boxes": "oriented", "head": head}})
+    assert str(refusals.value).count("\n") == 0
     if head == "rt_detr_v2":
         with pytest.raises(ValidationError, match=r"end at 5 .*; set task.levels=\[2,5\]"):
             options(head, levels=(2, 6))
