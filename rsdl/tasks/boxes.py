@@ -9,12 +9,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rsdl.data.targets.objects import HULL, RECTANGLE
-from rsdl.data.targets.rectangles import box_areas, hulls, rotated_intersection, widen
+from rsdl.data.targets.rectangles import SMALL_AREA, box_areas, hulls, rotated_intersection, widen
 from rsdl.tasks.near_pairs import near_pairs
 
 # Columns of a detection after its box ``[:5]``: score, and label, -1 for padding.
 SCORE, DETECTED = 5, 6
-SMALL_AREA = 1e-9  # px²; less is nothing, but no division by 0
 
 
 def truth_boxes(truths: Tensor, *, oriented: bool) -> Tensor:

@@ -65,9 +65,7 @@ class DetectionTask:
         The task remembers the size of the images, which says where the cells are.
         """
         self._image_size = height_width(image_size)
-        self._outputs = HEADS[self.config.head](
-            self.config, self._image_size, len(self.classes), self.mean_objects
-        )
+        self._outputs = HEADS[self.config.head](self.config, self._image_size, self.mean_objects)
         return build_detector(
             config,
             self.config,

@@ -9,7 +9,8 @@ as exact as one at the origin.
 import torch
 from torch import Tensor
 
-SMALL_STEP = 1e-9  # px, of a difference of two corners: less is nothing, but no division by 0
+# Of an area in px² and of a difference of two corners in px: less is nothing, but no division by 0.
+SMALL_AREA, SMALL_STEP = 1e-9, 1e-9
 
 
 def corners(boxes: Tensor) -> Tensor:

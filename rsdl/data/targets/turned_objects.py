@@ -8,9 +8,7 @@ from torch import Tensor
 from rsdl.core.image_size import ImageSize, height_width
 from rsdl.data.targets.base import Dihedral
 from rsdl.data.targets.objects import FLAGS, IGNORED, LABEL, MIN_VISIBLE, RECTANGLE
-from rsdl.data.targets.rectangles import box_areas, hulls, rotated_intersection
-
-SMALL_AREA = 1e-9  # px²; less is nothing, but no division by 0
+from rsdl.data.targets.rectangles import SMALL_AREA, box_areas, hulls, rotated_intersection
 
 
 def turn_objects(targets: Tensor, turned: Dihedral, image_size: ImageSize) -> Tensor:

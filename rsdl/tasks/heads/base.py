@@ -8,8 +8,8 @@ from torch import Tensor
 class DetectionHead(Protocol):
     """What the outputs of a head mean: how wrong they are, and what they have found.
 
-    It is built from the config of the task, height and width of the images, the number of classes
-    and the mean number of objects of a train image.
+    It is built from the config of the task, height and width of the images, and the mean number of
+    objects of a train image.
 
     Attributes:
         needs_nms: Whether an image's candidates have duplicates.

@@ -10,8 +10,8 @@ from rsdl.tasks.heads.faster_rcnn import FasterRcnnDetection
 from rsdl.tasks.heads.fcos import FcosDetection
 from rsdl.tasks.heads.retinanet import RetinaNetDetection
 
-# Config of the task, height and width of the images, classes, mean objects of a train image.
-HEADS: dict[str, Callable[[DetectionConfig, tuple[int, int], int, float], DetectionHead]] = {
+# Config of the task, height and width of the images, mean objects of a train image.
+HEADS: dict[str, Callable[[DetectionConfig, tuple[int, int], float], DetectionHead]] = {
     "dense": DenseDetection,
     "fcos": FcosDetection,
     "retinanet": RetinaNetDetection,

@@ -1,14 +1,12 @@
 """What the dense head says: class logits and one box for each cell of the pyramid."""
 
-import torch
 from torch import Tensor
 
 from rsdl.config.task import DetectionConfig
 from rsdl.models.detector import strides_of
 from rsdl.tasks.assignment import levels_of, num_cells, read_truth
 from rsdl.tasks.box_losses import detection_losses
-
-BEFORE_NMS = 2000  # candidates of an image, as in RTMDet
+from rsdl.tasks.heads.candidates import best_pairs, num_candidates, take_rows, to_candidates
 
 
 class DenseDetection:
@@ -21,11 +19,7 @@ class DenseDetection:
     needs_nms = True
 
     def __init__(
-        self,
-        config: DetectionConfig,
-        image_size: tuple[int, int],
-        num_classes: int,
-        mean_objects: float,
+        self, config: DetectionConfig, image_size: tuple[int, int], mean_objects: float
     ) -> None:
         self.levels = levels_of(image_size, strides_of(config))
         self.oriented = config.is_oriented
@@ -48,13 +42,5 @@ class DenseDetection:
     def candidates(self, outputs: tuple[Tensor, Tensor]) -> Tensor:
         """Return the best pairs of a cell and a class; see :class:`DetectionHead`."""
         logits, boxes = outputs[0].float(), outputs[1].float()
-        number = logits.shape[2]
-        best, places = logits.flatten(1).topk(min(self.kept, logits[0].numel()), dim=1)
-        cells, labels = places // number, places % number
-        chosen = boxes.gather(1, cells[..., None].expand(-1, -1, 5))
-        return torch.cat([chosen, best.sigmoid()[..., None], labels[..., None].float()], -1)
-
-
-def num_candidates(config: DetectionConfig) -> int:
-    """Return how many candidates of an image are kept before NMS, if there are as many."""
-    return max(BEFORE_NMS, 2 * config.max_detections)
+        best, cells, labels = best_pairs(logits, self.kept)
+        return to_candidates(take_rows(boxes, cells), best.sigmoid(), labels)

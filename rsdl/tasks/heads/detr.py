@@ -14,6 +14,7 @@ from torchvision.ops import sigmoid_focal_loss
 from rsdl.config.task import DetectionConfig
 from rsdl.tasks.assignment import FREE, Truth, read_truth
 from rsdl.tasks.boxes import aligned_giou, box_iou
+from rsdl.tasks.heads.candidates import best_pairs, take_rows, to_candidates
 
 # Of the cost of a match, both papers.
 CLASS_COST, CORNER_COST, OVERLAP_COST = 2.0, 5.0, 2.0
@@ -37,11 +38,7 @@ class DetrDetection:
     needs_nms = False
 
     def __init__(
-        self,
-        config: DetectionConfig,
-        image_size: tuple[int, int],
-        num_classes: int,
-        mean_objects: float,
+        self, config: DetectionConfig, image_size: tuple[int, int], mean_objects: float
     ) -> None:
         height, width = image_size
         self.sides = (width, height, width, height)
@@ -82,11 +79,8 @@ class DetrDetection:
     def candidates(self, outputs: tuple[Tensor, Tensor]) -> Tensor:
         """Return the best pairs of a query of the last layer and a class."""
         logits, boxes = outputs[0][:, -1].float(), outputs[1][:, -1].float()
-        number = logits.shape[2]
-        best, places = logits.flatten(1).topk(min(self.kept, logits[0].numel()), dim=1)
-        queries, labels = places // number, places % number
-        chosen = boxes.gather(1, queries[..., None].expand(-1, -1, 5))
-        return torch.cat([chosen, best.sigmoid()[..., None], labels[..., None].float()], -1)
+        best, queries, labels = best_pairs(logits, self.kept)
+        return to_candidates(take_rows(boxes, queries), best.sigmoid(), labels)
 
 
 @torch.no_grad()

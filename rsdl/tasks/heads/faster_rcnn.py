@@ -12,22 +12,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rsdl.config.task import DetectionConfig
-from rsdl.models.detector import strides_of
-from rsdl.models.heads.anchors import RATIOS, build_anchors, clip, decode, encode, lay_anchors
+from rsdl.models.heads.anchors import clip, decode, encode
 from rsdl.models.heads.faster_rcnn import ANCHOR_SCALES
-from rsdl.tasks.assignment import levels_of
-from rsdl.tasks.heads.dense import num_candidates
+from rsdl.tasks.heads.anchored import AnchoredDetection
+from rsdl.tasks.heads.candidates import best_pairs, take_rows, to_candidates
 from rsdl.tasks.heads.matching import (
     NOTHING,
     ImageTruth,
-    best_pairs,
     in_ignored,
     match_by_iou,
     mean_where,
     read_images,
-    take_rows,
-    to_candidates,
 )  # fmt: skip
 
 BETA = 1 / 9  # where the smooth L1 loss becomes straight
@@ -35,26 +30,13 @@ SCALES = (10.0, 5.0)  # of the codes of proposals: about the inverse of their de
 PADDING = -1.0  # score of what is no proposal, below any threshold
 
 
-class FasterRcnnDetection:
+class FasterRcnnDetection(AnchoredDetection):
     """Outputs of :class:`rsdl.models.heads.faster_rcnn.FasterRcnnHead`.
 
-    See :class:`DetectionHead`. Memory of the assignment is O(anchors x objects), one image at a
-    time.
+    See :class:`DetectionHead`.
     """
 
-    needs_nms = True
-
-    def __init__(
-        self,
-        config: DetectionConfig,
-        image_size: tuple[int, int],
-        num_classes: int,
-        mean_objects: float,
-    ) -> None:
-        self.image_size, self.kept = image_size, num_candidates(config)
-        self.strides = strides_of(config)
-        self.grids = [level[1:3] for level in levels_of(image_size, self.strides)]
-        self.anchors = build_anchors(self.strides, ANCHOR_SCALES, RATIOS)
+    scales = ANCHOR_SCALES
 
     def losses(self, outputs: tuple[Tensor, ...], targets: Tensor) -> Tensor:
         """Return the loss of both stages of each image; see :class:`DetectionHead`.
@@ -64,8 +46,7 @@ class FasterRcnnDetection:
             targets: Objects, ``[B, G, 11]``.
         """
         outputs = tuple(each.float() for each in outputs)
-        anchors = lay_anchors(self.anchors, self.grids, self.strides, outputs[0].device)
-        assert outputs[0].shape[1] == len(anchors), "of another network"
+        anchors = self._anchors(outputs[0])
         losses = []
         for objectness, codes, proposals, logits, moved, truth in zip(
             *outputs, read_images(targets), strict=True

@@ -16,16 +16,13 @@ from rsdl.models.heads.anchors import clip, to_centres, to_sides
 from rsdl.models.heads.dense import cell_centres
 from rsdl.tasks.assignment import levels_of
 from rsdl.tasks.boxes import aligned_giou
-from rsdl.tasks.heads.dense import num_candidates
+from rsdl.tasks.heads.candidates import best_pairs, num_candidates, take_rows, to_candidates
 from rsdl.tasks.heads.matching import (
     NOTHING,
     ImageTruth,
-    best_pairs,
     in_ignored,
     one_hot,
     read_images,
-    take_rows,
-    to_candidates,
 )  # fmt: skip
 
 RADIUS = 1.5  # cells from an object's centre
@@ -42,11 +39,7 @@ class FcosDetection:
     needs_nms = True
 
     def __init__(
-        self,
-        config: DetectionConfig,
-        image_size: tuple[int, int],
-        num_classes: int,
-        mean_objects: float,
+        self, config: DetectionConfig, image_size: tuple[int, int], mean_objects: float
     ) -> None:
         self.image_size, self.kept = image_size, num_candidates(config)
         self.levels = levels_of(image_size, strides_of(config))

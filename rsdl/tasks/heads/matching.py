@@ -90,20 +90,3 @@ def mean_where(values: Tensor, chosen: Tensor) -> Tensor:
     """Return the mean of chosen values ``[N]``, 0 of none."""
     values = torch.where(chosen, values, torch.zeros_like(values))
     return values.sum() / chosen.sum().clamp(min=1)
-
-
-def to_candidates(boxes: Tensor, scores: Tensor, labels: Tensor) -> Tensor:
-    """Return candidates ``[B, K, 7]`` of boxes ``[B, K, 4]`` as centre, width and height."""
-    columns = [torch.zeros_like(scores), scores, labels.float()]
-    return torch.cat([boxes, torch.stack(columns, -1)], -1)
-
-
-def best_pairs(scores: Tensor, kept: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return score, row and class of the best pairs of scores ``[B, N, K]``, ``[B, kept]`` each."""
-    best, places = scores.flatten(1).topk(min(kept, scores[0].numel()), dim=1)
-    return best, places // scores.shape[2], places % scores.shape[2]
-
-
-def take_rows(values: Tensor, rows: Tensor) -> Tensor:
-    """Return rows ``[B, K]`` of values ``[B, N, D]``, ``[B, K, D]``."""
-    return values.gather(1, rows[..., None].expand(-1, -1, values.shape[2]))

@@ -8,46 +8,26 @@ import torch
 from torch import Tensor
 from torchvision.ops import sigmoid_focal_loss
 
-from rsdl.config.task import DetectionConfig
-from rsdl.models.detector import strides_of
-from rsdl.models.heads.anchors import RATIOS, build_anchors, clip, decode, encode, lay_anchors
+from rsdl.models.heads.anchors import clip, decode, encode
 from rsdl.models.heads.one_stage import RETINANET_SCALES
-from rsdl.tasks.assignment import levels_of
-from rsdl.tasks.heads.dense import num_candidates
+from rsdl.tasks.heads.anchored import AnchoredDetection
+from rsdl.tasks.heads.candidates import best_pairs, take_rows, to_candidates
 from rsdl.tasks.heads.matching import (
     BETWEEN,
     ImageTruth,
-    best_pairs,
     in_ignored,
     match_by_iou,
     one_hot,
     read_images,
-    take_rows,
-    to_candidates,
 )  # fmt: skip
 
 LOW, HIGH = 0.4, 0.5  # IoU of background, and of objects
 
 
-class RetinaNetDetection:
-    """Outputs of :class:`rsdl.models.heads.one_stage.RetinaNetHead`; see :class:`DetectionHead`.
+class RetinaNetDetection(AnchoredDetection):
+    """Outputs of :class:`rsdl.models.heads.one_stage.RetinaNetHead`; see :class:`DetectionHead`."""
 
-    Memory of the assignment is O(anchors x objects), one image at a time.
-    """
-
-    needs_nms = True
-
-    def __init__(
-        self,
-        config: DetectionConfig,
-        image_size: tuple[int, int],
-        num_classes: int,
-        mean_objects: float,
-    ) -> None:
-        self.image_size, self.kept = image_size, num_candidates(config)
-        self.strides = strides_of(config)
-        self.grids = [level[1:3] for level in levels_of(image_size, self.strides)]
-        self.anchors = build_anchors(self.strides, RETINANET_SCALES, RATIOS)
+    scales = RETINANET_SCALES
 
     def losses(self, outputs: tuple[Tensor, Tensor], targets: Tensor) -> Tensor:
         """Return the loss of each image; see :class:`DetectionHead`.
@@ -67,11 +47,6 @@ class RetinaNetDetection:
         best, places, labels = best_pairs(logits, self.kept)
         boxes = decode(take_rows(codes, places), self._anchors(logits)[places])
         return to_candidates(clip(boxes, self.image_size), best.sigmoid(), labels)
-
-    def _anchors(self, logits: Tensor) -> Tensor:
-        anchors = lay_anchors(self.anchors, self.grids, self.strides, logits.device)
-        assert logits.shape[1] == len(anchors), "of another network"
-        return anchors
 
 
 def _loss(logits: Tensor, codes: Tensor, truth: ImageTruth, anchors: Tensor) -> Tensor:

@@ -39,7 +39,7 @@ def config_of(head: str, **fields: object) -> DetectionConfig:
 
 
 def meaning_of(head: str, mean_objects: float = 1.0) -> DetrDetection:
-    return DetrDetection(config_of(head), (SIDE, SIDE), len(CLASSES), mean_objects)
+    return DetrDetection(config_of(head), (SIDE, SIDE), mean_objects)
 
 
 def targets_of(*seeds: int, side: int = SIDE) -> Tensor:

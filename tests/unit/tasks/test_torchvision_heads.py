@@ -82,7 +82,7 @@ class _Backbone(nn.Module):
 
 @given(seed=st.integers(0, 40))
 def test_loss_of_fcos_is_that_of_torchvision(seed: int):
-    meaning = FcosDetection(config_of("fcos"), SIZE, len(CLASSES), 1.0)
+    meaning = FcosDetection(config_of("fcos"), SIZE, 1.0)
     generator = torch.Generator().manual_seed(seed)
     cells = meaning._cells(torch.empty(1, 8 * 12 + 4 * 6 + 2 * 3, 3))
     logits = torch.randn(1, len(cells), 3, generator=generator) - 2
@@ -105,7 +105,7 @@ def test_loss_of_fcos_is_that_of_torchvision(seed: int):
 
 @given(seed=st.integers(0, 40))
 def test_loss_of_retinanet_is_that_of_torchvision(seed: int):
-    meaning = RetinaNetDetection(config_of("retinanet"), SIZE, len(CLASSES), 1.0)
+    meaning = RetinaNetDetection(config_of("retinanet"), SIZE, 1.0)
     generator = torch.Generator().manual_seed(seed)
     anchors = meaning._anchors(torch.empty(1, 9 * (8 * 12 + 4 * 6 + 2 * 3), 3))
     logits = torch.randn(1, len(anchors), 3, generator=generator) - 2
