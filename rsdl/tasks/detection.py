@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from rsdl.config.model import ModelConfig
-from rsdl.config.task import DETR_LEVELS, DetectionConfig
+from rsdl.config.task import DetectionConfig
 from rsdl.core.image_size import ImageSize, height_width
 from rsdl.data.augment import Mix
 from rsdl.models.detector import build_detector
@@ -160,13 +160,11 @@ class DetectionTask:
 
     def card(self) -> CardFacts:
         """Return what a model card says of detection."""
-        angle = "angle in radians" if self.config.is_oriented else "angle 0"
-        is_detr = self.config.head in DETR_LEVELS
-        place = "layer, the last of which counts, and query" if is_detr else "cell of the pyramid"
+        head, number = self._meaning(), len(self.classes)
         return CardFacts(
             pipeline="object-detection",
-            outputs=f"For each {place} logits of {len(self.classes)} classes, in the order of "
-            f"`labels.json`, and a box: centre, width and height in pixels, {angle}",
+            outputs=f"For each {head.places} logits of {number} classes, in the order of "
+            f"`labels.json`, and {head.boxes}",
             caution="Scores are no probabilities: they rank detections, and a threshold is to be "
             "chosen on the data at hand.",
         )

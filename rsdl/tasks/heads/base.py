@@ -13,9 +13,13 @@ class DetectionHead(Protocol):
 
     Attributes:
         needs_nms: Whether an image's candidates have duplicates.
+        places: What has an output each, for people.
+        boxes: What it says of a box beside its logits, for people.
     """
 
     needs_nms: bool
+    places: str
+    boxes: str
 
     def losses(self, outputs: Any, targets: Tensor) -> Tensor:  # noqa: ANN401 - of any structure
         """Return the loss of each image, ``[B]`` float32, which no other image changes.

@@ -17,12 +17,15 @@ class DenseDetection:
     """
 
     needs_nms = True
+    places = "cell of the pyramid"
 
     def __init__(
         self, config: DetectionConfig, image_size: tuple[int, int], mean_objects: float
     ) -> None:
         self.levels = levels_of(image_size, strides_of(config))
         self.oriented = config.is_oriented
+        angle = "angle in radians" if self.oriented else "angle 0"
+        self.boxes = f"a box: centre, width and height in pixels, {angle}"
         self.kept = num_candidates(config)
         self.divisor = max(mean_objects, 1.0)
 

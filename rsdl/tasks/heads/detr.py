@@ -36,6 +36,8 @@ class DetrDetection:
     """
 
     needs_nms = False
+    places = "layer, the last of which counts, and query"
+    boxes = "a box: centre, width and height in pixels, angle 0"
 
     def __init__(
         self, config: DetectionConfig, image_size: tuple[int, int], mean_objects: float

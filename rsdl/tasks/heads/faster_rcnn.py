@@ -37,6 +37,8 @@ class FasterRcnnDetection(AnchoredDetection):
     """
 
     scales = ANCHOR_SCALES
+    places = "anchor of the pyramid whether it is an object, and for each of its best boxes"
+    boxes = "how the object's box differs from it; background is the first class"
 
     def losses(self, outputs: tuple[Tensor, ...], targets: Tensor) -> Tensor:
         """Return the loss of both stages of each image; see :class:`DetectionHead`.

@@ -37,6 +37,8 @@ class FcosDetection:
     """
 
     needs_nms = True
+    places = "cell of the pyramid"
+    boxes = "the distances to the sides of a box, in cells, and how central the cell is in it"
 
     def __init__(
         self, config: DetectionConfig, image_size: tuple[int, int], mean_objects: float

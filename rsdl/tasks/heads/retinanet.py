@@ -28,6 +28,8 @@ class RetinaNetDetection(AnchoredDetection):
     """Outputs of :class:`rsdl.models.heads.one_stage.RetinaNetHead`; see :class:`DetectionHead`."""
 
     scales = RETINANET_SCALES
+    places = "anchor of the pyramid"
+    boxes = "how a box differs from it"
 
     def losses(self, outputs: tuple[Tensor, Tensor], targets: Tensor) -> Tensor:
         """Return the loss of each image; see :class:`DetectionHead`.

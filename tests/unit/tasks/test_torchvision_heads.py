@@ -328,6 +328,21 @@ def test_a_depth_is_that_of_the_network_or_refused():
     assert config_of("retinanet", head_depth=4) == config_of("retinanet")
 
 
+def test_a_card_tells_what_the_outputs_of_a_head_are():
+    dense = DetectionTask(config_of("dense", boxes="oriented"), CLASSES)
+    dense.build_network(
+        ModelConfig(name="test_resnet"), in_chans=3, image_size=SIZE, storage=AWS, bands=()
+    )
+    said = {head: build(head)[0].card().outputs for head in HEADS} | {"dense": dense.card().outputs}
+    assert all(
+        "logits of 3 classes, in the order of `labels.json`" in each for each in said.values()
+    )
+    assert "cell of the pyramid" in said["dense"] and "angle in radians" in said["dense"]
+    assert "cell" in said["fcos"] and "distances" in said["fcos"]
+    for head in ("retinanet", "faster_rcnn"):
+        assert "anchor" in said[head] and "cell" not in said[head]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("head", HEADS)
 def test_each_head_overfits_eight_images(head: str, monkeypatch: pytest.MonkeyPatch):
