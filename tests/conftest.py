@@ -62,6 +62,14 @@ TELLING = (
 )
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Compute in one thread in each of several processes: more wait for each other by spinning."""
+    if hasattr(config, "workerinput"):
+        import torch
+
+        torch.set_num_threads(1)
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--quick", action="store_true", help="what is fast and telling, in 2 minutes")
 

@@ -1,6 +1,7 @@
 """Images turned by any angle, and targets that turn with them."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,8 +12,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rsdl.config.data import AugmentConfig
-from rsdl.core.batch import Batch
-from rsdl.core.sample_counts import SampleCounts
 from rsdl.data.augment import Augment
 from rsdl.data.rotation import ANGLE, draw_angles, rotate
 from rsdl.data.targets import KINDS
@@ -20,6 +19,7 @@ from rsdl.data.targets.base import Window
 from rsdl.data.targets.corners import box_corners, rectangle_corners
 from rsdl.data.targets.mask import IGNORE
 from rsdl.data.targets.objects import FLAGS, HULL, IGNORED, LABEL, RECTANGLE, make_objects
+from tests.unit.data.test_augment import batch_of
 from tests.unit.data.test_objects import differ, paint, scatter
 
 OBJECTS, MASK = KINDS["objects"], KINDS["mask"]
@@ -109,18 +109,8 @@ def test_a_training_batch_turns_as_one(seed: int):
     size = (64, 64)
     rows = torch.cat([rows_of(*size, seed + each) for each in range(6)])
     painted = np.stack([draw(row, *size) for row in rows.numpy()])
-    numbers = torch.rand((6, 12), generator=torch.Generator().manual_seed(seed))
-    batch = Batch(
-        images=torch.from_numpy(np.stack([painted, np.full_like(painted, 255)], -1)),
-        targets=rows,
-        valid=torch.ones(6, dtype=torch.bool),
-        samples=torch.arange(6),
-        uniforms=numbers,
-        windows=torch.zeros(6, 4, dtype=torch.int32),
-        sizes=torch.zeros(6, 2, dtype=torch.int32),
-        num_planned=6,
-        counts=SampleCounts(),
-    )
+    images = torch.from_numpy(np.stack([painted, np.full_like(painted, 255)], -1))
+    batch = replace(batch_of(images, seed), targets=rows)
     augment = Augment(AugmentConfig(rotate=180), (0.0, 0.0), (1.0, 1.0), "uint8")
     images, _ = augment(batch, training=True)
     targets = augment.turn_targets(batch, OBJECTS)

@@ -16,15 +16,16 @@ from rsdl.config.task import TASKS, DetectionConfig, find_facts
 from rsdl.core.errors import ConfigError
 from rsdl.data.manifest import Manifest
 from rsdl.data.targets import KINDS
-from rsdl.data.targets.base import Dihedral, Window
-from rsdl.data.targets.objects import HULL, LABEL, RECTANGLE, ObjectList
+from rsdl.data.targets.base import Dihedral
+from rsdl.data.targets.objects import HULL, LABEL, RECTANGLE
 from rsdl.data.targets.rectangles import corners
 from rsdl.storage.s3.endpoint import AWS
 from rsdl.tasks.base import turned_views
 from rsdl.tasks.build import build_task
 from rsdl.tasks.detection import WIDTH, DetectionTask, unturn
 from rsdl.train.checks import check_mixing
-from tests.drawn_objects import CLASSES, draw_scene
+from tests.drawn_objects import CLASSES
+from tests.unit.tasks.drawn_batch import targets_of
 
 SIDE = 64
 
@@ -36,15 +37,6 @@ def task_of(mean_objects: float = 1.0, **fields: object) -> DetectionTask:
         ModelConfig(name="test_resnet"), in_chans=3, image_size=SIDE, storage=AWS, bands=()
     )
     return task
-
-
-def targets_of(*seeds: int) -> Tensor:
-    kind = ObjectList()
-    rows = [
-        kind.crop(draw_scene(seed, SIDE, 4)[1], Window(0, 0, SIDE, SIDE), (SIDE, SIDE), SIDE)
-        for seed in seeds
-    ]
-    return torch.from_numpy(kind.collate(rows))
 
 
 def say_truth(task: DetectionTask, targets: Tensor) -> tuple[Tensor, Tensor]:

@@ -13,14 +13,14 @@ from torch import Tensor
 
 from rsdl.config.model import ModelConfig
 from rsdl.config.task import DETR_LEVELS, DetectionConfig
-from rsdl.data.targets.base import Window
-from rsdl.data.targets.objects import DIFFICULT, FLAGS, HULL, IGNORED, LABEL, WIDTH, ObjectList
+from rsdl.data.targets.objects import DIFFICULT, FLAGS, HULL, IGNORED, LABEL, WIDTH
 from rsdl.storage.s3.endpoint import AWS
 from rsdl.tasks.assignment import read_truth
 from rsdl.tasks.boxes import truth_boxes
 from rsdl.tasks.detection import DetectionTask
 from rsdl.tasks.heads.detr import DetrDetection, cost_of_matches, find_matches
-from tests.drawn_objects import CLASSES, draw_scene
+from tests.drawn_objects import CLASSES
+from tests.unit.tasks.drawn_batch import learn_by_heart, targets_of
 
 Require = Callable[[str, bool], None]
 SIDE, QUERIES, LAYERS = 64, 12, 2
@@ -40,15 +40,6 @@ def config_of(head: str, **fields: object) -> DetectionConfig:
 
 def meaning_of(head: str, mean_objects: float = 1.0) -> DetrDetection:
     return DetrDetection(config_of(head), (SIDE, SIDE), mean_objects)
-
-
-def targets_of(*seeds: int, side: int = SIDE) -> Tensor:
-    kind = ObjectList()
-    rows = [
-        kind.crop(draw_scene(seed, side, 4)[1], Window(0, 0, side, side), (side, side), side)
-        for seed in seeds
-    ]
-    return torch.from_numpy(kind.collate(rows))
 
 
 def outputs_of(batch: int, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -213,26 +204,10 @@ def test_what_is_not_finite_is_matched_last_and_never_an_error():
 @pytest.mark.parametrize("head", DETR_LEVELS)
 def test_a_small_detector_learns_eight_images_by_heart(head: str):
     torch.manual_seed(0)
-    side, steps = 96, 200
+    side = 96
     config = config_of(head, head_width=64, max_detections=20)
     task = DetectionTask(config, CLASSES, mean_objects=4)
     network = task.build_network(
         ModelConfig(name="test_resnet"), in_chans=3, image_size=side, storage=AWS, bands=()
-    ).train()
-    scenes = [draw_scene(seed, side, 4)[0] for seed in range(8)]
-    images = (torch.from_numpy(np.stack(scenes)).permute(0, 3, 1, 2).float() - 110) / 50
-    targets = targets_of(*range(8), side=side)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-3, total_steps=steps)
-    for _ in range(steps):
-        loss = task.loss(network(images), targets, training=True).mean()
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-    metrics = task.metrics()
-    with torch.inference_mode():
-        found = task.predict(network.eval()(images))
-    metrics.update(found, targets, torch.ones(8, dtype=torch.bool), torch.zeros(8))
-    assert metrics.values().metrics["ap50"] > 0.7
+    )
+    assert learn_by_heart(task, network, side, steps=200, rate=1e-3, clip=1.0) > 0.7

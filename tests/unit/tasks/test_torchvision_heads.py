@@ -15,8 +15,7 @@ from torchvision.ops import box_iou
 
 from rsdl.config.model import ModelConfig
 from rsdl.config.task import DetectionConfig
-from rsdl.data.targets.base import Window
-from rsdl.data.targets.objects import FLAGS, HULL, IGNORED, LABEL, ObjectList
+from rsdl.data.targets.objects import FLAGS, HULL, IGNORED, LABEL
 from rsdl.models.heads import faster_rcnn
 from rsdl.models.heads.anchors import decode, encode, to_centres, to_sides
 from rsdl.storage.s3.endpoint import AWS
@@ -25,7 +24,8 @@ from rsdl.tasks.heads.faster_rcnn import SCALES, mean_of_sample
 from rsdl.tasks.heads.fcos import FcosDetection
 from rsdl.tasks.heads.matching import match_by_iou, read_images
 from rsdl.tasks.heads.retinanet import RetinaNetDetection
-from tests.drawn_objects import CLASSES, draw_scene
+from tests.drawn_objects import CLASSES
+from tests.unit.tasks.drawn_batch import learn_by_heart, targets_of
 
 HEADS = ("fcos", "retinanet", "faster_rcnn")
 SIZE = (64, 96)
@@ -34,14 +34,6 @@ SIZE = (64, 96)
 def config_of(head: str, **fields: object) -> DetectionConfig:
     plain = {"name": "detection", "head": head, "head_width": 32, "levels": (3, 5)}
     return DetectionConfig.model_validate({**plain, **fields})
-
-
-def targets_of(*seeds: int, side: int = 64, count: int = 4) -> Tensor:
-    kind, whole = ObjectList(), Window(0, 0, side, side)
-    rows = [
-        kind.crop(draw_scene(seed, side, count)[1], whole, (side, side), side) for seed in seeds
-    ]
-    return torch.from_numpy(kind.collate(rows))
 
 
 def build(
@@ -352,21 +344,4 @@ def test_each_head_overfits_eight_images(head: str, monkeypatch: pytest.MonkeyPa
     side = 64
     levels = (3, 5) if head == "fcos" else (2, 5)  # anchors are larger than their cells
     task, network = build(head, size=(side, side), levels=levels, head_width=64)
-    images = torch.stack(
-        [torch.from_numpy(draw_scene(seed, side, 4)[0]).permute(2, 0, 1) for seed in range(8)]
-    )
-    images, targets = images / 64 - 2, targets_of(*range(8))
-    optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, 150)
-    for _ in range(150):
-        optimizer.zero_grad()
-        task.loss(network(images), targets, training=True).mean().backward()
-        nn.utils.clip_grad_norm_(network.parameters(), 5.0)
-        optimizer.step()
-        schedule.step()
-    network.eval()
-    metrics = task.metrics()
-    with torch.inference_mode():
-        found = task.predict(network(images))
-    metrics.update(found, targets, torch.ones(8, dtype=torch.bool), torch.zeros(8))
-    assert metrics.values().metrics["ap50"] > 0.8
+    assert learn_by_heart(task, network, side, steps=150, rate=3e-3, clip=5.0) > 0.8
