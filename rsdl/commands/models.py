@@ -152,7 +152,8 @@ def _options(task: TaskName, head: str | None) -> TaskConfig:
     kind = CONFIGS[task]
     fields: dict[str, str] = {"name": task}
     if head is not None:
-        known = get_args(kind.model_fields["head"].annotation) if task in SIZES else ()
+        field = kind.model_fields.get("head")
+        known = get_args(field.annotation) if field is not None else ()
         if head not in known:
             remedy = f"give one of {', '.join(known)}" if known else "leave it out, or give --task"
             raise ConfigError("--head", f"{task} has no head {head!r}", remedy)
