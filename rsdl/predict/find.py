@@ -8,7 +8,7 @@ from typing import Any
 
 from rsdl.core.errors import DataError
 from rsdl.predict.stac import find_assets
-from rsdl.raster.files import SUFFIXES, find_rasters
+from rsdl.raster.files import REMEDY, SUFFIXES, find_rasters
 from rsdl.raster.remote import (
     RasterFile,
     RemoteFile,
@@ -123,4 +123,4 @@ def _to_regex(glob: str) -> re.Pattern[str]:
 
 
 def _nothing(where: str) -> DataError:
-    return DataError(where, "no scenes found", "give GeoTIFFs or a folder with some")
+    return DataError(where, "no scenes found", REMEDY)

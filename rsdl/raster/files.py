@@ -11,6 +11,8 @@ from rsdl.core.errors import DataError
 from rsdl.raster.remote import RasterFile, RemoteFile
 
 SUFFIXES = (".tif", ".tiff")
+# What to do where there are none: a folder may hold pictures that are no scenes.
+REMEDY = "give GeoTIFFs or a folder with some, or name files of other formats, as FOLDER/*.png"
 
 
 def find_rasters(
@@ -30,13 +32,13 @@ def find_rasters(
     for path in paths:
         matches = list(_expand(Path(path).expanduser()))
         if not matches:
-            raise DataError(str(path), f"no {what} found", "give GeoTIFFs or a folder with some")
+            raise DataError(str(path), f"no {what} found", REMEDY)
         found |= {match.resolve(): match for match in matches}
     if leave_out is not None:
         skip = leave_out.expanduser().resolve()
         found = {real: match for real, match in found.items() if not real.is_relative_to(skip)}
     if not found:
-        raise DataError(str(paths[0]), f"no {what} found", "give GeoTIFFs or a folder with some")
+        raise DataError(str(paths[0]), f"no {what} found", REMEDY)
     return sorted(found)
 
 
