@@ -15,6 +15,7 @@ from packaging.utils import canonicalize_name
 
 from rsdl.cluster.image import Checkout
 from rsdl.cluster.wheels import WHEELS
+from rsdl.config.task import DETR_LEVELS
 from tests.quickstart_script import read_commands
 
 ROOT = Path(__file__).parents[2]
@@ -63,6 +64,23 @@ def test_the_lock_is_what_pyproject_asks_for(lock: str, path: tuple[str, str]) -
         assert requirement.specifier.contains(version), (
             f"{requirement}, not {version}: scripts/lock"
         )
+
+
+@pytest.mark.parametrize("cuda", WHEELS)
+def test_an_image_holds_what_the_heads_of_the_configs_need(cuda: str) -> None:
+    heads = {
+        yaml.safe_load(path.read_text()).get("task", {}).get("head")
+        for path in (ROOT / "configs").rglob("*.yaml")
+    }
+    assert heads & DETR_LEVELS.keys()
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
+    pins = read_lock(WHEELS[cuda].lock)
+    for requirement in map(Requirement, extras["detr"]):
+        version, _ = pins[canonicalize_name(requirement.name)]
+        assert requirement.specifier.contains(version), f"{requirement}: run scripts/lock"
+    assert not [head for head in heads if head and head.startswith("smp/")], "lock the extra smp"
 
 
 @pytest.mark.parametrize("lock", LOCKS)
