@@ -4,8 +4,6 @@ Every decoder used here releases the GIL while it works, so threads decode in pa
 decodes JPEG, OpenCV PNG, rasterio TIFF, NumPy ``npy``.
 """
 
-import io
-import math
 import warnings
 from dataclasses import dataclass
 
@@ -17,6 +15,7 @@ import simplejpeg
 from rsdl.core.errors import CorruptSampleError
 from rsdl.core.pixels import Pixels, check_size
 from rsdl.data.kinds import NAMES, check_kind, sniff
+from rsdl.data.npy import read_npy
 from rsdl.data.resize import resize_into
 
 # A tile needs no georeference to be decoded. Set once: warning filters are not thread-safe.
@@ -252,25 +251,10 @@ def _decode_tiff(data: bytes, bands: int | None) -> Pixels:
 
 
 def _decode_npy(data: bytes, bands: int | None) -> Pixels:
-    # Parse the header and not np.load, so that a pickle is never opened.
-    stream = io.BytesIO(data)
-    version = np.lib.format.read_magic(stream)
-    read_header = (
-        np.lib.format.read_array_header_1_0
-        if version == (1, 0)
-        else np.lib.format.read_array_header_2_0
-    )
-    shape, fortran, dtype = read_header(stream)
-    if dtype.hasobject:
-        raise ValueError("an array of objects")
-    count = math.prod(shape)
-    if len(data) - stream.tell() < count * dtype.itemsize:
-        raise ValueError("truncated")
-    flat = np.frombuffer(data, dtype, count=count, offset=stream.tell())
-    pixels = flat.reshape(shape, order="F" if fortran else "C")
+    pixels = read_npy(data)
     if pixels.ndim == 2:
         pixels = pixels[:, :, None]
-    return np.ascontiguousarray(pixels, dtype.newbyteorder("="))
+    return np.ascontiguousarray(pixels, pixels.dtype.newbyteorder("="))
 
 
 _DECODERS = {"png": _decode_png, "tif": _decode_tiff, "npy": _decode_npy}

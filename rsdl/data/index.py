@@ -13,7 +13,6 @@ import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from tokenize import TokenError
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,6 +22,7 @@ from rsdl.core.errors import DataError
 from rsdl.core.rng import key_of
 from rsdl.core.versions import unknown_names
 from rsdl.data.manifest import Split
+from rsdl.data.npy import MOST_HEADER_BYTES, read_npy_header
 from rsdl.data.sample import EXTENSIONS
 
 Rows = NDArray[np.void]
@@ -261,14 +261,15 @@ def open_index(path: Path, split: Split, where: str) -> Index:
         DataError: If it is not an index, or disagrees with the manifest.
     """
     try:
-        rows = np.load(path, mmap_mode="r", allow_pickle=False)
-    # NumPy parses the header as Python source, so a damaged one can fail in the tokenizer.
-    except (ValueError, EOFError, OSError, SyntaxError, TokenError) as error:
+        with path.open("rb") as file:
+            header = read_npy_header(file.read(MOST_HEADER_BYTES))
+        rows = np.memmap(path, header.dtype, "r", header.offset, header.shape)
+    except (ValueError, OSError) as error:
         raise DataError(where, "is not a readable index", "pack or index the data again") from error
     remedy = 'run "rsdl data verify", then pack or index the data again'
     if unknown := _unknown_columns(rows.dtype):
         raise unknown_names(where, "column", unknown)
-    if not isinstance(rows, np.ndarray) or rows.ndim != 1 or not _is_record(rows.dtype):
+    if rows.ndim != 1 or not _is_record(rows.dtype):
         raise DataError(where, "is not an index of samples", remedy)
     if len(rows) != split.samples:
         problem = f"does not fit the manifest: {len(rows)} rows for {split.samples} samples"

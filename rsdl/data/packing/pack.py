@@ -131,8 +131,8 @@ def _is_packed(manifest: Manifest, digest: str) -> bool:
 
 def _sweep(store: Store) -> None:
     """Remove the records; if interrupted, the next run removes the rest."""
-    for entry in list(store.list(WORK)):
-        store.delete(entry.name)
+    for name in [*(entry.name for entry in store.list(WORK)), PLAN]:
+        store.delete(name)  # of the last name also the folder, which a killed run may have emptied
 
 
 def _digest(source: Source, options: PackOptions) -> str:

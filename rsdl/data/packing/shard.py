@@ -5,7 +5,6 @@ need not be packed again.
 """
 
 import base64
-import io
 import json
 import threading
 from collections import Counter
@@ -21,6 +20,7 @@ import numpy as np
 from rsdl.core.errors import CorruptSampleError, DataError
 from rsdl.data.index import Row, Rows, group_key, pack_rows, rows_to_bytes
 from rsdl.data.manifest import Shard
+from rsdl.data.npy import read_npy
 from rsdl.data.packing.duplicates import Sketches, sketch
 from rsdl.data.packing.ground_sampling import GroundSampling
 from rsdl.data.packing.statistics import BandStatistics, RunningStatistics
@@ -302,7 +302,7 @@ def load_record(store: Store, name: str, digest: str, stamp: str) -> PackedShard
     shard = Shard.model_validate(record["shard"]) if record["shard"] else None
     if shard is not None and store.size(name) != shard.bytes:
         return None
-    rows = np.load(io.BytesIO(base64.b64decode(record["rows"])), allow_pickle=False)
+    rows = read_npy(base64.b64decode(record["rows"]))
     statistics = BandStatistics.from_lists(record["statistics"])
     sketches = np.array(record["sketches"], np.uint64)
     left_out = Counter(record["left_out"])

@@ -257,6 +257,15 @@ def test_killed_at_any_moment_and_run_again_gives_the_same_bytes(
     assert not (out / ".packing").exists()
 
 
+def test_the_folder_that_a_killed_run_emptied_is_removed(image_tree: Path, tmp_path: Path):
+    out = pack_tree(image_tree, tmp_path / "out")
+    (out / ".packing").mkdir()  # as a kill after the last record was removed leaves it
+
+    pack_tree(image_tree, out)
+
+    assert not (out / ".packing").exists()
+
+
 def test_what_is_packed_already_is_not_packed_again(image_tree: Path, tmp_path: Path):
     out = pack_tree(image_tree, tmp_path / "out")
     before = {path: path.stat().st_mtime_ns for path in out.iterdir()}
