@@ -46,8 +46,16 @@ NETWORKS: dict[str, Network] = {
 UNKNOWN_NETWORK = Network(100, 260)
 TINY_NETWORK = Network(1, 10)  # timm's test_* models
 # What a head adds: that of the configs on the backbone where it is the largest; counted likewise.
-HEADS = {"segmentation": Network(20, 40), "detection": Network(10, 48)}
-FINEST = 2  # level of the map that detection's figure is for; a coarser one has a quarter
+SEGMENTATION = Network(20, 40)
+DETECTION = {
+    "dense": Network(10, 48),
+    "fcos": Network(10, 56),
+    "retinanet": Network(10, 40),
+    "faster_rcnn": Network(22, 44),
+    "deformable_detr": Network(22, 1_200),
+    "rt_detr_v2": Network(24, 280),
+}
+FINEST = 2  # level of the map that detection's figures are for; a coarser one has a quarter
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,10 +214,11 @@ def network_of(config: RunConfig) -> Network:
     if name.startswith("test_"):
         return TINY_NETWORK
     backbone = NETWORKS.get(name, UNKNOWN_NETWORK)
-    if config.task.name not in HEADS:
-        return backbone
-    head = HEADS[config.task.name]
-    share = 4 ** (FINEST - config.task.levels[0]) if config.task.name == "detection" else 1
+    head, share = Network(0, 0), 1.0
+    if config.task.name == "segmentation":
+        head = SEGMENTATION
+    elif config.task.name == "detection":
+        head, share = DETECTION[config.task.head], 4 ** (FINEST - config.task.levels[0])
     return Network(
         backbone.parameters + head.parameters,
         backbone.activations_mb + head.activations_mb * share,

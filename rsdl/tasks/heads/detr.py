@@ -15,6 +15,7 @@ from rsdl.config.task import DetectionConfig
 from rsdl.tasks.assignment import FREE, Truth, read_truth
 from rsdl.tasks.boxes import aligned_giou, box_iou
 from rsdl.tasks.heads.candidates import best_pairs, take_rows, to_candidates
+from rsdl.tasks.heads.matching import centres_within
 
 # Of the cost of a match, both papers.
 CLASS_COST, CORNER_COST, OVERLAP_COST = 2.0, 5.0, 2.0
@@ -70,7 +71,8 @@ class DetrDetection:
             classes = varifocal(logits, wanted, box_iou(boxes.detach(), true_boxes, oriented=False))
         else:
             classes = FOCAL_WEIGHT * sigmoid_focal_loss(logits, wanted, ALPHA, GAMMA)
-        counted = owned | ~in_ignored(boxes.detach(), truth)
+        within = centres_within(boxes.detach(), truth.hulls[:, None])
+        counted = owned | ~(within & truth.ignored[:, None, None]).any(-1)
         moved = ((boxes - true_boxes)[..., :4] / boxes.new_tensor(self.sides)).abs().sum(3)
         apart = 1 - aligned_giou(boxes, true_boxes)
         losses = torch.where(counted, classes.sum(3), 0) + torch.where(
@@ -155,11 +157,3 @@ def varifocal(logits: Tensor, wanted: Tensor, overlaps: Tensor) -> Tensor:
     background = BACKGROUND * logits.detach().sigmoid() ** GAMMA * (1 - wanted)
     loss = F.binary_cross_entropy_with_logits(logits, qualities, reduction="none")
     return (background + qualities) * loss
-
-
-def in_ignored(boxes: Tensor, truth: Truth) -> Tensor:
-    """Return whether the centre of each box lies in an ignored object's hull, ``[B, L, Q]``."""
-    x, y = boxes[..., None, 0], boxes[..., None, 1]
-    left, top, right, bottom = truth.hulls[:, None, None].unbind(-1)
-    inside = (left <= x) & (x <= right) & (top <= y) & (y <= bottom)
-    return (inside & truth.ignored[:, None, None]).any(-1)

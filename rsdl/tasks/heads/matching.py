@@ -74,9 +74,22 @@ def match_by_iou(
 @torch.no_grad()
 def in_ignored(boxes: Tensor, truth: ImageTruth) -> Tensor:
     """Return whether the centre of each box ``[N, 4]`` lies in what is ignored, ``[N]`` bool."""
-    x, y = boxes[:, None, 0], boxes[:, None, 1]
-    left, top, right, bottom = truth.ignored.unbind(-1)
-    return ((x >= left) & (x < right) & (y >= top) & (y < bottom)).any(1)
+    return centres_within(boxes, truth.ignored).any(1)
+
+
+def centres_within(boxes: Tensor, hulls: Tensor) -> Tensor:
+    """Return whether the centre of each box lies in each hull.
+
+    Args:
+        boxes: Centre x and y first, ``[..., N, 4]``.
+        hulls: Left, top, right and bottom, ``[..., G, 4]``.
+
+    Returns:
+        ``[..., N, G]`` bool; left and top edges belong to a hull, right and bottom ones do not.
+    """
+    x, y = boxes[..., None, 0], boxes[..., None, 1]
+    left, top, right, bottom = hulls[..., None, :, :].unbind(-1)
+    return (x >= left) & (x < right) & (y >= top) & (y < bottom)
 
 
 def one_hot(owners: Tensor, truth: ImageTruth, like: Tensor) -> Tensor:

@@ -1,6 +1,8 @@
 """Pods are as large as what they train, and no GPU is promised more than it has."""
 
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 import timm
@@ -9,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from rsdl.cluster.resources import NETWORKS, device_gb, estimate_sizes, network_of
+from rsdl.cluster.resources import DETECTION, NETWORKS, device_gb, estimate_sizes, network_of
 from rsdl.cluster.settings import Settings
 from rsdl.config.load import load_config, validate
 from rsdl.config.run import RunConfig
@@ -45,8 +47,13 @@ def test_what_is_known_of_a_network_is_what_it_takes(name: str):
     assert images_mb(model, 224, 1) == pytest.approx(NETWORKS[name].activations_mb, rel=0.02)
 
 
-def images_mb(model: torch.nn.Module, side: int, batch: int) -> float:
-    """Return what the backward pass keeps of one image, in MB."""
+def images_mb(
+    model: torch.nn.Module, side: int, batch: int, shapes: AbstractContextManager[Any] | None = None
+) -> float:
+    """Return what the backward pass keeps of one image, in MB.
+
+    Shapes alone are computed, unless another context is given.
+    """
 
     def count(batch: int) -> int:
         kept: dict[int, torch.UntypedStorage] = {}
@@ -57,7 +64,7 @@ def images_mb(model: torch.nn.Module, side: int, batch: int) -> float:
             return tensor
 
         with (
-            FakeTensorMode(allow_non_fake_inputs=True),  # shapes alone: no memory, no arithmetic
+            shapes or FakeTensorMode(allow_non_fake_inputs=True),  # no memory, no arithmetic
             torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
             torch.autocast("cpu", torch.bfloat16),
         ):
@@ -129,6 +136,24 @@ def test_what_is_known_of_a_head_covers_what_it_takes(name: str):
     known = network_of(run)
     assert 0.75 < sum(p.numel() for p in network.parameters()) / 1e6 / known.parameters < 1
     assert 0.75 < images_mb(network.train(), 512, 2) / (512 / 224) ** 2 / known.activations_mb < 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("head", sorted(set(DETECTION) - {"dense"}))
+def test_what_is_known_of_another_head_covers_what_it_takes(head: str):
+    fields = [f"task.head={head}", "task.boxes=aligned", "augment.rotate=0", "model.weights=none"]
+    fields += ["task.levels=[3,5]"] if head == "rt_detr_v2" else []
+    run = load_config(str(ROOT / "configs/detection/resnet50_dota.yaml"), fields)
+    classes = [f"class_{number}" for number in range(15)]
+    task = BUILDERS["detection"](run.task, classes, None)
+    network = task.build_network(run.model, in_chans=3, image_size=512, storage=AWS, bands=())
+    own, known = NETWORKS["resnet50"], network_of(run)
+    # Real arithmetic: their shapes depend on values.
+    taken = images_mb(network.train(), 512, 1, nullcontext()) / (512 / 224) ** 2
+    parameters = sum(p.numel() for p in network.parameters()) / 1e6
+    assert 0.5 < (parameters - own.parameters) / (known.parameters - own.parameters) < 1
+    added = known.activations_mb - own.activations_mb
+    assert 0.3 < (taken - own.activations_mb) / added < 1
 
 
 def test_accumulation_makes_a_batch_fit():
