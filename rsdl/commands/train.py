@@ -18,6 +18,7 @@ from rsdl.distributed.rendezvous import leave_group
 from rsdl.evaluate.evaluator import evaluate_checkpoint
 from rsdl.records.run_record import BEST
 from rsdl.storage.connect import connect, join
+from rsdl.tasks.base import show_share
 from rsdl.train.accelerator import check_accelerator
 from rsdl.train.build import open_session
 from rsdl.train.owner import OwnedError
@@ -215,10 +216,10 @@ def finish(session: Session) -> None:
     label, best = record.facts.label, "not validated, last weights: "
     if (found := record.metrics.get("best")) is not None:
         epoch = int(found["epoch"] or 0) + 1
-        best = f"best validation {label} {record.score('best') or 0:.2%} (epoch {epoch}), "
+        best = f"best validation {label} {show_share(record.score('best'))} (epoch {epoch}), "
     session.console.print(
-        f"{best}{split} {label} {record.score(split) or 0:.2%} on {evaluation.num_samples} images\n"
-        f"report: {path}",
+        f"{best}{split} {label} {show_share(record.score(split))} "
+        f"on {evaluation.num_samples} images\nreport: {path}",
         highlight=False,
     )
 

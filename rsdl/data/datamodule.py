@@ -1,5 +1,6 @@
 """The Lightning data module: loaders for each epoch from the config, with resume in mid-epoch."""
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -27,6 +28,8 @@ from rsdl.data.partners import ComposeRule
 from rsdl.data.plan import PlannedBatch, SamplingPlan, Share, check_share
 from rsdl.data.sample_loader import SampleLoader
 from rsdl.data.targets import KINDS
+
+log = logging.getLogger(__name__)
 
 # Training micro-batches in one evaluation batch. Evaluation keeps nothing for gradients: on the
 # five networks measured, four took 30% to 70% less memory than a training step of one.
@@ -142,6 +145,7 @@ class DataModule(pl.LightningDataModule):
                 f"is foreground, but a {manifest.target} is that of the whole image",
                 "pass data.crop_on=any",
             )
+        self._warn_of_empty(self.data.config.val_split)
         self._check_composing(manifest.target)
         if self.plan(0).num_batches() == 0:
             raise ConfigError(
@@ -153,6 +157,14 @@ class DataModule(pl.LightningDataModule):
         eval_size = self.data.config.eval_batch_size
         if eval_size is not None:  # fail before the first epoch and not after it
             check_share(eval_size, Share(0, world_size), where="data.eval_batch_size")
+
+    def _warn_of_empty(self, split: str | None) -> None:
+        manifest = self.data.manifest
+        known = None if self.data.fold is not None else manifest.splits.get(split or "")
+        if known is not None and not any(known.class_counts):
+            counts = KINDS[manifest.target].counts
+            problem = f'"{split}" holds no {counts}: no metric tells which epoch is best'
+            log.warning("data.val_split: %s", problem)
 
     def _class_counts(self, split: str) -> Sequence[int]:
         """Return how much of each class the targets of the train split hold."""

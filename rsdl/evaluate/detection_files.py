@@ -96,7 +96,11 @@ def check_places(places: Sequence[Place]) -> None:
     """Raise a ``ConfigError`` unless the network saw the whole samples."""
     if not places:
         problem = "needs detections in whole samples, and data.eval_crop shows the network parts"
-        raise ConfigError("--export", problem, "train with data.eval_crop=1 and square samples")
+        raise ConfigError(
+            "--export",
+            problem,
+            "train with data.eval_crop=1 and samples of the shape of data.image_size",
+        )
 
 
 def _outlines(

@@ -204,6 +204,11 @@ class Task(Protocol):
         """Return what a model card says of the task."""
 
 
+def show_share(value: float | None) -> str:
+    """Return a metric in percent, and ``-`` where it is undefined, as AP without an object is."""
+    return "-" if value is None else f"{value:.2%}"
+
+
 def turned_views(images: Tensor) -> Iterator[Tensor]:
     """Yield the flips and quarter turns of images ``[B, C, H, W]``, one at a time.
 

@@ -14,6 +14,7 @@ from rsdl.tasks.near_pairs import near_pairs
 
 # Columns of a detection after its box ``[:5]``: score, and label, -1 for padding.
 SCORE, DETECTED = 5, 6
+ALIKE = 0.999  # of an IoU; that of equal boxes is above it
 
 
 def truth_boxes(truths: Tensor, *, oriented: bool) -> Tensor:
@@ -119,6 +120,9 @@ def nms(boxes: Tensor, scores: Tensor, labels: Tensor, iou: float, *, oriented: 
     keys = (*host.numpy().T[::-1], classes, -scores.detach().cpu().double().numpy())
     order = np.lexsort(keys)
     host, classes = host[torch.from_numpy(order)], classes[order]
+    if iou < ALIKE:
+        first = _first_of_equal(np.column_stack([classes, host.numpy()]))
+        order, host, classes = order[first], host[torch.from_numpy(first)], classes[first]
     sides = hulls(host, oriented=oriented).numpy()
     area = box_areas(host).numpy()
     over: list[NDArray[np.int64]] = [np.empty((2, 0), np.int64)]
@@ -134,11 +138,25 @@ def nms(boxes: Tensor, scores: Tensor, labels: Tensor, iou: float, *, oriented: 
     pairs = np.concatenate(over, axis=1)
     # A better one's fate is known before its pairs are met: they are sorted by it.
     pairs = pairs[:, np.argsort(pairs[0], kind="stable")]
-    kept = bytearray(b"\1") * len(order)
-    for better, worse in zip(*pairs.tolist(), strict=True):
+    kept = np.ones(len(order), bool)
+    betters, starts = np.unique(pairs[0], return_index=True)
+    ends = [*starts.tolist(), pairs.shape[1]]
+    for number, better in enumerate(betters.tolist()):
         if kept[better]:
-            kept[worse] = 0
-    return torch.from_numpy(order[np.frombuffer(kept, bool)]).to(boxes.device)
+            kept[pairs[1, ends[number] : ends[number + 1]]] = False
+    return torch.from_numpy(order[kept]).to(boxes.device)
+
+
+def _first_of_equal(rows: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Return which class and box ``[N, 6]`` no row before equals; those without area all are.
+
+    Only the first of equal boxes can be kept, and their pairs would be as many as their square.
+    """
+    order = np.lexsort(rows.T)
+    is_first = np.ones(len(rows), bool)
+    is_first[order[1:]] = (rows[order[1:]] != rows[order[:-1]]).any(axis=1)
+    is_first |= ~(rows[:, 3:5].prod(axis=1) > SMALL_AREA)
+    return is_first
 
 
 def _common(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:

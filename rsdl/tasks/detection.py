@@ -20,7 +20,7 @@ from rsdl.models.detector import build_detector
 from rsdl.records.detection import DetectionEvaluation
 from rsdl.storage.s3.endpoint import StorageConfig
 from rsdl.tasks.average_precision import DetectionMetrics, MetricValues
-from rsdl.tasks.base import CardFacts, Columns, Lookup
+from rsdl.tasks.base import CardFacts, Columns, Lookup, show_share
 from rsdl.tasks.boxes import DETECTED, SCORE, nms
 from rsdl.tasks.detection_evaluation import evaluate_detections
 from rsdl.tasks.detection_scores import detection_columns
@@ -135,7 +135,7 @@ class DetectionTask:
 
     def describe(self, metrics: dict[str, Any]) -> str:
         """Return AP50 and mAP in one line."""
-        return f"AP50 {metrics['ap50'] or 0:.2%}  mAP {metrics['map'] or 0:.2%}"
+        return f"AP50 {show_share(metrics['ap50'])}  mAP {show_share(metrics['map'])}"
 
     def evaluation(
         self,

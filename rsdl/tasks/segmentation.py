@@ -23,7 +23,7 @@ from rsdl.models.segmenter import build_segmenter
 from rsdl.records.evaluation import Overlay, SegmentationEvaluation
 from rsdl.storage.s3.endpoint import StorageConfig
 from rsdl.tasks import pixel_losses
-from rsdl.tasks.base import CardFacts, Columns, Lookup
+from rsdl.tasks.base import CardFacts, Columns, Lookup, show_share
 from rsdl.tasks.image_scores import choose_images, score_scenes
 from rsdl.tasks.pixel_metrics import MetricValues, SegmentationMetrics
 from rsdl.tasks.scores import class_scores
@@ -171,7 +171,7 @@ class SegmentationTask:
 
     def describe(self, metrics: dict[str, Any]) -> str:
         """Return mean IoU and overall accuracy in one line."""
-        return f"mIoU {metrics['miou'] or 0:.2%}  OA {metrics['oa'] or 0:.2%}"
+        return f"mIoU {show_share(metrics['miou'])}  OA {show_share(metrics['oa'])}"
 
     def evaluation(
         self,

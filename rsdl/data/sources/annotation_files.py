@@ -149,6 +149,7 @@ def read_labels(
             reader.left_out["images without annotations"] += 1
             continue
         objects[file.path] = reader.take()
+    reader.check_ignored()
     kept = tuple(file for file in pairs.tree.files if file.path in objects)
     left_out = dict(pairs.left_out + reader.left_out)
     tree = pairs.tree._replace(files=kept, left_out=left_out)

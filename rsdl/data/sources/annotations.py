@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from rsdl.core.errors import DataError
+from rsdl.core.errors import ConfigError, DataError
 from rsdl.data.sources.listing import Tree
 from rsdl.data.targets.corners import rectangle_corners, smallest_rectangles
 
@@ -99,13 +99,16 @@ class AnnotationReader:
     Attributes:
         rules: Which objects are taken.
         classes: The classes that there are; ``None`` admits any.
-        left_out: Objects and files that were left out, by reason.
+        listed: The classes that the format lists.
+    left_out: Objects and files that were left out, by reason.
     """
 
     rules: AnnotationRules
     classes: tuple[str, ...] | None
+    listed: Sequence[str] = ()
     left_out: Counter[str] = field(default_factory=Counter)
     _rows: list[tuple[NDArray[np.float32], str, int]] = field(default_factory=list)
+    _names: set[str] = field(default_factory=set)
 
     def add(self, outline: Sequence[float], name: str, where: str, flags: int = 0) -> None:
         """Add an object.
@@ -119,6 +122,7 @@ class AnnotationReader:
         Raises:
             DataError: If its class is unknown, or the outline is not three points or more.
         """
+        self._names.add(name)
         if name in self.rules.ignore:
             self.left_out["objects of ignored classes"] += 1
             return
@@ -132,6 +136,14 @@ class AnnotationReader:
             self.left_out["objects without area"] += 1
         else:
             self._rows.append((corners, name, flags))
+
+    def check_ignored(self) -> None:
+        """Raise a ``ConfigError`` if a class to ignore is that of no object, and not listed."""
+        known = sorted({*self._names, *self.listed} - {""})
+        for name in self.rules.ignore:
+            if name not in known:
+                shown = ", ".join(known[:20]) + (", ..." if len(known) > 20 else "")
+                raise ConfigError("--ignore", f'no object is of class "{name}"', f"use {shown}")
 
     def take(self) -> Annotations:
         """Return the objects that were added since the last call."""

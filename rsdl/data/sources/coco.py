@@ -1,5 +1,6 @@
 """COCO's annotations: one JSON file for all images of a split."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ def read_coco(root: Path, rules: AnnotationRules, labels: tuple[str, ...] = ()) 
     for _, where, page in pages:
         listed |= dict.fromkeys(_categories(page, where, rules).values())
     own = None if rules.class_from else tuple(listed)
-    reader = AnnotationReader(rules, rules.choose_classes(own))
+    reader = AnnotationReader(rules, rules.choose_classes(own), tuple(listed))
     for split, where, page in pages:
         try:
             _read_page(page, where, split, images, reader)
@@ -65,8 +66,8 @@ def _read_page(
                 _name(each, names, reader.rules, place),
                 _outline(each, reader.rules, place),
             )
-            ignored = each.get("iscrowd") or each.get("ignore")
-            flags = IGNORED * bool(ignored) | DIFFICULT * bool(each.get("difficult"))
+            ignored = _mark(each, "iscrowd", place) or _mark(each, "ignore", place)
+            flags = IGNORED * ignored | DIFFICULT * _mark(each, "difficult", place)
             reader.add(outline, name, place, flags)
         size = (int(row.get("height") or 0), int(row.get("width") or 0))
         images.set(file, reader.take(), where, split, size if min(size) else None)
@@ -97,6 +98,13 @@ def attribute(facts: Json, name: str, where: str) -> str:
     return str(int(value) if whole else value)
 
 
+def _mark(row: Json, name: str, where: str) -> bool:
+    value = row.get(name)
+    if value not in (None, 0, 1):  # True and False are 1 and 0
+        raise DataError(where, f'has {name} "{value}"', "use 0 or 1")
+    return bool(value)
+
+
 def _outline(row: Json, rules: AnnotationRules, where: str) -> list[float]:
     outlines = row.get("segmentation")
     points = (
@@ -107,6 +115,9 @@ def _outline(row: Json, rules: AnnotationRules, where: str) -> list[float]:
     if len(row.get("bbox") or ()) != 4:
         raise DataError(where, "has neither a bbox nor polygons", "give one")
     left, top, width, height = map(float, row["bbox"])
+    if width < 0 or height < 0:
+        problem = f"has a bbox {width:g} wide and {height:g} high"
+        raise DataError(where, problem, "give left, top, width and height")
     return box_outline(left, top, left + width, top + height)
 
 
@@ -117,9 +128,12 @@ def _categories(page: Json, where: str, rules: AnnotationRules) -> dict[Any, str
     try:
         rows = sorted(page["categories"], key=lambda row: int(row["id"]))
         names = {row["id"]: str(row["name"]).strip() for row in rows}
+        ids = Counter(row["id"] for row in rows)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         problem = "has no categories, each with an id and a name"
         raise DataError(where, problem, "add them") from error
+    if twice := [number for number, times in ids.items() if times > 1]:
+        raise DataError(where, f"has two categories of id {twice[0]}", "number the categories")
     return names
 
 

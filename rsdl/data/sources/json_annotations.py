@@ -83,6 +83,7 @@ class JsonImages:
         if not objects:
             problem = f'has no image that the annotations name, such as "{self.tree.files[0].path}"'
             raise DataError(str(self.tree.root), problem, "name the folder of the images")
+        reader.check_ignored()
         if reader.rules.keep_unlabelled:
             nothing = reader.take()
             objects = {file.path: objects.get(file.path, nothing) for file in self.tree.files}

@@ -38,7 +38,7 @@ def read_rareplanes(
         return read_coco(root, replace(rules, single=one), labels)._replace(layout="rareplanes")
     pairs = pair_labels(root, (".geojson",), labels)
     listed = None if rules.class_from else (AIRCRAFT,)
-    reader = AnnotationReader(rules, rules.choose_classes(listed))
+    reader = AnnotationReader(rules, rules.choose_classes(listed), listed or ())
     return read_labels(pairs, reader, partial(_read, rules.class_from), "rareplanes")
 
 

@@ -47,7 +47,7 @@ def read_vhr10(root: Path, rules: AnnotationRules, labels: tuple[str, ...] = ())
         DataError: If a line is not two points and the number of a class.
     """
     pairs = pair_labels(root, (".txt",), labels, NEGATIVE)
-    reader = AnnotationReader(rules, rules.choose_classes(VHR10_CLASSES))
+    reader = AnnotationReader(rules, rules.choose_classes(VHR10_CLASSES), VHR10_CLASSES)
     return read_labels(pairs, reader, read_vhr10_file, "vhr10", empty=NEGATIVE)
 
 
@@ -69,9 +69,20 @@ def read_dota_file(path: Path, image: Path, reader: AnnotationReader) -> None:
         if len(columns) == 8 and reader.rules.single is None:
             problem = "has eight numbers and no class"
             raise DataError(where, problem, "add the class, or pass --single-class NAME")
+        if len(columns) == 9 and reader.classes is None and _is_number(columns[8]):
+            problem = f'"{line.strip()[:80]}" has a number for its class'
+            raise DataError(where, problem, f"name the class, or pass --classes {columns[8]},...")
         # The devkit writes 2 where it has cut an object at the edge of a tile.
         name = columns[8] if len(columns) > 8 else ""
         reader.add(outline, name, where, FLAGS[difficult])
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _refuse_dota(where: str, line: str) -> DataError:

@@ -23,6 +23,7 @@ from rsdl.data.sources.annotations import (
 from rsdl.data.targets.corners import rectangle_corners
 from rsdl.data.targets.objects import DIFFICULT
 
+ROOTS = ("annotation", "HRSC_Image")
 BOX = ("xmin", "ymin", "xmax", "ymax")
 CORNERS = tuple(
     f"{axis}_{place}"
@@ -50,16 +51,23 @@ def read_voc_file(path: Path, image: Path, reader: AnnotationReader) -> tuple[in
     """Add the objects of an XML file to a reader; return height and width if it states them."""
     try:
         page = ElementTree.parse(path).getroot()
-    except (OSError, ElementTree.ParseError) as error:
+    # An encoding that Python does not know is a LookupError or a ValueError.
+    except (OSError, ElementTree.ParseError, LookupError, ValueError) as error:
         raise DataError(str(path), f"is no XML: {error}", "replace it") from error
-    for number, element in enumerate(_objects(page), 1):
+    elements = list(_objects(page))
+    if not elements and page.tag not in ROOTS:
+        problem = f"has no object, and is a <{page.tag}>, no <{ROOTS[0]}>"
+        raise DataError(str(path), problem, "replace it, or choose the folder with --labels")
+    for number, element in enumerate(elements, 1):
         where = f"{path}: object {number}"
         name = _text(element, "name", "possibleresult/name", "Class_ID")
         if name is None and reader.rules.single is None:
             raise DataError(where, "has no name", "name its class, or pass --single-class NAME")
-        difficult = _text(element, "difficult") not in (None, "0")
+        difficult = _text(element, "difficult") or "0"
+        if difficult not in ("0", "1"):
+            raise DataError(where, f'has difficult "{difficult}"', "use 0 or 1")
         outline = _outline(element, reader.rules, where)
-        reader.add(outline, name or "", where, DIFFICULT if difficult else 0)
+        reader.add(outline, name or "", where, DIFFICULT * int(difficult))
     for names in SIZES:
         height, width = (_text(page, name) for name in names)
         if (
@@ -100,8 +108,10 @@ def _robndbox(element: Element, rules: AnnotationRules) -> list[float] | None:
 
 
 def _points(element: Element, rules: AnnotationRules) -> list[float] | None:
-    texts = [point.text or "" for point in element.findall("points/point")]
-    return [float(part) for text in texts for part in text.split(",")] or None
+    pairs = [(point.text or "").split(",") for point in element.findall("points/point")]
+    if wrong := [",".join(pair) for pair in pairs if len(pair) != 2]:
+        raise ValueError(f'a point "{wrong[0]}", which is not x,y')
+    return [float(part) for pair in pairs for part in pair] or None
 
 
 def _hrsc(element: Element, rules: AnnotationRules) -> list[float] | None:

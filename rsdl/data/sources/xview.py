@@ -45,7 +45,8 @@ def read_xview(root: Path, rules: AnnotationRules, labels: tuple[str, ...] = ())
         DataError: If a feature has no image, no bounds or an unknown type.
     """
     images = JsonImages(root)
-    reader = AnnotationReader(rules, rules.choose_classes(tuple(CLASSES.values())))
+    listed = tuple(CLASSES.values())
+    reader = AnnotationReader(rules, rules.choose_classes(listed), listed)
     for split, path in find_files(root, labels, (".geojson",)):
         by_image: dict[str, list[tuple[int, Mapping[str, Any]]]] = {}
         try:
@@ -72,6 +73,8 @@ def _add(reader: AnnotationReader, facts: Mapping[str, Any], where: str) -> None
         return
     try:
         label = int(facts["type_id"])
+        if label != float(facts["type_id"]):
+            raise ValueError
         left, top, right, bottom = (float(part) for part in facts["bounds_imcoords"].split(","))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         problem = 'has no type_id, or no bounds_imcoords "xmin,ymin,xmax,ymax"'

@@ -6,6 +6,7 @@ points or more: four corners of an oriented box, or an outline.
 
 from collections.abc import Mapping
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,8 @@ def read_yolo(root: Path, rules: AnnotationRules, labels: tuple[str, ...] = ()) 
     """
     pairs = pair_labels(root, (".txt",), labels)
     names = _find_names(pairs.tree.root, rules)
-    reader = AnnotationReader(rules, rules.choose_classes(tuple(names.values())))
+    listed = tuple(names.values())
+    reader = AnnotationReader(rules, rules.choose_classes(listed), listed)
     return read_labels(pairs, reader, partial(_read, names), "yolo")
 
 
@@ -44,22 +46,53 @@ def _find_names(root: Path, rules: AnnotationRules) -> dict[int, str]:
     """Return the name of each number."""
     if rules.classes is not None:
         return dict(enumerate(rules.classes))
-    for path in sorted((*root.rglob("*.yaml"), *root.rglob("*.yml"))):
-        try:
-            page: Any = yaml.safe_load(read_text(path))
-        except yaml.YAMLError as error:
-            raise DataError(str(path), f"is no YAML: {error}", "correct it") from error
-        names = page.get("names") if isinstance(page, Mapping) else None
-        if isinstance(names, list) and names:
-            return dict(enumerate(map(str, names)))
-        if isinstance(names, Mapping) and names and all(isinstance(key, int) for key in names):
-            return {number: str(names[number]) for number in sorted(names)}
-    for name in NAMES_FILES:
-        if found := sorted(root.rglob(name)):
-            lines = (line.strip() for line in read_text(found[0]).splitlines())
-            return dict(enumerate(line for line in lines if line))
+    found = {path: names for path in _pages(root) if (names := _read_page(path))}
+    if not found:
+        files = (path for name in NAMES_FILES for path in sorted(root.rglob(name)))
+        found = {path: _read_lines(path) for path in files}
+    for first, other in pairwise(found):
+        if found[first] != found[other]:
+            problem = f"names other classes than {other}"
+            raise DataError(str(first), problem, "remove one, or pass --classes a,b,c")
+    if found:
+        return next(iter(found.values()))
     problem = f"has no names of classes: neither a .yaml with names, nor {NAMES_FILES[0]}"
     raise DataError(str(root), problem, "pass --classes a,b,c")
+
+
+def _pages(root: Path) -> list[Path]:
+    return sorted((*root.rglob("*.yaml"), *root.rglob("*.yml")))
+
+
+def _read_page(path: Path) -> dict[int, str]:
+    """Return the ``names`` of a YAML file, none if it has no such field."""
+    try:
+        page: Any = yaml.safe_load(read_text(path))
+    except yaml.YAMLError as error:
+        raise DataError(str(path), f"is no YAML: {error}", "correct it") from error
+    names = page.get("names") if isinstance(page, Mapping) else None
+    if isinstance(names, list):
+        return _texts(dict(enumerate(names)), path)
+    if isinstance(names, Mapping) and all(isinstance(key, int) for key in names):
+        return _texts({number: names[number] for number in sorted(names)}, path)
+    return {}
+
+
+def _read_lines(path: Path) -> dict[int, str]:
+    """Return the names of a text file, one a line."""
+    lines = [line.strip() for line in read_text(path).rstrip().splitlines()]
+    if "" in lines:
+        where, problem = f"{path}:{lines.index('') + 1}", "is empty, and no name of a class"
+        raise DataError(where, problem, "remove the line, or name the class of its number")
+    return dict(enumerate(lines))
+
+
+def _texts(names: Mapping[int, Any], path: Path) -> dict[int, str]:
+    for number, name in names.items():
+        if isinstance(name, bool) or not isinstance(name, str | int):
+            problem = f'has "{name}" for the name of class {number}, which is no text'
+            raise DataError(str(path), problem, "put it into quotes")
+    return {number: str(name) for number, name in names.items()}
 
 
 def _read(
@@ -76,6 +109,8 @@ def _read(
             raise _refuse(where, line) from error
         if len(numbers) == 4:
             x, y, wide, tall = numbers
+            if wide < 0 or tall < 0:
+                raise DataError(where, f"has a box {wide:g} wide and {tall:g} high", "correct it")
             left, top, right, bottom = x - wide / 2, y - tall / 2, x + wide / 2, y + tall / 2
             numbers = box_outline(left, top, right, bottom)
         elif len(numbers) < 6 or len(numbers) % 2:

@@ -121,6 +121,9 @@ class DeformableDetr(nn.Module):
         )  # fmt: skip
         self.model = DeformableDetrModel(config)
         self.model.backbone = GivenBackbone()
+        for _, norm in self.model.input_proj:
+            # Two channels a group at least: of one channel of a 1 x 1 map nothing would be left.
+            norm.num_groups = min(norm.num_groups, width // 2)
         # As theirs, but where a "with torch.device" says.
         self.model.level_embed = nn.Parameter(torch.randn(config.num_feature_levels, width))
         self.classifiers = _classifiers(width, num_classes, depth)

@@ -89,6 +89,30 @@ class PaintedObjects(DrawnObjects):
         return Sample(f"s{item[1]:02d}", "png", encoded, objects, {}, image)
 
 
+class HalfPainted(PaintedObjects):
+    """Images without objects for validation."""
+
+    def shards(self, shard_bytes: int) -> list[ShardPlan]:
+        return [*super().shards(shard_bytes), ShardPlan("val", [("val", NUM), ("val", NUM + 1)])]
+
+    def read(self, item: tuple[str, int]) -> Sample:
+        sample = super().read(item)
+        kept = slice(None) if item[0] == "train" else slice(0)
+        return sample._replace(target=sample.target.take(kept))
+
+
+def test_a_val_split_without_objects_is_said_before_training(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    source: Any = HalfPainted()
+    pack(source, connect(str(tmp_path / "half")), PackOptions(num_workers=1))
+    caplog.clear()
+    module(str(tmp_path / "half"), val_split="train").check(1)
+    assert "val_split" not in caplog.text
+    module(str(tmp_path / "half"), val_split="val").check(1)
+    assert 'data.val_split: "val" holds no objects' in caplog.text
+
+
 @pytest.fixture
 def url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setenv("RSDL_CACHE", str(tmp_path / "cache"))

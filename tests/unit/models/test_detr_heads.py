@@ -48,6 +48,11 @@ def test_each_of_the_nine_has_a_box_for_each_query_of_each_layer(name: str, head
     assert measure_cost(network, in_chans=4, image_size=(96, 160)).flops > 0
 
 
+def test_the_narrowest_head_learns_from_one_image_whose_coarsest_map_is_one_cell():
+    logits, _ = build("test_resnet", 64, "deformable_detr").train()(torch.randn(1, 4, 64, 64))
+    assert logits.isfinite().all()
+
+
 # Backbones with maps at all strides, and with one alone; images that are padded.
 @pytest.mark.parametrize("name", ["test_resnet", "test_convnext", "test_vit"])
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Geometry of boxes against shapely, and suppression against its definition."""
 
 import math
+from collections.abc import Iterator
 from functools import partial
 
 import numpy as np
@@ -19,6 +20,7 @@ from rsdl.tasks.boxes import (
     nms,
     prob_iou,
 )
+from rsdl.tasks.near_pairs import near_pairs
 
 rotated_iou = partial(box_iou, oriented=True)
 aligned_iou = partial(box_iou, oriented=False)
@@ -224,6 +226,20 @@ def test_nms_does_not_depend_on_how_many_pairs_are_held(
     kept = nms(boxes, scores, labels, 0.3, oriented=True)
     monkeypatch.setattr("rsdl.tasks.near_pairs.CHUNK", chunk)
     assert torch.equal(nms(boxes, scores, labels, 0.3, oriented=True), kept)
+
+
+def test_nms_of_equal_boxes_needs_no_pairs(monkeypatch: pytest.MonkeyPatch):
+    held: list[int] = []
+
+    def count(hulls: np.ndarray, groups: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        held.append(len(hulls))
+        yield from near_pairs(hulls, groups)
+
+    monkeypatch.setattr("rsdl.tasks.boxes.near_pairs", count)
+    boxes = torch.tensor([[50, 50, 20, 10, 0.3]]).repeat(3000, 1)
+    scores, labels = torch.linspace(0, 1, 3000), torch.arange(3000) % 2
+    assert nms(boxes, scores, labels, 0.3, oriented=True).tolist() == [2999, 2998]
+    assert held == [2]
 
 
 def test_a_box_that_is_not_finite_suppresses_nothing():

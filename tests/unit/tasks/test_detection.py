@@ -85,6 +85,7 @@ def test_a_detector_that_is_given_the_truth_is_perfect(boxes: str):
     values = metrics.values().metrics
     assert values["map"] == pytest.approx(1) and values[task.facts.primary_metric] > 0.999
     assert task.describe(values) == "AP50 100.00%  mAP 100.00%"
+    assert task.describe({"ap50": None, "map": None}) == "AP50 -  mAP -"  # without an object
 
 
 @pytest.mark.parametrize("boxes", ["aligned", "oriented"])

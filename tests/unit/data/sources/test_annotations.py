@@ -88,6 +88,28 @@ def test_another_dota_line_is_refused_with_its_number(line: str, root: Path):
         read_one(root, "dota")
 
 
+@pytest.mark.parametrize(
+    "line", [f"{SQUARE} 0", "0 0.1 0.1 0.2 0.1 0.2 0.2 0.1 0.2"], ids=["no class", "yolo"]
+)
+def test_a_number_in_place_of_dotas_class_is_refused_unless_it_is_one(line: str, root: Path):
+    write(root / "labelTxt/a.txt", line)
+    with pytest.raises(DataError, match=r"a\.txt:1: .*a number for its class; .*--classes"):
+        read_one(root, "dota")
+    assert read_one(root, "dota", classes=("0", "0.2")).names == (line.split()[-1],)
+
+
+def test_a_class_to_ignore_that_does_not_occur_is_refused(root: Path):
+    write(root / "dota/labelTxt/a.txt", f"{SQUARE} ship 0")
+    with pytest.raises(ConfigError, match=r'--ignore: no object is of class "shp"; use ship'):
+        read_one(root, "dota", ignore=("shp",))
+    write(root / "yolo/labels/a.txt", "0 0.5 0.5 0.1 0.1")
+    rules: dict[str, Any] = {"classes": None, "labels": (str(root / "yolo/labels"),)}
+    write(root / "classes.txt", "car\nship\n")
+    assert read_one(root, "yolo", ignore=("ship",), **rules).names == ("car",)
+    with pytest.raises(ConfigError, match=r'"shp"; use car, ship'):
+        read_one(root, "yolo", ignore=("shp",), **rules)
+
+
 def test_an_empty_file_means_no_objects(root: Path):
     write(root / "labelTxt/a.txt", "")
     assert read_one(root, "dota").names == ()
@@ -192,6 +214,7 @@ def test_yolo_takes_boxes_corners_and_outlines_by_number(root: Path):
         ("7 0.5 0.5 0.1 0.1", "has class 7"),
         ("0 0.5 0.5 0.1 0.1 0.9", "is not class x y"),
         ("ship 0.5 0.5 0.1 0.1", "is not class x y"),
+        ("0 0.5 0.5 -0.1 0.1", "has a box -0.1 wide"),
     ],
 )
 def test_another_yolo_line_is_refused(line: str, problem: str, root: Path):
@@ -204,6 +227,24 @@ def test_another_yolo_line_is_refused(line: str, problem: str, root: Path):
 def test_yolo_without_names_is_refused(root: Path):
     write(root / "labels/a.txt", "")
     with pytest.raises(DataError, match="--classes"):
+        read_one(root, "yolo")
+
+
+@pytest.mark.parametrize(
+    ("files", "problem"),
+    [
+        ({"classes.txt": "car\n\nship\n"}, r"classes\.txt:2: is empty"),
+        ({"data.yaml": "names: [no, ship]"}, 'has "False" for the name of class 0'),
+        ({"a.yaml": "names: [car, ship]", "b.yaml": "names: [ship, car]"}, "other classes than"),
+    ],
+)
+def test_names_that_do_not_tell_the_class_of_a_number_are_refused(
+    files: dict[str, str], problem: str, root: Path
+):
+    write(root / "labels/a.txt", "1 0.5 0.5 0.1 0.1")
+    for name, text in files.items():
+        write(root / name, text)
+    with pytest.raises(DataError, match=problem):
         read_one(root, "yolo")
 
 
@@ -260,6 +301,12 @@ def test_the_class_may_be_an_attribute(root: Path):
         ({"categories": []}, "not among the categories"),
         ({"images": [{"id": 1, "file_name": "a.png"}] * 2}, "two images of one id"),
         ({"images": 3}, "is not as COCO"),
+        ({"categories": [{"id": 9, "name": "ship"}, {"id": 9, "name": "car"}]},
+         "two categories of id 9"),
+        ({"annotations": [{"id": 1, "image_id": 50, "category_id": 9, "bbox": [9, 9, -5, 3]}]},
+         "annotation 1: has a bbox -5 wide"),
+        ({"annotations": [{"id": 1, "image_id": 50, "category_id": 9, "bbox": [0, 0, 1, 1],
+                           "iscrowd": "0"}]}, 'annotation 1: has iscrowd "0"'),
         ({"images": [{"id": 50, "file_name": "a.png", "height": float("inf")}]}, "is not as COCO"),
         ({"categories": [{"id": float("inf"), "name": "a"}]}, "has no categories"),
         ({"images": [{"id": 50, "file_name": "other.png"}]}, "no image that the annotations name"),
@@ -355,6 +402,10 @@ def test_voc_pixels_may_count_from_one(root: Path):
         (voc(BNDBOX, ""), "object 1: has no name"),
         (voc(""), "object 1: has no bndbox"),
         (voc(BNDBOX.replace("10", "ten")), "object 1: .*ten"),
+        (voc(BNDBOX).replace("<difficult>1", "<difficult>false"), '1: has difficult "false"'),
+        (voc("<points><point>2,4,0</point><point>9,4,0</point></points>"), '"2,4,0".*not x,y'),
+        ('<?xml version="1.0" encoding="none"?><annotation/>', "is no XML: .*none"),
+        ("<metadata/>", "has no object, and is a <metadata>"),
     ],
 )
 def test_broken_xml_is_refused(page: str, problem: str, root: Path):
@@ -377,7 +428,7 @@ def test_vhr10_reads_blanks_in_brackets_and_negative_images(tmp_path: Path):
             read_annotations("vhr10", tmp_path, AnnotationRules())
 
 
-def xview(*facts: tuple[str, str, int]) -> str:
+def xview(*facts: tuple[str, str, float]) -> str:
     features = [
         {"properties": {"image_id": image, "bounds_imcoords": bounds, "type_id": label}}
         for image, bounds, label in facts
@@ -396,8 +447,8 @@ def test_xview_types_have_gaps_and_two_without_a_name(root: Path):
     assert found.tree.left_out["objects of images that are missing"] == 1
 
 
-@pytest.mark.parametrize(("bounds", "label"), [("1,2,3", 11), ("1,2,3,4", 14)])
-def test_another_xview_feature_is_refused(bounds: str, label: int, root: Path):
+@pytest.mark.parametrize(("bounds", "label"), [("1,2,3", 11), ("1,2,3,4", 14), ("1,2,3,4", 11.5)])
+def test_another_xview_feature_is_refused(bounds: str, label: float, root: Path):
     write(root / "x.geojson", xview(("a.png", bounds, label)))
     with pytest.raises(DataError, match="feature 0"):
         read_annotations("xview", root, AnnotationRules())
