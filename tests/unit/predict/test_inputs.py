@@ -123,6 +123,16 @@ def test_bands_whose_order_cannot_be_compared_are_said(tmp_path: Path):
     assert "taken as" not in said["usual"]
 
 
+def test_a_nodata_that_no_pixel_can_hold_is_refused_unless_an_old_data_set_says_it(tmp_path: Path):
+    draw_scene(tmp_path / "a.tif")
+    given = SceneOptions(nodata=-9999.0)
+    spec = describe_network(provenance={"source": "geotiff", "options": {"nodata": -9999.0}})
+    rules, files = scene_rules(spec, given), [tmp_path / "a.tif"]
+    with pytest.raises(ConfigError, match="--nodata: is -9999, which no pixel of uint8 can hold"):
+        choose_scenes(files, rules, spec, given)
+    assert choose_scenes(files, rules, spec, SceneOptions()).scenes[0].nodata == -9999
+
+
 def test_a_scale_that_the_run_does_not_know_is_refused_by_its_option(tmp_path: Path):
     draw_scene(tmp_path / "a.tif")
     with rasterio.open(tmp_path / "a.tif", "r+") as raster:
