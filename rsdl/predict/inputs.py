@@ -99,7 +99,15 @@ def find_scenes(
         DataError: If one is not such a scene.
         ConfigError: If a band is missing.
     """
-    scenes = describe_scenes(files, rules)
+    try:
+        scenes = describe_scenes(files, rules)
+    except ConfigError as error:
+        if error.where != "--bands" or rules.bands != spec.bands:
+            raise
+        # The names are the run's and not the user's, who needs to know them.
+        order = ", ".join(spec.bands)
+        remedy = f"{error.remedy}; pass those that are {order}, in this order, as --bands NAME,..."
+        raise ConfigError(error.where, error.problem, remedy) from error
     first = scenes[0]  # all agree
     if len(first.bands) != len(spec.bands):
         raise DataError(

@@ -77,6 +77,16 @@ def test_bands_are_found_by_name_in_the_order_of_the_run(tmp_path: Path):
     assert scene.indexes == (3, 1)
 
 
+def test_bands_that_scenes_name_otherwise_are_asked_for_in_the_order_of_the_run(tmp_path: Path):
+    draw_scene(tmp_path / "a.tif")
+    spec = describe_network(bands=("nir", "red"))
+    files = [tmp_path / "a.tif"]
+    with pytest.raises(ConfigError, match='no band "nir"; .*; pass those that are nir, red, in'):
+        find_scenes(files, scene_rules(spec, SceneOptions()), spec)
+    with pytest.raises(ConfigError, match=r'no band "7"; it has red, green, blue$'):
+        find_scenes(files, scene_rules(spec, SceneOptions(bands=("7", "red"))), spec)
+
+
 def test_bands_without_names_are_all_bands_of_a_scene(tmp_path: Path):
     draw_scene(tmp_path / "a.tif")
     spec = describe_network(bands=("band_1", "band_2"))
