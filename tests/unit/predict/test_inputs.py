@@ -81,7 +81,7 @@ def test_bands_that_scenes_name_otherwise_are_asked_for_in_the_order_of_the_run(
     draw_scene(tmp_path / "a.tif")
     spec = describe_network(bands=("nir", "red"))
     files = [tmp_path / "a.tif"]
-    with pytest.raises(ConfigError, match='no band "nir"; .*; pass those that are nir, red, in'):
+    with pytest.raises(ConfigError, match=r'no band "nir"; .*; pass those that are nir, red, in'):
         find_scenes(files, scene_rules(spec, SceneOptions()), spec)
     with pytest.raises(ConfigError, match=r'no band "7"; it has red, green, blue$'):
         find_scenes(files, scene_rules(spec, SceneOptions(bands=("7", "red"))), spec)

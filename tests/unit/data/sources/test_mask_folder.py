@@ -293,7 +293,7 @@ def test_a_palette_has_the_colours_of_its_numbers(bits: int, draw: Draw):
 
 def test_numbers_are_not_the_colours_that_were_asked_for(draw: Draw, tmp_path: Path):
     source = MaskFolderSource(*draw([0, 1]), MaskOptions(colours="isprs"))
-    with pytest.raises(CorruptSampleError, match="has 1 bands of uint8.*; leave --colors out"):
+    with pytest.raises(CorruptSampleError, match=r"has 1 bands of uint8.*; leave --colors out"):
         pack_masks(source, tmp_path / "out")
 
 
