@@ -145,7 +145,7 @@ def test_what_is_known_of_another_head_covers_what_it_takes(head: str):
     fields += ["task.levels=[3,5]"] if head == "rt_detr_v2" else []
     run = load_config(str(ROOT / "configs/detection/resnet50_dota.yaml"), fields)
     classes = [f"class_{number}" for number in range(15)]
-    task = BUILDERS["detection"](run.task, classes, None)
+    task = BUILDERS["detection"](run.task, tuple(classes), None)
     network = task.build_network(run.model, in_chans=3, image_size=512, storage=AWS, bands=())
     own, known = NETWORKS["resnet50"], network_of(run)
     # Real arithmetic: their shapes depend on values.
