@@ -79,7 +79,7 @@ def data_pack_folder(
     from rsdl.raster.picture import PictureRules
 
     options = PackOptions(round(shard_mb * 1e6), on_corrupt, overwrite, num_workers)
-    data.check_local("SRC", src)
+    data.check_folder("SRC", src, out)
     source = FolderSource(
         Path(src),
         name=name,
@@ -149,8 +149,8 @@ def data_pack_masks(
     from rsdl.raster.picture import PictureRules
 
     options = PackOptions(round(shard_mb * 1e6), on_corrupt, overwrite, num_workers)
-    data.check_local("IMAGES", images)
-    data.check_local("MASKS", masks)
+    data.check_folder("IMAGES", images, out)
+    data.check_folder("MASKS", masks, out)
     source = MaskFolderSource(
         Path(images),
         Path(masks),

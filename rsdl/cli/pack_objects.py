@@ -168,7 +168,7 @@ def _make_command(layout: str) -> Callable[..., None]:
             rules=PictureRules(None, nodata, alpha, data.read_names(bands, "--bands"), False),
         )
         packing = PackOptions(round(shard_mb * 1e6), on_corrupt, overwrite, num_workers)
-        data.check_local("SRC", src)
+        data.check_folder("SRC", src, out)
         for label in labels or ():
             data.check_local("--labels", label)
         images = read_annotations(layout, Path(src), rules, tuple(labels or ()))

@@ -73,6 +73,20 @@ def check_local(where: str, source: str) -> None:
         )
 
 
+def check_folder(where: str, source: str, out: str) -> None:
+    """Check that a folder of images is local, and that shards do not go among them.
+
+    They would be files of the source, which is another one then: nothing could go on.
+
+    Raises:
+        ConfigError: If it is not local, or holds ``out``.
+    """
+    check_local(where, source)
+    if "://" not in out and Path(out).resolve().is_relative_to(Path(source).resolve()):
+        problem = f"{out} lies in {source}, whose images are packed"
+        raise ConfigError("--out", problem, "name a folder outside of it")
+
+
 def pack_source(source: Source, out: str, options: PackOptions) -> int:
     """Pack a source with a progress bar, and print a summary."""
     # No cache: packing reads back only images that may be duplicates, too few to copy shards for.

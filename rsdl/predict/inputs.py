@@ -9,6 +9,7 @@ from rsdl.core.errors import ConfigError, DataError
 from rsdl.core.image_size import show_size
 from rsdl.predict.area import find_area
 from rsdl.predict.resample import fit, training_gsd
+from rsdl.raster.gate import check_nodata
 from rsdl.raster.remote import RasterFile
 from rsdl.raster.scenes import Scene, SceneRules, describe_scenes
 from rsdl.records.model_spec import ModelSpec
@@ -98,7 +99,15 @@ def find_scenes(
         DataError: If one is not such a scene.
         ConfigError: If a band is missing.
     """
-    scenes = describe_scenes(files, rules)
+    try:
+        scenes = describe_scenes(files, rules)
+    except ConfigError as error:
+        if error.where != "--bands" or rules.bands != spec.bands:
+            raise
+        # The names are the run's and not the user's, who needs to know them.
+        order = ", ".join(spec.bands)
+        remedy = f"{error.remedy}; pass those that are {order}, in this order, as --bands NAME,..."
+        raise ConfigError(error.where, error.problem, remedy) from error
     first = scenes[0]  # all agree
     if len(first.bands) != len(spec.bands):
         raise DataError(
@@ -139,6 +148,7 @@ def choose_scenes(
         problem = "needs the pixel size of the training imagery, and nothing says it"
         raise ConfigError("--resample", problem, "name it with --gsd METRES")
     scenes = find_scenes(files, rules, spec)
+    check_nodata(given.nodata, scenes[0].dtype)
     remarks = []
     table = scenes[0].table
     names = [name or colour for name, colour in zip(table.names, table.colours, strict=True)]

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsdl.core.errors import ConfigError, CorruptSampleError, DataError
+from rsdl.core.pixels import Dtype
 
 log = logging.getLogger(__name__)
 # Part of a packed dataset's name: increase it whenever this module's pixel output changes.
@@ -185,6 +186,26 @@ def _scaling(table: BandTable) -> str:
         ", ".join(f"{value:g}" for value in dict.fromkeys(values)) for values in table.scaling
     )
     return f"scale {scales} and offset {offsets}"
+
+
+def check_nodata(value: float | None, dtype: Dtype) -> None:
+    """Check that pixels can hold the value that a user calls nodata.
+
+    The nodata of a file is not checked: many files of bytes say -9999, which marks nothing.
+
+    Args:
+        value: The nodata value; ``None`` if there is none.
+        dtype: Type of the pixels.
+
+    Raises:
+        ConfigError: If no pixel can hold it.
+    """
+    if value is None or dtype == "float32":
+        return
+    most = np.iinfo(dtype).max
+    if not (0 <= value <= most and float(value).is_integer()):
+        problem = f"is {value:g}, which no pixel of {dtype} can hold"
+        raise ConfigError("--nodata", problem, f"name a whole number of 0 to {most}")
 
 
 def mark_value(pixels: NDArray[Any], value: float) -> NDArray[np.bool_]:

@@ -174,7 +174,7 @@ def describe_scenes(paths: Sequence[RasterFile], rules: SceneRules) -> tuple[Sce
                 str(scene.path),
                 f"has {len(scene.bands)} bands of {scene.dtype}, "
                 f"the other scenes {usual[0]} of {usual[1]}",
-                "pack it apart, or convert it",
+                "leave it out, or convert it",
             )
         if set(scene.bands) == set(scenes[0].bands) and scene.bands != scenes[0].bands:
             raise DataError(

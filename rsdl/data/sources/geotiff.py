@@ -26,6 +26,7 @@ from rsdl.data.sources.scene_objects import SceneObjects
 from rsdl.data.targets import KINDS
 from rsdl.raster.dataset_pool import DatasetPool
 from rsdl.raster.files import find_rasters, relative_names
+from rsdl.raster.gate import check_nodata
 from rsdl.raster.georef import bounds_of, shift
 from rsdl.raster.grouped_split import GROUPED_RULE
 from rsdl.raster.labels import check_inside, open_labels
@@ -62,6 +63,7 @@ class GeotiffSource:
         paths = find_rasters(options.scenes, leave_out=labels_path)
         rules = SceneRules(options.alpha, options.bands, options.unscale, options.nodata)
         self.scenes = describe_scenes(paths, rules)
+        check_nodata(options.nodata, self.scenes[0].dtype)
         self._check_sizes()
         wanted = LabelRules(
             options.label_field,

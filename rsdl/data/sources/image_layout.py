@@ -15,7 +15,7 @@ from rsdl.core.pixels import Dtype
 from rsdl.data.read_picture import read_picture
 from rsdl.data.sources.encoded import read_image
 from rsdl.data.sources.listing import ImageFile
-from rsdl.raster.gate import BandAgreement, admit
+from rsdl.raster.gate import BandAgreement, admit, check_nodata
 from rsdl.raster.picture import PLAIN, Picture, PictureRules
 
 RGB = ("red", "green", "blue")
@@ -97,8 +97,14 @@ class Layout:
 def probe_layout(
     root: Path, files: Sequence[ImageFile], wanted: tuple[str, ...] | None, rules: PictureRules
 ) -> Layout:
-    """Return what the images of a folder have in common, from the first that decodes."""
+    """Return what the images of a folder have in common, from the first that decodes.
+
+    Raises:
+        ConfigError: If no pixel can hold the nodata value of ``rules``.
+        DataError: If no image can be decoded.
+    """
     dtype, bands, settled = _probe(root, files, wanted, rules)
+    check_nodata(rules.nodata, dtype)
     agreement = BandAgreement(scaling=not settled.unscale, names=settled.bands is None)
     return Layout(dtype, bands, settled, agreement)
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
+from rasterio.enums import ColorInterp
 
 from rsdl.core.errors import CorruptSampleError
 from rsdl.data.decode import decode_image
@@ -52,7 +53,8 @@ def read_mask(path: Path, *, is_colour: bool) -> MaskFile:
             if source.driver == "JPEG":
                 problem = "is a JPEG, which changes the values of a mask"
                 raise CorruptSampleError(str(path), problem, "use its PNG or TIFF")
-            palette = source.colormap(1) if is_colour and source.count == 1 else None
+            has_palette = source.colorinterp == (ColorInterp.palette,)
+            palette = source.colormap(1) if is_colour and has_palette else None
             nothing, place = source.nodata, (source.crs, source.transform)
             bands = source.read()
     except (rasterio.errors.RasterioError, ValueError) as error:

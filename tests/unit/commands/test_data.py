@@ -6,8 +6,8 @@ import pytest
 from rich.progress import Progress
 
 from rsdl.commands import bars
-from rsdl.commands.data import read_names
-from rsdl.core.errors import DataError
+from rsdl.commands.data import check_folder, read_names
+from rsdl.core.errors import ConfigError, DataError
 
 
 def test_class_names_come_from_a_list_or_a_file(tmp_path: Path):
@@ -46,3 +46,14 @@ def test_the_bar_is_told_of_the_last_sample_and_not_of_each(monkeypatch: pytest.
             told(done, 100)
             seen.append(bar.tasks[0].completed)
     assert seen == [1] * 99 + [100]
+
+
+@pytest.mark.parametrize("out", [".", "shards", "a/../b/shards"])
+def test_shards_do_not_go_among_the_images_that_are_packed(tmp_path: Path, out: str):
+    with pytest.raises(ConfigError, match=r"--out: .* lies in .*, whose images are packed; name a"):
+        check_folder("SRC", str(tmp_path), str(tmp_path / out))
+
+
+@pytest.mark.parametrize("out", ["s3://imagery/mine", "/elsewhere"])
+def test_shards_may_go_anywhere_else(tmp_path: Path, out: str):
+    check_folder("SRC", str(tmp_path), out)

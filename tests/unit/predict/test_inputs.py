@@ -77,6 +77,16 @@ def test_bands_are_found_by_name_in_the_order_of_the_run(tmp_path: Path):
     assert scene.indexes == (3, 1)
 
 
+def test_bands_that_scenes_name_otherwise_are_asked_for_in_the_order_of_the_run(tmp_path: Path):
+    draw_scene(tmp_path / "a.tif")
+    spec = describe_network(bands=("nir", "red"))
+    files = [tmp_path / "a.tif"]
+    with pytest.raises(ConfigError, match=r'no band "nir"; .*; pass those that are nir, red, in'):
+        find_scenes(files, scene_rules(spec, SceneOptions()), spec)
+    with pytest.raises(ConfigError, match=r'no band "7"; it has red, green, blue$'):
+        find_scenes(files, scene_rules(spec, SceneOptions(bands=("7", "red"))), spec)
+
+
 def test_bands_without_names_are_all_bands_of_a_scene(tmp_path: Path):
     draw_scene(tmp_path / "a.tif")
     spec = describe_network(bands=("band_1", "band_2"))
@@ -121,6 +131,16 @@ def test_bands_whose_order_cannot_be_compared_are_said(tmp_path: Path):
         said[name] = " ".join(found.remarks)
     assert "taken as blue, green, red (--bands)" in said["turned"]
     assert "taken as" not in said["usual"]
+
+
+def test_a_nodata_that_no_pixel_can_hold_is_refused_unless_an_old_data_set_says_it(tmp_path: Path):
+    draw_scene(tmp_path / "a.tif")
+    given = SceneOptions(nodata=-9999.0)
+    spec = describe_network(provenance={"source": "geotiff", "options": {"nodata": -9999.0}})
+    rules, files = scene_rules(spec, given), [tmp_path / "a.tif"]
+    with pytest.raises(ConfigError, match="--nodata: is -9999, which no pixel of uint8 can hold"):
+        choose_scenes(files, rules, spec, given)
+    assert choose_scenes(files, rules, spec, SceneOptions()).scenes[0].nodata == -9999
 
 
 def test_a_scale_that_the_run_does_not_know_is_refused_by_its_option(tmp_path: Path):

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from rsdl.core.errors import CorruptSampleError, DataError, RsdlError
+from rsdl.core.errors import ConfigError, CorruptSampleError, DataError, RsdlError
 from rsdl.data.decode import decode_image
 from rsdl.data.manifest import Manifest
 from rsdl.data.packing.index_shards import index_shards
@@ -265,6 +265,12 @@ def test_foreign_shards_with_what_must_be_changed_are_refused_or_left_out(
     assert manifest.splits["train"].samples == 2
     assert manifest.provenance["num_skipped"] == 1
     assert check_dataset(store).problems == []
+
+
+def test_a_nodata_that_no_image_can_hold_is_refused(tmp_path: Path):
+    root = write_tree(tmp_path / "src", {"a/0.tif": tiff(noise(3, 8, 8))})
+    with pytest.raises(ConfigError, match="--nodata: is 300, which no pixel of uint8 can hold"):
+        FolderSource(root, rules=PictureRules(nodata=300))
 
 
 def test_masks_beside_a_file_count(tmp_path: Path):

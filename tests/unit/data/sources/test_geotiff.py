@@ -337,6 +337,18 @@ def test_a_value_may_be_said_to_mark_what_holds_no_data(tmp_path: Path, everywhe
     np.testing.assert_array_equal(sample.pixels[0, 0], means)
 
 
+@pytest.mark.parametrize("value", [300, -1, 3.5, float("nan"), float("inf")])
+def test_a_value_that_no_pixel_can_hold_marks_nothing_and_is_refused(
+    tmp_path: Path, everywhere: Path, value: float
+):
+    path = write_scene(tmp_path / "a.tif", noise(3, 8, 8))
+    rule = "--nodata: is .*, which no pixel of uint8 can hold; name a whole number of 0 to 255"
+    with pytest.raises(ConfigError, match=rule):
+        open_source(path, everywhere, nodata=value)
+    real = write_scene(tmp_path / "b.tif", noise(3, 8, 8).astype(np.float32))
+    assert open_source(real, everywhere, nodata=value).dtype == "float32"
+
+
 def test_a_scene_of_several_pages_is_refused(tmp_path: Path, everywhere: Path):
     path = tmp_path / "a.tif"
     for number in range(4):

@@ -291,6 +291,12 @@ def test_a_palette_has_the_colours_of_its_numbers(bits: int, draw: Draw):
         assert (samples(source)[f"scene_{number}"] == wanted).all()
 
 
+def test_numbers_are_not_the_colours_that_were_asked_for(draw: Draw, tmp_path: Path):
+    source = MaskFolderSource(*draw([0, 1]), MaskOptions(colours="isprs"))
+    with pytest.raises(CorruptSampleError, match=r"has 1 bands of uint8.*; leave --colors out"):
+        pack_masks(source, tmp_path / "out")
+
+
 def test_masks_without_any_label_are_refused(draw: Draw):
     images, masks = draw([255])
     with pytest.raises(DataError, match="MASKS: have no label: all is 255 or ignored"):
