@@ -100,7 +100,7 @@ class AnnotationReader:
         rules: Which objects are taken.
         classes: The classes that there are; ``None`` admits any.
         listed: The classes that the format lists.
-    left_out: Objects and files that were left out, by reason.
+        left_out: Objects and files that were left out, by reason.
     """
 
     rules: AnnotationRules
