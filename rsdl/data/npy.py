@@ -18,6 +18,7 @@ import numpy as np
 
 MAGIC = b"\x93NUMPY"
 MOST_HEADER_BYTES = 1 << 16  # to read from a file to hold the header of any array of ours
+MOST_ELEMENTS = 1 << 48  # that anything could hold
 
 _TO_JSON = str.maketrans("'()", '"[]')
 _LAST_COMMA = re.compile(r",\s*(?=[\]}])")
@@ -61,11 +62,13 @@ def read_npy_header(data: bytes) -> NpyHeader:
         found = json.loads(_LAST_COMMA.sub("", text.translate(_TO_JSON)))
         dtype = np.dtype(_to_descr(found["descr"]))
         fortran_order, shape = found["fortran_order"], tuple(found["shape"])
-    except (ValueError, TypeError, KeyError) as error:
+    # NumPy reads a type of commas as Python source, too.
+    except (ValueError, TypeError, KeyError, SyntaxError, RecursionError) as error:
         raise ValueError(f"header is damaged: {text[:80].strip()!r}") from error
     if dtype.hasobject:
         raise ValueError("an array of objects")
-    if type(fortran_order) is not bool or not all(type(n) is int and n >= 0 for n in shape):
+    sized = all(type(n) is int and n >= 0 for n in shape)
+    if type(fortran_order) is not bool or not sized or math.prod(shape) > MOST_ELEMENTS:
         raise ValueError(f"header is damaged: {text[:80].strip()!r}")
     return NpyHeader(dtype, fortran_order, shape, offset)
 

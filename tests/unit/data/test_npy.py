@@ -15,6 +15,14 @@ RECORD = np.dtype(
 )
 
 
+HUGE = f"{{'descr': '|u1', 'fortran_order': False, 'shape': ({10**20},), }}"
+
+
+def header(text: str) -> bytes:
+    """Return a file that is nothing but a header."""
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text.encode()
+
+
 def saved(array: np.ndarray[Any, Any]) -> bytes:
     stream = io.BytesIO()
     np.save(stream, array)
@@ -60,6 +68,9 @@ def test_a_long_header_of_version_2_is_read():
         (lambda data: data.replace(b"(4, 3)", b"(4,.3)"), "header is damaged"),
         (lambda data: data.replace(b"(4, 3)", b"[[[[[["), "header is damaged"),
         (lambda data: data.replace(b"'<u2'", b"'<q2'"), "header is damaged"),
+        (lambda data: data.replace(b"'<u2'", b"',,,'"), "header is damaged"),
+        (lambda data: header("[" * 60_000), "header is damaged"),
+        (lambda data: header(HUGE), "header is damaged"),
         (lambda data: data.replace(b"False", b"0.000"), "header is damaged"),
         (lambda data: data.replace(b"(4, 3)", b"(4, 9)"), "truncated"),
         (lambda data: data[:-1], "truncated"),
