@@ -131,8 +131,10 @@ def _is_packed(manifest: Manifest, digest: str) -> bool:
 
 def _sweep(store: Store) -> None:
     """Remove the records; if interrupted, the next run removes the rest."""
-    for name in [*(entry.name for entry in store.list(WORK)), PLAN]:
-        store.delete(name)  # of the last name also the folder, which a killed run may have emptied
+    for entry in list(store.list(WORK)):
+        if entry.name != PLAN:
+            store.delete(entry.name)
+    store.delete(PLAN)  # and with it the folder, which a killed run may have emptied
 
 
 def _digest(source: Source, options: PackOptions) -> str:
