@@ -21,7 +21,7 @@ from rsdl.data.augment import Mix
 from rsdl.models.catalog import build_model
 from rsdl.records.evaluation import CalibrationBin, ClassificationEvaluation, Picture, RunnerUp
 from rsdl.storage.s3.endpoint import StorageConfig
-from rsdl.tasks.base import CardFacts, Columns, Lookup, Show
+from rsdl.tasks.base import CardFacts, Columns, Lookup, Show, show_share
 from rsdl.tasks.scores import ConfusionScores, class_scores, score_confusion, share
 from rsdl.tasks.sum_metric import SumMetric
 
@@ -120,7 +120,7 @@ class ClassificationTask:
 
     def describe(self, metrics: dict[str, Any]) -> str:
         """Return overall accuracy and kappa in one line."""
-        return f"OA {metrics['oa'] or 0:.2%}  kappa {metrics['kappa'] or 0:.3f}"
+        return f"OA {show_share(metrics['oa'])}  kappa {metrics['kappa'] or 0:.3f}"
 
     def evaluation(
         self,
