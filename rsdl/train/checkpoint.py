@@ -1,7 +1,13 @@
-"""Checkpoints: their content, atomic writes, and reads that execute no pickled code."""
+"""Checkpoints: their content, atomic writes, and reads that execute no pickled code.
+
+A checkpoint is one file, or the index of shards that each rank has written (``shards.py``). Either
+appears under its name by one atomic write, so that all readers take it from ``read_checkpoint``.
+"""
 
 import os
+import secrets
 import shutil
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import partial
@@ -9,23 +15,32 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from lightning_fabric.plugins.io.checkpoint_io import CheckpointIO
 from torch import nn
 
-from rsdl.core.errors import DataError, FullDiskError
+from rsdl.core.errors import DataError, FullDiskError, StorageError
 from rsdl.core.sample_counts import SampleCounts
 from rsdl.core.versions import newer_format, unknown_names
+from rsdl.records.run_record import LAST
 from rsdl.storage.connect import join
-from rsdl.train.fsdp import shard_state
+from rsdl.storage.store import Store
+from rsdl.train.shards import OwnShards, StoredShards, shard_state, stage_shards, take_shards
 from rsdl.train.staging import stage_to_cpu
 from rsdl.train.upload_queue import UploadQueue
 
 STATE = "rsdl"
 FORMAT = 1  # version of the dict at STATE; a checkpoint without one has version 1
+SHARDED = 2  # its version in an index of shards, which older releases must refuse
 FIELDS = ("format", "position", "tally", "train_sums", "logged")
 
 # Prefixes of a TrainingModule's weights in its state dict.
 NETWORK, AVERAGED = "model.", "averaged.module."
+
+OPTIMIZERS = "optimizer_states"  # Lightning's key
+SHARDS = "shards"  # key of the folder and table of shards in their index
+SHARD_FOLDER = "checkpoints/shards/"
+SECONDS_TO_LOOK = 1.0  # longest interval at which rank 0 looks for the shards of other ranks
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +60,42 @@ class Position:
     validate: bool = False
 
 
-def read_checkpoint(path: Path, where: str) -> dict[str, Any]:
-    """Load a checkpoint on the CPU without executing code from it.
+def read_checkpoint(store: Store, name: str, *, optimizer: bool = False) -> dict[str, Any]:
+    """Read a checkpoint of one file or of shards on the CPU, without executing code from it.
+
+    Args:
+        store: The run's folder.
+        name: Name of the checkpoint in it.
+        optimizer: Whether to read the optimizer's state, too.
 
     Raises:
         DataError: If it is damaged or holds anything but tensors and plain values.
     """
+    while True:
+        content = open_checkpoint(store, name)
+        shards = content.pop(SHARDS, None)
+        if not optimizer:
+            content.pop(OPTIMIZERS, None)
+        try:
+            return content if shards is None else shards.fill(content)
+        except StorageError:
+            # The run may have replaced the checkpoint, and deleted these shards, meanwhile.
+            if open_checkpoint(store, name).get(SHARDS) == shards:
+                raise
+
+
+def open_checkpoint(store: Store, name: str) -> dict[str, Any]:
+    """Read a checkpoint, but not its shards; see :func:`read_checkpoint`.
+
+    Returns:
+        Its content. If it has shards, meta tensors stand for them, and :class:`StoredShards` is at
+        ``SHARDS``.
+    """
+    path, where = store.local(name), join(store.url, name)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        if SHARDS in content:
+            content[SHARDS] = StoredShards(store, **content[SHARDS])
     except Exception as error:
         reason = "is not a checkpoint that can be loaded safely (damaged, or not plain tensors)"
         raise DataError(where, reason, "restore it, or start again with --restart") from error
@@ -101,8 +144,8 @@ def state_of(checkpoint: dict[str, Any], where: str) -> dict[str, Any]:
     state = checkpoint.get(STATE)
     if not isinstance(state, dict) or "position" not in state:
         raise DataError(where, "holds no position in the data", "resume from last.ckpt of a run")
-    if (given := state.get("format", FORMAT)) != FORMAT:
-        raise newer_format(where, given, reads=FORMAT)
+    if (given := state.get("format", FORMAT)) not in (FORMAT, SHARDED):
+        raise newer_format(where, given, reads=SHARDED)
     unknown = [name for name in state if name not in FIELDS]
     for name, kind in (("position", Position), ("tally", SampleCounts)):
         known = {field.name for field in fields(kind)}
@@ -125,6 +168,7 @@ class StoreCheckpointIO(CheckpointIO):
     def __init__(self, uploads: UploadQueue) -> None:
         self._uploads = uploads
         self._store = uploads.store
+        self._unfinished: set[str] = set()  # folders of shards that are being written
 
     def save_checkpoint(
         self,
@@ -144,6 +188,39 @@ class StoreCheckpointIO(CheckpointIO):
             checkpoint = stage_to_cpu(checkpoint)
         self._uploads.submit(str(path), partial(self._write, checkpoint, str(path)), ordered=True)
 
+    def save_shards(
+        self, checkpoint: dict[str, Any], path: str | Path, group: dist.ProcessGroup
+    ) -> None:
+        """Submit this rank's shards of a checkpoint for upload, and on rank 0 their index.
+
+        A collective that every rank must call. The previous checkpoint stays until the shards of
+        all ranks and then the index are complete. No save is dropped for a newer one, since the
+        ranks would not drop the same: if one is being written and one waits, this waits.
+
+        Args:
+            checkpoint: The same on all ranks, but for their shards.
+            path: Name of the index in the run's folder.
+            group: Group of all ranks with a CPU backend.
+
+        Raises:
+            StorageError: If an earlier background upload could not be written.
+        """
+        index, sharded = take_shards({k: v for k, v in checkpoint.items() if k != "loops"})
+        folder = [f"{SHARD_FOLDER}step-{checkpoint['global_step']:09d}-{secrets.token_hex(4)}"]
+        # Not the name of an earlier attempt, whose files may be there: rank 0 waits for this one's.
+        dist.broadcast_object_list(folder, src=0, group=group)
+        name = f"{folder[0]}/{dist.get_rank()}"
+        self._uploads.make_room(name)
+        own = stage_shards(sharded, group)
+        if own.parts:
+            self._uploads.submit(name, partial(self._write_shards, own, name), ordered=True)
+        if dist.get_rank() == 0:
+            index[STATE] = index[STATE] | {"format": SHARDED}
+            index[SHARDS] = {"folder": folder[0], "table": own.table}
+            self._unfinished.add(folder[0])
+            switch = partial(self._switch, stage_to_cpu(index), own.sizes, str(path))
+            self._uploads.submit(str(path), switch, ordered=True)
+
     def load_checkpoint(
         self,
         path: str | Path,
@@ -152,12 +229,56 @@ class StoreCheckpointIO(CheckpointIO):
     ) -> dict[str, Any]:
         """Read a checkpoint, always without executing code from it."""
         self._uploads.drain()
-        return read_checkpoint(self._store.local(str(path)), join(self._store.url, str(path)))
+        return read_checkpoint(self._store, str(path), optimizer=True)
+
+    def open_shards(self, path: str | Path) -> dict[str, Any]:
+        """Read a checkpoint, but leave the optimizer's state if it is in shards.
+
+        Returns:
+            Its content; see :func:`open_checkpoint`.
+        """
+        self._uploads.drain()
+        content = open_checkpoint(self._store, str(path))
+        if SHARDS in content:
+            content["state_dict"] = content[SHARDS].fill(content["state_dict"], "state_dict")
+        return content
 
     def remove_checkpoint(self, path: str | Path) -> None:
         """Delete a checkpoint."""
         self._uploads.drain()
         self._store.delete(str(path))
+
+    def _write_shards(self, own: OwnShards, name: str) -> None:
+        with self._store.create(name) as part:
+            own.write(part)
+
+    def _switch(self, index: dict[str, Any], sizes: dict[int, int], name: str) -> None:
+        """Write the index of shards once the files of all ranks are there; runs on rank 0.
+
+        A rank that fails to write its file ends the run, and so this wait.
+        """
+        folder: str = index[SHARDS]["folder"]
+        wanted, pause_s = {f"{folder}/{rank}": size for rank, size in sizes.items()}, 0.01
+        while {entry.name: entry.size for entry in self._store.list(f"{folder}/")} != wanted:
+            if self._uploads.is_alone:
+                return
+            time.sleep(pause_s)
+            pause_s = min(2 * pause_s, SECONDS_TO_LOOK)
+        self._unfinished.discard(folder)
+        self._write(index, name)
+
+    def _sweep(self, current: str | None) -> None:
+        """Delete the shards of replaced checkpoints and of attempts that were killed.
+
+        Args:
+            current: Folder of the shards that the last checkpoint refers to.
+        """
+        kept = [entry.name.removesuffix(".ckpt") for entry in self._store.list("checkpoints/step-")]
+        steps = tuple(f"{SHARD_FOLDER}{name.rpartition('/')[2]}-" for name in kept)
+        for entry in list(self._store.list(SHARD_FOLDER)):
+            folder = entry.name.rpartition("/")[0]
+            if folder not in {current, *self._unfinished} and not entry.name.startswith(steps):
+                self._store.delete(entry.name)
 
     def _write(self, checkpoint: dict[str, Any], name: str) -> None:
         with self._store.create(name) as part:
@@ -173,3 +294,5 @@ class StoreCheckpointIO(CheckpointIO):
                     f"the checkpoint cannot be written ({free / 1e6:.0f} MB free on the disk)",
                     "free some space and run the same command again",
                 ) from error
+        if name == LAST:
+            self._sweep(checkpoint.get(SHARDS, {}).get("folder"))

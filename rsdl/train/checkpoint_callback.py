@@ -12,7 +12,7 @@ from rsdl.core.errors import PreemptedError
 from rsdl.distributed.flag_reduce import AsyncFlagReduce
 from rsdl.records.run_record import LAST
 from rsdl.train.signals import StopRequest
-from rsdl.train.upload_queue import UploadQueue
+from rsdl.train.upload_queue import UploadQueue, drain_all_ranks
 
 
 class CheckpointCallback(pl.Callback):
@@ -55,6 +55,7 @@ class CheckpointCallback(pl.Callback):
         batch_idx: int,
     ) -> None:
         """Save at the end of an epoch, every ``every_minutes``, and when asked to stop."""
+        self._uploads.check()
         done = batch_idx + 1
         if done % trainer.accumulate_grad_batches:
             return
@@ -90,15 +91,15 @@ class CheckpointCallback(pl.Callback):
         if self._config.keep > 1 and trainer.is_global_zero:
             name = f"checkpoints/step-{self._saved_step:09d}.ckpt"
             self._uploads.submit(name, partial(self._keep, name), ordered=True)
-        trainer.save_checkpoint(LAST)
+        # Only sharded weights need the group.
+        trainer.save_checkpoint(LAST, storage_options=self._flag_reduce.group)
         self._saved_at, self._saved_step = time.monotonic(), trainer.global_step
 
     def _stop_if(self, trainer: pl.Trainer, asked: bool) -> None:
-        """Stop if asked, after uploads and a barrier: an early exit of a rank can fail others."""
+        """Stop if asked, after the uploads of all ranks: an early exit can fail other ranks."""
         if not asked:
             return
-        self._uploads.drain()
-        trainer.strategy.barrier("rsdl.leave")
+        drain_all_ranks(self._uploads, trainer.strategy.root_device)
         raise PreemptedError("run", f"stopped by {self._stop.reason}", "run it again to go on")
 
     def _keep(self, name: str) -> None:
