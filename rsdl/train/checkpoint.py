@@ -38,8 +38,10 @@ FIELDS = ("format", "position", "tally", "train_sums", "logged")
 NETWORK, AVERAGED = "model.", "averaged.module."
 
 OPTIMIZERS = "optimizer_states"  # Lightning's key
-SHARDS = "shards"  # key of the folder and table of shards in their index
-SHARD_FOLDER = "checkpoints/shards/"
+SHARDS = "shards"  # key of the files' stem and the table of shards in their index
+# Beside the index: the next writer to a folder removes what killed writers have left in it.
+SHARD_FILES = "checkpoints/shards-"
+KEPT_FILES = "checkpoints/step-"  # earlier checkpoints, by step, as names of shards are
 SECONDS_TO_LOOK = 1.0  # longest interval at which rank 0 looks for the shards of other ranks
 
 
@@ -168,7 +170,7 @@ class StoreCheckpointIO(CheckpointIO):
     def __init__(self, uploads: UploadQueue) -> None:
         self._uploads = uploads
         self._store = uploads.store
-        self._unfinished: set[str] = set()  # folders of shards that are being written
+        self._unfinished: set[str] = set()  # stems of the shards that are being written
 
     def save_checkpoint(
         self,
@@ -206,18 +208,18 @@ class StoreCheckpointIO(CheckpointIO):
             StorageError: If an earlier background upload could not be written.
         """
         index, sharded = take_shards({k: v for k, v in checkpoint.items() if k != "loops"})
-        folder = [f"{SHARD_FOLDER}step-{checkpoint['global_step']:09d}-{secrets.token_hex(4)}"]
         # Not the name of an earlier attempt, whose files may be there: rank 0 waits for this one's.
-        dist.broadcast_object_list(folder, src=0, group=group)
-        name = f"{folder[0]}/{dist.get_rank()}"
+        stems = [f"{SHARD_FILES}{checkpoint['global_step']:09d}-{secrets.token_hex(4)}"]
+        dist.broadcast_object_list(stems, src=0, group=group)
+        name = f"{stems[0]}-{dist.get_rank()}"
         self._uploads.make_room(name)
         own = stage_shards(sharded, group)
         if own.parts:
             self._uploads.submit(name, partial(self._write_shards, own, name), ordered=True)
         if dist.get_rank() == 0:
             index[STATE] = index[STATE] | {"format": SHARDED}
-            index[SHARDS] = {"folder": folder[0], "table": own.table}
-            self._unfinished.add(folder[0])
+            index[SHARDS] = {"stem": stems[0], "table": own.table}
+            self._unfinished.add(stems[0])
             switch = partial(self._switch, stage_to_cpu(index), own.sizes, str(path))
             self._uploads.submit(str(path), switch, ordered=True)
 
@@ -257,27 +259,29 @@ class StoreCheckpointIO(CheckpointIO):
 
         A rank that fails to write its file ends the run, and so this wait.
         """
-        folder: str = index[SHARDS]["folder"]
-        wanted, pause_s = {f"{folder}/{rank}": size for rank, size in sizes.items()}, 0.01
-        while {entry.name: entry.size for entry in self._store.list(f"{folder}/")} != wanted:
+        stem: str = index[SHARDS]["stem"]
+        wanted, pause_s = {f"{stem}-{rank}": size for rank, size in sizes.items()}, 0.01
+        while {entry.name: entry.size for entry in self._store.list(f"{stem}-")} != wanted:
             if self._uploads.is_alone:
                 return
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, SECONDS_TO_LOOK)
-        self._unfinished.discard(folder)
+        self._unfinished.discard(stem)
         self._write(index, name)
 
     def _sweep(self, current: str | None) -> None:
         """Delete the shards of replaced checkpoints and of attempts that were killed.
 
         Args:
-            current: Folder of the shards that the last checkpoint refers to.
+            current: Stem of the shards that the last checkpoint refers to.
         """
-        kept = [entry.name.removesuffix(".ckpt") for entry in self._store.list("checkpoints/step-")]
-        steps = tuple(f"{SHARD_FOLDER}{name.rpartition('/')[2]}-" for name in kept)
-        for entry in list(self._store.list(SHARD_FOLDER)):
-            folder = entry.name.rpartition("/")[0]
-            if folder not in {current, *self._unfinished} and not entry.name.startswith(steps):
+        kept = [entry.name for entry in self._store.list(KEPT_FILES)]
+        steps = tuple(
+            f"{SHARD_FILES}{name.removeprefix(KEPT_FILES).removesuffix('.ckpt')}-" for name in kept
+        )
+        for entry in list(self._store.list(SHARD_FILES)):
+            stem = entry.name.rpartition("-")[0]
+            if stem not in {current, *self._unfinished} and not entry.name.startswith(steps):
                 self._store.delete(entry.name)
 
     def _write(self, checkpoint: dict[str, Any], name: str) -> None:
@@ -295,4 +299,4 @@ class StoreCheckpointIO(CheckpointIO):
                     "free some space and run the same command again",
                 ) from error
         if name == LAST:
-            self._sweep(checkpoint.get(SHARDS, {}).get("folder"))
+            self._sweep(checkpoint.get(SHARDS, {}).get("stem"))

@@ -11,6 +11,7 @@ from rsdl.config.trainer import CheckpointConfig
 from rsdl.core.errors import PreemptedError
 from rsdl.distributed.flag_reduce import AsyncFlagReduce
 from rsdl.records.run_record import LAST
+from rsdl.train.checkpoint import KEPT_FILES
 from rsdl.train.signals import StopRequest
 from rsdl.train.upload_queue import UploadQueue, drain_all_ranks
 
@@ -89,7 +90,7 @@ class CheckpointCallback(pl.Callback):
     def save(self, trainer: pl.Trainer) -> None:
         """Write ``last.ckpt``; if more than one checkpoint is kept, first copy the previous one."""
         if self._config.keep > 1 and trainer.is_global_zero:
-            name = f"checkpoints/step-{self._saved_step:09d}.ckpt"
+            name = f"{KEPT_FILES}{self._saved_step:09d}.ckpt"
             self._uploads.submit(name, partial(self._keep, name), ordered=True)
         # Only sharded weights need the group.
         trainer.save_checkpoint(LAST, storage_options=self._flag_reduce.group)
@@ -107,7 +108,7 @@ class CheckpointCallback(pl.Callback):
             return
         with self._store.create(name) as part:
             shutil.copyfile(self._store.local(LAST), part)
-        names = [entry.name for entry in self._store.list("checkpoints/step-")]
+        names = [entry.name for entry in self._store.list(KEPT_FILES)]
         for name in names[: 1 - self._config.keep]:
             self._store.delete(name)
 

@@ -118,12 +118,12 @@ class StoredShards:
 
     Attributes:
         store: The run's folder.
-        folder: Name of their folder in it.
+        stem: Name of each file in it, but for the number of the rank that wrote it.
         table: Parts of each tensor, by its path in the checkpoint.
     """
 
     store: Store
-    folder: str
+    stem: str
     table: Mapping[str, list[Part]]
 
     def fill(self, tree: Any, path: str = "") -> Any:  # noqa: ANN401 - a part of a checkpoint
@@ -154,7 +154,7 @@ class StoredShards:
             StorageError: If a file is missing or cannot be read.
             DataError: If the files or the table are damaged.
         """
-        where = join(self.store.url, self.folder)
+        where = join(self.store.url, self.stem)
         try:
             self._read(dict(targets))
         except RsdlError:
@@ -174,7 +174,7 @@ class StoredShards:
             for at in sorted(range(len(items)), key=lambda at: places[at][:2]):
                 item, (rank, start, sizes) = items[at], places[at]
                 if rank not in blobs:
-                    blob = self.store.open(f"{self.folder}/{rank}")
+                    blob = self.store.open(f"{self.stem}-{rank}")
                     blobs[rank] = stack.enter_context(closing(blob))
                 part = planner.resolve_tensor(item)
                 # Rows lie one after the other, and only rows are sharded.
@@ -185,7 +185,7 @@ class StoredShards:
                 part.copy_(rows.view(count, *sizes[1:]))
                 missing -= part.numel()
         if missing:
-            raise _damaged(join(self.store.url, self.folder))
+            raise _damaged(join(self.store.url, self.stem))
 
     def _describe(self, path: str, target: Tensor) -> TensorStorageMetadata:
         chunks = [
