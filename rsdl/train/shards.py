@@ -154,13 +154,12 @@ class StoredShards:
             StorageError: If a file is missing or cannot be read.
             DataError: If the files or the table are damaged.
         """
-        where = join(self.store.url, self.stem)
         try:
             self._read(dict(targets))
         except RsdlError:
             raise
         except Exception as error:  # whatever a damaged or hostile table leads to
-            raise _damaged(where) from error
+            raise self._damaged() from error
 
     def _read(self, targets: dict[str, Tensor]) -> None:
         metadata = Metadata({path: self._describe(path, value) for path, value in targets.items()})
@@ -185,7 +184,7 @@ class StoredShards:
                 part.copy_(rows.view(count, *sizes[1:]))
                 missing -= part.numel()
         if missing:
-            raise _damaged(join(self.store.url, self.stem))
+            raise self._damaged()
 
     def _describe(self, path: str, target: Tensor) -> TensorStorageMetadata:
         chunks = [
@@ -193,6 +192,11 @@ class StoredShards:
             for _, _, offsets, sizes in self.table[path]
         ]
         return TensorStorageMetadata(TensorProperties(dtype=target.dtype), target.shape, chunks)
+
+    def _damaged(self) -> DataError:
+        problem = "the shards of a checkpoint are damaged, or not those of its index"
+        remedy = "restore them, or start again with --restart"
+        return DataError(join(self.store.url, str(self.stem)), problem, remedy)
 
     def _place(self, item: ReadItem) -> tuple[int, int, tuple[int, ...]]:
         """Return the file that a part lies in, its first byte there, and its sizes."""
@@ -270,8 +274,3 @@ def join_path(*names: object) -> str:
 
 def _local(value: Tensor) -> Tensor:
     return value.to_local() if isinstance(value, DTensor) else value
-
-
-def _damaged(where: str) -> DataError:
-    problem = "the shards of a checkpoint are damaged, or not those of its index"
-    return DataError(where, problem, "restore them, or start again with --restart")
