@@ -11,7 +11,7 @@ from rsdl.config.trainer import CheckpointConfig
 from rsdl.core.errors import PreemptedError
 from rsdl.distributed.flag_reduce import AsyncFlagReduce
 from rsdl.records.run_record import LAST
-from rsdl.train.checkpoint import KEPT_FILES
+from rsdl.train.checkpoint_io import KEPT_FILES
 from rsdl.train.signals import StopRequest
 from rsdl.train.upload_queue import UploadQueue, drain_all_ranks
 

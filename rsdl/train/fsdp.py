@@ -26,7 +26,8 @@ from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 
 from rsdl.core.errors import ConfigError
-from rsdl.train.checkpoint import OPTIMIZERS, SHARDS, StoreCheckpointIO
+from rsdl.train.checkpoint import OPTIMIZERS, SHARDS
+from rsdl.train.checkpoint_io import StoreCheckpointIO
 from rsdl.train.shards import gather_whole, join_path, shard_like
 
 # Smaller modules are sharded with their parent: each collective has a fixed cost.

@@ -18,11 +18,11 @@ from rsdl.storage.connect import join
 from rsdl.storage.local import explain_error
 from rsdl.train.checkpoint import (
     Position,
-    StoreCheckpointIO,
     load_weights,
     read_checkpoint,
     state_of,
 )
+from rsdl.train.checkpoint_io import StoreCheckpointIO
 from rsdl.train.lightning_private import set_progress
 from rsdl.train.module import TrainingModule
 from rsdl.train.recorder import Recorder

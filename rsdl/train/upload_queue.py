@@ -2,8 +2,8 @@
 
 Uploading a checkpoint to a bucket takes seconds, and minutes while its gateway restarts. One thread
 uploads in the order of submission, so that a reader who sees a checkpoint sees all files that it
-refers to. A local folder is written synchronously, unless ranks write shards: the page cache takes a
-checkpoint about as fast as the copy in memory that a thread would need.
+refers to. A local folder is written synchronously, unless ranks write shards: the page cache takes
+a checkpoint about as fast as the copy in memory that a thread would need.
 
 A killed process loses only the tasks that still wait; the run resumes from the uploaded files.
 """
