@@ -126,7 +126,9 @@ def is_completed(config: RunConfig) -> bool:
 
 def train_together(config: RunConfig, ranks: Ranks, console: Console, *, restart: bool) -> int:
     """Train as one rank of an initialized process group."""
-    folder = RunFolder(connect(join(config.output, config.name), storage=config.storage))
+    store = connect(join(config.output, config.name), storage=config.storage)
+    # Rank 0 waits for the shards of other ranks: not between two steps.
+    folder = RunFolder(store, background=config.trainer.strategy == "fsdp" or None)
     try:
         return train_in(folder, config, ranks, console, restart=restart)
     finally:

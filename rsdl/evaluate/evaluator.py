@@ -48,7 +48,7 @@ def evaluate_checkpoint(parts: RunParts, checkpoint: str, split: str) -> Evaluat
         DataError: If the checkpoint is damaged or belongs to another network.
     """
     module, store = parts.module, parts.folder.store
-    content = read_checkpoint(store.local(checkpoint), join(store.url, checkpoint))
+    content = read_checkpoint(store, checkpoint)
     is_average = parts.config.optim.ema_decay is not None
     lone = is_average and module.averaged is None
     load_weights(module, content, join(store.url, checkpoint), averaged=lone)

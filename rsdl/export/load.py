@@ -51,7 +51,7 @@ def load_run(source: str, *, data_url: str | None = None) -> TrainedModel:
     config = read_config(folder, data_url)
     spec = read_model_spec(folder, config)
     where = join(folder.store.url, checkpoint)
-    state = read_checkpoint(folder.store.local(checkpoint), where)["state_dict"]
+    state = read_checkpoint(folder.store, checkpoint)["state_dict"]
     prefix = AVERAGED if config.optim.ema_decay is not None else NETWORK
     tensors = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
     return build(spec, tensors, where)

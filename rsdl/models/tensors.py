@@ -50,6 +50,9 @@ def read_tensors(path: Path, source: str) -> Tensors:
     odd = next((key for key, value in content.items() if not isinstance(value, Tensor)), None)
     if odd is not None:
         raise _unreadable(source, f'"{odd}" is no tensor')
+    if any(tensor.is_meta for tensor in content.values()):
+        problem = f"{source}: its weights are in the shards of a run"
+        raise ConfigError(FIELD, problem, "use the run's best.ckpt, or rsdl export")
     return {_unwrap(name): tensor for name, tensor in content.items()}
 
 

@@ -1,31 +1,33 @@
-"""Checkpoints: their content, atomic writes, and reads that execute no pickled code."""
+"""Checkpoints: their content, and reads that execute no pickled code.
 
-import os
-import shutil
+A checkpoint is one file, or the index of shards that each rank has written (``shards.py``). All
+readers take it from ``read_checkpoint``.
+"""
+
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
-from lightning_fabric.plugins.io.checkpoint_io import CheckpointIO
 from torch import nn
 
-from rsdl.core.errors import DataError, FullDiskError
+from rsdl.core.errors import DataError, StorageError
 from rsdl.core.sample_counts import SampleCounts
 from rsdl.core.versions import newer_format, unknown_names
 from rsdl.storage.connect import join
-from rsdl.train.fsdp import shard_state
-from rsdl.train.staging import stage_to_cpu
-from rsdl.train.upload_queue import UploadQueue
+from rsdl.storage.store import Store
+from rsdl.train.shards import StoredShards, shard_state
 
 STATE = "rsdl"
 FORMAT = 1  # version of the dict at STATE; a checkpoint without one has version 1
+SHARDED = 2  # its version in an index of shards, which older releases must refuse
 FIELDS = ("format", "position", "tally", "train_sums", "logged")
 
 # Prefixes of a TrainingModule's weights in its state dict.
 NETWORK, AVERAGED = "model.", "averaged.module."
+
+OPTIMIZERS = "optimizer_states"  # Lightning's key
+SHARDS = "shards"  # key of the files' stem and the table of shards in their index
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +47,42 @@ class Position:
     validate: bool = False
 
 
-def read_checkpoint(path: Path, where: str) -> dict[str, Any]:
-    """Load a checkpoint on the CPU without executing code from it.
+def read_checkpoint(store: Store, name: str, *, optimizer: bool = False) -> dict[str, Any]:
+    """Read a checkpoint of one file or of shards on the CPU, without executing code from it.
+
+    Args:
+        store: The run's folder.
+        name: Name of the checkpoint in it.
+        optimizer: Whether to read the optimizer's state, too.
 
     Raises:
         DataError: If it is damaged or holds anything but tensors and plain values.
     """
+    while True:
+        content = open_checkpoint(store, name)
+        shards = content.pop(SHARDS, None)
+        if not optimizer:
+            content.pop(OPTIMIZERS, None)
+        try:
+            return content if shards is None else shards.fill(content)
+        except StorageError:
+            # The run may have replaced the checkpoint, and deleted these shards, meanwhile.
+            if open_checkpoint(store, name).get(SHARDS) == shards:
+                raise
+
+
+def open_checkpoint(store: Store, name: str) -> dict[str, Any]:
+    """Read a checkpoint, but not its shards; see :func:`read_checkpoint`.
+
+    Returns:
+        Its content. If it has shards, meta tensors stand for them, and :class:`StoredShards` is at
+        ``SHARDS``.
+    """
+    path, where = store.local(name), join(store.url, name)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        if SHARDS in content:
+            content[SHARDS] = StoredShards(store, **content[SHARDS])
     except Exception as error:
         reason = "is not a checkpoint that can be loaded safely (damaged, or not plain tensors)"
         raise DataError(where, reason, "restore it, or start again with --restart") from error
@@ -101,8 +131,8 @@ def state_of(checkpoint: dict[str, Any], where: str) -> dict[str, Any]:
     state = checkpoint.get(STATE)
     if not isinstance(state, dict) or "position" not in state:
         raise DataError(where, "holds no position in the data", "resume from last.ckpt of a run")
-    if (given := state.get("format", FORMAT)) != FORMAT:
-        raise newer_format(where, given, reads=FORMAT)
+    if (given := state.get("format", FORMAT)) not in (FORMAT, SHARDED):
+        raise newer_format(where, given, reads=SHARDED)
     unknown = [name for name in state if name not in FIELDS]
     for name, kind in (("position", Position), ("tally", SampleCounts)):
         known = {field.name for field in fields(kind)}
@@ -110,66 +140,3 @@ def state_of(checkpoint: dict[str, Any], where: str) -> dict[str, Any]:
     if unknown:
         raise unknown_names(where, "field", unknown)
     return state
-
-
-class StoreCheckpointIO(CheckpointIO):
-    """Lightning's checkpoint I/O on a store: writes are atomic, reads execute no code.
-
-    With background uploads, saving takes only as long as copying the state to the host. One copy is
-    being uploaded and one more may wait, so the host holds at most two.
-
-    Args:
-        uploads: Queue that writes to the run's folder.
-    """
-
-    def __init__(self, uploads: UploadQueue) -> None:
-        self._uploads = uploads
-        self._store = uploads.store
-
-    def save_checkpoint(
-        self,
-        checkpoint: dict[str, Any],
-        path: str | Path,
-        storage_options: Any | None = None,  # noqa: ANN401 - Lightning's signature
-    ) -> None:
-        """Submit a checkpoint for upload; the previous one stays until this one is complete.
-
-        Raises:
-            StorageError: If this checkpoint, or an earlier background upload, could not be written.
-        """
-        # On resume, the position sets Lightning's loops; see lightning_private.py.
-        checkpoint.pop("loops", None)
-        if self._uploads.background:
-            self._uploads.make_room(str(path))
-            checkpoint = stage_to_cpu(checkpoint)
-        self._uploads.submit(str(path), partial(self._write, checkpoint, str(path)), ordered=True)
-
-    def load_checkpoint(
-        self,
-        path: str | Path,
-        map_location: Any | None = None,  # noqa: ANN401 - Lightning's signature
-        weights_only: bool | None = None,
-    ) -> dict[str, Any]:
-        """Read a checkpoint, always without executing code from it."""
-        self._uploads.drain()
-        return read_checkpoint(self._store.local(str(path)), join(self._store.url, str(path)))
-
-    def remove_checkpoint(self, path: str | Path) -> None:
-        """Delete a checkpoint."""
-        self._uploads.drain()
-        self._store.delete(str(path))
-
-    def _write(self, checkpoint: dict[str, Any], name: str) -> None:
-        with self._store.create(name) as part:
-            try:
-                torch.save(checkpoint, part)
-            except RuntimeError as error:
-                free = shutil.disk_usage(part.parent).free
-                # torch still has the file open, so deleting it would not free the space that the
-                # run record needs.
-                os.truncate(part, 0)
-                raise FullDiskError(
-                    join(self._store.url, name),
-                    f"the checkpoint cannot be written ({free / 1e6:.0f} MB free on the disk)",
-                    "free some space and run the same command again",
-                ) from error

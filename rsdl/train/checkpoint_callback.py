@@ -11,8 +11,9 @@ from rsdl.config.trainer import CheckpointConfig
 from rsdl.core.errors import PreemptedError
 from rsdl.distributed.flag_reduce import AsyncFlagReduce
 from rsdl.records.run_record import LAST
+from rsdl.train.checkpoint_io import KEPT_FILES
 from rsdl.train.signals import StopRequest
-from rsdl.train.upload_queue import UploadQueue
+from rsdl.train.upload_queue import UploadQueue, drain_all_ranks
 
 
 class CheckpointCallback(pl.Callback):
@@ -55,6 +56,7 @@ class CheckpointCallback(pl.Callback):
         batch_idx: int,
     ) -> None:
         """Save at the end of an epoch, every ``every_minutes``, and when asked to stop."""
+        self._uploads.check()
         done = batch_idx + 1
         if done % trainer.accumulate_grad_batches:
             return
@@ -88,17 +90,17 @@ class CheckpointCallback(pl.Callback):
     def save(self, trainer: pl.Trainer) -> None:
         """Write ``last.ckpt``; if more than one checkpoint is kept, first copy the previous one."""
         if self._config.keep > 1 and trainer.is_global_zero:
-            name = f"checkpoints/step-{self._saved_step:09d}.ckpt"
+            name = f"{KEPT_FILES}{self._saved_step:09d}.ckpt"
             self._uploads.submit(name, partial(self._keep, name), ordered=True)
-        trainer.save_checkpoint(LAST)
+        # Only sharded weights need the group.
+        trainer.save_checkpoint(LAST, storage_options=self._flag_reduce.group)
         self._saved_at, self._saved_step = time.monotonic(), trainer.global_step
 
     def _stop_if(self, trainer: pl.Trainer, asked: bool) -> None:
-        """Stop if asked, after uploads and a barrier: an early exit of a rank can fail others."""
+        """Stop if asked, after the uploads of all ranks: an early exit can fail other ranks."""
         if not asked:
             return
-        self._uploads.drain()
-        trainer.strategy.barrier("rsdl.leave")
+        drain_all_ranks(self._uploads, trainer.strategy.root_device)
         raise PreemptedError("run", f"stopped by {self._stop.reason}", "run it again to go on")
 
     def _keep(self, name: str) -> None:
@@ -106,7 +108,7 @@ class CheckpointCallback(pl.Callback):
             return
         with self._store.create(name) as part:
             shutil.copyfile(self._store.local(LAST), part)
-        names = [entry.name for entry in self._store.list("checkpoints/step-")]
+        names = [entry.name for entry in self._store.list(KEPT_FILES)]
         for name in names[: 1 - self._config.keep]:
             self._store.delete(name)
 

@@ -1,15 +1,18 @@
 """FSDP2 (Zhao et al. 2023): every device keeps a shard of weights, gradients and optimizer state.
 
-Checkpoints are the same as on one device: full tensors under the network's own names, so that a run
-can resume on any number of devices, sharded or not. The cost: rank 0 gathers the full state on its
-host for each checkpoint.
+Every rank writes its own shards of ``last.ckpt``, and reads its own of the optimizer's state,
+whatever the number of ranks that wrote them; see ``shards.py``. Names are those of one device, so
+that a run can resume on any number of devices, sharded or not. ``best.ckpt`` is gathered on rank 0
+into one file: it has the weights only, which every host holds whole at the start of a run anyway,
+and one file is what is copied and read elsewhere.
 
 ``torch.distributed.checkpoint.state_dict`` names the optimizer's state by weight, where Lightning's
 checkpoints of one device, and those of older runs, number it. It would replace only the half of the
 model, beside the code that the optimizer needs.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -20,10 +23,12 @@ from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
-from torch.distributed.tensor import DTensor, distribute_tensor
-from torch.optim import Optimizer
+from torch.distributed.tensor import DTensor
 
 from rsdl.core.errors import ConfigError
+from rsdl.train.checkpoint import OPTIMIZERS, SHARDS
+from rsdl.train.checkpoint_io import StoreCheckpointIO
+from rsdl.train.shards import gather_whole, join_path, shard_like
 
 # Smaller modules are sharded with their parent: each collective has a fixed cost.
 UNIT_PARAMETERS = 1 << 20
@@ -49,30 +54,55 @@ class ShardedStrategy(DDPStrategy):
         self.precision_plugin.teardown()
         self.accelerator.teardown()
 
-    def lightning_module_state_dict(self) -> dict[str, Any]:
-        """Return full tensors on rank 0; a collective that every rank must call."""
-        assert self.lightning_module is not None
-        whole: dict[str, Any] = _gather(
-            self.lightning_module.state_dict(), keep=self.is_global_zero
-        )
-        return whole
+    def save_checkpoint(
+        self,
+        checkpoint: dict[str, Any],
+        filepath: str | Path,
+        storage_options: Any | None = None,  # noqa: ANN401 - Lightning's signature
+    ) -> None:
+        """Write a checkpoint as shards, or whole; a collective that every rank must call.
 
-    def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
-        """Return full tensors on rank 0; a collective that every rank must call."""
-        state: dict[str, Any] = _gather(
-            super().optimizer_state(optimizer), keep=self.is_global_zero
-        )
-        return state
+        Args:
+            checkpoint: Content, with this rank's shards.
+            filepath: Its name in the run's folder.
+            storage_options: Group of all ranks with a CPU backend, to write shards; ``None`` to
+                gather full tensors on rank 0 and write one file.
+        """
+        if storage_options is not None:
+            self._checkpoints.save_shards(checkpoint, filepath, storage_options)
+        else:
+            whole = gather_whole(checkpoint, keep=self.is_global_zero)
+            super().save_checkpoint(whole, filepath)
+
+    def load_checkpoint(
+        self, checkpoint_path: str | Path, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Read a checkpoint; each rank reads its shards of the optimizer's state later."""
+        return self._checkpoints.open_shards(checkpoint_path)
 
     def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
-        """Load each rank's shards from full tensors."""
-        for optimizer, state in zip(self.optimizers, checkpoint["optimizer_states"], strict=True):
+        """Load each rank's shards, from full tensors or from shards of any number of ranks."""
+        saved = checkpoint[OPTIMIZERS]
+        for place, (optimizer, state) in enumerate(zip(self.optimizers, saved, strict=True)):
             weights = [weight for group in optimizer.param_groups for weight in group["params"]]
-            shards = {
-                number: {name: shard_like(value, weights[number]) for name, value in values.items()}
-                for number, values in state["state"].items()
-            }
+            shards: dict[int, dict[str, Any]] = {}
+            unread: dict[str, Tensor] = {}
+            for number, values in state["state"].items():
+                own: dict[str, Any] = {
+                    name: shard_like(value, weights[number]) for name, value in values.items()
+                }
+                for name, value in values.items():
+                    if isinstance(value, Tensor) and value.is_meta:
+                        unread[join_path(OPTIMIZERS, place, "state", number, name)] = own[name]
+                shards[number] = own
+            if unread:
+                checkpoint[SHARDS].read(unread)
             optimizer.load_state_dict({**state, "state": shards})
+
+    @property
+    def _checkpoints(self) -> StoreCheckpointIO:
+        assert isinstance(self.checkpoint_io, StoreCheckpointIO)
+        return self.checkpoint_io
 
     def _setup_model(self, model: nn.Module) -> nn.Module:  # type: ignore[override]
         for parameter in model.parameters():
@@ -142,42 +172,3 @@ def shard_network(network: nn.Module, mesh: DeviceMesh, policy: MixedPrecisionPo
 def is_sharded(module: nn.Module) -> bool:
     """Return whether a module's weights are sharded."""
     return any(isinstance(parameter, DTensor) for parameter in module.parameters())
-
-
-def shard_like(value: object, weight: Tensor) -> object:
-    """Return this rank's shard of a full tensor, sharded like a weight of the same shape."""
-    if not isinstance(weight, DTensor) or not isinstance(value, Tensor):
-        return value
-    if value.shape != weight.shape or isinstance(value, DTensor):
-        return value
-    value = value.to(weight.device)
-    # Every rank has read the full tensor, so nothing needs to be sent.
-    return distribute_tensor(value, weight.device_mesh, weight.placements, src_data_rank=None)
-
-
-def shard_state(module: nn.Module, state: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a state dict of full tensors, sharded like the module's own."""
-    own = module.state_dict()
-    return {name: shard_like(value, own[name]) if name in own else value
-            for name, value in state.items()}  # fmt: skip
-
-
-def _gather(tree: Any, *, keep: bool) -> Any:  # noqa: ANN401 - trees of state dicts
-    """Return a tree with full tensors on the host; with empty ones unless ``keep``."""
-
-    def whole(value: object) -> object:
-        if isinstance(value, DTensor):
-            value = value.full_tensor()
-        if isinstance(value, Tensor):
-            return value.detach().cpu() if keep else torch.empty(0)
-        return value
-
-    return _map(tree, whole)
-
-
-def _map(tree: Any, change: Callable[[object], object]) -> Any:  # noqa: ANN401
-    if isinstance(tree, Mapping):
-        return {key: _map(value, change) for key, value in tree.items()}
-    if isinstance(tree, (list, tuple)):
-        return type(tree)(_map(value, change) for value in tree)
-    return change(tree)

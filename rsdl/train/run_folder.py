@@ -27,11 +27,12 @@ class RunFolder:
 
     Args:
         store: The run's folder.
+        background: Whether to write in a thread; ``None``: yes, unless ``store`` is local.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, *, background: bool | None = None) -> None:
         self.store = store
-        self.uploads = UploadQueue(store)
+        self.uploads = UploadQueue(store, background=background)
         self._owner: Owner | None = None
 
     def own(self) -> None:

@@ -9,20 +9,20 @@ from rich.console import Console
 
 from rsdl.config.load import to_yaml
 from rsdl.config.run import RunConfig
-from rsdl.core.errors import UNAVAILABLE, PeerError, PreemptedError, RsdlError
+from rsdl.core.errors import UNAVAILABLE, PreemptedError, RsdlError
 from rsdl.data.datamodule import DataModule
-from rsdl.distributed.rank import is_main, max_over_ranks
+from rsdl.distributed.rank import is_main
 from rsdl.records.model_spec import MODEL
 from rsdl.records.run_record import BEST, CONFIG, LAST
 from rsdl.storage.connect import join
 from rsdl.storage.local import explain_error
 from rsdl.train.checkpoint import (
     Position,
-    StoreCheckpointIO,
     load_weights,
     read_checkpoint,
     state_of,
 )
+from rsdl.train.checkpoint_io import StoreCheckpointIO
 from rsdl.train.lightning_private import set_progress
 from rsdl.train.module import TrainingModule
 from rsdl.train.recorder import Recorder
@@ -30,7 +30,7 @@ from rsdl.train.run_folder import ExistingRun, RunFolder
 from rsdl.train.saved_run import describe_model
 from rsdl.train.signals import StopRequest
 from rsdl.train.tensorboard import upload_events
-from rsdl.train.upload_queue import UploadQueue
+from rsdl.train.upload_queue import UploadQueue, drain_all_ranks
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ def fit(session: Session, begun: ExistingRun) -> None:
     checkpoint = LAST if begun.has_state else None
     position = Position()
     if checkpoint is not None:
-        content = read_checkpoint(store.local(LAST), join(store.url, LAST))
+        content = read_checkpoint(store, LAST)
         position = Position(**state_of(content, join(store.url, LAST))["position"])
         load_weights(module, content, join(store.url, LAST))
         del content
@@ -85,6 +85,7 @@ def fit(session: Session, begun: ExistingRun) -> None:
         validate(session)
     trainer.fit(module, datamodule=data, ckpt_path=checkpoint)
     if not validates:
+        finish_uploads(session)
         if is_main():
             take_last_weights(session.folder)
     elif not recorder.is_validated:
@@ -100,26 +101,13 @@ def validate(session: Session) -> None:
 
 def take_last_weights(folder: RunFolder) -> None:
     """Write the weights of ``last.ckpt`` to ``best.ckpt``: no validation selects others."""
-    checkpoints = StoreCheckpointIO(folder.uploads)
-    content = checkpoints.load_checkpoint(LAST)
-    content.pop("optimizer_states", None)
-    checkpoints.save_checkpoint(content, BEST)
+    content = read_checkpoint(folder.store, LAST)
+    StoreCheckpointIO(folder.uploads).save_checkpoint(content, BEST)
 
 
 def finish_uploads(session: Session) -> None:
     """Wait until all uploads of the run are in its folder, where every rank can read them."""
-    lost: Exception | None = None
-    code = 0
-    try:
-        session.folder.uploads.drain()
-    except Exception as error:
-        lost, known = error, explain_error(error)
-        code = known.exit_code if known is not None else 1
-    worst = max_over_ranks(code, session.trainer.strategy.root_device)
-    if lost is not None:
-        raise lost
-    if worst:
-        raise PeerError("run", "another rank could not write its checkpoint", exit_code=worst)
+    drain_all_ranks(session.folder.uploads, session.trainer.strategy.root_device)
 
 
 def explain_ending(error: BaseException, stop: StopRequest) -> BaseException:
@@ -136,6 +124,8 @@ def close_run(session: Session, error: BaseException) -> BaseException:
         The error that the command ends with. If the upload of the last checkpoint failed, it is
         that error instead of ``PreemptedError``, which promises that the run can resume.
     """
+    if not isinstance(error, PreemptedError):
+        session.folder.uploads.is_alone = True
     try:
         error = _drain(session.folder.uploads, error)
     except KeyboardInterrupt as again:  # the second Ctrl-C: stop waiting for uploads

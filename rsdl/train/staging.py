@@ -41,7 +41,7 @@ def _copy(node: Any, seen: dict[Any, Tensor], devices: set[torch.device]) -> Any
 
 
 def _copy_tensor(tensor: Tensor, devices: set[torch.device]) -> Tensor:
-    if tensor.device.type == "cpu":
+    if tensor.device.type in ("cpu", "meta"):
         return tensor.clone()
     devices.add(tensor.device)
     return tensor.to("cpu", non_blocking=True)

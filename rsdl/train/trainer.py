@@ -19,7 +19,7 @@ from rsdl.core.allocator import keep_freed_memory
 from rsdl.core.errors import ConfigError
 from rsdl.distributed.rank import RankInfo
 from rsdl.distributed.rendezvous import backend_for
-from rsdl.train.checkpoint import StoreCheckpointIO
+from rsdl.train.checkpoint_io import StoreCheckpointIO
 from rsdl.train.fsdp import ShardedStrategy
 from rsdl.train.lightning_private import flush
 from rsdl.train.upload_queue import UploadQueue

@@ -2,8 +2,8 @@
 
 Uploading a checkpoint to a bucket takes seconds, and minutes while its gateway restarts. One thread
 uploads in the order of submission, so that a reader who sees a checkpoint sees all files that it
-refers to. A local folder is written synchronously: the page cache takes a checkpoint about as fast
-as the copy in memory that a thread would need.
+refers to. A local folder is written synchronously, unless ranks write shards: the page cache takes
+a checkpoint about as fast as the copy in memory that a thread would need.
 
 A killed process loses only the tasks that still wait; the run resumes from the uploaded files.
 """
@@ -12,7 +12,11 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from rsdl.storage.local import LocalStore
+import torch
+
+from rsdl.core.errors import PeerError
+from rsdl.distributed.rank import is_main, max_over_ranks
+from rsdl.storage.local import LocalStore, explain_error
 from rsdl.storage.store import Store
 
 
@@ -71,6 +75,7 @@ class UploadQueue:
         self._error: Exception | None = None
         self._changed = threading.Condition()
         self.check_owner: Callable[[], object] = lambda: None  # called before each upload
+        self.is_alone = False  # whether other ranks have failed, so that none must wait for theirs
 
     @property
     def is_busy(self) -> bool:
@@ -116,6 +121,11 @@ class UploadQueue:
                 else:
                     self._changed.wait()
 
+    def check(self) -> None:
+        """Raise the error of an earlier upload, if there is one."""
+        with self._changed:
+            self._check()
+
     def drain(self) -> None:
         """Wait until all tasks are uploaded.
 
@@ -131,6 +141,7 @@ class UploadQueue:
         """Drop waiting tasks and the failure; upload later tasks in the caller's thread."""
         with self._changed:
             self._waiting, self._error, self.background = [], None, False
+            self.is_alone = True
 
     def _check(self) -> None:
         if self._error is not None:
@@ -152,3 +163,32 @@ class UploadQueue:
                 with self._changed:
                     self._waiting, self._error = [], error
             del task  # frees the copy of the state that it holds
+
+
+def drain_all_ranks(uploads: UploadQueue, device: torch.device) -> None:
+    """Wait until the uploads of all ranks are complete; a collective that every rank must call.
+
+    Rank 0 comes last: it waits for the shards of the others, and so for none that has failed.
+
+    Args:
+        uploads: This rank's uploads.
+        device: This rank's device.
+
+    Raises:
+        PeerError: If only another rank's upload has failed.
+        Exception: The error of an upload of this rank.
+    """
+    for is_turn in (not is_main(), is_main()):
+        lost: Exception | None = None
+        code = 0
+        try:
+            if is_turn:
+                uploads.drain()
+        except Exception as error:
+            lost, known = error, explain_error(error)
+            code = known.exit_code if known is not None else 1
+        worst = max_over_ranks(code, device)
+        if lost is not None:
+            raise lost
+        if worst:
+            raise PeerError("run", "another rank could not write its checkpoint", exit_code=worst)

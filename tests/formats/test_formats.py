@@ -26,6 +26,7 @@ from rsdl.data.manifest import load_manifest
 from rsdl.records.evaluation import parse_evaluation
 from rsdl.records.run_record import LAST
 from rsdl.storage.connect import connect
+from rsdl.storage.local import LocalStore
 from rsdl.train.checkpoint import read_checkpoint, state_of
 from rsdl.train.run_folder import RunFolder, check_same_run
 
@@ -287,14 +288,14 @@ def test_provenance_takes_any_key(old: Path):
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        ({"format": 2}, "format 2, this one reads 1"),
+        ({"format": 3}, "format 3, this one reads 2"),
         ({"mood": 1}, "unknown field mood"),
         ({"tally": {"planned": 1, "mood": 1}}, r"unknown field tally\.mood"),
         ({"position": {"epoch": 1, "mood": 1}}, r"unknown field position\.mood"),
     ],
 )
 def test_a_newer_checkpoint_is_refused(change: dict[str, Any], problem: str):
-    content = read_checkpoint(MADE / "runs/preempted" / LAST, "last.ckpt")
+    content = read_checkpoint(LocalStore(MADE / "runs/preempted"), LAST)
     assert state_of(content, "last.ckpt")["position"]["step"] == 5
     content["rsdl"] = content["rsdl"] | change
     with pytest.raises(DataError, match=f"^last.ckpt: made by a newer rsdl: {problem}; update"):

@@ -19,6 +19,9 @@ import pytest
 import torch
 import yaml
 
+from rsdl.storage.local import LocalStore
+from rsdl.train.checkpoint import read_checkpoint
+
 FORK_SERVER = Path(__file__).with_name("fork_server.py")
 RANK_LAUNCHER = Path(__file__).with_name("rank_launcher.py")
 TIMED = {"time_s", "images_per_s", "data_wait_pct"}
@@ -221,7 +224,10 @@ def rsdl(fork_server: "subprocess.Popen[str]", tmp_path: Path) -> Iterator[Rsdl]
 
 @dataclass(frozen=True)
 class Fault:
-    """What becomes of one rank: it is sent a signal (kill, stop, term), or raises."""
+    """What becomes of one rank: it is sent a signal (kill, stop, term), or raises.
+
+    In the stage "saving" the step is the number of shard files that the rank has written, from 0.
+    """
 
     what: str
     rank: int
@@ -243,6 +249,7 @@ class Ranks:
         fault: Fault | None = None,
         world_size: int | None = None,
         limit_s: float = 900,
+        env: Mapping[str, str] | None = None,
     ) -> list[int | None]:
         """Return the exit codes of the first ranks of a world, by default of all.
 
@@ -254,7 +261,7 @@ class Ranks:
             "world_size": world_size or num_ranks,
             "arguments": [str(argument) for argument in arguments],
             "cwd": str(self.folder),
-            "env": {"RSDL_CACHE": os.environ["RSDL_CACHE"]},
+            "env": {"RSDL_CACHE": os.environ["RSDL_CACHE"], **(env or {})},
             "fault": None if fault is None else asdict(fault),
             "limit_s": limit_s,
         }
@@ -358,10 +365,8 @@ class Run:
             ]
 
     def load(self, name: str = "last") -> dict[str, Any]:
-        content: dict[str, Any] = torch.load(
-            self.folder / "checkpoints" / f"{name}.ckpt", weights_only=True
-        )
-        return content
+        """Return a checkpoint, of one file or of shards."""
+        return read_checkpoint(LocalStore(self.folder), f"checkpoints/{name}.ckpt", optimizer=True)
 
     @property
     def names(self) -> list[str]:

@@ -5,6 +5,7 @@ Each rank writes what it says to ``rank-N.err`` and ``rank-N.out``, and each tra
 sees to ``rank-N.trace``. A request may hold a ``fault``: what becomes of one rank at one batch.
 """
 
+import itertools
 import json
 import os
 import signal
@@ -94,10 +95,11 @@ def watch_batches(trace: Path, rank: int, fault: dict[str, Any] | None) -> None:
     """Note every batch that is trained on, and do what the fault says at its place."""
     from rsdl.data.datamodule import DataModule
     from rsdl.train.module import TrainingModule
+    from rsdl.train.shards import OwnShards
 
     trace.unlink(missing_ok=True)
     train, validate = TrainingModule.training_step, TrainingModule.validation_step
-    feed = DataModule.train_dataloader
+    feed, write, writes = DataModule.train_dataloader, OwnShards.write, itertools.count()
 
     def act(stage: str, step: int) -> None:
         if fault is None or (rank, stage, step) != (
@@ -126,6 +128,11 @@ def watch_batches(trace: Path, rank: int, fault: dict[str, Any] | None) -> None:
         act("feeding", self.trainer.global_step)
         return feed(self)
 
+    def write_shards(self: Any, path: Path) -> None:  # noqa: ANN401
+        write(self, path)
+        act("saving", next(writes))  # before the file has its name
+
+    OwnShards.write = write_shards  # type: ignore[method-assign]
     DataModule.train_dataloader = train_dataloader  # type: ignore[method-assign]
     TrainingModule.training_step = training_step  # type: ignore[method-assign]
     TrainingModule.validation_step = validation_step  # type: ignore[method-assign]

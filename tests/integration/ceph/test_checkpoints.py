@@ -21,13 +21,14 @@ from rsdl.records.run_record import BEST, LAST, RunRecord
 from rsdl.storage.connect import connect
 from rsdl.storage.store import Store
 from rsdl.train.build import open_session
+from rsdl.train.checkpoint import read_checkpoint
 from rsdl.train.ranks import find_ranks
 from rsdl.train.run_folder import ExistingRun, RunFolder
 from rsdl.train.session import fit
 from rsdl.train.signals import StopRequest
 from rsdl.train.trainer import fit_to_ranks
 
-from ..conftest import Rsdl, Run, Write
+from ..conftest import Fault, Ranks, Rsdl, Run, Write
 from .conftest import Gateway
 from .fault_proxy import FaultProxy
 
@@ -191,6 +192,32 @@ def check_together(last: dict[str, Any], best: dict[str, Any] | None, record: Ru
         assert best["global_step"] <= position["step"]
     if "best" in record.metrics:
         assert best is not None and best["epoch"] >= int(record.metrics["best"]["epoch"] or 0)
+
+
+def test_killed_while_shards_are_on_their_way_the_bucket_has_the_checkpoint_before(
+    ranks: Ranks, fault: type[Fault], write_config: Write, run_at: Find, compare_runs: Compare,
+    bucket: str, env: dict[str, str], tmp_path: Path,
+):  # fmt: skip
+    fields: dict[str, Any] = {"model__name": "test_vit", "data__batch_size": 6}
+    whole = write_config("whole", **fields)
+    killed = write_config("killed", **fields, output=f"{bucket}/runs")
+    assert ranks(2, "train", whole, "trainer.strategy=fsdp") == [0, 0], ranks.said(0)
+
+    def train(what: str, rank: int, step: int, stage: str) -> list[int | None]:
+        """Train until something becomes of one rank."""
+        becomes = fault(what, rank, step, stage)
+        return ranks(2, "train", killed, "trainer.strategy=fsdp", fault=becomes, env=env)
+
+    assert train("kill", 1, 1, "saving") == [1, -signal.SIGKILL], ranks.said(0)
+    store = connect(f"{bucket}/runs/killed")
+    assert read_checkpoint(store, LAST)["rsdl"]["position"]["step"] == 3
+    # Whoever exits 75 has seen the index in the bucket.
+    assert train("term", 1, 3, "training") == [75, 75], ranks.said(0)
+    assert 3 < read_checkpoint(store, LAST)["rsdl"]["position"]["step"] < 9
+    assert train("none", 0, 0, "never") == [0, 0], ranks.said(0)
+    assert len({entry.name[:-1] for entry in store.list("checkpoints/shards-")}) == 1
+    fetch(store, tmp_path / "runs" / "killed")
+    compare_runs(run_at("whole"), run_at("killed"))
 
 
 def test_asked_to_stop_a_run_exits_75_only_when_its_checkpoint_is_in_the_bucket(

@@ -12,11 +12,11 @@ from rsdl.core.errors import DataError, StorageError
 from rsdl.records.run_record import LAST
 from rsdl.storage.local import LocalStore
 from rsdl.train.checkpoint import (
-    StoreCheckpointIO,
     average_of,
     load_weights,
     state_of,
 )
+from rsdl.train.checkpoint_io import StoreCheckpointIO
 from rsdl.train.upload_queue import UploadQueue
 
 CONTENT = {"state_dict": {"weight": torch.arange(4.0)}, "rsdl": {"position": {"epoch": 1}}}

@@ -132,6 +132,7 @@ def test_after_a_failure_nothing_is_delivered_and_everybody_hears_of_it(
         uploads.drain,
         lambda: uploads.submit("run.json", depot.taking("run")),
         lambda: uploads.make_room("last"),
+        uploads.check,
         uploads.drain,
     ):
         with pytest.raises(StorageError, match="access denied"):
