@@ -100,13 +100,18 @@ class DataModule(pl.LightningDataModule):
         data: The opened dataset.
         seed: Seed of the run.
         accumulate: Micro-batches in an optimizer step.
+        multiple: Rows of each rank's part of a batch are filled up to a multiple of so many, for
+            any number of ranks; ``None``: a batch must divide equally.
     """
 
-    def __init__(self, data: DataSet, *, seed: int, accumulate: int = 1) -> None:
+    def __init__(
+        self, data: DataSet, *, seed: int, accumulate: int = 1, multiple: int | None = None
+    ) -> None:
         super().__init__()
         self.data = data
         self.seed = seed
         self.accumulate = accumulate
+        self.multiple = multiple
         self.train_loader: BatchLoader | ResidentLoader | None = None
         self.eval_loader: BatchLoader | None = None
         self.evaluation_split = data.config.test_split
@@ -153,10 +158,11 @@ class DataModule(pl.LightningDataModule):
                 f"{size} exceeds the {len(self._train.index)} samples of the train split",
                 "use less, or data.tail=pad",
             )
-        check_share(size, Share(0, world_size, self.accumulate))
+        check_share(size, Share(0, world_size, self.accumulate, self.multiple))
         eval_size = self.data.config.eval_batch_size
         if eval_size is not None:  # fail before the first epoch and not after it
-            check_share(eval_size, Share(0, world_size), where="data.eval_batch_size")
+            share = Share(0, world_size, multiple=self.multiple)
+            check_share(eval_size, share, where="data.eval_batch_size")
 
     def _warn_of_empty(self, split: str | None) -> None:
         manifest = self.data.manifest
@@ -223,7 +229,7 @@ class DataModule(pl.LightningDataModule):
             if self._resident is None and self.data.config.decode == "device":
                 self._decoder = choose_decoder(self._train, process.device)
             self._placed = True
-        share = Share(process.rank, process.world_size, self.accumulate)
+        share = Share(process.rank, process.world_size, self.accumulate, self.multiple)
         rest = (self.plan(epoch), share, rule, self._starts.get(epoch, 0))
         if self._resident is not None:
             self.train_loader = ResidentLoader(self._resident, *rest)
@@ -283,7 +289,7 @@ class DataModule(pl.LightningDataModule):
     def _open_loader(self, split: str, where: str, process: Process) -> BatchLoader:
         data = self.data.split(split, where)
         plan = eval_plan(self.data.config, data, self._eval_batch(process.device))
-        share = Share(process.rank, process.world_size)
+        share = Share(process.rank, process.world_size, multiple=self.multiple and 1)
         self.eval_loader = BatchLoader(data, plan, share, self._rule(process, training=False))
         return self.eval_loader
 

@@ -45,16 +45,24 @@ class Share:
         rank: Rank of the process.
         world_size: Number of processes.
         accumulate: Micro-batches that one rank's part is divided into.
+        multiple: Rows that do not count fill up the parts to a multiple of so many; ``None``: a
+            global batch must divide equally.
     """
 
     rank: int = 0
     world_size: int = 1
     accumulate: int = 1
+    multiple: int | None = None
 
     @property
     def parts(self) -> int:
         """Number of equal parts of a global batch."""
         return self.world_size * self.accumulate
+
+    def rows_of(self, size: int) -> int:
+        """Return the rows of each part of a batch."""
+        each = self.multiple or 1
+        return -(-size // (self.parts * each)) * each
 
 
 class SamplingPlan:
@@ -124,9 +132,10 @@ class SamplingPlan:
         if self.tail == "shrink":
             return range(count)  # the parts of the last batch have other borders
         each = self.global_batch // count
-        length = self.global_batch // share.world_size
-        first = share.rank * length
-        return range(first // each, (first + length - 1) // each + 1)
+        length = share.rows_of(self.global_batch) * share.accumulate
+        first, last = share.rank * length, (share.rank + 1) * length - 1
+        end = self.global_batch - 1
+        return range(min(first, end) // each, min(last, end) // each + 1)
 
     def fingerprint(self) -> int:
         """Return the fingerprint of the draws that the epoch delivers, computed independently.
@@ -157,23 +166,24 @@ class SamplingPlan:
         positions = np.arange(first, first + size)
         # Sort by partition, so that neighbouring ranks, which share a node, read few partitions.
         positions = positions[np.argsort(positions % self.order.rule.partitions, kind="stable")]
-        length = size // share.parts
+        length = share.rows_of(size)
         for micro in range(share.accumulate):
             begin = (share.rank * share.accumulate + micro) * length
-            mine = positions[begin : begin + length]
+            rows = np.arange(begin, begin + length)
+            mine = positions[np.minimum(rows, size - 1)]
             draws = self.order.at(mine % self.num_samples)
             yield PlannedBatch(
                 number=number,
                 draws=draws,
                 samples=self.samples_of(draws),
-                valid=mine < self.num_samples,
+                valid=(rows < size) & (mine < self.num_samples),
                 num_planned=min(size, left),
             )
 
 
 def check_share(global_batch: int, share: Share, *, where: str = "data.batch_size") -> None:
-    """Reject a global batch that does not divide equally by ranks and accumulation steps."""
-    if global_batch % share.parts:
+    """Reject a global batch that does not divide equally, where its parts are not filled up."""
+    if share.multiple is None and global_batch % share.parts:
         near = max(global_batch // share.parts, 1) * share.parts
         raise ConfigError(
             where,

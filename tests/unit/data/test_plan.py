@@ -178,6 +178,32 @@ def test_evaluation_counts_each_sample_once_at_every_world_size(
     assert rows < num + world_size
 
 
+@given(
+    shards=SHARDS,
+    rule=RULES,
+    share=SHARES,
+    per_partition=st.integers(1, 6),
+    multiple=st.integers(1, 2),
+    tail=st.sampled_from(["drop", "pad", "shrink"]),
+)
+def test_parts_that_are_filled_up_leave_the_global_batches_as_they_are(
+    shards: list[int],
+    rule: OrderRule,
+    share: tuple[int, int],
+    per_partition: int,
+    multiple: int,
+    tail: str,
+):
+    plan = plan_of(shards, rule, per_partition * rule.partitions, tail)
+    whole = [batch.draws[batch.valid].tolist() for batch in plan.batches(Share())]
+    seen: dict[int, list[int]] = {}
+    for rank in range(share[0]):
+        for batch in plan.batches(Share(rank, *share, multiple)):
+            assert len(batch.draws) % multiple == 0
+            seen.setdefault(batch.number, []).extend(batch.draws[batch.valid].tolist())
+    assert [seen[number] for number in sorted(seen)] == whole
+
+
 def test_samples_are_shuffled_anew_every_epoch_and_seed():
     def order(seed: int, epoch: int) -> list[int]:
         return GlobalOrder(np.full(20, 25), OrderRule(seed, epoch)).at(np.arange(500)).tolist()
