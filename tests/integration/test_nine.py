@@ -18,13 +18,19 @@ pytestmark = pytest.mark.slow
 CONFIGS = Path(__file__).parents[2] / "configs"
 
 
+COPIES = 6  # of each image
+
+
 def miou_of(run: "Run") -> float:
     return json.loads((run.folder / "report.json").read_text())["metrics"]["miou"]
 
 
 @pytest.fixture
 def blocks(rsdl: "Rsdl", tmp_path: Path) -> str:
-    """Return the URL of noisy blocks of three colours: eight images to train, one to test."""
+    """Return the URL of noisy blocks of three colours: eight images to train, one to test.
+
+    Each is there several times: an epoch writes a checkpoint, and those of the nine are large.
+    """
     draw = np.random.default_rng(0)
     colours = np.array([(200, 60, 60), (60, 160, 60), (60, 80, 190)])
     for split, count in (("train", 8), ("test", 1)):
@@ -32,9 +38,10 @@ def blocks(rsdl: "Rsdl", tmp_path: Path) -> str:
             mask = np.kron(draw.integers(0, 3, (4, 4)), np.ones((16, 16), int))
             image = colours[mask] + draw.normal(0, 25, (64, 64, 3))
             for kind, pixels in (("images", image.clip(0, 255)), ("masks", mask)):
-                path = tmp_path / kind / split / f"{number}.png"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                cv2.imwrite(str(path), pixels.astype(np.uint8))
+                for copy in range(COPIES):
+                    path = tmp_path / kind / split / f"{number}-{copy}.png"
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    cv2.imwrite(str(path), pixels.astype(np.uint8))
     packed = rsdl(
         "data", "pack", "masks", "images", "masks", "--classes", "a,b,c", "--out", "blocks"
     )
@@ -90,8 +97,8 @@ def test_each_of_the_nine_overfits_eight_images(
         task={"name": "segmentation", "head_width": 32, "freeze_norm": frozen},
         data={"url": blocks, "image_size": 64, "batch_size": 8, "val_split": None,
               "test_split": "train", "crop_scale": [1, 1], "crop_ratio": [1, 1]},
-        optim={"lr": rate, "warmup_epochs": 2, "weight_decay": 0.01, "clip_grad": 1.0},
-        trainer={"accelerator": "cpu", "max_epochs": steps},
+        optim={"lr": rate, "warmup_epochs": 2 / COPIES, "weight_decay": 0.01, "clip_grad": 1.0},
+        trainer={"accelerator": "cpu", "max_epochs": -(-steps // COPIES), "max_steps": steps},
     )  # fmt: skip
 
     ended = rsdl("train", config)
