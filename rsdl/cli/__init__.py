@@ -6,11 +6,14 @@ saving: start it again. Commands are imported when they are called, so that
 ``rsdl --help`` is quick.
 """
 
+import json
 import logging
 import os
 import sys
+import time
 import traceback
 from contextlib import suppress
+from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
@@ -57,6 +60,7 @@ def main() -> None:
         known = explain_error(error)
         if known is not None:
             _leave_with(known, debug=debug)
+        _record(error)
         if debug:
             raise
         sys.stderr.write(
@@ -66,7 +70,22 @@ def main() -> None:
         _leave(1)
 
 
+def _record(error: Exception) -> None:
+    """Write the error to the file from which torchrun shows that of the first failed rank.
+
+    The file is that of ``torch.distributed.elastic.multiprocessing.errors.record``, whose trace of
+    an error that has a line for the user is that line.
+    """
+    if (path := os.environ.get("TORCHELASTIC_ERROR_FILE")) is None:
+        return
+    line = str(error) if isinstance(error, RsdlError) else traceback.format_exc()
+    extra = {"py_callstack": line, "timestamp": str(int(time.time()))}
+    with suppress(OSError):
+        Path(path).write_text(json.dumps({"message": {"message": line, "extraInfo": extra}}))
+
+
 def _leave_with(error: RsdlError, *, debug: bool) -> NoReturn:
+    _record(error)
     if debug:
         traceback.print_exc()
     with suppress(OSError):

@@ -1,8 +1,10 @@
 """Arguments -> one command; errors -> exit codes."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import cast
 
 import click
@@ -11,7 +13,7 @@ import typer
 from typer.testing import CliRunner
 
 from rsdl import __version__, cli
-from rsdl.core.errors import ConfigError, PreemptedError, RsdlError
+from rsdl.core.errors import ConfigError, DataError, PreemptedError, RsdlError
 
 
 def commands(group: click.Command, *path: str) -> Iterator[tuple[tuple[str, ...], click.Command]]:
@@ -49,6 +51,30 @@ def test_help_and_config_know_no_torch():
         "from rsdl.cli import main\n"
         "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code, end.code\n"
         "heavy = {'torch', 'timm', 'pytorch_lightning', 'rasterio', 'numpy'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [(DataError("x", "is odd", "mend it"), "x: is odd; mend it"), (ZeroDivisionError(), "Zero")],
+)
+def test_torchrun_is_told_of_the_error(
+    error: Exception, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    path = tmp_path / "error.json"
+    monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(path))
+    assert run_main(monkeypatch, "train", error=error) in (1, 2)
+    told = json.loads(path.read_text())["message"]["extraInfo"]["py_callstack"]
+    assert line in told and ("Traceback" in told) == isinstance(error, ZeroDivisionError)
+
+
+def test_what_starts_ranks_does_not_wait_for_what_only_ranks_need():
+    code = (
+        "import sys, rsdl.commands.train\n"
+        "heavy = {'pytorch_lightning', 'timm', 'torchvision', 'matplotlib'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
