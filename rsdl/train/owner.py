@@ -77,21 +77,34 @@ class Owner:
         self._store.write(_file(self._number), json.dumps(page).encode())
 
 
-def own(store: Store, *, beat_s: float = BEAT_S, patience_s: float = PATIENCE_S) -> Owner:
+def own(
+    store: Store, *, run: str | None = None, beat_s: float = BEAT_S, patience_s: float = PATIENCE_S
+) -> Owner:
     """Acquire a run's folder; wait for the heartbeat of an owner on another host.
 
     Args:
         store: The run's folder.
+        run: Id of an elastic run. An owner of the same one needs no waiting for: a rendezvous
+            begins the next attempt only without it, and it does not write once it is replaced.
         beat_s: Seconds between two heartbeats of this process.
         patience_s: Seconds without a heartbeat after which an owner on another host counts as dead.
 
     Raises:
         OwnedError: If another process trains in the folder.
     """
+    try:
+        return _own(store, run, beat_s, patience_s)
+    except OwnedError as error:
+        if run is not None:
+            error.exit_code = UNAVAILABLE  # two parts of one run may be about to meet
+        raise
+
+
+def _own(store: Store, run: str | None, beat_s: float, patience_s: float) -> Owner:
     newest = _newest(store)
     if newest:
-        _wait_for(store, newest, patience_s)
-    page = {**_describe(os.getpid()), "token": secrets.token_hex(8), "beat": 0}
+        _wait_for(store, newest, patience_s, run)
+    page = {**_describe(os.getpid()), "run": run, "token": secrets.token_hex(8), "beat": 0}
     page["since"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     if not store.write_once(_file(newest + 1), json.dumps(page).encode()):
         raise _owned(store, _read(store, newest + 1))
@@ -104,14 +117,14 @@ def own(store: Store, *, beat_s: float = BEAT_S, patience_s: float = PATIENCE_S)
     return owner
 
 
-def _wait_for(store: Store, number: int, patience_s: float) -> None:
+def _wait_for(store: Store, number: int, patience_s: float, run: str | None) -> None:
     """Return once an owner is known to be dead or has released the folder.
 
     Raises:
         OwnedError: If the owner is alive.
     """
     first = _read(store, number)
-    if first is None or first.get("released"):
+    if first is None or first.get("released") or (run is not None and first.get("run") == run):
         return
     here = _describe(os.getpid())
     if first.get("place") == here["place"]:

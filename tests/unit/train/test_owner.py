@@ -93,3 +93,14 @@ def test_another_hosts_owner_that_is_silent_is_replaced_and_hears_of_it(tmp_path
     first.release()
     second.check()
     second.release()
+
+
+def test_the_next_attempt_of_an_elastic_run_does_not_wait_for_a_host_that_was_lost(tmp_path: Path):
+    store = connect(str(tmp_path))
+    first = own(store, run="nodes-1")
+    move_away(tmp_path)
+    second = own(store, run="nodes-1", patience_s=600)
+    with pytest.raises(OwnedError, match="was taken over"):
+        first.check()
+    first.release()
+    second.release()
