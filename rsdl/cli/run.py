@@ -24,7 +24,11 @@ def train(
         typer.Option(metavar="K/N", help="Fold of a cross-validation; the same as data.fold=K/N."),
     ] = None,
     nnodes: Annotated[
-        int | None, typer.Option(min=1, help="Nodes; the same as trainer.num_nodes=N.")
+        str | None,
+        typer.Option(
+            metavar="N|MIN:MAX",
+            help="Nodes; the same as trainer.num_nodes=N. With MIN:MAX they may come and go.",
+        ),
     ] = None,
     nproc_per_node: Annotated[
         int | None, typer.Option(min=1, help="Devices on each; the same as trainer.devices=N.")
@@ -37,7 +41,9 @@ def train(
     ] = None,
     rdzv_endpoint: Annotated[
         str | None,
-        typer.Option(metavar="HOST:PORT", help="Address of the first node."),
+        typer.Option(
+            metavar="HOST:PORT", help="Address of the first node, or of a `rsdl rendezvous`."
+        ),
     ] = None,
     rdzv_id: Annotated[
         str,
@@ -57,24 +63,47 @@ def train(
 
     It starts a process for each device. On several nodes, start it once on each, with --nnodes,
     --node-rank and --rdzv-endpoint; torchrun does as well, but reports every failure as 1.
+
+    With --nnodes MIN:MAX nodes may come and go while the run goes on, in the same order and with
+    the same global batch: start it on any node, at any time, with the endpoint of one
+    `rsdl rendezvous`.
     """
     from rsdl.train.signals import StopRequest
 
     stop = StopRequest()  # before all that takes seconds to import
     stop.install()
     stop.guard_setup()
-    from rsdl.commands.launch import Node
     from rsdl.commands.train import train as command
+    from rsdl.distributed.launch import Node
 
     fields = list(overrides or [])
     if nnodes is not None:
-        fields.append(f"trainer.num_nodes={nnodes}")
+        quoted = f'"{nnodes}"' if ":" in nnodes else nnodes  # YAML reads 1:3 as a number
+        fields.append(f"trainer.num_nodes={quoted}")
     if fold is not None:
         fields.append(f"data.fold={fold}")
     if nproc_per_node is not None:
         fields.append(f"trainer.devices={nproc_per_node}")
     node = Node(node_rank, rdzv_endpoint, rdzv_id)
     raise typer.Exit(command(config, fields, restart=restart, node=node, stop=stop))
+
+
+@app.command()
+def rendezvous(
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port on all interfaces.")] = 29500,
+    rdzv_id: Annotated[
+        str | None,
+        typer.Option(metavar="ID", help="End with the run of this --rdzv-id; default: serve on."),
+    ] = None,
+) -> None:
+    """Serve the meeting point of runs whose nodes come and go (train --nnodes MIN:MAX).
+
+    It needs no GPU, and keeps nothing: if it is lost, start it again at the same address, and the
+    nodes meet there and go on from their last checkpoint.
+    """
+    from rsdl.commands.rendezvous import rendezvous as command
+
+    raise typer.Exit(command(port, run_id=rdzv_id))
 
 
 @app.command()

@@ -7,6 +7,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 Precision = Literal["auto", "fp32", "bf16-mixed", "16-mixed"]
 Compile = Literal["off", "on", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"]
 
+MOST_PLAIN_NODES = 60  # YAML 1.1 reads 1:1, a range without quotes, as 61
+
 
 def _name_compile(value: object) -> object:
     """Return ``on`` or ``off`` for YAML's booleans."""
@@ -18,6 +20,27 @@ Compiling = Annotated[
 ]
 
 
+def _check_nodes(value: object) -> object:
+    """Refuse what is no number of nodes and no range of them."""
+    if isinstance(value, int) and value > MOST_PLAIN_NODES:
+        low, high = divmod(value, 60)
+        raise ValueError(
+            f'YAML reads {low}:{high} as the number {value}: write "{low}:{high}" in quotes; '
+            f'and for {value} nodes "{value}:{value}"'
+        )
+    if isinstance(value, str) and value != "auto":
+        least, _, most = value.partition(":")
+        if not (least.isdecimal() and most.isdecimal() and 1 <= int(least) <= int(most)):
+            raise ValueError(f'"{value}" is no MIN:MAX with 1 <= MIN <= MAX')
+    return value
+
+
+NumNodes = Annotated[
+    Annotated[int, Field(ge=1)] | Annotated[str, Field(pattern=r"^(auto|\d+:\d+)$")],
+    BeforeValidator(_check_nodes),
+]
+
+
 class TrainerConfig(BaseModel):
     """Where and how long to train."""
 
@@ -25,8 +48,10 @@ class TrainerConfig(BaseModel):
 
     accelerator: Literal["auto", "cpu", "gpu"] = Field("auto", description="What to train on.")
     devices: int | Literal["auto"] = Field("auto", description="Devices on each node.")
-    num_nodes: int | Literal["auto"] = Field(
-        "auto", description="Nodes; auto: as many as torchrun says, else one."
+    num_nodes: NumNodes = Field(
+        "auto",
+        description="Nodes; auto: as many as torchrun says, else one. MIN:MAX: nodes may come and "
+        "go while the run goes on.",
     )
     strategy: Literal["auto", "ddp", "fsdp"] = Field(
         "auto", description="fsdp spreads the weights over the devices; auto: ddp, each has all."
@@ -69,6 +94,20 @@ class TrainerConfig(BaseModel):
     patience: int | None = Field(
         None, ge=1, description="Stop after so many epochs without a better validation."
     )
+
+    @property
+    def node_range(self) -> tuple[int, int] | None:
+        """The least and the most nodes; ``None`` if the config does not say."""
+        if self.num_nodes == "auto":
+            return None
+        least, _, most = str(self.num_nodes).partition(":")
+        return int(least), int(most or least)
+
+    @property
+    def is_elastic(self) -> bool:
+        """Whether the number of nodes may change during the run."""
+        least, most = self.node_range or (1, 1)
+        return least < most
 
 
 class LoggingConfig(BaseModel):

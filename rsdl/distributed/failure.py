@@ -82,4 +82,4 @@ def means_lost_peer(error: BaseException) -> bool:
 def first_sentence(error: BaseException) -> str:
     """Return the message of an error, without PyTorch's stack of C++ frames."""
     text = " ".join(str(error).split())
-    return text.split(". Exception raised from")[0].split(" Exception raised from")[0][:300]
+    return text.split(" Exception raised from")[0][:300].rstrip(".")

@@ -8,19 +8,20 @@ exiting the process if the main thread cannot raise one.
 The cost is one small request a second from each rank to one store; fewer with more than 64 ranks.
 """
 
-import json
 import os
+import signal
 import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 
 import torch.distributed as dist
 from torch._C._distributed_c10d import Store
 
 from rsdl.core.errors import PeerError, PreemptedError
+from rsdl.distributed.beat import SECONDS_TO_CONNECT, Beat, keys_of
 from rsdl.distributed.failure import Failure, failure_of, first_sentence, means_lost_peer, name_rank
 from rsdl.distributed.rank import RankInfo
 from rsdl.distributed.rendezvous import RendezvousPoint, open_store
@@ -31,40 +32,16 @@ SECONDS_TO_GREET = 0.1  # polling interval at the start, until every rank has se
 PEERS_WAIT_S = 30.0  # limit of that start, after which training begins anyway
 SECONDS_TO_RAISE = 5.0  # for the main thread to raise, once a failure is known
 SECONDS_TO_UNWIND = 60.0  # for the main thread to end, once it has raised
-SECONDS_TO_CONNECT = 2.0  # to the store; PyTorch may take three times as long; we retry
 SECONDS_TO_REPLY = 10.0  # timeout of a request to the store
 SECONDS_TO_PART = SECONDS_TO_REPLY + 5.0  # for the threads to end when closing
-
-
-@dataclass(frozen=True, slots=True)
-class Beat:
-    """One heartbeat of a rank.
-
-    Attributes:
-        number: Sequence number of the heartbeat.
-        turns: Batches so far, of training and validation.
-        step: Optimizer steps made.
-        doing: Activity, such as "training".
-        host: Host name.
-        local_rank: Local rank on that host.
-        gone: Whether the rank has ended normally.
-    """
-
-    number: int
-    turns: int
-    step: int
-    doing: str
-    host: str
-    local_rank: int
-    gone: bool = False
 
 
 class Heartbeat:
     """Sends this rank's heartbeats and monitors those of the other ranks.
 
     Args:
-        rank_info: This process's rank; with a world size of 1, nothing is started.
-        point: Address of the store; ``None`` with a world size of 1.
+        rank_info: This process's rank.
+        point: Address of the store; ``None`` for a single process, which starts nothing.
         timeout_s: Seconds without a heartbeat after which a rank is declared lost.
     """
 
@@ -91,9 +68,14 @@ class Heartbeat:
         self._threads: list[threading.Thread] = []
         self.on_end: Callable[[Failure], None] = lambda failure: None
 
+    @property
+    def is_hosted(self) -> bool:
+        """Whether a launcher serves the store, so that it may know earlier attempts."""
+        return self._point is not None and self._point.hosted
+
     def start(self) -> None:
         """Start the threads that exchange heartbeats and detect failures."""
-        if self._point is None or self._rank_info.world_size == 1:
+        if self._point is None:
             return
         for work in (self._exchange, self._judge):
             thread = threading.Thread(target=work, name=f"watch-{work.__name__}", daemon=True)
@@ -114,7 +96,8 @@ class Heartbeat:
 
     def note(self, step: int, doing: str) -> None:
         """Store the main thread's step and activity for the next heartbeat; sends nothing."""
-        self._beat = replace(self._beat, turns=self._beat.turns + 1, step=step, doing=doing)
+        turns = self._beat.turns + 1
+        self._beat = replace(self._beat, turns=turns, step=step, doing=doing, at=time.time())
 
     def check(self) -> None:
         """Raise if a rank has failed.
@@ -234,24 +217,22 @@ class Heartbeat:
             if closing:
                 return
             # Poll fast at first, so that the failure of a rank that dies early can name it.
-            self._wake.wait(self._interval_s if self._others else SECONDS_TO_GREET)
+            self._wake.wait(self._interval_s if self._peers_met.is_set() else SECONDS_TO_GREET)
             self._wake.clear()
 
     def _talk(self, store: Store, closing: bool) -> None:
         self._number += 1
         beat = replace(self._beat, number=self._number, gone=closing)
-        keys = [f"beat/{rank}" for rank in range(self._rank_info.world_size)]
-        store.set(
-            keys[self._rank_info.rank], json.dumps([getattr(beat, n) for n in Beat.__slots__])
-        )
+        keys = keys_of(self._rank_info.world_size)
+        store.set(keys[self._rank_info.rank], beat.to_json())
         if self._to_post is not None:
             text = self._to_post.to_json()
             self._learn(store.compare_set(FAILURE, "", text))
         elif self._failure is None and store.check([FAILURE]):
             self._learn(store.get(FAILURE))
-        if self._others or store.check(keys):
+        if self._peers_met.is_set() or store.check(keys):
             for rank, said in enumerate(store.multi_get(keys)):
-                self._hear(rank, Beat(*json.loads(said)))
+                self._hear(rank, Beat.from_json(said))
             self._peers_met.set()
 
     def _learn(self, text: bytes | str) -> None:
@@ -270,6 +251,7 @@ class Heartbeat:
         tick = min(self._interval_s, 0.25)
         before, launcher = time.monotonic(), os.getppid()
         known_at: float | None = None
+        asked_at: float | None = None
         while not self._closing.wait(tick):
             # Ignore the time in which this process was suspended.
             now = time.monotonic()
@@ -277,15 +259,20 @@ class Heartbeat:
             before = now
             if self._failure is None and self._to_post is None:
                 silent = self._find_silent(self._timeout_s)
-                if silent is not None:
+                # Without its launcher or the store a rank could not be ended, so it saves.
+                alone = self.is_hosted and os.getppid() != launcher
+                if asked_at is None and (alone or (silent is not None and self._refused)):
+                    asked_at = self._clock
+                    os.kill(os.getpid(), signal.SIGTERM)
+                elif silent is not None and (
+                    asked_at is None or self._clock - asked_at > SECONDS_TO_UNWIND
+                ):
                     self._give_up(silent)
             if self._failure is not None:
                 known_at = self._clock if known_at is None else known_at
                 limit = SECONDS_TO_UNWIND if self._raised.is_set() else SECONDS_TO_RAISE
                 if self._clock - known_at > limit:
                     self._leave(self._failure)
-            elif os.getppid() != launcher and self._refused:
-                self._give_up(Failure(None, "the launcher", "has ended without its ranks"))
 
     def _give_up(self, failure: Failure) -> None:
         """Accept a failure; post it to the other ranks if the store still answers."""

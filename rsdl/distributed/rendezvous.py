@@ -17,6 +17,9 @@ from rsdl.core.errors import AbsentPeerError, ConfigError, RsdlError
 from rsdl.distributed.failure import first_sentence
 from rsdl.distributed.rank import RankInfo
 
+# Environment variable: an id that all attempts of one elastic run have, and no other run.
+RUN_TOKEN = "RSDL_RUN_TOKEN"
+
 ADDRESS_OF_INTERFACE = 0x8915  # SIOCGIFADDR
 
 

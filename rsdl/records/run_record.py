@@ -44,6 +44,18 @@ class LedgerEntry(BaseModel):
     balanced: bool
 
 
+class World(BaseModel):
+    """What a run trained on from one start of its processes to the next."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    world_size: int
+    accumulate: int
+    step: int  # optimizer steps at its start
+    idle_s: float  # without a step, from the last one before it to its first
+    samples_redone: int  # that had been trained on since the checkpoint it began from
+
+
 class RunRecord(BaseModel):
     """Facts of a run for reports; see DESIGN: contract "a run"."""
 
@@ -86,6 +98,7 @@ class RunRecord(BaseModel):
     devices: dict[str, DeviceUse] = Field(default_factory=dict)
     preemptions: int = 0
     resumes: int = 0
+    worlds: list[World] = Field(default_factory=list)
     started_at: str = Field(default_factory=lambda: now())
     updated_at: str = Field(default_factory=lambda: now())
     metrics: dict[str, dict[str, float | int | None]] = Field(default_factory=dict)

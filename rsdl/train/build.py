@@ -34,7 +34,8 @@ from rsdl.train.run_folder import ExistingRun, RunFolder
 from rsdl.train.saved_run import find_normalization
 from rsdl.train.session import RunParts, Session
 from rsdl.train.tensorboard import TensorBoardUploader, event_folder
-from rsdl.train.trainer import build_loggers, build_trainer
+from rsdl.train.trainer import build_loggers, build_trainer, share_batch
+from rsdl.train.world_history import WorldHistory, find_reached
 
 
 def open_session(
@@ -52,7 +53,10 @@ def open_session(
             "point it at the same data, or begin anew with --restart",
         )
     pl.seed_everything(config.seed, verbose=False)
-    data = DataModule(dataset, seed=config.seed, accumulate=config.trainer.accumulate)
+    share = share_batch(config, ranks.rank_info.world_size)
+    data = DataModule(
+        dataset, seed=config.seed, accumulate=share.accumulate, multiple=share.multiple
+    )
     # A resumed run takes its weights from the checkpoint, so pretrained ones are not fetched again.
     module = build_module(
         config, dataset, folder if known else None, load_weights=not begun.has_state
@@ -65,6 +69,7 @@ def open_session(
     module.num_steps = min(config.trainer.max_steps or total, total)
     if begun.is_extended:
         check_extension(config, begun, module)
+    reached = None if known is None else find_reached(known, ranks)
     record = known or new_record(config, dataset, network)
     record.resumes += known is not None
     record.config_digest = config.digest
@@ -84,12 +89,14 @@ def open_session(
     trainer = build_trainer(
         config.trainer,
         folder.uploads,
+        accumulate=share.accumulate,
         clip_grad=config.optim.clip_grad,
         validates=config.data.val_split is not None,
         callbacks=[
             HeartbeatCallback(ranks.heartbeat),
             usage,
             recorder,
+            WorldHistory(recorder, reached, module.steps_per_epoch, data.plan(0).num_planned),
             ProgressBar(
                 recorder,
                 steps_per_epoch=module.steps_per_epoch,
@@ -104,8 +111,8 @@ def open_session(
         else [],
     )
     data.check(trainer.world_size)
-    check_mixing(config, trainer.world_size)
-    check_norms(config, network, len(dataset.manifest.bands), trainer.world_size)
+    check_mixing(config, share)
+    check_norms(config, network, len(dataset.manifest.bands), share)
     record.device_count = trainer.world_size
     record.device_name = device_name(trainer)
     return Session(config, folder, data, module, trainer, recorder, console, ranks.stop)

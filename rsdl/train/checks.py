@@ -6,6 +6,7 @@ from rsdl.config.run import RunConfig
 from rsdl.core.errors import ConfigError
 from rsdl.core.image_size import show_size
 from rsdl.data.dataset import DataSet
+from rsdl.data.plan import Share
 from rsdl.models.probe import find_starved_norm
 from rsdl.records.run_record import LAST
 from rsdl.train.metrics_csv import has_stalled
@@ -50,7 +51,7 @@ def check_extension(config: RunConfig, begun: ExistingRun, module: TrainingModul
         )
 
 
-def check_mixing(config: RunConfig, world_size: int) -> None:
+def check_mixing(config: RunConfig, share: Share) -> None:
     """Check that the task can mix images, and that a device's batch is even to do so in pairs."""
     if config.augment.mixes and not config.task.facts.mixes:
         raise ConfigError(
@@ -58,7 +59,7 @@ def check_mixing(config: RunConfig, world_size: int) -> None:
             f"mixes images, and {config.task.name} cannot mix its targets",
             "set augment.mixup and augment.cutmix to 0",
         )
-    size = config.data.batch_size // (config.trainer.accumulate * world_size)
+    size = share.rows_of(config.data.batch_size)
     if config.augment.mixes and size % 2:
         raise ConfigError(
             "data.batch_size",
@@ -68,15 +69,15 @@ def check_mixing(config: RunConfig, world_size: int) -> None:
         )
 
 
-def check_norms(config: RunConfig, network: nn.Module, bands: int, world_size: int) -> None:
+def check_norms(config: RunConfig, network: nn.Module, bands: int, share: Share) -> None:
     """Check that no batch normalisation gets one value per channel, from a single image."""
-    size = config.data.batch_size // (config.trainer.accumulate * world_size)
+    size = share.rows_of(config.data.batch_size)
     # Synchronised batch normalisation uses the values of all devices.
-    if size > 1 or (config.trainer.sync_batchnorm and world_size > 1):
+    if size > 1 or (config.trainer.sync_batchnorm and share.world_size > 1):
         return
     name = find_starved_norm(network, in_chans=bands, image_size=config.data.image_size)
     if name is not None:
-        least = 2 * config.trainer.accumulate * world_size
+        least = 2 * share.parts
         raise ConfigError(
             "data.batch_size",
             f"{config.data.batch_size} gives each device 1 image at a time, and with "

@@ -50,11 +50,14 @@ class Ranks:
 def find_ranks(config: TrainerConfig, stop: StopRequest) -> Ranks:
     """Return the ranks as known from the environment, before the rendezvous."""
     rank_info = find_rank()
-    if rank_info is None or (rank_info.world_size == 1 and config.strategy != "fsdp"):
-        alone = rank_info or RankInfo()
+    if rank_info is None:
+        alone = RankInfo()
         return Ranks(alone, stop, Heartbeat(alone, None, config.timeout_s), AsyncFlagReduce(None))
     stop.is_reporter = rank_info.local_rank == 0
-    heartbeat = Heartbeat(rank_info, find_rendezvous(), config.timeout_s)
+    point = find_rendezvous()
+    # A rank alone may be one of several before, or later.
+    has_peers = rank_info.world_size > 1 or point.hosted
+    heartbeat = Heartbeat(rank_info, point if has_peers else None, config.timeout_s)
     return Ranks(rank_info, stop, heartbeat, AsyncFlagReduce(None))
 
 
@@ -64,12 +67,14 @@ def init_process_group(ranks: Ranks, config: TrainerConfig) -> None:
     Raises:
         RsdlError: If not all ranks join in time.
     """
-    if find_rank() is None or (ranks.rank_info.world_size == 1 and config.strategy != "fsdp"):
+    if find_rank() is None:
+        return
+    ranks.heartbeat.start()
+    if ranks.rank_info.world_size == 1 and config.strategy != "fsdp":
         return
     backend = backend_for(config.accelerator)
     if backend == "nccl":
         torch.cuda.set_device(ranks.rank_info.local_rank)
-    ranks.heartbeat.start()
     group = join_group(
         ranks.rank_info,
         find_rendezvous(),

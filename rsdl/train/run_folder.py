@@ -3,6 +3,7 @@
 Each file is rewritten atomically during the run, so a reader always sees a complete file.
 """
 
+import os
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -13,6 +14,7 @@ from rsdl.config.load import REMOVED, validate_written
 from rsdl.config.run import LENGTH, RunConfig, show_changeable
 from rsdl.core.errors import ConfigError, ConfigErrors, DataError
 from rsdl.core.versions import newer_error, unknown_names
+from rsdl.distributed.rendezvous import RUN_TOKEN
 from rsdl.records.model_spec import MODEL
 from rsdl.records.run_record import CONFIG, HISTORY, LAST, RECORD, REPORT, RunRecord, now
 from rsdl.storage.connect import join
@@ -41,7 +43,7 @@ class RunFolder:
         Raises:
             OwnedError: If another process trains in it.
         """
-        self._owner = own(self.store)
+        self._owner = own(self.store, run=os.environ.get(RUN_TOKEN))
         self.uploads.check_owner = self._owner.check
 
     def release(self) -> None:

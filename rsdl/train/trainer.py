@@ -14,10 +14,12 @@ from torch.distributed import is_initialized
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import bf16_compress_hook
 from torch.nn.parallel import DistributedDataParallel
 
+from rsdl.config.run import RunConfig
 from rsdl.config.trainer import LoggingConfig, TrainerConfig
 from rsdl.core.allocator import keep_freed_memory
 from rsdl.core.errors import ConfigError
-from rsdl.distributed.rank import RankInfo
+from rsdl.data.plan import Share
+from rsdl.distributed.rank import RankInfo, world_size
 from rsdl.distributed.rendezvous import backend_for
 from rsdl.train.checkpoint_io import StoreCheckpointIO
 from rsdl.train.fsdp import ShardedStrategy
@@ -53,18 +55,42 @@ def fit_to_ranks(config: TrainerConfig, rank_info: RankInfo | None) -> TrainerCo
             f"{rank_info.local_world_size} here",
             "start the same number on every node",
         )
-    told = {
-        "devices": rank_info.local_world_size,
-        "num_nodes": rank_info.world_size // rank_info.local_world_size,
-    }
-    for name, count in told.items():
-        asked = getattr(config, name)
-        if asked not in ("auto", count):
+    nodes = rank_info.world_size // rank_info.local_world_size
+    least, most = config.node_range or (nodes, nodes)
+    for name, asked, count, fits in (
+        ("devices", config.devices, rank_info.local_world_size, False),
+        ("num_nodes", config.num_nodes, nodes, least <= nodes <= most),
+    ):
+        if asked not in ("auto", count) and not fits:
             raise ConfigError(
                 f"trainer.{name}", f"is {asked}, but {count} were started", "leave it out"
             )
     _check_options(config)
-    return config.model_copy(update=told)
+    told = {"devices": rank_info.local_world_size}
+    return config.model_copy(update=told if config.is_elastic else told | {"num_nodes": nodes})
+
+
+def share_batch(config: RunConfig, world_size: int) -> Share:
+    """Return how the global batch is shared by the first rank of a number of ranks.
+
+    With a number of nodes that may change, the steps of accumulation follow from it: a device has
+    no more rows at a time than with the most nodes, and rows that do not count fill up the parts.
+
+    Args:
+        config: Config of the run, as :func:`fit_to_ranks` returns it.
+        world_size: Number of ranks.
+    """
+    asked, batch = config.trainer.accumulate, config.data.batch_size
+    if not config.trainer.is_elastic:
+        return Share(0, world_size, asked)
+    assert config.trainer.node_range is not None and config.trainer.devices != "auto"
+    multiple = 2 if config.augment.mixes else 1  # images are mixed in pairs
+    most = config.trainer.node_range[1] * config.trainer.devices
+    limit = Share(0, most, asked, multiple).rows_of(batch)
+    accumulate = -(-batch // (world_size * limit))
+    while Share(0, world_size, accumulate, multiple).rows_of(batch) > limit:
+        accumulate += 1
+    return Share(0, world_size, accumulate, multiple)
 
 
 def _check_options(config: TrainerConfig) -> None:
@@ -85,6 +111,7 @@ def build_trainer(
     config: TrainerConfig,
     uploads: UploadQueue,
     *,
+    accumulate: int = 1,
     clip_grad: float | None,
     callbacks: list[pl.Callback],
     loggers: list[Logger],
@@ -95,6 +122,7 @@ def build_trainer(
     Args:
         config: Result of :func:`fit_to_ranks`.
         uploads: Queue that writes to the run's folder.
+        accumulate: Micro-batches in an optimizer step.
         clip_grad: Largest norm of the gradient.
         callbacks: rsdl's callbacks.
         loggers: Loggers of the run.
@@ -112,13 +140,13 @@ def build_trainer(
         trainer = pl.Trainer(
             accelerator=config.accelerator,
             devices=config.devices,
-            num_nodes=1 if config.num_nodes == "auto" else config.num_nodes,
+            num_nodes=world_size() // int(config.devices) if is_initialized() else 1,
             strategy=choose_strategy(config),
             sync_batchnorm=config.sync_batchnorm,
             precision=PRECISIONS[precision],  # type: ignore[arg-type]
             max_epochs=config.max_epochs,
             max_steps=config.max_steps or -1,
-            accumulate_grad_batches=config.accumulate,
+            accumulate_grad_batches=accumulate,
             gradient_clip_val=clip_grad,
             callbacks=callbacks,
             logger=loggers,

@@ -33,7 +33,7 @@ def main() -> None:
 
     import rsdl.commands.data
     import rsdl.commands.evaluate
-    import rsdl.commands.train  # noqa: F401
+    import rsdl.commands.train_rank  # noqa: F401
 
     # Children look through what is theirs alone when they clear up.
     gc.collect()

@@ -24,7 +24,7 @@ def main() -> None:
     import pytorch_lightning  # noqa: F401
     import timm  # noqa: F401
 
-    import rsdl.commands.train  # noqa: F401
+    import rsdl.commands.train_rank  # noqa: F401
 
     answer([os.getpid()])
     for line in sys.stdin:

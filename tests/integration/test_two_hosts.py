@@ -1,18 +1,17 @@
 """Two hosts, made of network namespaces: they meet, train, lose each other and go on."""
 
-import os
 import re
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
+from tests.integration.hosts import Hosts, open_hosts
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Find, Write
@@ -25,72 +24,13 @@ PORT = 29611
 LIMIT_S = 900
 
 
-def ip(*words: str) -> bool:
-    """Run ``ip``; return whether it went well."""
-    try:
-        return not subprocess.run(["ip", *words], capture_output=True, check=False).returncode
-    except FileNotFoundError:
-        return False
-
-
-@dataclass(frozen=True)
-class Hosts:
-    """Two hosts and the wire between them."""
-
-    names: tuple[str, str]
-    folder: Path
-    started: "list[subprocess.Popen[bytes]]" = field(default_factory=list)
-
-    def start(self, host: int, *command: str) -> "subprocess.Popen[bytes]":
-        """Start a command on a host; what it says goes to a file ``host-N``."""
-        enter = ["ip", "netns", "exec", self.names[host], "unshare", "--uts", "sh", "-c"]
-        script = f'hostname node-{"ab"[host]} && exec "$@"'
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        with (self.folder / f"host-{host}").open("wb") as log:
-            process = subprocess.Popen(
-                [*enter, script, "sh", *command],
-                stdout=log, stderr=log, env=environment, start_new_session=True,
-            )  # fmt: skip
-        self.started.append(process)
-        return process
-
-    def cut(self) -> None:
-        """Pull the plug."""
-        assert ip("-n", self.names[1], "link", "set", "wire1", "down")
-
-    def mend(self) -> None:
-        """Put it in again."""
-        assert ip("-n", self.names[1], "link", "set", "wire1", "up")
-
-    def said(self, host: int) -> str:
-        return (self.folder / f"host-{host}").read_text()
-
-
 @pytest.fixture
 def hosts(tmp_path: Path, require: Callable[[str, bool], None]) -> Iterator[Hosts]:
     """Return two hosts, 10.77.0.1 and 10.77.0.2."""
-    names = (f"rsdl-{os.getpid()}-a", f"rsdl-{os.getpid()}-b")
-    made = all(ip("netns", "add", name) for name in names) and ip(
-        "link", "add", "wire0", "netns", names[0], "type", "veth",
-        "peer", "name", "wire1", "netns", names[1],
-    )  # fmt: skip
-    for host, name in enumerate(names):
-        made = made and ip(
-            "-n", name, "addr", "add", f"10.77.0.{host + 1}/24", "dev", f"wire{host}"
-        )
-        made = made and ip("-n", name, "link", "set", f"wire{host}", "up")
-        made = made and ip("-n", name, "link", "set", "lo", "up")
-    two = Hosts(names, tmp_path)
-    try:
-        require("netns", made)
+    with open_hosts(NUM_HOSTS, tmp_path) as two:
+        require("netns", two is not None)
+        assert two is not None
         yield two
-        for name in names:
-            kill_host(name)
-        for process in two.started:
-            process.wait()
-    finally:
-        for name in names:
-            ip("netns", "delete", name)
 
 
 def own_command(config: Path, host: int) -> list[str]:
@@ -113,6 +53,8 @@ def begin(
     hosts: Hosts, command: Callable[[Path, int], list[str]], config: Path
 ) -> "list[subprocess.Popen[bytes]]":
     """Start a run on both hosts and wait until it has trained an epoch."""
+    for host in range(NUM_HOSTS):
+        (hosts.folder / f"host-{host}").unlink(missing_ok=True)
     running = [hosts.start(host, *command(config, host)) for host in range(NUM_HOSTS)]
     end = time.monotonic() + LIMIT_S
     while not re.search(r"^epoch ", hosts.said(0), re.MULTILINE):
@@ -120,14 +62,6 @@ def begin(
         assert ended == [None, None] and time.monotonic() < end, hosts.said(0) + hosts.said(1)
         time.sleep(0.05)
     return running
-
-
-def kill_host(name: str) -> None:
-    """Kill whatever runs on a host, all at once."""
-    done = subprocess.run(["ip", "netns", "pids", name], capture_output=True, text=True, check=True)
-    for pid in done.stdout.split():
-        with suppress(ProcessLookupError):
-            os.kill(int(pid), signal.SIGKILL)
 
 
 def finish(hosts: Hosts, running: "list[subprocess.Popen[bytes]]") -> list[int]:
@@ -141,19 +75,19 @@ def test_two_hosts_lose_each_other_and_go_on(hosts: Hosts, write_config: "Write"
 
     # All of one host is gone at once.
     running = begin(hosts, own_command, config)
-    kill_host(hosts.names[1])
+    hosts.kill(1)
     assert [process.wait(LIMIT_S) for process in running] == [1, -signal.SIGKILL]
     assert "rank 1 on node-b" in hosts.said(0) and "last at step" in hosts.said(0), hosts.said(0)
     assert "rank 1 on node-b" in run_at("run").record["reason"]
 
     # The wire is cut: each side names the other.
     running = begin(hosts, own_command, config)
-    hosts.cut()
+    hosts.cut(1)
     assert [process.wait(LIMIT_S) for process in running] == [1, 1]
     assert "rank 1 on node-b" in hosts.said(0) and "not been heard of" in hosts.said(0)
     assert "rank 0 on node-a" in hosts.said(1), hosts.said(1)
     assert "Traceback" not in hosts.said(0) + hosts.said(1)
-    hosts.mend()
+    hosts.mend(1)
 
     # The run goes on, and one host that is asked to stop takes the other along: 75 for both.
     running = begin(hosts, own_command, config)
@@ -166,7 +100,7 @@ def test_two_hosts_lose_each_other_and_go_on(hosts: Hosts, write_config: "Write"
 def test_torchrun_joins_two_hosts(hosts: Hosts, write_config: "Write", run_at: "Find"):
     config = write_config("run", **FIELDS)
     running = begin(hosts, torchrun_command, config)
-    kill_host(hosts.names[1])
+    hosts.kill(1)
     assert [process.wait(LIMIT_S) for process in running] == [1, -signal.SIGKILL]
     assert "rank 1 on node-b" in hosts.said(0), hosts.said(0)
     assert run_at("run").record["status"] == "failed"
@@ -178,4 +112,4 @@ def test_a_rendezvous_that_fails_is_told_in_one_line(hosts: Hosts, write_config:
     assert alone.wait(LIMIT_S) == 75  # which is tried again
     said = hosts.said(1).strip().splitlines()
     assert len(said) == 1, said
-    assert said[0].startswith(f"rendezvous at 10.77.0.1:{PORT}: rank 1 of 2 could not join"), said
+    assert said[0].startswith(f"rendezvous at 10.77.0.1:{PORT}: node 1 of 2 could not join"), said

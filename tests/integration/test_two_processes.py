@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.integration.closeness import assert_close
+from tests.waiting import wait_for
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Find, Rsdl, Write
@@ -105,6 +106,20 @@ def test_torchrun_starts_the_processes_as_well(
     # Completed is completed, whoever looks.
     code, said = end(begin(command, tmp_path), tmp_path)
     assert (code, said.count("is completed")) == (0, 1)
+
+
+def test_ranks_whose_launcher_is_killed_save_and_end(
+    write_config: "Write", run_at: "Find", tmp_path: Path
+):
+    config = write_config("two", **FIELDS | {"trainer__max_epochs": 400})
+    command = [sys.executable, "-m", "rsdl", "train", str(config), "trainer.devices=2"]
+    process = begin(command, tmp_path)
+    wait_for(lambda: "epoch" in (tmp_path / "log").read_text(), LIMIT_S)
+    process.kill()
+    process.wait()
+    wait_for(lambda: run_at("two").record["status"] == "preempted", 60)
+    record = run_at("two").record
+    assert run_at("two").load()["rsdl"]["position"]["step"] == record["optimizer_steps"]
 
 
 def test_samples_are_counted_where_the_ranks_shares_differ(

@@ -11,7 +11,9 @@ from rsdl.evaluate.figures.curves import Curves
 from rsdl.evaluate.formatting import compact, count, duration, hours, moment, percent, size, text
 from rsdl.records.device_use import DeviceUse
 from rsdl.records.evaluation_base import Evaluation
-from rsdl.records.run_record import RunRecord
+from rsdl.records.run_record import RunRecord, World
+
+MOST_WORLDS = 8  # listed; a run on preemptible devices may have hundreds
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +154,7 @@ def run_facts(run: RunRecord) -> dict[str, dict[str, str]]:
             "By device": _devices(run.devices),
             "Preemptions": count(run.preemptions),
             "Resumes": count(run.resumes),
+            "World sizes": _worlds(run.worlds),
         },
         "Origin": {
             "rsdl version": text(run.rsdl_version),
@@ -162,6 +165,17 @@ def run_facts(run: RunRecord) -> dict[str, dict[str, str]]:
         },
     }
     return groups | ({"Environment": run.environment} if run.environment else {})
+
+
+def _worlds(worlds: Sequence[World]) -> str:
+    """Return on how many devices a run trained from which step, and what the changes cost."""
+    parts = [f"{count(world.world_size)} from step {world.step:,}" for world in worlds]
+    if len(worlds) < 2:
+        return ", ".join(parts) or formatting.DASH
+    shown = ", ".join([*["..."] * (len(parts) > MOST_WORLDS), *parts[-MOST_WORLDS:]])
+    idle_s = sum(world.idle_s for world in worlds)
+    redone = sum(world.samples_redone for world in worlds)
+    return f"{shown}; {duration(idle_s)} without a step, {redone:,} samples trained on again"
 
 
 def _devices(uses: Mapping[str, DeviceUse]) -> str:

@@ -2,12 +2,15 @@
 
 import socket
 import threading
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import torch.distributed as dist
 
 from rsdl.core.errors import PeerError, PreemptedError
+from rsdl.distributed.beat import find_progress
 from rsdl.distributed.failure import Failure, means_lost_peer
 from rsdl.distributed.heartbeat import Heartbeat
 from rsdl.distributed.rank import RankInfo
@@ -106,6 +109,22 @@ def test_a_store_that_is_gone_is_put_down_to_its_host(point: RendezvousPoint):
     failure = heartbeat._find_silent(600)
     assert failure is not None and failure.rank is None
     assert "127.0.0.1:1 has not answered for 700 s" in failure.text
+
+
+def test_the_store_knows_how_far_the_last_attempt_came_that_trained(point: RendezvousPoint):
+    for attempt, steps in ((1, (5, 7)), (2, (9,)), (3, ())):
+        for rank, step in enumerate(steps or (0,)):
+            there = replace(point, attempt=f"id-{attempt}")
+            heartbeat = Heartbeat(RankInfo(rank, 2, rank, 2), there, 600)
+            heartbeat.start()
+            if steps:
+                heartbeat.note(step, "training")
+            heartbeat.close()
+    assert find_progress(replace(point, attempt="id-1"), 2) is None
+    reached = find_progress(replace(point, attempt="id-2"), 2)
+    assert reached is not None and reached[0] == 7
+    reached = find_progress(replace(point, attempt="id-4"), 2)
+    assert reached is not None and reached[0] == 9 and time.time() - 60 < reached[1] <= time.time()
 
 
 def test_being_preempted_is_no_failure(ranks: list[Heartbeat]):

@@ -4,6 +4,7 @@ import torch
 
 from rsdl.config.run import RunConfig
 from rsdl.core.errors import ConfigError
+from rsdl.data.plan import Share
 from rsdl.models.probe import find_starved_norm
 from rsdl.train.checks import check_norms
 
@@ -30,9 +31,9 @@ def test_a_batch_of_one_image_is_refused_before_training():
         tree | {"data": {"url": "here", "batch_size": 2, "image_size": 32}}
     )
     model = timm.create_model("resnet18", num_classes=3)
-    check_norms(config, model, 3, 1)
+    check_norms(config, model, 3, Share())
     with pytest.raises(ConfigError) as caught:
-        check_norms(config, model, 3, 2)
+        check_norms(config, model, 3, Share(0, 2))
     assert str(caught.value).startswith("data.batch_size: 2 gives each device 1 image")
     assert 'data.image_size=32 the batch normalisation "layer4.0.bn1"' in str(caught.value)
     assert "use data.batch_size=4 or more" in str(caught.value)

@@ -15,6 +15,7 @@ from rsdl.config.run import RunConfig
 from rsdl.config.task import TASKS, DetectionConfig, find_facts
 from rsdl.core.errors import ConfigError
 from rsdl.data.manifest import Manifest
+from rsdl.data.plan import Share
 from rsdl.data.targets import KINDS
 from rsdl.data.targets.base import Dihedral
 from rsdl.data.targets.objects import HULL, LABEL, RECTANGLE
@@ -193,7 +194,7 @@ def test_images_with_objects_are_not_mixed():
     config = run_config("aligned")
     mixed = config.model_copy(update={"augment": config.augment.model_copy(update={"mixup": 0.2})})
     with pytest.raises(ConfigError, match="detection cannot mix its targets"):
-        check_mixing(mixed, 1)
+        check_mixing(mixed, Share())
 
 
 def test_scores_of_columns_can_be_collected_whatever_the_batch():
