@@ -151,12 +151,12 @@ def packed_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def draw_tree(root: Path, num_classes: int = 3) -> Path:
+def draw_tree(root: Path, num_classes: int = 3, per_class: int = PER_CLASS) -> Path:
     """Draw the images of ``image_tree`` below ``root``."""
     random = np.random.default_rng(7)
     for name, colour in list(CLASSES.items())[:num_classes]:
         (root / name).mkdir(parents=True)
-        for number in range(PER_CLASS):
+        for number in range(per_class):
             shade = random.integers(-25, 25, (5, 6, 1)).repeat(8, axis=0).repeat(8, axis=1)
             pixels = np.clip(np.array(colour) + shade, 0, 255).astype(np.uint8)
             image = simplejpeg.encode_jpeg(pixels, quality=90, colorspace="RGB")

@@ -10,6 +10,7 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
+from tests.chaos import elastic
 from tests.chaos.campaign import Campaign, ChaosError
 from tests.chaos.environment import Environment, visit
 from tests.integration.ceph.conftest import run_cluster
@@ -20,7 +21,8 @@ def parse_arguments() -> argparse.Namespace:
     """Return what the command line asks for."""
     parser = argparse.ArgumentParser(
         prog="scripts/chaos", description="Kill training runs at random instants, resume each "
-        "until it is done, and check that it ended as if nothing had happened.",
+        "until it is done, and check that it ended as if nothing had happened. scripts/chaos "
+        "elastic --help: the same of runs whose nodes come and go.",
     )  # fmt: skip
     add = parser.add_argument
     add("--kills", type=int, default=200, help="stop after so many (default: %(default)s)")
@@ -74,4 +76,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(elastic.main(sys.argv[2:]) if sys.argv[1:2] == ["elastic"] else main())

@@ -11,7 +11,7 @@ BEGINNINGS = {
     "checkpoint": "rsdl.train.checkpoint:StoreCheckpointIO.save_checkpoint",
     "validation": "rsdl.train.module:TrainingModule.validation_step",
     "record": "rsdl.train.run_folder:RunFolder.write_record",
-    "end": "rsdl.commands.train:finish",
+    "end": "rsdl.commands.train_rank:finish",
 }
 # How often each is chosen, and the last of its calls that may be. Two are not beginnings:
 # "clock" strikes at any time from the start of the process, "call" inside a system call.
