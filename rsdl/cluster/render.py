@@ -14,7 +14,7 @@ from typing import NamedTuple
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from rsdl import __version__
-from rsdl.cluster.labels import PREFIX, job_name, plain
+from rsdl.cluster.labels import CORE, GROWING, PREFIX, RENDEZVOUS, ROLE, job_name, plain
 from rsdl.cluster.nautilus import (
     DRIVER_LABEL,
     GPU_COUNTS,
@@ -35,6 +35,7 @@ from rsdl.data.sources.catalog import DATASETS as PUBLISHED
 
 BANNER = "Written by rsdl k8s render; not to be edited."
 CONFIG_BANNER = f"# {BANNER} With all that it extends, and what is otherwise in pods.\n"
+TRAINS = f"{ROLE}!={RENDEZVOUS}"  # a selector of Jobs
 CONTAINER = "/spec/template/spec/containers/0"
 # Data sets with a download URL; AID is distributed by hand only, and packed from its local copy.
 DATASETS = (*(name for name in ("ucm", "aid", "resisc45") if PUBLISHED[name].url), "quickstart")
@@ -131,10 +132,11 @@ def render_job(name: str, config: PodConfig, settings: Settings) -> str:
                 f"under jobs in {FILE}",
             )
     job = job_name(settings.study, name)
-    if len(job) > MAX_JOB_NAME:
+    longest = f"{job}-{RENDEZVOUS}" if settings.is_elastic else job
+    if len(longest) > MAX_JOB_NAME:
         raise ConfigError(
             path,
-            f"its job would be called {job}: {len(job)} letters, {MAX_JOB_NAME} at most",
+            f"its job would be called {longest}: {len(longest)} letters, {MAX_JOB_NAME} at most",
             "give the study or the file a shorter name",
         )
     on_cpu = run.trainer.accelerator == "cpu"
@@ -151,6 +153,11 @@ def render_job(name: str, config: PodConfig, settings: Settings) -> str:
         components=_components_of(settings, on_cpu=on_cpu),
         sizes=sizes,
         backoff=BACKOFF_OF_NODES,
+        roles=(
+            (CORE, settings.fewest_nodes),
+            (GROWING, settings.most_nodes - settings.fewest_nodes),
+            (RENDEZVOUS, 1),
+        ),
     )
 
 
@@ -175,7 +182,7 @@ def render_indexed(configs: Mapping[str, PodConfig], settings: Settings) -> dict
                     "is its own, but pods of an Indexed Job are all alike",
                     "take it out, or render Jobs",
                 )
-        if settings.nodes > 1 or config.run.trainer.accelerator == "cpu":
+        if settings.most_nodes > 1 or config.run.trainer.accelerator == "cpu":
             raise ConfigError(
                 config.path,
                 "trains on several nodes, or on the CPU: an index is one pod with a GPU",
@@ -216,7 +223,7 @@ def _components_of(settings: Settings, *, on_cpu: bool) -> list[str]:
     if not on_cpu:
         names.append(f"gpu-{settings.gpu}")
         names += [f"multi-gpu-{settings.gpus}"] * (settings.gpus > 1)
-    names += ["multi-node"] * (settings.nodes > 1)
+    names += ["multi-node"] * (settings.most_nodes > 1 and not settings.is_elastic)
     return names + ["opportunistic"] * settings.opportunistic
 
 
@@ -229,6 +236,14 @@ def _render_base(settings: Settings) -> dict[str, str]:
         "base/job/kustomization.yaml": _render("base-job.yaml", settings),
         "base/job/names.yaml": _render("names.yaml", settings),
         "base/job/job.yaml": _render("job.yaml", settings, sizes=BASE_SIZES, backoff=BACKOFF),
+        "base/elastic/kustomization.yaml": _render(
+            "elastic.yaml", settings, rendezvous_s=RENDEZVOUS_S
+        ),
+        "base/elastic/names.yaml": _render("elastic-names.yaml", settings),
+        "base/elastic/rendezvous.yaml": _render(
+            "rendezvous.yaml", settings, backoff=BACKOFF_OF_NODES
+        ),
+        "base/elastic/growing/kustomization.yaml": _render("growing.yaml", settings),
         "base/volumes/kustomization.yaml": _render("volumes.yaml", settings),
         "base/volumes/claims.yaml": _render("claims.yaml", settings),
     }
@@ -237,7 +252,7 @@ def _render_base(settings: Settings) -> dict[str, str]:
 def _render_components(settings: Settings) -> dict[str, str]:
     resources = list(dict.fromkeys(gpu.resource for gpu in GPUS.values()))
     special = {name: gpu for name, gpu in GPUS.items() if not gpu.products}
-    others = f"{PREFIX}/gpu notin ({','.join(special)})"
+    others = f"{PREFIX}/gpu notin ({','.join(special)}),{TRAINS}"
     selectors = [(f"{PREFIX}/gpu={name}", gpu.resource) for name, gpu in special.items()]
     selectors.append((others, "nvidia.com/gpu"))
     files = {}
@@ -308,6 +323,8 @@ def _environment() -> Environment:
         "counts": GPU_COUNTS,
         "container": CONTAINER,
         "prefix": PREFIX,
+        "trains": TRAINS,
+        "is_fixed": f"!{ROLE}",
         "driver_label": DRIVER_LABEL,
         "host_label": HOST_LABEL,
         "product_label": PRODUCT_LABEL,

@@ -18,6 +18,7 @@ from pydantic import (
 
 from rsdl import __version__
 from rsdl.cluster.nautilus import GPUS, REGIONS
+from rsdl.cluster.node_range import node_range
 from rsdl.cluster.studies import FIRST, study_name, task_of
 from rsdl.cluster.wheels import WHEELS
 from rsdl.core.errors import ConfigError, ConfigErrors
@@ -37,7 +38,28 @@ def _one_of(known: Collection[str]) -> BeforeValidator:
     return BeforeValidator(check)
 
 
+def _read_nodes(value: object) -> int | str:
+    least, most = node_range(value if isinstance(value, int | str) else "")
+    return most if least == most else f"{least}:{most}"
+
+
 GpuName = Annotated[str, _one_of(GPUS)]
+Nodes = Annotated[int | str, BeforeValidator(_read_nodes)]
+NODES = "Pods that train together: N, or MIN:MAX, of which those above MIN come and go."
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads 1:4 as text, as YAML 1.2 does; YAML 1.1 has 64 there: a number to the base of 60."""
+
+    yaml_implicit_resolvers = {
+        first: [each for each in resolvers if not each[0].endswith(":int")]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+_Loader.add_implicit_resolver(  # type: ignore[no-untyped-call]
+    "tag:yaml.org,2002:int", re.compile(r"[-+]?(0|[1-9][0-9]*)$"), list("-+0123456789")
+)
 
 
 class JobSettings(BaseModel):
@@ -47,7 +69,7 @@ class JobSettings(BaseModel):
 
     gpu: GpuName | None = Field(None, description=f"One of {', '.join(GPUS)}.")
     gpus: Literal[1, 2, 4, 8] | None = Field(None, description="GPUs of a pod.")
-    nodes: int | None = Field(None, ge=1, le=64, description="Pods that train together.")
+    nodes: Nodes | None = Field(None, description=NODES)
     opportunistic: bool | None = Field(None, description="Any pod may preempt it.")
     overrides: tuple[str, ...] = Field(
         (), description="Fields of configs that are otherwise in pods, as KEY=VALUE."
@@ -146,7 +168,7 @@ class Settings(JobSettings):
     )
     gpu: GpuName = Field("any-24gb", description=f"One of {', '.join(GPUS)}.")
     gpus: Literal[1, 2, 4, 8] = Field(1, description="GPUs of a pod.")
-    nodes: int = Field(1, ge=1, le=64, description="Pods that train together.")
+    nodes: Nodes = Field(1, description=NODES)
     opportunistic: bool = Field(False, description="Any pod may preempt it.")
     avoid_nodes: tuple[str, ...] = Field(
         (), description="Host names of nodes where pods have failed; no pod goes there."
@@ -186,6 +208,21 @@ class Settings(JobSettings):
         if found and found[1] != self.cuda:
             raise ValueError(f"image {self.image} holds CUDA {found[1]}: set cuda={found[1]}, too")
         return self
+
+    @property
+    def fewest_nodes(self) -> int:
+        """Pods without which nothing is trained."""
+        return node_range(self.nodes)[0]
+
+    @property
+    def most_nodes(self) -> int:
+        """Pods that train at once, at most."""
+        return node_range(self.nodes)[1]
+
+    @property
+    def is_elastic(self) -> bool:
+        """Whether pods come and go while a run trains."""
+        return self.fewest_nodes < self.most_nodes
 
     @property
     def image_name(self) -> str:
@@ -228,7 +265,7 @@ def load_settings(folder: Path) -> Settings:
     """
     path = folder / FILE
     try:
-        tree = yaml.safe_load(path.read_text())
+        tree = _read_yaml(path.read_text())
     except FileNotFoundError:
         return Settings()
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -256,7 +293,7 @@ def change(settings: Settings, pairs: Sequence[str], configs: Sequence[str] = ()
         if not equals or not key:
             raise ConfigError(f"--set {pair}", "is not KEY=VALUE", "write for example region=east")
         try:
-            value = yaml.safe_load(text)
+            value = _read_yaml(text)
         except yaml.YAMLError as error:
             raise ConfigError(f"--set {key}", f"cannot read the value {text!r}") from error
         rooms = [tree["jobs"].setdefault(name, {}) for name in configs] or [tree]
@@ -291,6 +328,10 @@ def _dump(settings: Settings) -> dict[str, Any]:
         for name, job in settings.jobs.items()
     }
     return {name: tree[name] for name in Settings.model_fields if name != "jobs"} | {"jobs": jobs}
+
+
+def _read_yaml(text: str) -> Any:  # noqa: ANN401 - whatever it holds
+    return yaml.load(text, _Loader)  # noqa: S506 - a safe loader
 
 
 def _line(tree: dict[str, Any]) -> str:

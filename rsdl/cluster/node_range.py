@@ -1,0 +1,21 @@
+"""The number of nodes of a run: N, or MIN:MAX where nodes come and go while it trains."""
+
+import re
+
+MAX_NODES = 64
+
+
+def node_range(nodes: int | str) -> tuple[int, int]:
+    """Return the fewest and the most nodes.
+
+    Args:
+        nodes: ``N`` or ``MIN:MAX``.
+
+    Raises:
+        ValueError: If it is neither, or out of range.
+    """
+    found = re.fullmatch(r"([0-9]{1,2})(?::([0-9]{1,2}))?", str(nodes))
+    least, most = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
+    if not 1 <= least <= most <= MAX_NODES:
+        raise ValueError(f"must be N or MIN:MAX, with 1 <= MIN <= MAX <= {MAX_NODES}")
+    return least, most
