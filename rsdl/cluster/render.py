@@ -236,14 +236,6 @@ def _render_base(settings: Settings) -> dict[str, str]:
         "base/job/kustomization.yaml": _render("base-job.yaml", settings),
         "base/job/names.yaml": _render("names.yaml", settings),
         "base/job/job.yaml": _render("job.yaml", settings, sizes=BASE_SIZES, backoff=BACKOFF),
-        "base/elastic/kustomization.yaml": _render(
-            "elastic.yaml", settings, rendezvous_s=RENDEZVOUS_S
-        ),
-        "base/elastic/names.yaml": _render("elastic-names.yaml", settings),
-        "base/elastic/rendezvous.yaml": _render(
-            "rendezvous.yaml", settings, backoff=BACKOFF_OF_NODES
-        ),
-        "base/elastic/growing/kustomization.yaml": _render("growing.yaml", settings),
         "base/volumes/kustomization.yaml": _render("volumes.yaml", settings),
         "base/volumes/claims.yaml": _render("claims.yaml", settings),
     }
@@ -276,7 +268,14 @@ def _render_components(settings: Settings) -> dict[str, str]:
     files["settings"] = _render("settings.yaml", settings)
     for name in ("pvc-data", "pvc-runs"):
         files[name] = _render("pvc.yaml", settings, name=name)
-    return {f"components/{name}/kustomization.yaml": text for name, text in files.items()}
+    files["elastic-nodes"] = _render("elastic-nodes.yaml", settings, rendezvous_s=RENDEZVOUS_S)
+    files["elastic-nodes/growing"] = _render("growing.yaml", settings)
+    rendezvous = _render("rendezvous.yaml", settings, backoff=BACKOFF_OF_NODES)
+    return {
+        **{f"components/{name}/kustomization.yaml": text for name, text in files.items()},
+        "components/elastic-nodes/names.yaml": _render("elastic-names.yaml", settings),
+        "components/elastic-nodes/rendezvous.yaml": rendezvous,
+    }
 
 
 def _render_extras(settings: Settings) -> dict[str, str]:
