@@ -1,0 +1,140 @@
+"""The rendered Jobs of an elastic run, run as they are: a rendezvous, a core and a growing part."""
+
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rsdl.cluster.labels import CORE, GROWING, RENDEZVOUS, ROLE
+from rsdl.cluster.load import Manifest, load_manifests
+from rsdl.commands.k8s import render
+from tests.integration.ceph.conftest import Gateway
+from tests.integration.ceph.pods import LIMIT_S, ROOT, Pods, kill
+from tests.integration.ceph.test_pods import (
+    KEYS,
+    SMALL,
+    check_completed,
+    has_trained,
+    k8s,
+    record_of,
+)
+from tests.k8s.kubelet import Cluster
+
+__all__ = ["k8s"]
+
+pytestmark = [pytest.mark.ceph, pytest.mark.slow]
+
+NAME = "resnet50_ucm"
+EPOCHS = 150  # a run has to outlive what happens to it: nodes that come take ten seconds
+
+
+@pytest.fixture
+def jobs(k8s: Path) -> dict[str, Manifest]:
+    """Return the Jobs of a run of one or two nodes, by role."""
+    configs = str(ROOT / "configs")
+    render((NAME,), out=str(k8s), changes=("nodes=1:2",), folder=configs)
+    objects = load_manifests(f"{k8s}/jobs/{NAME}")
+    return {each.labels[ROLE]: each for each in objects if each.kind == "Job"}
+
+
+@pytest.fixture
+def pods(k8s: Path, jobs: dict[str, Manifest], gateway: Gateway, tmp_path: Path) -> Iterator[
+    dict[str, Pods]
+]:
+    """Return what runs the pods of each Job, on one disk each."""
+    cluster = Cluster.of(load_manifests(f"{k8s}/jobs/{NAME}"), {"rsdl-s3": KEYS})
+    running = {}
+    for role in jobs:
+        folder = tmp_path / role
+        for name in ("cache", "tmp"):
+            (folder / name).mkdir(parents=True)
+        places = {
+            "AWS_ENDPOINT_URL_S3": gateway.url, "RSDL_CACHE": str(folder / "cache"),
+            "TMPDIR": str(folder / "tmp"), "HOME": str(folder / "tmp"),
+        }  # fmt: skip
+        running[role] = Pods(folder, cluster, places)
+    yield running
+    for each in running.values():
+        each.close()
+
+
+@pytest.fixture
+def port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        number: int = listener.getsockname()[1]
+        return number
+
+
+@pytest.fixture
+def here(remote: str, port: int) -> tuple[str, ...]:
+    """Return what nodes on one machine need: one address for all, and less patience."""
+    return (
+        *SMALL, f"data.url={remote}", f"--rdzv-endpoint=127.0.0.1:{port}",
+        f"trainer.max_epochs={EPOCHS}", "trainer.timeout_s=60", "trainer.rendezvous_s=120",
+    )  # fmt: skip
+
+
+def said(pods: dict[str, Pods]) -> str:
+    return "\n".join(f"--- {role}\n{each.said(0)}" for role, each in pods.items())
+
+
+def test_a_core_that_is_killed_leaves_the_growing_part_to_go_on(
+    pods: dict[str, Pods], jobs: dict[str, Manifest], here: tuple[str, ...], bucket: str, port: int
+):
+    server = pods[RENDEZVOUS].start(jobs[RENDEZVOUS], f"--port={port}", index=0)
+    core = pods[CORE].start(jobs[CORE], *here, index=0)
+    pods[CORE].wait_for(lambda: has_trained(bucket, NAME), 0)  # alone: MIN is 1
+    growing = pods[GROWING].start(jobs[GROWING], *here, index=0)
+    pods[CORE].wait_for(lambda: worlds(bucket)[-1:] == [2], 0)
+    kill(core)
+    pods[GROWING].wait_for(lambda: worlds(bucket)[-1:] == [1], 0)
+    # Its Job makes another, which joins.
+    counted = pods[CORE].complete(jobs[CORE], *here, pods={0: core})
+    assert counted == [-signal.SIGKILL]  # the one that was killed, and no other
+    assert growing.wait(LIMIT_S) == 0, said(pods)
+    assert server.wait(LIMIT_S) == 0, said(pods)
+    check_completed(bucket, NAME, EPOCHS)
+    assert worlds(bucket)[:3] == [1, 2, 1]
+    # A pod that gets its GPU after all that sees that nothing is left to do.
+    assert pods[GROWING].run(jobs[GROWING], *here, index=0) == 0
+    assert "is completed" in pods[GROWING].said(0)
+
+
+def test_a_growing_pod_that_is_preempted_saves_and_leaves_the_core_to_go_on(
+    pods: dict[str, Pods], jobs: dict[str, Manifest], here: tuple[str, ...], bucket: str, port: int
+):
+    server = pods[RENDEZVOUS].start(jobs[RENDEZVOUS], f"--port={port}", index=0)
+    core = pods[CORE].start(jobs[CORE], *here, index=0)
+    growing = pods[GROWING].start(jobs[GROWING], *here, index=0)
+    pods[CORE].wait_for(lambda: has_trained(bucket, NAME) and worlds(bucket)[-1:] == [2], 0)
+    growing.send_signal(signal.SIGTERM)
+    assert growing.wait(LIMIT_S) == 75, said(pods)
+    assert pods[CORE].complete(jobs[CORE], *here, pods={0: core}) == []
+    assert server.wait(LIMIT_S) == 0, said(pods)
+    check_completed(bucket, NAME, EPOCHS)
+    assert worlds(bucket)[-1] == 1
+    assert record_of(bucket, NAME)["worlds"][-1]["samples_redone"] == 0
+
+
+def test_a_rendezvous_that_is_evicted_comes_back_and_the_run_goes_on(
+    pods: dict[str, Pods], jobs: dict[str, Manifest], here: tuple[str, ...], bucket: str, port: int
+):
+    server = pods[RENDEZVOUS].start(jobs[RENDEZVOUS], f"--port={port}", index=0)
+    core = pods[CORE].start(jobs[CORE], *here, index=0)
+    growing = pods[GROWING].start(jobs[GROWING], *here, index=0)
+    pods[CORE].wait_for(lambda: has_trained(bucket, NAME) and worlds(bucket)[-1:] == [2], 0)
+    server.send_signal(signal.SIGTERM)
+    # With 0 its Job would be complete, and no other would come.
+    assert server.wait(LIMIT_S) == 75, said(pods)
+    again = pods[RENDEZVOUS].start(jobs[RENDEZVOUS], f"--port={port}", index=0)
+    assert pods[CORE].complete(jobs[CORE], *here, pods={0: core}) == []
+    assert growing.wait(LIMIT_S) == 0 == again.wait(LIMIT_S), said(pods)
+    check_completed(bucket, NAME, EPOCHS)
+
+
+def worlds(bucket: str) -> list[int]:
+    """Return the numbers of devices on which the run has trained, one after the other."""
+    return [world["world_size"] for world in record_of(bucket, NAME).get("worlds", ())]
