@@ -51,13 +51,12 @@ NODES = "Pods that train together: N, or MIN:MAX, of which those above MIN come 
 class _Loader(yaml.SafeLoader):
     """Reads 1:4 as text, as YAML 1.2 does; YAML 1.1 has 64 there: a number to the base of 60."""
 
-    yaml_implicit_resolvers = {
-        first: [each for each in resolvers if not each[0].endswith(":int")]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
 
-
-_Loader.add_implicit_resolver(  # type: ignore[no-untyped-call]
+_Loader.yaml_implicit_resolvers = {
+    first: [each for each in resolvers if not each[0].endswith(":int")]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(
     "tag:yaml.org,2002:int", re.compile(r"[-+]?(0|[1-9][0-9]*)$"), list("-+0123456789")
 )
 
@@ -331,7 +330,7 @@ def _dump(settings: Settings) -> dict[str, Any]:
 
 
 def _read_yaml(text: str) -> Any:  # noqa: ANN401 - whatever it holds
-    return yaml.load(text, _Loader)  # noqa: S506 - a safe loader
+    return yaml.load(text, _Loader)
 
 
 def _line(tree: dict[str, Any]) -> str:

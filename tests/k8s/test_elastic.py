@@ -66,7 +66,7 @@ def test_a_study_of_elastic_runs_keeps_the_rules(folder: Path, study: str):
 
 def test_all_nodes_meet_at_the_pod_of_the_rendezvous(elastic: Path):
     objects = load_manifests(str(elastic))
-    core, growing, rendezvous = jobs_of(objects)
+    rendezvous = jobs_of(objects)[2]
     (service,) = [each for each in objects if each.kind == "Service"]
     nodes, more, server = processes(objects)
     assert nodes.arguments == more.arguments and nodes.files == more.files
@@ -109,7 +109,9 @@ def test_one_pod_that_succeeds_ends_its_job_and_wrong_input_does_at_once(elastic
 
 def test_nodes_lie_in_one_zone_on_one_type_of_gpu_wherever_the_rendezvous_is(elastic: Path):
     core, growing, rendezvous = jobs_of(load_manifests(str(elastic)))
-    terms = pod_of(core)["affinity"]["podAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+    terms = pod_of(core)["affinity"]["podAffinity"][
+        "requiredDuringSchedulingIgnoredDuringExecution"
+    ]
     assert {term["topologyKey"] for term in terms} == {
         "topology.kubernetes.io/zone", "nvidia.com/gpu.product",
     }  # fmt: skip

@@ -1,8 +1,9 @@
 """The rendered Jobs of an elastic run, run as they are: a rendezvous, a core and a growing part."""
 
+import shutil
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -17,12 +18,9 @@ from tests.integration.ceph.test_pods import (
     SMALL,
     check_completed,
     has_trained,
-    k8s,
     record_of,
 )
 from tests.k8s.kubelet import Cluster
-
-__all__ = ["k8s"]
 
 pytestmark = [pytest.mark.ceph, pytest.mark.slow]
 
@@ -31,20 +29,30 @@ EPOCHS = 150  # a run has to outlive what happens to it: nodes that come take te
 
 
 @pytest.fixture
-def jobs(k8s: Path) -> dict[str, Manifest]:
-    """Return the Jobs of a run of one or two nodes, by role."""
-    configs = str(ROOT / "configs")
-    render((NAME,), out=str(k8s), changes=("nodes=1:2",), folder=configs)
-    objects = load_manifests(f"{k8s}/jobs/{NAME}")
+def objects(
+    require: Callable[[str, bool], None], bucket: str, tmp_path: Path
+) -> Sequence[Manifest]:
+    """Return the objects of a run of one or two nodes, for the test's bucket."""
+    require("kubectl", bool(shutil.which("kubectl") or shutil.which("kustomize")))
+    folder, configs = str(tmp_path / "k8s"), str(ROOT / "configs")
+    name = bucket.removeprefix("s3://")
+    assert render((), out=folder, changes=(f"bucket={name}",), folder=configs) == 0
+    assert render((NAME,), out=folder, changes=("nodes=1:2",), folder=configs) == 0
+    return load_manifests(f"{folder}/jobs/{NAME}")
+
+
+@pytest.fixture
+def jobs(objects: Sequence[Manifest]) -> dict[str, Manifest]:
+    """Return the Jobs of the run, by role."""
     return {each.labels[ROLE]: each for each in objects if each.kind == "Job"}
 
 
 @pytest.fixture
-def pods(k8s: Path, jobs: dict[str, Manifest], gateway: Gateway, tmp_path: Path) -> Iterator[
-    dict[str, Pods]
-]:
+def pods(
+    objects: Sequence[Manifest], jobs: dict[str, Manifest], gateway: Gateway, tmp_path: Path
+) -> Iterator[dict[str, Pods]]:
     """Return what runs the pods of each Job, on one disk each."""
-    cluster = Cluster.of(load_manifests(f"{k8s}/jobs/{NAME}"), {"rsdl-s3": KEYS})
+    cluster = Cluster.of(objects, {"rsdl-s3": KEYS})
     running = {}
     for role in jobs:
         folder = tmp_path / role

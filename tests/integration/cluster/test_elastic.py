@@ -96,7 +96,9 @@ def test_what_has_failed_is_made_anew_as_a_whole_once_its_last_pod_has_saved(
     fates(world, core="wrong", growing="hang", rendezvous="succeed")
     submit(JobSelector(str(study)), NOW)
     world.go_on(4)
-    old = {body["metadata"]["uid"] for (kind, _, _), body in world.objects.items() if kind == "jobs"}
+    old = {
+        body["metadata"]["uid"] for (kind, _, _), body in world.objects.items() if kind == "jobs"
+    }
     fates(world, core="hang", growing="hang", rendezvous="hang")
 
     def look(method: str, path: str) -> None:
@@ -109,7 +111,9 @@ def test_what_has_failed_is_made_anew_as_a_whole_once_its_last_pod_has_saved(
     api.spoil = look
     # Without manifests: those of the cluster are made again, all of them.
     assert retry(["cnn_ucm"], JobSelector(study="hrrsi"), SubmitOptions(9, every_s=0.01)) == 0
-    new = {name: world.objects["jobs", "study", name]["metadata"]["uid"] for name in names("cnn_ucm")}
+    new = {
+        name: world.objects["jobs", "study", name]["metadata"]["uid"] for name in names("cnn_ucm")
+    }
     assert len(new) == 3 and not set(new.values()) & old
     vit = {world.objects["jobs", "study", name]["metadata"]["uid"] for name in names("vit_aid")}
     assert vit <= old

@@ -126,7 +126,9 @@ def test_nodes_are_a_number_or_a_range(tmp_path: Path, text: str, least: int, mo
     assert change(Settings(), [f"nodes={text}"]).nodes == (most if least == most else text)
 
 
-@pytest.mark.parametrize("text", ["0", "65", "4:1", "0:2", "1:65", "1:", "1:2:3", "x", "true", "1.5"])
+@pytest.mark.parametrize(
+    "text", ["0", "65", "4:1", "0:2", "1:65", "1:", "1:2:3", "x", "true", "1.5"]
+)
 def test_nodes_that_cannot_be_are_refused_in_one_line(text: str) -> None:
     with pytest.raises(ConfigErrors, match=r"nodes: must be N or MIN:MAX, with 1 <= MIN") as found:
         change(Settings(), [f"nodes={text}"], ["x"])

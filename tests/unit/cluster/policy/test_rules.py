@@ -91,16 +91,12 @@ def claim(rule: str, path: str, value: object, says: str = "") -> Case:
     return Case(rule, "data", ((path, value),), kind="PersistentVolumeClaim", says=says)
 
 
-def elastic(
-    rule: str, *changes: tuple[Any, ...], where: str | None = None, says: str = ""
-) -> Case:
+def elastic(rule: str, *changes: tuple[Any, ...], where: str | None = None, says: str = "") -> Case:
     """Return a case of the core of an elastic run."""
     return Case(rule, "elastic", changes, where, says=says)
 
 
-def grown(
-    rule: str, *changes: tuple[Any, ...], where: str | None = None, says: str = ""
-) -> Case:
+def grown(rule: str, *changes: tuple[Any, ...], where: str | None = None, says: str = "") -> Case:
     """Return a case of the growing part of an elastic run."""
     return Case(rule, "elastic", tuple(("Job:1", *change) for change in changes), where, says=says)
 
@@ -334,8 +330,8 @@ NODES = (
             where=f"{MAIN}.args"),
     elastic("rendezvous-endpoint", (f"{MAIN}.args[4]", "my-vit-base-aid-rendezvous-0.other:29500"),
             where=f"{MAIN}.args"),
-    Case("rendezvous-endpoint", "nodes", ((f"{MAIN}.args[6]", "--rdzv-endpoint=$(RSDL_JOB)-2.rsdl"),),
-         f"{MAIN}.args"),
+    Case("rendezvous-endpoint", "nodes",
+         ((f"{MAIN}.args[6]", "--rdzv-endpoint=$(RSDL_JOB)-2.rsdl"),), f"{MAIN}.args"),
     elastic("rendezvous-id", (f"{MAIN}.args[5]", "--rdzv-id=another"), where=f"{MAIN}.args",
             says="is another, Job/my-vit-base-aid-growing says my-vit-base-aid: they never meet"),
     elastic("rendezvous-id", (f"{ENV}[1].valueFrom.fieldRef.fieldPath",
