@@ -1,6 +1,9 @@
 """The number of nodes of a run: N, or MIN:MAX where nodes come and go while it trains."""
 
 import re
+from typing import Annotated
+
+from pydantic import BeforeValidator
 
 MAX_NODES = 64
 
@@ -19,3 +22,12 @@ def node_range(nodes: int | str) -> tuple[int, int]:
     if not 1 <= least <= most <= MAX_NODES:
         raise ValueError(f"must be N or MIN:MAX, with 1 <= MIN <= MAX <= {MAX_NODES}")
     return least, most
+
+
+def _read(value: object) -> int | str:
+    least, most = node_range(value if isinstance(value, int | str) else "")
+    return most if least == most else f"{least}:{most}"
+
+
+Nodes = Annotated[int | str, BeforeValidator(_read)]
+NODES = "Pods that train together: N, or MIN:MAX, of which those above MIN come and go."

@@ -18,7 +18,9 @@ from pydantic import (
 
 from rsdl import __version__
 from rsdl.cluster.nautilus import GPUS, REGIONS
-from rsdl.cluster.node_range import node_range
+from rsdl.cluster.node_range import NODES, Nodes, node_range
+from rsdl.cluster.plain_yaml import read_yaml
+from rsdl.cluster.predict_settings import PredictSettings
 from rsdl.cluster.studies import FIRST, study_name, task_of
 from rsdl.cluster.wheels import WHEELS
 from rsdl.core.errors import ConfigError, ConfigErrors
@@ -38,27 +40,7 @@ def _one_of(known: Collection[str]) -> BeforeValidator:
     return BeforeValidator(check)
 
 
-def _read_nodes(value: object) -> int | str:
-    least, most = node_range(value if isinstance(value, int | str) else "")
-    return most if least == most else f"{least}:{most}"
-
-
 GpuName = Annotated[str, _one_of(GPUS)]
-Nodes = Annotated[int | str, BeforeValidator(_read_nodes)]
-NODES = "Pods that train together: N, or MIN:MAX, of which those above MIN come and go."
-
-
-class _Loader(yaml.SafeLoader):
-    """Reads 1:4 as text, as YAML 1.2 does; YAML 1.1 has 64 there: a number to the base of 60."""
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [each for each in resolvers if not each[0].endswith(":int")]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:int", re.compile(r"[-+]?(0|[1-9][0-9]*)$"), list("-+0123456789")
-)
 
 
 class JobSettings(BaseModel):
@@ -81,45 +63,6 @@ class JobSettings(BaseModel):
             if "$(" in value:
                 raise ValueError(f"{value}: write ${{oc.env:NAME}} for a variable of the pod")
         return values
-
-
-# A word of a shell command, which is quoted; nothing in it can end the quotes.
-Word = Annotated[str, Field(min_length=1, pattern=r"^[^'\s$`\\]([^'\n$`\\]*[^'\s$`\\])?$")]
-Url = Annotated[str, Field(pattern=r"^(s3|https)://[^'\s$`\\]+$")]
-
-
-OWN_OPTIONS = ("--part", "--out", "--device", "--dry-run")
-
-
-class PredictSettings(BaseModel):
-    """Which scenes are mapped by which run: the arguments of ``rsdl predict``."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    run: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$")] | Url = Field(
-        "swin_base_loveda",
-        description="Name of a run: one that ends in a data set of a study is looked up in the "
-        "runs of its task, any other in those of classification; or s3:// of any.",
-    )
-    scenes: tuple[Url, ...] = Field(
-        (), description="Scenes, or what lists them; none: s3://BUCKET/scenes."
-    )
-    out: Url | None = Field(None, description="Where maps go; null: s3://BUCKET/maps/STUDY.")
-    parts: int = Field(8, ge=1, le=1000, description="Pods that share the scenes.")
-    options: tuple[Word, ...] = Field(
-        (), description="More options of rsdl predict, a word each, such as --probabilities."
-    )
-
-    @field_validator("options")
-    @classmethod
-    def _are_not_the_jobs(cls, words: tuple[str, ...]) -> tuple[str, ...]:
-        for word in words:
-            name = re.split(r"[=\s]", word)[0]
-            if name in OWN_OPTIONS:
-                raise ValueError(f"{name} is what the Job itself passes, or what no pod can do")
-            if name != word and name.startswith("--"):
-                raise ValueError(f"write {word!r} as two words: [{', '.join(word.split())}]")
-        return words
 
 
 # Batches that take more than 24 GB; that of maxvit_small on dota more than 48, so it has two parts.
@@ -264,7 +207,7 @@ def load_settings(folder: Path) -> Settings:
     """
     path = folder / FILE
     try:
-        tree = _read_yaml(path.read_text())
+        tree = read_yaml(path.read_text())
     except FileNotFoundError:
         return Settings()
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -292,7 +235,7 @@ def change(settings: Settings, pairs: Sequence[str], configs: Sequence[str] = ()
         if not equals or not key:
             raise ConfigError(f"--set {pair}", "is not KEY=VALUE", "write for example region=east")
         try:
-            value = _read_yaml(text)
+            value = read_yaml(text)
         except yaml.YAMLError as error:
             raise ConfigError(f"--set {key}", f"cannot read the value {text!r}") from error
         rooms = [tree["jobs"].setdefault(name, {}) for name in configs] or [tree]
@@ -327,10 +270,6 @@ def _dump(settings: Settings) -> dict[str, Any]:
         for name, job in settings.jobs.items()
     }
     return {name: tree[name] for name in Settings.model_fields if name != "jobs"} | {"jobs": jobs}
-
-
-def _read_yaml(text: str) -> Any:  # noqa: ANN401 - whatever it holds
-    return yaml.load(text, _Loader)
 
 
 def _line(tree: dict[str, Any]) -> str:

@@ -67,7 +67,7 @@ def check_confined(pod: dict[str, Any]) -> None:
     assert context["capabilities"] == {"drop": ["ALL"]}
     assert pod["automountServiceAccountToken"] is False
     mounted = {mount["name"] for mount in container["volumeMounts"]}
-    needed = {"tmp"} if container["args"][:1] == ["rendezvous"] else {"cache", "tmp", "shm"}
+    needed = {"tmp"} if container.get("args", [])[:1] == ["rendezvous"] else {"cache", "tmp", "shm"}
     assert mounted == {each["name"] for each in pod["volumes"]} >= needed
     assert container["resources"]["requests"] == container["resources"]["limits"]
 
