@@ -1,5 +1,6 @@
 """The rendered Jobs of an elastic run, run as they are: a rendezvous, a core and a growing part."""
 
+import os
 import shutil
 import signal
 import socket
@@ -12,7 +13,7 @@ from rsdl.cluster.labels import CORE, GROWING, RENDEZVOUS, ROLE
 from rsdl.cluster.load import Manifest, load_manifests
 from rsdl.commands.k8s import render
 from tests.integration.ceph.conftest import Gateway
-from tests.integration.ceph.pods import LIMIT_S, ROOT, Pods, kill
+from tests.integration.ceph.pods import LIMIT_S, ROOT, Pods, kill, stop
 from tests.integration.ceph.test_pods import (
     KEYS,
     SMALL,
@@ -49,9 +50,14 @@ def jobs(objects: Sequence[Manifest]) -> dict[str, Manifest]:
 
 @pytest.fixture
 def pods(
-    objects: Sequence[Manifest], jobs: dict[str, Manifest], gateway: Gateway, tmp_path: Path
+    objects: Sequence[Manifest],
+    jobs: dict[str, Manifest],
+    gateway: Gateway,
+    tmp_path: Path,
+    require: Callable[[str, bool], None],
 ) -> Iterator[dict[str, Pods]]:
     """Return what runs the pods of each Job, on one disk each."""
+    require("netns", os.geteuid() == 0 and shutil.which("unshare") is not None)
     cluster = Cluster.of(objects, {"rsdl-s3": KEYS})
     running = {}
     for role in jobs:
@@ -62,7 +68,7 @@ def pods(
             "AWS_ENDPOINT_URL_S3": gateway.url, "RSDL_CACHE": str(folder / "cache"),
             "TMPDIR": str(folder / "tmp"), "HOME": str(folder / "tmp"),
         }  # fmt: skip
-        running[role] = Pods(folder, cluster, places)
+        running[role] = Pods(folder, cluster, places, isolated=True)
     yield running
     for each in running.values():
         each.close()
@@ -118,7 +124,7 @@ def test_a_growing_pod_that_is_preempted_saves_and_leaves_the_core_to_go_on(
     core = pods[CORE].start(jobs[CORE], *here, index=0)
     growing = pods[GROWING].start(jobs[GROWING], *here, index=0)
     pods[CORE].wait_for(lambda: has_trained(bucket, NAME) and worlds(bucket)[-1:] == [2], 0)
-    growing.send_signal(signal.SIGTERM)
+    stop(growing)
     assert growing.wait(LIMIT_S) == 75, said(pods)
     assert pods[CORE].complete(jobs[CORE], *here, pods={0: core}) == []
     assert server.wait(LIMIT_S) == 0, said(pods)
@@ -134,7 +140,7 @@ def test_a_rendezvous_that_is_evicted_comes_back_and_the_run_goes_on(
     core = pods[CORE].start(jobs[CORE], *here, index=0)
     growing = pods[GROWING].start(jobs[GROWING], *here, index=0)
     pods[CORE].wait_for(lambda: has_trained(bucket, NAME) and worlds(bucket)[-1:] == [2], 0)
-    server.send_signal(signal.SIGTERM)
+    stop(server)
     # With 0 its Job would be complete, and no other would come.
     assert server.wait(LIMIT_S) == 75, said(pods)
     again = pods[RENDEZVOUS].start(jobs[RENDEZVOUS], f"--port={port}", index=0)
