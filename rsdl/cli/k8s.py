@@ -50,6 +50,8 @@ def k8s_render(
     of configs/segmentation and configs/detection, with the same base and components.
     Settings are bucket, image, namespace, region, gpu and others that settings.yaml explains; what
     --set says is written there. Other files in DIR stay as they are.
+
+    nodes=MIN:MAX makes three Jobs of a config, of nodes that come and go while it trains.
     """
     from rsdl.commands.k8s import render
 

@@ -8,7 +8,9 @@ checkpoint, and a new job set holds the runs that are not completed, so it retri
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rsdl.cluster.labels import CORE, ROLE
 from rsdl.cluster.load import Manifest
+from rsdl.cluster.objects import labels_of
 from rsdl.core.errors import ConfigError
 
 DEFAULT, PREEMPTIBLE = "armada-default", "armada-preemptible"
@@ -43,6 +45,12 @@ def make_job_set(jobs: Sequence[Manifest], job_set: str, *, preemptible: bool) -
 
 def _make_item(job: Manifest, namespace: str, *, preemptible: bool) -> dict[str, Any]:
     spec = job.body["spec"]
+    if labels_of(job.body).get(ROLE) == CORE:
+        raise ConfigError(
+            job.title,
+            "is the core of a run whose nodes come and go, and Armada starts no pod again",
+            "set nodes to 1, or take rsdl sweep submit",
+        )
     pods = max(int(spec.get("parallelism") or 1), int(spec.get("completions") or 1))
     if pods > 1:
         raise ConfigError(

@@ -10,10 +10,11 @@ pods must never write the same run.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rsdl.cluster.companions import companions_of, is_companion
 from rsdl.cluster.kubectl import EXISTS, Kubectl
 from rsdl.cluster.labels import APP, COMPONENT, CONFIG, CONFIGS, NAME, STUDY, TRAIN
 from rsdl.cluster.load import Manifest
@@ -40,10 +41,12 @@ class Snapshot:
     Attributes:
         states: State of each Job, by name.
         jobs: The Jobs from the API server, by name.
+        companions: The Jobs beside them that are part of an elastic run.
     """
 
     states: Mapping[str, JobState]
     jobs: Mapping[str, Mapping[str, Any]]
+    companions: Sequence[Mapping[str, Any]] = ()
 
     def state(self, name: str) -> JobState:
         """Return the state of a Job; absent if there is none of this name."""
@@ -52,6 +55,14 @@ class Snapshot:
     def find(self, config: str) -> JobState | None:
         """Return the state of the Job, or of the Job's index, that trains a config."""
         return next((s for s in self.states.values() if config and s.config == config), None)
+
+    def with_companions(self, names: Iterable[str]) -> list[str]:
+        """Return the names of Jobs, each followed by those of its companions."""
+        found = [
+            [name, *map(name_of, companions_of(self.jobs.get(name, {}), self.companions))]
+            for name in names
+        ]
+        return [name for group in found for name in group]
 
     @property
     def num_active(self) -> int:
@@ -85,9 +96,15 @@ class Cluster:
         labels = {NAME: APP, COMPONENT: TRAIN} | ({STUDY: self.study} if self.study else {})
         selector = ",".join(f"{label}={value}" for label, value in labels.items())
         items = self.kubectl.read("get", "jobs,pods", "--selector", selector).get("items", [])
-        jobs = [item for item in items if item.get("kind") == "Job"]
-        pods = [item for item in items if item.get("kind") == "Pod"]
-        return Snapshot(find_states(jobs, pods), {name_of(job): job for job in jobs})
+        companions = [item for item in items if is_companion(item)]
+        own = [item for item in items if not is_companion(item)]
+        jobs = [item for item in own if item.get("kind") == "Job"]
+        pods = [item for item in own if item.get("kind") == "Pod"]
+        return Snapshot(
+            find_states(jobs, pods),
+            {name_of(job): job for job in jobs},
+            [item for item in companions if item.get("kind") == "Job"],
+        )
 
     def apply(self, manifests: Sequence[Manifest]) -> list[str]:
         """Apply manifests; return kubectl's line for each."""
@@ -173,7 +190,7 @@ def applied_manifest(job: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def training_jobs(manifests: Sequence[Manifest], target: str) -> list[Manifest]:
-    """Return the Jobs among manifests; all must train configs of one study.
+    """Return the Jobs among manifests, one for each run; all must train configs of one study.
 
     Args:
         manifests: Objects of any kind.
@@ -182,7 +199,7 @@ def training_jobs(manifests: Sequence[Manifest], target: str) -> list[Manifest]:
     Raises:
         ConfigError: If there is no Job, one lacks its labels, or they belong to several studies.
     """
-    jobs = [m for m in manifests if m.kind == "Job"]
+    jobs = [m for m in manifests if m.kind == "Job" and not is_companion(m.body)]
     if not jobs:
         raise ConfigError(target, "holds no Job", "name the study's manifests, such as k8s/")
     for job in jobs:

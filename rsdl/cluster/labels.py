@@ -15,6 +15,8 @@ PREFIX = "rsdl"
 ARCHITECTURE = f"{PREFIX}/architecture"
 DATASET = f"{PREFIX}/dataset"
 STUDY = f"{PREFIX}/study"
+# Of the Jobs of a run whose number of nodes changes; any other Job has none.
+ROLE = f"{PREFIX}/role"
 
 # An annotation: the config that a job trains, by its name in ``configs/``, without ``.yaml``.
 CONFIG = f"{PREFIX}/config"
@@ -23,6 +25,7 @@ CONFIGS = f"{PREFIX}/configs"
 
 APP = "rsdl"
 TRAIN, DATA, DEV = "train", "data", "dev"  # values of COMPONENT
+CORE, GROWING, RENDEZVOUS = "core", "growing", "rendezvous"  # values of ROLE
 
 
 def job_name(study: str, config: str) -> str:

@@ -5,37 +5,25 @@ The files are commented templates rather than dumps of objects, since people rea
 ``settings.yaml`` only; the rendered files are not to be edited, but overlays may build upon them.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import fields
-from functools import cache
 from typing import NamedTuple
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
-from rsdl import __version__
-from rsdl.cluster.labels import PREFIX, job_name, plain
+from rsdl.cluster.labels import CORE, GROWING, PREFIX, RENDEZVOUS, job_name, plain
 from rsdl.cluster.nautilus import (
-    DRIVER_LABEL,
     GPU_COUNTS,
     GPUS,
-    HOST_LABEL,
-    PRODUCT_LABEL,
-    REGION_LABEL,
     REGIONS,
-    ZONE_LABEL,
 )
 from rsdl.cluster.resources import Sizes, dataset_of, estimate_sizes
 from rsdl.cluster.settings import FILE, Settings, to_yaml
 from rsdl.cluster.studies import FIRST, STUDIES, study_configs
-from rsdl.cluster.wheels import WHEELS
+from rsdl.cluster.template import BANNER, TRAINS, fill
 from rsdl.config.run import RunConfig
 from rsdl.core.errors import ConfigError
 from rsdl.data.sources.catalog import DATASETS as PUBLISHED
 
-BANNER = "Written by rsdl k8s render; not to be edited."
 CONFIG_BANNER = f"# {BANNER} With all that it extends, and what is otherwise in pods.\n"
-CONTAINER = "/spec/template/spec/containers/0"
 # Data sets with a download URL; AID is distributed by hand only, and packed from its local copy.
 DATASETS = (*(name for name in ("ucm", "aid", "resisc45") if PUBLISHED[name].url), "quickstart")
 BASE_SIZES = Sizes(cpu=4, memory_gib=16, cache_gb=30, cache_gib=34, shm_gib=2, grace_s=120)
@@ -79,7 +67,7 @@ def render_studies(configs: Mapping[str, PodConfig], settings: Settings) -> dict
     files = {FILE: to_yaml(settings)}
     for task in STUDIES:
         place = "" if task == FIRST else f"studies/{task}/"
-        files[f"{place}kustomization.yaml"] = _render(
+        files[f"{place}kustomization.yaml"] = fill(
             "root.yaml",
             settings,
             task=task,
@@ -131,15 +119,16 @@ def render_job(name: str, config: PodConfig, settings: Settings) -> str:
                 f"under jobs in {FILE}",
             )
     job = job_name(settings.study, name)
-    if len(job) > MAX_JOB_NAME:
+    longest = f"{job}-{RENDEZVOUS}" if settings.is_elastic else job
+    if len(longest) > MAX_JOB_NAME:
         raise ConfigError(
             path,
-            f"its job would be called {job}: {len(job)} letters, {MAX_JOB_NAME} at most",
+            f"its job would be called {longest}: {len(longest)} letters, {MAX_JOB_NAME} at most",
             "give the study or the file a shorter name",
         )
     on_cpu = run.trainer.accelerator == "cpu"
     sizes = estimate_sizes(run, settings.model_copy(update={"gpus": 1}) if on_cpu else settings)
-    return _render(
+    return fill(
         "config.yaml",
         settings,
         name=name,
@@ -151,6 +140,11 @@ def render_job(name: str, config: PodConfig, settings: Settings) -> str:
         components=_components_of(settings, on_cpu=on_cpu),
         sizes=sizes,
         backoff=BACKOFF_OF_NODES,
+        roles=(
+            (CORE, settings.fewest_nodes),
+            (GROWING, settings.most_nodes - settings.fewest_nodes),
+            (RENDEZVOUS, 1),
+        ),
     )
 
 
@@ -175,7 +169,7 @@ def render_indexed(configs: Mapping[str, PodConfig], settings: Settings) -> dict
                     "is its own, but pods of an Indexed Job are all alike",
                     "take it out, or render Jobs",
                 )
-        if settings.nodes > 1 or config.run.trainer.accelerator == "cpu":
+        if settings.most_nodes > 1 or config.run.trainer.accelerator == "cpu":
             raise ConfigError(
                 config.path,
                 "trains on several nodes, or on the CPU: an index is one pod with a GPU",
@@ -183,7 +177,7 @@ def render_indexed(configs: Mapping[str, PodConfig], settings: Settings) -> dict
             )
     sizes = [estimate_sizes(config.run, settings.of(name)) for name, config in configs.items()]
     largest = Sizes(*(max(getattr(each, f.name) for each in sizes) for f in fields(Sizes)))
-    kustomization = _render(
+    kustomization = fill(
         "indexed.yaml",
         settings,
         job=job_name(settings.study, "indexed"),
@@ -216,110 +210,75 @@ def _components_of(settings: Settings, *, on_cpu: bool) -> list[str]:
     if not on_cpu:
         names.append(f"gpu-{settings.gpu}")
         names += [f"multi-gpu-{settings.gpus}"] * (settings.gpus > 1)
-    names += ["multi-node"] * (settings.nodes > 1)
+    names += ["multi-node"] * (settings.most_nodes > 1 and not settings.is_elastic)
     return names + ["opportunistic"] * settings.opportunistic
 
 
 def _render_base(settings: Settings) -> dict[str, str]:
     return {
-        "base/kustomization.yaml": _render("base.yaml", settings),
-        "base/service-account.yaml": _render("service-account.yaml", settings),
-        "base/service.yaml": _render("service.yaml", settings),
-        "base/s3-secret.example.yaml": _render("s3-secret.example.yaml", settings),
-        "base/job/kustomization.yaml": _render("base-job.yaml", settings),
-        "base/job/names.yaml": _render("names.yaml", settings),
-        "base/job/job.yaml": _render("job.yaml", settings, sizes=BASE_SIZES, backoff=BACKOFF),
-        "base/volumes/kustomization.yaml": _render("volumes.yaml", settings),
-        "base/volumes/claims.yaml": _render("claims.yaml", settings),
+        "base/kustomization.yaml": fill("base.yaml", settings),
+        "base/service-account.yaml": fill("service-account.yaml", settings),
+        "base/service.yaml": fill("service.yaml", settings),
+        "base/s3-secret.example.yaml": fill("s3-secret.example.yaml", settings),
+        "base/job/kustomization.yaml": fill("base-job.yaml", settings),
+        "base/job/names.yaml": fill("names.yaml", settings),
+        "base/job/job.yaml": fill("job.yaml", settings, sizes=BASE_SIZES, backoff=BACKOFF),
+        "base/volumes/kustomization.yaml": fill("volumes.yaml", settings),
+        "base/volumes/claims.yaml": fill("claims.yaml", settings),
     }
 
 
 def _render_components(settings: Settings) -> dict[str, str]:
     resources = list(dict.fromkeys(gpu.resource for gpu in GPUS.values()))
     special = {name: gpu for name, gpu in GPUS.items() if not gpu.products}
-    others = f"{PREFIX}/gpu notin ({','.join(special)})"
+    others = f"{PREFIX}/gpu notin ({','.join(special)}),{TRAINS}"
     selectors = [(f"{PREFIX}/gpu={name}", gpu.resource) for name, gpu in special.items()]
     selectors.append((others, "nvidia.com/gpu"))
     files = {}
     for name, gpu in GPUS.items():
         asked = ", ".join(f"{r}: {'1' if r == gpu.resource else None!r}" for r in resources)
         asked = "{" + asked.replace("None", "null").replace("'1'", '"1"') + "}"
-        files[f"gpu-{name}"] = _render("gpu.yaml", settings, name=name, gpu=gpu, asked=asked)
+        files[f"gpu-{name}"] = fill("gpu.yaml", settings, name=name, gpu=gpu, asked=asked)
     for name, region in REGIONS.items():
-        files[f"region-{name}"] = _render("region.yaml", settings, name=name, region=region)
+        files[f"region-{name}"] = fill("region.yaml", settings, name=name, region=region)
     for count in GPU_COUNTS[1:]:
-        files[f"multi-gpu-{count}"] = _render(
+        files[f"multi-gpu-{count}"] = fill(
             "multi-gpu.yaml", settings, count=count, selectors=selectors
         )
-    files["multi-node"] = _render(
+    files["multi-node"] = fill(
         "multi-node.yaml", settings, backoff=BACKOFF_OF_NODES, rendezvous_s=RENDEZVOUS_S
     )
-    files["opportunistic"] = _render("opportunistic.yaml", settings)
-    files["nvme-cache"] = _render(
+    files["opportunistic"] = fill("opportunistic.yaml", settings)
+    files["nvme-cache"] = fill(
         "nvme-cache.yaml", settings, cache_gb=NVME_GB, cache_gib=NVME_GB + 10
     )
-    files["settings"] = _render("settings.yaml", settings)
+    files["settings"] = fill("settings.yaml", settings)
     for name in ("pvc-data", "pvc-runs"):
-        files[name] = _render("pvc.yaml", settings, name=name)
-    return {f"components/{name}/kustomization.yaml": text for name, text in files.items()}
+        files[name] = fill("pvc.yaml", settings, name=name)
+    files["elastic-nodes"] = fill("elastic-nodes.yaml", settings, rendezvous_s=RENDEZVOUS_S)
+    files["elastic-nodes/growing"] = fill("growing.yaml", settings)
+    rendezvous = fill("rendezvous.yaml", settings, backoff=BACKOFF_OF_NODES)
+    return {
+        **{f"components/{name}/kustomization.yaml": text for name, text in files.items()},
+        "components/elastic-nodes/names.yaml": fill("elastic-names.yaml", settings),
+        "components/elastic-nodes/rendezvous.yaml": rendezvous,
+    }
 
 
 def _render_extras(settings: Settings) -> dict[str, str]:
     gpu = GPUS[settings.gpu]
     one_pod = settings.model_copy(update={"gpus": 1, "nodes": 1})
     return {
-        "data/kustomization.yaml": _render("data.yaml", settings),
-        "data/job.yaml": _render(
+        "data/kustomization.yaml": fill("data.yaml", settings),
+        "data/job.yaml": fill(
             "data-job.yaml", settings, sizes=DATA_SIZES, datasets=DATASETS, backoff=BACKOFF
         ),
-        "predict/kustomization.yaml": _render(
+        "predict/kustomization.yaml": fill(
             "predict.yaml", settings, components=_components_of(one_pod, on_cpu=False)
         ),
-        "predict/job.yaml": _render(
+        "predict/job.yaml": fill(
             "predict-job.yaml", settings, sizes=PREDICT_SIZES, backoff=BACKOFF
         ),
-        "dev/kustomization.yaml": _render("dev.yaml", settings),
-        "dev/pod.yaml": _render("dev-pod.yaml", settings, sizes=BASE_SIZES, gpu=gpu),
+        "dev/kustomization.yaml": fill("dev.yaml", settings),
+        "dev/pod.yaml": fill("dev-pod.yaml", settings, sizes=BASE_SIZES, gpu=gpu),
     }
-
-
-def _render(template: str, settings: Settings, **context: object) -> str:
-    context |= {"settings": settings, "wheel": WHEELS[settings.cuda]}
-    text = _environment().get_template(f"{template}.jinja").render(**context)
-    return "\n".join(line.rstrip() for line in text.splitlines() if line.strip()) + "\n"
-
-
-@cache
-def _environment() -> Environment:
-    # No HTML escaping: the output is YAML, and every value is validated before.
-    environment = Environment(
-        loader=PackageLoader("rsdl.cluster"),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters["q"] = json.dumps
-    environment.filters["pointer"] = lambda name: name.replace("~", "~0").replace("/", "~1")
-    environment.globals |= {
-        "banner": BANNER,
-        "version": __version__,
-        "regions": REGIONS,
-        "counts": GPU_COUNTS,
-        "container": CONTAINER,
-        "prefix": PREFIX,
-        "driver_label": DRIVER_LABEL,
-        "host_label": HOST_LABEL,
-        "product_label": PRODUCT_LABEL,
-        "region_label": REGION_LABEL,
-        "zone_label": ZONE_LABEL,
-        "quantities": _quantities,
-    }
-    return environment
-
-
-def _quantities(sizes: Sizes) -> str:
-    return (
-        f'{{cpu: "{sizes.cpu}", memory: {sizes.memory_gib}Gi, '
-        f"ephemeral-storage: {sizes.ephemeral_gib}Gi}}"
-    )

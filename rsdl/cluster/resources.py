@@ -155,7 +155,8 @@ def estimate_sizes(config: RunConfig, settings: Settings) -> Sizes:
     network, imagery = network_of(config), imagery_of(config)
     check_gpu(config, settings)
     state_gb = network.parameters * STATE_BYTES / 1e3
-    batch = config.data.batch_size / settings.nodes
+    # Of a number of nodes that changes, the fewest have the largest shares of a batch.
+    batch = config.data.batch_size / settings.fewest_nodes
     batches_gb = (config.data.prefetch + 2) * batch * _pixels(config) * 3 * 4 / 1e9
     on_cpu = config.trainer.accelerator == "cpu"
     host_gb = CPU_HOST_GB if on_cpu else HOST_GB * settings.gpus + SPARE_GB
@@ -201,7 +202,9 @@ def check_gpu(config: RunConfig, settings: Settings) -> None:
 def device_gb(config: RunConfig, settings: Settings) -> float:
     """Return the estimated GPU memory of the training, in GB."""
     network = network_of(config)
-    micro = config.data.batch_size / (settings.gpus * settings.nodes * config.trainer.accumulate)
+    # With fewer nodes each accumulates more micro-batches, and none is larger.
+    devices = settings.gpus * settings.most_nodes
+    micro = config.data.batch_size / (devices * config.trainer.accumulate)
     area = _pixels(config) / 224**2
     precision = 2 if config.trainer.precision == "fp32" else 1
     activations = network.activations_mb * micro * area * precision / 1e3

@@ -18,6 +18,9 @@ from pydantic import (
 
 from rsdl import __version__
 from rsdl.cluster.nautilus import GPUS, REGIONS
+from rsdl.cluster.node_range import NODES, Nodes, node_range
+from rsdl.cluster.plain_yaml import read_yaml
+from rsdl.cluster.predict_settings import PredictSettings
 from rsdl.cluster.studies import FIRST, study_name, task_of
 from rsdl.cluster.wheels import WHEELS
 from rsdl.core.errors import ConfigError, ConfigErrors
@@ -47,7 +50,7 @@ class JobSettings(BaseModel):
 
     gpu: GpuName | None = Field(None, description=f"One of {', '.join(GPUS)}.")
     gpus: Literal[1, 2, 4, 8] | None = Field(None, description="GPUs of a pod.")
-    nodes: int | None = Field(None, ge=1, le=64, description="Pods that train together.")
+    nodes: Nodes | None = Field(None, description=NODES)
     opportunistic: bool | None = Field(None, description="Any pod may preempt it.")
     overrides: tuple[str, ...] = Field(
         (), description="Fields of configs that are otherwise in pods, as KEY=VALUE."
@@ -60,45 +63,6 @@ class JobSettings(BaseModel):
             if "$(" in value:
                 raise ValueError(f"{value}: write ${{oc.env:NAME}} for a variable of the pod")
         return values
-
-
-# A word of a shell command, which is quoted; nothing in it can end the quotes.
-Word = Annotated[str, Field(min_length=1, pattern=r"^[^'\s$`\\]([^'\n$`\\]*[^'\s$`\\])?$")]
-Url = Annotated[str, Field(pattern=r"^(s3|https)://[^'\s$`\\]+$")]
-
-
-OWN_OPTIONS = ("--part", "--out", "--device", "--dry-run")
-
-
-class PredictSettings(BaseModel):
-    """Which scenes are mapped by which run: the arguments of ``rsdl predict``."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    run: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$")] | Url = Field(
-        "swin_base_loveda",
-        description="Name of a run: one that ends in a data set of a study is looked up in the "
-        "runs of its task, any other in those of classification; or s3:// of any.",
-    )
-    scenes: tuple[Url, ...] = Field(
-        (), description="Scenes, or what lists them; none: s3://BUCKET/scenes."
-    )
-    out: Url | None = Field(None, description="Where maps go; null: s3://BUCKET/maps/STUDY.")
-    parts: int = Field(8, ge=1, le=1000, description="Pods that share the scenes.")
-    options: tuple[Word, ...] = Field(
-        (), description="More options of rsdl predict, a word each, such as --probabilities."
-    )
-
-    @field_validator("options")
-    @classmethod
-    def _are_not_the_jobs(cls, words: tuple[str, ...]) -> tuple[str, ...]:
-        for word in words:
-            name = re.split(r"[=\s]", word)[0]
-            if name in OWN_OPTIONS:
-                raise ValueError(f"{name} is what the Job itself passes, or what no pod can do")
-            if name != word and name.startswith("--"):
-                raise ValueError(f"write {word!r} as two words: [{', '.join(word.split())}]")
-        return words
 
 
 # Batches that take more than 24 GB; that of maxvit_small on dota more than 48, so it has two parts.
@@ -146,7 +110,7 @@ class Settings(JobSettings):
     )
     gpu: GpuName = Field("any-24gb", description=f"One of {', '.join(GPUS)}.")
     gpus: Literal[1, 2, 4, 8] = Field(1, description="GPUs of a pod.")
-    nodes: int = Field(1, ge=1, le=64, description="Pods that train together.")
+    nodes: Nodes = Field(1, description=NODES)
     opportunistic: bool = Field(False, description="Any pod may preempt it.")
     avoid_nodes: tuple[str, ...] = Field(
         (), description="Host names of nodes where pods have failed; no pod goes there."
@@ -186,6 +150,21 @@ class Settings(JobSettings):
         if found and found[1] != self.cuda:
             raise ValueError(f"image {self.image} holds CUDA {found[1]}: set cuda={found[1]}, too")
         return self
+
+    @property
+    def fewest_nodes(self) -> int:
+        """Pods without which nothing is trained."""
+        return node_range(self.nodes)[0]
+
+    @property
+    def most_nodes(self) -> int:
+        """Pods that train at once, at most."""
+        return node_range(self.nodes)[1]
+
+    @property
+    def is_elastic(self) -> bool:
+        """Whether pods come and go while a run trains."""
+        return self.fewest_nodes < self.most_nodes
 
     @property
     def image_name(self) -> str:
@@ -228,7 +207,7 @@ def load_settings(folder: Path) -> Settings:
     """
     path = folder / FILE
     try:
-        tree = yaml.safe_load(path.read_text())
+        tree = read_yaml(path.read_text())
     except FileNotFoundError:
         return Settings()
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -256,7 +235,7 @@ def change(settings: Settings, pairs: Sequence[str], configs: Sequence[str] = ()
         if not equals or not key:
             raise ConfigError(f"--set {pair}", "is not KEY=VALUE", "write for example region=east")
         try:
-            value = yaml.safe_load(text)
+            value = read_yaml(text)
         except yaml.YAMLError as error:
             raise ConfigError(f"--set {key}", f"cannot read the value {text!r}") from error
         rooms = [tree["jobs"].setdefault(name, {}) for name in configs] or [tree]

@@ -50,6 +50,7 @@ class Process:
         mounts: Path,
         log: Path,
         environment: Mapping[str, str],
+        within: Sequence[str] = (),
     ) -> "subprocess.Popen[bytes]":
         """Start the container as a process of this machine.
 
@@ -59,6 +60,7 @@ class Process:
             mounts: Folder in place of ``/`` for what is mounted.
             log: File to which it says what it says.
             environment: Variables besides its own, which they replace.
+            within: Program that runs the command, with its first arguments.
         """
         for path, text in self.files.items():
             file = mounts / path.removeprefix("/")
@@ -71,7 +73,7 @@ class Process:
         command = self.command or [sys.executable, "-m", "rsdl"]  # the image's entry point
         with log.open("ab") as said:
             return subprocess.Popen(
-                [*command, *arguments, *overrides],
+                [*within, *command, *arguments, *overrides],
                 cwd=folder, env={**self.environment, **environment},
                 stdin=subprocess.DEVNULL, stdout=said, stderr=said, start_new_session=True,
             )  # fmt: skip

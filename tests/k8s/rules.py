@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from rsdl.cluster.labels import RENDEZVOUS, ROLE
 from rsdl.cluster.load import Manifest
 from rsdl.cluster.nautilus import CARDS
 from rsdl.cluster.wheels import WHEELS
@@ -32,7 +33,7 @@ def check_jobs(objects: Sequence[Manifest], cuda: str = "13") -> Iterator[tuple[
     check_objects(objects)
     cluster = cluster_of(objects)
     for job in objects:
-        if job.kind == "Job":
+        if job.kind == "Job" and job.labels.get(ROLE) != RENDEZVOUS:
             yield job, check_job(job, cluster, cuda)
 
 
@@ -43,7 +44,8 @@ def check_job(job: Manifest, cluster: Cluster, cuda: str = "13") -> Process:
     process = start(job, cluster, 0 if spec.get("completionMode") == "Indexed" else None)
     assert process.arguments[:2] == ["train", "/config/config.yaml"]
     assert process.arguments[1] in process.files
-    check_nodes(job, process)
+    if ROLE not in job.labels:
+        check_nodes(job, process)
     check_card(job, cuda)
     return process
 
@@ -65,7 +67,8 @@ def check_confined(pod: dict[str, Any]) -> None:
     assert context["capabilities"] == {"drop": ["ALL"]}
     assert pod["automountServiceAccountToken"] is False
     mounted = {mount["name"] for mount in container["volumeMounts"]}
-    assert mounted == {each["name"] for each in pod["volumes"]} >= {"cache", "tmp", "shm"}
+    needed = {"tmp"} if container.get("args", [])[:1] == ["rendezvous"] else {"cache", "tmp", "shm"}
+    assert mounted == {each["name"] for each in pod["volumes"]} >= needed
     assert container["resources"]["requests"] == container["resources"]["limits"]
 
 

@@ -1,5 +1,6 @@
 """Objects, their pods and their set, as the rules see them."""
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -8,6 +9,8 @@ from rsdl.cluster.load import Manifest
 from rsdl.cluster.policy.field import Field
 from rsdl.cluster.policy.study.facts import Study
 
+JOB_LABELS = ("job-name", "batch.kubernetes.io/job-name")
+OF_LABEL = re.compile(r"metadata\.labels\['([^']+)'\]")
 # Path of the pod template in an object.
 TEMPLATES = {
     "Pod": (),
@@ -117,6 +120,15 @@ class Pod:
         return 1 if replicas is None else max(replicas, 0)
 
     @property
+    def labels(self) -> dict[str, str]:
+        """Their labels, including those that the cluster adds."""
+        found = self.template["metadata"]["labels"].members
+        labels = {key: value.text for key, value in found.items()}
+        if self.owner.kind == "Job":
+            labels |= dict.fromkeys(JOB_LABELS, self.owner.name)
+        return labels
+
+    @property
     def volumes(self) -> dict[str, Field]:
         """Volumes by name."""
         return {volume["name"].text: volume for volume in self.spec["volumes"]}
@@ -134,6 +146,7 @@ class Pod:
         Values from Secrets, from the node or from objects outside the set are unknown.
         """
         known: dict[str, str] = {}
+        labels = self.labels
         for source in container["envFrom"]:
             prefix = source["prefix"].text
             data = self.owner.manifest_set.config_map(
@@ -147,6 +160,9 @@ class Pod:
                 data = self.owner.manifest_set.config_map(self.owner, reference["name"].text)
                 if reference["key"].text in data:
                     known[name] = data[reference["key"].text]
+            elif found := OF_LABEL.fullmatch(variable["valueFrom"]["fieldRef"]["fieldPath"].text):
+                if found[1] in labels:
+                    known[name] = labels[found[1]]
             elif not variable["valueFrom"]:
                 known[name] = expand(given, known)
         return known

@@ -13,7 +13,7 @@ from rsdl.cluster.policy.nautilus import (
     volumes,
 )
 from rsdl.cluster.policy.objects import Object, Pod
-from rsdl.cluster.policy.study import configs, contract
+from rsdl.cluster.policy.study import configs, contract, nodes
 from rsdl.cluster.policy.violation import Rule
 
 
@@ -62,6 +62,6 @@ NAUTILUS = Group(
         *volumes.PODS,
     ),
 )
-STUDY = Group("study", (), (*configs.PODS, *contract.PODS))
+STUDY = Group("study", (), (*configs.PODS, *contract.PODS, *nodes.PODS))
 
 PROFILES = {"none": (SCHEMA, API), "nautilus": (SCHEMA, API, NAUTILUS, STUDY)}

@@ -72,7 +72,8 @@ def cancel(names: Sequence[str], selector: JobSelector, options: CancelOptions) 
         return 1
     # --all deletes a whole Indexed Job, even if some of its indexes have finished.
     doomed = [name.partition("[")[0] if options.everything else name for name in going]
-    cluster.delete([name for name in dict.fromkeys(doomed) if name in snapshot.jobs or "[" in name])
+    doomed = [name for name in dict.fromkeys(doomed) if name in snapshot.jobs or "[" in name]
+    cluster.delete(snapshot.with_companions(doomed))
     if not options.wait:
         print(f"{len(going)} Jobs are being deleted, once their pods have saved")
         return 0

@@ -4,7 +4,9 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from rsdl.cluster.companions import companions_of, is_companion
 from rsdl.cluster.jobs import Cluster, Snapshot, training_jobs
 from rsdl.cluster.kubectl import Kubectl
 from rsdl.cluster.labels import CONFIG, STUDY, plain
@@ -26,11 +28,17 @@ class Scope:
         cluster: The study's Jobs on the cluster.
         jobs: Manifests of the study's Jobs; empty without local manifests.
         others: Manifests of the other objects that the Jobs need.
+        companions: Manifests of the Jobs beside them that are part of an elastic run.
     """
 
     cluster: Cluster
     jobs: Sequence[Manifest] = ()
     others: Sequence[Manifest] = ()
+    companions: Sequence[Manifest] = ()
+
+    def companions_of(self, job: Manifest) -> list[Mapping[str, Any]]:
+        """Return the companions of a Job."""
+        return companions_of(job.body, [each.body for each in self.companions])
 
     def configs(self) -> dict[str, str]:
         """Return the config that each Job trains, by the Job's name."""
@@ -89,7 +97,8 @@ def find_scope(selector: JobSelector, runs: str | None = None) -> Scope:
             raise ConfigError(option, f"is {given}, {target} says {found}", "leave it out")
     kubectl = Kubectl(selector.namespace or namespace)
     others = [manifest for manifest in manifests if manifest.kind != "Job"]
-    return Scope(Cluster(kubectl, study), jobs, others)
+    companions = [manifest for manifest in manifests if is_companion(manifest.body)]
+    return Scope(Cluster(kubectl, study), jobs, others, companions)
 
 
 def one_study(snapshot: Snapshot, study: str | None) -> None:

@@ -12,9 +12,11 @@ from dataclasses import dataclass, replace
 
 from rich.console import Console
 
+from rsdl.cluster.companions import companions_of, is_ending, is_over
 from rsdl.cluster.job_actions import Decision, JobAction, RunFacts, admit, sort_out
 from rsdl.cluster.jobs import Snapshot
 from rsdl.cluster.load import Manifest
+from rsdl.cluster.objects import name_of
 from rsdl.cluster.states import Phase
 from rsdl.commands.runs import EXTENDED, is_completed, read_facts
 from rsdl.commands.sweep.request_retry import PASSING, retry_until_answered
@@ -149,10 +151,14 @@ class Submission:
     def _admit(self, snapshot: Snapshot) -> None:
         """Submit waiting Jobs up to the limit."""
         for decision in admit(self._sort(snapshot), snapshot, self._options.max_running):
+            old = companions_of(decision.manifest.body, snapshot.companions)
             if (state := snapshot.state(decision.name)).is_finished:
-                self._cluster.delete([decision.name])
+                self._cluster.delete(snapshot.with_companions([decision.name]))
                 title = decision.manifest.title
                 self._say(f"{title}: the {state.phase} Job is deleted to make it anew")
+            elif any(map(is_over, old)):
+                # Of a former run: wait until it is gone, since its pods may still save.
+                self._cluster.delete([name_of(each) for each in old if not is_ending(each)])
             elif self._is_completed(decision.name):
                 self._settle([replace(decision, action=JobAction.DONE)])
             else:
@@ -172,6 +178,8 @@ class Submission:
 
     def _create(self, job: Manifest) -> bool:
         known = self._cluster.dropped
+        for companion in self._scope.companions_of(job):
+            self._cluster.create(companion)
         made = self._cluster.create(job.body)
         if new := sorted(self._cluster.dropped - known):
             self._say(

@@ -79,7 +79,8 @@ def retry(
         print("nothing to retry")
         return 1 if left else 0
     again = frozenset(job.name for job in failed)
-    code = Submission(replace(scope, jobs=failed), options, url, again).run()
+    again_scope = replace(scope, jobs=failed, companions=_known_companions(scope, snapshot))
+    code = Submission(again_scope, options, url, again).run()
     return code or (1 if left else 0)
 
 
@@ -87,3 +88,9 @@ def _known_jobs(scope: Scope, snapshot: Snapshot) -> Mapping[str, Manifest]:
     """Return the manifests of all Jobs by name: the local ones, else those on the cluster."""
     held = {name: Manifest("the cluster", as_submitted(job)) for name, job in snapshot.jobs.items()}
     return held | {job.name: job for job in scope.jobs}
+
+
+def _known_companions(scope: Scope, snapshot: Snapshot) -> list[Manifest]:
+    """Return the manifests of all companions: the local ones, else those on the cluster."""
+    held = [Manifest("the cluster", as_submitted(job)) for job in snapshot.companions]
+    return list({job.name: job for job in (*held, *scope.companions)}.values())

@@ -21,6 +21,8 @@ from tests.k8s.kubelet import Cluster, start
 ROOT = Path(__file__).parents[3]
 LIMIT_S = 600
 RETRY_S = 1.0
+ISOLATED = ("unshare", "--pid", "--uts", "--fork", "--kill-child", "sh", "-c",
+            'hostname "$0" && exec "$@"')  # fmt: skip
 
 
 @dataclass
@@ -31,11 +33,14 @@ class Pods:
         folder: The image's working directory, and what pods write.
         cluster: What pods refer to.
         places: Variables that are otherwise on this machine.
+        isolated: Whether each pod has host name and process ids of its own, as in a cluster: all
+            are process 1. Needs root.
     """
 
     folder: Path
     cluster: Cluster
     places: Mapping[str, str]
+    isolated: bool = False
     running: "list[subprocess.Popen[bytes]]" = field(default_factory=list)
 
     def start(
@@ -51,6 +56,7 @@ class Pods:
             mounts=self.folder / f"mounts-{job.name}",
             log=self._log(index),
             environment={**self.places, **own},
+            within=[*ISOLATED, f"{job.name}-{index}"] if self.isolated else (),
         )
         self.running.append(pod)
         return pod
@@ -131,6 +137,11 @@ def kill(pod: "subprocess.Popen[bytes]") -> None:
     for pid in [pod.pid, *descendants(pod.pid)]:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
+
+
+def stop(pod: "subprocess.Popen[bytes]") -> None:
+    """Ask the process 1 of an isolated pod to stop."""
+    os.kill(descendants(pod.pid)[0], signal.SIGTERM)
 
 
 def descendants(pid: int) -> list[int]:

@@ -104,6 +104,24 @@ def test_sizes_grow_with_the_work_and_a_gpu_is_never_too_small(
     assert sizes.grace_s >= 60
 
 
+@given(
+    st.sampled_from([*ARCHITECTURES]), st.integers(1, 512), st.integers(32, 512),
+    st.tuples(st.integers(1, 16), st.integers(1, 16)).filter(lambda ends: ends[0] < ends[1]),
+)  # fmt: skip
+def test_a_pod_of_a_run_that_grows_is_large_enough_with_any_number_of_nodes(
+    model: str, batch: int, image: int, ends: tuple[int, int]
+):
+    config = config_of(model, "mine", batch_size=batch, image_size=image)
+    least, most, elastic = (
+        SETTINGS.model_copy(update={"gpu": "a100", "nodes": nodes})
+        for nodes in (*ends, f"{ends[0]}:{ends[1]}")
+    )
+    # No micro-batch is larger than with all nodes, and no share of a batch than with the fewest.
+    assert device_gb(config, elastic) == device_gb(config, most) <= device_gb(config, least)
+    if device_gb(config, least) <= 40:
+        assert estimate_sizes(config, elastic) == estimate_sizes(config, least)
+
+
 def test_pixels_that_fit_into_no_memory_ask_for_none():
     tiles = 66.2e9  # of dota
     kept, left = (estimate_sizes(detector(data), SETTINGS) for data in ("rareplanes", "dota"))

@@ -14,7 +14,7 @@ own = st.builds(
     JobSettings,
     gpu=st.sampled_from([None, *GPUS]),
     gpus=st.sampled_from([None, 1, 2, 4, 8]),
-    nodes=st.sampled_from([None, 1, 3]),
+    nodes=st.sampled_from([None, 1, 3, "1:4", "2:64"]),
     opportunistic=st.sampled_from([None, True, False]),
     overrides=st.sampled_from([(), ("seed=1", "data.url=${oc.env:RSDL_DATA}/x")]),
 )
@@ -25,6 +25,7 @@ settings = st.builds(
     cuda=st.sampled_from(list(WHEELS)),
     gpu=st.sampled_from(list(GPUS)),
     gpus=st.sampled_from([1, 2, 4, 8]),
+    nodes=st.sampled_from([1, 64, "1:3", "10:59"]),
     image=st.sampled_from(["a/b:1", "host:5000/a@sha256:" + "0" * 64]),
     jobs=st.dictionaries(st.sampled_from(["a", "b_c"]), own),
 )
@@ -110,3 +111,25 @@ def test_without_a_file_there_are_defaults(tmp_path: Path) -> None:
 def test_the_name_of_an_image_is_without_tag_and_digest() -> None:
     assert Settings(image="host:5000/a/b:1.0").image_name == "host:5000/a/b"
     assert Settings(image="a/b@sha256:" + "0" * 64).image_name == "a/b"
+
+
+@pytest.mark.parametrize(
+    ("text", "least", "most"), [("3", 3, 3), ("64", 64, 64), ("2:2", 2, 2), ("1:4", 1, 4)]
+)
+def test_nodes_are_a_number_or_a_range(tmp_path: Path, text: str, least: int, most: int) -> None:
+    # YAML 1.1 reads 1:4 as 64, and 2:2 as 122.
+    (tmp_path / "settings.yaml").write_text(f"nodes: {text}\n")
+    for found in (load_settings(tmp_path), change(Settings(), [f"nodes={text}"])):
+        assert (found.fewest_nodes, found.most_nodes) == (least, most)
+        assert found.is_elastic == (least < most)
+    # A range of one number is a number: nothing comes or goes.
+    assert change(Settings(), [f"nodes={text}"]).nodes == (most if least == most else text)
+
+
+@pytest.mark.parametrize(
+    "text", ["0", "65", "4:1", "0:2", "1:65", "1:", "1:2:3", "x", "true", "1.5"]
+)
+def test_nodes_that_cannot_be_are_refused_in_one_line(text: str) -> None:
+    with pytest.raises(ConfigErrors, match=r"nodes: must be N or MIN:MAX, with 1 <= MIN") as found:
+        change(Settings(), [f"nodes={text}"], ["x"])
+    assert len(found.value.errors) == 1

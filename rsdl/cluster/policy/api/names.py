@@ -14,7 +14,6 @@ from rsdl.cluster.policy.violation import Finding, Rule
 
 PATH_NAMES = {"Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding"}  # "system:x" is a name
 CRON_SUFFIX = 11  # characters that a CronJob appends to the names of its Jobs
-JOB_LABELS = ("job-name", "batch.kubernetes.io/job-name")
 
 
 def check_name(owner: Object) -> Iterator[Finding]:
@@ -62,7 +61,7 @@ def check_service(owner: Object) -> Iterator[Finding]:
     if owner.kind != "Service" or not selector.members or not neighbours:
         return
     wanted = {key: value.text for key, value in selector.members.items()}
-    if not any(wanted.items() <= _labels(pod).items() for pod in neighbours):
+    if not any(wanted.items() <= pod.labels.items() for pod in neighbours):
         near = nearest(next(iter(wanted.values())), [pod.owner.name for pod in neighbours])
         shown = ", ".join(f"{key}={value}" for key, value in wanted.items())
         hint = f'; is "{near}" meant? Kustomize renames no selector' if near else ""
@@ -98,14 +97,6 @@ def check_duplicate(owner: Object) -> Iterator[Finding]:
 
 def _group(owner: Object) -> str:
     return owner.root["apiVersion"].text.rpartition("/")[0]
-
-
-def _labels(pod: Pod) -> dict[str, str]:
-    """Return the labels of a pod, including those that the cluster adds."""
-    labels = {key: value.text for key, value in pod.template["metadata"]["labels"].members.items()}
-    if pod.owner.kind == "Job":
-        labels |= dict.fromkeys(JOB_LABELS, pod.owner.name)
-    return labels
 
 
 def _mend(name: str) -> str:

@@ -117,5 +117,7 @@ def _parse_arguments(words: Sequence[str]) -> tuple[str, tuple[str, ...]] | None
         if not equals and name in WITH_VALUE and rest:
             value = rest.pop(0)
         if name in AS_FIELD:
-            overrides.append(f"{AS_FIELD[name]}={value}")
+            # YAML reads 1:3 as a number to the base of 60.
+            quoted = f'"{value}"' if ":" in value else value
+            overrides.append(f"{AS_FIELD[name]}={quoted}")
     return (config, tuple(overrides)) if config else None

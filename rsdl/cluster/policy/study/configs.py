@@ -6,6 +6,7 @@ from rsdl.cluster import labels
 from rsdl.cluster.policy.objects import Pod
 from rsdl.cluster.policy.study.command import Training, find_training, named_config
 from rsdl.cluster.policy.study.facts import UnreadableConfig
+from rsdl.cluster.policy.study.rendezvous import nodes_beside
 from rsdl.cluster.policy.violation import Finding, Rule
 from rsdl.config.run import RunConfig
 from rsdl.storage.connect import join
@@ -88,11 +89,12 @@ def check_once(pod: Pod) -> Iterator[Finding]:
     if not isinstance(run, RunConfig):
         return
     training, folder = find_training(pod), join(run.output, run.name)
+    beside = [other.owner for other in nodes_beside(pod)]  # they train it together
     for other in pod.owner.manifest_set.pods:
         if other.owner is pod.owner:
             return
         before = run_of(other)
-        if not isinstance(before, RunConfig) or training is None:
+        if not isinstance(before, RunConfig) or training is None or other.owner in beside:
             continue
         if join(before.output, before.name) == folder:
             problem = f"{other.owner.manifest.title} writes to {folder} too"

@@ -98,17 +98,6 @@ def check_devices(pod: Pod) -> Iterator[Finding]:
         yield field.violation("no GPU is asked for, trainer.accelerator is gpu", "ask for one")
 
 
-def check_nodes(pod: Pod) -> Iterator[Finding]:
-    """Yield Jobs whose number of pods differs from the config's."""
-    run = run_of(pod)
-    if not isinstance(run, RunConfig) or pod.job is None:
-        return
-    nodes = run.trainer.num_nodes
-    if nodes not in ("auto", pod.number):
-        problem = f"{pod.number} pods run at once, trainer.num_nodes is {nodes}"
-        yield pod.job["parallelism"].violation(problem, f"write {nodes}, in completions too")
-
-
 def check_cache(pod: Pod) -> Iterator[Finding]:
     """Yield pods that would be evicted before their cache is full."""
     run, training = run_of(pod), find_training(pod)
@@ -151,7 +140,6 @@ PODS: tuple[Rule[Pod], ...] = (
          "error", check_exit_codes),
     Rule("grace-period", "pods have the time to save when they are stopped", "error", check_grace),
     Rule("gpu-devices", "a pod has as many GPUs as trainer.devices", "error", check_devices),
-    Rule("pod-nodes", "as many pods run as trainer.num_nodes", "error", check_nodes),
     Rule("cache-size", "data.cache.size fits in the volume of the cache", "warning", check_cache),
     Rule("gpu-use", "GPUs are over 40% busy by the study's own record", "warning", check_use),
 )  # fmt: skip

@@ -29,9 +29,17 @@ def read(name: str) -> list[Manifest]:
 
 
 def set_part(manifests: list[Manifest], kind: str, path: str, value: object) -> list[Manifest]:
-    """Return the manifests with a part of the first object of a kind set, or gone if ``None``."""
+    """Return the manifests with a part of one object set, or gone if ``None``.
+
+    Args:
+        manifests: The manifests.
+        kind: Of the object; the first of its kind, or as ``Job:1`` the second.
+        path: Of the part.
+        value: Of the part.
+    """
     manifests = copy.deepcopy(manifests)
-    target: Any = next(manifest for manifest in manifests if manifest.kind == kind).body
+    kind, _, at = kind.partition(":")
+    target: Any = [manifest for manifest in manifests if manifest.kind == kind][int(at or 0)].body
     steps = [int(n) if n else key or plain for n, key, plain in STEP.findall(path)]
     for step, following in pairwise(steps):
         if isinstance(step, str):

@@ -35,7 +35,8 @@ class Case:
     Attributes:
         rule: The rule.
         base: The good manifests.
-        changes: ``(path, value)``, or ``(kind, path, value)`` for another kind than ``kind``.
+        changes: ``(path, value)``, or ``(kind, path, value)`` for another kind than ``kind``;
+            ``Job:1`` is the second of a kind.
         where: Where the violation is to be found; by default where the last change was.
         kind: The object that is changed, and that the violation is of.
         says: What the problem and the remedy have to say.
@@ -88,6 +89,16 @@ def data(rule: str, *changes: tuple[Any, ...], where: str | None = None, says: s
 def claim(rule: str, path: str, value: object, says: str = "") -> Case:
     """Return a case of the volume claim."""
     return Case(rule, "data", ((path, value),), kind="PersistentVolumeClaim", says=says)
+
+
+def elastic(rule: str, *changes: tuple[Any, ...], where: str | None = None, says: str = "") -> Case:
+    """Return a case of the core of an elastic run."""
+    return Case(rule, "elastic", changes, where, says=says)
+
+
+def grown(rule: str, *changes: tuple[Any, ...], where: str | None = None, says: str = "") -> Case:
+    """Return a case of the growing part of an elastic run."""
+    return Case(rule, "elastic", tuple(("Job:1", *change) for change in changes), where, says=says)
 
 
 SCHEMA = (
@@ -294,16 +305,48 @@ CONTRACT = (
     one("gpu-devices", f"{MAIN}.args[3]", "trainer.devices=2", f"{LIMITS}[nvidia.com/gpu]"),
     one("gpu-devices", f"{MAIN}.args[3]", "trainer.accelerator=cpu", f"{LIMITS}[nvidia.com/gpu]"),
     Case("gpu-devices", "nodes", ((f"{MAIN}.args[4]", "8"),), f"{LIMITS}[nvidia.com/a100]"),
-    Case("pod-nodes", "nodes", ((f"{MAIN}.env[0].value", "3"),), "spec.parallelism"),
     one("cache-size", f"{MAIN}.args[2]", "seed=1", f"{POD}.volumes[0].emptyDir.sizeLimit",
         says="data.cache.size=32GB"),
     Case("gpu-use", "training", (), f"{LIMITS}[nvidia.com/gpu]", gpu_use={"resnet50_ucm": 0.31},
           says="31% busy"),
 )  # fmt: skip
+ENV = f"{MAIN}.env"
+NODES = (
+    Case("pod-nodes", "nodes", ((f"{MAIN}.env[0].value", "3"),), "spec.parallelism"),
+    elastic("pod-nodes", ("spec.completions", 1), ("spec.parallelism", 1), where="spec.parallelism",
+            says="4 pods run at once, trainer.num_nodes is 2:5; write 5 for the Jobs of the run"),
+    elastic("elastic-core", ("spec.completions", 1), ("spec.parallelism", 1),
+            where="spec.parallelism", says="the core has 1 pod, the run trains with 2 or more"),
+    elastic("elastic-core", (f"{ENV}[0].value", "3:5"), where="spec.parallelism"),
+    # Without roles, the core is what keeps its GPUs.
+    elastic("elastic-core", (f"{POD}.priorityClassName", "opportunistic"),
+            (f"{META}.labels.[rsdl/role]", GONE), (f"{TEMPLATE}.{META}.labels.[rsdl/role]", GONE),
+            where="spec.parallelism", says="the core has 0 pods"),
+    grown("elastic-growth", (f"{POD}.priorityClassName", GONE),
+          says="5 pods keep their GPUs, the run trains with 2 or more; write opportunistic"),
+    elastic("rendezvous-endpoint", (f"{MAIN}.args[4]", "my-vit-base-aid-rendezvous:29500"),
+            where=f"{MAIN}.args", says="is no Service of this set"),
+    elastic("rendezvous-endpoint", (f"{MAIN}.args[4]", "my-vit-base-aid-rendezvous-1.rsdl:29500"),
+            where=f"{MAIN}.args"),
+    elastic("rendezvous-endpoint", (f"{MAIN}.args[4]", "my-vit-base-aid-rendezvous-0.other:29500"),
+            where=f"{MAIN}.args"),
+    Case("rendezvous-endpoint", "nodes",
+         ((f"{MAIN}.args[6]", "--rdzv-endpoint=$(RSDL_JOB)-2.rsdl"),), f"{MAIN}.args"),
+    elastic("rendezvous-id", (f"{MAIN}.args[5]", "--rdzv-id=another"), where=f"{MAIN}.args",
+            says="is another, Job/my-vit-base-aid-growing says my-vit-base-aid: they never meet"),
+    elastic("rendezvous-id", (f"{ENV}[1].valueFrom.fieldRef.fieldPath",
+            "metadata.labels['batch.kubernetes.io/controller-uid']"), where=f"{MAIN}.args"),
+    grown("rendezvous-id", (f"{ENV}[1].valueFrom.fieldRef.fieldPath",
+          "metadata.labels['batch.kubernetes.io/job-name']"), where=f"{MAIN}.args"),
+    elastic("run-twice", (f"{MAIN}.args[4]", "other-0.rsdl:29500"), where=f"{MAIN}.args"),
+    grown("rendezvous-id", (f"{MAIN}.args[5]", GONE), where=f"{MAIN}.args", says="is none"),
+    Case("rendezvous-id", "elastic", (("Job:2", f"{MAIN}.args[4]", "another"),), f"{MAIN}.args",
+         says="Job/my-vit-base-aid-rendezvous says another"),
+)  # fmt: skip
 
 CASES = (
     *SCHEMA, *NAMES, *CONTAINERS, *RESOURCES, *VALUES, *JOBS, *REQUESTS_LIMITS, *IDLE_PODS, *GPUS,
-    *SCHEDULING, *STORAGE, *VOLUMES, *STUDY, *CONTRACT,
+    *SCHEDULING, *STORAGE, *VOLUMES, *STUDY, *CONTRACT, *NODES,
 )  # fmt: skip
 
 
