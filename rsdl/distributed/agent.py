@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 
 from torch._C._distributed_c10d import PrefixStore, Store
 from torch.distributed.elastic.agent.server.api import WorkerGroup, WorkerSpec
@@ -27,7 +28,7 @@ from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalEx
 from torch.distributed.elastic.multiprocessing.api import SubprocessContext
 from torch.distributed.elastic.rendezvous.api import RendezvousError
 
-from rsdl.core.errors import PreemptedError
+from rsdl.core.errors import PreemptedError, RsdlError
 from rsdl.distributed.beat import has_trained
 from rsdl.distributed.failure import Failure, name_rank
 from rsdl.distributed.heartbeat import FAILURE
@@ -36,6 +37,7 @@ from rsdl.distributed.node_rendezvous import (
     KEEP_ALIVE_S,
     NodeRendezvous,
     Nodes,
+    connect_store,
     run_store,
 )
 from rsdl.distributed.rank import RankInfo
@@ -46,6 +48,7 @@ SECONDS_TO_END = 90.0  # for ranks to end after one failed: longer than their he
 SECONDS_TO_MISS = 5.0  # a store that does not answer
 SECONDS_TO_POLL = 0.05
 SECONDS_TO_PART = 5.0  # for requests to the store when leaving
+SECONDS_TO_TELL = 30.0  # the rendezvous that a run has ended, where it is being replaced
 MOST_ATTEMPTS = 1 << 20
 
 
@@ -224,15 +227,18 @@ class NodeAgent(LocalElasticAgent):
         self._logs.cleanup()
 
         def part() -> None:
-            with suppress(RuntimeError, RendezvousError):
+            with suppress(RuntimeError, RendezvousError, RsdlError):
                 if ended is not None:
-                    self._run.set(ENDED, str(ended))
+                    # The store may have been replaced: whoever serves one there now is to end.
+                    there = replace(self._nodes, patience_s=SECONDS_TO_TELL)
+                    store = run_store(connect_store(there), self._nodes.run_id)
+                    store.set(ENDED, str(ended))
                     self.rendezvous.set_closed()
                 self.rendezvous.leave()
 
         last_word = threading.Thread(target=part, daemon=True)
         last_word.start()
-        last_word.join(SECONDS_TO_PART)
+        last_word.join(SECONDS_TO_PART if ended is None else SECONDS_TO_TELL + SECONDS_TO_PART)
 
     def _start_workers(self, worker_group: WorkerGroup) -> dict[int, int]:
         store = worker_group.store

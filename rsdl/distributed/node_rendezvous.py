@@ -137,7 +137,7 @@ def serve_store(port: int, *, host: str = "0.0.0.0") -> TCPStore:
         ) from error
 
 
-def connect_store(nodes: Nodes, check: Callable[[], None]) -> Store:
+def connect_store(nodes: Nodes, check: Callable[[], None] = lambda: None) -> Store:
     """Return a new connection to the store of a run.
 
     Args:
