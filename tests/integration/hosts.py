@@ -103,11 +103,11 @@ def open_hosts(count: int, folder: Path) -> Iterator[Hosts | None]:
     hosts = Hosts(names, folder)
     try:
         yield hosts if made else None
+    finally:
         if made:
             for host in range(-1, count):
                 hosts.kill(host)
             for process in hosts.started:
                 process.wait()
-    finally:
         for name in names:
             ip("netns", "delete", name)
