@@ -61,6 +61,7 @@ CLIENTS = (
     "boto3 ranged GET, 8 threads, verified and fsynced", "boto3 download_file",
     "s3torchconnector", "aws s3 cp through a WebDataset pipe",
 )  # fmt: skip
+TORCHRUN = ("torchrun", "torchrun, waits of rsdl")
 COMPARISONS = (
     Comparison("loading JPEGs as uint8, images/s", "loader", "rsdl", DECODING, "uint8"),
     Comparison("loading JPEGs as float32, images/s", "loader", "rsdl", DECODING, "float32"),
@@ -74,6 +75,10 @@ COMPARISONS = (
                ("timm script, compiled",)),
     Comparison("resuming late in an epoch, time to the first step", "resume",
                "rsdl, 95% of the epoch", ("WebDataset, 95% of the epoch",)),
+    Comparison("going on when a node is asked to stop", "membership", "rsdl train", TORCHRUN,
+               "stop"),
+    Comparison("going on when a node is lost", "membership", "rsdl train", TORCHRUN, "lost"),
+    Comparison("going on when a node comes", "membership", "rsdl train", TORCHRUN, "comes"),
     Comparison("packing JPEGs, MB/s", "pack", "rsdl data pack, --decode sample", PACKERS),
     Comparison("cutting a scene, MB/s", "pack", "rsdl data pack geotiff",
                ("rasterio windows, saved",)),

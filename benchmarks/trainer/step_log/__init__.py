@@ -1,0 +1,1 @@
+"""A hook that notes the optimizer steps of any training process."""
