@@ -249,9 +249,13 @@ class NodeAgent(LocalElasticAgent):
         attempt, run = int(store.get("attempt")), self.rendezvous.get_run_id()
         os.environ[RUN_TOKEN] = run
         self._remaining_restarts = MOST_ATTEMPTS - attempt
-        if attempt > 1:  # the run is begun anew only once
-            spec = worker_group.spec
+        spec = worker_group.spec
+        if attempt > 1 and "--restart" in spec.args:
             spec.args = tuple(word for word in spec.args if word != "--restart")
+            sys.stderr.write(
+                f"--restart: the run {self._nodes.run_id} has begun at this rendezvous, so it goes "
+                "on; to begin anew take another --rdzv-id\n"
+            )
         self.monitor = Monitor(self.rendezvous, PrefixStore(f"rsdl/{run}-{attempt}", self._base))
         self.monitor.start()
         found: dict[int, int] = super()._start_workers(worker_group)

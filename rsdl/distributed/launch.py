@@ -110,6 +110,8 @@ def launch(nodes: Nodes, arguments: Sequence[str]) -> int:
     while True:
         code, goes_on, has_trained = _attempt(nodes, server, signals, arguments)
         futile = 0 if has_trained else futile + 1
+        if has_trained:  # a run is begun anew only once
+            arguments = [word for word in arguments if word != "--restart"]
         if not goes_on:
             return code
         if futile == MOST_FUTILE:
