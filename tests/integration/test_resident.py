@@ -22,7 +22,9 @@ def forget_bytes(run: "Run") -> None:
     for name in ("last", "best"):
         content = run.load(name)
         content.get("rsdl", {}).get("tally", {}).update(encoded_bytes=0, decoded_bytes=0)
-        torch.save(content, run.folder / "checkpoints" / f"{name}.ckpt")
+        path = run.folder / "checkpoints" / f"{name}.ckpt"
+        torch.save(content, path.with_suffix(".new"))  # what was loaded is mapped to the file
+        path.with_suffix(".new").rename(path)
 
 
 def test_killed_at_any_moment_a_resident_run_ends_bit_equal(
