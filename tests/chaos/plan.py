@@ -8,7 +8,7 @@ from typing import Any
 BEGINNINGS = {
     "cache": "rsdl.storage.cache.node_cache:NodeCache.hold",
     "step": "rsdl.train.module:TrainingModule.training_step",
-    "checkpoint": "rsdl.train.checkpoint:StoreCheckpointIO.save_checkpoint",
+    "checkpoint": "rsdl.train.checkpoint_io:StoreCheckpointIO.save_checkpoint",
     "validation": "rsdl.train.module:TrainingModule.validation_step",
     "record": "rsdl.train.run_folder:RunFolder.write_record",
     "end": "rsdl.commands.train_rank:finish",
