@@ -74,12 +74,12 @@ def train(
     stop.install()
     stop.guard_setup()
     from rsdl.commands.train import train as command
+    from rsdl.config.load import write_override
     from rsdl.distributed.launch import Node
 
     fields = list(overrides or [])
     if nnodes is not None:
-        quoted = f'"{nnodes}"' if ":" in nnodes else nnodes  # YAML reads 1:3 as a number
-        fields.append(f"trainer.num_nodes={quoted}")
+        fields.append(write_override("trainer.num_nodes", nnodes))
     if fold is not None:
         fields.append(f"data.fold={fold}")
     if nproc_per_node is not None:

@@ -182,6 +182,14 @@ def parse_override(text: str) -> DictConfig:
         raise ConfigError(key, f"cannot read the value {text[len(key) + 1 :]!r}") from error
 
 
+def write_override(key: str, value: str) -> str:
+    """Return ``key=value`` for :func:`parse_override`, of a value without quotes.
+
+    YAML 1.1 reads 1:3 without quotes as a number to the base of 60.
+    """
+    return f'{key}="{value}"' if ":" in value else f"{key}={value}"
+
+
 def resolve(tree: DictConfig, path: str) -> dict[str, Any]:
     """Return plain values, with every ``${...}`` resolved."""
     try:

@@ -10,6 +10,7 @@ from rsdl.cluster.labels import CONFIG
 from rsdl.cluster.policy.api.containers import SHELLS
 from rsdl.cluster.policy.field import Field
 from rsdl.cluster.policy.objects import Pod
+from rsdl.config.load import write_override
 
 PROGRAM = "rsdl"
 FOLDER = "configs"  # in the image's working directory
@@ -117,7 +118,5 @@ def _parse_arguments(words: Sequence[str]) -> tuple[str, tuple[str, ...]] | None
         if not equals and name in WITH_VALUE and rest:
             value = rest.pop(0)
         if name in AS_FIELD:
-            # YAML reads 1:3 as a number to the base of 60.
-            quoted = f'"{value}"' if ":" in value else value
-            overrides.append(f"{AS_FIELD[name]}={quoted}")
+            overrides.append(write_override(AS_FIELD[name], value))
     return (config, tuple(overrides)) if config else None

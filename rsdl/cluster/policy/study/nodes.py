@@ -23,10 +23,7 @@ from rsdl.config.run import RunConfig
 def node_range(pod: Pod) -> tuple[int, int] | None:
     """Return the fewest and the most nodes of a pod's run; ``None`` if its config says nothing."""
     run = run_of(pod)
-    if not isinstance(run, RunConfig) or run.trainer.num_nodes == "auto":
-        return None
-    least, _, most = str(run.trainer.num_nodes).partition(":")
-    return int(least), int(most or least)
+    return run.trainer.node_range if isinstance(run, RunConfig) else None
 
 
 def check_number(pod: Pod) -> Iterator[Finding]:
