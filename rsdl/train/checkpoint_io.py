@@ -144,14 +144,18 @@ class StoreCheckpointIO(CheckpointIO):
         Args:
             current: Stem of the shards that the last checkpoint refers to.
         """
+        used = {current, *self._unfinished}
+        names = [entry.name for entry in self._store.list(SHARD_FILES)]
+        spare = [name for name in names if name.rpartition("-")[0] not in used]
+        if not spare:  # as of every run that is not sharded
+            return
         kept = [entry.name for entry in self._store.list(KEPT_FILES)]
         steps = tuple(
             f"{SHARD_FILES}{name.removeprefix(KEPT_FILES).removesuffix('.ckpt')}-" for name in kept
         )
-        for entry in list(self._store.list(SHARD_FILES)):
-            stem = entry.name.rpartition("-")[0]
-            if stem not in {current, *self._unfinished} and not entry.name.startswith(steps):
-                self._store.delete(entry.name)
+        for name in spare:
+            if not name.startswith(steps):
+                self._store.delete(name)
 
     def _write(self, checkpoint: dict[str, Any], name: str) -> None:
         with self._store.create(name) as part:
