@@ -2,12 +2,11 @@
 
 import json
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from torch._C._distributed_c10d import Store
 
-from rsdl.distributed.rendezvous import RendezvousPoint, open_store
-
-SECONDS_TO_CONNECT = 2.0  # to the store; PyTorch may take three times as long; we retry
+from rsdl.distributed.rendezvous import SECONDS_TO_CONNECT, RendezvousPoint, open_store
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +43,24 @@ class Beat:
         return cls(*json.loads(text))
 
 
+class Progress(NamedTuple):
+    """How far a run had come before this start of its processes.
+
+    Attributes:
+        step: Optimizer steps.
+        at: Time of the last batch, in seconds since the epoch.
+    """
+
+    step: int
+    at: float
+
+
 def has_trained(store: Store) -> bool:
     """Return whether the ranks that use a store have trained on a batch."""
     return store.check(keys_of(1)) and Beat.from_json(store.get(keys_of(1)[0])).turns > 0
 
 
-def find_progress(point: RendezvousPoint, world_size: int) -> tuple[int, float] | None:
+def find_progress(point: RendezvousPoint, world_size: int) -> Progress | None:
     """Return how far the latest earlier attempt came that trained, as its store knows.
 
     Args:
@@ -57,7 +68,7 @@ def find_progress(point: RendezvousPoint, world_size: int) -> tuple[int, float] 
         world_size: Ranks of that earlier attempt.
 
     Returns:
-        Optimizer steps, and the time of the last batch; ``None`` if the store knows of none.
+        Its progress; ``None`` if the store knows of none.
 
     Raises:
         torch.distributed.DistError: If the store does not answer.
@@ -69,7 +80,7 @@ def find_progress(point: RendezvousPoint, world_size: int) -> tuple[int, float] 
         keys = [key for key in keys_of(world_size) if store.check([key])]
         beats = [Beat.from_json(store.get(key)) for key in keys]
         if trained := [beat for beat in beats if beat.turns]:
-            return max(beat.step for beat in trained), max(beat.at for beat in trained)
+            return Progress(max(beat.step for beat in trained), max(beat.at for beat in trained))
     return None
 
 

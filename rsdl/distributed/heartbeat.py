@@ -21,10 +21,10 @@ import torch.distributed as dist
 from torch._C._distributed_c10d import Store
 
 from rsdl.core.errors import PeerError, PreemptedError
-from rsdl.distributed.beat import SECONDS_TO_CONNECT, Beat, keys_of
+from rsdl.distributed.beat import Beat, keys_of
 from rsdl.distributed.failure import Failure, failure_of, first_sentence, means_lost_peer, name_rank
 from rsdl.distributed.rank import RankInfo
-from rsdl.distributed.rendezvous import RendezvousPoint, open_store
+from rsdl.distributed.rendezvous import SECONDS_TO_CONNECT, RendezvousPoint, open_store
 
 FAILURE = "failure"
 BEATS_TO_MISS = 5  # missed heartbeats after which a rank is gone, once a collective has failed

@@ -22,11 +22,11 @@ from torch.distributed.elastic.rendezvous.dynamic_rendezvous import (
 
 from rsdl.core.errors import AbsentPeerError, RsdlError
 from rsdl.distributed.failure import first_sentence
+from rsdl.distributed.rendezvous import SECONDS_TO_CONNECT
 
 DEFAULT_PORT = 29500
 ENDED = "ended"  # exit code of a run that has ended for all nodes
 SECONDS_TO_GATHER = 3.0  # for further nodes to come, once there are enough
-SECONDS_TO_CONNECT = 2.0  # in one attempt; PyTorch may take three times as long
 SECONDS_TO_REPLY = 30.0  # timeout of a request to the store
 KEEP_ALIVE_S = 1
 KEEP_ALIVES_TO_MISS = 8  # a node that is silent for as many is lost

@@ -20,6 +20,8 @@ from rsdl.distributed.rank import RankInfo
 # Environment variable: an id that all attempts of one elastic run have, and no other run.
 RUN_TOKEN = "RSDL_RUN_TOKEN"
 
+SECONDS_TO_CONNECT = 2.0  # to the store; PyTorch may take three times as long; we retry
+
 ADDRESS_OF_INTERFACE = 0x8915  # SIOCGIFADDR
 
 

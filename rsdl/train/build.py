@@ -69,7 +69,8 @@ def open_session(
     module.num_steps = min(config.trainer.max_steps or total, total)
     if begun.is_extended:
         check_extension(config, begun, module)
-    reached = None if known is None else find_reached(known, ranks)
+    # Only rank 0 writes the record.
+    reached = find_reached(known, ranks) if known is not None and is_main() else None
     record = known or new_record(config, dataset, network)
     record.resumes += known is not None
     record.config_digest = config.digest

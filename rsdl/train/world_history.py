@@ -1,31 +1,17 @@
 """The callback that records on how many devices a run trained, and what each change cost."""
 
 import time
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import pytorch_lightning as pl
 import torch.distributed as dist
 
-from rsdl.distributed.beat import find_progress
+from rsdl.distributed.beat import Progress, find_progress
 from rsdl.distributed.rendezvous import find_rendezvous
 from rsdl.records.run_record import RunRecord, World
 from rsdl.train.ranks import Ranks
 from rsdl.train.recorder import Recorder
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a run had come before this start of its processes.
-
-    Attributes:
-        step: Optimizer steps.
-        at: Time of the last one, in seconds since the epoch.
-    """
-
-    step: int
-    at: float
 
 
 def find_reached(record: RunRecord, ranks: Ranks) -> Progress:
@@ -42,7 +28,7 @@ def find_reached(record: RunRecord, ranks: Ranks) -> Progress:
         found = find_progress(find_rendezvous(), record.worlds[-1].world_size)
     except dist.DistError:
         return recorded
-    return recorded if found is None else Progress(max(found[0], recorded.step), found[1])
+    return recorded if found is None else found._replace(step=max(found.step, recorded.step))
 
 
 class WorldHistory(pl.Callback):
