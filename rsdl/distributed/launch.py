@@ -102,7 +102,8 @@ def launch(nodes: Nodes, arguments: Sequence[str]) -> int:
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, usable_cores() // nodes.size)))
     server: Store | None = None
     if nodes.rank == 0 and not nodes.is_elastic:
-        served = serve_store(nodes.port, host=nodes.host)
+        remedy = "take a free port and this node's own address, or give this node its --node-rank"
+        served = serve_store(nodes.port, host=nodes.host, remedy=remedy)
         server, nodes = served, replace(nodes, port=served.port)
     signals = Signals()
     signals.install()

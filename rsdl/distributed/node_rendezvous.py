@@ -121,8 +121,15 @@ class NodeRendezvous(DynamicRendezvousHandler):
         """Stop no thread."""
 
 
-def serve_store(port: int, *, host: str = "0.0.0.0") -> TCPStore:
+def serve_store(
+    port: int, *, host: str = "0.0.0.0", remedy: str = "take a free --port"
+) -> TCPStore:
     """Serve a store at a port of this host.
+
+    Args:
+        port: The port; 0 takes a free one.
+        host: Address of this host; by default all that it has.
+        remedy: What to do where the port is taken.
 
     Raises:
         RsdlError: If the port is taken.
@@ -133,7 +140,7 @@ def serve_store(port: int, *, host: str = "0.0.0.0") -> TCPStore:
         raise RsdlError(
             f"rendezvous at {host}:{port}",
             f"cannot be served here: {first_sentence(error)}",
-            "take a free port and this node's own address, or give this node its --node-rank",
+            remedy,
         ) from error
 
 
